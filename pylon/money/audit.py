@@ -1,19 +1,23 @@
-"""Do the books hold: entries balance, each settled invoice has one credit, receipts add up, wallet and ledger agree.
+"""Do the books hold: entries balance, sums are theirs, each settled invoice has one credit, receipts add up, wallet
+and ledger agree.
 
 `collect` reads, `examine` judges values, `compare_with_wallet` asks the wallet about every settled hash and about
 what counts as failed and may have been paid.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from pylon.money.accounts import mirror, mirror_store
+from pylon.money.accounts.mirror import Paid
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
-from pylon.money.books.ledger import Entry, Kind
+from pylon.money.books.ledger import Entry, Kind, Sums
 from pylon.money.books.store import Reader
+from pylon.money.msat import Msat
 from pylon.money.payment import DECIDED, LOOKUP_FAILED, PRESUMED_FAILED, not_before
 from pylon.money.wallet import LookupState, Wallet, WalletError
 
@@ -22,6 +26,7 @@ class Wrong(StrEnum):
     """What does not hold. docs/money.md says what each means and what is to be done."""
 
     UNBALANCED = "unbalanced"
+    SUM = "sum"
     INVOICE = "invoice"
     PAYMENT = "payment"
     FEE = "fee"
@@ -44,9 +49,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Everything that has to agree. Rows are as the tables have them; mirrors are balances by provider."""
+    """Everything that has to agree. Rows are as the tables have them, `sums` what the database keeps beside the
+    entries; mirrors are balances by provider."""
 
     entries: Sequence[Entry]
+    sums: Sums
     invoices: Sequence[Mapping[str, Any]]
     payments: Sequence[Mapping[str, Any]]
     receipts: Sequence[Mapping[str, Any]]
@@ -56,14 +63,17 @@ class Books:
 async def collect(reader: Reader) -> Books:
     """The books as they are now; give a `Transaction` for one view of all of them."""
     providers = [row[0] for row in await reader.fetch_all("SELECT provider FROM money_mirror")]
-    mirrors = {
-        key: mirror.balance(await mirror_store.load(reader, key), await mirror_store.paid(reader, key))
-        for key in providers
-    }
+    payments = [dict(row) for row in await reader.fetch_all("SELECT * FROM money_payment")]
+    # By its rows, not by the sum that is kept of them.
+    paid: defaultdict[str, int] = defaultdict(int)
+    for row in payments:
+        paid[row["provider"]] += row["msat"] if row["state"] == "settled" else 0
+    mirrors = {key: mirror.balance(await mirror_store.load(reader, key), Paid(Msat(paid[key]))) for key in providers}
     return Books(
         entries=await ledger_store.entries(reader),
+        sums=await ledger_store.sums(reader),
         invoices=[dict(row) for row in await reader.fetch_all("SELECT * FROM money_invoice")],
-        payments=[dict(row) for row in await reader.fetch_all("SELECT * FROM money_payment")],
+        payments=payments,
         receipts=[dict(row) for row in await reader.fetch_all("SELECT * FROM money_receipt ORDER BY id")],
         mirrors=mirrors,
     )
@@ -76,6 +86,12 @@ def examine(books: Books) -> list[Finding]:
     off = ledger.imbalance(balances)
     if off:
         found.append(Finding(Wrong.UNBALANCED, f"debits and credits differ by {off} msat"))
+    added = ledger.sums(books.entries)
+    for account, kind in sorted(added.keys() | books.sums.keys()):
+        kept, entered = (sums.get((account, kind), (0, 0)) for sums in (books.sums, added))
+        if kept != entered:
+            text = f"{kind} of {account} is kept as {kept} msat on its two sides, its entries add up to {entered}"
+            found.append(Finding(Wrong.SUM, text))
     found += _match(
         Wrong.INVOICE,
         {row["payment_hash"]: row["msat"] for row in books.invoices if row["state"] == "settled"},

@@ -1,6 +1,7 @@
 """The tables of this room. What is booked or signed is append-only: triggers refuse to change or delete it.
 
-Sums are never columns: a balance is what its entries add up to. The totals in receipts are what was signed.
+A balance is what its entries add up to. What they do is kept beside them, by the database itself as each is written:
+whoever needs it must not read all that was ever booked. The totals in receipts are what was signed.
 """
 
 from pylon.store.database import Schema
@@ -253,6 +254,49 @@ ALTER TABLE money_mirror ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE money_mirror ADD COLUMN skipped_to INTEGER NOT NULL DEFAULT 0;
 """
 
+# What the entries of each account add up to, by what they are about. It takes the place of two trees over all of
+# them, which were there to add them up anew.
+_SUMS = """
+CREATE TABLE money_sum (
+    account TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    debit INTEGER NOT NULL DEFAULT 0,
+    credit INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (account, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO money_sum SELECT account, kind, sum(debit), sum(credit) FROM (
+    SELECT debit AS account, kind, msat AS debit, 0 AS credit FROM money_ledger
+    UNION ALL SELECT credit, kind, 0, msat FROM money_ledger
+) GROUP BY account, kind;
+CREATE TRIGGER money_ledger_summed AFTER INSERT ON money_ledger
+BEGIN
+    INSERT INTO money_sum (account, kind, debit) VALUES (NEW.debit, NEW.kind, NEW.msat)
+        ON CONFLICT (account, kind) DO UPDATE SET debit = debit + excluded.debit;
+    INSERT INTO money_sum (account, kind, credit) VALUES (NEW.credit, NEW.kind, NEW.msat)
+        ON CONFLICT (account, kind) DO UPDATE SET credit = credit + excluded.credit;
+END;
+CREATE TRIGGER money_sum_no_delete BEFORE DELETE ON money_sum
+BEGIN SELECT RAISE(ABORT, 'money_sum only grows'); END;
+CREATE TRIGGER money_sum_grows BEFORE UPDATE ON money_sum
+    WHEN NEW.account <> OLD.account OR NEW.kind <> OLD.kind OR NEW.debit < OLD.debit OR NEW.credit < OLD.credit
+BEGIN SELECT RAISE(ABORT, 'money_sum only grows'); END;
+DROP INDEX money_ledger_debit;
+DROP INDEX money_ledger_credit;
+"""
+
+# What is asked of payments and invoices again and again must not take longer the more there ever were. The reasons
+# are those that `payment.PRESUMED_FAILED` has.
+_OPEN_AND_RECENT = """
+DROP INDEX money_payment_provider;
+CREATE INDEX money_payment_provider ON money_payment (provider, state, changed_at);
+CREATE INDEX money_payment_presumed ON money_payment (provider) WHERE state = 'failed'
+    AND reason IN ('never_arrived', 'never_settled', 'decided_by_owner', 'payment_failed');
+CREATE INDEX money_payment_job ON money_payment (job);
+DROP INDEX money_payment_reserved;
+CREATE INDEX money_payment_reserved ON money_payment (reserved_at, state, msat, fee);
+CREATE INDEX money_invoice_given_up ON money_invoice (expires_at) WHERE state = 'expired';
+"""
+
 MONEY = Schema(
     "money",
     (
@@ -268,5 +312,6 @@ MONEY = Schema(
         _RELEASED_BY_TIME,
         _PAYEE_OFFERS,
         _GAPS,
+        _SUMS + _OPEN_AND_RECENT,
     ),
 )

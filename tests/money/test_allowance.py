@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pylon.money.books import ledger
+from pylon.money.books.store import book
 from pylon.money.invoices import allowance
 from pylon.money.invoices import store as invoice_store
 from pylon.money.invoices.receiver import ReceiveCode, ReceiveError, Receiver
@@ -82,6 +84,7 @@ async def test_a_wallet_is_asked_for_a_few_invoices_at_once_and_whoever_has_paid
     paid = Issued("f" * 64, "paid", REGULAR, Msat(5_000), "lnbc", now, now + 600, "settled")
     async with slow.database.transaction() as tx:
         await invoice_store.add(tx, paid)
+        await book(tx, [ledger.topup_received(now, REGULAR, paid.payment_hash, paid.amount)])
     burst = asyncio.create_task(slow.burst(50))
     while slow.receiver._allowance._making < 50:
         await asyncio.sleep(0)

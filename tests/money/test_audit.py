@@ -29,15 +29,17 @@ def receipt(seq: int, charge: int, total: int, job: str) -> dict[str, object]:
     return {"customer": "aa", "epoch": "e", "seq": seq, "charge": charge, "charged_total": total, "job": job}
 
 
+ENTRIES = [
+    ledger.topup_received(0, "aa", "h1", Msat(9_000)),
+    ledger.charged(1, "aa", "j1", Msat(1_500)),
+    ledger.charged(2, "aa", "j2", Msat(500)),
+    *ledger.topup_paid(4, "pp", "h2", Msat(5_000), Msat(20)),
+    *ledger.work_received(5, "pp", "pp/e/1", 700),
+    *ledger.paid_by_hand(6, "02ff", "h3", Msat(800), Msat(3)),
+]
 CLEAN = Books(
-    entries=[
-        ledger.topup_received(0, "aa", "h1", Msat(9_000)),
-        ledger.charged(1, "aa", "j1", Msat(1_500)),
-        ledger.charged(2, "aa", "j2", Msat(500)),
-        *ledger.topup_paid(4, "pp", "h2", Msat(5_000), Msat(20)),
-        *ledger.work_received(5, "pp", "pp/e/1", 700),
-        *ledger.paid_by_hand(6, "02ff", "h3", Msat(800), Msat(3)),
-    ],
+    entries=ENTRIES,
+    sums=ledger.sums(ENTRIES),
     invoices=[invoice(), invoice(payment_hash="h9", state="expired")],
     payments=[
         payment(),
@@ -56,6 +58,10 @@ def test_clean_books_are_clean():
 @pytest.mark.parametrize(
     ("books", "code"),
     [
+        (replace(CLEAN, sums={**CLEAN.sums, ("wallet", "topup_paid"): (0, 4_999)}), "sum"),
+        (replace(CLEAN, sums={**CLEAN.sums, ("customer:cc", "topup_received"): (0, 1)}), "sum"),
+        (replace(CLEAN, sums={}), "sum"),
+        (replace(CLEAN, entries=CLEAN.entries[:-1]), "sum"),
         (replace(CLEAN, invoices=[]), "invoice"),
         (replace(CLEAN, invoices=[invoice(msat=8_000)]), "invoice"),
         (replace(CLEAN, entries=CLEAN.entries[1:]), "invoice"),
@@ -82,7 +88,7 @@ def test_bent_books_are_found(books, code):
 
 def test_what_older_books_have_of_a_payment_by_hand_as_a_provider_s_holds_too():
     entries = [*CLEAN.entries[:6], *ledger.topup_paid(6, "payee:02ff", "h3", Msat(800), Msat(3))]
-    assert audit.examine(replace(CLEAN, entries=entries)) == []
+    assert audit.examine(replace(CLEAN, entries=entries, sums=ledger.sums(entries))) == []
 
 
 async def test_a_wallet_that_differs_or_says_nothing_is_found():

@@ -166,6 +166,13 @@ class History(RuleBasedStateMachine):
             jobs = [row[1] for row in rows if row[0] in moved]
             assert len(jobs) == len(set(jobs)) == len(moved)
 
+    @invariant()
+    def sums_are_those_of_the_entries(self) -> None:
+        if hasattr(self, "provider"):
+            for node in (self.provider, self.customer):
+                entries = self.run(ledger_store.entries(node.database))
+                assert self.run(ledger_store.sums(node.database)) == ledger.sums(entries)
+
     def reconcile(self) -> None:
         """Both come back, and hear everything that was ever published."""
         for node in (self.provider, self.customer):
@@ -232,6 +239,7 @@ def seeded_history(seed: int, steps: int) -> int:
             rng.choice(moves)()
             history.no_work_beyond_the_credit()
             history.never_two_payments_for_one_purpose()
+            history.sums_are_those_of_the_entries()
     finally:
         history.teardown()
     return len(history.lightning.moved)

@@ -10,6 +10,7 @@ from pylon.money.accounts import orders as order_store
 from pylon.money.accounts.gaps import tick
 from pylon.money.accounts.mirror import (
     CREDIT_PATIENCE_S,
+    MAX_FOUND,
     PATIENCE_S,
     Claim,
     Fault,
@@ -17,6 +18,7 @@ from pylon.money.accounts.mirror import (
     Outcome,
     Paid,
     balance,
+    looks_back_to,
     observe,
 )
 from pylon.money.accounts.receipt import AccountReceipt
@@ -31,7 +33,7 @@ from tests.money.fakes import open_database
 
 E1, E2 = "11" * 8, "22" * 8
 QUOTE = Msat(2_000)
-PAID = Paid(((NOW - 1.0, Msat(10_000)),))
+PAID = Paid(Msat(10_000), ((NOW - 1.0, Msat(10_000)),))
 
 
 def receipt(seq: int, charge: int = 1_000, charged: int | None = None, paid: int = 10_000, epoch: str = E1):
@@ -139,12 +141,12 @@ def test_a_new_epoch_that_keeps_our_money_is_taken_up():
         (Mirror(), receipt(1, 1_000, 0, MAX_MSAT)),
         (Mirror(), receipt(1, 1_000, 999, 10_000)),
         # What they say that we have, and what we owe them, is together more than there will ever be.
-        (after(claim(1), paid=Paid(())), receipt(1, 1, 1, MAX_MSAT, epoch=E2)),
+        (after(claim(1), paid=Paid()), receipt(1, 1, 1, MAX_MSAT, epoch=E2)),
     ],
 )
 def test_totals_that_cannot_be_end_the_relation(mirror, opens):
     wrong = Claim(opens, "opens", QUOTE, NOW, NOW)
-    assert refused(mirror, wrong, Paid(())) in (Fault.WRONG_SUM, Fault.WRONG_PAID)
+    assert refused(mirror, wrong, Paid()) in (Fault.WRONG_SUM, Fault.WRONG_PAID)
 
 
 @given(
@@ -152,9 +154,9 @@ def test_totals_that_cannot_be_end_the_relation(mirror, opens):
     st.integers(1, 3), st.sampled_from([E1, E2]),
 )  # fmt: skip
 def test_whatever_a_provider_signs_is_judged(charge, charged, paid, ours, seq, epoch):
-    sent = Paid(((NOW - 1.0, Msat(ours)),))
+    sent = Paid(Msat(ours), ((NOW - 1.0, Msat(ours)),))
     one = Claim(AccountReceipt(epoch, seq, charge, Msat(charged), Msat(paid)), "one", Msat(MAX_MSAT), NOW, NOW)
-    for mirror in (Mirror(), after(claim(1, 1_000, 1_000, 0), paid=Paid(()))):
+    for mirror in (Mirror(), after(claim(1, 1_000, 1_000, 0), paid=Paid())):
         step = observe(mirror, one, sent)
         assert step.outcome in Outcome
         balance(step.mirror, sent)
@@ -250,6 +252,25 @@ def test_no_provider_can_make_us_owe_more_than_our_quotes(noise):
             assert all(c.receipt.charge_msat <= QUOTE for c in done.booked)
             mirror = done.mirror
     assert balance(mirror, PAID) == 10_000 - accepted + found
+
+
+@given(
+    st.lists(st.tuples(st.floats(NOW - 20_000, NOW + 100), st.integers(1, 10**6).map(Msat))),
+    st.lists(st.floats(NOW - 9_000, NOW), min_size=1, max_size=4),
+)
+def test_what_was_paid_by_when_a_receipt_was_signed_is_known_of_the_recent_payments_alone(payments, signed):
+    claims = [replace(claim(n), signed_at=at) for n, at in enumerate(signed, 1)]
+    recent = tuple((at, amount) for at, amount in payments if at > looks_back_to(claims))
+    paid = Paid(Msat(sum(amount for _, amount in payments)), recent)
+    for at in signed:
+        for by in (at - PATIENCE_S, at - CREDIT_PATIENCE_S):
+            assert paid.settled_by(by) == sum(amount for when, amount in payments if when <= by)
+
+
+def test_more_than_a_bitcoin_is_not_given_back_at_once():
+    rich = after(claim(1, 0, 3 * MAX_FOUND, 3 * MAX_FOUND), paid=Paid())
+    assert refused(rich, claim(2, -MAX_FOUND - 1, 2 * MAX_FOUND - 1, 3 * MAX_FOUND), Paid()) is Fault.WRONG_SUM
+    assert observe(rich, claim(2, -MAX_FOUND, 2 * MAX_FOUND, 3 * MAX_FOUND), Paid()).booked
 
 
 # --- the same in the database ---------------------------------------------------------------------------------------

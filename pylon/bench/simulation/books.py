@@ -66,8 +66,9 @@ class Books:
 
     def paid(self, provider: str, amount: Msat) -> None:
         """A payment is settled."""
-        before = self._paid.get(provider, Paid())
-        self._paid[provider] = Paid((*before.payments, (self.world.agenda.wall, amount)))
+        before, now = self._paid.get(provider, Paid()), self.world.agenda.wall
+        recent = tuple(payment for payment in before.recent if payment[0] > now - ledger.CREDIT_PATIENCE_S)
+        self._paid[provider] = Paid(before.settled + amount, (*recent, (now, amount)))
         self.relation(provider).balance += int(amount)
         self.world.tally.topups += 1
         self.world.tally.paid_msat += int(amount)

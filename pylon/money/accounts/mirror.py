@@ -10,6 +10,8 @@ provider must hold at least what we left there.
 Values in, decisions out. `mirror_store` keeps these values.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
 
@@ -22,7 +24,8 @@ PATIENCE_S = 60.0
 # A provider whose wallet is down goes on signing receipts without our payment. That is no fraud yet.
 CREDIT_PATIENCE_S = 3_600.0
 MAX_WAITING = 1_000
-# One bitcoin: who says that we have more with it is not believed, and what many say can still be added up.
+# One bitcoin: who says that we have more with it, or gives more back at once, is not believed, and what many say can
+# still be added up.
 MAX_FOUND = 100_000_000_000
 
 
@@ -68,19 +71,16 @@ class Claim:
 
 @record
 class Paid:
-    """Our payments to this provider: those that are settled (when, amount), and what may be or may yet come."""
+    """Our payments to this provider: all that is settled, of it what was settled lately (when, amount), and what may
+    be or may yet come. `recent` goes back as far as `looks_back_to` says: there may be thousands before."""
 
-    payments: tuple[tuple[float, Msat], ...] = ()
+    settled: Msat = ZERO
+    recent: tuple[tuple[float, Msat], ...] = ()
     maybe: Msat = ZERO
-
-    @property
-    def settled(self) -> Msat:
-        """All that we have paid for certain."""
-        return Msat(sum([int(amount) for _, amount in self.payments]))
 
     def settled_by(self, at: float) -> Msat:
         """What we had paid by then."""
-        return Msat(sum([int(amount) for when, amount in self.payments if when <= at]))
+        return Msat(int(self.settled) - sum([int(amount) for when, amount in self.recent if when > at]))
 
 
 @record
@@ -125,6 +125,11 @@ class Step:
     lost: Msat = ZERO
 
 
+def looks_back_to(claims: Iterable[Claim]) -> float:
+    """The earliest moment of which has to be known what was paid by then, to judge these claims."""
+    return min([claim.signed_at for claim in claims], default=math.inf) - CREDIT_PATIENCE_S
+
+
 def balance(mirror: Mirror, paid: Paid) -> int:
     """What is left with the provider by our books, in msat; below zero: what we owe."""
     return int(paid.settled) + mirror.paid_base - int(mirror.charged_total)
@@ -160,6 +165,8 @@ def observe(
     job_charged += sum([other.receipt.charge_msat for other in mirror.waiting if other.job == claim.job])
     if receipt.charge_msat > 0 and receipt.charge_msat + max(0, job_charged) > claim.quote:
         return ends(mirror, Fault.OVER_QUOTE)
+    if receipt.charge_msat < -MAX_FOUND:
+        return ends(mirror, Fault.WRONG_SUM)
     if receipt.epoch == mirror.epoch and receipt.seq <= mirror.skipped_to:
         # What it charged is in the books.
         return Step(mirror, Outcome.STALE)

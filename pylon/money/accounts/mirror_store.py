@@ -18,6 +18,23 @@ from pylon.store.database import Row, Transaction
 
 # Below the number of values that SQLite takes in one statement anywhere.
 _CHUNK = 500
+# All that was paid is a sum that the ledger keeps; by themselves stand those payments alone that may count yet.
+# SQLite takes an index of certain reasons where it is told to and these are written out.
+_PAID = f"""
+SELECT 'settled' AS what, debit AS msat, NULL AS at FROM money_sum WHERE account = :account AND kind = 'topup_paid'
+UNION ALL SELECT 'recent', msat, changed_at FROM money_payment
+    WHERE provider = :provider AND state = 'settled' AND changed_at > :since
+UNION ALL SELECT 'maybe', msat, NULL FROM money_payment
+    WHERE provider = :provider AND state IN ('reserved', 'sending', 'unknown')
+UNION ALL SELECT 'maybe', msat, NULL FROM money_payment INDEXED BY money_payment_presumed
+    WHERE provider = :provider AND state = 'failed' AND reason IN ({", ".join(map(repr, PRESUMED_FAILED))})
+"""  # noqa: S608 - constants
+# Of every provider that a payment was ever begun to.
+_PAYEES = """
+SELECT p.provider, coalesce(s.debit, 0) AS paid FROM (SELECT DISTINCT provider FROM money_payment) AS p
+    LEFT JOIN money_sum AS s ON s.account = :prefix || p.provider AND s.kind = 'topup_paid'
+    WHERE NOT instr(p.provider, :by_hand)
+"""
 
 
 async def load(reader: Reader, provider: str) -> Mirror:
@@ -48,11 +65,9 @@ async def positions(reader: Reader) -> dict[str, Position]:
     # Summed here: what strangers charge may be more together than SQLite can add.
     left: defaultdict[str, int] = defaultdict(int)
     asked: set[str] = set()
-    for row in await reader.fetch_all(
-        "SELECT provider, state, msat FROM money_payment WHERE NOT instr(provider, ?)", (BY_HAND,)
-    ):
+    for row in await reader.fetch_all(_PAYEES, {"by_hand": BY_HAND, "prefix": ledger.provider("")}):
         asked.add(row["provider"])
-        left[row["provider"]] += row["msat"] if row["state"] == "settled" else 0
+        left[row["provider"]] += row["paid"]
     for row in await reader.fetch_all("SELECT provider, charge FROM money_waiting"):
         left[row["provider"]] -= row["charge"]
     mirrors = {provider: Mirror() for provider in left}
@@ -70,16 +85,16 @@ async def positions(reader: Reader) -> dict[str, Position]:
     }
 
 
-async def paid(reader: Reader, provider: str) -> Paid:
-    """What we have paid this provider, and what may yet turn out to be paid."""
+async def paid(reader: Reader, provider: str, claims: Sequence[Claim] = ()) -> Paid:
+    """What we have paid this provider, and what may yet turn out to be paid, as far as these claims ask."""
     rows = await reader.fetch_all(
-        "SELECT state, msat, changed_at FROM money_payment"
-        " WHERE provider = ? AND (state <> 'failed' OR reason IN (?, ?, ?, ?))",
-        (provider, *PRESUMED_FAILED),
+        _PAID,
+        {"provider": provider, "account": ledger.provider(provider), "since": decider.looks_back_to(claims)},
     )
     return Paid(
-        tuple((row["changed_at"], Msat(row["msat"])) for row in rows if row["state"] == "settled"),
-        sum((Msat(row["msat"]) for row in rows if row["state"] != "settled"), ZERO),
+        sum((Msat(row["msat"]) for row in rows if row["what"] == "settled"), ZERO),
+        tuple((row["at"], Msat(row["msat"])) for row in rows if row["what"] == "recent"),
+        sum((Msat(row["msat"]) for row in rows if row["what"] == "maybe"), ZERO),
     )
 
 
@@ -110,10 +125,11 @@ async def observe(
         {"provider": provider, "epoch": receipt.epoch, "seq": receipt.seq, "job": job},
     )
     mirror = await _mirror(tx, provider, row)
+    claim = Claim(receipt, job, quote, min(signed_at, now), now)
     step = decider.observe(
         mirror,
-        Claim(receipt, job, quote, min(signed_at, now), now),
-        await paid(tx, provider) if row["pays"] else Paid(),
+        claim,
+        await paid(tx, provider, (claim, *mirror.waiting)) if row["pays"] else Paid(),
         known=await _accepted(tx, provider, receipt) if row["known"] else None,
         job_charged=row["job_charged"],
     )
@@ -140,7 +156,7 @@ async def tick(tx: Transaction, provider: str, now: float) -> Step:
     if not gaps.is_due(mirror, now):
         return gaps.tick(mirror, Paid(), now)
     ordered = await orders.unanswered(tx, since=now - orders.KEEP_S, providers=[provider])
-    step = gaps.tick(mirror, await paid(tx, provider), now, [int(order.quote) for order in ordered])
+    step = gaps.tick(mirror, await paid(tx, provider, mirror.waiting), now, [int(order.quote) for order in ordered])
     if step.mirror.skipped_to != mirror.skipped_to:
         await orders.close(tx, provider, now=now)
     await _save(tx, provider, mirror, step, now)

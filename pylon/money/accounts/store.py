@@ -25,12 +25,13 @@ _TOTALS = """
     coalesce(r.seq, 0) AS seq,
     coalesce(
         r.charged_total,
-        (SELECT charged_total FROM money_receipt
-            WHERE id = (SELECT max(id) FROM money_receipt WHERE customer = a.customer)),
+        (SELECT debit FROM money_sum WHERE account = 'customer:' || a.customer AND kind = 'charged'),
         0
     ) AS charged,
-    (SELECT coalesce(sum(msat), 0) FROM money_ledger
-        WHERE credit = 'customer:' || a.customer AND kind = 'topup_received') AS paid
+    coalesce(
+        (SELECT credit FROM money_sum WHERE account = 'customer:' || a.customer AND kind = 'topup_received'),
+        0
+    ) AS paid
 """
 ACCOUNT = f"""{_TOTALS},
     (SELECT coalesce(sum(quote), 0) FROM money_hold

@@ -138,13 +138,26 @@ def meaning(account: str, balance: int) -> str:
     return _MEANINGS[account.partition(":")[0]][balance < 0]
 
 
+# What was debited and credited, in msat, by account and kind.
+type Sums = dict[tuple[str, str], tuple[int, int]]
+
+
+def sums(entries: Iterable[Entry]) -> Sums:
+    """What the entries of each account add up to, by what they are about."""
+    found: Sums = {}
+    for entry in entries:
+        kind, amount = entry.kind.value, int(entry.amount)
+        for account, debited, credited in ((entry.debit, amount, 0), (entry.credit, 0, amount)):
+            debit, credit = found.get((account, kind), (0, 0))
+            found[account, kind] = debit + debited, credit + credited
+    return found
+
+
 def balances(entries: Iterable[Entry]) -> dict[str, int]:
     """The balance of every account, in msat, each on its own side: an asset we have is above zero."""
     found: dict[str, int] = {}
-    for entry in entries:
-        for account, raised in ((entry.debit, True), (entry.credit, False)):
-            sign = 1 if is_debit_account(account) == raised else -1
-            found[account] = found.get(account, 0) + sign * int(entry.amount)
+    for (account, _), (debit, credit) in sums(entries).items():
+        found[account] = found.get(account, 0) + (debit - credit if is_debit_account(account) else credit - debit)
     return found
 
 

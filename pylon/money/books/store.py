@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from pylon.errors import MoneyError
-from pylon.money.books.ledger import Entry, Kind, is_debit_account
+from pylon.money.books.ledger import Entry, Kind, Sums, is_debit_account
 from pylon.money.msat import Msat
 from pylon.store.database import Row, Transaction, Values
 
@@ -46,9 +46,7 @@ async def book(tx: Transaction, entries: Iterable[Entry]) -> int:
 async def balance(reader: Reader, account: str) -> int:
     """What an account's entries add up to, in msat, on its own side."""
     row = await reader.fetch_one(
-        "SELECT (SELECT coalesce(sum(msat), 0) FROM money_ledger WHERE debit = :account)"
-        " - (SELECT coalesce(sum(msat), 0) FROM money_ledger WHERE credit = :account)",
-        {"account": account},
+        "SELECT coalesce(sum(debit) - sum(credit), 0) FROM money_sum WHERE account = ?", (account,)
     )
     raised = int(row[0]) if row else 0
     return raised if is_debit_account(account) else -raised
@@ -57,10 +55,15 @@ async def balance(reader: Reader, account: str) -> int:
 async def balances(reader: Reader) -> dict[str, int]:
     """The balance of every account, in msat, each on its own side."""
     rows = await reader.fetch_all(
-        "SELECT account, sum(msat) FROM (SELECT debit AS account, msat FROM money_ledger"
-        " UNION ALL SELECT credit, -msat FROM money_ledger) GROUP BY account ORDER BY account"
+        "SELECT account, sum(debit) - sum(credit) FROM money_sum GROUP BY account ORDER BY account"
     )
     return {row[0]: int(row[1]) if is_debit_account(row[0]) else -int(row[1]) for row in rows}
+
+
+async def sums(reader: Reader) -> Sums:
+    """What the database keeps beside the entries of each account: it has to be what they add up to."""
+    rows = await reader.fetch_all("SELECT account, kind, debit, credit FROM money_sum")
+    return {(row["account"], row["kind"]): (row["debit"], row["credit"]) for row in rows}
 
 
 async def entries(reader: Reader, *, since: float = 0.0, kinds: Sequence[Kind] = tuple(Kind)) -> list[Entry]:

@@ -16,6 +16,26 @@ from pylon.store.database import Row, Transaction
 
 # How long a fee above its limit keeps us from paying that provider again.
 FEE_MEMORY_S = DAY_S
+# What was ever paid is a sum that the ledger keeps. Left to itself SQLite looks for what was paid within a day among
+# all that is settled.
+_USED = """
+WITH
+    open AS (SELECT coalesce(sum(msat + fee_limit), 0) AS msat, count(*) AS number,
+            coalesce(sum(msat + fee_limit) FILTER (WHERE provider = :provider), 0) AS there
+        FROM money_payment WHERE state IN ('reserved', 'sending', 'unknown')),
+    lately AS (SELECT coalesce(sum(msat + fee) FILTER (WHERE reserved_at > :hour), 0) AS hour,
+            coalesce(sum(msat + fee), 0) AS day
+        FROM money_payment INDEXED BY money_payment_reserved WHERE state = 'settled' AND reserved_at > :day)
+SELECT
+    (SELECT coalesce(sum(msat + coalesce(fee, fee_limit)), 0) FROM money_payment
+        WHERE job = :job AND state <> 'failed'),
+    (SELECT coalesce(sum(msat + coalesce(fee, fee_limit)), 0) FROM money_payment
+        WHERE :run <> '' AND run = :run AND state <> 'failed'),
+    open.there, open.msat, lately.hour, lately.day,
+    (SELECT coalesce(sum(credit), 0) FROM money_sum WHERE account = :wallet),
+    open.number
+FROM open, lately
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,34 +109,22 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
 async def used(reader: Reader, spend: Spend, now: float) -> Used:
     """What counts against the limits of this payment. An open one counts in every window, however old it is."""
     row = await reader.fetch_one(
-        """
-        WITH counted AS (
-            SELECT job, provider, run, reserved_at, state <> 'settled' AS open,
-                msat + CASE WHEN state = 'settled' THEN fee ELSE fee_limit END AS msat
-            FROM money_payment WHERE state <> 'failed'
-        )
-        SELECT coalesce(sum(msat) FILTER (WHERE job = :job), 0),
-            coalesce(sum(msat) FILTER (WHERE open AND provider = :provider), 0),
-            coalesce(sum(msat) FILTER (WHERE open OR reserved_at > :hour), 0),
-            coalesce(sum(msat) FILTER (WHERE open OR reserved_at > :day), 0),
-            coalesce(sum(msat) FILTER (WHERE run = :run), 0),
-            coalesce(sum(msat), 0),
-            coalesce(sum(open), 0)
-        FROM counted
-        """,
+        _USED,
         {
             "job": spend.job,
             "provider": spend.provider,
-            "run": spend.run,
+            # None would be asked for: without a name, and by hand, they are no run.
+            "run": "" if spend.by_hand else spend.run,
             "hour": now - HOUR_S,
             "day": now - DAY_S,
+            "wallet": ledger.WALLET,
         },
     )
     assert row is not None  # noqa: S101 - an aggregate has one row
     *sums, in_flight = row
-    job, provider, hour, day, run, total = map(Msat, sums)
+    job, run, provider, opened, hour, day, paid = map(Msat, sums)
     left = Msat(max(0, await balance(reader, ledger.provider(spend.provider))))
-    return Used(job, provider + left, hour, day, run, total, in_flight)
+    return Used(job, provider + left, opened + hour, opened + day, run, opened + paid, in_flight)
 
 
 async def used_now(reader: Reader, now: float) -> Used:
