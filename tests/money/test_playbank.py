@@ -13,7 +13,7 @@ from pylon.money.nwc.nip47 import ErrorCode
 from pylon.money.playbank.bank import FAUCET_PER_DAY, BankError, PlayBank
 from pylon.money.playbank.schema import PLAYBANK
 from pylon.nostr.keys import SecretKey
-from pylon.store.database import Database
+from pylon.store.database import Database, Schema
 from tests.money.craft import KEY, honest
 from tests.money.fakes import clock
 
@@ -162,3 +162,50 @@ async def test_money_is_neither_made_nor_lost(bank):
 
 def test_other_keys_make_other_payees():
     assert decode(honest(5, key=SecretKey(b"\x09" * 32))).payee != decode(honest(5)).payee
+
+
+def balances_by_entries(rows):
+    found = {}
+    for source, target, msat in rows:
+        found[source], found[target] = found.get(source, 0) - msat, found.get(target, 0) + msat
+    return found
+
+
+async def test_what_accounts_hold_is_what_their_entries_add_up_to_in_a_bank_from_before_it_was_kept_too(tmp_path):
+    old = await Database.open(tmp_path / "bank.db", [Schema("playbank", PLAYBANK.migrations[:1])], label="play")
+    async with old.transaction() as tx:
+        for n, way in enumerate((("faucet", "alice"), ("faucet", "bob"), ("alice", "bob"))):
+            await tx.execute(
+                "INSERT INTO bank_entry (at, reference, source, target, msat) VALUES (0, ?, ?, ?, 7000)", (n, *way)
+            )
+    await old.close()
+    bank = await Bank(tmp_path).start()
+    await bank.bank.faucet("alice", sats(50))
+    await bank.bank.pay(bank.alice, (await bank.invoice(5)).invoice)
+    held = dict(await bank.database.fetch_all("SELECT account, msat FROM bank_balance"))
+    assert held == balances_by_entries(await bank.database.fetch_all("SELECT source, target, msat FROM bank_entry"))
+    assert await bank.bank.balance("alice") == sats(45)
+    assert await bank.bank.balance("bob") == sats(19)
+    await bank.database.close()
+
+
+async def test_a_payment_of_an_account_with_a_long_history_takes_no_more_steps(tmp_path):
+    counted = []
+    for size in (3, 300):
+        (tmp_path / str(size)).mkdir()
+        bank = await Bank(tmp_path / str(size)).start()
+        await bank.bank.faucet("alice", sats(500))
+        async with bank.database.transaction() as tx:
+            await tx.execute_many(
+                "INSERT INTO bank_entry (at, reference, source, target, msat) VALUES (0, ?, 'alice', 'bob', 10)",
+                [(str(n),) for n in range(size)],
+            )
+        rounds = []
+        connection = bank.database._writer.connection
+        connection.set_progress_handler(lambda rounds=rounds: rounds.append(1), 1)
+        await bank.bank.pay(bank.alice, (await bank.invoice(5)).invoice)
+        await bank.bank.faucet("alice", sats(5))
+        connection.set_progress_handler(None, 1)
+        counted.append(len(rounds))
+        await bank.database.close()
+    assert 0 < counted[1] <= counted[0]

@@ -53,6 +53,11 @@ async def offers(reader: Reader) -> list[Offer]:
     return [_offer(row) for row in await reader.fetch_all(f"{_OFFERS} ORDER BY o.at DESC, o.provider")]
 
 
+async def untrusted(reader: Reader) -> set[str]:
+    """The providers that have one."""
+    return {row["provider"] for row in await reader.fetch_all("SELECT provider FROM money_payee_offer")}
+
+
 async def trust(tx: Transaction, provider: str, *, pinned: str, offered: str, now: float) -> Offer:
     """Pins what this provider offers. `pinned` and `offered` are the nodes that a person saw.
 

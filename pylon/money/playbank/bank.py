@@ -226,12 +226,8 @@ async def _move(tx: Transaction, at: float, reference: str, source: str, target:
 
 
 async def _balance(reader: Reader, account: str) -> int:
-    row = await reader.fetch_one(
-        "SELECT (SELECT coalesce(sum(msat), 0) FROM bank_entry WHERE target = :account)"
-        " - (SELECT coalesce(sum(msat), 0) FROM bank_entry WHERE source = :account)",
-        {"account": account},
-    )
-    return int(row[0]) if row else 0
+    row = await reader.fetch_one("SELECT msat FROM bank_balance WHERE account = ?", (account,))
+    return 0 if row is None else int(row["msat"])
 
 
 async def _budget_left(tx: Transaction, connection: Connection, now: float) -> int:

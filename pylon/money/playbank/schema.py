@@ -46,5 +46,22 @@ BEGIN SELECT RAISE(ABORT, 'bank_entry is append-only'); END;
 CREATE TRIGGER bank_entry_no_delete BEFORE DELETE ON bank_entry
 BEGIN SELECT RAISE(ABORT, 'bank_entry is append-only'); END;
 """,
+        # A payment must not take longer the more there were: what each account holds is kept as entries are written.
+        """
+CREATE TABLE bank_balance (account TEXT PRIMARY KEY, msat INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO bank_balance SELECT account, sum(msat) FROM (
+    SELECT target AS account, msat FROM bank_entry UNION ALL SELECT source, -msat FROM bank_entry
+) GROUP BY account;
+CREATE TRIGGER bank_entry_moves AFTER INSERT ON bank_entry
+BEGIN
+    INSERT INTO bank_balance VALUES (NEW.source, -NEW.msat)
+        ON CONFLICT (account) DO UPDATE SET msat = msat + excluded.msat;
+    INSERT INTO bank_balance VALUES (NEW.target, NEW.msat)
+        ON CONFLICT (account) DO UPDATE SET msat = msat + excluded.msat;
+END;
+DROP INDEX bank_entry_source;
+DROP INDEX bank_entry_target;
+CREATE INDEX bank_entry_way ON bank_entry (source, target, at);
+""",
     ),
 )

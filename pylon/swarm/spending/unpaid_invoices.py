@@ -72,7 +72,7 @@ class UnpaidInvoices:
     async def _ask_trusted(self) -> None:
         if not (swapped := self._unpaid(OTHER_PAYEE)):
             return
-        untrusted = {offer.provider for offer in await payee_store.offers(self.database)}
+        untrusted = await payee_store.untrusted(self.database)
         for provider, relation in swapped:
             if provider not in untrusted:
                 self._ask_again(provider, relation)
