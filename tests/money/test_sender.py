@@ -487,8 +487,8 @@ async def test_a_cancelled_caller_does_not_lose_the_answer(side):
 async def test_what_a_caller_reserved_who_was_cancelled_meanwhile_is_lifted(side, monkeypatch):
     gate, reserved, reserve = asyncio.Event(), asyncio.Event(), side.sender._reserve
 
-    async def slow(ask, order):
-        payment = await reserve(ask, order)
+    async def slow(ask, order, hands):
+        payment = await reserve(ask, order, hands)
         reserved.set()
         await gate.wait()
         return payment
@@ -504,6 +504,46 @@ async def test_what_a_caller_reserved_who_was_cancelled_meanwhile_is_lifted(side
     await side.sender.close()
     assert not await payment_store.in_state(side.database, PaymentState.RESERVED)
     assert len(await payment_store.in_state(side.database, PaymentState.FAILED)) == 1
+
+
+async def test_what_became_of_a_payment_is_told_once_to_whoever_made_it_though_others_look_it_up(side):
+    gate, paid, original = asyncio.Event(), asyncio.Event(), side.wallet.pay
+
+    async def slow(invoice, *, fee_limit):
+        result = await original(invoice, fee_limit=fee_limit)
+        paid.set()
+        await gate.wait()
+        return result
+
+    side.wallet.pay = slow
+    task = asyncio.create_task(side.sender.pay(await side.ask(), ORDER))
+    await paid.wait()
+    # The wallet has paid it, and its answer is on the way.
+    assert await side.sender.check() == []
+    gate.set()
+    assert (await task).state is PaymentState.SETTLED
+    assert await side.sender.check() == []
+    assert await side.sender.recover() == []
+
+
+async def test_an_invoice_that_is_refused_beside_its_payment_leaves_that_in_hand(side):
+    gate, original = asyncio.Event(), side.wallet.pay
+
+    async def slow(invoice, *, fee_limit):
+        await gate.wait()
+        return await original(invoice, fee_limit=fee_limit)
+
+    side.wallet.pay = slow
+    ask = await side.ask()
+    task = asyncio.create_task(side.sender.pay(ask, ORDER))
+    while not await payment_store.in_state(side.database, PaymentState.SENDING):
+        await asyncio.sleep(0)
+    with pytest.raises(PaymentRefusedError):
+        await side.sender.pay(ask, ORDER)
+    await side.sender.recover()
+    assert len(await payment_store.in_state(side.database, PaymentState.SENDING)) == 1
+    gate.set()
+    assert (await task).state is PaymentState.SETTLED
 
 
 # --- dying ----------------------------------------------------------------------------------------------------------

@@ -85,6 +85,12 @@ async def positions(reader: Reader) -> dict[str, Position]:
     }
 
 
+async def verified(reader: Reader) -> dict[str, int]:
+    """How many receipts of each provider were accepted."""
+    rows = await reader.fetch_all("SELECT provider, count(*) AS n FROM money_claim GROUP BY provider")
+    return {row["provider"]: row["n"] for row in rows}
+
+
 async def paid(reader: Reader, provider: str, claims: Sequence[Claim] = ()) -> Paid:
     """What we have paid this provider, and what may yet turn out to be paid, as far as these claims ask."""
     rows = await reader.fetch_all(

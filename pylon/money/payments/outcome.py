@@ -4,6 +4,8 @@ Each outcome is one transaction: the payment's row and its entries in the ledger
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pylon import log
@@ -35,10 +37,10 @@ class Decided:
 
 
 class PaymentOutcomes:
-    """Of the payments of one wallet. `under_way` are those that this process has in hand."""
+    """Of the payments of one wallet. Of each that ended somebody is told once: whoever has it in hand, or `check`."""
 
     def __init__(self, database: Database, wallet: Wallet, clock: Clock) -> None:
-        self.under_way: set[str] = set()
+        self._in_hand: set[str] = set()
         self._database = database
         self._wallet = wallet
         self._clock = clock
@@ -47,12 +49,21 @@ class PaymentOutcomes:
         # An owner's word and a lookup's must not meet: what has ended does not change.
         self._looking = asyncio.Lock()
 
+    @contextmanager
+    def in_hand(self, payment_hash: str) -> Iterator[None]:
+        """This process is paying it: it is neither taken up, nor looked up, nor decided on beside that."""
+        self._in_hand.add(payment_hash)
+        try:
+            yield
+        finally:
+            self._in_hand.discard(payment_hash)
+
     async def recover(self) -> None:
         """What a dead process left: what it reserved was never sent, and what it was sending may have been."""
         states = (PaymentState.RESERVED, PaymentState.SENDING)
         async with self._database.transaction() as tx:
             for payment in await payment_store.in_state(tx, *states):
-                if payment.payment_hash in self.under_way:
+                if payment.payment_hash in self._in_hand:
                     continue
                 if payment.state is PaymentState.RESERVED:
                     await payment_store.fail(tx, payment.payment_hash, "never_sent", self._clock.wall())
@@ -68,7 +79,7 @@ class PaymentOutcomes:
     async def look(self) -> None:
         """The same, and leaves it to `check` to tell of them."""
         for payment in await payment_store.in_state(self._database, PaymentState.SENDING, PaymentState.UNKNOWN):
-            if payment.payment_hash in self.under_way:
+            if payment.payment_hash in self._in_hand:
                 continue
             async with self._looking:
                 now = await payment_store.get(self._database, payment.payment_hash)
@@ -159,7 +170,7 @@ class PaymentOutcomes:
     def _judge(self, payment: Payment, decision: Decision) -> bool:
         return decisions.judge(
             decision,
-            state=PaymentState.SENDING if payment.payment_hash in self.under_way else payment.state,
+            state=PaymentState.SENDING if payment.payment_hash in self._in_hand else payment.state,
             reason=payment.reason,
             payment_hash=payment.payment_hash,
             amount=payment.amount,

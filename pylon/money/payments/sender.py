@@ -11,7 +11,7 @@ Nothing is ever sent twice: a payment whose outcome is unknown blocks its job an
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -117,14 +117,12 @@ class Sender:
         Raises `PaymentRefusedError`; then nothing was reserved or sent. A caller that is cancelled does not cancel
         the payment: it goes on, and its row tells.
         """
-        reserving = self._begin(self._reserve(ask, order))
+        gone = asyncio.Event()
         try:
-            payment = await asyncio.shield(reserving)
+            return await asyncio.shield(self._begin(self._pay(ask, order, gone)))
         except asyncio.CancelledError:
-            # It may be written all the same, and would count until the next start.
-            self._begin(self._lift(reserving))
+            gone.set()
             raise
-        return await self._go_on(self._send(payment))
 
     async def pay_by_hand(self, text: str, *, most: Msat) -> Payment:
         """Pays an invoice that the owner named, of at most `most`; all conditions hold, and all limits but those of a
@@ -171,7 +169,15 @@ class Sender:
 
     # --- the steps --------------------------------------------------------------------------------------------
 
-    async def _reserve(self, ask: Ask, order: Order) -> Payment:
+    async def _pay(self, ask: Ask, order: Order, gone: asyncio.Event) -> Payment:
+        with ExitStack() as hands:
+            payment = await self._reserve(ask, order, hands)
+            if gone.is_set():
+                # Nobody waits for it, and it would count until the next start.
+                return await self.outcomes.fail(payment, "never_sent")
+            return await self._send(payment)
+
+    async def _reserve(self, ask: Ask, order: Order, hands: ExitStack) -> Payment:
         policy, caps = self._policy, self._policy.caps
         if policy.stopped():
             raise refused(Refusal.STOPPED)
@@ -201,42 +207,27 @@ class Sender:
                     raise refused(limit)
                 payment = await payment_store.reserve(tx, invoice, spend, now)
                 # Before it is committed: whoever takes up what a dead process left, leaves this one alone.
-                self.outcomes.under_way.add(payment.payment_hash)
+                hands.enter_context(self.outcomes.in_hand(payment.payment_hash))
                 return payment
             if refusal is Refusal.PAYEE_CHANGED:
                 await payee_store.offered(tx, order.provider, invoice.payee, now)
         # Not before the transaction has ended: what was offered is kept although nothing is paid.
         raise refused(refusal, _other_payee(order.provider) if refusal is Refusal.PAYEE_CHANGED else "")
 
-    async def _lift(self, reserving: "asyncio.Task[Payment]") -> None:
-        with suppress(PaymentRefusedError):
-            payment = await reserving
-            await self.outcomes.fail(payment, "never_sent")
-            self.outcomes.under_way.discard(payment.payment_hash)
-
     async def _send(self, payment: Payment) -> Payment:
         outcomes = self.outcomes
-        try:
-            async with self._database.transaction() as tx:
-                await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", self._clock.wall())
-            result = await self._wallet.pay(payment.invoice, fee_limit=payment.fee_limit)
-            if result.state is PayState.SETTLED and proves(result.preimage, payment.payment_hash):
-                fee = result.fee if result.fee is not None else await outcomes.ask_fee(payment)
-                return await outcomes.settle(payment, result.preimage or "", fee)
-            # Its answer to a payment is not its last word on it; only a lookup is.
-            if result.state is PayState.FAILED and result.code is not WalletCode.PAYMENT_FAILED:
-                return await outcomes.fail(payment, result.code.value if result.code else "failed")
-            reason = "preimage_wrong" if result.state is PayState.SETTLED else ""
-            payment = await outcomes.leave_open(
-                payment, reason or (result.code.value if result.code else "no_answer")
-            )
-            return await outcomes.look_up(payment)
-        finally:
-            outcomes.under_way.discard(payment.payment_hash)
-
-    async def _go_on(self, work: Coroutine[Any, Any, Payment]) -> Payment:
-        # A cancelled caller must not leave a sent payment without somebody who hears the answer.
-        return await asyncio.shield(self._begin(work))
+        async with self._database.transaction() as tx:
+            await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", self._clock.wall())
+        result = await self._wallet.pay(payment.invoice, fee_limit=payment.fee_limit)
+        if result.state is PayState.SETTLED and proves(result.preimage, payment.payment_hash):
+            fee = result.fee if result.fee is not None else await outcomes.ask_fee(payment)
+            return await outcomes.settle(payment, result.preimage or "", fee)
+        # Its answer to a payment is not its last word on it; only a lookup is.
+        if result.state is PayState.FAILED and result.code is not WalletCode.PAYMENT_FAILED:
+            return await outcomes.fail(payment, result.code.value if result.code else "failed")
+        reason = "preimage_wrong" if result.state is PayState.SETTLED else ""
+        payment = await outcomes.leave_open(payment, reason or (result.code.value if result.code else "no_answer"))
+        return await outcomes.look_up(payment)
 
     def _begin[T](self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.create_task(work)

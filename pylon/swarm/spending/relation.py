@@ -1,6 +1,6 @@
 """How a customer stands with one provider, and what follows from it: how much may be out there, what to deposit.
 
-Values in, decisions out. `account_purse` fills it from the books; a simulation fills it from its own.
+Values in, decisions out. `relations` fills it from the books; a simulation fills it from its own.
 """
 
 from dataclasses import dataclass

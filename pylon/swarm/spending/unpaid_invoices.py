@@ -6,8 +6,7 @@ The wallet is asked what it holds a few times a minute at most, and only while s
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pylon.clock import Clock
@@ -21,6 +20,7 @@ from pylon.money.wallet import WalletError
 from pylon.store.database import Database
 from pylon.swarm.providers.lack import STOPPED, UNFUNDED
 from pylon.swarm.spending.relation import Relation
+from pylon.swarm.spending.relations import Relations
 from pylon.swarm.spending.unpaid import LASTING, OTHER_PAYEE
 
 # So often a wallet that held too little is asked what it holds now: more often than jobs give up waiting for anybody.
@@ -31,13 +31,12 @@ LEAST_UNPAID_S, MOST_UNPAID_S = 60.0, 900.0
 
 @dataclass(slots=True)
 class UnpaidInvoices:
-    """`changed` is told of a provider that is left alone from now on, or not any more."""
+    """The relations tell of a provider that is left alone from now on, or not any more."""
 
-    relations: defaultdict[str, Relation]
+    relations: Relations
     database: Database
     sender: Sender
     clock: Clock
-    changed: Callable[[str], None]
     # When the wallet may be asked again what it holds.
     _asks_at: float = 0.0
     # What it held when it was asked last.
@@ -48,7 +47,7 @@ class UnpaidInvoices:
         relation = self.relations[provider]
         relation.unpaid_until, relation.unpaid_why = self._runs_out(invoice), LASTING.get(code, "")
         relation.unpaid = amount
-        self.changed(provider)
+        self.relations.changed(provider)
 
     def take_up(self, payments: Iterable[Payment]) -> None:
         """The last process could not pay these: whether the wallet was filled since is asked."""
@@ -66,7 +65,7 @@ class UnpaidInvoices:
             self._asks_at = self.clock.monotonic() + WALLET_S
             for provider, relation in self._covered(short, await self._balance()):
                 relation.unpaid_why = ""
-                self.changed(provider)
+                self.relations.changed(provider)
         await self._ask_trusted()
 
     async def _ask_trusted(self) -> None:
@@ -79,14 +78,14 @@ class UnpaidInvoices:
 
     def _ask_again(self, provider: str, relation: Relation) -> None:
         relation.unpaid_until, relation.unpaid_why = 0.0, ""
-        self.changed(provider)
+        self.relations.changed(provider)
 
     def _forgive(self) -> None:
         now = self.clock.boot()
         for provider, relation in self.relations.items():
             if 0.0 < relation.unpaid_until <= now:
                 relation.unpaid_until = 0.0
-                self.changed(provider)
+                self.relations.changed(provider)
 
     def _unpaid(self, why: str) -> list[tuple[str, Relation]]:
         return [(key, one) for key, one in self.relations.items() if one.unpaid_until and one.unpaid_why == why]

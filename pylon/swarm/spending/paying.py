@@ -1,0 +1,96 @@
+"""Paying what a provider asks for a job: at once, when what is in the way has passed, or not at all and why."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pylon.clock import Clock
+from pylon.errors import MoneyError
+from pylon.jobs.answer import Amount
+from pylon.money.invoices.invoice import decode
+from pylon.money.msat import ZERO, sats_text
+from pylon.money.payment import Ask, Order, PaymentRefusedError, PaymentState, Refusal
+from pylon.money.payments import store as payment_store
+from pylon.money.payments.sender import Sender
+from pylon.money.payments.store import Payment
+from pylon.money.wallet import WalletCode
+from pylon.store.database import Database
+from pylon.swarm.spending.means import Means
+from pylon.swarm.spending.purse import Bill, Offer
+from pylon.swarm.spending.relations import Relations
+from pylon.swarm.spending.unpaid_invoices import UnpaidInvoices
+
+CHECK_S = 3.0
+# Refusals that a lookup or a receipt may lift: so long is an invoice kept before it counts as one we do not pay.
+PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
+PASSING_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Paying:
+    """For one customer; `run` is what all its payments belong to."""
+
+    database: Database
+    sender: Sender
+    clock: Clock
+    customer: str
+    run: str
+    relations: Relations
+    means: Means
+    unpaid: UnpaidInvoices
+
+    async def pay(self, bill: Bill, offer: Offer, amount: Amount | None, wanted: Callable[[], bool]) -> None:
+        """See `Purse`. One whose outcome is unknown is neither: the job waits, and a lookup decides."""
+        asked, invoice = (None, None) if amount is None else (amount.msat, amount.bolt11)
+        # The pool hands over verified events only.
+        ask = Ask(bill.author, bill.request, bill.customer, asked, invoice, verified=True)
+        order = Order(
+            bill.request, offer.listing.provider, self.customer, offer.quote, offer.bid, self.run, offer.topup
+        )
+        self.relations[bill.author].asked = True
+        code = ""
+        try:
+            payment = await self.means.counted(asked or ZERO, self._paid(ask, order, wanted))
+            if payment.state is PaymentState.FAILED:
+                code = payment.reason
+                raise MoneyError(self._why_failed(payment))
+        except MoneyError as error:
+            before = await self._before(invoice, bill.author)
+            if before is not None and before.state is not PaymentState.FAILED:
+                # For another of the jobs that wait for it, or by a process that died since.
+                return
+            if isinstance(error, PaymentRefusedError):
+                code = error.code.value
+            if before is not None and code == Refusal.HASH_SEEN:
+                # What kept it from being paid then is still the reason.
+                code, error = before.reason, MoneyError(self._why_failed(before))
+            self.unpaid.add(bill.author, invoice, asked or ZERO, code)
+            raise error
+        if payment.state is PaymentState.SETTLED:
+            self.relations.deposited(payment)
+
+    async def _paid(self, ask: Ask, order: Order, wanted: Callable[[], bool]) -> Payment:
+        kept_until = self.clock.monotonic() + PASSING_S
+        while True:
+            try:
+                return await self.sender.pay(ask, order)
+            except PaymentRefusedError as refused:
+                if refused.code not in PASSING or self.clock.monotonic() > kept_until or not wanted():
+                    raise
+            await asyncio.sleep(CHECK_S)
+            if not wanted():
+                raise MoneyError("nobody waits for this job any more")
+
+    async def _before(self, invoice: str | None, provider: str) -> Payment | None:
+        """What became of this very invoice of this provider, if it was ever to be paid."""
+        try:
+            payment = await payment_store.get(self.database, decode(invoice or "").payment_hash)
+        except MoneyError:
+            return None
+        return payment if payment.provider == provider else None
+
+    def _why_failed(self, payment: Payment) -> str:
+        if payment.reason == WalletCode.INSUFFICIENT_BALANCE:
+            amount = sats_text(payment.amount, self.sender.unit)
+            return f"the wallet holds less than {amount}; `pylon wallet balance` says what it holds"
+        return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet did not say why'}"
