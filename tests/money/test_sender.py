@@ -519,11 +519,10 @@ async def test_what_became_of_a_payment_is_told_once_to_whoever_made_it_though_o
     task = asyncio.create_task(side.sender.pay(await side.ask(), ORDER))
     await paid.wait()
     # The wallet has paid it, and its answer is on the way.
-    assert await side.sender.check() == []
+    told = await side.sender.check()
     gate.set()
     assert (await task).state is PaymentState.SETTLED
-    assert await side.sender.check() == []
-    assert await side.sender.recover() == []
+    assert [*told, *await side.sender.check(), *await side.sender.recover()] == []
 
 
 async def test_an_invoice_that_is_refused_beside_its_payment_leaves_that_in_hand(side):
@@ -541,9 +540,10 @@ async def test_an_invoice_that_is_refused_beside_its_payment_leaves_that_in_hand
     with pytest.raises(PaymentRefusedError):
         await side.sender.pay(ask, ORDER)
     await side.sender.recover()
-    assert len(await payment_store.in_state(side.database, PaymentState.SENDING)) == 1
+    sending = await payment_store.in_state(side.database, PaymentState.SENDING)
     gate.set()
     assert (await task).state is PaymentState.SETTLED
+    assert [payment.invoice for payment in sending] == [ask.invoice]
 
 
 # --- dying ----------------------------------------------------------------------------------------------------------
