@@ -9,6 +9,7 @@ limitations); here any number go on beside each other, to the depth that the bud
 """
 
 import asyncio
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -177,10 +178,13 @@ class Rlm:
         settings = replace(settings, output_chars=facts.output_chars, last_s=self._last_s)
         course = Course(task, self._trajectory, self._clock, settings)
         loop = Loop(course, root, repl, self._gate, self._late)
+        # A REPL that was lost counts anew, and what it says is hostile: names of calls are none of its business.
+        numbers = itertools.count(1)
 
         async def on_calls(calls: SubCalls) -> Sequence[SubReply]:
             caller = Caller(name, budget, course.turn)
-            ids = [f"{name}/{calls.id}.{place}" for place in range(len(calls.prompts))]
+            request = f"{name}/c{next(numbers)}"
+            ids = [f"{request}.{place}" for place in range(len(calls.prompts))]
             if calls.kind == "rlm" and not deepest:
                 return await _all_of(self._child(caller, *each) for each in zip(ids, calls.prompts, strict=True))
             return await ask_all(self._room, self._trajectory, caller, ids, calls)

@@ -38,7 +38,6 @@ class InProcessRepl:
         self._on_calls = on_calls
         texts = {file.name: file.path.read_text() for file in context.files}
         value = texts if context.kind == "files" else next(iter(texts.values()))
-        self._count = 0
         self._out = set()
         self.answer = {"content": "", "ready": False}
         self._names = {
@@ -58,8 +57,7 @@ class InProcessRepl:
         self.answer.update(content=str(value), ready=True)
 
     def _ask(self, kind, prompts, model):
-        self._count += 1
-        calls = SubCalls(f"c{self._count}", kind, tuple(prompts), model)
+        calls = SubCalls(kind, tuple(prompts), model)
         work = asyncio.run_coroutine_threadsafe(self._on_calls(calls), self._loop)
         self._out.add(work)
         replies = work.result()

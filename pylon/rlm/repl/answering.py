@@ -96,7 +96,7 @@ class Answering:
             self._back()
 
     async def _ask(self, asked: Asked, allowed: int) -> Sequence[SubReply]:
-        calls = SubCalls(asked.id, asked.kind, tuple(asked.prompts[:allowed]), asked.model)
+        calls = SubCalls(asked.kind, tuple(asked.prompts[:allowed]), asked.model)
         try:
             replies = await self._on_calls(calls)
         except PylonError as error:

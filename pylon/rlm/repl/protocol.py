@@ -107,13 +107,12 @@ class CellOutcome:
 
 @dataclass(frozen=True, slots=True)
 class SubCalls:
-    """Prompts that the code sent at once. `id` is unique in a REPL; `model` is what the code asked for, if anything.
+    """Prompts that the code sent at once; `model` is what it asked for, if anything.
 
     They may be answered in any order and all at once. Whoever answers them may ask equal prompts once only, at
     temperature 0, where that changes nothing.
     """
 
-    id: str
     kind: CallKind
     prompts: tuple[str, ...]
     model: str | None

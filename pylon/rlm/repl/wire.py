@@ -47,7 +47,7 @@ class Asked(_Message):
     """Sub-calls."""
 
     type: Literal["calls"]
-    # It becomes a part of the names of calls and loops, which stand apart by slashes and dots.
+    # Goes back with the replies, and nowhere else.
     id: Annotated[str, Field(pattern="^c[0-9]{1,12}$")]
     kind: CallKind
     prompts: list[str]
