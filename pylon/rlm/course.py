@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pylon.clock import Clock
 from pylon.rlm.budget import Budget, Left
+from pylon.rlm.pace import Pace
 from pylon.rlm.root import RootError
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.trajectory import Trajectory
@@ -69,6 +70,7 @@ class Course:
         self.trajectory = trajectory
         self.clock = clock
         self.settings = settings
+        self.pace = Pace()
 
     @property
     def budget(self) -> Budget:
@@ -79,7 +81,7 @@ class Course:
         return self.budget.left(now=self.clock.monotonic())
 
     def status(self) -> str:
-        """The same in one line, for the root model."""
+        """The same in one line, for the root model, and what there is to say of this turn's calls in another."""
         left = self.left()
         parts = [f"turn {self.turn} of {self.settings.turns}"]
         if left.calls is not None:
@@ -90,7 +92,7 @@ class Course:
             parts.append(f"{left.tokens:,} tokens left")
         if left.wall_s is not None:
             parts.append(f"{left.wall_s:.0f} s left")
-        return f"[{'; '.join(parts)}]"
+        return "\n".join(filter(None, (self.pace.said(), f"[{'; '.join(parts)}]")))
 
     def write(self, kind: str, **fields: object) -> None:
         """One event of this turn."""

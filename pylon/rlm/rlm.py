@@ -185,9 +185,13 @@ class Rlm:
             caller = Caller(name, budget, course.turn)
             request = f"{name}/c{next(numbers)}"
             ids = [f"{request}.{place}" for place in range(len(calls.prompts))]
-            if calls.kind == "rlm" and not deepest:
-                return await _all_of(self._child(caller, *each) for each in zip(ids, calls.prompts, strict=True))
-            return await ask_all(self._room, self._trajectory, caller, ids, calls)
+            course.pace.began(len(ids), now=self._clock.monotonic())
+            try:
+                if calls.kind == "rlm" and not deepest:
+                    return await _all_of(self._child(caller, *each) for each in zip(ids, calls.prompts, strict=True))
+                return await ask_all(self._room, self._trajectory, caller, ids, calls)
+            finally:
+                course.pace.ended(now=self._clock.monotonic())
 
         try:
             async with self._starts:

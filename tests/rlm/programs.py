@@ -86,12 +86,44 @@ AFTER = st.sampled_from(
         "assert r != 'YES'",
         "r = r.lower()",
         "hits.extend(r.splitlines())",
+        "out.append(json.dumps([x]))",
     ]
 )
+# Answers that are looked at, and may be no use.
+TESTS = [
+    "'A' in r", "r == 'YES'", "x", "n > 1", "isinstance(r, SubCallError)", "not r", "not isinstance(r, SubCallError)",
+    "isinstance(r, str)", "r.strip().lower() == 'yes'", "int(r)",
+]  # fmt: skip
+RISKY = [
+    "v = int({})", "v = json.loads({})", "out.append(json.loads({}))", "out.append(int({}.strip()))", "v = {}.split(':')[1]",
+    "v = {}", "v = max({}, str(int(s)))", "v = max(str(int(s)), {})", "v = max({0}, int(s), {0})", "v = table.get({})",
+]  # fmt: skip
+HANDLERS = ["v = None", "v = 0", "out.append(x)", "pass", "print(x)", "n += 1", "last = x", "break", "continue"]
 
 
 def _indent(lines):
     return ["    " + line for text in lines for line in text.split("\n")]
+
+
+def _risked(draw, asked):
+    """A `try` in which an answer may be of no use."""
+    body = [draw(st.sampled_from(RISKY)).format(asked)]
+    more = st.sampled_from([*(one.format("r") for one in RISKY), "out.append(v)", "w = int(v)", "k = x"])
+    body += draw(st.lists(more, max_size=2))
+    error = draw(st.sampled_from(["", " Exception", " Exception as e", " ValueError"]))
+    handler = [
+        draw(
+            st.sampled_from([*HANDLERS, *(["print(e)", "last = f'{e}'", "out.append(e)"] if " as " in error else [])])
+        )
+    ]
+    handler += draw(st.sampled_from([[], ["v = x"]]))
+    return [
+        "try:",
+        *_indent(body),
+        f"except{error}:",
+        *_indent(handler),
+        *draw(st.sampled_from([[], ["out.append(v)"]])),
+    ]
 
 
 @st.composite
@@ -100,12 +132,25 @@ def tails(draw):
     lines = []
     for _ in range(draw(st.integers(0, 3))):
         statement = draw(AFTER)
-        shape = draw(st.sampled_from(["", "", "", "if", "else", "try", "for", "value"]))
+        shape = draw(
+            st.sampled_from(["", "", "", "if", "if", "nested", "otherwise", "elif", "else", "try", "for", "value"])
+        )
         if shape == "if":
-            test = draw(
-                st.sampled_from(["'A' in r", "r == 'YES'", "x", "n > 1", "isinstance(r, SubCallError)", "not r"])
-            )
-            lines += [f"if {test}:", "    " + statement]
+            lines += [f"if {draw(st.sampled_from(TESTS))}:", "    " + statement]
+            if draw(st.booleans()):
+                lines.append("    continue")
+        elif shape == "nested":
+            lines += [
+                f"if {draw(st.sampled_from(TESTS))}:",
+                f"    if {draw(st.sampled_from(TESTS))}:",
+                "        continue",
+            ]
+            lines.append("    " + statement)
+        elif shape == "otherwise":
+            lines += [f"if {draw(st.sampled_from(TESTS))}:", "    " + statement, "else:", "    continue"]
+        elif shape == "elif":
+            lines += [f"if {draw(st.sampled_from(TESTS))}:", "    " + statement, "    continue"]
+            lines += [f"elif {draw(st.sampled_from(TESTS))}:", "    continue"]
         elif shape == "else":
             lines += ["if r.startswith('Q'):", "    " + statement, "else:", "    " + draw(AFTER)]
         elif shape == "try":
@@ -114,11 +159,15 @@ def tails(draw):
         elif shape == "for":
             lines += [
                 "for line in r.splitlines():",
-                "    if line.strip():",
-                "        " + statement.replace("r", "line", 0),
+                *draw(
+                    st.sampled_from([["    if line.strip():"], ["    if not line:", "        continue", "    if n:"]])
+                ),
+                "        " + statement,
+                *draw(st.sampled_from([[], ["    n = line"], ["    last = n"]])),
             ]
         elif shape == "value":
-            lines += ["try:", "    v = json.loads(r)", "except Exception:", "    v = None", statement]
+            lines += _risked(draw, "r")
+            lines.append(statement)
         else:
             lines.append(statement)
     return lines
@@ -127,13 +176,18 @@ def tails(draw):
 @st.composite
 def loops(draw):
     items, call = draw(ITEMS), draw(CALLS)
-    shape = draw(st.sampled_from(["for", "for", "for", "list", "dict", "set", "join", "nested", "try"]))
-    if shape in ("list", "dict", "set", "join"):
+    shape = draw(
+        st.sampled_from(["for", "for", "for", "risk", "list", "dict", "set", "join", "star", "nested", "try"])
+    )
+    if shape in ("list", "dict", "set", "join", "star"):
         only = draw(st.sampled_from(["", " if x", " if x != 'a'", " if n", " if int(x)"]))
         made = {
             "list": f"out2 = [{call} for x in {items}{only}]",
             "dict": f"out2 = {{x: {call} for x in {items}{only}}}",
             "set": f"out2 = {{{call} for x in {items}{only}}}",
+            "star": draw(
+                st.sampled_from(["out2 = star(*({}))", "out2 = star('a', *({}), x)", "out2 = star(*({}), *(n,))"])
+            ).format(f"{call} for x in {items}{only}"),
             "join": f"out2 = ','.join({call} for x in {items}{only})",
         }
         return [made[shape]]
@@ -144,6 +198,8 @@ def loops(draw):
                     "prompt = f'p {x}'",
                     "prompt = x.strip()",
                     "if not x:\n    continue",
+                    "if not x:\n    print('empty')\n    continue",
+                    "if x == 'a':\n    n += 1\n    last = x\n    continue",
                     "k = int(x)",
                     "x = x.strip()",
                     "n = 0",
@@ -153,6 +209,8 @@ def loops(draw):
         )
     )
     body = [*before, f"r = {call}", *draw(tails())]
+    if shape == "risk":
+        body = [*before, *_risked(draw, call), *draw(tails())]
     if draw(st.booleans()):
         body += [f"r2 = {draw(CALLS)}", "out.append(r2)"]
     if shape == "nested":
@@ -184,6 +242,8 @@ def other(p):
     r = llm_query(p)
     out.append(r)
     return int(r)
+def star(*values):
+    return list(values)
 def noisy():
     for d in docs:
         out.append('drawn')

@@ -8,22 +8,24 @@ what the plan rests on. One statement that is neither, and the loop stays as it 
 import ast
 
 from .harmless import Harmless
-from .plan import Plan, UnsafeError, sub_calls
+from .plan import ANSWER, Plan, UnsafeError, answered, asks_first, sub_calls
 from .purity import Reads, bound_names, has_query, plain_target, pure
 
 _APPENDING = {"append": "list", "extend": "list", "add": "set"}
 
 
 class Body:
-    """Walks one loop's body. `assigned` are all names that it assigns, `target` what the loop itself does."""
+    """Walks one loop's body. `assigned` are all names that it assigns, `target` what the loop itself does. With
+    `risking`, what follows a sub-call in a `try` may fail, and what catches that must be harmless."""
 
-    def __init__(self, target: ast.expr, assigned: set[str], changed: set[str]) -> None:
+    def __init__(self, target: ast.expr, assigned: set[str], changed: set[str], *, risking: bool = False) -> None:
         if not plain_target(target):
             raise UnsafeError
         self.plan = Plan()
         self._targets = bound_names(target)
         self._assigned = assigned
         self._changed = changed
+        self._risking = risking
         self._given = set(self._targets)  # names that the plan binds, as far as the walk has come
         self._kinds: dict[str, str] = {}  # types of names that the body assigns, as far as the walk has come
         self._fresh: set[str] = set()  # containers that the body made in this iteration
@@ -43,9 +45,27 @@ class Body:
             raise UnsafeError
         return self.plan
 
-    def statements(self, body: list[ast.stmt]) -> None:
-        for statement in body:
-            self._statement(statement)
+    def statements(self, body: list[ast.stmt], *, ends: bool = True) -> None:
+        """`ends` tells that the iteration ends where these do, so that a `continue` among them leaves out the rest of
+        these and nothing else."""
+        for place, statement in enumerate(body):
+            rest = body[place + 1 :]
+            match statement:
+                case ast.If(test=test, body=[*skipped, ast.Continue()], orelse=[]) if self._may_skip(rest):
+                    self._maybe(skipped)
+                    self.condition(ast.UnaryOp(ast.Not(), test))
+                case ast.If(test=test, body=[*left, ast.Continue()], orelse=others) if ends:
+                    self._branch(test, left, [*others, *rest], ends=True)
+                    return
+                case ast.If(test=test, body=kept, orelse=[*left, ast.Continue()]) if ends:
+                    self._branch(test, [*kept, *rest], left, ends=True)
+                    return
+                case _:
+                    self._statement(statement, ends=ends and not rest)
+
+    def _may_skip(self, rest: list[ast.stmt]) -> bool:
+        """Whether a `continue` decides on sub-calls: then it must be known beforehand."""
+        return not self.plan.calls and not self._conditional and any(map(has_query, rest))
 
     def expression(self, node: ast.expr) -> str:
         """Its type. Raises UnsafeError unless it is harmless but for its sub-calls, which join the plan."""
@@ -64,7 +84,7 @@ class Body:
             raise UnsafeError
         self.plan.only_where(node)
 
-    def _statement(self, node: ast.stmt) -> None:
+    def _statement(self, node: ast.stmt, *, ends: bool) -> None:
         match node:
             case ast.Pass() | ast.Expr(value=ast.Constant()):
                 pass
@@ -78,18 +98,16 @@ class Body:
                 self._assign(target, value)
             case ast.AugAssign(target=ast.Name(id=name)):
                 self._augment(name, node.op, node.value)
-            case ast.If(test=test, body=[ast.Continue()], orelse=[]) if not self.plan.calls:
-                self.condition(ast.UnaryOp(ast.Not(), test))
             case ast.If():
-                self._branch(node)
-            case ast.Try() if any(has_query(statement) for statement in node.body):
-                self._ask_in_try(node)
+                self._branch(node.test, node.body, node.orelse, ends=ends)
+            case ast.Try() if not self._risking and any(map(has_query, node.body)):
+                self._ask_in_try(node, ends=ends)
             case ast.Try():
                 self._attempt(node)
             case ast.For(target=ast.Name(id=name), orelse=[]) if not has_query(node):
                 if self.expression(node.iter) != "list" or not isinstance(node.iter, ast.Call):
                     raise UnsafeError
-                self._maybe(node.body, line=name)
+                self._maybe_often(node.body, line=name)
             case _:
                 raise UnsafeError
 
@@ -154,23 +172,34 @@ class Body:
         self._want(name, kind)
         self.plan.mutated.add(name)
 
-    def _branch(self, node: ast.If) -> None:
-        asks = any(has_query(statement) for statement in [*node.body, *node.orelse])
+    def _branch(self, test: ast.expr, body: list[ast.stmt], others: list[ast.stmt], *, ends: bool) -> None:
         # What decides whether a sub-call is made must be known beforehand.
-        if asks:
+        if any(map(has_query, [*body, *others])):
             raise UnsafeError
-        self.expression(node.test)
-        self._maybe(node.body)
-        self._maybe(node.orelse)
+        self.expression(test)
+        self._maybe(body, ends=ends)
+        self._maybe(others, ends=ends)
 
-    def _maybe(self, body: list[ast.stmt], line: str = "") -> None:
-        """Statements that run or do not: what they assign is not known afterwards. `line` names a part of a text."""
+    def _maybe(self, body: list[ast.stmt], *, given: str | None = None, kind: str = "", ends: bool = False) -> None:
+        """Statements that run or do not: what they assign is not known afterwards. `given` is a name that they find,
+        and `kind` its type."""
         before = dict(self._kinds)
         self._conditional += 1
-        if line:
-            self._bind(line, "str")
-        self.statements(body)
+        if given is not None:
+            self._bind(given, kind)
+        self.statements(body, ends=ends)
         self._conditional -= 1
+        self._forget(before)
+
+    def _maybe_often(self, body: list[ast.stmt], *, line: str) -> None:
+        """The same for those of a loop over a text's lines: what one round assigns, the next one finds."""
+        before: dict[str, str] | None = None
+        while before != self._kinds:
+            before = dict(self._kinds)
+            self._maybe(body, given=line, kind="str", ends=True)
+
+    def _forget(self, before: dict[str, str]) -> None:
+        """What was assigned since may be so, or as it was before."""
         for name, kind in self._kinds.items():
             if name not in before and self._carried.get(name) == kind:
                 before[name] = kind
@@ -178,48 +207,74 @@ class Body:
                 before[name] = "any" if before.get(name, "maybe") != "maybe" else "maybe"
         self._kinds = before
 
-    def _ask_in_try(self, node: ast.Try) -> None:
+    def _ask_in_try(self, node: ast.Try, *, ends: bool) -> None:
         """Its body cannot fail but where the plan ends too; so what catches errors never runs under a plan."""
         if node.finalbody or node.orelse or self._conditional:
             raise UnsafeError
-        self.statements(node.body)
+        self.statements(node.body, ends=ends)
         for name in {name for handler in node.handlers for name in bound_names(handler)}:
             self._given.discard(name)
 
     def _attempt(self, node: ast.Try) -> None:
-        """`try: value = json.loads(answer)` with something harmless for every error that can come of it."""
-        handlers = node.handlers
-        catches_all = handlers[-1].type is None or (
-            isinstance(handlers[-1].type, ast.Name) and handlers[-1].type.id in ("Exception", "BaseException")
-        )
-        if node.finalbody or node.orelse or not catches_all or len(handlers) > 1 or handlers[0].name:
-            raise UnsafeError
-        if handlers[0].type is not None:
-            self.plan.reads.known.add(ast.unparse(handlers[0].type))
-        self._conditional += 1
+        """`try: value = json.loads(answer)` with something harmless for every error that can come of it. A sub-call
+        in it comes first, before anything can fail."""
+        handler = _catching_all(node)
+        if handler.type is not None:
+            self.plan.reads.known.add(ast.unparse(handler.type))
+        body = list(node.body)
+        if any(map(has_query, body)) and self._ask_first(body):
+            body.pop(0)
+        before = dict(self._kinds)
         tried: dict[str, str] = {}
-        for statement in node.body:
+        self._conditional += 1
+        for statement in body:
             match statement:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name not in self._targets:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     tried[name] = self._tame(value)
-                    self._bind(name, "maybe")
+                    self._bind(name, tried[name])
+                case ast.Expr(ast.Call(ast.Attribute(ast.Name(id=name), "append"), [value], [])):
+                    self._tame(value)
+                    self._root(name, "list")
                 case _:
                     raise UnsafeError
         self._conditional -= 1
-        self._maybe(handlers[0].body)
+        self._forget(before)
+        self._maybe(handler.body, given=handler.name, kind="any")
+        if handler.name:
+            # It is deleted.
+            self._bind(handler.name, "maybe")
         for name, kind in tried.items():
             caught = [
                 self._harmless.kind(statement.value)
-                for statement in handlers[0].body
+                for statement in handler.body
                 if isinstance(statement, ast.Assign) and bound_names(statement) == {name}
             ]
             self._kinds[name] = "maybe" if not caught else kind if caught == [kind] else "any"
 
+    def _ask_first(self, body: list[ast.stmt]) -> bool:
+        """Takes the sub-call with which these begin. True where its statement is `name = …` that cannot fail at all
+        and is done with. Raises UnsafeError for others, which an error may keep from being made."""
+        match body[0]:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                pass
+            case ast.Expr(ast.Call(ast.Attribute(ast.Name(), "append"), [value], [])):
+                name = ""
+            case _:
+                raise UnsafeError
+        if any(map(has_query, body[1:])) or not asks_first(value) or len(sub_calls(value)) > 1:
+            raise UnsafeError
+        self._take_calls(value)
+        kind = self._harmless.kind(value) if name else None
+        if kind is None:
+            return False
+        self._bind(name, kind)
+        return True
+
     def _tame(self, node: ast.expr) -> str:
         """The type of an expression that may fail but does nothing else. Raises UnsafeError."""
         reads = Reads()
-        sure = self._given | {name for name, kind in self._kinds.items() if kind != "maybe"}
-        if not pure(node, (self._assigned | self._targets) - sure, sure, reads):
+        sure = self._given | {name for name, kind in self._kinds.items() if kind != "maybe"} | {ANSWER}
+        if not pure(answered(node), (self._assigned | self._targets) - sure, sure, reads):
             raise UnsafeError
         self.plan.reads.known |= reads.known
         for name in reads.read:
@@ -283,6 +338,17 @@ class Body:
         if kind is None:
             raise UnsafeError
         return kind
+
+
+def _catching_all(node: ast.Try) -> ast.ExceptHandler:
+    """The one handler of a `try` that catches whatever comes. Raises UnsafeError."""
+    match node:
+        case ast.Try(handlers=[ast.ExceptHandler() as only], orelse=[], finalbody=[]):
+            if only.type is None or (
+                isinstance(only.type, ast.Name) and only.type.id in ("Exception", "BaseException")
+            ):
+                return only
+    raise UnsafeError
 
 
 _ANYTHING = frozenset(["str", "int", "float", "bool", "none", "list", "dict", "set", "tuple", "any", "hashable"])

@@ -7,6 +7,8 @@ plain classes; `any` is plain data of some type, `hashable` plain data that can 
 import ast
 from collections.abc import Callable
 
+from .purity import MODULE_FUNCTIONS
+
 _STR = "str"
 _TEXT_METHODS = {
     "strip": (_STR, 1),
@@ -141,17 +143,17 @@ class Harmless:
 
     def _call(self, node: ast.Call) -> str | None:
         if isinstance(node.func, ast.Attribute):
-            return self._method(node)
+            return None if ast.unparse(node.func) in MODULE_FUNCTIONS else self._method(node)
         if not isinstance(node.func, ast.Name):
             return None
         name = node.func.id
-        kinds = [self.kind(argument, frozenset(_SIZED) if name == "len" else frozenset()) for argument in node.args]
         if name == "isinstance" and len(node.args) == 2 and not node.keywords:
             of = node.args[1]
-            if isinstance(of, ast.Name) and of.id in _CLASSES and kinds[0]:
+            if isinstance(of, ast.Name) and of.id in _CLASSES and self.kind(node.args[0]):
                 self._known |= {name, of.id}
                 return "bool"
             return None
+        kinds = [self.kind(argument, frozenset(_SIZED) if name == "len" else frozenset()) for argument in node.args]
         if None in kinds:
             return None
         if name == "print" and all(k.arg in ("sep", "end", "flush") and _constant(k.value) for k in node.keywords):

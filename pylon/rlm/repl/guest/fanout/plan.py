@@ -1,9 +1,13 @@
 """What is worked out when a loop begins: a generator expression over its items that yields the sub-calls."""
 
 import ast
+import copy
 from dataclasses import dataclass, field
 
-from .purity import Reads, has_query, is_query
+from .purity import MODULE_FUNCTIONS, Reads, has_query, is_query
+
+# No name that code can have.
+ANSWER = "an answer"
 
 
 class UnsafeError(Exception):
@@ -69,6 +73,33 @@ def sub_calls(node: ast.expr) -> list[ast.Call]:
     if isinstance(node, ast.Name | ast.IfExp | ast.BoolOp | ast.Lambda | _COMPREHENSIONS):
         raise UnsafeError
     return [call for child in _children(node) for call in sub_calls(child)]
+
+
+def asks_first(node: ast.expr) -> bool:
+    """Whether the one sub-call in an expression is made before anything else in it can fail."""
+    while not is_query(node):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.expr() as receiver), args=arguments):
+                # `json.loads(…)`: the module is looked at when the loop begins.
+                node = arguments[0] if ast.unparse(node.func) in MODULE_FUNCTIONS and arguments else receiver
+            case ast.Call(func=ast.Name(), args=[first, *_]):
+                node = first
+            case ast.Subscript(value=inner):
+                node = inner
+            case _:
+                return False
+    return True
+
+
+class _Answered(ast.NodeTransformer):
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        return ast.Name(ANSWER, ast.Load()) if is_query(node) else self.generic_visit(node)
+
+
+def answered(node: ast.expr) -> ast.expr:
+    """The expression with `ANSWER` in the place of its sub-calls."""
+    made: ast.expr = _Answered().visit(copy.deepcopy(node))
+    return made
 
 
 _COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp

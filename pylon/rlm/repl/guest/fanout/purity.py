@@ -129,7 +129,9 @@ def has_query(node: ast.AST) -> bool:
 
 def bound_names(target: ast.AST) -> set[str]:
     """The names that a target, or anything inside a statement, assigns."""
-    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    nodes = list(ast.walk(target))
+    caught = {node.name for node in nodes if isinstance(node, ast.ExceptHandler) and node.name}
+    return caught | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 class Reads:

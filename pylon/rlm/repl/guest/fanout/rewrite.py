@@ -46,12 +46,8 @@ class _Rewriter(ast.NodeTransformer):
         self.generic_visit(node)
         parts = [*node.body]
         if any(has_query(part) for part in parts) and not _leaves(parts):
-            assigned = {name for part in parts for name in bound_names(part)}
-            try:
-                body = Body(node.target, assigned, _changed(parts))
-                body.statements(node.body)
-                plan = body.finish()
-            except UnsafeError:
+            plan = _plan(node, risking=False) or _plan(node, risking=True)
+            if plan is None:
                 return node
             key = next(_keys)
             node.iter = _wrapped(key, plan, node.target, node.iter)
@@ -78,6 +74,10 @@ class _Rewriter(ast.NodeTransformer):
         self.generic_visit(node)
         if len(node.args) == 1 and isinstance(node.args[0], ast.GeneratorExp) and _takes_all(node.func):
             self._comprehend(node.args[0])
+        for argument in node.args:
+            # `gather(*(… for …))`: all of it is drawn before anything else happens.
+            if isinstance(argument, ast.Starred) and isinstance(argument.value, ast.GeneratorExp):
+                self._comprehend(argument.value)
         return node
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.AST:
@@ -106,6 +106,16 @@ class _Rewriter(ast.NodeTransformer):
         key = next(_keys)
         generator.iter = _wrapped(key, plan, generator.target, generator.iter)
         _mark(key, plan)
+
+
+def _plan(node: ast.For, *, risking: bool) -> Plan | None:
+    assigned = {name for part in node.body for name in bound_names(part)}
+    try:
+        body = Body(node.target, assigned, _changed(node.body), risking=risking)
+        body.statements(node.body)
+        return body.finish()
+    except UnsafeError:
+        return None
 
 
 def _takes_all(function: ast.expr) -> bool:
