@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pylon.rlm.budget import NOTHING, Budget, Cost, Refusal, Reservation
 from pylon.rlm.charges import Tab
@@ -26,12 +27,14 @@ class Caller:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One prompt. `waiters` are the cells that want it: an equal prompt of another one waits for the same outcome."""
+    """One prompt. `named` is what events say of it; the job holds it until there is an outcome. `waiters` are the
+    cells that want it: an equal prompt of another one waits for the same outcome."""
 
     id: str
     caller: Caller
     job: Job
     outcome: asyncio.Future[SubOutcome]
+    named: dict[str, Any]
     waiters: int = 0
     reservation: Reservation | None = None
     ticket: Ticket | None = None

@@ -137,6 +137,14 @@ class Budget:
                 return refusal
         return self.set_aside(cost, keep=keep)
 
+    def too_long(self, prompt_chars: int) -> Refusal | None:
+        """Why a prompt of that length is let through at no time, here or in a budget above."""
+        for budget in self._line():
+            most = budget.limits.prompt_chars
+            if most is not None and prompt_chars > most:
+                return Refusal(Bound.PROMPT, prompt_chars, most)
+        return None
+
     def set_aside(self, cost: Cost, *, keep: bool) -> Reservation:
         """Sets aside without asking: a part of what is about to be settled, and may yet be spent. `keep` as above."""
         reservation = Reservation(cost, keep)

@@ -21,7 +21,7 @@ from pylon.rlm.gate import Gate
 from pylon.rlm.late import LateCharges
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubLM, SubOutcome
-from pylon.rlm.trajectory import Trajectory, TrajectoryError
+from pylon.rlm.trajectory import Trajectory, TrajectoryError, name_of
 from pylon.rlm.unsettled import Unsettled
 
 logger = log.get("rlm")
@@ -41,6 +41,10 @@ def _tokens(job: Job, answer: SubAnswer) -> int:
     use up the run's tokens. No tokenizer makes more than one of a byte."""
     read = min(answer.prompt_tokens, text_bytes(job.prompt) + TEMPLATE_TOKENS)
     return max(0, read) + max(0, min(answer.completion_tokens, job.max_tokens))
+
+
+def _key(call: Call) -> tuple[str | None, str]:
+    return (call.job.model, call.named["sha256"])
 
 
 class CallRoom:
@@ -64,6 +68,7 @@ class CallRoom:
         self._late = late or LateCharges(Unsettled(gate), trajectory)
         self._let_through: list[Call] = []
         self._asking: set[asyncio.Task[None]] = set()
+        # By model and hash: the calls whose outcome equal ones may have.
         self._memo: dict[tuple[str | None, str], Call] = {}
 
     async def ask(
@@ -73,6 +78,11 @@ class CallRoom:
         calls: list[Call] = []
         for name, prompt in zip(ids, prompts, strict=True):
             call = self._call(caller, name, prompt, model)
+            if (refused := caller.budget.too_long(len(prompt))) is not None:
+                # At once: it may be huge, and there may be any number of them.
+                self._refuse(call, refused)
+                calls.append(call)
+                continue
             known = self._known(call)
             if known is None:
                 self._enter(call)
@@ -103,18 +113,16 @@ class CallRoom:
             seed=None if settings.seed is None else call_seed(settings.seed, name),
         )  # fmt: skip
         job = replace(job, most_msat=self._sub.most_msat(job))
-        return Call(name, caller, job, asyncio.get_running_loop().create_future())
+        return Call(name, caller, job, asyncio.get_running_loop().create_future(), name_of(prompt))
 
     def _known(self, call: Call) -> Call | None:
         """The call of an equal prompt, when its outcome may stand for this one too."""
         if self.settings.temperature > 0:
             return None
-        key = (call.job.model, call.job.prompt)
-        known = self._memo.get(key)
-        if known is None or (known.outcome.done() and isinstance(known.outcome.result(), SubFailure)):
-            self._memo[key] = call
+        known = self._memo.setdefault(_key(call), call)
+        if known is call:
             return None
-        self._write("repeated", call, prompt=self._trajectory.text(call.job.prompt))
+        self._write("repeated", call, prompt=call.named)
         return known
 
     def _enter(self, call: Call) -> None:
@@ -123,8 +131,7 @@ class CallRoom:
 
         def then(granted: Reservation | Refusal) -> None:
             if isinstance(granted, Refusal):
-                self.refused.add(granted.bound)
-                self._finish(call, SubFailure(f"budget_{granted.bound}", granted.message))
+                self._refuse(call, granted)
                 return
             call.reservation = granted
             if not self._let_through:
@@ -133,6 +140,10 @@ class CallRoom:
             self._let_through.append(call)
 
         call.ticket = self._gate.enter(call.caller.budget, cost, then, prompt_chars=len(job.prompt))
+
+    def _refuse(self, call: Call, refusal: Refusal) -> None:
+        self.refused.add(refusal.bound)
+        self._finish(call, SubFailure(f"budget_{refusal.bound}", refusal.message))
 
     def _drop(self, calls: list[Call]) -> None:
         for call in calls:
@@ -161,9 +172,9 @@ class CallRoom:
         batch = Batch(budget, calls, self._gate, now=self._clock.monotonic())
         try:
             for call in calls:
-                prompt = self._trajectory.text(call.job.prompt)
                 seeded = {} if call.job.seed is None else {"seed": call.job.seed}
-                self._write("submitted", call, kind="llm", model=call.job.model, prompt=prompt, **seeded)
+                self._trajectory.text(call.job.prompt)
+                self._write("submitted", call, kind="llm", model=call.job.model, prompt=call.named, **seeded)
             async with asyncio.timeout(budget.left(now=self._clock.monotonic()).wall_s):
                 jobs = [call.job for call in calls]
                 async with aclosing(self._sub.ask(jobs, budget_msat=batch.most_msat)) as outcomes:  # type: ignore[type-var]
@@ -211,6 +222,9 @@ class CallRoom:
             call.spent = Cost(outcome.msat, 1, _tokens(call.job, outcome))
         elif outcome.code == f"budget_{Bound.SATS}":
             self.refused.add(Bound.SATS)
+        if isinstance(outcome, SubFailure) and self._memo.get(_key(call)) is call:
+            del self._memo[_key(call)]
+        call.job = replace(call.job, prompt="")
         call.outcome.set_result(outcome)
         return True
 
@@ -220,7 +234,7 @@ class CallRoom:
         with suppress(TrajectoryError):
             text = self._trajectory.text
             row = asdict(outcome) | ({"text": text(outcome.text)} if isinstance(outcome, SubAnswer) else {})
-            self._write("returned", call, prompt=text(call.job.prompt), **row)
+            self._write("returned", call, prompt=call.named, **row)
 
     def _write(self, kind: str, call: Call, /, **fields: object) -> None:
         self._trajectory.write(kind, loop=call.caller.loop, turn=call.caller.turn, call=call.id, **fields)

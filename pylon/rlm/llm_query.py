@@ -9,7 +9,7 @@ from pylon.rlm.budget import Limits
 from pylon.rlm.calls import CallRoom
 from pylon.rlm.repl.protocol import SubCalls, SubReply
 from pylon.rlm.sublm import SubAnswer
-from pylon.rlm.trajectory import Trajectory
+from pylon.rlm.trajectory import Trajectory, name_of
 
 # As the swarm calls what fits no event.
 TOO_LARGE = "too_large"
@@ -26,7 +26,7 @@ async def ask_all(
     for name, prompt in zip(ids, calls.prompts, strict=True):
         if (message := unsendable(prompt, room.settings.event_bytes, caller.budget.limits)) is not None:
             trajectory.write(
-                "returned", loop=caller.loop, turn=caller.turn, call=name, prompt=trajectory.text(prompt),
+                "returned", loop=caller.loop, turn=caller.turn, call=name, prompt=name_of(prompt),
                 code=TOO_LARGE, message=message, attempts=0,
             )  # fmt: skip
             replies[name] = SubReply(message, TOO_LARGE)

@@ -35,7 +35,7 @@ from pylon.rlm.root import Root
 from pylon.rlm.run_ends import Origin, begun, ended
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import SubLM, SubModels
-from pylon.rlm.trajectory import Trajectory
+from pylon.rlm.trajectory import Trajectory, name_of
 from pylon.rlm.unsettled import Unsettled
 
 ROOT_LOOP = "0"
@@ -205,7 +205,7 @@ class Rlm:
 
     async def _child(self, caller: Caller, name: str, prompt: str) -> SubReply:
         """A loop of its own for an `rlm_query`: the prompt is its context. It counts as one sub-call itself."""
-        ref = self._trajectory.text(prompt)
+        ref = name_of(prompt)
         fields = {"loop": caller.loop, "turn": caller.turn, "call": name}
         refused = await self._counted(caller.budget)
         if refused is not None:
@@ -215,6 +215,7 @@ class Rlm:
                 "returned", **fields, prompt=ref, code=reply.error_code, message=reply.text, attempts=0
             )
             return reply
+        self._trajectory.text(prompt)
         self._trajectory.write("submitted", **fields, kind="rlm", model=None, prompt=ref)
         reply = SubReply("the run was ended", "cancelled")
         try:

@@ -68,13 +68,12 @@ class Trajectory:
 
     def text(self, text: str) -> dict[str, Any]:
         """Keeps a text, and gives what an event says of it. Raises `TrajectoryError`."""
-        data = text.encode("utf-8", "replace")
-        sha256 = hashlib.sha256(data).hexdigest()
-        if sha256 not in self._known:
+        named = name_of(text)
+        if named["sha256"] not in self._known:
             with self.writing():
-                _write_blob(self.blob(sha256), data)
-            self._known.add(sha256)
-        return {"sha256": sha256, "chars": len(text), "preview": _plain(text[:PREVIEW_CHARS])}
+                _write_blob(self.blob(named["sha256"]), _bytes(text))
+            self._known.add(named["sha256"])
+        return named
 
     def blob(self, sha256: str) -> Path:
         """Where the text of that hash lies."""
@@ -102,9 +101,15 @@ class Trajectory:
             raise self.fault from error
 
 
-def _plain(text: str) -> str:
-    # As it is kept: JSON holds no lone surrogates.
-    return text.encode("utf-8", "replace").decode()
+def name_of(text: str) -> dict[str, Any]:
+    """What an event says of a text, which is not kept for that."""
+    sha256 = hashlib.sha256(_bytes(text)).hexdigest()
+    return {"sha256": sha256, "chars": len(text), "preview": _bytes(text[:PREVIEW_CHARS]).decode()}
+
+
+def _bytes(text: str) -> bytes:
+    # JSON holds no lone surrogates.
+    return text.encode("utf-8", "replace")
 
 
 def _write_blob(path: Path, data: bytes) -> None:

@@ -149,6 +149,31 @@ async def test_a_prompt_over_the_size_limit_fails_alone_and_leaves_no_mark_on_th
     assert outcome.answer == "budget_prompt_size<y>" and not outcome.partial
 
 
+@pytest.mark.parametrize(
+    ("limits", "event_bytes", "ask", "code"),
+    [
+        (Limits(prompt_chars=900_000), None, "llm_query", "budget_prompt_size"),
+        (Limits(), 60_000, "llm_query", "too_large"),
+        (Limits(calls=0), None, "llm_query", "budget_calls"),
+        (Limits(calls=0, depth=1), None, "rlm_query", "budget_calls"),
+    ],
+)
+async def test_a_prompt_that_is_never_sent_takes_neither_memory_nor_disk(tmp_path, limits, event_bytes, ask, code):
+    cell = f"for n in range(10):\n    a = {ask}(hex(n) + ''.join(map(str, range(200_000))))"
+    stage = Stage(tmp_path, [repl(cell), repl("FINAL(a.code)")], sub_settings=SubSettings(event_bytes=event_bytes))
+    assert (await stage.run(limits=limits)).answer == code
+    assert sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file()) < 100_000
+    assert [event["prompt"]["chars"] > 1_000_000 for event in stage.events("returned")] == [True] * 10
+    assert not stage.rlm._room._memo
+
+
+async def test_a_prompt_that_was_answered_is_known_by_its_hash_alone(tmp_path):
+    stage = Stage(tmp_path, [repl("a = llm_query_batched(['x', 'y', 'x'])\nFINAL(a[2])")])
+    await stage.run()
+    assert [call.job.prompt for call in stage.rlm._room._memo.values()] == ["", ""]
+    assert [event["call"] for event in stage.events("repeated")] == ["0/c1.2"]
+
+
 async def test_a_gate_never_lets_a_waiting_call_starve(tmp_path):
     """Reservations for last turns are no room that a call may wait for."""
     sub = FunctionSubLM(lambda prompt: "yes", msat=10, most_msat=10)
