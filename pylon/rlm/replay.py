@@ -4,10 +4,9 @@ The code runs again, in a REPL as before. So a replay shows what a change of the
 that was paid for once, and whether a trajectory tells the truth.
 """
 
-import hashlib
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ from pylon.rlm import prompts
 from pylon.rlm.budget import Limits
 from pylon.rlm.context import Context, FileFacts, file_facts
 from pylon.rlm.course import LoopOutcome
-from pylon.rlm.repl.protocol import ContextFile, ContextSource, Repl
+from pylon.rlm.repl.protocol import CellLimits, ContextFile, ContextSource, Repl
 from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import Charged, Message, Reply, RootError, unpaid
 from pylon.rlm.run_ends import Origin
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
-from pylon.rlm.trajectory import BLOBS, Event, Trajectory
+from pylon.rlm.trajectory import BLOBS, Event, Trajectory, name_of
 from pylon.unsettled import CameTo
 
 # Whatever held the run up then is known now.
@@ -66,16 +65,29 @@ class RecordedRoot:
 
 
 class RecordedSubLM:
-    """A sub-LM that is no model: equal prompts get the outcomes that they got, in their order."""
+    """A sub-LM that is no model: equal prompts to the same model get the outcomes that they got, in the order in
+    which they were asked. Those that were refused come after them: nobody was asked."""
 
     def __init__(self, run: Run, begun: Event) -> None:
         self.name = f"recorded:{begun['sub']['name']}"
         self._run = run
         self._models = SubModels(tuple(begun["sub"]["models"]), begun["sub"]["context_tokens"], begun["sub"]["width"])
-        self._outcomes: defaultdict[str, deque[Event]] = defaultdict(deque)
+        self._asked: defaultdict[tuple[str | None, str], deque[Event]] = defaultdict(deque)
+        self._refused: defaultdict[str, deque[Event]] = defaultdict(deque)
+        self._last: dict[tuple[str | None, str], Event] = {}
+        submitted: dict[str, Event] = {}
+        returned: dict[str, Event] = {}
         for event in run.events():
-            if event["type"] == "returned":
-                self._outcomes[event["prompt"]["sha256"]].append(event)
+            if event["type"] == "submitted":
+                submitted[event["call"]] = event
+            elif event["type"] == "returned":
+                returned[event["call"]] = event
+        for call, event in submitted.items():
+            if call in returned and event["kind"] == "llm":
+                self._asked[event["model"], event["prompt"]["sha256"]].append(returned[call])
+        for call, event in returned.items():
+            if call not in submitted:
+                self._refused[event["prompt"]["sha256"]].append(event)
 
     async def describe(self, model: str | None) -> SubModels:  # noqa: ARG002 - the seam's
         """See `SubLM`."""
@@ -93,18 +105,20 @@ class RecordedSubLM:
     ) -> AsyncIterator[Came]:
         """See `SubLM`."""
         for place, job in enumerate(jobs):
-            known = self._outcomes[hashlib.sha256(job.prompt.encode("utf-8", "replace")).hexdigest()]
-            if not known:
-                yield place, SubFailure("not_recorded", "the recorded run has no such call")
-                continue
-            # The last one stands for whatever was asked more often now.
-            yield place, self._outcome(known.popleft() if len(known) > 1 else known[0])
+            yield place, self._outcome(job)
 
     async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
         """See `SubLM`. What was recorded costs nothing."""
         return dict.fromkeys(names)
 
-    def _outcome(self, event: Event) -> SubOutcome:
+    def _outcome(self, job: Job) -> SubOutcome:
+        sha256 = name_of(job.prompt)["sha256"]
+        key = (job.model, sha256)
+        if known := self._asked[key] or self._refused[sha256]:
+            self._last[key] = known.popleft()
+        if (event := self._last.get(key)) is None:
+            return SubFailure("not_recorded", "the recorded run has no such call")
+        # The last one stands for whatever was asked more often now.
         if "code" in event:
             return SubFailure(event["code"], event["message"], event["attempts"])
         names = {one.name for one in fields(SubAnswer)} - {"text", "msat", "verified"}
@@ -125,8 +139,12 @@ class Replayed:
 async def replay(
     run: Run, open_repl: Callable[[], Repl], trajectory: Trajectory, clock: Clock, *, settings: LoopSettings
 ) -> Replayed:
-    """Runs it again. Raises `UsageError` when its context is not there any more, or it never began."""
+    """Runs it again, with as many turns and the limits of a cell as then. Raises `UsageError` when its context is not
+    there any more, or it never began."""
     begun, ended = _ends(run)
+    settings = replace(settings, turns=begun["turns"])
+    if "cell" in begun:
+        settings = replace(settings, cell=CellLimits(**begun["cell"]))
     again = Rlm(
         RecordedRoot(run, begun), RecordedSubLM(run, begun), open_repl, trajectory, clock,
         settings=settings, sub_settings=_sub_settings(begun["sub"]),

@@ -16,10 +16,11 @@ from pylon.errors import UsageError
 from pylon.rlm import runs, trajectory
 from pylon.rlm.budget import Limits
 from pylon.rlm.progress import Tally
+from pylon.rlm.repl.protocol import CellLimits
 from pylon.rlm.replay import replay
 from pylon.rlm.runs import Run, summary
-from pylon.rlm.settings import LoopSettings
-from pylon.rlm.sublm import SubFailure
+from pylon.rlm.settings import LoopSettings, SubSettings
+from pylon.rlm.sublm import FunctionSubLM, SubAnswer, SubFailure
 from pylon.rlm.table import COLUMNS, as_csv, call_rows
 from pylon.rlm.trajectory import EVENTS, Trajectory, TrajectoryError
 from pylon.rlm.viewer import export_rlm
@@ -245,6 +246,64 @@ async def test_a_replay_of_a_run_that_ran_out_of_turns_takes_its_last_turn_too(t
     made = await replay(Run(tmp_path / "run"), InProcessRepl, again, SystemClock(), settings=LoopSettings())
     again.close()
     assert made.same and made.outcome.answer == "maybe 3"
+
+
+async def replayed(tmp_path, **settings):
+    again = Trajectory(tmp_path / "again", SystemClock())
+    made = await replay(Run(tmp_path / "run"), InProcessRepl, again, SystemClock(), settings=LoopSettings(**settings))
+    again.close()
+    return made
+
+
+async def test_a_replay_gives_equal_prompts_their_answers_in_the_order_in_which_they_were_asked(tmp_path):
+    """At temperatures above 0 each is drawn, and the first that is asked may be the last that is answered."""
+    back, drawn = asyncio.Event(), iter(range(9))
+
+    async def draw(prompt):
+        number = next(drawn)
+        await (asyncio.sleep(0) if number == 3 else back.wait())
+        back.set()
+        return f"draw {number}"
+
+    turns = [repl("FINAL(' '.join(llm_query_batched(['vote'] * 4)))")]
+    stage = Stage(tmp_path, turns, draw, sub_settings=SubSettings(temperature=0.8))
+    outcome = await stage.run()
+    returned = [event["call"] for event in stage.events("returned")]
+    assert outcome.answer == "draw 0 draw 1 draw 2 draw 3" and returned[0] == "0/c1.3"
+    made = await replayed(tmp_path)
+    assert made.same, made.outcome.answer
+
+
+async def test_a_replay_tells_the_models_apart_that_a_prompt_went_to_and_what_was_refused(tmp_path):
+    sub = FunctionSubLM(lambda prompt: prompt)
+    sub._one = lambda place, job: answered(place, job)
+
+    async def answered(place, job):
+        return place, SubAnswer(f"{job.model} says", "p", str(job.model))
+
+    code = "ask = [llm_query('x', m) for m in ('b', 'a')] + [llm_query('x', m).code for m in ('c', 'c')]\nFINAL(ask)"
+    stage = Stage(tmp_path, [repl(code)], sub)
+    outcome = await stage.run(limits=Limits(calls=2))
+    assert outcome.answer == "['b says', 'a says', 'budget_calls', 'budget_calls']"
+    assert (await replayed(tmp_path)).outcome.answer == outcome.answer
+
+
+async def test_a_replay_has_the_turns_and_the_limits_of_a_cell_that_its_run_had(tmp_path):
+    limits = CellLimits(seconds=7.0, calls=77)
+    turns = [repl("x = 1"), repl("x = 2"), repl("FINAL(x)")]
+    await Stage(tmp_path, turns, settings=LoopSettings(turns=3, cell=limits)).run()
+    given = []
+
+    class Watched(InProcessRepl):
+        async def open(self, context, limits, on_calls):
+            given.append(limits)
+            await super().open(context, limits, on_calls)
+
+    again = Trajectory(tmp_path / "again", SystemClock())
+    settings = LoopSettings(turns=2)
+    made = await replay(Run(tmp_path / "run"), Watched, again, SystemClock(), settings=settings)
+    again.close()
+    assert made.same and given == [limits]
 
 
 WRITER = """
