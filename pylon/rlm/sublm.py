@@ -4,13 +4,18 @@
 """
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
+from pylon.errors import UsageError
 from pylon.rlm.charges import Charge
 from pylon.rlm.root import Message
 from pylon.unsettled import CameTo, Teller
+
+_FAULT_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +102,21 @@ class SubLM(Teller, Protocol):
         `Reserved` first, and `Open` when it is whole."""
 
 
-class FunctionSubLM:
-    """A sub-LM that is no model: a function from prompt to answer, for tests and offline benchmarks.
+# From prompt to answer; a `SubFailure` is a failed call.
+type Answering = Callable[[str], str | SubFailure] | Callable[[str], Awaitable[str | SubFailure]]
 
-    The function may be a coroutine; `SubFailure` as its result is a failed call. All jobs run at once.
+
+class FunctionSubLM:
+    """A sub-LM that is a function: one's own model, or none, for tests and offline benchmarks.
+
+    The function may be a coroutine. Jobs run at once: all of them where it is one, and otherwise as many as
+    `models.width` in threads, of which those that run when a run is ended go on to their end. What it raises, or
+    gives that is no text, is the failure of that call alone.
     """
 
     def __init__(
         self,
-        answer: Callable[[str], str | SubFailure] | Callable[[str], Awaitable[str | SubFailure]],
+        answer: Answering,
         *,
         name: str = "function",
         msat: int = 0,
@@ -135,22 +146,46 @@ class FunctionSubLM:
     ) -> AsyncIterator[Came]:
         """See `SubLM`."""
         self.jobs.extend(jobs)
-        tasks = [asyncio.ensure_future(self._one(place, job)) for place, job in enumerate(jobs)]
+        threads = ThreadPoolExecutor(max(1, min(len(jobs), self.models.width)), "sub-calls")
+        tasks = [asyncio.ensure_future(self._one(threads, place, job)) for place, job in enumerate(jobs)]
         try:
             for done in asyncio.as_completed(tasks):
                 yield await done
         finally:
             for task in tasks:
                 task.cancel()
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
         """See `SubLM`. A function is paid with its answer alone."""
         return dict.fromkeys(names)
 
-    async def _one(self, place: int, job: Job) -> tuple[int, SubOutcome]:
-        made = self._answer(job.prompt or job.messages[-1].content)
-        text = made if isinstance(made, str | SubFailure) else await made
+    async def _one(self, threads: Executor, place: int, job: Job) -> tuple[int, SubOutcome]:
+        try:
+            text = await self._called(threads, job.prompt or job.messages[-1].content)
+        except Exception as error:
+            said = str(error).encode("utf-8", "replace").decode()[:_FAULT_CHARS]
+            return place, SubFailure("failed", f"the function failed ({type(error).__name__}): {said}", 1)
         if isinstance(text, SubFailure):
             return place, text
+        if not isinstance(text, str):
+            return place, SubFailure("failed", f"the function gave no text but {type(text).__name__}", 1)
         asked = len(job.prompt) // 4
         return place, SubAnswer(text, self.name, self.name, asked, len(text) // 4, self._msat, verified=("none",))
+
+    async def _called(self, threads: Executor, prompt: str) -> object:
+        if inspect.iscoroutinefunction(self._answer):
+            return await self._answer(prompt)
+        made = await asyncio.get_running_loop().run_in_executor(threads, self._answer, prompt)
+        return await made if inspect.isawaitable(made) else made
+
+
+def sub_lm(sub: object) -> SubLM:
+    """What a program gave as its sub-LM: one as it is, or a function. Raises `UsageError`."""
+    if all(hasattr(sub, name) for name in ("ask", "describe", "most_msat", "came_to", "name")):
+        return cast("SubLM", sub)
+    if callable(sub):
+        return FunctionSubLM(cast("Answering", sub))
+    raise UsageError(
+        f"{type(sub).__name__} is no sub-model", hint="Give a function from prompt to answer, or what `SubLM` names."
+    )

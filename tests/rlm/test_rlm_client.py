@@ -43,11 +43,11 @@ async def test_every_example_runs_and_what_it_says_is_in_the_trajectory(tmp_path
         async with asyncio.timeout(60), RlmClient() as client:
             while not await ready(client):
                 await asyncio.sleep(0.1)
-        assert len(EXAMPLES) == 2
+        assert len(EXAMPLES) == 3
         for example in EXAMPLES:
             code = compile(example, "docs/python-api.md", "exec")
             await asyncio.to_thread(exec, code, {"TEXT": TEXT})
-            assert "stand-in answer" in capsys.readouterr().out
+            assert ("in 1843" if "sub=" in example else "stand-in answer") in capsys.readouterr().out
 
         def cell():
             """In a thread that is not the main one, as all of a notebook's waiting is."""
@@ -79,9 +79,9 @@ async def test_every_example_runs_and_what_it_says_is_in_the_trajectory(tmp_path
         ({"question": " "}, "a text that is not empty"), ({"question": None}, "a text that is not empty"),
         ({"context": None}, "there is no context"), ({"files": "a.txt"}, "a context and files"),
         ({"shape": "weird"}, "shape is auto"), ({"strategy": "guess"}, "map-reduce, search"),
-        ({"strategy": ["rlm"]}, "strategy is"),
+        ({"strategy": ["rlm"]}, "strategy is"), ({"sub": "a model"}, "str is no sub-model"),
     ],
-    ids=[f"{n}" for n in range(7)],
+    ids=[f"{n}" for n in range(8)],
 )  # fmt: skip
 async def test_what_cannot_be_asked_so_is_said_before_anything_is_opened_or_asked(wrong, says):
     with pytest.raises(UsageError, match=says):

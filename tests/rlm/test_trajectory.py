@@ -275,14 +275,13 @@ async def test_a_replay_gives_equal_prompts_their_answers_in_the_order_in_which_
 
 
 async def test_a_replay_tells_the_models_apart_that_a_prompt_went_to_and_what_was_refused(tmp_path):
-    sub = FunctionSubLM(lambda prompt: prompt)
-    sub._one = lambda place, job: answered(place, job)
-
-    async def answered(place, job):
-        return place, SubAnswer(f"{job.model} says", "p", str(job.model))
+    class ByModel(FunctionSubLM):
+        async def ask(self, jobs, *, budget_msat=None):
+            for place, job in enumerate(jobs):
+                yield place, SubAnswer(f"{job.model} says", "p", str(job.model))
 
     code = "ask = [llm_query('x', m) for m in ('b', 'a')] + [llm_query('x', m).code for m in ('c', 'c')]\nFINAL(ask)"
-    stage = Stage(tmp_path, [repl(code)], sub)
+    stage = Stage(tmp_path, [repl(code)], ByModel(str))
     outcome = await stage.run(limits=Limits(calls=2))
     assert outcome.answer == "['b says', 'a says', 'budget_calls', 'budget_calls']"
     assert (await replayed(tmp_path)).outcome.answer == outcome.answer

@@ -20,6 +20,7 @@ from pylon.rlm.context import Shape
 from pylon.rlm.progress import Tally
 from pylon.rlm.runs import Run
 from pylon.rlm.strategies import Strategy
+from pylon.rlm.sublm import Answering, SubLM, sub_lm
 from pylon.rlm.table import Row, call_rows
 from pylon.rlm.trajectory import Event
 from pylon.swarm.runs.callbacks import call, check_callbacks
@@ -64,12 +65,14 @@ class RlmClient(HomeClient):
         files: Sequence[str | Path] | str | Path = (),
         shape: Shape = "auto",
         strategy: Strategy | None = None,
+        sub: SubLM | Answering | None = None,
         on_progress: Hear | None = None,
         **settings: Any,
     ) -> RlmAnswer:
         """The answer to a question about `context`: a text, texts by name, or whatever JSON can hold; or about
         `files`: files, folders and globs, which are not read into this process.
 
+        `sub` answers the sub-calls in the place of the swarm: a function from prompt to answer, or any `SubLM`.
         `settings` are those of `[rlm]`, as `max_sats=50` or `seed=1`. `on_progress` is called after each event of the
         run. Cancelled, the run ends, and its trajectory stays. Raises `UsageError` for what cannot be asked so, a
         setting that there is not or a file that is not there, `SetupError` and `UnreachableError` where root model or
@@ -77,6 +80,7 @@ class RlmClient(HomeClient):
         """
         check_callbacks(on_progress=on_progress)
         _check(question, context, files, shape, strategy)
+        own = None if sub is None else sub_lm(sub)
         node = self._node
         paths = [files] if isinstance(files, str | Path) else files
         asked = Question(
@@ -92,7 +96,7 @@ class RlmClient(HomeClient):
             if on_progress is not None:
                 call(on_progress, tally)
 
-        report = await rlm.ask(self._home, self._config, node, asked, listener=heard)
+        report = await rlm.ask(self._home, self._config, node, asked, listener=heard, sub=own)
         folder = Path(report["trajectory"])
         return RlmAnswer(
             report["answer"], report["partial"], report["reason"], report["detail"], report["id"], folder,

@@ -90,9 +90,9 @@ def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
 
 
 def sub_settings(
-    section: RlmSection, strategy: Strategy, models: SubModels, timeout_s: float, event_bytes: int
+    section: RlmSection, strategy: Strategy, models: SubModels, timeout_s: float, event_bytes: int | None
 ) -> SubSettings:
-    """How sub-calls are asked. `event_bytes` is the largest event that relays take."""
+    """How sub-calls are asked. `event_bytes` is the largest event that relays take; None where none carries them."""
     tokens = section.sub_max_tokens
     if strategy != "rlm" and strategies.is_reader(models):
         tokens = min(tokens, strategies.READER_TOKENS)

@@ -37,7 +37,7 @@ from pylon.rlm.run_ends import Origin
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.strategies import Strategy
-from pylon.rlm.sublm import Job, SubModels
+from pylon.rlm.sublm import Job, SubLM, SubModels
 from pylon.rlm.trajectory import BLOBS, Event, Trajectory
 from pylon.sections import Config, RlmSection
 
@@ -71,6 +71,7 @@ class _Work:
     tell: Callable[[str], None]
     unsafe: bool
     root: Root | None
+    sub: SubLM | None
     purse: Purse | None
     tally: Tally = field(default_factory=Tally)
     spent: dict[str, int] = field(default_factory=dict)
@@ -86,13 +87,14 @@ async def ask(
     tell: Callable[[str], None] = lambda _: None,
     folder: Path | None = None,
     root: Root | None = None,
+    sub: SubLM | None = None,
     purse: Purse | None = None,
     prune: bool = True,
 ) -> dict[str, Any]:
     """Runs it; what `pylon rlm --json` prints. `tell` hears what a person may want to know before the run, `folder`
     is where its trajectory goes (`runs.new_run`). `root` is one that stays open for others, in the place of one for
-    this run alone; `purse` is a budget that others spend from too. With `prune` older runs are let go first, as
-    `rlm.keep_runs` says.
+    this run alone; `sub` is asked in the place of the swarm; `purse` is a budget that others spend from too. With
+    `prune` older runs are let go first, as `rlm.keep_runs` says.
 
     Raises `UsageError`, `SetupError`, `UnreachableError`, `SandboxError`, `ModelError`, `TrajectoryError`; its
     trajectory stays anyway.
@@ -112,7 +114,7 @@ async def ask(
             listener(event, work.tally)
 
     trajectory = Trajectory(folder or runs.new_run(home.runs, clock.wall()), clock, heard)
-    work = _Work(section, strategy, trajectory, clock, tell, question.unsafe, root, purse)
+    work = _Work(section, strategy, trajectory, clock, tell, question.unsafe, root, sub, purse)
     started = clock.monotonic()
     try:
         context = await asyncio.to_thread(_load, question, section, trajectory)
@@ -149,10 +151,13 @@ async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
 
 async def _run(home: Home, config: Config, node: Node, question: str, context: Context, work: _Work) -> LoopOutcome:
     section, strategy = work.section, work.strategy
-    sub = SwarmSubLM(node)
+    swarm = SwarmSubLM(node)
+    sub = work.sub or swarm
     models = await sub.describe(section.sub_model or None)
-    event_bytes = await sub.event_bytes()
-    settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s, event_bytes)
+    event_bytes = await swarm.event_bytes()
+    # What is asked here travels in no event.
+    carried = event_bytes if work.sub is None else None
+    settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s, carried)
     limits = parts.limits_of(section)
     open_repl = await parts.open_repls(section, home.cache, unsafe=work.unsafe)
     origin = Origin(strategy, sandbox=open_repl.backend.name, root=parts.about_root(section, strategy))
@@ -175,12 +180,14 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
 
     if strategy == "rlm":
         given = work.root
-        opened = parts.open_root(home, config, section, sub, work.clock, event_bytes)
+        opened = parts.open_root(home, config, section, swarm, work.clock, event_bytes)
         async with nullcontext(given) if given else opened as root:
             work.tell(f"root model {root.name}; sub-calls go to {_who(models)}")
             return await run(root)
     work.tell(f"program {strategy}, no root model; sub-calls go to {_who(models)}")
-    longest = min(fit.prompt_bytes(event_bytes), section.max_prompt_chars)
+    longest = (
+        section.max_prompt_chars if carried is None else min(fit.prompt_bytes(carried), section.max_prompt_chars)
+    )
     if strategy == "map-reduce":
         expected = _estimate(sub, question, context, models, settings, limits, longest)
         work.tell(_first_round(expected, limits, Network(config.network).unit))
@@ -216,7 +223,7 @@ def _load(question: Question, section: RlmSection, trajectory: Trajectory) -> Co
 
 
 def _estimate(
-    sub: SwarmSubLM,
+    sub: SubLM,
     question: str,
     context: Context,
     models: SubModels,
