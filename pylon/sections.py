@@ -306,6 +306,9 @@ class RlmSection(_Section):
     )
     max_depth: int = Field(1, ge=0, le=16, description="How deep loops may stand inside each other.")
     turns: int = Field(20, ge=1, description="Turns of a loop.")
+    max_root_turns: int = Field(
+        500, ge=1, le=1_000_000_000, description="Turns of the root model in a run, in all of its loops together."
+    )
     max_calls: int = Field(5_000, ge=0, le=1_000_000_000, description="Sub-calls of a run.")
     max_sats: int = Field(1_000, ge=0, le=21_000_000 * 100_000_000, description="What a run may cost, in sats.")
     max_tokens: int = Field(

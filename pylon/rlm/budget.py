@@ -21,6 +21,7 @@ class Bound(StrEnum):
     SATS = "sats"
     CALLS = "calls"
     TOKENS = "tokens"
+    TURNS = "root_turns"
     WALL = "wall_time"
     DEPTH = "depth"
     PROMPT = "prompt_size"
@@ -28,17 +29,23 @@ class Bound(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Money in msat, sub-calls, and tokens of prompts and answers together."""
+    """Money in msat, sub-calls, tokens of prompts and answers together, and turns of a root model."""
 
     msat: int = 0
     calls: int = 0
     tokens: int = 0
+    turns: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.msat + other.msat, self.calls + other.calls, self.tokens + other.tokens)
+        return Cost(
+            self.msat + other.msat,
+            self.calls + other.calls,
+            self.tokens + other.tokens,
+            self.turns + other.turns,
+        )
 
     def __sub__(self, other: "Cost") -> "Cost":
-        return Cost(self.msat - other.msat, self.calls - other.calls, self.tokens - other.tokens)
+        return self + Cost(-other.msat, -other.calls, -other.tokens, -other.turns)
 
 
 NOTHING = Cost()
@@ -49,7 +56,8 @@ class Limits:
     """What a run, or a loop inside it, may spend; None is no limit.
 
     `wall_s` counts from when its budget was made. `depth` is how many loops may stand inside each other below the
-    first one. `prompt_chars` bounds each single prompt of a sub-call.
+    first one. `turns` are those of the root model in all loops together. `prompt_chars` bounds each single prompt of
+    a sub-call.
     """
 
     msat: int | None = None
@@ -58,6 +66,7 @@ class Limits:
     wall_s: float | None = None
     depth: int = 0
     prompt_chars: int | None = None
+    turns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,7 @@ class Refusal:
             Bound.SATS: f"up to {_sats(asked)} of the run's `max_sats` were asked for and {_sats(left)} are left",
             Bound.CALLS: f"the run's sub-calls are used up ({left:,} left)",
             Bound.TOKENS: f"about {asked:,} tokens were asked for and {left:,} are left",
+            Bound.TURNS: f"the root model's turns, of all loops together, are used up ({left:,} left)",
             Bound.WALL: "the time of the run is up",
             Bound.DEPTH: "loops may not stand any deeper inside each other",
             Bound.PROMPT: f"a prompt of {asked:,} characters is over the limit of {left:,}: cut it up",
@@ -109,6 +119,10 @@ class Left:
     calls: int | None
     tokens: int | None
     wall_s: float | None
+    turns: int | None = None
+
+
+_COUNTED = ((Bound.CALLS, "calls"), (Bound.SATS, "msat"), (Bound.TOKENS, "tokens"), (Bound.TURNS, "turns"))
 
 
 class Budget:
@@ -178,7 +192,7 @@ class Budget:
 
         ends_at = min(budget._ends_at for budget in self._line())
         wall = None if ends_at == math.inf else max(0.0, ends_at - now)
-        return Left(least("msat"), least("calls"), least("tokens"), wall)
+        return Left(least("msat"), least("calls"), least("tokens"), wall, least("turns"))
 
     def _line(self) -> "list[Budget]":
         """This budget and those above it."""
@@ -193,7 +207,7 @@ class Budget:
             return Refusal(Bound.WALL, 0, 0)
         if self.limits.prompt_chars is not None and prompt_chars > self.limits.prompt_chars:
             return Refusal(Bound.PROMPT, prompt_chars, self.limits.prompt_chars)
-        for bound, name in ((Bound.CALLS, "calls"), (Bound.SATS, "msat"), (Bound.TOKENS, "tokens")):
+        for bound, name in _COUNTED:
             asked, room = getattr(cost, name), self._room(name)
             if room is not None and asked > room:
                 return Refusal(bound, asked, room, waits=asked <= room + getattr(self.reserved, name))

@@ -90,6 +90,8 @@ class Course:
             parts.append(f"{left.msat / 1000:,.3f} sats left")
         if left.tokens is not None:
             parts.append(f"{left.tokens:,} tokens left")
+        if left.turns is not None:
+            parts.append(f"{left.turns:,} turns of all loops left")
         if left.wall_s is not None:
             parts.append(f"{left.wall_s:.0f} s left")
         return "\n".join(filter(None, (self.pace.said(), f"[{'; '.join(parts)}]")))

@@ -39,7 +39,7 @@ class LastTurn:
         left = self._course.left().tokens
         if left is not None:
             tokens = min(tokens, left // 4)
-        cost = Cost(root.most_msat, 0, tokens)
+        cost = Cost(root.most_msat, 0, tokens, turns=1)
         kept = self._course.budget.reserve(cost, now=self._course.clock.monotonic(), keep=True)
         self._kept = None if isinstance(kept, Refusal) else kept
 

@@ -45,6 +45,7 @@ _RAISED_BY = {
     Bound.SATS: "--sats (rlm.max_sats)",
     Bound.CALLS: "--calls (rlm.max_calls)",
     Bound.TOKENS: "--tokens (rlm.max_tokens)",
+    Bound.TURNS: "rlm.max_root_turns",
     Bound.WALL: "--seconds (rlm.max_wall_s)",
 }
 
@@ -146,7 +147,8 @@ class Rlm:
         """Why nothing can be done with what others have left of a budget: no sandbox need start for that."""
         if self._above is None:
             return None
-        first = Cost(self._root.most_msat, 0, self._root.max_tokens) if self._root.max_tokens else Cost(calls=1)
+        root = self._root
+        first = Cost(root.most_msat, 0, root.max_tokens, turns=1) if root.max_tokens else Cost(calls=1)
         granted = budget.reserve(first, now=self._clock.monotonic())
         if isinstance(granted, Refusal):
             return None if granted.waits else granted
@@ -247,7 +249,9 @@ class Rlm:
         return SubReply(outcome.answer)
 
     async def _counted(self, budget: Budget) -> Refusal | None:
-        """Books the sub-call that a child loop is."""
+        """Books the sub-call that a child loop is. One that could not take a turn is none, and starts no sandbox."""
+        if budget.left(now=self._clock.monotonic()).turns == 0:
+            return Refusal(Bound.TURNS, 1, 0)
         reservation = await self._gate.wait(budget, Cost(calls=1))
         if isinstance(reservation, Refusal):
             return reservation

@@ -56,11 +56,11 @@ class Talk:
         """Asks, books and writes down. `timeout` is in seconds. Raises `RootError`, `TimeoutError`."""
         course = self._course
         started = course.clock.monotonic()
-        spent, tab = Cost(), Tab()
+        spent, tab = Cost(turns=reservation.cost.turns), Tab()
         try:
             async with asyncio.timeout(timeout):
                 reply = await self._said(messages, tab)
-            spent = Cost(reply.msat, 0, reply.prompt_tokens + reply.completion_tokens)
+            spent += Cost(reply.msat, 0, reply.prompt_tokens + reply.completion_tokens)
         finally:
             self._late.hand_over(
                 tab, course.budget, answers=spent.msat, bound=reservation.cost.msat, loop=course.task.name,
@@ -86,7 +86,9 @@ class Talk:
 
     def most(self, messages: list[Message]) -> Cost:
         """What a reply to these may cost at most."""
-        return Cost(self.root.most_msat, 0, estimate_tokens(messages) + self.root.max_tokens)
+        # A program is no model, and asks nobody.
+        turns = 1 if self.root.max_tokens else 0
+        return Cost(self.root.most_msat, 0, estimate_tokens(messages) + self.root.max_tokens, turns)
 
     def _charged(self, tab: Tab, charge: Charge) -> None:
         """Books and writes down what no reply accounts for, as it comes: there may never be a reply."""

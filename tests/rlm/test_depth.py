@@ -160,3 +160,25 @@ async def test_a_run_for_which_others_have_left_nothing_starts_no_sandbox(tmp_pa
     assert (outcome.answer, outcome.partial, outcome.reason) == (None, True, Reason.BUDGET)
     assert bound in outcome.detail and stage.events("final")[0]["detail"] == outcome.detail
     assert (purse.budget.reserved, root.chats) == (Cost(), [])
+
+
+async def test_turns_of_the_root_are_bounded_in_all_loops_together_and_a_last_one_is_kept(tmp_path):
+    child = [repl("x = 1"), repl("x = 2"), repl("FINAL(x)")]
+
+    def root(messages):
+        if "Your task stands" in messages[1].content:
+            return child[sum(message.role == "assistant" for message in messages)]
+        if "last turn" in messages[-1].content:
+            return "so far"
+        return repl(
+            "got = [rlm_query(f'task {n}') for n in range(10)]\nprint([getattr(one, 'code', '') for one in got])"
+        )
+
+    stage = Stage(tmp_path, root)
+    outcome = await stage.run(limits=Limits(depth=1, turns=12))
+    assert (outcome.answer, outcome.partial, outcome.reason) == ("so far", True, Reason.BUDGET)
+    assert len(stage.root.chats) <= 12
+    assert stage.events("final")[0]["spent"]["turns"] == len(stage.events("turn")) <= 12
+    codes = stage.text(stage.events("cell")[-1]["stdout"])
+    assert codes.count("budget_root_turns") >= 5 and "''" in codes
+    assert len(stage.events("loop")) <= 5

@@ -67,6 +67,7 @@ def limits_of(section: RlmSection) -> Limits:
         wall_s=section.max_wall_s,
         depth=section.max_depth,
         prompt_chars=section.max_prompt_chars,
+        turns=section.max_root_turns,
     )
 
 
