@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -28,7 +29,8 @@ from pylon.rlm.repl.protocol import (
     UnknownVariableError,
 )
 from pylon.rlm.repl.stopwatch import Stopwatch
-from tests.rlm.conftest import shout
+from tests.rlm.conftest import LIMITS, shout
+from tests.rlm.escapes import FORGING
 
 
 async def test_a_plain_loop_sends_its_sub_calls_together(open_repl):
@@ -342,6 +344,28 @@ async def test_of_endless_output_before_the_end_what_fits_is_seen(open_repl):
     outcome = await repl.run("import os\nfor n in range(100_000): print('x' * 50)\nos._exit(1)")
     assert outcome.error.kind == "died"
     assert len(outcome.stdout) == 5_000 and set(outcome.stdout) == {"x", "\n"}
+
+
+async def test_a_sandbox_that_goes_on_after_a_forged_end_is_ended(open_repl):
+    end = {"type": "done", "stdout": "", "stderr": "", "truncated": False, "error": None, "answer": None}
+    end["variables"] = []
+    code = f"{FORGING}\nimport json\nframe(json.dumps({end!r}).encode())\nwhile True: pass"
+    repl = await open_repl(limits=replace(LIMITS, seconds=1.0))
+    assert (await repl.run(code)).error is None
+    child = psutil.Process(repl._life._child.pid)
+    async with asyncio.timeout(60):
+        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.1)
+    outcome = await repl.run("print(1)")
+    assert outcome.error.kind == "died" and "went on after its cell had ended" in outcome.error.text
+    assert (await repl.run("print(1)")).stdout == "1\n"
+
+
+async def test_a_sandbox_that_rests_between_cells_keeps_its_variables(open_repl):
+    repl = await open_repl(limits=replace(LIMITS, seconds=1.0))
+    await repl.run("kept = sum(range(100_000))")
+    await asyncio.sleep(2.5)
+    assert (await repl.run("print(kept)")).stdout == "4999950000\n"
 
 
 async def test_a_cell_that_ends_well_prints_each_line_once(open_repl):

@@ -20,6 +20,8 @@ START_S = 60.0
 # After its time is over a cell gets this long to notice, then the child is killed.
 GRACE_S = 2.0
 _LOOK_S = 0.25
+# Between cells, where nothing should go on.
+_LOOK_AT_REST_S = 1.0
 # What WebAssembly's runtime says of a stack that has ended, and what a process says.
 _STACK_ENDED = "overflowed its stack"
 _NO_STACK = "ran out of stack: a recursion without end, or data or text nested thousands deep"
@@ -57,6 +59,7 @@ class Life:
         self._watch = Stopwatch(clock.monotonic())
         self._expected: asyncio.Future[FromSandbox] | None = None
         self._fault = ""
+        self._rest: asyncio.Task[None] | None = None
         self.told = Told(0)
         self._reader = asyncio.create_task(self._read())
 
@@ -91,6 +94,7 @@ class Life:
 
     async def ask(self, message: dict[str, object], within_s: float) -> FromSandbox | None:
         """Its answer, or None when it died or took too long; then it must be ended."""
+        self._wake()
         self._answering.start_cell(0)
         expected = self._expect(message)
         await asyncio.wait([expected], timeout=within_s)
@@ -103,6 +107,7 @@ class Life:
         cell had printed."""
         self._answering.start_cell(calls)
         self.told = Told(output_bytes)
+        self._wake()
         self._watch = Stopwatch(self._clock.monotonic())
         expected = self._expect(message)
         limit = seconds
@@ -112,6 +117,7 @@ class Life:
             if expected.cancelled():
                 return Stopped("died", ""), used
             if expected.done():
+                self._rest = asyncio.create_task(self._at_rest(seconds, rss_bytes))
                 return expected.result(), used
             if used >= limit and not self._watch.waiting:
                 if not self._backend.interrupts or limit > seconds:
@@ -123,6 +129,7 @@ class Life:
 
     async def end(self) -> str:
         """Ends it, whatever it does, and says how it went."""
+        self._wake()
         try:
             how = await self._child.end()
         finally:
@@ -132,6 +139,22 @@ class Life:
         if any(_STACK_ENDED in line for line in self._child.last_lines) or how.endswith(signal.SIGSEGV.name):
             how = f"{how}, since it {_NO_STACK}"
         return self._fault or how
+
+    async def _at_rest(self, seconds: float, rss_bytes: int | None) -> None:
+        """Ends a child that goes on when its cell has ended: with a thread, or since the end was forged. It may
+        compute as long as a cell, in which nobody waits for it, and hold as much."""
+        before, over = self._cpu_s(), False
+        while not over:
+            await asyncio.sleep(_LOOK_AT_REST_S)
+            over = self._cpu_s() - before > seconds or (rss_bytes is not None and self._rss_bytes() > rss_bytes)
+        self._fault = (
+            "went on after its cell had ended, for longer or with more memory than a cell may, and was ended"
+        )
+        self._child.kill()
+
+    def _wake(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
 
     def _expect(self, message: dict[str, object]) -> "asyncio.Future[FromSandbox]":
         expected: asyncio.Future[FromSandbox] = asyncio.get_running_loop().create_future()
@@ -174,6 +197,12 @@ class Life:
 
     def _call_back(self) -> None:
         self._watch.call_back(self._clock.monotonic())
+
+    def _cpu_s(self) -> float:
+        with contextlib.suppress(psutil.Error):
+            used = psutil.Process(self._child.pid).cpu_times()
+            return float(used.user + used.system)
+        return 0.0
 
     def _rss_bytes(self) -> int:
         with contextlib.suppress(psutil.Error):
