@@ -48,6 +48,14 @@ def ask(
     budget_each: Annotated[
         bool, typer.Option("--budget-each", help="Of many questions, each has the whole budget for itself.")
     ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="REPORTS",
+            help="Of many questions, those that have a whole answer in this file of reports are not asked again.",
+        ),
+    ] = None,
     shape: Annotated[
         str, typer.Option("--as", help="What the REPL sees: auto, text, json, or files (a dict by name).")
     ] = "auto",
@@ -107,13 +115,15 @@ def ask(
         raise typer.BadParameter("question and context cannot both be standard input", param_hint="QUESTION")
     if budget_each and questions is None:
         raise typer.BadParameter("it is for --questions", param_hint="--budget-each")
+    if resume is not None and (questions is None or resume == "-"):
+        raise typer.BadParameter("it is a file of reports, for --questions", param_hint="--resume")
     chosen = cast("Strategy | None", strategy)
     given = StandardInput()
     asked = Question(question or "", paths, "", cast("Any", shape), chosen, wishes, cast("Any", given), unsafe)
     if questions is None:
         run(_ask(asked, given, as_json), as_json=as_json)
     else:
-        run(_ask_many(questions, given, asked, at_once, budget_each), as_json=False)
+        run(_ask_many(questions, given, asked, at_once, budget_each, resume), as_json=False)
 
 
 _SHAPES = ("auto", "text", "json", "files")
@@ -124,11 +134,15 @@ _SANDBOXES = ("auto", "wasm", "process")
 async def _rows(name: str, given: StandardInput) -> list[rlm_many.Row]:
     if name == "-":
         return rlm_many.rows_of(await given.text(), "standard input")
+    return rlm_many.rows_of(_text(name), name)
+
+
+def _text(name: str) -> str:
     try:
         data = Path(name).read_bytes()
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from error
-    return rlm_many.rows_of(stdin.decoded(data, name), name)
+    return stdin.decoded(data, name)
 
 
 async def _ask(question: Question, given: StandardInput, as_json: bool) -> None:
@@ -190,9 +204,18 @@ def _interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
 
 
 async def _ask_many(
-    questions: str, given: StandardInput, question: Question, at_once: int, budget_each: bool
+    questions: str,
+    given: StandardInput,
+    question: Question,
+    at_once: int,
+    budget_each: bool,
+    resume: str | None,
 ) -> None:
     rows = await _rows(questions, given)
+    done: frozenset[int] = frozenset()
+    if resume is not None:
+        done = rlm_many.answered(_text(resume), resume, rows)
+        _tell(f"{len(done):,} of {len(rows):,} questions have an answer in {resume}")
     home, config = open_home()
     lacking = 0
     try:
@@ -201,7 +224,15 @@ async def _ask_many(
                 open_node(home, config) as node,
                 aclosing(
                     rlm_many.ask_many(
-                        home, config, node, rows, question, at_once=at_once, budget_each=budget_each, tell=_tell
+                        home,
+                        config,
+                        node,
+                        rows,
+                        question,
+                        at_once=at_once,
+                        budget_each=budget_each,
+                        leave_out=done,
+                        tell=_tell,
                     )
                 ) as reports,
             ):

@@ -144,6 +144,16 @@ async def test_many_questions_are_asked_in_one_go_each_with_its_own_line(tmp_pat
     # None of them has gone for another of the same set.
     assert {report["id"] for report in reports[:2]} == {path.name for path in (tmp_path / "home" / "runs").iterdir()}
 
+    # What has no whole answer is asked again, and nothing else.
+    (tmp_path / "reports.jsonl").write_bytes(out)
+    process = await programs.spawn(
+        "rlm", "--questions", f"{tmp_path}/set.jsonl", "--resume", f"{tmp_path}/reports.jsonl", env=env,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    again, told = await asyncio.wait_for(process.communicate(), 100)
+    assert [orjson.loads(line)["index"] for line in again.splitlines()] == [2]
+    assert "2 of 3 questions have an answer" in told.decode() and "1 of 3 questions got no answer" in told.decode()
+
     process = await programs.spawn("rlm", "export", reports[0]["id"], "--format", "csv", env=env)
     out, _ = await process.communicate()
     header, *lines = out.decode().splitlines()
@@ -177,6 +187,7 @@ async def test_what_is_missing_is_named(tmp_path, stack):
         (("rlm", "ask"), 2, "--questions"),
         (("rlm", "q", "--questions", "x", "-c", "-"), 2, "not both"),
         (("rlm", "q", "-c", "-", "--budget-each"), 2, "--questions"),
+        (("rlm", "q", "-c", "x", "--resume", "x"), 2, "--resume"),
         (("rlm", "q", "-c", "-", "--sandbox", "none"), 2, "auto, wasm, process"),
         (("rlm", "q", "-c", "/nowhere/at/all"), 2, "/nowhere/at/all"),
         (("rlm", "q", "-c", "-"), 4, "no provider"),

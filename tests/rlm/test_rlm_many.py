@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pylon.errors import UsageError
 from pylon.node.home import Home
 from pylon.node.rlm import run as rlm
-from pylon.node.rlm.many import ask_many, rows_of
+from pylon.node.rlm.many import answered, ask_many, rows_of
 from pylon.node.rlm.run import Question
 from pylon.sections import Config
 
@@ -81,3 +81,41 @@ async def test_all_questions_have_one_purse_unless_each_is_to_have_the_whole_bud
     else:
         assert purses[0] is purses[1] and purses[0].budget.limits.msat == 7_000
     assert told == [f"2 questions, {'each' if each else 'together'} for at most 7 play sat"]
+
+
+SET = rows_of('{"question": "q", "n": 0}\n{"question": "q", "text": "t"}\n{"question": "r"}\n', "-")
+
+
+def report(place, answer="a", **fields):
+    given = {"index": place, "given": SET[place].given, "answer": answer, "partial": False}
+    return orjson.dumps({**given, **fields}).decode() + "\n"
+
+
+def test_a_question_with_a_whole_answer_is_done_whatever_other_reports_it_has():
+    kept = report(0) + report(1, None, partial=True) + "\n" + report(2, "half", partial=True)
+    assert answered(kept, "reports", SET) == {0}
+    assert answered(kept + report(2) + report(0, None, partial=True), "reports", SET) == {0, 2}
+    assert answered("", "reports", SET) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (report(0)[:30], "reports:2: this is no report"), ("[]", "no report"), ('{"index": "x"}', "no report"),
+        (report(2, index=1), "no report of question 1"), (report(2, index=9), "no report of question 9"),
+        (report(2, index=-1), "no report of question -1"),
+    ],
+)  # fmt: skip
+def test_what_is_no_report_of_this_set_is_named_and_nothing_is_asked(line, says):
+    with pytest.raises(UsageError, match=says):
+        answered(report(0) + line, "reports", SET)
+
+
+async def test_what_is_left_out_is_not_asked(monkeypatch, tmp_path):
+    async def ask(*_, **__):
+        return {}
+
+    monkeypatch.setattr(rlm, "ask", ask)
+    rows, asked = rows_of('{"question": "q"}\n' * 4, "-"), Question("", ("book.txt",))
+    reports = ask_many(Home(tmp_path, "play"), Config(), None, rows, asked, leave_out=frozenset({0, 2}))
+    assert sorted([report["index"] async for report in reports]) == [1, 3]

@@ -49,6 +49,35 @@ def rows_of(text: str, name: str) -> list[Row]:
     return rows
 
 
+def answered(text: str, name: str, rows: list[Row]) -> frozenset[int]:
+    """The places of questions that have a whole answer in `text`, the reports of before.
+
+    Raises `UsageError` that says `name`, which is their file's, and the line: for what is no report, and for a report
+    of another question than the one in its place.
+    """
+    found: set[int] = set()
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            report = orjson.loads(line)
+            index, given = int(report["index"]), report["given"]
+            whole = report["answer"] is not None and not report["partial"]
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            raise UsageError(
+                f"{name}:{number}: this is no report of `pylon rlm --questions`",
+                hint="Delete a line that was cut off: its question is asked again.",
+            ) from None
+        if not 0 <= index < len(rows) or given != rows[index].given:
+            raise UsageError(
+                f"{name}:{number}: this is no report of question {index} of this set",
+                hint="A set goes on with the questions that it had, in their order.",
+            )
+        if whole:
+            found.add(index)
+    return frozenset(found)
+
+
 async def ask_many(
     home: Home,
     config: Config,
@@ -58,9 +87,11 @@ async def ask_many(
     *,
     at_once: int = 1,
     budget_each: bool = False,
+    leave_out: frozenset[int] = frozenset(),
     tell: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[dict[str, Any]]:
     """Each row's report as it is done: `index` from 0, `given`, and what `rlm.ask` gives or `error`.
+    The places in `leave_out` are not asked.
 
     Everything else is as `question` has it. All runs spend from one budget, or with `budget_each` each has the whole
     of it for itself. A question that fails leaves the others alone, but for a root model that cannot be opened: then
@@ -69,9 +100,10 @@ async def ask_many(
     section = parts.overridden(config.rlm, question.wishes)
     asked = [_asked(row, question) for row in rows]
     most = sats_text(1_000 * section.max_sats, Network(config.network).unit)
-    questions = f"{len(rows):,} question{'' if len(rows) == 1 else 's'}"
+    wanted = [index for index in range(len(rows)) if index not in leave_out]
+    questions = f"{len(wanted):,} question{'' if len(wanted) == 1 else 's'}"
     tell(f"{questions}, {'each' if budget_each else 'together'} for at most {most}")
-    if len(rows) > section.keep_runs:
+    if len(wanted) > section.keep_runs:
         tell(f"their runs stay until the next command; then the newest {section.keep_runs:,} do (rlm.keep_runs)")
     runs.prune(home.runs, section.keep_runs)
     purse = None if budget_each else _purse(section, question)
@@ -95,7 +127,7 @@ async def ask_many(
             except PylonError as error:
                 return {"answer": None, "partial": True, "error": error_row(error)}
 
-        tasks = [asyncio.create_task(one(index)) for index in range(len(rows))]
+        tasks = [asyncio.create_task(one(index)) for index in wanted]
         try:
             for done in asyncio.as_completed(tasks):
                 yield await done
