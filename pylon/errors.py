@@ -6,6 +6,7 @@
     │   ├── HomeBusyError     another process owns this PYLON_HOME
     │   └── LinkBusyError     another home has this wallet link open
     ├── UnreachableError      no relay, no node or no provider answers                  exit 4
+    ├── NodeSilentError       a process has this home, and does not answer              exit 4
     ├── JobsFailedError       some jobs of a run got no answer                          exit 5
     ├── WireError             something from the network is not what it must be         exit 1
     │   ├── MalformedError    bytes, JSON or fields that break the standard
@@ -88,6 +89,10 @@ class LinkBusyError(SetupError):
 
 
 class UnreachableError(PylonError):
+    exit_code = 4
+
+
+class NodeSilentError(PylonError):
     exit_code = 4
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pylon.errors import PylonError, UnreachableError, UsageError
+from pylon.errors import NodeSilentError, PylonError, UnreachableError, UsageError
 from pylon.gateway.upstream import SilentCoreError
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm.dispatch.moves import Failure
@@ -82,7 +82,7 @@ def too_long(why: str) -> Problem:
 def of_error(error: PylonError) -> Problem:
     """What a call of the core failed with."""
     said = _sentence(str(error), error.hint)
-    if isinstance(error, SilentCoreError):
+    if isinstance(error, SilentCoreError | NodeSilentError):
         return Problem(504, "node_silent", said, retry_s=RETRY_S)
     if isinstance(error, UnreachableError):
         return Problem(503, "no_provider", said, retry_s=RETRY_S)

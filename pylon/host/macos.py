@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import socket
 import sys
 from typing import Any
 
@@ -15,6 +16,8 @@ _GRAPHICS = "/System/Library/Frameworks/CoreGraphics.framework/CoreGraphics"
 # <CoreGraphics/CGEventTypes.h>: kCGEventSourceStateCombinedSessionState, kCGAnyInputEventType.
 _SESSION = 0
 _ANY_INPUT = 0xFFFF_FFFF
+# <sys/un.h>: SOL_LOCAL, LOCAL_PEERPID.
+_LOCAL, _PEER_PID = 0, 0x002
 _HEAT_KEY = b"com.apple.system.thermalpressurelevel"
 _MEMORY_KEY = b"kern.memorystatus_vm_pressure_level"
 
@@ -32,6 +35,11 @@ def footprint_bytes() -> int:
     if library.proc_pid_rusage(os.getpid(), _RUSAGE_INFO_V0, ctypes.byref(info)) != 0:
         raise OSError(ctypes.get_errno(), "proc_pid_rusage")
     return int(info.counters[_FOOTPRINT])
+
+
+def peer_pid(connection: socket.socket) -> int:
+    """The process at the other end of a Unix socket. Raises OSError."""
+    return connection.getsockopt(_LOCAL, _PEER_PID)
 
 
 def event_age_s(graphics: Any = None) -> float:

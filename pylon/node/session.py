@@ -35,7 +35,8 @@ async def open_node(home: Home, config: Config, *, stays: bool = False) -> Async
     """The node of this home: the running one, or one started here that does not serve. `stays`: see `Core`.
 
     Several commands may come at once: one of them gets the lock and the others find its socket. The one with
-    the core stays until the calls of the others have ended. Raises `SetupError`, `UnreachableError`.
+    the core stays until the calls of the others have ended. Raises `SetupError`, `UnreachableError`,
+    `NodeSilentError`.
     """
     deadline = time.monotonic() + FIND_S
     while True:

@@ -23,7 +23,8 @@ from typing import Any, Protocol
 import orjson
 
 from pylon import errors, log
-from pylon.errors import PylonError, UnreachableError, UsageError, refusal
+from pylon.errors import NodeSilentError, PylonError, UnreachableError, UsageError, refusal
+from pylon.host.peer import peer_pid
 from pylon.node.calls import long_lists
 from pylon.node.calls.node_faults import NodeFaults
 from pylon.node.calls.numbered import NumberedCalls, Send
@@ -32,6 +33,9 @@ from pylon.store.faults import told
 
 logger = log.get("node")
 
+# What any node answers at once, and how long it may take for that on a machine that is busy.
+_AT_ONCE = frozenset({"ping", "status"})
+SAY_S = 10.0
 # What whoever meets a fault of a node reads next.
 _MORE = "`pylon doctor` says more of it, and where its log is."
 
@@ -197,7 +201,8 @@ class RemoteNode:
         self._path = path
 
     async def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
-        """See `Node`. Raises `UnreachableError` when nobody listens, or the process ends during the call."""
+        """See `Node`. Raises `UnreachableError` when nobody listens, or the process ends during the call, and
+        `NodeSilentError` when one that is asked how it does says nothing."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._path, limit=long_lists.MAX_CALL_BYTES)
         except OSError as error:
@@ -207,7 +212,7 @@ class RemoteNode:
             call = {"call": method, "params": given}
             most_bytes, most_line = long_lists.MAX_CALL_BYTES, long_lists.MAX_LINE_BYTES
             await long_lists.write(writer, call, "jobs", jobs, most_bytes=most_bytes, most_line=most_line)
-            while line := await reader.readline():
+            while line := await self._line(reader, writer, SAY_S if method in _AT_ONCE else None):
                 said = orjson.loads(line)
                 answer = understood(said)
                 if long_lists.FOLLOWS in said:
@@ -223,6 +228,18 @@ class RemoteNode:
             writer.transport.abort()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+    async def _line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, within: float | None) -> bytes:
+        try:
+            async with asyncio.timeout(within):
+                return await reader.readline()
+        except TimeoutError:
+            pid = peer_pid(writer.get_extra_info("socket"))
+            who = "the process that has this home" if pid is None else f"process {pid}, which has this home,"
+            raise NodeSilentError(
+                f"{who} does not answer: it hangs, or was stopped",
+                hint=f"`kill -9 {pid or 'PID'}` ends it; what it had taken on runs again after the next start.",
+            ) from None
 
 
 def understood(said: object) -> Event | Result:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pylon.errors import PylonError
+from pylon.errors import NodeSilentError, PylonError
 from pylon.inference.memory import memory_limit
 from pylon.inference.models import needle
 from pylon.node.doctor.finding import RESTART, Finding, ok, warning, wrong
@@ -63,6 +63,8 @@ def judge_node(
     """Whether a node serves; `status` is what it says of itself, None where none runs. `room`: the disk has some.
     `fault` is what one that runs failed with when it was to say how it does.
     """
+    if isinstance(fault, NodeSilentError):
+        return wrong("node", str(fault), fault.hint, no_jobs=True)
     if fault is not None:
         return wrong(
             "node", f"one runs, and cannot say how it does: {fault}", f"Its log says why. {RESTART} may mend it."
