@@ -163,3 +163,18 @@ async def test_a_closed_gap_is_in_the_books_and_what_was_ordered_explains_no_oth
     await see(database, claim(6, at=BACK))
     assert (await ticked(database, BACK + PATIENCE_S)).mirror.ended is Fault.GAP
     assert audit.examine(await audit.collect(database)) == []
+
+
+def test_of_more_orders_than_receipts_are_missing_the_dearest_may_be_those_that_were_lost():
+    assert may_be_lost(Gap(1, 2_000), [500, 2_000, 700], lost=0, answered=2_000)
+    assert not may_be_lost(Gap(1, 2_001), [500, 2_000, 700], lost=0, answered=9_000)
+
+
+def test_a_suspension_lasts_while_anything_is_missing_whatever_else_comes():
+    assert after(claim(6), mirror=suspended(2_000)).suspended_until == BACK
+
+
+def test_an_account_that_closed_a_gap_can_open_anew():
+    mirror = tick(suspended(2_000), PAID, BACK, [2_000]).mirror
+    step = observe(mirror, claim(1, 1_000, 5_000, epoch=E2), PAID)
+    assert (step.outcome, step.mirror.epoch) == (Outcome.ACCEPTED, E2)

@@ -11,6 +11,7 @@ from pylon.money.accounts.gaps import tick
 from pylon.money.accounts.mirror import (
     CREDIT_PATIENCE_S,
     MAX_FOUND,
+    MAX_WAITING,
     PATIENCE_S,
     Claim,
     Fault,
@@ -382,3 +383,25 @@ async def test_orders_of_a_database_from_before_they_lay_in_the_order_of_time_ar
     database = await Database.open(path, [MONEY])
     assert [order.job for order in await order_store.unanswered(database, since=NOW)] == ["b", "a"]
     await database.close()
+
+
+def test_a_payment_whose_outcome_we_do_not_know_may_show_in_a_later_receipt_too():
+    paid = replace(PAID, maybe=Msat(5_000))
+    assert after(claim(2, paid=15_000), paid=paid, mirror=after(claim(1))).paid_seen == 15_000
+
+
+def test_what_waits_of_an_epoch_that_its_provider_has_left_is_dropped():
+    mirror = after(claim(1), claim(3), claim(1, 1_000, 2_000, epoch=E2))
+    assert (mirror.epoch, mirror.waiting) == (E2, ())
+
+
+async def test_credit_that_was_found_is_booked_once_however_many_receipts_follow_at_once(database):
+    await see(database, claim(2, paid=12_000))
+    await see(database, claim(1, paid=12_000))
+    assert await ledger_store.balance(database, ledger.FOUND) == 2_000
+
+
+def test_of_more_receipts_than_wait_at_the_most_one_more_ends_the_relation():
+    waits = after(claim(1), *(claim(2 + n) for n in range(1, MAX_WAITING + 1)))
+    assert (waits.ended, len(waits.waiting)) == (None, MAX_WAITING)
+    assert refused(waits, claim(MAX_WAITING + 3)) is Fault.GAP
