@@ -1,4 +1,8 @@
-"""Whether anything can be written here: while nothing can, no job is taken on."""
+"""Whether anything can be written here: while nothing can, no job is taken on.
+
+A disk that is full or was taken away may be well again, which is tried. A database that is damaged stays so: another
+row of it may still be written, and the next job is lost all the same.
+"""
 
 import asyncio
 import sqlite3
@@ -7,6 +11,7 @@ from collections.abc import Callable
 from pylon import log
 from pylon.clock import Clock
 from pylon.provider.journal import Journal
+from pylon.store.faults import is_damage, told
 
 logger = log.get("provider")
 
@@ -24,18 +29,26 @@ class Writable:
         self._changed = changed
         # Runs while nothing can be written.
         self._trying: asyncio.Task[None] | None = None
+        self._damaged = False
 
     @property
     def reason(self) -> str:
         """A reason for taking nothing on, or empty."""
+        if self._damaged:
+            return "database"
         return "disk" if self._trying is not None and not self._trying.done() else ""
 
-    def failed(self) -> None:
-        """Something could not be written."""
-        if not self.reason:
-            logger.error("nothing can be written here; until it can, jobs are refused")
+    def failed(self, error: sqlite3.Error) -> str:
+        """Something could not be written. The reason from now on."""
+        if is_damage(error) and not self._damaged:
+            self._damaged = True
+            logger.error("the database is damaged: jobs are refused until another is here", error=str(told(error)))
+            self._changed()
+        elif not self.reason:
+            logger.error("nothing can be written here; until it can, jobs are refused", error=str(error))
             self._trying = asyncio.create_task(self._until_written(), name="until written")
             self._changed()
+        return self.reason
 
     async def close(self) -> None:
         """Tries no more."""

@@ -15,6 +15,11 @@ _OUT_OF_REACH = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is at fault: no room and no right mends that, and waiting neither."""
+    return _code(error) in _DAMAGED
+
+
 def named(error: sqlite3.Error, path: Path) -> None:
     """Writes on the error which file it is about: SQLite does not say."""
     if not hasattr(error, "__notes__"):

@@ -9,6 +9,8 @@ from pylon.provider import writable
 from pylon.provider.writable import WRITTEN, Writable
 from tests.manual_clock import ManualClock
 
+FULL = sqlite3.OperationalError("database or disk is full")
+
 
 class Disk:
     """A stand-in for a journal on a disk that may be full, and whoever hears of it."""
@@ -46,7 +48,7 @@ async def test_there_is_no_reason_while_nothing_has_failed(disk):
 
 
 async def test_a_failure_is_a_reason_until_something_was_written_and_both_are_told(disk):
-    disk.writable.failed()
+    disk.writable.failed(FULL)
     assert disk.writable.reason == "disk" and disk.told == ["disk"]
     await disk.until(lambda: disk.tried >= 3)
     assert disk.writable.reason == "disk" and disk.told == ["disk"]
@@ -57,7 +59,7 @@ async def test_a_failure_is_a_reason_until_something_was_written_and_both_are_to
 
 async def test_many_failures_at_once_are_one(disk):
     for _ in range(5):
-        disk.writable.failed()
+        disk.writable.failed(FULL)
     disk.full = False
     await disk.until(lambda: disk.writable.reason == "")
     assert disk.tried == 1 and disk.told[0] == "disk" and len(disk.told) == 2
@@ -65,16 +67,27 @@ async def test_many_failures_at_once_are_one(disk):
 
 async def test_it_may_fail_again_later(disk):
     disk.full = False
-    disk.writable.failed()
+    disk.writable.failed(FULL)
     await disk.until(lambda: disk.writable.reason == "")
     disk.full = True
-    disk.writable.failed()
+    disk.writable.failed(FULL)
     assert disk.writable.reason == "disk"
 
 
 async def test_who_closes_it_ends_the_tries(disk):
-    disk.writable.failed()
+    disk.writable.failed(FULL)
     await disk.writable.close()
     before = disk.tried
     await asyncio.sleep(0.05)
     assert disk.tried == before
+
+
+async def test_a_database_that_is_damaged_is_a_reason_for_good_and_nothing_is_tried(disk):
+    disk.full = False
+    damage = sqlite3.DatabaseError("database disk image is malformed")
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    assert disk.writable.failed(FULL) == "disk"
+    assert disk.writable.failed(damage) == disk.writable.failed(FULL) == "database"
+    await disk.until(lambda: disk.tried == 1)
+    await asyncio.sleep(0.05)
+    assert disk.writable.reason == "database" and disk.tried == 1

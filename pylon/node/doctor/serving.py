@@ -108,6 +108,8 @@ def _paused(reason: str, rules: Sequence[Mapping[str, Any]]) -> Finding:
     names, todo, said = [rule["name"] for rule in rules], [], f"paused ({reason})"
     if reason == "disk":
         todo.append("Make room on the disk: it tries again every few seconds")
+    elif reason == "database":
+        todo.append("It is damaged: `pylon stop`, restore it from a backup, and start. Its log has more")
     elif reason != ", ".join(names):
         said = f"{said} by hand{f'; the owner rules that hold too: {", ".join(names)}' if rules else ''}"
         todo.append("`pylon resume` ends the pause by hand")

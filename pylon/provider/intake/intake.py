@@ -46,7 +46,8 @@ def for_provider(provider: str, settings: ProviderSettings, now: float) -> tuple
 
 
 class Intake:
-    """`filters` say which events are asked for; `cannot_write` hears that something could not be written down."""
+    """`filters` say which events are asked for; `cannot_write` hears why something could not be written down, and
+    gives the reason that its customer is told."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class Intake:
         in_hand: InHand,
         open_cancels: OpenCancels,
         not_taken: NotTaken,
-        cannot_write: Callable[[], None],
+        cannot_write: Callable[[sqlite3.Error], str],
     ) -> None:
         self._pool = pool
         self._filters = filters
@@ -137,11 +138,11 @@ class Intake:
     async def _take_on(self, job: Job, *, live: bool) -> None:
         try:
             decision = await self._settlement.take(job)
-        except sqlite3.Error:
-            self._cannot_write()
+        except sqlite3.Error as error:
+            reason = self._cannot_write(error)
             if live:
                 # Whoever hears nothing waits.
-                await self._not_taken.say_no([Refusal.of(job, ErrorCode.PAUSED, "disk")])
+                await self._not_taken.say_no([Refusal.of(job, ErrorCode.PAUSED, reason)])
             raise
         # Whatever fails from here on, the journal has it: it may be done, and charged, after all.
         if decision is None:
