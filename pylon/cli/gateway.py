@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from contextlib import AsyncExitStack
 from typing import Annotated
@@ -61,7 +62,9 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
         await core.open()
         bound = await stack.enter_async_context(serving(made.app, host, port, connections=section.max_requests))
         url, elsewhere = urls(host, bound, addresses())
-        page = f"{url}/" if no_token else f"{url}/#key={made.sessions.code}"
+        # Whatever keeps this output may be read by others: the code is for whoever sits before it.
+        once = not no_token and sys.stdout.isatty()
+        page = f"{url}/#key={made.sessions.code}" if once else f"{url}/"
         token_file = None if no_token else str(home.folder / TOKEN_FILE)
         limit = sats_text(made.asks.budget.limit, Network(config.network).unit)
         if as_json:
@@ -71,7 +74,7 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
         else:
             key = "no key is asked for" if token_file is None else f"the key is in {token_file}"
             say(f"chat completions at {url}/v1\n  {key}")
-            say(f"  the page{'' if no_token else ', once'}: {page}")
+            say(f"  the page{', once and within ten minutes' if once else ''}: {page}")
             for one in elsewhere:
                 if one != url:
                     say(f"  other machines say {one} instead of {url}")

@@ -28,8 +28,7 @@ from pylon.gateway.view import View
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """`runs` is the folder of trajectories; `most_msat` what all requests together may cost, `unit` what the network
-    calls a thousand of them. With `plain` providers are asked as well that read the open form only;
-    `token_file` is what the locked page calls the token's place.
+    calls a thousand of them. With `plain` providers are asked as well that read the open form only.
     """
 
     runs: Path
@@ -38,7 +37,6 @@ class GatewaySettings:
     max_requests: int = 4_000
     max_body_bytes: int = 4 * 1024 * 1024
     plain: bool = False
-    token_file: str = "the file gateway-token of its network"  # noqa: S105 - words
 
 
 class Gateway:
@@ -51,9 +49,9 @@ class Gateway:
         self.view = View(upstream, clock)
         budget = Budget(settings.most_msat)
         self.asks = Asks(upstream, self.view, clock, budget=budget, most=settings.max_requests, plain=settings.plain)
-        self.sessions = Sessions(doors.token)
+        self.sessions = Sessions(doors.token, clock)
         completions = Completions(self.asks, Bodies(settings.max_body_bytes), clock)
-        page = Page(self.asks, self.view, self.sessions, settings.runs, settings.unit, token_file=settings.token_file)
+        page = Page(self.asks, self.view, self.sessions, settings.runs, settings.unit, token_file=doors.token_file)
         routes = [
             Route("/health", self._health, methods=["GET"]),
             Route("/v1/chat/completions", completions.answer, methods=["POST"]),
@@ -70,7 +68,7 @@ class Gateway:
             Route("/api/runs/{run}/text/{sha256}", page.text, methods=["GET"]),
             Route("/api/runs/{run}/export", page.export, methods=["GET"]),
         ]
-        self.app: ASGIApp = Guard(Router(routes, redirect_slashes=False), doors, self.sessions.known)
+        self.app: ASGIApp = Guard(Router(routes, redirect_slashes=False), doors, self.sessions)
 
     async def _health(self, _: Request) -> Response:
         return json_response({"status": "ok"})

@@ -2,12 +2,13 @@
 
 A page of a stranger in this machine's browser reaches loopback too. Its requests say where they come from
 (`Origin`), and those to a name that was made to resolve to us say that name (`Host`): both are refused. Whatever is
-left needs the token.
+left needs the token, or a session where it only looks. Nothing is taken from cookies: a browser shows those of a host
+to whatever listens at any of its ports, and here that may be another user's.
 """
 
 import hmac
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -30,13 +31,16 @@ class Knock:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """`names` are the hosts besides addresses under which the gateway is reached; `token` None lets everybody in."""
+    """`names` are the hosts besides addresses under which the gateway is reached; `token` None lets everybody in.
+    `token_file` is what whoever lacks it is told of its place.
+    """
 
     token: str | None
     names: frozenset[str]
     loopback: bool
+    token_file: str = "the file gateway-token of its network"  # noqa: S105 - words
 
-    def judge(self, knock: Knock, sessions: Collection[str]) -> Problem | None:
+    def judge(self, knock: Knock, sessions: Container[str]) -> Problem | None:
         """Why this request is turned away, or None."""
         host = knock.headers.get("host", "")
         if not self._is_ours(host):
@@ -51,16 +55,11 @@ class Doors:
         if self.token is None or is_open(knock):
             return None
         given = knock.headers.get("authorization", "")
-        if given[:7].lower() == "bearer " and same(given[7:].strip(), self.token):
-            return None
-        # A browser sends a cookie by itself, also when another page has it do so: it opens what is looked at alone.
-        if (
-            knock.method in ("GET", "HEAD")
-            and _cookie(knock.headers.get("cookie", ""), cookie_name(host)) in sessions
-        ):
+        shown = given[7:].strip() if given[:7].lower() == "bearer " else ""
+        if same(shown, self.token) or (knock.method in ("GET", "HEAD") and shown in sessions):
             return None
         said = "the token is wrong" if given else "a token is needed"
-        return Problem(401, "invalid_api_key", f"{said}: `Authorization: Bearer …`, from the file that it stands in")
+        return Problem(401, "invalid_api_key", f"{said}: `Authorization: Bearer …`; it stands in {self.token_file}")
 
     def _is_ours(self, host: str) -> bool:
         try:
@@ -95,20 +94,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def cookie_name(host: str) -> str:
-    """A browser shows a host's cookies to all of its ports: so each gateway's has the port that the browser sees."""
-    port = host.rpartition(":")[2]
-    return f"pylon_session_{port}" if port.isascii() and port.isdigit() and len(port) < 6 else "pylon_session"
-
-
-def _cookie(header: str, wanted: str) -> str:
-    for part in header.split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == wanted:
-            return value
-    return ""
 
 
 def _place(origin: str) -> str | None:

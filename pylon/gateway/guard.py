@@ -1,6 +1,6 @@
 """Stands in front of every route: turns away whom `doors` turns away, and answers errors in one shape."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -21,7 +21,7 @@ _ALWAYS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"
 class Guard:
     """An ASGI application around another."""
 
-    def __init__(self, app: ASGIApp, doors: Doors, sessions: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, doors: Doors, sessions: Container[str]) -> None:
         self._app = app
         self._doors = doors
         self._sessions = sessions

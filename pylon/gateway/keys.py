@@ -5,6 +5,7 @@ import stat
 from collections import OrderedDict
 from pathlib import Path
 
+from pylon.clock import Clock
 from pylon.errors import SetupError
 from pylon.files import write_whole
 from pylon.gateway.doors import same
@@ -12,6 +13,10 @@ from pylon.gateway.doors import same
 _BYTES = 32
 _MOST_SESSIONS = 64
 _LEAST_CHARS = 16
+# It stands on a screen, and perhaps in what the terminal keeps.
+CODE_S = 600
+# Whoever looks daily is not asked every day.
+SESSION_S = 7 * 24 * 3_600
 
 
 def load_or_create(path: Path) -> str:
@@ -34,21 +39,30 @@ def load_or_create(path: Path) -> str:
 
 
 class Sessions:
-    """A browser shows the token, or a code that is good once, and gets a cookie that opens what is looked at."""
+    """A browser shows the token, or a code that is good once and within `CODE_S`, and gets a session, which opens
+    what is looked at for `SESSION_S`. `in` says whether a session is one that is open.
+    """
 
-    def __init__(self, token: str | None) -> None:
+    def __init__(self, token: str | None, clock: Clock) -> None:
         self.code = secrets.token_urlsafe(_BYTES)
-        self.known: OrderedDict[str, None] = OrderedDict()
+        self._clock = clock
+        self._code_ends = clock.wall() + CODE_S
+        # When each ends: a machine that sleeps takes its sessions no further.
+        self._ends: OrderedDict[str, float] = OrderedDict()
         self._token = token
 
+    def __contains__(self, session: object) -> bool:
+        return isinstance(session, str) and self._clock.wall() < self._ends.get(session, 0.0)
+
     def open(self, key: str) -> str | None:
-        """A new session's cookie, or None for a wrong key."""
-        if self.code and same(key, self.code):
+        """A new session, or None for a wrong key."""
+        now = self._clock.wall()
+        if self.code and now < self._code_ends and same(key, self.code):
             self.code = ""
         elif self._token is None or not same(key, self._token):
             return None
         session = secrets.token_urlsafe(_BYTES)
-        self.known[session] = None
-        while len(self.known) > _MOST_SESSIONS:
-            self.known.popitem(last=False)
+        self._ends[session] = now + SESSION_S
+        while len(self._ends) > _MOST_SESSIONS:
+            self._ends.popitem(last=False)
         return session

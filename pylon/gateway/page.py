@@ -19,15 +19,12 @@ from pylon.gateway import trajectories
 from pylon.gateway.asks import Asks
 from pylon.gateway.bodies import Bodies
 from pylon.gateway.completions import json_response
-from pylon.gateway.doors import cookie_name
 from pylon.gateway.keys import Sessions
 from pylon.gateway.metrics import Histogram, Sample
 from pylon.gateway.problems import Problem
 from pylon.gateway.view import View
 
 _FILE = Path(__file__).with_name("page.html")
-# A week: whoever looks daily is not asked again.
-_SESSION_S = 7 * 24 * 3_600
 # A key is short, and whoever sends one has shown nothing yet.
 _KEY_BYTES = 4_096
 KEY_S = 10.0
@@ -51,7 +48,7 @@ class Page:
         return Response(
             file.replace(b"{token_file}", self._token_file),
             media_type="text/html",
-            headers={"content-security-policy": policy},
+            headers={"content-security-policy": policy, "cache-control": "no-store"},
         )
 
     async def named_run(self, request: Request) -> Response:
@@ -59,7 +56,8 @@ class Page:
         return RedirectResponse(f"/runs#{quote(request.path_params['run'], safe='')}")
 
     async def session(self, request: Request) -> Response:
-        """A cookie for whoever shows the token, or the code that was printed."""
+        """A session for whoever shows the token, or the code that was printed. In the body: the page shows it to this
+        port alone, where a cookie goes to all of this host's."""
         async with self._keys.read(request) as body:
             try:
                 said = orjson.loads(body)
@@ -69,10 +67,7 @@ class Page:
         session = self._sessions.open(key) if isinstance(key, str) else None
         if session is None:
             raise Problem(401, "invalid_api_key", "that is neither the token nor a code that is still good")
-        answer = json_response({"ok": True})
-        cookie = cookie_name(request.headers.get("host", ""))
-        answer.set_cookie(cookie, session, max_age=_SESSION_S, path="/", httponly=True, samesite="strict")
-        return answer
+        return json_response({"session": session})
 
     async def now(self, _: Request) -> Response:
         """What the node and the gateway do now."""

@@ -138,12 +138,12 @@ def make_gateway(
         max_body_bytes=section.max_body_mb * 1024 * 1024,
         plain=config.customer.plain,
     )
-    if is_loopback(host):
-        # Other machines are not told how this one's folders are called.
-        settings = replace(settings, token_file=_shown(home.folder / TOKEN_FILE))
     key = load_or_create(home.folder / TOKEN_FILE) if token else None
-    names = frozenset(name.lower() for name in section.names)
-    return Gateway(core, settings, Doors(key, names, is_loopback(host)))
+    doors = Doors(key, frozenset(name.lower() for name in section.names), is_loopback(host))
+    if doors.loopback:
+        # Other machines are not told how this one's folders are called.
+        doors = replace(doors, token_file=_shown(home.folder / TOKEN_FILE))
+    return Gateway(core, settings, doors)
 
 
 def _shown(path: Path) -> str:

@@ -103,8 +103,10 @@ class FakeCore:
         return self.answers[method]
 
 
-def gateway_of(core, tmp_path, *, most_msat=1_000_000, token=TOKEN, names=(), loopback=True, clock=None, **settings):
-    doors = Doors(token, frozenset(names), loopback)
+def gateway_of(
+    core, tmp_path, *, most_msat=1_000_000, token=TOKEN, names=(), loopback=True, clock=None, doors=None, **settings
+):
+    doors = doors or Doors(token, frozenset(names), loopback)
     return Gateway(core, GatewaySettings(tmp_path, most_msat, **settings), doors, clock)
 
 

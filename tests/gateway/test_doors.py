@@ -1,8 +1,9 @@
 import pytest
 
 from pylon.errors import SetupError
-from pylon.gateway.doors import Doors, Knock, cookie_name, is_loopback
-from pylon.gateway.keys import Sessions, load_or_create
+from pylon.gateway.doors import Doors, Knock, is_loopback
+from pylon.gateway.keys import CODE_S, SESSION_S, Sessions, load_or_create
+from tests.manual_clock import ManualClock
 
 TOKEN = "pylon-secret-token-1234"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -63,37 +64,60 @@ def test_without_a_token_everybody_here_may_come_in():
 
 
 def test_a_session_opens_what_is_looked_at_and_spends_nothing():
-    cookie = {"cookie": "a=b; pylon_session_7448=s1"}
-    assert judged("/api/now", sessions={"s1"}, **cookie) is None
-    assert code(judged("/api/now", sessions={"s2"}, **cookie)) == "invalid_api_key"
-    assert code(judged("/v1/chat/completions", method="POST", sessions={"s1"}, **cookie)) == "invalid_api_key"
-    assert code(judged("/api/now", sessions={""}, cookie="pylon_session_7448")) in ("invalid_api_key", None)
+    shown = {"authorization": "Bearer s1"}
+    for method in ("GET", "HEAD"):
+        assert judged("/api/now", method=method, sessions={"s1"}, **shown) is None
+    assert code(judged("/api/now", sessions={"s2"}, **shown)) == "invalid_api_key"
+    assert code(judged("/v1/chat/completions", method="POST", sessions={"s1"}, **shown)) == "invalid_api_key"
 
 
-def test_a_gateway_at_another_port_of_the_same_host_has_a_cookie_of_its_own():
-    both = {"cookie": "pylon_session_1=s1; pylon_session_2=s2; pylon_session=s3"}
-    assert judged("/api/now", host="localhost:1", sessions={"s1"}, **both) is None
-    assert judged("/api/now", host="localhost:2", sessions={"s2"}, **both) is None
-    assert code(judged("/api/now", host="localhost:2", sessions={"s1"}, **both)) == "invalid_api_key"
-    assert judged("/api/now", host="localhost", sessions={"s3"}, **both) is None
-    assert cookie_name("[::1]:80") == "pylon_session_80" and cookie_name("[::1]") == "pylon_session"
+def test_nothing_that_a_browser_sends_by_itself_opens_anything():
+    for cookie in ("pylon_session_7448=s1", f"pylon_session={TOKEN}", "s1"):
+        assert code(judged("/api/now", sessions={"s1"}, cookie=cookie)) == "invalid_api_key"
+
+
+def test_whoever_lacks_the_token_is_told_where_it_stands():
+    told = Doors(TOKEN, frozenset(), loopback=True, token_file="~/.pylon/play/gateway-token")
+    assert "~/.pylon/play/gateway-token" in str(judged(doors=told))
+    # Where other machines come in it is not said how this one's folders are called.
+    assert "gateway-token" in str(judged())
 
 
 def test_a_code_is_good_once_and_the_token_always():
-    sessions = Sessions(TOKEN)
+    sessions = Sessions(TOKEN, ManualClock())
     printed = sessions.code
     first = sessions.open(printed)
-    assert first in sessions.known and sessions.open(printed) is None
+    assert first in sessions and sessions.open(printed) is None
     assert sessions.open("") is None
     assert sessions.open(TOKEN) not in (None, first) and sessions.open(TOKEN) is not None
 
 
-def test_sessions_are_bounded():
-    sessions = Sessions(TOKEN)
+def test_a_code_that_nobody_used_is_not_good_for_long():
+    clock = ManualClock()
+    sessions = Sessions(TOKEN, clock)
+    clock.advance(CODE_S)
+    assert sessions.open(sessions.code) is None and sessions.open(TOKEN) is not None
+    # Without a token as well.
+    alone = Sessions(None, clock)
+    clock.advance(CODE_S - 1)
+    assert alone.open(alone.code) is not None
+
+
+def test_a_session_ends_after_its_time_whoever_has_it():
+    clock = ManualClock()
+    sessions = Sessions(TOKEN, clock)
     first = sessions.open(TOKEN)
-    for _ in range(100):
-        sessions.open(TOKEN)
-    assert len(sessions.known) == 64 and first not in sessions.known
+    clock.advance(SESSION_S - 1)
+    second = sessions.open(TOKEN)
+    assert first in sessions and second in sessions
+    clock.advance(1)
+    assert first not in sessions and second in sessions
+
+
+def test_sessions_are_bounded():
+    sessions = Sessions(TOKEN, ManualClock())
+    opened = [sessions.open(TOKEN) for _ in range(100)]
+    assert [one in sessions for one in opened] == [False] * 36 + [True] * 64
 
 
 def test_a_token_is_made_once_and_is_its_owner_s_alone(tmp_path):

@@ -1,5 +1,8 @@
 """The page in a real browser, with a real gateway, relay and provider behind it; the engine is the stand-in."""
 
+import asyncio
+import os
+import pty
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.relay.server import RelayServer
 from pylon.rlm.trajectory import Trajectory
-from tests.gateway.browser import Tab, found, tab_of
+from tests.gateway.browser import PATIENCE_S, Tab, found, tab_of
 from tests.node import programs
 from tests.swarm.test_exchange import serve
 
@@ -51,6 +54,7 @@ class Seen:
     token: str
     runs: Path
     relay: RelayServer
+    gateway: programs.Served
     stack: AsyncExitStack
 
     async def ask(self) -> dict[str, Any]:
@@ -75,15 +79,36 @@ async def seen(tmp_path: Path) -> AsyncIterator[Seen]:
         await programs.run("init", env=env)
         gateway = await programs.serve("gateway", "--port", "0", env=env, stack=stack)
         tab = await stack.enter_async_context(tab_of(CHROMIUM, tmp_path / "browser"))
-        page = gateway.hello["page"]
         token = Path(gateway.hello["token_file"]).read_text().strip()
-        root = page.partition("/#")[0]
-        yield Seen(tab, root, page, token, tmp_path / "home" / "runs", relay, stack)
+        root = gateway.hello["page"].removesuffix("/")
+        page = f"{root}/#key={token}"
+        yield Seen(tab, root, page, token, tmp_path / "home" / "runs", relay, gateway, stack)
         assert tab.faults == []
 
 
-async def test_the_printed_address_opens_the_page_once_and_the_token_opens_it_again(seen: Seen) -> None:
+async def printed_to_a_terminal(seen: Seen, env: dict[str, str]) -> str:
+    """The address of the page of another gateway, as somebody before a terminal reads it."""
+    reading, writing = pty.openpty()
+    process = await programs.spawn("gateway", "--port", "0", "--json", env=env, stdout=writing)
+    os.close(writing)
+    seen.stack.push_async_callback(programs.Served(process, {}).kill)
+    said = b""
+    async with asyncio.timeout(programs.READY_S):
+        while b"\n" not in said:
+            said += await asyncio.to_thread(os.read, reading, 65_536)
+    os.close(reading)
+    return str(orjson.loads(said.partition(b"\n")[0])["page"])
+
+
+async def test_the_printed_address_opens_the_page_once_and_the_token_opens_it_again(
+    seen: Seen, tmp_path: Path
+) -> None:
     tab = seen.tab
+    # Output that is kept somewhere holds no code.
+    assert "key=" not in seen.gateway.hello["page"]
+    env = programs.environment(tmp_path / "home", seen.relay.url)
+    seen.page = await printed_to_a_terminal(seen, env)
+    seen.root = seen.page.partition("/#")[0]
     await tab.open(seen.root)
     await tab.until("!document.getElementById('locked').hidden")
     assert "gateway-token" in await tab.text("locked")
@@ -95,12 +120,33 @@ async def test_the_printed_address_opens_the_page_once_and_the_token_opens_it_ag
     await tab.until("!document.getElementById('now').hidden")
     # Whoever looks over a shoulder, or at the history, finds no key.
     assert "key=" not in await tab.value("location.href")
-    await tab.call("Network.clearBrowserCookies")
+    await tab.value("localStorage.clear()")
     await tab.open(seen.page)
     await tab.until("!document.getElementById('locked').hidden")
     typed = orjson.dumps(seen.token).decode()
     await tab.value(f"document.getElementById('key').value = {typed}; document.querySelector('#door button').click()")
     await tab.until("!document.getElementById('now').hidden && document.getElementById('locked').hidden")
+
+
+async def test_what_listens_at_another_port_of_this_host_is_sent_nothing_that_opens_the_page(seen: Seen) -> None:
+    tab, heads = seen.tab, list[str]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+        writer.close()
+
+    await tab.open(seen.page)
+    await tab.until("!document.getElementById('now').hidden")
+    stranger = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with stranger:
+        port = stranger.sockets[0].getsockname()[1]
+        await tab.open(f"http://127.0.0.1:{port}/")
+        await tab.until("document.body.innerText === 'ok'")
+        # As a page of its own does, whose site is the same.
+        await tab.value("fetch('/more').then((said) => said.text())")
+        assert await tab.value("localStorage.length") == 0
+    assert len(heads) >= 2 and not [head for head in heads if "cookie:" in head or "authorization:" in head]
 
 
 async def test_a_node_of_which_nothing_is_known_yet_has_words_for_it_and_a_prompt_that_nobody_takes_an_error(
@@ -172,7 +218,7 @@ async def test_a_run_that_did_not_come_to_a_whole_answer_says_why(
     assert told in await tab.text("list")
 
 
-async def test_a_run_is_listed_and_shows_its_answer_first(seen: Seen) -> None:
+async def test_a_run_is_listed_and_shows_its_answer_first(seen: Seen, tmp_path: Path) -> None:
     made = Trajectory(seen.runs / RUN, SystemClock())
     question = made.text("What is it? " + "W" * 300)
     made.write("run", question=question, strategy="search", root={"name": "r"}, sub={"name": "s"},
@@ -196,3 +242,10 @@ async def test_a_run_is_listed_and_shows_its_answer_first(seen: Seen) -> None:
     await tab.value("document.querySelector('.answer button').click()")
     await tab.until("document.querySelector('.answer pre').innerText.length > 4999")
     await seen.fits()
+    await tab.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    await tab.value("document.querySelector('#list p button').click()")
+    saved = tmp_path / f"{RUN}.jsonl"
+    async with asyncio.timeout(PATIENCE_S):
+        while not saved.exists():
+            await asyncio.sleep(0.05)
+    assert b'"metadata"' in saved.read_bytes()

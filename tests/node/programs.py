@@ -31,7 +31,7 @@ def environment(home: Path, relay: str, **settings: str) -> dict[str, str]:
 
 async def spawn(*arguments: str, env: dict[str, str], **options: Any) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pylon.cli.main", *arguments, env=env, stdout=asyncio.subprocess.PIPE, **options
+        sys.executable, "-m", "pylon.cli.main", *arguments, env=env, **{"stdout": asyncio.subprocess.PIPE, **options}
     )
 
 
