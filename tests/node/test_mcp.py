@@ -75,6 +75,16 @@ async def test_a_client_asks_follows_and_cancels(tmp_path, stack):
         assert "sub-calls back" in heard[-1][2]
         assert said(await client.call_tool("rlm_status", {"run": report["id"]})) == report
 
+        # What a person is warned of on the screen is in the report, of a run and of one that is asked after.
+        assert report["warnings"] == []
+        (folder / "x.pdf").write_bytes(b"%PDF-1.4\nnot a text")
+        doubtful = said(await client.call_tool("rlm", {"question": "What is it?", "paths": ["x.pdf"]}))
+        assert "PDF" in doubtful["warnings"][0] and doubtful["answer"]
+        assert said(await client.call_tool("rlm_status", {"run": doubtful["id"]})) == doubtful
+        for text in ("", " \n"):
+            empty = await client.call_tool("rlm", {"question": "What is it?", "text": text})
+            assert empty.is_error and said(empty)["error"]["type"] == "UsageError"
+
         begun = said(await client.call_tool("rlm", {**asked, "question": "And that?", "wait": False}))
         assert begun["state"] == "running"
         with anyio.fail_after(60):

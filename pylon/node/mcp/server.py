@@ -55,7 +55,8 @@ def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
         max_depth: Annotated[int | None, Field(ge=0, description="How deep loops may stand in each other.")] = None,
         wait: Annotated[bool, Field(description="false gives the id at once; rlm_status tells the rest.")] = True,
     ) -> CallToolResult:
-        """Answers a question about a text of any length. `partial` tells that turns or budget ran out."""
+        """Answers a question about a text of any length. `partial` tells that turns or budget ran out; `warnings` say
+        what of the text could hardly be read."""
         wishes = {
             "sub_model": model, "max_sats": max_sats, "max_calls": max_calls, "max_tokens": max_tokens,
             "max_wall_s": max_seconds, "max_depth": max_depth,
@@ -67,6 +68,8 @@ def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
             files = await asyncio.to_thread(readable.expand, paths or [])
             if paths is not None and not files:
                 raise UsageError("there is no file in `paths`")
+            if text is not None and not text.strip():
+                raise UsageError("`text` is empty", hint="Send the text itself, or name files in `paths`.")
             run = runs.start(Question(question, files, text or "", strategy=strategy, wishes=wishes))
             if wait:
                 await runs.follow(run, _progress(ctx, runs.unit))

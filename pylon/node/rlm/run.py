@@ -118,12 +118,13 @@ async def ask(
     started = clock.monotonic()
     try:
         context = await asyncio.to_thread(_load, question, section, trajectory)
-        for doubt in context.doubts():
+        warnings = context.doubts()
+        for doubt in warnings:
             tell(doubt)
         outcome = await _run(home, config, node, question.question, context, work)
     finally:
         _close(trajectory)
-    return _report(outcome, context, work, clock.monotonic() - started)
+    return {**_report(outcome, context, work, clock.monotonic() - started), "warnings": warnings}
 
 
 async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
