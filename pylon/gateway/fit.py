@@ -8,7 +8,7 @@ from typing import Any
 
 from pylon.gateway.problems import Problem, too_long
 from pylon.jobs.size import MAX_EVENT_BYTES, text_bytes
-from pylon.swarm.providers.listing import least_context
+from pylon.swarm.providers.listing import least_context, least_tokens
 
 type Json = dict[str, Any]
 
@@ -41,7 +41,13 @@ def misfit(job: Json, rows: Sequence[Json], *, plain: bool) -> Problem | None:
     # One that does not say how much it holds is asked.
     if 0 in contexts or need <= max(contexts):
         return None
-    return too_long(f"this needs some {need:,} tokens of context at the least, and providers have {max(contexts):,}")
+    longest, most = job.get("max_tokens", 0), max(contexts)
+    if longest > most:
+        return too_long(
+            f"`max_tokens` is {longest:,}, and no provider's context holds more than {most:,}", "max_tokens"
+        )
+    tokens = least_tokens(sum(map(len, _texts(job))), longest)
+    return too_long(f"this needs {tokens:,} tokens of context at the very least, and providers have {most:,}")
 
 
 def model_not_found(name: str) -> Problem:

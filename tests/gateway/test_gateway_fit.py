@@ -42,6 +42,14 @@ def test_a_prompt_is_too_long_when_no_context_holds_it():
     )
 
 
+def test_what_is_too_long_is_said_in_tokens_that_were_counted_and_of_the_parameter_at_fault():
+    alone = misfit({"prompt": "x" * 60, "max_tokens": 100_000}, [listing(context=4_096)], plain=False)
+    assert alone.param == "max_tokens" and "100,000" in str(alone) and "4,096" in str(alone)
+    assert "65,536" not in str(alone) and "messages" not in str(alone)
+    both = misfit({"prompt": "x" * 60_000, "max_tokens": 100}, [listing(context=4_096)], plain=False)
+    assert both.param == "messages" and "10,100" in str(both) and "8,192" not in str(both)
+
+
 def test_who_reads_the_open_form_only_counts_where_it_may_be_asked():
     plain = {**listing(plain=True), "models": [], "weights": [], "contexts": []}
     long = {"prompt": "x" * 30_000}

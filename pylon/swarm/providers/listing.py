@@ -149,10 +149,15 @@ def names_of(model: OfferedModel) -> tuple[str, ...]:
     return (model.id, f"{_SHA256}{model.sha256}") if model.sha256 else (model.id,)
 
 
+def least_tokens(characters: int, max_tokens: int) -> int:
+    """What a job takes of a context at the very least, its answer included."""
+    return characters // _CHARS_PER_TOKEN + max_tokens
+
+
 def least_context(characters: int, max_tokens: int) -> int:
     """The context a job needs at the very least: a power of two, rounded down, so that few pools are needed.
 
     It errs towards too little: a provider that cannot hold the job says `too_large`, and it goes elsewhere.
     """
-    tokens = characters // _CHARS_PER_TOKEN + max_tokens
+    tokens = least_tokens(characters, max_tokens)
     return 1 << (tokens.bit_length() - 1) if tokens else 0
