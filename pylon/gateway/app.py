@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -23,12 +24,14 @@ from pylon.gateway.page import Page
 from pylon.gateway.problems import of_error
 from pylon.gateway.upstream import Upstream
 from pylon.gateway.view import View
+from pylon.swarm.job import TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """`runs` is the folder of trajectories; `most_msat` what all requests together may cost, `unit` what the network
-    calls a thousand of them. With `plain` providers are asked as well that read the open form only.
+    calls a thousand of them. With `plain` providers are asked as well that read the open form only. A request that
+    does not say otherwise may take `timeout_s` seconds.
     """
 
     runs: Path
@@ -37,6 +40,7 @@ class GatewaySettings:
     max_requests: int = 4_000
     max_body_bytes: int = 4 * 1024 * 1024
     plain: bool = False
+    timeout_s: float = TIMEOUT_S
 
 
 class Gateway:
@@ -48,7 +52,10 @@ class Gateway:
         clock = clock or SystemClock()
         self.view = View(upstream, clock)
         budget = Budget(settings.most_msat)
-        self.asks = Asks(upstream, self.view, clock, budget=budget, most=settings.max_requests, plain=settings.plain)
+        self.asks = Asks(
+            upstream, self.view, clock, budget=budget, most=settings.max_requests, plain=settings.plain,
+            timeout_s=settings.timeout_s,
+        )  # fmt: skip
         self.sessions = Sessions(doors.token, clock)
         completions = Completions(self.asks, Bodies(settings.max_body_bytes), clock)
         page = Page(self.asks, self.view, self.sessions, settings.runs, settings.unit, token_file=doors.token_file)
@@ -78,6 +85,8 @@ class Gateway:
 
     async def _model(self, request: Request) -> Response:
         name = request.path_params["model"]
+        if not name:
+            raise HTTPException(404)
         for model in await self._offered():
             if model["id"] == name:
                 return json_response(model)

@@ -30,15 +30,25 @@ logger = log.get("gateway")
 PRICES_S = 5.0
 # A first try may come to nothing, and its provider may charge for it all the same.
 _TRIES = 2
+# Shorter than anything that a request may be given.
+_NO_WAIT_S = 0.1
 
 
 class Asks:
     """At most `most` questions are under way; `budget` is what all of them may cost. With `plain` the core asks
-    providers as well that read the open form only.
+    providers as well that read the open form only. One that does not say otherwise may take `timeout_s` seconds.
     """
 
     def __init__(
-        self, upstream: Upstream, view: View, clock: Clock, *, budget: Budget, most: int, plain: bool
+        self,
+        upstream: Upstream,
+        view: View,
+        clock: Clock,
+        *,
+        budget: Budget,
+        most: int,
+        plain: bool,
+        timeout_s: float,
     ) -> None:
         self.budget = budget
         self.tally = Tally()
@@ -47,6 +57,7 @@ class Asks:
         self._clock = clock
         self._most = most
         self._plain = plain
+        self._timeout_s = timeout_s
         self._line = asyncio.Lock()
         self._returned = asyncio.Event()
         self._unsettled = Unsettled(upstream, budget, self._returned.set)
@@ -73,6 +84,7 @@ class Asks:
                 "too_many_requests",
                 f"{self._most} requests are under way, and no more are taken (`gateway.max_requests`)",
                 retry_s=BUSY_S,
+                again=True,
             )
         tally.in_flight += 1
         try:
@@ -90,17 +102,17 @@ class Asks:
             tally.outcomes[outcome] += 1
 
     async def _asked(self, chat: Chat) -> AsyncGenerator[Said | Ended]:
-        held, name = 0, secrets.token_hex(16)
+        held, name, began = 0, secrets.token_hex(16), self._clock.monotonic()
         # None as long as it may come to anything up to that.
         cost: Cost | None = Cost()
         try:
             check_size(chat.job)
             await self._check_fit(chat.job)
             most = await self._most_msat(chat.job)
-            held = await self._hold(most, chat.job.get("votes", 1))
+            held, job = await self._hold(most, chat.job)
             # Always, also where all are free: whoever asks for money a moment later is left alone. The bid stays as
             # it is: it bounds an invoice too, which is in whole sats.
-            ask = self._upstream.ask(chat.job, reservation=name, budget_msat=held, stream=chat.stream)
+            ask = self._upstream.ask(job, reservation=name, budget_msat=held, stream=chat.stream)
             async with aclosing(ask) as heard:
                 async for one in heard:
                     if isinstance(one, Begun):
@@ -110,10 +122,10 @@ class Asks:
                     else:
                         cost = Cost(one.row["charged_msat"], one.row["most_msat"])
                         if one.row["error"] is not None:
-                            raise of_row(one.row)
+                            raise of_row(one.row, chat.job)
                         yield one
         except PylonError as error:
-            raise of_error(error) from error
+            raise of_error(error, self._clock.monotonic() - began) from error
         finally:
             if cost is None:
                 self._unsettled.left(name, held)
@@ -153,11 +165,25 @@ class Asks:
         # Who is dearer than the bid is not asked.
         return max((quote for quote in quotes if quote <= bid), default=bid)
 
-    async def _hold(self, most: int, votes: int) -> int:
-        async with self._line:
-            while isinstance(held := self.budget.hold(most, tries=max(_TRIES, votes + 1)), Wait):
-                self._returned.clear()
-                await self._returned.wait()
+    async def _hold(self, most: int, job: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """What is set aside for it, and the job with what is left of its time: it may have to wait for that."""
+        if not most:
+            return 0, job
+        tries = max(_TRIES, job.get("votes", 1) + 1)
+        longest_s, began = job.get("timeout", self._timeout_s), self._clock.monotonic()
+        try:
+            async with asyncio.timeout(longest_s), self._line:
+                while isinstance(held := self.budget.hold(most, tries=tries), Wait):
+                    self._returned.clear()
+                    await self._returned.wait()
+        except TimeoutError:
+            raise Problem(
+                402,
+                "budget",
+                f"this may cost {most:,} msat, and requests under way held what is left of the gateway's budget for"
+                f" all of the {longest_s:g} seconds that it may take. Give it more time (`pylon.timeout_s`), ask for"
+                " fewer `max_tokens`, or start the gateway anew with more `--sats`.",
+            ) from None
         if isinstance(held, Refuse):
             later = f"; {held.open:,} may come back, which is not known before some hours" if held.open else ""
             raise Problem(
@@ -166,7 +192,10 @@ class Asks:
                 f"this may cost {most:,} msat, and {max(0, held.left):,} are left of what this gateway may spend"
                 f" ({self.budget.limit:,} msat){later}. Start it anew with `--sats`, or ask for fewer `max_tokens`.",
             )
-        return held
+        waited_s = self._clock.monotonic() - began
+        if waited_s < _NO_WAIT_S:
+            return held, job
+        return held, {**job, "timeout": max(_NO_WAIT_S, longest_s - waited_s)}
 
     def _count(self, row: dict[str, Any], seconds: float) -> None:
         self.tally.seconds.observe(seconds)

@@ -51,7 +51,9 @@ class Bodies:
                     body += piece
                     self.held += len(piece)
                     if self._most_held is not None and self.held > self._most_held:
-                        raise Problem(503, "busy", "requests under way hold all the memory there is", retry_s=BUSY_S)
+                        raise Problem(
+                            503, "busy", "requests under way hold all the memory there is", retry_s=BUSY_S, again=True
+                        )
             if marks > MOST_MARKS:
                 raise Problem(413, "too_large", f"a body has at most some {MOST_MARKS // 2:,} values here")
             yield bytes(body)

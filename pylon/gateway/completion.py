@@ -55,6 +55,7 @@ def provenance(row: Json) -> Json:
     """Who answered, with what, for how much, and what of it was checked: the object `pylon` of a completion."""
     return {
         "provider": nip19.npub(row["provider"]),
+        "model": row["model"],
         "sha256": row["sha256"],
         "msat": row["charged_msat"],
         "verified": list(row["verified"]),

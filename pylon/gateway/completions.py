@@ -19,6 +19,13 @@ from pylon.gateway.deltas import Deltas
 from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended, Said
 
+# Proxies and clients give up a connection that says nothing, many after a minute. A line that begins with a colon is
+# for nobody (HTML, "Server-sent events").
+BEAT_S = 15.0
+_BEAT = b": goes on\n\n"
+# A proxy that keeps the pieces back until it has many makes no stream of it; nginx asks for this word.
+_STREAMED = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
 
 class ClientGoneError(Exception):
     """Nobody waits for the answer any more."""
@@ -52,7 +59,7 @@ class Completions:
             await heard.aclose()
             raise
         events = self._events(chat, first, heard)
-        return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        return StreamingResponse(events, media_type="text/event-stream", headers=_STREAMED)
 
     async def _events(
         self, chat: Chat, first: Said | Ended, heard: AsyncGenerator[Said | Ended]
@@ -63,9 +70,10 @@ class Completions:
             try:
                 for piece in made.take(first):
                     yield piece
-                async for one in heard:
-                    for piece in made.take(one):
-                        yield piece
+                async with aclosing(_with_beats(heard)) as lively:
+                    async for one in lively:
+                        for piece in [_BEAT] if one is None else made.take(one):
+                            yield piece
             except Problem as problem:
                 yield _event(problem.body())
             else:
@@ -78,6 +86,7 @@ class _Stream:
     def __init__(self, chat: Chat, created: int) -> None:
         self._chat = chat
         self._created = created
+        # Who answers is known at the end alone, and clients take the chunks for parts of one.
         self._model = chat.job.get("model", "any")
         # The request's event is not known yet.
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
@@ -98,7 +107,6 @@ class _Stream:
         if rest is None:
             said = "the provider that began this answer was replaced, and the other one's differs: ask again"
             raise Problem(503, "answer_began_anew", said)
-        self._model = row["model"]
         last = self._chunk({}, completion.finish_reason(row)) | {"pylon": completion.provenance(row)}
         events = [_event(self._chunk({"content": rest}))] if rest else []
         events.append(_event(last))
@@ -109,6 +117,26 @@ class _Stream:
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return completion.chunk(self._id, self._model, self._created, delta, finish)
+
+
+async def _with_beats(heard: AsyncGenerator[Said | Ended]) -> AsyncGenerator[Said | Ended | None]:
+    """What is heard, and None whenever there was nothing for `BEAT_S`."""
+    coming: asyncio.Future[Said | Ended | None] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(heard, None))
+            await asyncio.wait({coming}, timeout=BEAT_S)
+            if not coming.done():
+                yield None
+                continue
+            one, coming = coming.result(), None
+            if one is None:
+                return
+            yield one
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 async def _while_there[T](request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -108,6 +108,7 @@ def let_in(scope: MutableMapping[str, Any]) -> None:
 
 
 async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
-    problem = Problem(503, "busy", "as many requests are under way as there are places", retry_s=BUSY_S)
-    headers = {**problem.headers(), "connection": "close"}
-    await json_response(problem.body(), problem.status, headers)(scope, receive, send)
+    problem = Problem(
+        503, "busy", "as many requests are under way as there are places", retry_s=BUSY_S, again=True, closes=True
+    )
+    await json_response(problem.body(), problem.status, problem.headers())(scope, receive, send)

@@ -15,6 +15,7 @@ from pylon.gateway.problems import Problem
 logger = log.get("gateway")
 
 # Nothing of a page may come from elsewhere, be shown within another page, or be guessed to be of another type.
+_API = "POST /v1/chat/completions and GET /v1/models"
 _ALWAYS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "x-frame-options": "DENY"}
 
 
@@ -48,13 +49,12 @@ class Guard:
         except Problem as problem:
             await _told(problem)(scope, receive, answer)
         except HTTPException as error:
-            code = "not_found" if error.status_code == 404 else "wrong_method"
-            await _told(Problem(error.status_code, code, error.detail), error.headers)(scope, receive, answer)
+            await _told(_lost(error, scope["path"]), error.headers)(scope, receive, answer)
         except Exception as error:
             logger.error("a request failed", path=scope["path"], exc_info=error)
             if begun:
                 raise
-            unknown = Problem(500, "internal_error", "the gateway failed; its log says more")
+            unknown = Problem(500, "internal_error", "the gateway failed; its log says more", again=False)
             await _told(unknown)(scope, receive, answer)
 
     def _judge(self, scope: Scope) -> None:
@@ -64,12 +64,25 @@ class Guard:
             if name in (b"host", b"origin") and headers.setdefault(name.decode(), text) != text:
                 raise Problem(400, "invalid_header", "a header is there twice")
             headers[name.decode("latin-1")] = text
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # RFC 9112, 6.3: whoever stands between may have read another end of it, and what follows as a request.
+            raise Problem(400, "invalid_header", "a body has a length or is chunked, and not both", closes=True)
         knock = Knock(scope["method"], scope["path"], headers)
         refusal = self._doors.judge(knock, self._sessions)
         if refusal is not None:
             raise refusal
         if not is_open(knock):
             let_in(scope)
+
+
+def _lost(error: HTTPException, path: str) -> Problem:
+    """What is said where no route is."""
+    if error.status_code == 405:
+        return Problem(405, "wrong_method", f"this path takes {(error.headers or {}).get('Allow', 'another method')}")
+    # Where clients of other interfaces look first.
+    api = path.rstrip("/") == "/v1" or path.startswith("/v1/")
+    said = f"this gateway has {_API}: set the client to chat completions" if api else "there is nothing here"
+    return Problem(error.status_code, "not_found", said)
 
 
 def _told(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:

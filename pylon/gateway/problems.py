@@ -1,5 +1,6 @@
 """What a client is told when there is no completion: OpenAI's error object, its status, and when to try again."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pylon.errors import NodeSilentError, PylonError, UnreachableError, UsageError
@@ -41,14 +42,29 @@ _REFUSED = {
 
 
 class Problem(Exception):  # noqa: N818 - what a client is told, most often of its own fault
-    """An answer with a status that is no success. `retry_s` is what `Retry-After` says, 0 for nothing."""
+    """An answer with a status that is no success. `retry_s` is what `Retry-After` says, 0 for nothing; `again` says
+    whether clients that repeat requests by themselves shall (`x-should-retry`, which OpenAI's read), None where they
+    know; with `closes` nothing more is read of the connection.
+    """
 
-    def __init__(self, status: int, code: str, message: str, *, param: str | None = None, retry_s: int = 0) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_s: int = 0,
+        again: bool | None = None,
+        closes: bool = False,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.param = param
         self.retry_s = retry_s
+        self.again = again
+        self.closes = closes
 
     def body(self) -> dict[str, Any]:
         """OpenAI's error object."""
@@ -57,11 +73,15 @@ class Problem(Exception):  # noqa: N818 - what a client is told, most often of i
 
     def headers(self) -> dict[str, str]:
         headers = {"retry-after": str(self.retry_s)} if self.retry_s else {}
+        if self.again is not None:
+            headers["x-should-retry"] = str(self.again).lower()
+        if self.closes:
+            headers["connection"] = "close"
         return {**headers, "www-authenticate": "Bearer"} if self.status == 401 else headers
 
 
-def of_row(row: dict[str, Any]) -> Problem:
-    """Why a question that was asked got no answer: the row of an outcome that failed."""
+def of_row(row: dict[str, Any], job: Mapping[str, Any]) -> Problem:
+    """Why a question that was asked, this job, got no answer: the row of an outcome that failed."""
     error = row["error"]
     reason, code = Failure(error["reason"]), error["code"]
     status = _STATUS.get(reason, 503)
@@ -71,24 +91,33 @@ def of_row(row: dict[str, Any]) -> Problem:
     said = _sentence(error["message"], error["hint"])
     if status == 400 and code == ErrorCode.TOO_LARGE:
         return too_long(said)
-    return Problem(status, name, said, retry_s=RETRY_S if status == 503 else 0)
+    if status == 400 and code == ErrorCode.UNSUPPORTED_PARAM and "schema" in job:
+        # They say no more than this of what they lack, and hardly any lacks anything else.
+        said = f"no provider that was asked makes answers by a schema. Name a model whose providers do. ({said})"
+        return Problem(status, name, said, param="response_format")
+    # The core has been with all who could, and waited: the same again would take as long, and may cost as much.
+    again = (reason is Failure.REFUSED and code == ErrorCode.BUSY) if status in (503, 504) else None
+    return Problem(status, name, said, retry_s=RETRY_S if status == 503 else 0, again=again)
 
 
-def too_long(why: str) -> Problem:
+def too_long(why: str, param: str = "messages") -> Problem:
     """What OpenAI says of a prompt that no context holds: clients look for this code, and send less."""
-    return Problem(400, "context_length_exceeded", f"{why}. Shorten the messages or `max_tokens`.", param="messages")
+    todo = "Ask for fewer." if param == "max_tokens" else "Shorten the messages or `max_tokens`."
+    return Problem(400, "context_length_exceeded", f"{why}. {todo}", param=param)
 
 
-def of_error(error: PylonError) -> Problem:
-    """What a call of the core failed with."""
+def of_error(error: PylonError, waited_s: float = 0.0) -> Problem:
+    """What a call of the core failed with, after so many seconds."""
     said = _sentence(str(error), error.hint)
     if isinstance(error, SilentCoreError | NodeSilentError):
-        return Problem(504, "node_silent", said, retry_s=RETRY_S)
+        return Problem(504, "node_silent", said, retry_s=RETRY_S, again=False)
     if isinstance(error, UnreachableError):
-        return Problem(503, "no_provider", said, retry_s=RETRY_S)
+        # A node that starts anew is there soon; whatever was waited for already is not.
+        again = None if waited_s < RETRY_S else False
+        return Problem(503, "no_provider", said, retry_s=RETRY_S, again=again)
     if isinstance(error, UsageError):
         return Problem(400, "malformed", said)
-    return Problem(500, "internal_error", said)
+    return Problem(500, "internal_error", said, again=False)
 
 
 def _sentence(message: str, hint: str) -> str:

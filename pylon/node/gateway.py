@@ -137,6 +137,7 @@ def make_gateway(
         max_requests=section.max_requests,
         max_body_bytes=section.max_body_mb * 1024 * 1024,
         plain=config.customer.plain,
+        timeout_s=config.customer.timeout_s,
     )
     key = load_or_create(home.folder / TOKEN_FILE) if token else None
     doors = Doors(key, frozenset(name.lower() for name in section.names), is_loopback(host))

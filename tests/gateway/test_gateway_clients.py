@@ -10,12 +10,15 @@ import pytest
 
 from pylon import config as settings
 from pylon.errors import UnreachableError
+from pylon.gateway import completions, problems
 from pylon.gateway.server import serving
+from pylon.gateway.upstream import Begun, Ended, Said
 from pylon.node import identity
 from pylon.node.core import Core
 from pylon.node.gateway import GatewayCore, make_gateway
 from pylon.node.home import Home
 from pylon.relay.server import RelayServer
+from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, failure, gateway_of
 
 
 def configured(url, **sections):
@@ -81,7 +84,9 @@ async def test_openai_s_own_client_asks_streams_and_lists(tmp_path):
                 await client.chat.completions.create(
                     model="any", messages=[{"role": "user", "content": "q"}], max_tokens=900_000
                 )
-            assert long.value.code == "context_length_exceeded"
+            assert (long.value.code, long.value.param) == ("context_length_exceeded", "max_tokens")
+            with pytest.raises(openai.NotFoundError, match="POST /v1/chat/completions"):
+                await client.responses.create(model="any", input="q")
         async with openai.AsyncOpenAI(base_url=url, api_key="wrong", max_retries=0) as client:
             with pytest.raises(openai.AuthenticationError):
                 await client.models.list()
@@ -98,6 +103,38 @@ async def test_a_stream_comes_in_pieces_that_make_the_answer(tmp_path):
         text = "".join(pieces)
         assert text.startswith("stand-in answer") and text.endswith(": Tell a story of a lighthouse")
         assert len(pieces) > 2, "more than a beginning and the rest"
+
+
+@pytest.mark.timeout(180)
+async def test_one_call_of_openai_s_client_is_one_request_and_a_pause_within_a_stream_is_no_word(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(completions, "BEAT_S", 0.01)
+    core, says = FakeCore(), [Said("he"), Ended(answer("hello"))]
+
+    async def paused(job, **_):
+        yield Begun()
+        for one in says:
+            await asyncio.sleep(0.1)
+            yield one
+
+    async with AsyncExitStack() as stack:
+        made = gateway_of(core, tmp_path)
+        port = await stack.enter_async_context(serving(made.app, "127.0.0.1", 0, connections=10))
+        client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=TOKEN)
+        asked = await stack.enter_async_context(client)
+        core.says = lambda _: [Ended(failure("deadline"))]
+        with pytest.raises(openai.InternalServerError):
+            await asked.chat.completions.create(**CHAT)
+        assert len(core.asked) == 1
+        core.says = lambda _: [Ended(failure("refused", "busy"))]
+        monkeypatch.setattr(problems, "RETRY_S", 1)
+        with pytest.raises(openai.InternalServerError):
+            await asked.chat.completions.create(**CHAT)
+        assert len(core.asked) == 4
+        monkeypatch.setattr(core, "ask", paused)
+        chunks = [chunk async for chunk in await asked.chat.completions.create(**CHAT, stream=True)]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "hello"
 
 
 @pytest.mark.timeout(180)
@@ -134,9 +171,9 @@ async def one_of(url, key, number):
 async def test_a_thousand_requests_at_once_are_all_answered_each_its_own(tmp_path, beside):
     async with swarm(tmp_path, providers=3, beside=beside) as (url, key):
         answers = await asyncio.gather(*(one_of(url, key, number) for number in range(1_000)))
-    for number, answer in enumerate(answers):
-        head, _, body = answer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), answer
+    for number, said in enumerate(answers):
+        head, _, body = said.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), said
         assert orjson.loads(body)["choices"][0]["message"]["content"].endswith(f": question {number}")
 
 

@@ -8,10 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pylon.errors import PylonError, UnreachableError
+from pylon.gateway import completions
 from pylon.gateway.app import GatewaySettings
 from pylon.gateway.bodies import MOST_MARKS
 from pylon.gateway.chat import MOST_MESSAGES
-from pylon.gateway.upstream import Ended, Said
+from pylon.gateway.problems import of_error
+from pylon.gateway.upstream import Ended, Said, SilentCoreError
 from pylon.jobs.parameters import MAX_SCHEMA
 from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.sections import GatewaySection
@@ -83,6 +85,45 @@ async def test_a_failure_has_the_status_of_its_kind(tmp_path, row, status, retry
 
 
 @pytest.mark.parametrize(
+    ("row", "again"),
+    [
+        (failure("no_provider"), "false"), (failure("exhausted"), "false"), (failure("unheard"), "false"),
+        (failure("deadline"), "false"), (failure("exhausted", "engine_failed"), "false"),
+        (failure("refused", "busy"), "true"), (failure("refused", "paused"), "false"),
+        (failure("budget"), None), (failure("malformed"), None), (failure("refused", "unsupported_param"), None),
+    ],
+)  # fmt: skip
+async def test_a_client_that_repeats_by_itself_is_told_whether_that_is_of_use(tmp_path, row, again):
+    response = await posted(tmp_path, FakeCore(lambda _: [Ended(row)]))
+    assert response.headers.get("x-should-retry") == again
+
+
+@pytest.mark.parametrize(
+    ("error", "waited_s", "again"),
+    [
+        # A node that starts anew is there within seconds.
+        (UnreachableError("no node"), 0.1, None), (UnreachableError("no relay"), 10.0, False),
+        (SilentCoreError("it hangs"), 0.1, False), (PylonError("full disk"), 0.1, False),
+    ],
+)  # fmt: skip
+def test_what_was_waited_for_once_is_not_asked_for_again(error, waited_s, again):
+    assert of_error(error, waited_s).again is again
+
+
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("reason", ["refused", "exhausted"])
+@pytest.mark.parametrize("form", [{"type": "json_object"}, SCHEMA])
+async def test_where_nobody_makes_answers_by_a_schema_the_parameter_is_named(tmp_path, reason, form):
+    core = FakeCore(lambda _: [Ended(failure(reason, "unsupported_param"))])
+    error = (await posted(tmp_path, core, response_format=form)).json()["error"]
+    assert error["param"] == "response_format" and "schema" in error["message"]
+    # Of another parameter that is not said.
+    assert (await posted(tmp_path, core, top_k=3)).json()["error"]["param"] is None
+
+
+@pytest.mark.parametrize(
     ("error", "status"),
     [
         (UnreachableError("no node"), 503),
@@ -99,6 +140,8 @@ async def test_a_stream_is_made_of_pieces_and_ends_with_usage_when_asked(tmp_pat
     core = FakeCore(lambda _: [Said("he"), Said("hello"), Ended(answer("hello!"))])
     response = await posted(tmp_path, core, stream=True, stream_options={"include_usage": True})
     assert response.headers["content-type"].startswith("text/event-stream")
+    # nginx keeps the pieces back otherwise.
+    assert response.headers["x-accel-buffering"] == "no"
     *said, done = chunks(response)
     assert done == "[DONE]" and len({chunk["id"] for chunk in said}) == 1
     assert [c["choices"][0]["delta"].get("content") for c in said[:-2]] == ["", "he", "llo", "!"]
@@ -106,6 +149,30 @@ async def test_a_stream_is_made_of_pieces_and_ends_with_usage_when_asked(tmp_pat
     assert said[-1]["choices"] == [] and said[-1]["usage"]["total_tokens"] == 5
     without = chunks(await posted(tmp_path, core, stream=True))
     assert "usage" not in without[-2] and len(without) == len(said)
+
+
+async def test_the_chunks_of_a_stream_are_of_one_model_and_the_last_says_whose_answer_it_is(tmp_path):
+    core = FakeCore(lambda _: [Said("he"), Ended(answer("hello"))])
+    *said, _ = chunks(await posted(tmp_path, core, stream=True))
+    assert {chunk["model"] for chunk in said} == {"any"} and said[-1]["pylon"]["model"] == "m-1"
+    *said, _ = chunks(await posted(tmp_path, core, stream=True, model="m-1"))
+    assert {chunk["model"] for chunk in said} == {"m-1"}
+
+
+async def test_a_stream_that_pauses_shows_that_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(completions, "BEAT_S", 0.05)
+    go, asked = asyncio.Event(), []
+
+    def says(_):
+        asked.append(asyncio.get_running_loop().call_later(0.5, go.set))
+        return [Said("he"), go, Ended(answer("hello"))]
+
+    response = await posted(tmp_path, FakeCore(says), stream=True)
+    lines = [line for line in response.text.split("\n\n") if line]
+    beats = [line for line in lines if line.startswith(":")]
+    assert beats and lines[-1] == "data: [DONE]"
+    texts = [orjson.loads(line[6:])["choices"][0]["delta"].get("content") for line in lines[:-1] if line[0] != ":"]
+    assert "".join(filter(None, texts)) == "hello"
 
 
 async def test_a_stream_whose_answer_began_anew_ends_with_an_error(tmp_path):
@@ -138,6 +205,17 @@ async def test_another_path_or_method_is_told_in_the_same_shape(tmp_path, method
     async with client_of(gateway_of(FakeCore(), tmp_path)) as client:
         response = await client.request(method, path)
     assert response.status_code == status and set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1", "/v1/", "/v1/responses", "/v1/completions", "/v1/embeddings", f"{URL}/", "/v1/models/"],
+)
+async def test_a_client_of_another_interface_is_told_which_one_there_is(tmp_path, path):
+    async with client_of(gateway_of(FakeCore(), tmp_path)) as client:
+        response = await client.request("GET" if path == "/v1/models/" else "POST", path, json={})
+        assert response.status_code == 404 and "POST /v1/chat/completions" in response.json()["error"]["message"]
+        assert "chat" not in (await client.get("/nothing")).text
 
 
 async def test_no_token_no_answer_and_no_question(tmp_path):
@@ -210,7 +288,8 @@ async def test_what_anybody_may_see_needs_no_token_for_its_head_either(tmp_path)
 
 async def test_a_wrong_method_is_told_which_ones_there_are(tmp_path):
     async with client_of(gateway_of(FakeCore(), tmp_path)) as client:
-        assert (await client.get(URL)).headers["allow"] == "POST"
+        got = await client.get(URL)
+        assert got.headers["allow"] == "POST" and "takes POST" in got.json()["error"]["message"]
         assert set((await client.delete("/v1/models")).headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
@@ -223,6 +302,7 @@ async def test_more_requests_than_are_taken_are_told_to_come_back(tmp_path):
             await asyncio.sleep(0.01)
         third = await client.post(URL, json=CHAT)
         assert third.status_code == 429 and third.headers["retry-after"] == "1"
+        assert third.headers["x-should-retry"] == "true"
         go.set()
         assert [response.status_code for response in await asyncio.gather(*first)] == [200, 200]
 
@@ -240,6 +320,46 @@ async def test_the_budget_holds_whatever_is_asked_at_once(tmp_path):
     assert statuses.count(200) == 13 and statuses.count(402) == 17
     assert gateway.asks.budget.spent == 91 and gateway.asks.budget.held == 0
     assert all(10 <= budget <= 20 for budget in core.budgets)
+
+
+async def test_what_costs_nothing_waits_for_no_budget(tmp_path):
+    go = asyncio.Event()
+    core = FakeCore(lambda _: [go, Ended(answer(charged=9))], bid=10, providers=[listing(price=(10, 0, 0))])
+    gateway = gateway_of(core, tmp_path, most_msat=15)
+    async with client_of(gateway) as client:
+        paid = [asyncio.create_task(client.post(URL, json=CHAT)) for _ in range(2)]
+        while gateway.asks.tally.in_flight < 2 or core.under_way < 1:
+            await asyncio.sleep(0.01)
+        core.says = lambda _: [Ended(answer())]
+        free = await asyncio.wait_for(client.post(URL, json={**CHAT, "pylon": {"bid_msat": 0}}), 20)
+        assert free.status_code == 200 and not any(task.done() for task in paid)
+        go.set()
+        assert [(await task).status_code for task in paid] == [200, 402]
+
+
+async def test_a_request_waits_no_longer_for_the_budget_than_it_may_take(tmp_path):
+    go = asyncio.Event()
+    core = FakeCore(lambda _: [go, Ended(answer(charged=1))], bid=10, providers=[listing(price=(10, 0, 0))])
+    gateway = gateway_of(core, tmp_path, most_msat=15)
+    async with client_of(gateway) as client:
+        first = asyncio.create_task(client.post(URL, json=CHAT))
+        while core.under_way < 1:
+            await asyncio.sleep(0.01)
+        # One that stands in line behind another one, too.
+        hasty = [client.post(URL, json={**CHAT, "pylon": {"timeout_s": 0.2}}) for _ in range(2)]
+        refused = await asyncio.wait_for(asyncio.gather(*hasty), 20)
+        assert {one.status_code for one in refused} == {402}
+        assert {one.json()["error"]["code"] for one in refused} == {"budget"}
+        patient = asyncio.create_task(client.post(URL, json={**CHAT, "pylon": {"timeout_s": 60}}))
+        while gateway.asks.tally.in_flight < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        go.set()
+        assert ((await first).status_code, (await patient).status_code) == (200, 200)
+    assert "timeout" not in core.asked[0]
+    # What it waited is taken off.
+    assert len(core.asked) == 2 and 0 < core.asked[1]["timeout"] < 59.9
+    assert gateway.asks.budget.held == 0
 
 
 async def test_where_all_are_free_nobody_is_offered_anything(tmp_path):

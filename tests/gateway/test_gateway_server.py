@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from pylon.errors import SetupError
-from pylon.gateway import connection, page, server
+from pylon.gateway import completions, connection, page, server
 from pylon.gateway.server import serving
 from pylon.gateway.upstream import Ended, Said
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, cost, gateway_of, listing
@@ -170,6 +170,31 @@ async def test_a_head_without_end_is_refused(tmp_path):
         answered = await reader.read(20)
         assert b" 4" in answered
         writer.close()
+
+
+async def test_a_body_with_a_length_that_is_chunked_too_is_refused_with_its_connection(tmp_path):
+    core = FakeCore()
+    body = orjson.dumps(CHAT)
+    async with served(core, tmp_path) as (_, port):
+        head = request(b"", 4).removesuffix(b"\r\n\r\n") + b"\r\ntransfer-encoding: chunked\r\n\r\n"
+        chunk = f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+        reader, writer = await raw(port, head + chunk + b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        said = await reader.read()
+        assert said.startswith(b"HTTP/1.1 400 ") and said.count(b"HTTP/1.1") == 1 and b'"invalid_header"' in said
+        writer.close()
+    assert not core.asked
+
+
+async def test_a_client_that_hangs_up_while_a_stream_pauses_cancels_its_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(completions, "BEAT_S", 0.05)
+    core = FakeCore(lambda _: [Said("a"), asyncio.Event(), Ended(answer())])
+    async with served(core, tmp_path) as (gateway, port):
+        reader, writer = await raw(port, request(orjson.dumps({**CHAT, "stream": True})))
+        await reader.readuntil(b": goes on")
+        writer.close()
+        await until(lambda: not core.under_way)
+        await until(lambda: not gateway.asks.tally.in_flight)
+        assert core.cancelled == 1 and gateway.asks.tally.outcomes == {"cancelled": 1}
 
 
 async def test_a_port_that_is_taken_is_told(tmp_path):
