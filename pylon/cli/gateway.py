@@ -58,7 +58,7 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
     async with AsyncExitStack() as stack:
         made = make_gateway(core, home, config, host=host, sats=sats, token=not no_token)
         stack.push_async_callback(core.close)
-        stack.push_async_callback(made.asks.close)
+        stack.push_async_callback(made.close)
         await core.open()
         bound = await stack.enter_async_context(serving(made.app, host, port, connections=section.max_requests))
         url, elsewhere = urls(host, bound, addresses())

@@ -77,6 +77,11 @@ class Gateway:
         ]
         self.app: ASGIApp = Guard(Router(routes, redirect_slashes=False), doors, self.sessions)
 
+    async def close(self) -> None:
+        """Asks the core nothing more."""
+        await self.asks.close()
+        await self.view.close()
+
     async def _health(self, _: Request) -> Response:
         return json_response({"status": "ok"})
 

@@ -19,6 +19,8 @@ from pylon.text import clean_line
 FRESH_S = 1.0
 MOST_PROVIDERS = 200
 _LISTEN_S = 2.0
+# Whoever looks wants to know now: what the core has not said by then it cannot say, whatever others wait for.
+LOOK_S = 3.0
 _JOBS = 20
 _LONGEST = 120
 _LISTED = 4
@@ -42,6 +44,13 @@ class View:
         self._kept: dict[str, tuple[float, Json]] = {}
         self._failed: dict[str, tuple[float, PylonError]] = {}
         self._looking = {"now": asyncio.Lock(), "providers": asyncio.Lock()}
+        self._called: dict[str, asyncio.Task[Json | None]] = {}
+
+    async def close(self) -> None:
+        """Waits for nothing that was looked at any more."""
+        for task in self._called.values():
+            task.cancel()
+        await asyncio.gather(*self._called.values(), return_exceptions=True)
 
     async def providers(self, fresh_s: float = FRESH_S) -> Json:
         """What `providers` of the core says, at most so many seconds old. Raises what that does."""
@@ -104,10 +113,10 @@ class View:
 
     async def _look(self) -> Json:
         status, totals, jobs, providers = await asyncio.gather(
-            self._or_none(self._upstream.result("status")),
-            self._or_none(self._upstream.result("totals")),
-            self._or_none(self._upstream.result("jobs", {"limit": _JOBS})),
-            self._or_none(self.providers()),
+            self._soon("status", partial(self._upstream.result, "status")),
+            self._soon("totals", partial(self._upstream.result, "totals")),
+            self._soon("jobs", partial(self._upstream.result, "jobs", {"limit": _JOBS})),
+            self._soon("providers", self.providers),
         )
         return {
             "status": None if status is None else _bounded(status),
@@ -116,11 +125,18 @@ class View:
             "providers": None if providers is None else _shown(providers),
         }
 
-    async def _or_none(self, call: Awaitable[Json]) -> Json | None:
-        try:
-            return await call
-        except PylonError:
+    async def _soon(self, name: str, call: Callable[[], Awaitable[Json]]) -> Json | None:
+        """What the core says, or None. A call that takes longer goes on, and the next look waits for that one: many
+        would pile up at a core that hangs, and one that has to be opened first would never be.
+        """
+        task = self._called.get(name)
+        if task is None:
+            task = self._called[name] = asyncio.create_task(_or_none(call))
+        await asyncio.wait({task}, timeout=LOOK_S)
+        if not task.done():
             return None
+        del self._called[name]
+        return task.result()
 
     async def _fresh(self, name: str, look: Callable[[], Awaitable[Json]], fresh_s: float = FRESH_S) -> Json:
         began = self._clock.monotonic()
@@ -139,6 +155,13 @@ class View:
             self._failed.pop(name, None)
             self._kept[name] = (self._clock.monotonic(), seen)
             return seen
+
+
+async def _or_none(call: Callable[[], Awaitable[Json]]) -> Json | None:
+    try:
+        return await call()
+    except PylonError:
+        return None
 
 
 def _shown(providers: Json) -> Json:

@@ -1,11 +1,13 @@
 """The page, what it fetches, and the metrics."""
 
+import asyncio
 import os
 import re
 from urllib.parse import quote
 
 import pytest
 
+from pylon.gateway import view
 from pylon.gateway.doors import Doors
 from pylon.gateway.metrics import Histogram, Sample
 from pylon.gateway.page import page_file
@@ -102,6 +104,49 @@ async def test_what_the_core_cannot_say_now_is_left_out(tmp_path):
         said = (await client.get("/api/now")).json()
         assert (said["status"], said["totals"], said["jobs"]) == (None, None, [])
         assert "pylon_up 0\n" in (await client.get("/metrics")).text
+
+
+async def test_a_core_that_hangs_is_seen_soon_and_called_once_until_it_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(view, "LOOK_S", 0.1)
+    clock, core, goes, called = ManualClock(), FakeCore(), asyncio.Event(), []
+    result = core.result
+
+    async def hangs(method, params=None):
+        called.append(method)
+        await goes.wait()
+        return await result(method, params)
+
+    monkeypatch.setattr(core, "result", hangs)
+    gateway = gateway_of(core, tmp_path, clock=clock)
+    async with client_of(gateway) as client, asyncio.timeout(20):
+        for _ in range(3):
+            said = (await client.get("/api/now")).json()
+            assert (said["status"], said["totals"], said["jobs"], said["providers"]) == (None, None, [], None)
+            assert "pylon_up 0\n" in (await client.get("/metrics")).text
+            clock.advance(2)
+        assert sorted(called) == ["jobs", "providers", "status", "totals"]
+        goes.set()
+        assert "pylon_up 1\n" in (await client.get("/metrics")).text
+        assert (await client.get("/api/now")).json()["providers"]["alive"] == 1
+    await gateway.close()
+
+
+async def test_what_is_looked_at_is_let_go_of_with_the_gateway(tmp_path, monkeypatch):
+    monkeypatch.setattr(view, "LOOK_S", 0.05)
+    core, left = FakeCore(), []
+
+    async def hangs(method, params=None):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.append(method)
+
+    monkeypatch.setattr(core, "result", hangs)
+    gateway = gateway_of(core, tmp_path)
+    async with client_of(gateway) as client:
+        assert (await client.get("/api/now")).json()["status"] is None
+    await gateway.close()
+    assert sorted(left) == ["jobs", "providers", "status", "totals"]
 
 
 async def test_metrics_tell_of_jobs_money_and_requests(tmp_path):

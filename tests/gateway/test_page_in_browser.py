@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -149,6 +150,46 @@ async def test_what_listens_at_another_port_of_this_host_is_sent_nothing_that_op
     assert len(heads) >= 2 and not [head for head in heads if "cookie:" in head or "authorization:" in head]
 
 
+async def test_keys_can_be_had_whole_and_what_is_old_is_shown_as_old(seen: Seen, tmp_path: Path) -> None:
+    tab = seen.tab
+    env = programs.environment(tmp_path / "serving", seen.relay.url)
+    await programs.run("init", env=env)
+    node = await programs.start(env, seen.stack)
+    gateway = await programs.serve("gateway", "--port", "0", env=env, stack=seen.stack)
+    key = Path(gateway.hello["token_file"]).read_text().strip()
+    await tab.open(f"{gateway.hello['page']}#key={key}")
+    await tab.until("document.querySelector('#providers .copy') !== null")
+    await seen.fits()
+    npub = node.hello["npub"]
+    assert await tab.value("document.querySelector('#providers td.mono').title") == npub
+    # Its button is there for a finger and for the keyboard, and stays under it when the table is made anew.
+    await tab.value("navigator.clipboard.writeText = async (text) => { window.got = text; }")
+    await tab.value("window.first = document.querySelector('#providers .copy'); window.first.focus()")
+    await tab.until("document.activeElement !== window.first && document.activeElement.className === 'copy'")
+    await tab.value("document.activeElement.click()")
+    await tab.until(f"window.got === {npub!r} && document.activeElement.textContent === 'copied'")
+    await tab.until("document.getElementById('serving').innerText === 'ready'")
+    # Of a price nothing is told that is nothing.
+    told = [await tab.value(f"price({{ price_msat: {msat} }})") for msat in ([0, 0, 0], [500, 0, 0], [0, 0, 2000])]
+    assert [text.replace("play ", "") for text in told] == ["free", "0.5 sat a job", "2 sat out per 1,000 tokens"]
+    old = "document.getElementById('main').classList.contains('old')"
+    assert not await tab.value(old)
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        await tab.until(old)
+        assert (await tab.text("state")).startswith("the node has not answered since ")
+        assert await tab.text("serving") == "no answer"
+        # What was seen last stays.
+        assert await tab.value("document.querySelector('#providers td.mono').title") == npub
+        await seen.fits()
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+    await tab.until(f"!{old} && document.getElementById('serving').innerText === 'ready'")
+    await gateway.stop()
+    await tab.until(old)
+    assert (await tab.text("state")).startswith("the gateway has not answered since ")
+
+
 async def test_a_node_of_which_nothing_is_known_yet_has_words_for_it_and_a_prompt_that_nobody_takes_an_error(
     seen: Seen,
 ) -> None:
@@ -229,7 +270,7 @@ async def test_a_run_is_listed_and_shows_its_answer_first(seen: Seen, tmp_path: 
     tab = seen.tab
     await tab.open(seen.page)
     await tab.until("!document.getElementById('now').hidden")
-    assert "up to" not in await tab.text("asked-more")
+    assert "up to" not in await tab.text("asked-money")
     await tab.open(f"{seen.root}/runs")
     await tab.until("document.querySelector('#list a.mono') !== null")
     await seen.fits()
