@@ -29,6 +29,11 @@ def inside(text: str) -> str:
     return text[:end]
 
 
+def is_closed(text: str) -> bool:
+    """Whether a bracket surely closes it, however the text goes on: one of no point and no smile."""
+    return any(not _is_point(text, place) for place in _unopened(text, smiles=False))
+
+
 def _closing(text: str, *, smiles: bool) -> int | None:
     """The place of the bracket that closes: the first that none has opened, and that ends no point of a list.
 

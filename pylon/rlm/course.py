@@ -52,13 +52,23 @@ class LoopTask:
 
 
 class LoopEnd(Exception):  # noqa: N818 - it ends the turns, and is no error
-    """No more turns, and no answer: why."""
+    """No more turns, and no answer: why. `in_vain` tells that a last turn would bring nothing either."""
 
-    def __init__(self, reason: Reason, detail: str = "", fault: RootError | None = None) -> None:
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str = "",
+        fault: RootError | None = None,
+        *,
+        hint: str = "",
+        in_vain: bool = False,
+    ) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.fault = fault
+        self.hint = hint
+        self.in_vain = in_vain
 
 
 class Course:

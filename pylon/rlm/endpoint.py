@@ -154,7 +154,8 @@ def _read(data: bytes, messages: Sequence[Message], name: str) -> Reply:
     """The first choice of a chat completion. Everything in it may be missing or of another type."""
     try:
         answer = _decoded(data)
-        text = answer["choices"][0]["message"]["content"]
+        choice = answer["choices"][0]
+        text = choice["message"]["content"]
     # A ValueError is what is no JSON, or a number of more digits than Python takes.
     except (ValueError, RecursionError, KeyError, IndexError, TypeError) as error:
         raise _MalformedError("the root model's endpoint sent no chat completion") from error
@@ -163,12 +164,13 @@ def _read(data: bytes, messages: Sequence[Message], name: str) -> Reply:
     if not isinstance(text, str):
         raise _MalformedError("the root model's endpoint sent no text")
     text = whole_characters(text)
-    model = answer.get("model")
+    model, finish = answer.get("model"), choice.get("finish_reason")
     return Reply(
         text,
         _count(answer, "prompt_tokens", estimate_tokens(messages)),
         _count(answer, "completion_tokens", estimate_tokens([Message("assistant", text)])),
         whole_characters(model) if isinstance(model, str) and model else name,
+        finish=("length" if finish == "length" else "stop") if isinstance(finish, str) else None,
     )
 
 

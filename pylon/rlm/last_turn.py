@@ -54,30 +54,32 @@ class LastTurn:
         answer: str | None = self._cells.answer or None
         turns, detail, fault = self._course.turn, end.detail, end.fault
         # Whoever refused for good refuses again, and a root that never said a word has nothing to put together.
-        in_vain = end.reason is Reason.ROOT_SILENT or (fault is not None and (fault.lasting or turns == 1))
-        if in_vain:
+        refused = fault is not None and (fault.lasting or turns == 1)
+        if end.in_vain or refused or end.reason is Reason.ROOT_SILENT:
             self.release()
         kept, self._kept = self._kept, None
         if kept is not None:
             try:
-                said = await self._said(kept)
+                said, cut_off = await self._said(kept)
             except (RootError, TimeoutError) as error:
-                detail = f"{detail}; the last turn failed ({error or 'no reply'})"
+                detail = f"{detail}; the last turn failed ({str(error) or 'no reply in time'})"
             else:
+                if cut_off:
+                    detail = f"{detail}; the last turn was cut off at its limit of tokens"
                 answer = said or answer
                 if answer is None and self._cells.printed:
                     answer = cut(self._cells.printed, self._course.settings.output_chars)
                     detail = f"{detail}; the root model gave no answer in words, this is what its code printed last"
         if self._cells.lacks and answer == self._cells.answer:
             detail = f"{detail}; {self._cells.lacks}"
-        hint = "" if fault is None else fault.hint
+        hint = end.hint if fault is None else fault.hint
         return LoopOutcome(
             answer, partial=True, reason=end.reason, turns=turns, detail=detail, hint=hint, fault=fault
         )  # fmt: skip
 
-    async def _said(self, kept: Reservation) -> str:
-        """What the root says; it is asked once more when that is code and the budget allows it.
-        Raises `RootError`, `TimeoutError`."""
+    async def _said(self, kept: Reservation) -> tuple[str, bool]:
+        """What the root says, and whether that was cut off; it is asked once more when it is code and the budget
+        allows it. Raises `RootError`, `TimeoutError`."""
         clock, last_s = self._course.clock, self._course.settings.last_s
         ends_at = clock.monotonic() + last_s
         spare = int(kept.cost.tokens * _AGAIN_SHARE)
@@ -85,17 +87,17 @@ class LastTurn:
         messages = [*self._talk.so_far(room), Message("user", prompts.extraction(self._course.task.question))]
         reply = await self._talk.reply(messages, kept, last_s, last=True)
         said = await self._plain(reply.text)
-        if said:
-            return said
+        if said or reply.cut_off:
+            return said, reply.cut_off
         messages += [Message("assistant", cut(reply.text, spare)), Message("user", prompts.last_again())]
         now = clock.monotonic()
         again = self._course.budget.reserve(self._talk.most(messages), now=now)
         if isinstance(again, Refusal):
-            return ""
+            return "", False
         with suppress(RootError, TimeoutError):
             reply = await self._talk.reply(messages, again, max(0.0, ends_at - now), last=True)
-            return await self._plain(reply.text)
-        return ""
+            return await self._plain(reply.text), reply.cut_off
+        return "", False
 
     async def _plain(self, text: str) -> str:
         """The answer in those words."""

@@ -18,6 +18,9 @@ from pylon.rlm.repl.protocol import CellOutcome, Repl
 from pylon.rlm.root import Reply, Root
 from pylon.rlm.talk import Talk
 
+# Whoever uses up all of its tokens twice before it has written anything does so again.
+_BLANK_TURNS = 2
+
 
 class Loop:
     """See the module. The REPL is open; `run` is called once."""
@@ -29,6 +32,7 @@ class Loop:
         self._cells = Cells(course, repl)
         self._last = LastTurn(course, self._talk, self._cells, gate)
         self._idle = 0
+        self._blank = 0
         self._codes: list[tuple[str, ...]] = []
         self._unseen: Final | None = None
 
@@ -54,14 +58,22 @@ class Loop:
                 # What the code's answer lacks is nothing to one in other words.
                 lacks = self._cells.lacks if answer == self._cells.answer else ""
                 return LoopOutcome(answer, partial=bool(lacks), reason=Reason.FINAL, turns=course.turn, detail=lacks)
+            if self._blank >= _BLANK_TURNS:
+                raise LoopEnd(
+                    Reason.NO_CODE, f"{self._blank} turns in a row were cut off before there was any code or answer",
+                    hint=prompts.MORE_TOKENS, in_vain=course.turn == self._blank,
+                )  # fmt: skip
             if self._idle >= self._settings.idle_turns:
-                raise LoopEnd(Reason.NO_CODE, f"{self._idle} turns in a row without anything to run")
+                hint = prompts.MORE_TOKENS if reply.cut_off else ""
+                raise LoopEnd(Reason.NO_CODE, f"{self._idle} turns in a row without anything to run", hint=hint)
         raise LoopEnd(Reason.TURNS, f"no answer within {course.turn} turns")
 
     async def _take(self, reply: Reply) -> str | None:
         """Does what a turn says; the answer, if it gives one."""
-        turn = parse_turn(reply.text)
-        complaint = self._complaint(turn)
+        turn = parse_turn(reply.text, cut_off=reply.cut_off)
+        blank = reply.cut_off and not (turn.blocks or turn.cut_off or turn.final)
+        self._blank = self._blank + 1 if blank else 0
+        complaint = prompts.cut_short(self._talk.root.max_tokens) if blank else self._complaint(turn)
         if complaint:
             self._idle += 1
             self._talk.show(reply, complaint)
@@ -74,13 +86,14 @@ class Loop:
                 return outcome.answer.content
             if outcome.error is not None:
                 break
-        answer, remark = await self._finals(turn.final, outcomes)
+        answer, remark = await self._finals(turn, outcomes)
         if answer is not None:
             return answer
         self._idle = 0 if outcomes else self._idle + 1
         status = self._course.status()
         shown = prompts.shown(outcomes, self._settings.output_chars, status) if outcomes else ""
-        self._talk.show(reply, "\n\n".join(part for part in (shown, remark) if part))
+        unrun = prompts.LAST_CUT_OFF if turn.cut_off else ""
+        self._talk.show(reply, "\n\n".join(part for part in (shown, unrun, remark) if part))
         return None
 
     def _complaint(self, turn: Turn) -> str:
@@ -90,6 +103,8 @@ class Loop:
             return prompts.too_long(longest, self._settings.code_chars)
         if turn.cut_off and not turn.blocks:
             return prompts.CUT_OFF
+        if turn.final_cut_off and not turn.blocks:
+            return prompts.ANSWER_CUT_OFF
         if not turn.blocks:
             return "" if turn.final is not None else prompts.NO_CODE
         self._codes = self._codes if self._codes[-1:] == [turn.blocks] else []
@@ -98,10 +113,13 @@ class Loop:
             raise LoopEnd(Reason.REPEATED, f"the same code {len(self._codes)} times in a row")
         return prompts.REPEATED if len(self._codes) > 1 and turn.final is None else ""
 
-    async def _finals(self, final: Final | None, outcomes: list[CellOutcome]) -> tuple[str | None, str]:
+    async def _finals(self, turn: Turn, outcomes: list[CellOutcome]) -> tuple[str | None, str]:
         """The answer that a turn gives in prose, or what is to be said of it."""
+        final = turn.final
         if final is None or (outcomes and outcomes[-1].error is not None):
             return None, ""
+        if turn.final_cut_off:
+            return None, prompts.ANSWER_CUT_OFF
         try:
             value = await self._cells.value(final)
         except SandboxError as error:

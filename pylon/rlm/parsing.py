@@ -10,7 +10,7 @@ import ast
 import re
 from dataclasses import dataclass
 
-from pylon.rlm.brackets import inside
+from pylon.rlm.brackets import inside, is_closed
 
 _MARK = "```"
 _WORD = re.compile(r"[\w+-]*")
@@ -37,27 +37,35 @@ class Final:
 @dataclass(frozen=True, slots=True)
 class Turn:
     """`blocks` in their order; `prose` is what stands outside of fences. `cut_off` tells that the last fence was
-    opened and never closed."""
+    opened and never closed, `final_cut_off` that the answer was."""
 
     blocks: tuple[str, ...]
     final: Final | None = None
     cut_off: bool = False
     prose: str = ""
+    final_cut_off: bool = False
 
 
-def parse_turn(reply: str) -> Turn:
-    """Reads a reply in linear time. Never raises; what is no code and no answer gives an empty turn."""
+def parse_turn(reply: str, *, cut_off: bool = False) -> Turn:
+    """Reads a reply in linear time. Never raises; what is no code and no answer gives an empty turn.
+
+    Of one that was `cut_off` nothing counts as whole that no fence or bracket closes.
+    """
     fences, opened, prose = _fences(_spoken(reply))
     blocks = [code for language, code in fences if language in _LANGUAGES]
     if not blocks:
         # Small models forget the word behind the fence.
         blocks = [code for language, code in fences if not language and is_code(code)]
-    cut_off = False
+    block_cut_off = False
     if opened is not None and opened[0] in _LANGUAGES:
-        cut_off = not is_code(opened[1])
-        if not cut_off:
+        block_cut_off = cut_off or not is_code(opened[1])
+        if not block_cut_off:
             blocks.append(opened[1])
-    return Turn(tuple(code for code in blocks if code.strip()), _final(prose), cut_off, prose.strip())
+    final, closed = _final(prose)
+    return Turn(
+        tuple(code for code in blocks if code.strip()), final, block_cut_off, prose.strip(),
+        final_cut_off=cut_off and final is not None and not closed,
+    )  # fmt: skip
 
 
 def _spoken(reply: str) -> str:
@@ -150,20 +158,24 @@ def is_code(text: str) -> bool:
         return False
 
 
-def _final(prose: str) -> Final | None:
+def _final(prose: str) -> tuple[Final | None, bool]:
+    """The answer, and whether it surely ends where it is read to end."""
     match = None
     for match in _FINAL.finditer(prose):  # noqa: B007 - the last one is meant
         pass
     if match is None:
-        return None
+        return None, False
     rest = prose[match.end() :]
     quoted = _QUOTED.match(rest)
     if quoted and (match[1] == "SUBMIT" or (match[1] == "FINAL" and not quoted[1])):
-        return Final(text=_literal(quoted[2]))
-    inner = inside(rest).strip()
-    if match[1] == "FINAL_VAR":
+        return Final(text=_literal(quoted[2])), True
+    return _read(match[1], inside(rest).strip()), is_closed(rest)
+
+
+def _read(name: str, inner: str) -> Final:
+    if name == "FINAL_VAR":
         return Final(variable=inner.strip("\"'` "))
-    if match[1] == "SUBMIT":
+    if name == "SUBMIT":
         inner = _argument(inner)
     if _is_quoted(inner):
         return Final(text=_literal(inner))

@@ -148,6 +148,11 @@ NO_CODE = (
     " you know the answer from what you were shown, a line FINAL(the answer)."
 )
 CUT_OFF = "Your code was cut off before its end and was not run. Write it again, shorter: one step a turn."
+LAST_CUT_OFF = "Your last block was cut off before its end and was not run. Write it again: one step a turn."
+ANSWER_CUT_OFF = (
+    "Your answer was cut off before its end. Give it again, shorter; or put a long one together in a variable, in"
+    " code, and name that: FINAL_VAR(variable_name)"
+)
 REPEATED = "This is the same code as before, and it was not run again. Take another way, or give your answer."
 UNSEEN = (
     "You gave an answer in the same turn as code, before you had seen what the code printed. Look at its output"
@@ -162,12 +167,21 @@ def too_long(size: int, limit: int) -> str:
     )
 
 
+def cut_short(tokens: int) -> str:
+    """For a turn that was cut off before it had code or an answer."""
+    return (
+        f"Your turn was cut off at its limit of tokens ({tokens:,} at most), before there was any code or answer."
+        " Think less, and write one short block that starts with ```repl, or a line FINAL(the answer)."
+    )
+
+
 def no_variable(final: Final, why: str) -> str:
     """For a FINAL or FINAL_VAR that leads nowhere."""
     said = "FINAL" if final.text else "FINAL_VAR"
     return f"{said}({final.variable}) was not understood: {why} SHOW_VARS() lists the variables that there are."
 
 
+MORE_TOKENS = "`rlm.root_max_tokens` gives a turn of the root model more tokens; thinking takes some of them too."
 _LAST = "This was your last turn; no more code will be run."
 
 

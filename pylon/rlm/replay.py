@@ -58,7 +58,7 @@ class RecordedRoot:
             raise RootError("the recorded run has no such turn", lasting=False)
         event = turns.popleft()
         # Its tokens were spent then.
-        return Reply(self._run.text(event["reply"]), 0, 0, event["model"])
+        return Reply(self._run.text(event["reply"]), 0, 0, event["model"], finish=event.get("finish"))
 
     async def close(self) -> None:
         """See `Root`."""

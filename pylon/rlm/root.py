@@ -24,13 +24,19 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What the root said. Tokens are as it counted them itself, or estimated; `msat` is what was paid for it, without
-    what was charged beside it."""
+    what was charged beside it. `finish` is why it ended, as that of a `SubAnswer`."""
 
     text: str
     prompt_tokens: int
     completion_tokens: int
     model: str
     msat: int = 0
+    finish: str | None = None
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether it goes on, and a limit of tokens or bytes did not let it."""
+        return self.finish in ("length", "size")
 
 
 class RootError(EngineError):

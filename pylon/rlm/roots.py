@@ -51,7 +51,7 @@ class EngineRoot:
         except EngineError as error:
             lasting = isinstance(error, ModelError)
             raise RootError(str(error), hint=error.hint, lasting=lasting, means=meaning(error)) from error
-        return Reply(made.text, made.prompt_tokens, made.completion_tokens, self.name)
+        return Reply(made.text, made.prompt_tokens, made.completion_tokens, self.name, finish=made.finish)
 
     async def close(self) -> None:
         """See `Root`."""
@@ -100,7 +100,7 @@ class SwarmRoot:
                 elif isinstance(outcome := came[1], SubAnswer):
                     reply = Reply(
                         outcome.text, outcome.prompt_tokens, outcome.completion_tokens, outcome.model,
-                        outcome.msat,
+                        outcome.msat, outcome.finish,
                     )  # fmt: skip
                 else:
                     error = RootError(outcome.message, lasting=False, means=UnreachableError)

@@ -70,7 +70,7 @@ class Talk:
         self._history.counted(reply.prompt_tokens, messages)
         course.write(
             "turn", last=last, reply=course.trajectory.text(reply.text), model=reply.model, msat=reply.msat,
-            prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens,
+            prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens, finish=reply.finish,
             ms=round(1_000 * (course.clock.monotonic() - started)), compactions=self._history.compactions,
         )  # fmt: skip
         return reply

@@ -142,6 +142,18 @@ async def test_a_seed_goes_along_where_there_is_one():
     assert [body.get("seed") for _, body in asked] == [None, 7] and "seed" not in asked[0][1]
 
 
+@pytest.mark.parametrize(
+    ("said", "finish", "cut_off"),
+    [("length", "length", True), ("stop", "stop", False), ("tool_calls", "stop", False), (None, None, False),
+     (7, None, False)],
+)  # fmt: skip
+async def test_a_reply_tells_why_it_ended(said, finish, cut_off):
+    body = orjson.dumps({"choices": [{"message": {"content": "hi"}, "finish_reason": said}]})
+    async with served((200, [], body)) as (url, _), root(url) as model:
+        reply = await model.reply(CHAT)
+    assert (reply.finish, reply.cut_off) == (finish, cut_off)
+
+
 async def test_a_model_that_says_nothing_gives_an_empty_turn():
     body = orjson.dumps({"choices": [{"message": {"content": None}}], "usage": {"prompt_tokens": "many"}})
     async with served((200, [], body)) as (url, _), root(url) as model:

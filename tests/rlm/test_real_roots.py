@@ -100,6 +100,7 @@ async def test_a_model_of_this_machine_is_the_root(tmp_path, inference):
     assert (outcome.answer, outcome.reason, outcome.turns) == ("six: a text", Reason.FINAL, 1)
     turn = stage.events("turn")[0]
     assert turn["model"] == MODEL_ID and turn["prompt_tokens"] > 100 and turn["completion_tokens"] > 5
+    assert turn["finish"] == "stop"
 
 
 async def test_an_engine_that_refuses_the_chat_ends_the_run_with_its_reason(tmp_path, inference):
@@ -116,6 +117,7 @@ async def test_a_provider_of_the_swarm_is_the_root_and_another_job_its_sub_call(
         stage = Stage(tmp_path, root, sub)
         outcome = await stage.run(context=CONTEXT)
     assert (outcome.answer, outcome.reason, outcome.turns) == ("six: a text", Reason.FINAL, 1)
-    assert stage.events("turn")[0]["model"] == MODEL_ID
+    turn = stage.events("turn")[0]
+    assert (turn["model"], turn["finish"]) == (MODEL_ID, "stop")
     call = stage.events("returned")[0]
     assert call["model"] == MODEL_ID and len(call["provider"]) == 64 and "signature" in call["verified"]
