@@ -16,12 +16,14 @@ _GRACE_S = 3.0
 
 class Cells:
     """`answer` is what the REPL's variable of that name held last, or one that was named as the answer, `lacks` why
-    it is partial, `printed` what a cell printed last; all are empty before that."""
+    it is partial, `printed` what a cell printed last, `variables` those that code has made, with their types; all are
+    empty before that."""
 
     def __init__(self, course: Course, repl: Repl) -> None:
         self.answer = ""
         self.lacks = ""
         self.printed = ""
+        self.variables: dict[str, str] = {}
         self._course = course
         self._repl = repl
 
@@ -40,8 +42,11 @@ class Cells:
         except SandboxError as error:
             raise LoopEnd(Reason.SANDBOX, str(error)) from error
         if outcome.answer is not None:
-            self.answer, self.lacks = outcome.answer.content, outcome.answer.partial
+            over = outcome.error.text if outcome.error is not None and outcome.error.kind == "calls" else ""
+            self.answer = outcome.answer.content
+            self.lacks = "; ".join(filter(None, (outcome.answer.partial, over)))
         self.printed = outcome.stdout.strip() or self.printed
+        self.variables = {variable.name: variable.type for variable in outcome.variables}
         course.write(
             "cell", cell=number, code=text(code), stdout=text(outcome.stdout), stderr=text(outcome.stderr),
             truncated=outcome.truncated, error=None if outcome.error is None else asdict(outcome.error),

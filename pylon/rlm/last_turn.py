@@ -10,6 +10,7 @@ from pylon.rlm import prompts
 from pylon.rlm.budget import Cost, Refusal, Reservation
 from pylon.rlm.cells import Cells
 from pylon.rlm.course import Course, LoopEnd, LoopOutcome, Reason
+from pylon.rlm.finals import Meant, meant
 from pylon.rlm.gate import Gate
 from pylon.rlm.history import cut
 from pylon.rlm.parsing import parse_turn
@@ -104,6 +105,9 @@ class LastTurn:
         turn = parse_turn(text)
         if turn.final is None:
             return turn.prose
+        word = turn.final.variable != "answer" and meant(turn.final, self._cells.variables) is not Meant.VARIABLE
+        if word:
+            return turn.final.text
         with suppress(SandboxError):
             if (value := await self._cells.value(turn.final)) is not None:
                 return value

@@ -10,6 +10,7 @@ from pylon.errors import SandboxError
 from pylon.rlm import prompts
 from pylon.rlm.cells import Cells
 from pylon.rlm.course import Course, LoopEnd, LoopOutcome, Reason
+from pylon.rlm.finals import Meant, meant
 from pylon.rlm.gate import Gate
 from pylon.rlm.last_turn import LastTurn
 from pylon.rlm.late import LateCharges
@@ -35,6 +36,7 @@ class Loop:
         self._blank = 0
         self._codes: list[tuple[str, ...]] = []
         self._unseen: Final | None = None
+        self._unclear: Final | None = None
 
     async def run(self) -> LoopOutcome:
         """Turn after turn until there is an answer, or a reason to stop without."""
@@ -82,7 +84,7 @@ class Loop:
         for number, code in enumerate(turn.blocks):
             outcome = await self._cells.run(number, code)
             outcomes.append(outcome)
-            if outcome.answer is not None and outcome.answer.ready:
+            if outcome.gives_answer and outcome.answer is not None:
                 return outcome.answer.content
             if outcome.error is not None:
                 break
@@ -120,8 +122,12 @@ class Loop:
             return None, ""
         if turn.final_cut_off:
             return None, prompts.ANSWER_CUT_OFF
+        means = Meant.VARIABLE if final.variable == "answer" else meant(final, self._cells.variables)
+        if means is Meant.EITHER and final != self._unclear:
+            self._unclear = final
+            return None, prompts.unclear(final, self._cells.variables[final.variable])
         try:
-            value = await self._cells.value(final)
+            value = await self._cells.value(final) if means is Meant.VARIABLE else None
         except SandboxError as error:
             return None, prompts.no_variable(final, str(error))
         if value is not None:

@@ -175,6 +175,15 @@ def cut_short(tokens: int) -> str:
     )
 
 
+def unclear(final: Final, kind: str) -> str:
+    """For a word that is also the name of a variable of that type."""
+    name = final.variable
+    return (
+        f'Is your answer the word, or what the variable `{name}` ({kind}) holds? FINAL("{name}") gives the word,'
+        f" FINAL_VAR({name}) the variable."
+    )
+
+
 def no_variable(final: Final, why: str) -> str:
     """For a FINAL or FINAL_VAR that leads nowhere."""
     said = "FINAL" if final.text else "FINAL_VAR"

@@ -61,9 +61,9 @@ async def test_a_root_hears_why_the_variable_that_it_names_gives_no_answer(tmp_p
         raise SandboxError("The sandbox ended over it. Its variables are lost.")
 
     monkeypatch.setattr(InProcessRepl, "value", lost)
-    stage = Stage(tmp_path, [repl("n = 1") + "\nFINAL(n)", "FINAL(seven it is)"])
+    stage = Stage(tmp_path, [repl("n = 1") + "\nFINAL_VAR(n)", "FINAL(seven it is)"])
     assert (await stage.run()).answer == "seven it is"
-    assert "FINAL(n) was not understood: The sandbox ended over it. Its variables are lost." in (
+    assert "FINAL_VAR(n) was not understood: The sandbox ended over it. Its variables are lost." in (
         stage.root.chats[1][-1].content
     )
 
@@ -188,7 +188,7 @@ async def test_out_of_turns_the_root_gets_one_more_in_plain_words(tmp_path):
 async def test_a_long_run_stays_within_the_roots_window(tmp_path):
     def turns(messages):
         turn = len(root.chats)
-        return repl(f"n = {turn}\nprint('x' * 3000)") if turn < 30 else "FINAL(n)"
+        return repl(f"n = {turn}\nprint('x' * 3000)") if turn < 30 else "FINAL_VAR(n)"
 
     root = ScriptedRoot(turns, context_tokens=4_000)
     root.max_tokens = 500

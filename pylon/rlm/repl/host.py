@@ -86,7 +86,7 @@ class ChildRepl:
         if not answer.found:
             raise UnknownVariableError(f"The REPL has no variable {name[:100]!r}.", hint="SHOW_VARS() lists them.")
         if answer.fault:
-            raise SandboxError(f"It cannot be made text: {answer.fault[:_FAULT_CHARS]}")
+            raise SandboxError(answer.fault[:_FAULT_CHARS])
         return Answer(answer.text, ready=True, partial=answer.lacks)
 
     async def close(self) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 from pylon.errors import PylonError
 from pylon.frames import FrameDecoder, encode
 from pylon.rlm.repl import context
+from pylon.rlm.repl.guest.endings import CellTime
 from pylon.rlm.repl.guest.port import Message, to_bytes
-from pylon.rlm.repl.guest.session import CellTime, Session, not_json
+from pylon.rlm.repl.guest.session import Session, not_json
 
 _READ_BYTES = 65_536
 _THREAD_STACK_BYTES = 1024 * 1024

@@ -104,6 +104,12 @@ class CellOutcome:
     answer: Answer | None
     variables: tuple[Variable, ...]
 
+    @property
+    def gives_answer(self) -> bool:
+        """Whether its answer ends the loop. What a cell that failed has left is half of something; calls over the
+        limit failed by themselves, in their slots."""
+        return self.answer is not None and self.answer.ready and (self.error is None or self.error.kind == "calls")
+
 
 @dataclass(frozen=True, slots=True)
 class SubCalls:

@@ -5,26 +5,24 @@ import asyncio
 import builtins
 import inspect
 import linecache
-import reprlib
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
 from types import CodeType, ModuleType
 from typing import Any, Protocol
 
-from . import concurrency
-from .calls import Calls, Query, Reply, SubCallError, as_text
+from . import answer as answers
+from . import concurrency, shown
+from .calls import Calls, Query, SubCallError
 from .capture import Capture
+from .endings import CellDone, CellTime
 from .fanout.rewrite import rewrite
 from .fanout.runtime import Fan
-from .port import Message, Port, cut
+from .port import Message, Port
 
-PREVIEW_CHARS = 200
-# As JSON. A cell's end holds two streams of output too, which may be six times as long there as they are.
-ANSWER_BYTES = 2 * 1024 * 1024
-PARTIAL_CHARS = 2_000
 _SHOWN = 500
 _ERROR_CHARS = 20_000
+_NOT_TAKEN = "`answer` was not taken, as the cell failed."
 _HERE = __file__.removesuffix("session.py")
 
 
@@ -32,14 +30,6 @@ class Within(Protocol):
     """Runs something where code may run, and gives what it gives."""
 
     def __call__[T](self, run: Callable[[], T], /) -> T: ...
-
-
-class CellTime(BaseException):
-    """The cell's time is over. Not an Exception, so that `except Exception` in the code lets it through."""
-
-
-class CellDone(BaseException):
-    """SUBMIT, FINAL or FINAL_VAR: the code has its answer and the rest of the cell does not run."""
 
 
 class Session:
@@ -99,9 +89,17 @@ class Session:
         if kind is None and self._calls.refused:
             kind = "calls"
             text = f"{self._calls.refused} sub-calls were not made: a cell may make {self._calls.limit}."
-        answer, fault = self._answer()
-        if kind is None and fault:
-            kind, text = "exception", f"What `answer` holds cannot be made text: {fault}"
+        answer, fault = answers.read(self.namespace.get("answer"))
+        # Calls over the limit failed by themselves: the code knows, and has gone on.
+        failed = kind not in (None, "calls")
+        if fault and not failed:
+            kind, text = "exception", fault
+        elif failed and (fault or (answer is not None and answer["ready"])):
+            text = f"{text}\n\n{_NOT_TAKEN}"
+        if failed and answer is not None:
+            answer["ready"] = False
+        if fault or failed:
+            answers.withdraw(self.namespace.get("answer"))
         return {
             "type": "done",
             "stdout": self._stdout.text(),
@@ -139,10 +137,10 @@ class Session:
     def _variables(self) -> list[Message]:
         return [
             {
-                "name": name[:PREVIEW_CHARS],
-                "type": _type_name(value),
-                "preview": preview(value),
-                "size": _size(value),
+                "name": name[: shown.PREVIEW_CHARS],
+                "type": shown.type_name(value),
+                "preview": shown.preview(value),
+                "size": shown.size(value),
             }
             for name, value in self._own()[-_SHOWN:]
         ]
@@ -162,27 +160,19 @@ class Session:
         """A variable's text."""
         if name not in self.namespace:
             return {"type": "value", "found": False, "text": ""}
-        text, lacks, fault = self._within(lambda: told(self.namespace[name]))
+        if why_not := answers.no_answer(self.namespace[name]):
+            return {
+                "type": "value",
+                "found": True,
+                "text": "",
+                "fault": f"{name[: shown.PREVIEW_CHARS]} is {why_not}",
+            }
+        text, lacks, fault = self._within(lambda: answers.told(self.namespace[name]))
+        fault = f"It cannot be made text: {fault}" if fault else ""
         return {"type": "value", "found": True, "text": text, "lacks": lacks, "fault": fault}
 
-    def _answer(self) -> tuple[Message | None, str]:
-        """What `answer` holds, or why that cannot be told."""
-        answer = self.namespace.get("answer")
-        if isinstance(answer, dict):
-            content, ready = answer.get("content", ""), _is_yes(answer.get("ready", False))
-            partial = answer.get("partial", "")
-        else:
-            # Some models write `answer = "…"`; that is text, but not yet said to be final.
-            content, ready, partial = ("" if answer is None else answer), False, ""
-        text, lacks, fault = told(content)
-        if fault:
-            return None, fault
-        said = str(partial) if isinstance(partial, str) else ""
-        partial = "; ".join(filter(None, (lacks, said)))[:PARTIAL_CHARS]
-        return ({"content": text, "ready": ready, "partial": partial} if text or ready else None), ""
-
     def _show_vars(self) -> str:
-        lines = [f"{name}: {_type_name(value)} = {preview(value)}" for name, value in self._own()]
+        lines = [f"{name}: {shown.type_name(value)} = {shown.preview(value)}" for name, value in self._own()]
         return "\n".join(lines) or "No variables yet."
 
     def _submit(self, *values: object, **fields: object) -> None:
@@ -191,7 +181,7 @@ class Session:
             value = values[0] if len(values) == 1 else list(values)
         elif len(fields) == 1:
             value = next(iter(fields.values()))
-        self.namespace["answer"] = {"content": as_text(value), "ready": True}
+        self.namespace["answer"] = {"content": value, "ready": True}
         raise CellDone
 
     def _final_var(self, name: object) -> None:
@@ -204,57 +194,6 @@ def not_json(files: Any, error: Exception) -> Message:
     why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
     text = f"{files[0][0]} is no JSON that can be read: {why}"
     return {"type": "unable", "text": text[:2000], "hint": "Without --as json it is a text.", "context": True}
-
-
-def told(value: object) -> tuple[str, str, str]:
-    """A value's text, what that lacks where it is too long, and why there is none: what the code made may refuse to
-    be shown in any way."""
-    try:
-        whole = as_text(value)
-        text = cut(whole, ANSWER_BYTES)
-    except CellTime:
-        raise
-    except BaseException as error:  # its methods are the code's own
-        return "", "", f"{_type_name(error)}: {preview(error)}"[:1_000]
-    if len(text) == len(whole):
-        return text, "", ""
-    return text, f"the answer is too long: of its {len(whole)} characters the first {len(text)} are given", ""
-
-
-def _type_name(value: object) -> str:
-    # Not what a metaclass says it is: that may be anything, and may raise anything.
-    return str(type.__dict__["__name__"].__get__(type(value)))[:100]
-
-
-def _is_yes(value: object) -> bool:
-    """Whether somebody who wrote this means yes: models write `1`, `"yes"` and `"True"` for True."""
-    if isinstance(value, str):
-        return value.strip().lower() in ("true", "yes", "y", "1", "ready", "done")
-    return isinstance(value, int | float) and bool(value)
-
-
-def preview(value: object) -> str:
-    """The start of its repr, without making the whole of it."""
-    try:
-        if isinstance(value, str | bytes):
-            start = value[:PREVIEW_CHARS]
-            text = repr(str(start) if isinstance(start, str) else start)
-        else:
-            text = _short.repr(value)
-    except CellTime:
-        raise
-    except BaseException as error:  # a repr may raise anything
-        text = f"<repr failed: {type(error).__name__}>"
-    return text[:PREVIEW_CHARS]
-
-
-_short = reprlib.Repr(maxlevel=3, maxlist=8, maxtuple=8, maxdict=8, maxset=8, maxstring=80, maxother=PREVIEW_CHARS)
-
-
-def _size(value: object) -> int | None:
-    if type(value) in (str, bytes, list, tuple, dict, set, frozenset, Reply, SubCallError):
-        return len(value)  # type: ignore[arg-type]
-    return None
 
 
 def _traceback(error: BaseException) -> str:

@@ -1,0 +1,87 @@
+"""What code gives for an answer: its text, what that lacks, and why it is none."""
+
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+
+from .calls import SubCallError, as_text
+from .endings import CellTime
+from .port import Message, cut
+from .shown import preview, type_name
+
+# As JSON. A cell's end holds two streams of output too, which may be six times as long there as they are.
+ANSWER_BYTES = 2 * 1024 * 1024
+PARTIAL_CHARS = 2_000
+_SAID_CHARS = 300
+_NO_ANSWERS = (ModuleType, FunctionType, BuiltinFunctionType, MethodType, type)
+
+
+def read(answer: object) -> tuple[Message | None, str]:
+    """What the variable `answer` holds, for the host; or None and what is wrong with it."""
+    if isinstance(answer, dict):
+        content, ready = answer.get("content", ""), _is_yes(answer.get("ready", False))
+        partial = answer.get("partial", "")
+    else:
+        # Some models write `answer = "…"`; that is text, but not yet said to be final.
+        content, ready, partial = ("" if answer is None else answer), False, ""
+    why_not = no_answer(content)
+    if why_not:
+        return None, f"`answer` was not taken: it is {why_not}" if ready else ""
+    text, lacks, fault = told(content)
+    if fault:
+        return None, f"What `answer` holds cannot be made text: {fault}"
+    said = str(partial) if isinstance(partial, str) else ""
+    partial = "; ".join(filter(None, (lacks, said)))[:PARTIAL_CHARS]
+    return {"content": text, "ready": ready, "partial": partial}, ""
+
+
+def withdraw(answer: object) -> None:
+    """What was not taken is not ready any more, or the next cell would give it."""
+    if isinstance(answer, dict):
+        dict.__setitem__(answer, "ready", False)
+
+
+def no_answer(value: object) -> str:
+    """Why a value answers nothing whatever the question is; empty where it may."""
+    # By its type alone: methods of a value are the code's own.
+    kind = type(value)
+    if value is None or (issubclass(kind, str) and not str.strip(value, " \t\r\n")):  # type: ignore[arg-type]
+        return "nothing"
+    if issubclass(kind, _NO_ANSWERS):
+        return f"a {type_name(value)}"
+    failed, count = _failed(value)
+    if failed and len(failed) == count:
+        code = failed[0].code if type(failed[0].code) is str else "failed"
+        return f"a failed call ({code}): {str(failed[0])[:_SAID_CHARS]}"
+    return ""
+
+
+def told(value: object) -> tuple[str, str, str]:
+    """A value's text, what that lacks, and why there is none: what the code made may refuse to be shown."""
+    try:
+        whole = as_text(value)
+        text = cut(whole, ANSWER_BYTES)
+    except CellTime:
+        raise
+    except BaseException as error:  # its methods are the code's own
+        return "", "", f"{type_name(error)}: {preview(error)}"[:1_000]
+    lacks = []
+    if len(text) < len(whole):
+        lacks.append(f"the answer is too long: of its {len(whole)} characters the first {len(text)} are given")
+    failed, count = _failed(value)
+    if failed:
+        are = "is a failed call" if len(failed) == 1 else "are failed calls"
+        lacks.append(f"{len(failed)} of the {count} values in it {are}")
+    return text, "; ".join(lacks), ""
+
+
+def _failed(value: object) -> tuple[list[SubCallError], int]:
+    """The failed calls that a value is or holds, and how many values it holds."""
+    inside = value.values() if type(value) is dict else value
+    values = list(inside) if type(value) in (dict, list, tuple) else [value]  # type: ignore[call-overload]
+    return [one for one in values if type(one) is SubCallError], len(values)
+
+
+def _is_yes(value: object) -> bool:
+    """Whether somebody who wrote this means yes: models write `1`, `"yes"` and `"True"` for True."""
+    if isinstance(value, str):
+        return value.strip().lower() in ("true", "yes", "y", "1", "ready", "done")
+    return isinstance(value, int | float) and bool(value)
