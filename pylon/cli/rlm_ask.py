@@ -279,7 +279,7 @@ def _summary(report: dict[str, Any], unit: str) -> str:
 _REMARKS = (
     ("failed", "failed"),
     ("cancelled", "cancelled"),
-    ("truncated", "cut off"),
+    ("truncated", "not whole"),
     ("refused", "more refused"),
     ("repeated", "asked before"),
 )

@@ -10,7 +10,7 @@ from pylon.rlm.trajectory import Event
 # Of calls whose run or cell was ended.
 CANCELLED = "cancelled"
 # Why an answer ended that is not whole.
-_CUT_OFF = {"length", "size"}
+_NOT_WHOLE = {"length", "size", "partial"}
 
 
 @dataclass(slots=True)
@@ -19,8 +19,8 @@ class Tally:
 
     Of what its code asked, `sent` went out, `refused` came back without (over the budget, or their cell was ended),
     `repeated` share the outcome of an equal one. Of those that went out, `back` have returned, `failed` of them
-    without an answer and `cancelled` since their run or cell was ended, and of the answers `truncated` were cut off.
-    `failures` counts codes, of what was refused too.
+    without an answer and `cancelled` since their run or cell was ended; of the answers `truncated` were cut off, or
+    are all that a loop came to before it had to end. `failures` counts codes, of what was refused too.
     """
 
     turns: int = 0
@@ -73,7 +73,7 @@ class Tally:
             return
         self.msat += event["msat"]
         self.sub_tokens += event.get("prompt_tokens", 0) + event.get("completion_tokens", 0)
-        self.truncated += event.get("finish") in _CUT_OFF
+        self.truncated += event.get("finish") in _NOT_WHOLE
         # The answer of a loop inside this one is its root's.
         if event.get("provider"):
             self.providers.add(event["provider"])

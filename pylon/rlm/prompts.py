@@ -106,7 +106,8 @@ When you know the answer, end with one of these, and not before you have seen wh
 
 _RECURSION = """\
 - `rlm_query(prompt)` and `rlm_query_batched(prompts)`: like `llm_query`, but the prompt becomes the `context` of a
-  loop like yours, with a REPL of its own. Dear and slow: for parts that need several steps themselves."""
+  loop like yours, with a REPL of its own. Dear and slow: for parts that need several steps themselves. An
+  answer whose `finish` is `"partial"` is all that its loop came to before it had to end."""
 _NO_RECURSION = "- `rlm_query(prompt)` is the same as `llm_query(prompt)` here."
 
 _SMALL = """\

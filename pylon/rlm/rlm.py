@@ -219,34 +219,42 @@ class Rlm:
             return reply
         self._trajectory.text(prompt)
         self._trajectory.write("submitted", **fields, kind="rlm", model=None, prompt=ref)
-        reply = SubReply("the run was ended", "cancelled")
+        reply, end = SubReply("the run was ended", "cancelled"), {}
         try:
             async with self._places[caller.budget.depth]:
-                reply = await self._descend(caller.budget, name, prompt, str(ref["sha256"]))
+                reply, end = await self._descend(caller.budget, name, prompt, str(ref["sha256"]))
         finally:
             if reply.error_code is None:
                 self._trajectory.write(
                     "returned", **fields, prompt=ref, text=self._trajectory.text(reply.text), provider="",
-                    model=self._root.name, msat=0, verified=[],
+                    model=self._root.name, msat=0, verified=[], finish=reply.finish, **end,
                 )  # fmt: skip
             else:
                 self._trajectory.write(
-                    "returned", **fields, prompt=ref, code=reply.error_code, message=reply.text, attempts=1
+                    "returned",
+                    **fields,
+                    prompt=ref,
+                    code=reply.error_code,
+                    message=reply.text,
+                    attempts=1,
+                    **end,
                 )
         return reply
 
-    async def _descend(self, parent: Budget, name: str, prompt: str, sha256: str) -> SubReply:
+    async def _descend(self, parent: Budget, name: str, prompt: str, sha256: str) -> tuple[SubReply, dict[str, str]]:
+        """What the loop's parent is given, and for the trajectory how the loop ended."""
         budget = parent.child(now=self._clock.monotonic())
         if isinstance(budget, Refusal):
-            return SubReply(budget.message, f"budget_{budget.bound}")
+            return SubReply(budget.message, f"budget_{budget.bound}"), {}
         source = ContextSource("text", (ContextFile("context", self._trajectory.blob(sha256)),))
         try:
             outcome = await self._loop(name, None, source, f"a str of {len(prompt):,} characters", budget)
         except PylonError as error:
-            return SubReply(str(error), "sandbox")
+            return SubReply(str(error), "sandbox"), {}
+        end = {"reason": str(outcome.reason), "detail": outcome.detail}
         if outcome.answer is None:
-            return SubReply(f"no answer: {outcome.detail or outcome.reason}", "no_answer")
-        return SubReply(outcome.answer)
+            return SubReply(f"no answer: {outcome.detail or outcome.reason}", "no_answer"), end
+        return SubReply(outcome.answer, finish="partial" if outcome.partial else "stop"), end
 
     async def _counted(self, budget: Budget) -> Refusal | None:
         """Books the sub-call that a child loop is. One that could not take a turn is none, and starts no sandbox."""

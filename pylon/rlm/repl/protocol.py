@@ -128,7 +128,8 @@ class SubCalls:
 class SubReply:
     """A failed sub-call has an `error_code` and says in `text` what happened: in the REPL a SubCallError, a str.
 
-    `finish` is why the answer ended, as `Answer.finish` of the swarm: `length` and `size` tell that it was cut off.
+    `finish` is why the answer ended, as `Answer.finish` of the swarm: `length` and `size` tell that it was cut off,
+    and `partial` that the loop which gave it came to no whole one.
     """
 
     text: str

@@ -16,7 +16,8 @@ DEEPEST = 200
 class Reply(str):
     """A sub-call's answer. It may be awaited too, since some models take `llm_query` for a coroutine.
 
-    `finish` is why it ended: `length` or `size` where it was cut off, `stop` where it is whole, None if nobody said.
+    `finish` is why it ended: `length` or `size` where it was cut off, `partial` where the loop that gives it did
+    not come to a whole one, `stop` where it is whole, None if nobody said.
     """
 
     __slots__ = ("finish",)
