@@ -19,6 +19,9 @@ SMALL_BELOW_TOKENS = 32_000
 # Prose has about four characters a token; three are safe. What is not ASCII has fewer, and more bytes for each.
 _BYTES_PER_TOKEN = 3
 _MOST_VARIABLES = 24
+# Of a text, in an example; and what stands around that in its prompt.
+_SAMPLE_CHARS = 3_000
+_AROUND_SAMPLE = 400
 # Strangers name their models, and whatever they say of them would be an order to the root.
 _MODEL_ID = re.compile(r"[A-Za-z0-9][\w.:/@+-]{0,79}", re.ASCII)
 _MOST_MODELS = 8
@@ -27,8 +30,9 @@ _MOST_MODELS = 8
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is true of this run. `sub_tokens` and `root_tokens` are windows; `width` is how many sub-calls run at
-    once; `deeper` tells whether `rlm_query` starts a loop of its own; `prompt_bytes` is the longest prompt that is
-    let through, None where nothing bounds it."""
+    once; `deeper` tells whether `rlm_query` starts a loop of its own; `cell_s` is what a cell may take, in seconds;
+    `temperature` is that of sub-calls; `prompt_bytes` is the longest prompt that is let through, None where nothing
+    bounds it."""
 
     sub_models: tuple[str, ...]
     sub_tokens: int
@@ -37,6 +41,8 @@ class Facts:
     deeper: bool
     turns: int
     output_chars: int
+    cell_s: float
+    temperature: float
     prompt_bytes: int | None = None
 
     @property
@@ -45,6 +51,11 @@ class Facts:
         window = self.sub_tokens or 4_096
         piece = max(500, (window - self.answer_tokens) * _BYTES_PER_TOKEN * 9 // 10)
         return piece if self.prompt_bytes is None else min(piece, self.prompt_bytes)
+
+    @property
+    def sample_chars(self) -> int:
+        """How long pieces of text are in an example: a question and its words go along with each."""
+        return min(_SAMPLE_CHARS, max(self.piece_bytes - _AROUND_SAMPLE, self.piece_bytes // 2)) // 10 * 10
 
 
 def tier_of(wish: Literal["auto", "large", "small"], context_tokens: int) -> Tier:
@@ -63,6 +74,10 @@ def system(facts: Facts, tier: Tier) -> str:
         width=facts.width,
         turns=facts.turns,
         shown=f"{facts.output_chars:,}",
+        seconds=f"{facts.cell_s:g}",
+        sample=facts.sample_chars,
+        step=facts.sample_chars * 14 // 15,
+        equal=_ASKED_ONCE if facts.temperature == 0 else _DRAWN,
         recursion=_RECURSION if facts.deeper else _NO_RECURSION,
     )
 
@@ -81,23 +96,25 @@ see only what your code prints. You write code that looks at the text, cuts it u
 to other language models, and you put their answers together.
 
 Write code in fences marked repl. It runs when your turn ends, and you are then shown what it printed, cut to {shown}
-characters. Variables stay from turn to turn, also when a cell raises. You have {turns} turns.
+characters. Variables stay from turn to turn, also when a cell raises. A block may compute for {seconds} seconds, not
+counting its calls; one that takes longer is ended, and all variables may be lost. You have {turns} turns.
 
 In the REPL:
 - `context`: what you work on. Look at its type, length and beginning first.
-- `llm_query(prompt)`: one answer from a sub-model ({models}; window {window}). A prompt may have up to {piece}
+- `llm_query(prompt)`: one answer from a sub-model ({models}; window {window}); with `model="…"` from that
+  one. A prompt may have up to {piece}
   bytes of UTF-8: as many characters of English, half of Cyrillic, a third of Chinese. A
   sub-model sees nothing but its prompt: put the question and the piece of text into it.
 - `llm_query_batched(prompts)`: a list of answers in the prompts' order. Up to {width} run at once, so ask many small
   questions together rather than one after the other.
 {recursion}
 - A call that failed gives a `SubCallError`, which is a `str`: test with `isinstance(x, SubCallError)`. The other
-  answers stand.
+  answers stand. An answer whose `finish` is `"length"` or `"size"` was cut off.
 - `SHOW_VARS()` lists your variables. The standard library is there; files and the network are not.
 
 What works well: print samples before you decide how to cut; use plain code (search, count, sort) wherever it can
 decide; use sub-models where something has to be understood; keep answers in variables; check surprising ones by
-asking again in other words. Equal prompts are asked once.
+asking again in other words. {equal}
 
 When you know the answer, end with one of these, and not before you have seen what it rests on:
 - in the REPL: `answer["content"] = ...; answer["ready"] = True`
@@ -110,6 +127,9 @@ _RECURSION = """\
   answer whose `finish` is `"partial"` is all that its loop came to before it had to end."""
 _NO_RECURSION = "- `rlm_query(prompt)` is the same as `llm_query(prompt)` here."
 
+_ASKED_ONCE = "Equal prompts are asked once."
+_DRAWN = "Equal prompts are asked each time, and their answers may differ."
+
 _SMALL = """\
 A long text is in the Python variable `context`. You cannot see it. Write ONE code block each turn, like this:
 
@@ -118,16 +138,18 @@ print(type(context), len(context))
 print(context[:500])
 ```
 
-You will be shown what it prints. Then write the next block. You have {turns} turns.
+You will be shown what it prints. Then write the next block. You have {turns} turns. A block may compute for {seconds}
+seconds; one that takes longer may lose all variables.
 
 To ask a helper model about a piece of the text (at most {piece} characters a prompt; a third of that where the
 text is not in Latin letters):
 
 ```repl
-pieces = [context[i:i + 3000] for i in range(0, len(context), 2800)]
+pieces = [context[i:i + {sample}] for i in range(0, len(context), {step})]
 answers = llm_query_batched(["Question: ...?\\nAnswer from this text, or say none.\\n\\n" + p for p in pieces])
-found = [a for a in answers if "none" not in a.lower()]
-print(len(found), found[:20])
+failed = [a for a in answers if isinstance(a, SubCallError)]
+found = [a for a in answers if not isinstance(a, SubCallError) and "none" not in a.lower()]
+print(len(found), found[:20], len(failed), failed[:1])
 ```
 
 When you have seen the answer, write on a line of its own, outside of any block:

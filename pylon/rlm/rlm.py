@@ -169,6 +169,8 @@ class Rlm:
             not deepest,
             settings.turns,
             min(settings.output_chars, root.context_tokens),
+            settings.cell.seconds,
+            self._room.settings.temperature,
             longest_prompt(self._room.settings.event_bytes, budget.limits),
         )
         task = LoopTask(name, question, prompts.system(facts, tier), prompts.task(question, described), budget)
