@@ -13,6 +13,7 @@ import orjson
 from pylon import log
 from pylon.errors import PylonError, SetupError, UnreachableError
 from pylon.money.price import MAX_TOKENS
+from pylon.rlm import refusals
 from pylon.rlm.root import Charged, Message, Reply, RootError, estimate_tokens, unpaid
 from pylon.text import whole_characters
 
@@ -25,6 +26,9 @@ RETRIES = 4
 _MALFORMED_RETRIES = 1
 FIRST_WAIT_S = 0.5
 MOST_WAIT_S = 30.0
+# Newer servers know the first, older ones only the second, and some take no field that they do not know.
+_LIMITS = ("max_completion_tokens", "max_tokens")
+_UNPROCESSABLE = {httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY}
 _AGAIN = {408, 409, 425, 429}
 _HINTS = {
     400: "Does the server know `rlm.root_model`, and take `rlm.root_max_tokens` and `rlm.root_temperature`?",
@@ -38,7 +42,8 @@ class OpenAIRoot:
     """`url` ends before `/chat/completions`. The key comes from a file and is never shown.
 
     Answers 429 and 5xx, and connections that break, are tried again with growing pauses, or after the time that
-    `Retry-After` names; an answer that is no chat completion once. `timeout_s` bounds a single try.
+    `Retry-After` names; an answer that is no chat completion once. `timeout_s` bounds a single try. A server that
+    does not take one of the two names of `max_tokens` is asked with the other, from then on.
     """
 
     most_msat = 0
@@ -60,7 +65,7 @@ class OpenAIRoot:
         self.name = model
         self.context_tokens = context_tokens
         self.max_tokens = max_tokens
-        self._wishes = {"temperature": temperature, "seed": seed}
+        self._wishes = {"temperature": temperature, "seed": seed, **dict.fromkeys(_LIMITS, max_tokens)}
         self._rng = rng or random.Random()  # noqa: S311 - it spreads retries, nothing secret
         self._first_wait_s = first_wait_s
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -77,7 +82,6 @@ class OpenAIRoot:
         body = {name: value for name, value in self._wishes.items() if value is not None} | {
             "model": self.name,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "max_completion_tokens": self.max_tokens,
         }
         wait_s = self._first_wait_s
         malformed = 0
@@ -95,6 +99,18 @@ class OpenAIRoot:
         raise AssertionError("unreachable")
 
     async def _post(self, body: dict[str, Any]) -> bytes:
+        response, data = await self._send(body)
+        if response.status_code in _UNPROCESSABLE and all(name in body for name in _LIMITS):
+            unwanted = refusals.unwanted(data, _LIMITS)
+            if unwanted:
+                del body[unwanted]
+                self._wishes[unwanted] = None
+                response, data = await self._send(body)
+        if response.status_code != httpx.codes.OK:
+            raise _refused(response, data)
+        return data
+
+    async def _send(self, body: dict[str, Any]) -> tuple[httpx.Response, bytes]:
         try:
             async with self._http.stream("POST", "chat/completions", json=body) as response:
                 data = bytearray()
@@ -109,9 +125,7 @@ class OpenAIRoot:
                 lasting=False,
                 means=UnreachableError,
             ) from error
-        if response.status_code != httpx.codes.OK:
-            raise _refused(response)
-        return bytes(data)
+        return response, bytes(data)
 
     async def close(self) -> None:
         """See `Root`."""
@@ -137,11 +151,16 @@ class _MalformedError(RootError):
         )
 
 
-def _refused(response: httpx.Response) -> RootError:
+def _refused(response: httpx.Response, body: bytes) -> RootError:
     status = response.status_code
     again = status in _AGAIN or status >= httpx.codes.INTERNAL_SERVER_ERROR
     means: type[PylonError] = UnreachableError if again else SetupError
     message = f"the root model's endpoint says {status}"
+    # What is said of a key is about the key, and quotes it.
+    said = status != httpx.codes.UNAUTHORIZED and refusals.words(
+        body, response.request.headers.get("authorization", "")
+    )
+    message += f": {said}" if said else ""
     error = RootError(message, hint=_HINTS.get(status, ""), lasting=not again, means=means)
     after = response.headers.get("retry-after", "")
     # ASCII alone: "²" is a digit as well, and no number.
@@ -161,6 +180,9 @@ def _read(data: bytes, messages: Sequence[Message], name: str) -> Reply:
         raise _MalformedError("the root model's endpoint sent no chat completion") from error
     if text is None:
         text = ""  # a model that only thought, or refused
+    if isinstance(text, list):
+        parts = (part.get("text") for part in text if isinstance(part, dict) and part.get("type") == "text")
+        text = "".join(part for part in parts if isinstance(part, str))
     if not isinstance(text, str):
         raise _MalformedError("the root model's endpoint sent no text")
     text = whole_characters(text)

@@ -221,7 +221,8 @@ class Rlm:
             return reply
         self._trajectory.text(prompt)
         self._trajectory.write("submitted", **fields, kind="rlm", model=None, prompt=ref)
-        reply, end = SubReply("the run was ended", "cancelled"), {}
+        reply = SubReply("the run was ended", "cancelled")
+        end: dict[str, str] = {}
         try:
             async with self._places[caller.budget.depth]:
                 reply, end = await self._descend(caller.budget, name, prompt, str(ref["sha256"]))

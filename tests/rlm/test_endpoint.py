@@ -69,6 +69,51 @@ async def test_refusals_are_final_and_named(status):
         assert len(asked) == 1
 
 
+async def test_a_refusal_has_the_servers_own_words_and_not_the_key():
+    said = "Unsupported parameter: 'temperature'. Your header was Bearer very-secret-7"
+    body = orjson.dumps({"error": {"message": said}})
+    async with served((400, [], body)) as (url, _), root(url, key="very-secret-7") as model:
+        with pytest.raises(RootError, match="says 400: Unsupported parameter: 'temperature'") as caught:
+            await model.reply(CHAT)
+    assert "secret" not in str(caught.value)
+    async with served((401, [], body)) as (url, _), root(url, key="very-secret-7") as model:
+        with pytest.raises(RootError) as caught:
+            await model.reply(CHAT)
+    assert str(caught.value) == "the root model's endpoint says 401"
+
+
+@pytest.mark.parametrize("known", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_server_that_takes_one_name_of_the_limit_is_asked_with_that_from_then_on(known, status):
+    def answer(body):
+        limits = {"max_tokens", "max_completion_tokens"} & set(body)
+        other = limits - {known}
+        refused = orjson.dumps({"error": {"message": f"Unsupported parameter: '{''.join(other)}'"}})
+        return (status, [], refused) if other else (200, [], completion())
+
+    async with served(answer) as (url, asked), root(url) as model:
+        for _ in range(2):
+            assert (await model.reply(CHAT)).text == "hi"
+    assert [{name: value for name, value in body.items() if "max" in name} for _, body in asked] == [
+        {"max_tokens": 100, "max_completion_tokens": 100}, {known: 100}, {known: 100},
+    ]  # fmt: skip
+
+
+async def test_a_server_that_takes_neither_name_is_asked_twice():
+    refused = orjson.dumps({"error": "Unknown field max_tokens, and unknown field max_completion_tokens"})
+    async with served((400, [], refused)) as (url, asked), root(url) as model:
+        with pytest.raises(RootError, match="Unknown field"):
+            await model.reply(CHAT)
+    assert len(asked) == 2
+
+
+async def test_a_text_in_parts_is_put_together():
+    parts = [{"type": "text", "text": "FINAL("}, {"type": "image"}, 7, {"type": "text", "text": "42)"}]
+    body = orjson.dumps({"choices": [{"message": {"content": parts}}]})
+    async with served((200, [], body)) as (url, _), root(url) as model:
+        assert (await model.reply(CHAT)).text == "FINAL(42)"
+
+
 async def test_a_server_that_stays_down_ends_after_a_few_tries():
     async with served((503, [], b"")) as (url, asked), root(url) as model:
         with pytest.raises(RootError, match="503"):
