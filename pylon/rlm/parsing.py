@@ -23,6 +23,9 @@ _QUOTED = re.compile(
 )
 # Only what may run is worth parsing.
 _MOST_PARSED = 200_000
+# Of blocks whose ends are looked for, in a turn.
+_MOST_PARSES = 16
+_QUOTES = ('"""', "'''")
 _LANGUAGES = {"repl", "python", "py", "python3"}
 
 
@@ -129,25 +132,49 @@ def _closes(bare: str, mark: str) -> bool:
 
 def _fences(text: str) -> tuple[list[tuple[str, str]], tuple[str, str] | None, str]:
     """Closed fences with their words, one that was never closed, and the text outside of them."""
+    lines = text.splitlines(keepends=True)
     closed: list[tuple[str, str]] = []
     prose: list[str] = []
-    word: str | None = None
-    inside: list[str] = []
-    mark = ""
-    for line in text.splitlines(keepends=True):
-        bare = line.strip()
-        if word is None and (opening := _opening(bare)):
-            mark = opening
-            found = _WORD.match(bare[len(mark) :].strip())
-            word, inside = found[0].lower() if found else "", []
-        elif word is None:
-            prose.append(line)
-        elif _closes(bare, mark):
-            closed.append((word, "".join(inside)))
-            word = None
-        else:
-            inside.append(line)
-    return closed, None if word is None else (word, "".join(inside)), "".join(prose)
+    parses = _MOST_PARSES
+    place = 0
+    while place < len(lines):
+        bare = lines[place].strip()
+        place += 1
+        mark = _opening(bare)
+        if not mark:
+            prose.append(lines[place - 1])
+            continue
+        found = _WORD.match(bare[len(mark) :].strip())
+        word, indent = found[0].lower() if found else "", len(lines[place - 1]) - len(lines[place - 1].lstrip())
+        end = _next_close(lines, place, mark)
+        code = _dedented(lines[place:end], indent)
+        if end < len(lines) and word in {*_LANGUAGES, ""} and any(quotes in code for quotes in _QUOTES):
+            # What is no code may go on: its quotes hold a fence, and this was the end of that.
+            further = end
+            while parses and further < len(lines):
+                parses -= 1
+                if is_code(longer := _dedented(lines[place:further], indent)):
+                    end, code = further, longer
+                    break
+                further = _next_close(lines, further + 1, mark)
+        if end == len(lines):
+            return closed, (word, code), "".join(prose)
+        closed.append((word, code))
+        place = end + 1
+    return closed, None, "".join(prose)
+
+
+def _next_close(lines: list[str], place: int, mark: str) -> int:
+    """The line that closes a fence with that mark, from this one on; how many there are when none does."""
+    return next((at for at in range(place, len(lines)) if _closes(lines[at].strip(), mark)), len(lines))
+
+
+def _dedented(lines: list[str], indent: int) -> str:
+    """Without what a fence that is indented has in front of its lines; as it is where they do not have that."""
+    first = next((line for line in lines if line.strip()), "")
+    if not indent or first[:indent].strip():
+        return "".join(lines)
+    return "".join(line[len(line[:indent]) - len(line[:indent].lstrip(" \t")) :] for line in lines)
 
 
 def is_code(text: str) -> bool:

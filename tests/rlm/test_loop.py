@@ -385,3 +385,14 @@ async def test_what_the_codes_answer_lacked_is_no_fault_of_one_in_other_words(tm
     for final in ("FINAL(answer)", "FINAL(draft)", repl("answer['ready'] = True")):
         drafted = await Stage(tmp_path / final[:9].strip("`"), [draft, final]).run()
         assert (drafted.answer, drafted.partial, drafted.detail) == ("draft", True, "cut")
+
+
+async def test_a_last_turn_without_a_reply_says_so(tmp_path):
+    class Hanging(ScriptedRoot):
+        async def reply(self, messages, **loop):
+            if "last turn" in messages[-1].content:
+                await asyncio.sleep(60)
+            return await super().reply(messages)
+
+    outcome = await Stage(tmp_path, Hanging([repl("x = 1")]), settings=LoopSettings(turns=1, last_s=0.1)).run()
+    assert outcome.detail.endswith("the last turn failed (no reply in time)")
