@@ -66,8 +66,10 @@ class Loop:
                     hint=prompts.MORE_TOKENS, in_vain=course.turn == self._blank,
                 )  # fmt: skip
             if self._idle >= self._settings.idle_turns:
-                hint = prompts.MORE_TOKENS if reply.cut_off else ""
-                raise LoopEnd(Reason.NO_CODE, f"{self._idle} turns in a row without anything to run", hint=hint)
+                detail = f"{self._idle} turns in a row without anything to run"
+                if reply.cut_off:
+                    raise LoopEnd(Reason.NO_CODE, f"{detail}, the last one cut off", hint=prompts.MORE_TOKENS)
+                raise LoopEnd(Reason.NO_CODE, detail)
         raise LoopEnd(Reason.TURNS, f"no answer within {course.turn} turns")
 
     async def _take(self, reply: Reply) -> str | None:

@@ -86,3 +86,9 @@ async def test_the_trajectory_says_why_a_turn_ended(tmp_path):
     run = stage(tmp_path, ("", "length"), "FINAL(x y)")
     await run.run()
     assert [event["finish"] for event in run.events("turn")] == ["length", "stop"]
+
+
+async def test_a_root_whose_answer_never_fits_ends_with_the_start_of_it_and_what_to_do(tmp_path):
+    outcome = await stage(tmp_path, ("FINAL(one, two, thr", "length")).run()
+    assert (outcome.answer, outcome.partial, outcome.reason) == ("one, two, thr", True, Reason.NO_CODE)
+    assert "the last one cut off" in outcome.detail and "rlm.root_max_tokens" in outcome.hint
