@@ -22,7 +22,8 @@ _HIDDEN = "***"
 _SECRET_CHARS = 6
 # Keys of others, and credentials in a quoted header.
 _KEYS = re.compile(
-    r"\b(?i:sk|pk|rk|gsk|xai|hf|ghp|key|api)[-_][\w*.-]{6,}|(?<=[Bb]earer )\S{6,}"
+    r"\b(?i:sk|pk|rk|gsk|xai|hf|ghp)[-_][\w*.-]{6,}|\b(?i:key|api)[-_](?=[\w.-]*[\d*])[\w*.-]{6,}"
+    r"|(?<=[Bb]earer )\S{6,}"
     r"|(?<=[Bb]asic )(?=\S*(?:[\d=]|[a-z][A-Z]))\S{8,}"
 )
 _UNWANTED = re.compile(

@@ -69,8 +69,15 @@ def test_a_password_in_the_address_is_not_shown():
     assert shown == "*** or ***"
 
 
-def test_names_of_models_are_shown():
-    said = "The model `unsloth/Qwen3-4B-Instruct-2507-GGUF` does not exist"
+@pytest.mark.parametrize(
+    "said",
+    [
+        "The model `unsloth/Qwen3-4B-Instruct-2507-GGUF` does not exist",
+        "Invalid api-version or key-values",
+        "This is basic authentication",
+    ],
+)
+def test_what_is_no_key_is_shown(said):
     assert words(json.dumps({"error": {"message": said}}).encode(), f"Bearer {KEY}") == said
 
 
