@@ -163,7 +163,7 @@ async def test_a_run_for_which_others_have_left_nothing_starts_no_sandbox(tmp_pa
 
 
 async def test_turns_of_the_root_are_bounded_in_all_loops_together_and_a_last_one_is_kept(tmp_path):
-    child = [repl("x = 1"), repl("x = 2"), repl("FINAL_VAR(x)")]
+    child = [repl("x = 1"), repl("x = 2"), repl("FINAL(x)")]
 
     def root(messages):
         if "Your task stands" in messages[1].content:
