@@ -31,7 +31,7 @@ async def test_requests_that_a_sandbox_calls_alike_are_told_apart(tmp_path, back
     forged = """
 import json
 for prompt in ("x", "y"):
-    frame(json.dumps({"type": "calls", "id": "c1", "kind": "llm", "prompts": [prompt], "model": None}).encode())
+    frame(json.dumps({"type": "calls", "id": "c9", "kind": "llm", "prompts": [prompt], "model": None}).encode())
 print(llm_query("z"))
 """
     turns = [repl(FORGING + forged), repl("FINAL('all')")]
