@@ -27,7 +27,6 @@ from pylon.swarm.checks.rescoring import Rescorer
 from pylon.swarm.circle import Circle
 from pylon.swarm.conductor import Conductor
 from pylon.swarm.dispatch import moves as m
-from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.meanwhile import Latest, meanwhile
 from pylon.swarm.providers.directory import Directory
@@ -47,15 +46,13 @@ from pylon.swarm.spending.receipts import LateReceipts
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.inbox import Inbox
 from pylon.swarm.wire.outbox import Outbox
-from pylon.swarm.wire.relay_record import RelayRecord
+from pylon.swarm.wire.relay_watch import RelayWatch
 from pylon.swarm.wire.settling import report
 
 logger = log.get("swarm")
 
 TICK_S = 0.1
 IDLE_TICK_S = 1.0
-# A relay that has been down for so long is waited for no more: whoever is heard over it alone is not alive by then.
-GONE_S = 300.0
 LOOK_S = 0.5
 # So long a run that is taken up waits for the receipts of what it had sent; what is not known by then is set aside.
 RECEIPTS_S = 10.0
@@ -88,10 +85,6 @@ class SwarmClient:
         self.reputation = Reputation() if reputation is None else reputation
         self.reputation.circle = self.circle
         self._pool = pool
-        # Since when relays are not connected, and what the dispatcher was told of that.
-        self._down_since: dict[str, float] = {}
-        self._down = m.RelaysDown(frozenset())
-        self._relays = RelayRecord()
         self._purse = purse
         self._reach = reach
         self._clock = clock or SystemClock()
@@ -104,10 +97,11 @@ class SwarmClient:
             rescorer=rescorer, reach=reach,
         )  # fmt: skip
         self._presence = Presence(pool, self.directory, keys, self._clock, conductor.outlook.changed)
+        self._relays = RelayWatch(pool, self._clock, conductor.tell)
         flights, answers = conductor.flights, conductor.answers
         self._inbox = Inbox(
             pool=pool, flights=flights, keys=keys, public=secret.public, clock=self._clock, heard=answers.heard,
-            unheard=answers.unheard, repeat=conductor.repeat, spoke=self._spoke,
+            unheard=answers.unheard, repeat=conductor.repeat, spoke=self._relays.spoke,
         )  # fmt: skip
         self._late = (
             None if purse is None else LateReceipts(pool, purse, keys, secret.public, flights.awaits, answers.booked)
@@ -317,7 +311,7 @@ class SwarmClient:
         while True:
             try:
                 self._presence.expire()
-                self._tell_of_relays()
+                self._relays.look()
                 self._conductor.tell(m.Tick())
             except Exception as error:
                 # Without the next turn no job would ever be late.
@@ -325,30 +319,6 @@ class SwarmClient:
             busy = self._conductor.busy
             warmed = not busy and self._presence.warm_one()
             await asyncio.sleep(TICK_S if busy else 0 if warmed else IDLE_TICK_S)
-
-    def _tell_of_relays(self) -> None:
-        now, known = self._clock.monotonic(), self._down_since
-        since = {one.url: known.get(one.url, now) for one in self._pool.statuses if one.state != "open"}
-        self._down_since = since
-        # What is avoided is nothing that anybody waits for: whoever is reached over it alone is asked there.
-        avoided = self._relays.avoided(now)
-        if avoided.union(since).issuperset(self._pool.urls):
-            avoided = frozenset()
-        gone = frozenset(url for url, began in since.items() if now - began >= GONE_S)
-        down = m.RelaysDown(avoided.union(since), gone | (avoided - since.keys()))
-        if down != self._down:
-            self._down = down
-            self._conductor.tell(down)
-
-    def _spoke(self, flight: Flight, relay: str | None) -> None:
-        """The first word for a request came over this relay, or by a look at what relays have stored."""
-        if flight.relay is None:
-            return
-        if not flight.repeated:
-            self._relays.delivered(flight.relay)
-        elif relay is not None and relay != flight.relay:
-            logger.info("a relay lost a request or its answer", relay=flight.relay, provider=flight.provider)
-            self._relays.lost(flight.relay, self._clock.monotonic())
 
     async def _look(self) -> None:
         while True:

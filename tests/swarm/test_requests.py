@@ -82,12 +82,12 @@ async def test_with_one_of_two_relays_gone_each_job_is_sent_once_and_over_the_ot
     async with customer(relays) as swarm:
         await swarm.caught_up()
         relays.down = {ANOTHER}
-        await until(lambda: swarm._down.urls == {ANOTHER})
+        await until(lambda: swarm._relays._told.urls == {ANOTHER})
         outcomes = await swarm.map(["one", "two", "three", "four"])
         assert [one.attempts for one in outcomes] == [1] * 4
         assert relays.sent_to == [[LARGE]] * 4
         relays.down = set()
-        await until(lambda: not swarm._down.urls)
+        await until(lambda: not swarm._relays._told.urls)
         await swarm.map(["five", "six"])
     assert sorted(relays.sent_to[4:]) == [[ANOTHER], [LARGE]]
 
@@ -99,7 +99,7 @@ async def test_a_request_that_was_to_go_over_a_relay_that_is_lost_goes_over_the_
         await swarm.caught_up()
         # Nobody has noticed yet.
         relays.down = {ANOTHER}
-        swarm._tell_of_relays = lambda: None
+        swarm._relays.look = lambda: None
         async with asyncio.timeout(10):
             outcomes = await swarm.map(["one", "two", "three", "four"])
     assert [one.attempts for one in outcomes] == [1] * 4
@@ -141,7 +141,7 @@ async def test_a_request_whose_provider_has_no_other_relay_waits_for_the_one_tha
     async with customer(relays) as swarm:
         await swarm.caught_up()
         relays.down = {ANOTHER}
-        swarm._tell_of_relays = lambda: None
+        swarm._relays.look = lambda: None
         asking = asyncio.create_task(swarm.map(["one"], deadline_s=0.5))
         await until(lambda: len(relays.sent_to) == 2)
         assert relays.sent_to == [[ANOTHER], [ANOTHER]]

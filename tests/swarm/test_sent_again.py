@@ -98,8 +98,8 @@ async def test_a_relay_is_blamed_only_for_what_another_brought(relays) -> None:
         over, other = flight.relay, ({A, B} - {flight.relay}).pop()
         for repeated, relay, lost in ((False, other, 0), (True, over, 0), (True, None, 0), (True, other, 1)):
             flight.repeated = repeated
-            swarm._spoke(flight, relay)
-            assert len(swarm._relays._lost) == lost
-        assert over in swarm._relays._lost
+            swarm._relays.spoke(flight, relay)
+            assert len(swarm._relays._record._lost) == lost
+        assert over in swarm._relays._record._lost
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)

@@ -1,0 +1,53 @@
+"""Over which relays nobody is asked just now: what is not connected, and what loses what it is given."""
+
+from collections.abc import Callable
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.swarm.dispatch import moves as m
+from pylon.swarm.flights import Flight
+from pylon.swarm.transport import Transport
+from pylon.swarm.wire.relay_record import RelayRecord
+
+logger = log.get("swarm")
+
+# A relay that has been down for so long is waited for no more: whoever is heard over it alone is not alive by then.
+GONE_S = 300.0
+
+
+class RelayWatch:
+    """`tell` hears of these relays when they change."""
+
+    def __init__(self, pool: Transport, clock: Clock, tell: Callable[[m.RelaysDown], object]) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._tell = tell
+        self._record = RelayRecord()
+        # Since when relays are not connected, and what was told of all that.
+        self._since: dict[str, float] = {}
+        self._told = m.RelaysDown(frozenset())
+
+    def look(self) -> None:
+        """Sees which are connected now."""
+        now, known = self._clock.monotonic(), self._since
+        since = {one.url: known.get(one.url, now) for one in self._pool.statuses if one.state != "open"}
+        self._since = since
+        # What is avoided is nothing that anybody waits for: whoever is reached over it alone is asked there.
+        avoided = self._record.avoided(now)
+        if avoided.union(since).issuperset(self._pool.urls):
+            avoided = frozenset()
+        gone = frozenset(url for url, began in since.items() if now - began >= GONE_S)
+        down = m.RelaysDown(avoided.union(since), gone | (avoided - since.keys()))
+        if down != self._told:
+            self._told = down
+            self._tell(down)
+
+    def spoke(self, flight: Flight, relay: str | None) -> None:
+        """The first word for a request came over this relay, or by a look at what relays have stored."""
+        if flight.relay is None:
+            return
+        if not flight.repeated:
+            self._record.delivered(flight.relay)
+        elif relay is not None and relay != flight.relay:
+            logger.info("a relay lost a request or its answer", relay=flight.relay, provider=flight.provider)
+            self._record.lost(flight.relay, self._clock.monotonic())
