@@ -165,7 +165,7 @@ async def test_a_relay_that_is_gone_costs_no_job_a_second_try_where_another_is_t
             swarm = await customer(stack, relay, others=(other.url,))
             assert all(isinstance(one, Answer) for one in await swarm.map([f"before {n}" for n in range(10)]))
         async with asyncio.timeout(10):
-            while swarm._down.urls != {other.url}:
+            while swarm._relays._told.urls != {other.url}:
                 await asyncio.sleep(0.01)
         outcomes = await swarm.map([f"after {n}" for n in range(10)])
         assert [one.attempts for one in outcomes] == [1] * 10
