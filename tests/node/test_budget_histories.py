@@ -260,7 +260,7 @@ class OfRlm(History):
                 self.budget.settle(granted, NOTHING)
             return
         caller = Caller("0", self.budget, 1)
-        call = Call("0", caller, Job("q", most_msat=most), self.loop.create_future(), reservation=granted)
+        call = Call("0", caller, Job("q", most_msat=most), self.loop.create_future(), {}, reservation=granted)
         batch = Batch(self.budget, [call], self.gate, now=0.0)
         name = f"{len(self.core.questions)}"
         batch.tab.hear(Reserved(name, self.sub))

@@ -469,7 +469,7 @@ async def test_a_node_that_cannot_write_says_so_until_it_can(serve, monkeypatch)
         await remember(name, value)
 
     monkeypatch.setattr(serving.journal, "remember", remember_or_fail)
-    serving.provider._disk.failed()
+    serving.provider._disk.failed(sqlite3.OperationalError("database or disk is full"))
     await asyncio.sleep(0.2)
     assert (await serving.provider.status()).paused == "disk"
     assert serving.provider._closed.told == "disk"

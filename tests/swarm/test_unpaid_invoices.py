@@ -1,7 +1,6 @@
 """Whose invoice was not paid is left alone while it would hold what it is sent, and asked again when that is over."""
 
 import asyncio
-from collections import defaultdict
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +12,7 @@ from pylon.money.payment import Refusal
 from pylon.money.wallet import WalletCode, WalletError
 from pylon.swarm.providers.lack import STOPPED, UNFUNDED
 from pylon.swarm.spending import unpaid_invoices
-from pylon.swarm.spending.relation import Relation
+from pylon.swarm.spending.relations import Relations
 from pylon.swarm.spending.unpaid_invoices import LEAST_UNPAID_S, MOST_UNPAID_S, WALLET_S, UnpaidInvoices
 from tests.manual_clock import ManualClock
 
@@ -43,8 +42,8 @@ class Waiting:
 
     def __init__(self) -> None:
         self.sender, self.clock, self.told = Sender(), ManualClock(), []
-        self.relations = defaultdict(Relation)
-        self.unpaid = UnpaidInvoices(self.relations, None, self.sender, self.clock, self.told.append)
+        self.relations = Relations(None, self.clock, "play sat", self.told.append)
+        self.unpaid = UnpaidInvoices(self.relations, None, self.sender, self.clock)
 
     def left_for(self, provider: str) -> float:
         return self.relations[provider].unpaid_until - self.clock.boot()
