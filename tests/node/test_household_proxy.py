@@ -49,6 +49,9 @@ async def test_who_joins_over_a_proxy_is_let_in_where_its_address_is_known_and_e
     tmp_path, monkeypatch, named
 ):
     monkeypatch.setattr("pylon.node.household.joining.OPEN_S", 2.0)
+    if not named:
+        # Nobody will, and that is what is looked at.
+        monkeypatch.setattr("pylon.node.household.joining.ANSWER_S", 3.0)
     home = Home(tmp_path)
     home.create()
     file = HouseholdFile(home.folder)

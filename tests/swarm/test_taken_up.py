@@ -161,8 +161,9 @@ async def test_what_is_not_known_in_time_is_set_aside_until_its_receipt_comes(ho
 
 
 async def test_a_client_that_is_closed_while_receipts_are_waited_for_cancels_the_run_and_sets_nothing_aside(
-    home: Home,
+    home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(swarm_client, "RECEIPTS_S", 2.0)
     await home.dead_with_all_of_it_out()
     home.relays.open_from = time.monotonic() + 600.0
     reservation = Reservation(2 * JOBS * COST)
