@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from pylon.errors import EngineFailedError, ModelError, NoRoomError, PromptError
-from pylon.inference.child.supervisor import ChildLimits
+from pylon.inference.child.supervisor import ChildLimits, doubled
 from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID
 from tests.inference.children import MISBEHAVING
@@ -243,6 +243,10 @@ async def test_a_model_that_memory_was_too_short_for_is_there_once_others_have_m
     await until(lambda: service.status().state == "ready")
     assert (await service.generate(ask("hello", model="misbehaving"))).text.startswith("hello")
     assert (service.status().restarts, service.status().failure) == (0, "")
+
+
+def test_waits_between_tries_double_up_to_the_longest_however_many_there_were() -> None:
+    assert [doubled(30.0, times, 300.0) for times in (0, 1, 2, 3, 4, 100_000)] == [30, 60, 120, 240, 300, 300]
 
 
 async def test_an_engine_that_never_loads_is_refused_after_a_few_tries_yet_tried_on(misbehave, ask) -> None:

@@ -23,6 +23,8 @@ _log = log.get("inference")
 # a minute must not blame the child for it.
 _TICKS = 10
 
+_DOUBLINGS = 20
+
 type EngineState = Literal["loading", "ready", "unloaded", "failed", "stopped"]
 
 
@@ -41,6 +43,12 @@ class ChildLimits:
     loads: int = 5  # loads failed in a row before requests are refused instead of kept waiting
     close_s: float = 5.0
     unload_s: float = 0.0  # without a request for so long the model leaves memory; 0 keeps it there
+
+
+def doubled(first_s: float, times: int, most_s: float) -> float:
+    """How long to wait for the next try, when there were so many waits before."""
+    # A node stays up for months: a power of that many tries is more than a float can be.
+    return min(first_s * 2 ** min(times, _DOUBLINGS), most_s)
 
 
 class Supervisor:
@@ -161,11 +169,11 @@ class Supervisor:
             if self._over:
                 return
             if self.state == "unloaded":
-                in_a_row = 0
+                in_a_row = without_room = 0
                 await self._rest()
                 continue
             if self.state == "failed" and isinstance(self.failure, NoRoomError):
-                await asyncio.sleep(min(self._limits.room_s * 2**without_room, self._limits.room_most_s))
+                await asyncio.sleep(doubled(self._limits.room_s, without_room, self._limits.room_most_s))
                 without_room += 1
                 continue
             without_room = 0
@@ -180,7 +188,7 @@ class Supervisor:
                     hint="The log tells what it last said: logs/pylon.log in PYLON_HOME.",
                 )
                 self._hand.fail_all(self.failure)
-            await asyncio.sleep(min(self._limits.backoff_s * 2 ** (in_a_row - 1), self._limits.backoff_most_s))
+            await asyncio.sleep(doubled(self._limits.backoff_s, in_a_row - 1, self._limits.backoff_most_s))
 
     async def _rest(self) -> None:
         """Until there is a request."""
