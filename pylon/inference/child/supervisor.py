@@ -48,7 +48,7 @@ class ChildLimits:
 def doubled(first_s: float, times: int, most_s: float) -> float:
     """How long to wait for the next try, when there were so many waits before."""
     # A node stays up for months: a power of that many tries is more than a float can be.
-    return min(first_s * 2 ** min(times, _DOUBLINGS), most_s)
+    return min(first_s * 2.0 ** min(times, _DOUBLINGS), most_s)
 
 
 class Supervisor:
