@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from tests.node.forked import KINDS, Forked
+
 # On a machine that is busy with other things.
 READY_S = 180.0
 
@@ -29,9 +31,15 @@ def environment(home: Path, relay: str, **settings: str) -> dict[str, str]:
     }
 
 
-async def spawn(*arguments: str, env: dict[str, str], **options: Any) -> asyncio.subprocess.Process:
+async def spawn(*arguments: str, env: dict[str, str], **options: Any) -> Any:
+    """The command as a process: forked, or executed where another stream or option is asked for."""
+    options = {"stdin": None, "stdout": asyncio.subprocess.PIPE, "stderr": None, **options}
+    kinds = [options[name] for name in ("stdin", "stdout", "stderr")]
+    # On macOS a forked process may not call everything that Apple's frameworks offer.
+    if sys.platform == "linux" and len(options) == len(kinds) and all(kind in KINDS for kind in kinds):
+        return await Forked.start(arguments, env, kinds)
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pylon.cli.main", *arguments, env=env, **{"stdout": asyncio.subprocess.PIPE, **options}
+        sys.executable, "-m", "pylon.cli.main", *arguments, env=env, **options
     )
 
 
@@ -78,3 +86,10 @@ async def serve(*arguments: str, env: dict[str, str], stack: AsyncExitStack) -> 
 async def start(env: dict[str, str], stack: AsyncExitStack) -> Served:
     """`pylon start`."""
     return await serve("start", env=env, stack=stack)
+
+
+async def loaded(env: dict[str, str]) -> None:
+    """Waits until the home's node has its model: it says hello before."""
+    async with asyncio.timeout(READY_S):
+        while (await run("status", env=env))[1]["provider"]["engine"]["state"] != "ready":
+            await asyncio.sleep(0.1)

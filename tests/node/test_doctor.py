@@ -46,6 +46,7 @@ async def test_a_node_that_serves_is_found_on_its_relay(tmp_path, stack):
     _, before, _ = await programs.run("doctor", env=env)
     assert by_check(before)["node"][0] == "wrong" and "seen" not in by_check(before)
     await programs.start(env, stack)
+    await programs.loaded(env)
     code, found, _ = await programs.run("doctor", env=env)
     checks = by_check(found)
     assert checks["node"][0] == checks["seen"][0] == checks[f"relay {relay.url}"][0] == "ok"

@@ -56,6 +56,7 @@ async def test_a_node_that_serves_holds_neither_a_models_library_nor_another_com
         try:
             assert node.stdout is not None
             assert await asyncio.wait_for(node.stdout.readline(), programs.READY_S)
+            await programs.loaded(env)
             code, answer, _ = await programs.run("ask", "What is 2 and 2?", env=asking)
             assert (code, answer["model"]) == (0, "needle-1")
             await programs.run("status", env=env)
