@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pylon.errors import SetupError
 from pylon.store.faults import cannot_be_opened, named
+from pylon.store.label import APPLICATION_ID, check_label, check_version, emptied
 from pylon.store.steps import (
     LOG_CHANGES,
     begin,
@@ -28,9 +28,6 @@ from pylon.store.steps import (
 from pylon.store.steps import Row as Row
 from pylon.store.steps import Values as Values
 from pylon.store.thread import SqliteThread, Work
-
-# "PYLN": lets `file` and us tell this database from any other.
-APPLICATION_ID = 0x50594C4E
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +206,7 @@ class Database:
             if row is not None and row[0] == 0 and tables is not None and tables[0] == 0:
                 if not is_new:
                     # As a copy is that was made without the log beside the file.
-                    raise _emptied(self.path)
+                    raise emptied(self.path)
                 await tx.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 await tx.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
                 await tx.execute(
@@ -217,27 +214,17 @@ class Database:
                 )
                 await tx.execute("INSERT INTO meta VALUES ('label', ?)", (label,))
                 return
-            if row is None or row[0] != APPLICATION_ID:
-                raise SetupError(f"{self.path} is not a Pylon database", hint="Move the file away and start again.")
-            found = await tx.fetch_one("SELECT value FROM meta WHERE name = 'label'")
-            if found is None or found[0] != label:
-                raise SetupError(
-                    f"{self.path} belongs to {found[0] if found else 'nothing'!r}, not to {label!r}",
-                    hint="Every network has a folder of its own: check which one was copied where.",
-                )
+            ours = 0 if row is None else row[0]
+            found = (
+                await tx.fetch_one("SELECT value FROM meta WHERE name = 'label'") if ours == APPLICATION_ID else None
+            )
+            check_label(self.path, ours, found[0] if found else None, label)
 
     async def _migrate(self, schema: Schema) -> None:
         row = await self.fetch_one("SELECT version FROM schema_version WHERE room = ?", (schema.room,))
         version = row[0] if row else 0
-        if row and version < 1:
-            raise SetupError(
-                f"{self.path} was written by no Pylon ({schema.room} {version})", hint="Restore it from a backup."
-            )
-        if version > len(schema.migrations):
-            raise SetupError(
-                f"{self.path} was written by a newer Pylon ({schema.room} {version})",
-                hint="Install that version again, or move the file away.",
-            )
+        if row:
+            check_version(self.path, schema.room, version, len(schema.migrations))
         for number in range(version, len(schema.migrations)):
             async with self.transaction() as tx:
                 for statement in statements(schema.migrations[number]):
@@ -272,12 +259,5 @@ def _begin(path: Path) -> Path:
         beginning.touch(mode=0o600)
         path.touch(mode=0o600)
     elif not beginning.exists() and path.stat().st_size == 0:
-        raise _emptied(path)
+        raise emptied(path)
     return beginning
-
-
-def _emptied(path: Path) -> SetupError:
-    return SetupError(
-        f"{path} is empty, and was not when it was made",
-        hint="Restore it from a backup; or delete it to begin anew, without what it held.",
-    )

@@ -13,6 +13,7 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _READ_ONLY = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 _OUT_OF_REACH = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_RESTORE = "It is damaged, or no database: restore it from a backup."
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -30,6 +31,11 @@ def cannot_be_opened(path: str | Path, error: sqlite3.Error) -> SetupError:
     """What is said of a file that SQLite cannot make anything of."""
     hint = _hint(error) or "Check its owner and its folder; if it is damaged, restore it from a backup."
     return SetupError(f"{path} cannot be opened as a database: {error}", hint=hint)
+
+
+def damaged(path: str | Path, what: str) -> SetupError:
+    """The same of one that opens, and whose pages are at fault."""
+    return SetupError(f"{path} is damaged: {what}", hint=_RESTORE)
 
 
 def told(error: sqlite3.Error) -> PylonError | None:
@@ -56,7 +62,7 @@ def _hint(error: sqlite3.Error) -> str:
     """What to do about it; empty for what is no fault of file and disk."""
     code = _code(error)
     if code in _DAMAGED:
-        return "It is damaged, or no database: restore it from a backup."
+        return _RESTORE
     if code == sqlite3.SQLITE_FULL:
         return "Make room on its disk, and try again."
     if code in _READ_ONLY:

@@ -6,16 +6,21 @@ import ssl
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 
 import pytest
 from websockets.asyncio.server import serve
 
 from pylon.cli.doctor import _lines
 from pylon.host.hardware import machine_mark
+from pylon.node import identity
 from pylon.node.doctor import asking, reading
+from pylon.node.doctor.examine import examine
 from pylon.node.doctor.relays import Answers
 from pylon.node.home import Home
+from pylon.node.open_home import SCHEMAS
 from pylon.relay.server import RelayServer
+from pylon.store.database import Database
 from tests.node import programs
 from tests.nostr.test_tls import certificate
 
@@ -238,3 +243,27 @@ def test_a_path_in_a_command_is_not_broken_over_lines():
     lines = _lines("→ Do each other's: chmod go-rwx '/home of ann/a long way/to it' or '/not there'", 20, "  ")
     assert any("'/home of ann/a long way/to it'" in line for line in lines) and len(lines) > 2
     assert " ".join(line.strip() for line in lines).endswith("'/not there'")
+
+
+async def test_a_damaged_database_is_told_as_that_and_not_as_a_node_to_be_started(tmp_path, monkeypatch):
+    home = Home(tmp_path)
+    home.create()
+    identity.create(home.identity_file)
+    books = await Database.open(home.database, SCHEMAS, label=home.network)
+    await books.close()
+    monkeypatch.setenv("PYLON_HOME", str(tmp_path))
+    monkeypatch.setenv("PYLON_RELAYS", f'["{NOBODY}"]')
+    sound = {one.check: one for one in (await examine()).findings}
+    assert sound["database"].verdict == "ok" and sound["node"].todo.startswith("`pylon start`")
+    os.truncate(home.database, home.database.stat().st_size // 2)
+    found = {one.check: one for one in (await examine()).findings}
+    assert found["database"].no_jobs and "backup" in found["database"].todo
+    assert found["node"].todo.startswith("See to the database; then")
+
+
+async def test_a_disk_that_is_mounted_read_only_is_seen_as_one(tmp_path, monkeypatch):
+    assert not reading.read_machine(Home(tmp_path)).read_only
+    kinds = os.statvfs_result([0] * 8 + [os.ST_RDONLY] + [255])
+    monkeypatch.setattr(os, "statvfs", lambda _: kinds)
+    monkeypatch.setattr(reading.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**11))
+    assert reading.read_machine(Home(tmp_path)).read_only

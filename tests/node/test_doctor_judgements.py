@@ -12,7 +12,7 @@ from pylon.errors import PylonError
 from pylon.jobs.heartbeat import Heartbeat
 from pylon.node.doctor import machine, offer, relays, serving
 from pylon.node.doctor.finding import Finding, Verdict, ok, warning, worst, wrong
-from pylon.node.doctor.machine import HomeReading, MachineReading
+from pylon.node.doctor.machine import DatabaseReading, HomeReading, MachineReading
 from pylon.node.doctor.offer import OfferReading, WalletReading
 from pylon.node.doctor.relays import Answers, RelayReading
 from pylon.node.doctor.serving import CodeReading, ModelReading, ServiceReading
@@ -76,6 +76,34 @@ def test_rosetta_is_told_apart_from_an_intel_mac():
 def test_a_disk_that_is_nearly_full_is_wrong_before_it_is_full():
     found = [machine.judge_disk(replace(MAC, disk_free=free)) for free in (10**11, 10**9, 10**8)]
     assert verdicts(*found) == [("ok", False), ("warning", False), ("wrong", True)]
+
+
+def test_a_disk_that_is_mounted_read_only_is_not_told_as_a_full_one():
+    found = machine.judge_disk(replace(MAC, read_only=True))
+    assert verdicts(found) == [("wrong", True)]
+    assert "read-only" in found.said and "room" not in found.todo
+    paused = serving.judge_node(status(paused="disk"), NO_MANAGER, mend="Have it mounted")
+    assert paused.todo == "Have it mounted: it tries again every few seconds."
+
+
+def test_a_database_that_cannot_be_begun_with_keeps_jobs_away_and_says_what_its_file_says():
+    found = machine.judge_database(DatabaseReading("/h/play/pylon.db", fault="it is damaged", hint="Restore it."))
+    assert verdicts(found) == [("wrong", True)]
+    assert (found.said, found.todo) == ("it is damaged", "Restore it.")
+
+
+def test_a_database_that_there_was_no_time_to_read_whole_is_not_called_whole():
+    whole = machine.judge_database(DatabaseReading("/h/play/pylon.db", size=5_000_000))
+    part = machine.judge_database(DatabaseReading("/h/play/pylon.db", size=5_000_000, whole=False))
+    none = machine.judge_database(DatabaseReading("/h/play/pylon.db"))
+    assert {found.verdict for found in (whole, part, none)} == {Verdict.OK}
+    assert whole.said == "5.0 MB, no damage" and "time" in part.said and "none yet" in none.said
+
+
+def test_a_backup_that_no_node_has_begun_with_is_told_as_one_with_its_date():
+    found = machine.judge_database(DatabaseReading("/h/play/pylon.db", size=5_000_000, copied_at=1_000_000_000.0))
+    assert verdicts(found) == [("warning", False)]
+    assert "backup of 2001-09-" in found.said
 
 
 def test_a_home_that_others_may_read_is_wrong_and_the_cure_is_named():
@@ -270,7 +298,7 @@ def test_what_no_relay_shows_is_told_with_what_relays_said_of_it():
 
 
 def test_room_on_the_disk_comes_before_a_start():
-    assert serving.judge_node(None, NO_MANAGER, room=False).todo.startswith("Make room")
+    assert serving.judge_node(None, NO_MANAGER, mend="Make room").todo == "Make room; then `pylon start`."
     full = serving.judge_node(status(paused="disk"), NO_MANAGER)
     assert full.said == "paused (disk)" and "Make room" in full.todo and "resume" not in full.todo
 

@@ -13,6 +13,7 @@ from pylon.node.doctor.asking import listens, read_relays
 from pylon.node.doctor.finding import Finding, ok, wrong
 from pylon.node.doctor.reading import (
     read_code,
+    read_database,
     read_home,
     read_machine,
     read_model,
@@ -74,6 +75,9 @@ async def examine() -> Examination:
         machine.judge_key(kept, running=running),
         machine.judge_binding(kept),
     ]
+    books = None if running else machine.judge_database(await asyncio.to_thread(read_database, home))
+    if books is not None:
+        findings.append(books)
     try:
         household = HouseholdFile(home.folder).get()
     except PylonError as error:
@@ -93,7 +97,7 @@ async def examine() -> Examination:
         findings.append(relays.judge_port(config.relay.port, taken=taken, running=running, system=system))
     findings += [relays.judge_reach(asked, household=household is not None), relays.judge_clock(asked)]
     paused = "" if running else read_pause(home)
-    node = serving.judge_node(status, service, paused, room=not disk.no_jobs, fault=fault)
+    node = serving.judge_node(status, service, paused, mend=_mend(computer, disk, books), fault=fault)
     serves = status is not None and status["provider"] is not None
     asked_for, code = read_offer(home, config, public, household, status), read_code()
     findings += [
@@ -108,6 +112,13 @@ async def examine() -> Examination:
         serving.judge_service(service),
     ]
     return Examination(tuple(one for one in findings if one is not None), serves)
+
+
+def _mend(computer: machine.MachineReading, disk: Finding, books: Finding | None) -> str:
+    """What comes before any start."""
+    if disk.no_jobs:
+        return "Have the disk mounted for writing" if computer.read_only else "Make room on the disk"
+    return "See to the database" if books is not None and books.no_jobs else ""
 
 
 def _unannounced(status: Mapping[str, Any] | None) -> str:

@@ -1,7 +1,8 @@
-"""The machine and the home, judged: Python, disk, permissions, key. Values in, findings out."""
+"""The machine and the home, judged: Python, disk, permissions, database, key. Values in, findings out."""
 
 import shlex
 from dataclasses import dataclass
+from datetime import datetime
 
 from pylon.node.doctor.finding import Finding, ok, warning, wrong
 
@@ -11,13 +12,15 @@ LITTLE_DISK, NO_DISK = 5 * 10**9, 200 * 10**6
 
 @dataclass(frozen=True, slots=True)
 class MachineReading:
-    """`system` and `processor` as `platform` names them; `translated`: Rosetta runs this Python. Disk in bytes."""
+    """`system` and `processor` as `platform` names them; `translated`: Rosetta runs this Python. Disk in bytes;
+    `read_only`: it is mounted so."""
 
     system: str
     processor: str
     translated: bool
     python: str
     disk_free: int
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,22 @@ class HomeReading:
     root: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseReading:
+    """What is in the database that no node has open: its size in bytes, 0 where there is none yet.
+
+    `whole` is False where the time for looking was not enough. `copied_at` (Unix seconds): no node has begun with
+    this copy. `fault` and `hint` say why none can.
+    """
+
+    path: str
+    size: int = 0
+    whole: bool = True
+    copied_at: float | None = None
+    fault: str = ""
+    hint: str = ""
+
+
 def judge_python(read: MachineReading, engine: str) -> Finding:
     """Whether this Python can run the engine."""
     said = f"Python {read.python} for {read.processor}"
@@ -65,12 +84,41 @@ def judge_python(read: MachineReading, engine: str) -> Finding:
 
 def judge_disk(read: MachineReading) -> Finding:
     """Whether there is room for books, logs and models."""
+    if read.read_only:
+        # Room would change nothing.
+        return wrong(
+            "disk",
+            "the disk of the home is mounted read-only",
+            "Have it mounted for writing. A system does that to a disk with errors: see its log, and check the disk.",
+            no_jobs=True,
+        )
     said = f"{read.disk_free / 1e9:.1f} GB free where the home is"
     if read.disk_free < NO_DISK:
         return wrong("disk", said, "Make room: a node that cannot write takes no jobs.", no_jobs=True)
     if read.disk_free < LITTLE_DISK:
         return warning("disk", said, "Make room before `pylon models pull`.")
     return ok("disk", said)
+
+
+def judge_database(read: DatabaseReading) -> Finding:
+    """Whether a node can begin with the books that are here."""
+    if read.fault:
+        return wrong("database", read.fault, read.hint, no_jobs=True)
+    if not read.size:
+        return ok("database", "none yet: the first start makes it")
+    said = (
+        f"{read.size / 1e6:,.1f} MB, no damage"
+        if read.whole
+        else (f"{read.size / 1e6:,.1f} MB; no damage in what there was time to read")
+    )
+    if read.copied_at is None:
+        return ok("database", said)
+    made = datetime.fromtimestamp(read.copied_at).astimezone().strftime("%Y-%m-%d %H:%M")
+    return warning(
+        "database",
+        f"{said}; a backup of {made}, which no node has begun with",
+        "What was earned, paid and spent since is not in it: see docs/money.md before you start.",
+    )
 
 
 def judge_permissions(read: HomeReading) -> Finding:

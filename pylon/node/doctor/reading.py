@@ -24,11 +24,12 @@ from pylon.node import identity
 from pylon.node.binding import FILE as MARK
 from pylon.node.binding import is_this_machine
 from pylon.node.calls.control import result_of
-from pylon.node.doctor.machine import HomeReading, MachineReading
+from pylon.node.doctor.machine import DatabaseReading, HomeReading, MachineReading
 from pylon.node.doctor.offer import OfferReading, WalletReading
 from pylon.node.doctor.serving import CodeReading, ModelReading, ServiceReading
 from pylon.node.home import Home
 from pylon.node.household.members import Household
+from pylon.node.open_home import SCHEMAS
 from pylon.node.service import installed as service
 from pylon.node.service.commands import run_command
 from pylon.node.service.place import install_command
@@ -39,8 +40,11 @@ from pylon.node.wallet.purse import LINK_FILE, load_link, open_wallet
 from pylon.nostr.keys import SecretKey
 from pylon.provider.closed import PAUSED
 from pylon.sections import Config, ProviderSection
+from pylon.store.look import look_into, opened_to_read
 
 _SERVER_S = 5.0
+# A gigabyte takes some seconds, and whoever asks why no jobs come waits for it.
+_PAGES_S = 10.0
 
 
 def read_machine(home: Home) -> MachineReading:
@@ -51,6 +55,7 @@ def read_machine(home: Home) -> MachineReading:
         hardware.is_translated(),
         platform.python_version(),
         shutil.disk_usage(place).free,
+        bool(os.statvfs(place).f_flag & os.ST_RDONLY),
     )
 
 
@@ -107,6 +112,16 @@ def _is_locked(home: Home) -> bool:
         return False
 
 
+def read_database(home: Home) -> DatabaseReading:
+    """The database of a home whose node does not run."""
+    path = str(home.database)
+    try:
+        found = look_into(home.database, SCHEMAS, label=home.network, within_s=_PAGES_S)
+    except PylonError as error:
+        return DatabaseReading(path, fault=str(error), hint=error.hint)
+    return DatabaseReading(path) if found is None else DatabaseReading(path, found.size, found.whole, found.copied_at)
+
+
 async def read_node(home: Home) -> tuple[dict[str, Any] | None, PylonError | None]:
     """What the node that runs says of itself, or None; and what it failed with where it could not say."""
     try:
@@ -133,14 +148,14 @@ def read_unknown(home: Home, status: Mapping[str, Any] | None) -> int:
 
 
 def _in_books(home: Home, sql: str, *values: str) -> tuple[Any, ...] | None:
-    """The first row of what the books of a node that ended hold; None where they cannot be read without a trace."""
-    if not home.database.exists() or home.database.with_name(f"{home.database.name}-wal").exists():
+    """The first row of what the books of a node that ended hold; None where there is none, or they cannot be read."""
+    if not home.database.exists():
         return None
     try:
-        # Immutable: SQLite makes no file beside it. Nobody writes it, since no node runs.
-        with closing(sqlite3.connect(f"{home.database.as_uri()}?immutable=1", uri=True)) as books:
+        with closing(opened_to_read(home.database)) as books:
             row: tuple[Any, ...] | None = books.execute(sql, values).fetchone()
     except sqlite3.Error:
+        # The check of the database says why.
         return None
     return row
 

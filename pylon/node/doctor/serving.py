@@ -57,11 +57,12 @@ def judge_node(
     service: ServiceReading,
     paused_on_disk: str = "",
     *,
-    room: bool = True,
+    mend: str = "",
     fault: PylonError | None = None,
 ) -> Finding:
-    """Whether a node serves; `status` is what it says of itself, None where none runs. `room`: the disk has some.
-    `fault` is what one that runs failed with when it was to say how it does.
+    """Whether a node serves; `status` is what it says of itself, None where none runs. `mend` says what comes before
+    any start, empty where nothing is in its way. `fault` is what one that runs failed with when it was to say how it
+    does.
     """
     if isinstance(fault, NodeSilentError):
         return wrong("node", str(fault), fault.hint, no_jobs=True)
@@ -70,7 +71,7 @@ def judge_node(
             "node", f"one runs, and cannot say how it does: {fault}", f"Its log says why. {RESTART} may mend it."
         )
     if status is None:
-        return _none_runs(service, paused_on_disk, room=room)
+        return _none_runs(service, paused_on_disk, mend)
     provider = status["provider"]
     if provider is None:
         return wrong(
@@ -81,7 +82,7 @@ def judge_node(
         )
     if provider["paused"]:
         rules = [rule for rule in (status["owner"] or {"rules": ()})["rules"] if rule["holds"]]
-        return _paused(provider["paused"], rules)
+        return _paused(provider["paused"], rules, mend)
     if provider["draining"]:
         return wrong("node", "draining: it takes nothing new on", "`pylon resume` ends that.", no_jobs=True)
     if provider["engine"]["state"] == "failed":
@@ -90,7 +91,7 @@ def judge_node(
     return ok("node", f"takes jobs; {provider['running']} running, {provider['queued']} waiting, {served} served")
 
 
-def _none_runs(service: ServiceReading, paused_on_disk: str, *, room: bool) -> Finding:
+def _none_runs(service: ServiceReading, paused_on_disk: str, mend: str) -> Finding:
     held = f", and it will start paused ({paused_on_disk})" if paused_on_disk else ""
     if service.installed:
         todo = "`pylon service restart`"
@@ -98,16 +99,14 @@ def _none_runs(service: ServiceReading, paused_on_disk: str, *, room: bool) -> F
         todo = f"`pylon start`{f', or `{service.install}`' if service.install else ''}"
     if held:
         todo += "; then `pylon resume`"
-    return wrong(
-        "node", f"none runs{held}", f"{todo if room else f'Make room on the disk; then {todo}'}.", no_jobs=True
-    )
+    return wrong("node", f"none runs{held}", f"{f'{mend}; then {todo}' if mend else todo}.", no_jobs=True)
 
 
-def _paused(reason: str, rules: Sequence[Mapping[str, Any]]) -> Finding:
+def _paused(reason: str, rules: Sequence[Mapping[str, Any]], mend: str) -> Finding:
     """`rules` are those that hold: over a pause by hand they are not seen, and its end alone brings no jobs."""
     names, todo, said = [rule["name"] for rule in rules], [], f"paused ({reason})"
     if reason == "disk":
-        todo.append("Make room on the disk: it tries again every few seconds")
+        todo.append(f"{mend or 'Make room on the disk'}: it tries again every few seconds")
     elif reason == "database":
         todo.append("It is damaged: `pylon stop`, restore it from a backup, and start. Its log has more")
     elif reason != ", ".join(names):

@@ -1,0 +1,38 @@
+"""What a database says of itself: that it is Pylon's, whose it is, and how new."""
+
+from pathlib import Path
+
+from pylon.errors import SetupError
+
+# "PYLN": lets `file` and us tell this database from any other.
+APPLICATION_ID = 0x50594C4E
+
+
+def check_label(path: Path, application_id: int, found: str | None, wanted: str) -> None:
+    """Raises `SetupError` for another program's file, and for the books of another network."""
+    if application_id != APPLICATION_ID:
+        raise SetupError(f"{path} is not a Pylon database", hint="Move the file away and start again.")
+    if found != wanted:
+        raise SetupError(
+            f"{path} belongs to {'nothing' if found is None else found!r}, not to {wanted!r}",
+            hint="Every network has a folder of its own: check which one was copied where.",
+        )
+
+
+def check_version(path: Path, room: str, version: int, newest: int) -> None:
+    """Raises `SetupError` for tables that were written by no Pylon, or by a newer one."""
+    if version < 1:
+        raise SetupError(f"{path} was written by no Pylon ({room} {version})", hint="Restore it from a backup.")
+    if version > newest:
+        raise SetupError(
+            f"{path} was written by a newer Pylon ({room} {version})",
+            hint="Install that version again, or move the file away.",
+        )
+
+
+def emptied(path: Path) -> SetupError:
+    """What is said of a file that held something once."""
+    return SetupError(
+        f"{path} is empty, and was not when it was made",
+        hint="Restore it from a backup; or delete it to begin anew, without what it held.",
+    )

@@ -1,0 +1,118 @@
+"""Looking into a database that nobody has open: is it whole, is it ours. Nothing of it is changed."""
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pylon.errors import SetupError
+from pylon.store.database import Schema
+from pylon.store.faults import cannot_be_opened, damaged
+from pylon.store.label import check_label, check_version, emptied
+
+# What stands in a copy that no node has begun with: when it was made, in Unix seconds.
+COPIED_AT = "copied_at"
+# An interruption that comes between two statements is lost.
+_AGAIN_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """`whole` is False where the time was not enough to look at all of it. `copied_at` (Unix seconds) is None in what
+    is no copy, or was begun with since."""
+
+    size: int
+    whole: bool
+    copied_at: float | None = None
+
+
+def look_into(path: Path, schemas: Iterable[Schema], *, label: str, within_s: float) -> Looked | None:
+    """Reads every page, for so many seconds at the most; None where there is no file.
+
+    Raises `SetupError` for damage, and for what `Database.open` would not open.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SetupError(
+            f"{path} cannot be read: {error.strerror}", hint="Check its owner and its folder."
+        ) from error
+    if size == 0:
+        if path.with_name(f"{path.name}-new").exists():
+            # Its first start did not come as far as the first table.
+            return Looked(0, whole=True)
+        raise emptied(path)
+    try:
+        with closing(opened_to_read(path)) as books:
+            copied_at = _check_self(books, path, schemas, label)
+            whole = check_pages(books, path, within_s)
+    except sqlite3.Error as error:
+        raise cannot_be_opened(path, error) from error
+    return Looked(size, whole, copied_at)
+
+
+def opened_to_read(path: Path) -> sqlite3.Connection:
+    """A file that nobody writes, opened so that none is made beside it. Raises `sqlite3.Error`."""
+    # A process that was killed leaves its log, and what that says counts. Without one SQLite would make an empty one.
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
+
+
+def check_pages(connection: sqlite3.Connection, path: Path, within_s: float | None = None) -> bool:
+    """Reads every page; whether there was time for all of them. Raises `SetupError` for damage, `sqlite3.Error`."""
+    try:
+        with _interrupted(connection, within_s):
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        # It ends with the first fault that it meets: until here there was none.
+        return False
+    if found != "ok":
+        # What it says goes over two lines.
+        raise damaged(path, " ".join(found.replace("*** in database main ***", "").split()))
+    return True
+
+
+def _check_self(books: sqlite3.Connection, path: Path, schemas: Iterable[Schema], label: str) -> float | None:
+    if path.stat().st_size % books.execute("PRAGMA page_size").fetchone()[0]:
+        # SQLite takes what is missing of a page for zeros.
+        raise damaged(path, "its last page is cut")
+    application_id = books.execute("PRAGMA application_id").fetchone()[0]
+    tables = {row[0] for row in books.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if not tables and not application_id:
+        # As a copy is that was made without the log beside the file.
+        raise emptied(path)
+    said = dict(books.execute("SELECT name, value FROM meta").fetchall()) if "meta" in tables else {}
+    check_label(path, application_id, said.get("label"), label)
+    versions = dict(books.execute("SELECT room, version FROM schema_version").fetchall())
+    for schema in schemas:
+        if schema.room in versions:
+            check_version(path, schema.room, versions[schema.room], len(schema.migrations))
+    return float(said[COPIED_AT]) if COPIED_AT in said else None
+
+
+@contextmanager
+def _interrupted(connection: sqlite3.Connection, after_s: float | None) -> Iterator[None]:
+    if after_s is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        wait = after_s
+        while not done.wait(wait):
+            connection.interrupt()
+            wait = _AGAIN_S
+
+    watching = threading.Thread(target=watch, name="deadline", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watching.join()

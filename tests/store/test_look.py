@@ -1,0 +1,102 @@
+"""Looking into a database that nobody has open."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from pylon.errors import SetupError
+from pylon.store.database import Database, Schema
+from pylon.store.look import check_pages, look_into, opened_to_read
+
+ROOM = Schema(
+    "room", ("CREATE TABLE thing (id INTEGER PRIMARY KEY, name TEXT) STRICT; CREATE INDEX named ON thing (name)",)
+)
+SIZE = 4_096
+
+
+async def made(folder, rows: int = 2_000):
+    database = await Database.open(folder / "a.db", [ROOM], label="play")
+    async with database.transaction() as tx:
+        await tx.execute_many("INSERT INTO thing (name) VALUES (?)", [(f"a thing {n:020}",) for n in range(rows)])
+    await database.close()
+    return folder / "a.db"
+
+
+def looked(path, *, label="play", schemas=(ROOM,), within_s=60.0):
+    return look_into(path, schemas, label=label, within_s=within_s)
+
+
+async def test_a_whole_one_is_whole_and_nothing_is_left_beside_it(tmp_path):
+    path = await made(tmp_path)
+    before = {each: each.stat().st_mtime_ns for each in tmp_path.iterdir()}
+    found = looked(path)
+    assert found is not None and (found.size, found.whole, found.copied_at) == (path.stat().st_size, True, None)
+    assert {each: each.stat().st_mtime_ns for each in tmp_path.iterdir()} == before
+
+
+async def test_where_there_is_none_or_a_first_start_that_was_cut_off_nothing_is_wrong(tmp_path):
+    assert looked(tmp_path / "a.db") is None
+    (tmp_path / "a.db").touch()
+    (tmp_path / "a.db-new").touch()
+    found = looked(tmp_path / "a.db")
+    assert found is not None and found.size == 0
+
+
+async def test_one_that_was_cut_is_damaged_wherever_it_was_cut(tmp_path):
+    path = await made(tmp_path)
+    whole = path.read_bytes()
+    for size in (1, 100, SIZE, SIZE * 7, len(whole) - SIZE, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(SetupError) as raised:
+            looked(path)
+        assert str(path) in str(raised.value) and "backup" in raised.value.hint, size
+    path.write_bytes(b"")
+    with pytest.raises(SetupError, match="is empty, and was not"):
+        looked(path)
+
+
+async def test_a_page_that_was_written_over_is_found(tmp_path):
+    path = await made(tmp_path)
+    with path.open("r+b") as stream:
+        stream.seek(10 * SIZE)
+        stream.write(b"\x07" * SIZE)
+    with pytest.raises(SetupError, match="damaged") as raised:
+        looked(path)
+    assert "\n" not in str(raised.value) and "backup" in raised.value.hint
+
+
+async def test_what_a_killed_process_left_in_its_log_belongs_to_the_file(tmp_path):
+    database = await Database.open(tmp_path / "running.db", [ROOM], label="play")
+    path, log = tmp_path / "a.db", tmp_path / "a.db-wal"
+    shutil.copy(tmp_path / "running.db", path)
+    shutil.copy(tmp_path / "running.db-wal", log)
+    await database.close()
+    before = log.read_bytes()
+    found = looked(path)
+    assert found is not None and found.whole and log.read_bytes() == before
+    log.unlink()
+    with pytest.raises(SetupError):
+        looked(path)
+
+
+async def test_what_no_node_would_open_is_said_as_a_start_would_say_it(tmp_path):
+    path = await made(tmp_path)
+    with pytest.raises(SetupError, match="belongs to 'play', not to 'mainnet'"):
+        looked(path, label="mainnet")
+    with pytest.raises(SetupError, match=r"a newer Pylon \(room 1\)"):
+        looked(path, schemas=[Schema("room", ())])
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as books:
+        books.execute("CREATE TABLE t (a)")
+    with pytest.raises(SetupError, match="is not a Pylon database"):
+        looked(other)
+
+
+async def test_looking_ends_when_its_time_is_over(tmp_path):
+    path = await made(tmp_path, rows=300_000)
+    with closing(opened_to_read(path)) as books:
+        books.execute("SELECT count(*) FROM thing").fetchone()
+        assert check_pages(books, path, 0.0) is False
+        assert check_pages(books, path) is True
