@@ -7,6 +7,7 @@ from math import inf
 from typing import Any
 
 from pylon import log
+from pylon.clock import Clock
 from pylon.errors import RelayError
 from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.latest import Latest
@@ -26,22 +27,22 @@ MOST_ELSEWHERE = 4_096
 class Letter:
     """An event to publish: first on `relay`, where its request came from, then on any. Called back when done.
 
-    It is let go, unpublished, at `give_up_at` (Unix seconds) or when the event itself has expired (NIP-40), since no
-    relay would keep it; the callback hears False.
+    It is let go, unpublished, after `worth_s` seconds or when the event itself has expired (NIP-40), since no relay
+    would keep it; the callback hears False.
     """
 
     event: Event
     relay: str
     done: Callable[[bool], None] | None = None
-    give_up_at: float | None = None
+    worth_s: float = inf
 
 
 class Outbox:
     """Holds letters in memory: what must survive a crash stands in the journal and is put in again at start."""
 
-    def __init__(self, pool: RelayPool, wall: Callable[[], float]) -> None:
+    def __init__(self, pool: RelayPool, clock: Clock) -> None:
         self._pool = pool
-        self._wall = wall
+        self._clock = clock
         self._sending: set[asyncio.Task[Any]] = set()
         self._elsewhere: Latest[str, tuple[str, ...]] = Latest(MOST_ELSEWHERE)
         self._room = asyncio.Semaphore(AT_ONCE)
@@ -108,10 +109,16 @@ class Outbox:
         return [url for url in dict.fromkeys((letter.relay, *asked)) if url in urls] or None
 
     async def _deliver(self, letter: Letter) -> bool:
-        attempt = 0
-        ends = min((end for end in (letter.give_up_at, expiration(letter.event)) if end is not None), default=inf)
-        while self._wall() < ends:
+        attempt, everywhere = 0, False
+        began, ends = self._clock.boot(), _or_never(expiration(letter.event))
+        lasts_s = ends - self._clock.wall()
+        while (age_s := self._clock.boot() - began) < letter.worth_s:
+            # What was paid for would be lost to a clock that is ahead for a minute. So time has passed when no clock
+            # says otherwise; and where it had before, at a start with a clock that is wrong, relays are asked once.
+            if everywhere and age_s >= lasts_s and self._clock.wall() >= ends:
+                return False
             near = self._near(letter) if attempt == 0 else None
+            everywhere = near is None
             try:
                 async with self._room:
                     await self._pool.publish(letter.event, relays=near)
@@ -122,3 +129,7 @@ class Outbox:
             await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
             attempt += 1
         return False
+
+
+def _or_never(at: int | None) -> float:
+    return inf if at is None else at

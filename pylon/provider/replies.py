@@ -106,4 +106,4 @@ class Replies:
             return None
 
     def _put(self, event: Event, relay: str, done: Callable[[bool], None] | None = None) -> None:
-        self._outbox.put(Letter(event, relay, done, give_up_at=self._clock.wall() + WORTH_SENDING_S))
+        self._outbox.put(Letter(event, relay, done, worth_s=WORTH_SENDING_S))

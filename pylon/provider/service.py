@@ -104,7 +104,7 @@ class Provider:
         clock = clock or SystemClock()
         self._inference = inference
         self._journal = journal
-        self._outbox = outbox = Outbox(pool, clock.wall)
+        self._outbox = outbox = Outbox(pool, clock)
         replies = Replies(secret=secret, keys=keys, outbox=outbox, clock=clock, trusted=settings.trusted.__contains__)
         accounts = None if takings is None else AccountSettlement(journal, takings.credit)
         settlement: Settlement = accounts or FreeSettlement(journal)

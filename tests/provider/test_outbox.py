@@ -9,32 +9,30 @@ from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider import outbox as module
 from pylon.provider.outbox import Letter, Outbox
+from tests.manual_clock import ManualClock
 
 KEY = SecretKey(bytes(31) + b"\x07")
 
 
+HOUR = 3_600
+
+
 class Pool:
-    """A stand-in for relays that take nothing for a while."""
+    """A stand-in for relays that take nothing for a while, and need an hour to say so. `sets`: seconds by which the
+    machine's clock is set then, by the number of the refusal."""
 
     urls = ("ws://near", "ws://far")
 
-    def __init__(self, refusals: int) -> None:
-        self.refusals, self.asked = refusals, []
+    def __init__(self, refusals: int, sets: dict[int, int] | None = None, wall: float = 0.0) -> None:
+        self.refusals, self.asked, self.sets = refusals, [], sets or {}
+        self.clock = ManualClock(wall)
 
     async def publish(self, event, relays=None):
         self.asked.append(relays)
+        self.clock.set_by(self.sets.get(len(self.asked), 0))
         if len(self.asked) <= self.refusals:
+            self.clock.advance(HOUR)
             raise RelayError("no")
-
-
-class Clock:
-    """An hour passes each time that somebody looks."""
-
-    now = 0.0
-
-    def wall(self) -> float:
-        self.now += 3_600
-        return self.now
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +47,7 @@ def event(expires_at: int | None):
 
 async def carried(pool: Pool, letter_of, **terms) -> tuple[bool, list[bool]]:
     heard: list[bool] = []
-    outbox = Outbox(pool, Clock().wall)
+    outbox = Outbox(pool, pool.clock)
     async with asyncio.timeout(10):
         published = await outbox.carry(Letter(letter_of, "ws://near", heard.append, **terms))
     return published, heard
@@ -62,18 +60,36 @@ async def test_what_has_no_end_is_published_until_a_relay_has_it_first_where_its
 
 
 async def test_what_has_expired_is_given_up_however_long_its_letter_would_last():
-    # It is tried at one, two and three o'clock.
-    for terms in ({}, {"give_up_at": 1e9}):
+    for terms in ({}, {"worth_s": 1e9}):
         pool = Pool(refusals=1_000)
-        assert await carried(pool, event(4 * 3_600), **terms) == (False, [False])
+        assert await carried(pool, event(3 * HOUR), **terms) == (False, [False])
         assert len(pool.asked) == 3
-    assert await carried(Pool(refusals=2), event(4 * 3_600)) == (True, [True])
+    assert await carried(Pool(refusals=2), event(3 * HOUR)) == (True, [True])
 
 
 async def test_a_letter_that_is_worth_less_than_its_event_is_let_go_before_that_expires():
-    pool = Pool(refusals=1_000)
-    assert await carried(pool, event(9 * 3_600), give_up_at=3 * 3_600.0) == (False, [False])
-    assert len(pool.asked) == 2
+    # However its clock is set meanwhile.
+    for sets in ({}, {1: -9 * HOUR}, {1: 90 * HOUR}):
+        pool = Pool(refusals=1_000, sets=sets)
+        assert await carried(pool, event(9 * HOUR), worth_s=2 * HOUR) == (False, [False])
+        assert len(pool.asked) == 2
+
+
+async def test_a_clock_that_is_ahead_for_a_while_drops_nothing_that_was_paid_for():
+    pool = Pool(refusals=4, sets={1: 100 * HOUR, 3: -100 * HOUR})
+    assert await carried(pool, event(6 * HOUR)) == (True, [True])
+    # Nor does one that is not set right until the event has expired.
+    pool = Pool(refusals=4, sets={1: 100 * HOUR})
+    assert await carried(pool, event(6 * HOUR)) == (True, [True])
+
+
+async def test_what_is_expired_by_the_clock_of_a_start_is_offered_to_every_relay_once():
+    # The clock may be wrong, which relays know.
+    pool = Pool(refusals=1, wall=1e9)
+    assert await carried(pool, event(3 * HOUR)) == (True, [True])
+    pool = Pool(refusals=1_000, wall=1e9)
+    assert await carried(pool, event(3 * HOUR)) == (False, [False])
+    assert pool.asked == [["ws://near"], None]
 
 
 async def test_the_first_relay_is_no_other_than_one_of_ours():

@@ -1,6 +1,7 @@
 """How a job ends: what its result says, what is written before anything is told, and for how long it is published."""
 
 from dataclasses import replace
+from math import inf
 from types import SimpleNamespace
 
 import pytest
@@ -154,7 +155,7 @@ async def test_whoever_took_its_job_back_is_told_that_it_costs_nothing_once_that
     await stage.results.end_without(stage.job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
     assert stage.said == [("written", JobState.CANCELLED, "cancelled", stage.word)]
     [letter] = stage.letters
-    assert (letter.event, letter.relay, letter.give_up_at) == (stage.word, "ws://r", None)
+    assert (letter.event, letter.relay, letter.worth_s) == (stage.word, "ws://r", inf)
     letter.done(True)
     assert stage.said[1:] == [("told", stage.job.id)]
     stage.broken = True
@@ -176,7 +177,7 @@ async def test_a_published_result_settles_its_job_and_one_that_expired_first_doe
     stage.results.publish(event, stage.job.id, "ws://r")
     assert await stage.results.carry(event, stage.job)
     for letter in stage.letters:
-        assert (letter.event, letter.relay, letter.give_up_at) == (event, "ws://r", None)
+        assert (letter.event, letter.relay, letter.worth_s) == (event, "ws://r", inf)
         letter.done(published)
     assert stage.said == [("settled" if published else "undelivered", stage.job.id)] * 2
 
@@ -186,7 +187,7 @@ async def test_a_repeated_result_is_for_whoever_waits_now_and_changes_nothing_of
     stage.results.repeat(event, "ws://other")
     (letter,) = stage.letters
     assert (letter.event, letter.relay, letter.done) == (event, "ws://other", None)
-    assert letter.give_up_at == stage.clock.wall() + REPEAT_S
+    assert letter.worth_s == REPEAT_S
 
 
 async def test_the_result_that_stands_in_the_journal_is_found(stage):

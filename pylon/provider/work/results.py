@@ -133,7 +133,7 @@ class Results:
 
     def repeat(self, event: Event, relay: str) -> None:
         """Publishes a result once more, for a customer that asks again and waits for it."""
-        self._outbox.put(Letter(event, relay, give_up_at=self._clock.wall() + REPEAT_S))
+        self._outbox.put(Letter(event, relay, worth_s=REPEAT_S))
 
     async def carry(self, event: Event, job: Job) -> bool:
         """The same in the task that calls; whether a relay has it."""
