@@ -57,6 +57,7 @@ _PLACES = {
     "conformance": _Place("conformance", "conformance", _ASK),
     "earnings": _Place("earnings", "earnings", _MONEY),
     "simulate": _Place("simulate", "simulate_", _MEASURE),
+    "backup": _Place("backup", "backup", _HOME),
     "identity": _Place("identity", "app", _HOME),
     "models": _Place("models", "app", _SERVE),
     "service": _Place("service", "app", _SERVE),

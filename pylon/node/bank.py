@@ -22,6 +22,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.store.database import Database
 
 KEY_FILE = "bank-identity"
+DATABASE, LABEL = "bank.db", "playbank"
 SOCKET = "relay.sock"
 MAX_ACCOUNT = 100
 
@@ -52,7 +53,7 @@ class BankHost:
         private_folder(self._folder)
         file = self._folder / KEY_FILE
         key = identity.load(file) if file.exists() else identity.create(file)
-        database = await Database.open(self._folder / "bank.db", [PLAYBANK], label="playbank")
+        database = await Database.open(self._folder / DATABASE, [PLAYBANK], label=LABEL)
         self._exit.push_async_callback(database.close)
         pool = RelayPool([self._url], secret=key, clock=self._clock)
         pool.start()

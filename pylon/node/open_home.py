@@ -18,6 +18,7 @@ from pylon.node.home import Home
 from pylon.node.household.address import local, own_relay
 from pylon.node.household.lan import neighbourhood, reach
 from pylon.node.household.members import HouseholdFile, relay_urls
+from pylon.node.restored import begin_restored
 from pylon.node.wallet.link_lock import LinkLock
 from pylon.node.wallet.live import Allowance, permission
 from pylon.node.wallet.purse import lack_of_wallet, load_link, open_wallet
@@ -27,6 +28,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
 from pylon.provider.rows import SCHEMA
 from pylon.sections import Config
+from pylon.store import marks
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.schema import SWARM
@@ -52,6 +54,8 @@ class OpenHome:
     # In Unix seconds, and by the clock that is never set.
     opened_at: float
     booted_at: float
+    # When it was restored from a backup; 0 if it never was.
+    begun_at: float
     secret: SecretKey
     keys: ConversationKeys
     # The members, as the file says now.
@@ -90,6 +94,8 @@ class OpenHome:
         allowance = Allowance(home, secret.public)
         database = await Database.open(home.database, SCHEMAS, label=home.network)
         stack.push_async_callback(database.close)
+        # Before any payment that was left is looked at.
+        await begin_restored(database, opened_at)
         money = await _open_money(stack, home, config, database, allowance, clock)
         group = GroupCommit(database)
         group.start()
@@ -108,6 +114,7 @@ class OpenHome:
             database=database,
             group=group,
             journal=Journal(database, group),
+            begun_at=await marks.begun_at(database) or 0.0,
             pool=pool,
             money=money,
         )

@@ -43,6 +43,7 @@ async def open_serving(
         model=model_id(config),
         clock=opened.clock,
         takings=takings(opened),
+        since=opened.begun_at,
     )
     if config.provider.pricing == "free" and opened.wallet is not None:
         beside(stack, collect_late(_receiver(opened, opened.wallet)), "late payments")

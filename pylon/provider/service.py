@@ -98,8 +98,10 @@ class Provider:
         model: str,
         clock: Clock | None = None,
         takings: Takings | None = None,
+        since: float = 0.0,
     ) -> None:
-        """`takings` is how payment is taken; None serves for free."""
+        """`takings` is how payment is taken; None serves for free. Requests from before `since` (Unix seconds), which
+        the journal may know nothing of, are not looked at."""
         self.settings = settings
         clock = clock or SystemClock()
         self._inference = inference
@@ -161,7 +163,7 @@ class Provider:
         )
         self._intake = Intake(
             pool=pool,
-            filters=lambda: for_provider(secret.public, settings, clock.wall()),
+            filters=lambda: for_provider(secret.public, settings, clock.wall(), since),
             judge=judge,
             settlement=settlement,
             in_hand=self._in_hand,

@@ -11,9 +11,8 @@ from pylon.errors import SetupError
 from pylon.store.database import Schema
 from pylon.store.faults import cannot_be_opened, damaged
 from pylon.store.label import check_label, check_version, emptied
+from pylon.store.marks import COPIED_AT
 
-# What stands in a copy that no node has begun with: when it was made, in Unix seconds.
-COPIED_AT = "copied_at"
 # An interruption that comes between two statements is lost.
 _AGAIN_S = 0.05
 
@@ -48,7 +47,10 @@ def look_into(path: Path, schemas: Iterable[Schema], *, label: str, within_s: fl
         raise emptied(path)
     try:
         with closing(opened_to_read(path)) as books:
-            copied_at = _check_self(books, path, schemas, label)
+            copied_at = check_self(books, path, schemas, label)
+            if size % books.execute("PRAGMA page_size").fetchone()[0]:
+                # SQLite takes what is missing of a page for zeros.
+                raise damaged(path, "its last page is cut")
             whole = check_pages(books, path, within_s)
     except sqlite3.Error as error:
         raise cannot_be_opened(path, error) from error
@@ -60,6 +62,22 @@ def opened_to_read(path: Path) -> sqlite3.Connection:
     # A process that was killed leaves its log, and what that says counts. Without one SQLite would make an empty one.
     how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
+
+
+def check_self(books: sqlite3.Connection, path: Path, schemas: Iterable[Schema], label: str) -> float | None:
+    """When it was copied, if it was. Raises `SetupError` for what is not ours or too new, `sqlite3.Error`."""
+    application_id = books.execute("PRAGMA application_id").fetchone()[0]
+    tables = {row[0] for row in books.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if not tables and not application_id:
+        # As a copy is that was made without the log beside the file.
+        raise emptied(path)
+    said = dict(books.execute("SELECT name, value FROM meta").fetchall()) if "meta" in tables else {}
+    check_label(path, application_id, said.get("label"), label)
+    versions = dict(books.execute("SELECT room, version FROM schema_version").fetchall())
+    for schema in schemas:
+        if schema.room in versions:
+            check_version(path, schema.room, versions[schema.room], len(schema.migrations))
+    return float(said[COPIED_AT]) if COPIED_AT in said else None
 
 
 def check_pages(connection: sqlite3.Connection, path: Path, within_s: float | None = None) -> bool:
@@ -76,24 +94,6 @@ def check_pages(connection: sqlite3.Connection, path: Path, within_s: float | No
         # What it says goes over two lines.
         raise damaged(path, " ".join(found.replace("*** in database main ***", "").split()))
     return True
-
-
-def _check_self(books: sqlite3.Connection, path: Path, schemas: Iterable[Schema], label: str) -> float | None:
-    if path.stat().st_size % books.execute("PRAGMA page_size").fetchone()[0]:
-        # SQLite takes what is missing of a page for zeros.
-        raise damaged(path, "its last page is cut")
-    application_id = books.execute("PRAGMA application_id").fetchone()[0]
-    tables = {row[0] for row in books.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if not tables and not application_id:
-        # As a copy is that was made without the log beside the file.
-        raise emptied(path)
-    said = dict(books.execute("SELECT name, value FROM meta").fetchall()) if "meta" in tables else {}
-    check_label(path, application_id, said.get("label"), label)
-    versions = dict(books.execute("SELECT room, version FROM schema_version").fetchall())
-    for schema in schemas:
-        if schema.room in versions:
-            check_version(path, schema.room, versions[schema.room], len(schema.migrations))
-    return float(said[COPIED_AT]) if COPIED_AT in said else None
 
 
 @contextmanager

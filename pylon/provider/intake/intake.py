@@ -36,9 +36,11 @@ COPY_S = 2.0
 MOST_EARLY = 10_000
 
 
-def for_provider(provider: str, settings: ProviderSettings, now: float) -> tuple[Filter, ...]:
-    """What is for this public key, and, where broadcasts are served, for everybody. `now` is in Unix seconds."""
-    kinds, since = frozenset({*settings.kinds, DELETION}), int(now) - LOOK_BACK_S
+def for_provider(provider: str, settings: ProviderSettings, now: float, since: float = 0.0) -> tuple[Filter, ...]:
+    """What is for this public key, and, where broadcasts are served, for everybody; not from before `since`. Times in
+    Unix seconds."""
+    # A time to come would leave it deaf.
+    kinds, since = frozenset({*settings.kinds, DELETION}), max(int(now) - LOOK_BACK_S, int(min(since, now)))
     targeted = Filter(kinds=kinds, tags={"p": frozenset({provider})}, since=since)
     if not settings.serve_broadcast:
         return (targeted,)

@@ -1,0 +1,75 @@
+"""`pylon backup`: a copy of the home, made while it is in use."""
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from pylon.cli.output import err, out
+from pylon.cli.running import Json, fail, print_json
+from pylon.errors import PylonError
+from pylon.node.backup import Backup, back_up
+from pylon.node.home import open_home
+from pylon.store.faults import told
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="The folder to make; it must not exist yet.")], as_json: Json = False
+) -> None:
+    """Copy the home while it is in use: settings, keys, wallet links, and the books of one moment.
+
+    The folder is there once all of it is on the disk and was read again. To go back to it, put a copy of it in the
+    place of the home: docs/backup.md says what an older one means for money.
+    """
+    try:
+        home, _ = open_home()
+        with _Bar(quiet=as_json) as bar:
+            made = back_up(home, folder.expanduser().absolute(), now=time.time(), told=bar.told)
+    except PylonError as error:
+        fail(error, as_json=as_json)
+    except sqlite3.Error as error:
+        if (understood := told(error)) is None:
+            raise
+        fail(understood, as_json=as_json)
+    _print(made, as_json=as_json)
+
+
+def _print(made: Backup, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "folder": str(made.folder),
+                "networks": made.networks,
+                "copied_at": made.copied_at,
+                "bytes": made.size,
+                "open_to_others": made.open_to_others,
+            }
+        )
+        return
+    out.print(f"wrote {made.folder} ({made.size / 1e6:,.1f} MB); whoever has it is this node, and can use its wallet")
+    if made.open_to_others:
+        err.print("Its disk keeps no rights: whoever is at that disk can read it.")
+
+
+class _Bar:
+    """How far the copying is, for people at a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        self._progress = Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True)
+        self._task = self._progress.add_task("")
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def told(self, database: Path, copied: int, size: int) -> None:
+        """A piece of a database is copied; sizes in bytes."""
+        what = f"{database.parent.name}/{database.name}"
+        self._progress.update(self._task, description=what, completed=copied, total=size)

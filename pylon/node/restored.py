@@ -1,0 +1,46 @@
+"""The first start of a home that was restored from a backup (`pylon backup`).
+
+The world went on after the copy: jobs that wait in it were answered, payments that it had reserved were sent,
+accounts moved on. All of that is seen to before anything is served, asked or paid.
+"""
+
+from datetime import datetime
+
+from pylon import log
+from pylon.money.accounts import restored as accounts
+from pylon.money.accounts import store as account_store
+from pylon.money.payment import PaymentState
+from pylon.money.payments import store as payment_store
+from pylon.provider import rows
+from pylon.provider.rows import JobState
+from pylon.store import marks
+from pylon.store.database import Database
+
+logger = log.get("node")
+
+
+async def begin_restored(database: Database, now: float) -> None:
+    """Makes of a copy that no node has begun with a database to go on from, in one transaction; else does nothing."""
+    copied_at = await marks.copied_at(database)
+    if copied_at is None:
+        return
+    async with database.transaction() as tx:
+        reserved = await payment_store.in_state(tx, PaymentState.RESERVED)
+        for payment in reserved:
+            # In the copy it was not sent yet; whether it was after that, its wallet says.
+            await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", now)
+        waiting = await tx.fetch_all("SELECT id FROM job WHERE state IN ('awaiting_funds', 'queued')")
+        for row in waiting:
+            # Run again, one that was answered since would be answered and charged twice.
+            await account_store.release(tx, row["id"])
+            await rows.end(tx, row["id"], JobState.FAILED, code="", finished_at=now)
+        customers, providers = await accounts.begin_epochs(tx, now), await accounts.forget_mirrors(tx, now)
+        await marks.begin(tx, now)
+    logger.warning(
+        "this home was restored from a backup: what was earned, paid and spent after it was made is not in its books",
+        made=datetime.fromtimestamp(copied_at).astimezone().isoformat(timespec="seconds"),
+        jobs_dropped=len(waiting),
+        payments_to_look_up=len(reserved),
+        customers_begun_anew=customers,
+        providers_taken_up_anew=providers,
+    )

@@ -1,0 +1,65 @@
+"""A copy of a database as it is at one moment, made beside whoever writes it.
+
+From another process on purpose: it needs no answer of the one that has the file open, works as well where that one
+hangs or none runs, and takes no turn of its event loop. All pages are of one state, since the copy is made inside of
+one read transaction: in a write-ahead log that stops no writer, but the log grows until it ends. Without it SQLite
+would begin again after each commit of the others (https://sqlite.org/c3ref/backup_finish.html).
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from pylon.errors import SetupError
+from pylon.store.faults import cannot_be_opened, is_damage, named
+from pylon.store.look import check_pages, check_self
+from pylon.store.marks import COPIED_AT
+
+# A megabyte, a page being four kilobytes.
+_PAGES = 256
+_PATIENCE_S = 10.0
+
+type Told = Callable[[int, int], None]
+
+
+def copy_database(source: Path, target: Path, *, label: str, at: float | None, told: Told) -> int:
+    """Writes `target` (0600), which is not there yet, and reads it again; its size in bytes once it is on disk.
+
+    `at` (Unix seconds) is written into it: whoever opens it finds that it is a copy (`marks`). `told` hears
+    after every megabyte how many bytes are copied, and of how many. Raises `SetupError` for a source that is damaged
+    or not ours, `sqlite3.Error` where it cannot be read or its copy written.
+    """
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with closing(_opened(source)) as books, closing(_opened(target)) as copy:
+            check_self(books, source, (), label)
+            _copy(books, copy, told)
+            # A page that is damaged is copied as it is.
+            check_pages(copy, source)
+            if at is not None:
+                copy.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", (COPIED_AT, repr(at)))
+    except sqlite3.Error as error:
+        if is_damage(error):
+            raise cannot_be_opened(source, error) from error
+        named(error, target if error.sqlite_errorcode == sqlite3.SQLITE_FULL else source)
+        raise
+    with target.open("rb") as stream:
+        os.fsync(stream.fileno())
+    return target.stat().st_size
+
+
+def _copy(books: sqlite3.Connection, copy: sqlite3.Connection, told: Told) -> None:
+    books.execute("BEGIN")
+    # It begins with the first thing that is read.
+    books.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    size = books.execute("PRAGMA page_size").fetchone()[0]
+    books.backup(copy, pages=_PAGES, progress=lambda _, left, pages: told((pages - left) * size, pages * size))
+    books.execute("COMMIT")
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise SetupError(f"there is no {path}")
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_PATIENCE_S)

@@ -1,0 +1,122 @@
+"""Accounts in books that were restored from a copy, while the other side went on."""
+
+import pytest
+
+from pylon.money import audit
+from pylon.money.accounts import mirror_store, restored
+from pylon.money.accounts import orders as order_store
+from pylon.money.accounts import store as account_store
+from pylon.money.accounts.account import Agreement
+from pylon.money.accounts.mirror import PATIENCE_S, Fault
+from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
+from pylon.money.books import ledger
+from pylon.money.books import store as ledger_store
+from pylon.money.msat import Msat
+from tests.money.accounts import load, open_account
+from tests.money.craft import NOW
+from tests.money.test_gaps import order
+from tests.money.test_mirror import E1, Claim, claim, see
+from tests.money.test_mirror import database as database
+
+
+async def restore(database):
+    async with database.transaction() as tx:
+        await restored.begin_epochs(tx, NOW)
+        await restored.forget_mirrors(tx, NOW)
+
+
+async def wait(database):
+    async with database.transaction() as tx:
+        return await mirror_store.tick(tx, "pp", NOW + PATIENCE_S)
+
+
+def later(seq: int, charged: int, paid: int) -> Claim:
+    """A receipt of a provider to which we paid, and which worked for us, after the copy."""
+    return claim(seq, 1_000, charged, paid)
+
+
+async def test_a_provider_that_was_paid_after_the_copy_is_taken_up_where_it_says_that_it_stands(database):
+    await see(database, claim(1))
+    await see(database, claim(2))
+    await restore(database)
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 0
+    assert audit.examine(await audit.collect(database)) == []
+    # It was paid 30 sat more and charged 37 in all; ours know of 10 and 2.
+    assert (await see(database, later(30, 38_000, 40_000))).mirror.ended is None
+    assert (await wait(database)).mirror.ended is None
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 2_000
+    assert (await see(database, later(31, 39_000, 40_000))).mirror.ended is None
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 1_000
+    assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_books_that_do_not_know_that_they_are_a_copy_end_the_same_relation(database):
+    await see(database, claim(1))
+    await see(database, claim(2))
+    assert (await see(database, later(3, 3_000, 40_000))).mirror.ended is Fault.WRONG_PAID
+    # As do receipts that are missing, of jobs that the books know nothing of.
+
+
+async def test_a_provider_that_we_owe_is_owed_the_same(database):
+    async with database.transaction() as tx:
+        await tx.execute("INSERT INTO money_mirror VALUES ('cc', ?, '', 2, 3000, 0, 0, 0, NULL, 0, 0, 0)", (E1,))
+        await ledger_store.book(tx, ledger.work_received(NOW, "cc", "cc/1", 3_000))
+    await restore(database)
+    assert await ledger_store.balance(database, ledger.provider("cc")) == -3_000
+    assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_what_waited_and_what_was_ordered_before_the_copy_opens_no_account_in_the_past(database):
+    await see(database, claim(1))
+    await see(database, claim(3))
+    await order(database, "j9", NOW)
+    await restore(database)
+    assert (await mirror_store.load(database, "pp")).waiting == ()
+    assert await order_store.unanswered(database, since=0) == []
+
+
+async def test_a_relation_that_had_ended_stays_so(database):
+    await see(database, claim(1))
+    await see(database, claim(2, 1_000, 1_000))
+    await restore(database)
+    assert (await mirror_store.load(database, "pp")).ended is Fault.WRONG_SUM
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 9_000
+
+
+async def test_it_can_be_restored_again(database):
+    for seq in (1, 2, 3):
+        await see(database, claim(1, epoch=f"{seq:016x}"))
+        async with database.transaction() as tx:
+            await restored.forget_mirrors(tx, NOW + seq)
+    assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_no_number_is_signed_twice_to_a_customer_that_has_seen_less_than_was_signed(database):
+    async with database.transaction() as tx:
+        await open_account(tx, "cc", NOW)
+        epoch = (await load(tx, "cc")).epoch
+        receipts = [AccountReceipt(epoch, seq, 100, Msat(100 * seq), Msat(0)) for seq in (1, 2)]
+        await account_store._write(tx, [("cc", f"j{one.seq}", one, NOW) for one in receipts])
+        await ledger_store.book(tx, [ledger.charged(NOW, "cc", f"j{seq}", Msat(100)) for seq in (1, 2)])
+    await restore(database)
+    async with database.transaction() as tx:
+        account = await load(tx, "cc")
+        assert (account.epoch != epoch, account.seq, account.charged_total) == (True, 0, 200)
+        # It had seen the first alone, and the original may have signed a third.
+        assert (
+            await account_store.acknowledge(tx, "cc", AccountSeen(epoch, 1, Msat(100)), NOW) is Agreement.OTHER_EPOCH
+        )
+    assert audit.examine(await audit.collect(database)) == []
+
+
+@pytest.mark.parametrize("paid", [10_000, 25_000, 40_000])
+@pytest.mark.parametrize("seen", [1, 2, 5])
+async def test_whatever_an_honest_provider_charged_and_was_paid_since_its_account_goes_on(database, seen, paid):
+    for seq in range(1, seen + 1):
+        await see(database, claim(seq))
+    await restore(database)
+    for seq in range(9, 11):
+        await see(database, later(seq, seq * 1_000, paid))
+    assert (await wait(database)).mirror.ended is None
+    assert await ledger_store.balance(database, ledger.provider("pp")) == paid - 10_000
+    assert audit.examine(await audit.collect(database)) == []

@@ -1,0 +1,187 @@
+"""`pylon backup`: what is in it, and that nothing half-made is ever taken for one."""
+
+import fcntl
+import os
+import stat
+
+import pytest
+
+from pylon.errors import SetupError
+from pylon.node import backup as module
+from pylon.node import bank, identity
+from pylon.node.backup import back_up
+from pylon.node.home import Home
+from pylon.node.open_home import SCHEMAS
+from pylon.store.database import Database
+
+NOW = 1_700_000_000.0
+
+
+def unheard(*_: object) -> None:
+    """For who wants to hear nothing."""
+
+
+async def lived_in(root, *networks: str) -> Home:
+    for network in networks:
+        home = Home(root, network)
+        home.create()
+        identity.create(home.identity_file)
+        await (await Database.open(home.database, SCHEMAS, label=network)).close()
+        (home.folder / "wallet").write_text("nostr+walletconnect://secret\n")
+    return Home(root, networks[0])
+
+
+def names(folder) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def children(folder) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def test_it_holds_all_that_cannot_be_had_again_of_every_network_and_is_a_home(tmp_path):
+    home = await lived_in(tmp_path / "home", "play", "mainnet")
+    for name in ("household.json", "gateway-token", "machine"):
+        (home.folder / name).write_text(name)
+    made = back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert names(tmp_path / "copy") == {
+        "config.toml",
+        "mainnet/identity",
+        "mainnet/pylon.db",
+        "mainnet/wallet",
+        *(
+            f"play/{name}"
+            for name in ("identity", "pylon.db", "wallet", "household.json", "gateway-token", "machine")
+        ),
+    }
+    assert (made.networks, made.copied_at, made.open_to_others) == (("play", "mainnet"), NOW, False)
+    there = Home(tmp_path / "copy")
+    assert identity.load(there.identity_file).public == identity.load(home.identity_file).public
+    again = await Database.open(there.database, SCHEMAS, label="play")
+    await again.close()
+    # And it can be backed up itself.
+    back_up(there, tmp_path / "copy of it", now=NOW, told=unheard)
+
+
+async def test_nobody_else_may_read_it(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+    home.config_file.chmod(0o644)
+    before = os.umask(0)
+    try:
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "copy", *(tmp_path / "copy").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+async def test_what_belongs_to_a_process_and_the_permission_for_live_money_are_not_in_it(tmp_path):
+    home = await lived_in(tmp_path / "home", "mainnet")
+    for name in ("lock", "live.json", ".wallet.draft", "pylon.db-new"):
+        (home.folder / name).write_text(name)
+    (home.folder / "folder").mkdir()
+    os.mkfifo(home.folder / "pylon.sock")
+    back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert names(tmp_path / "copy" / "mainnet") == {"identity", "pylon.db", "wallet"}
+
+
+async def test_a_halt_of_all_spending_and_the_playbank_are_in_it(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+    (home.root / "STOP").symlink_to("nowhere")
+    identity.create(home.root / bank.KEY_FILE)
+    await (await Database.open(home.root / bank.DATABASE, [], label=bank.LABEL)).close()
+    heard = []
+    back_up(home, tmp_path / "copy", now=NOW, told=lambda *what: heard.append(what))
+    assert {"STOP", "bank.db", "bank-identity"} <= names(tmp_path / "copy")
+    assert [path.name for path, copied, size in heard if copied == size] == ["pylon.db", "bank.db"]
+
+
+async def test_a_home_before_its_first_start_can_be_backed_up_and_one_without_a_key_not(tmp_path):
+    home = Home(tmp_path / "home")
+    home.create()
+    with pytest.raises(SetupError, match="there is no key"):
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    home.identity_file.touch(mode=0o600)
+    with pytest.raises(SetupError, match="is empty"):
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    home.identity_file.unlink()
+    identity.create(home.identity_file)
+    back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert names(tmp_path / "copy") == {"config.toml", "play/identity"}
+
+
+async def test_it_is_written_over_nothing_and_into_no_folder_that_is_missing(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("empty", "link", "home"):
+        with pytest.raises(SetupError, match="is there already"):
+            back_up(home, tmp_path / name, now=NOW, told=unheard)
+    with pytest.raises(SetupError, match="there is no folder"):
+        back_up(home, tmp_path / "disk" / "copy", now=NOW, told=unheard)
+    assert not (tmp_path / "disk").exists()
+
+
+async def test_one_that_comes_to_be_meanwhile_is_not_touched(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+
+    def told(*_: object) -> None:
+        (tmp_path / "copy").mkdir(exist_ok=True)
+        (tmp_path / "copy" / "mine").touch()
+
+    with pytest.raises(SetupError, match="meanwhile"):
+        back_up(home, tmp_path / "copy", now=NOW, told=told)
+    assert names(tmp_path / "copy") == {"mine"} and children(tmp_path) == {"copy", "home"}
+
+
+async def test_one_that_fails_or_is_broken_off_leaves_no_key_behind(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+
+    def broken_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        back_up(home, tmp_path / "copy", now=NOW, told=broken_off)
+    os.truncate(home.database, home.database.stat().st_size // 2)
+    with pytest.raises(SetupError, match="malformed"):
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert children(tmp_path) == {"home"}
+
+
+async def test_what_a_killed_one_left_is_made_anew_and_what_is_not_its_own_stays(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+    draft = tmp_path / "copy.unfinished"
+    (draft / "play").mkdir(parents=True, mode=0o755)
+    (draft / "play" / "pylon.db").write_bytes(b"half of it")
+    (draft / ".config.toml.x1").write_bytes(b"half of it")
+    (draft / "photos").mkdir()
+    with pytest.raises(SetupError, match="photos"):
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert (draft / "play" / "pylon.db").exists()
+    (draft / "photos").rmdir()
+    back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert names(tmp_path / "copy") == {"config.toml", "play/identity", "play/pylon.db", "play/wallet"}
+    assert not draft.exists()
+
+
+async def test_two_at_once_do_not_meet_in_one_folder(tmp_path, monkeypatch):
+    home = await lived_in(tmp_path / "home", "play")
+    draft = tmp_path / "copy.unfinished"
+    draft.mkdir()
+    held = os.open(draft, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(SetupError, match="another process"):
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert draft.exists()
+    os.close(held)
+    real = module.private_folder
+
+    def overtaken(folder) -> None:
+        real(folder)
+        if folder == draft:
+            monkeypatch.setattr(module, "private_folder", real)
+            monkeypatch.setattr(module.fcntl, "flock", lambda *_: draft.rename(tmp_path / "copy"))
+
+    monkeypatch.setattr(module, "private_folder", overtaken)
+    with pytest.raises(SetupError, match="another process"):
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)

@@ -1,0 +1,127 @@
+"""`pylon backup` as a process beside nodes that work and pay, killed in the middle, and gone back to."""
+
+import asyncio
+import shutil
+import sqlite3
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+
+import orjson
+import pytest
+
+from pylon.money import audit
+from pylon.node.home import Home
+from pylon.node.open_home import SCHEMAS
+from pylon.node.restored import begin_restored
+from pylon.store.database import Database
+from pylon.store.look import look_into
+from tests.node import programs
+from tests.node.test_money_crash import Town
+from tests.node.test_money_crash import town as town
+
+pytestmark = pytest.mark.slow
+PAID = {"PYLON_PROVIDER__PRICING": "paid", "PYLON_PROVIDER__BASE_MSAT": "700"}
+ASKS = {"PYLON_CUSTOMER__BID_MSAT": "5000", "PYLON_CUSTOMER__CHECK_SHARE": "0"}
+
+
+def prompts(count: int) -> bytes:
+    return b"".join(orjson.dumps({"prompt": f"line {n}", "max_tokens": 16}) + b"\n" for n in range(count))
+
+
+async def mapped(customer: dict[str, str], count: int) -> dict:
+    process = await programs.spawn(
+        "map", "-", "--timeout", "300", "--json", env=customer,
+        stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(prompts(count)), 400)
+    return orjson.loads(out)
+
+
+async def books_of(folder: Path) -> tuple[list, int]:
+    """What an audit of a copy finds after its first start, and how many jobs it knows."""
+    database = await Database.open(Home(folder).database, SCHEMAS, label="play")
+    try:
+        await begin_restored(database, 1.0)
+        jobs = await database.fetch_one("SELECT count(*) FROM job")
+        assert jobs is not None
+        return audit.examine(await audit.collect(database)), jobs[0]
+    finally:
+        await database.close()
+
+
+async def test_copies_of_nodes_that_work_and_pay_are_whole_and_their_books_hold(town: Town):
+    provider, customer = await town.home("provider", **PAID), await town.home("customer", **ASKS)
+    await programs.start(provider, town.stack)
+    running = asyncio.create_task(mapped(customer, 300))
+    copies: list[Path] = []
+    while not running.done():
+        for name, env in (("provider", provider), ("customer", customer)):
+            copies.append(town.folder / f"{name}-{len(copies)}")
+            code, made, text = await programs.run("backup", str(copies[-1]), env=env)
+            assert (code, made["networks"]) == (0, ["play"]), text
+    assert (await running)["answered"] == 300
+    seen = set()
+    for folder in copies:
+        found = look_into(Home(folder).database, SCHEMAS, label="play", within_s=60)
+        assert found is None or found.whole
+        if found is not None:
+            findings, jobs = await books_of(folder)
+            assert findings == [], folder
+            seen.add(jobs)
+    # They are of several moments of the work.
+    assert len(seen) > 1, seen
+
+
+async def test_a_backup_that_is_killed_in_the_middle_is_none_and_the_next_one_is_whole(tmp_path):
+    env = programs.environment(tmp_path / "home", "ws://127.0.0.1:9")
+    await programs.run("init", env=env)
+    database = await Database.open(tmp_path / "home" / "play" / "pylon.db", SCHEMAS, label="play")
+    async with database.transaction() as tx:
+        await tx.execute("CREATE TABLE weight (what BLOB)")
+        await tx.execute_many("INSERT INTO weight VALUES (zeroblob(?))", [(1_000_000,) for _ in range(200)])
+    await database.close()
+    copy, draft = tmp_path / "copy", tmp_path / "copy.unfinished"
+    killed = 0
+    for wait_s in (0.0, 0.1, 0.3):
+        process = await programs.spawn("backup", str(copy), env=env)
+        while process.returncode is None and not (draft / "play" / "pylon.db").exists():
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(wait_s)
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        killed += not copy.exists()
+        if copy.exists():
+            # It was done before.
+            assert look_into(Home(copy).database, SCHEMAS, label="play", within_s=60)
+            shutil.rmtree(copy)
+        else:
+            assert draft.exists()
+    assert killed
+    code, _, text = await programs.run("backup", str(copy), env=env)
+    assert (code, draft.exists()) == (0, False), text
+    with closing(sqlite3.connect(Home(copy).database)) as books:
+        assert books.execute("SELECT count(*), sum(length(what)) FROM weight").fetchone() == (200, 200_000_000)
+
+
+# What its provider signs after the copy waits a minute for what is missing before it.
+@pytest.mark.timeout(600)
+async def test_a_customer_that_goes_back_to_an_older_copy_keeps_what_it_has_with_its_provider(town: Town):
+    async with AsyncExitStack() as stack:
+        provider, customer = await town.home("provider", **PAID), await town.home("customer", **ASKS)
+        await programs.start(provider, stack)
+        assert (await mapped(customer, 3))["answered"] == 3
+        home, copy = Path(customer["PYLON_HOME"]), town.folder / "copy"
+        assert (await programs.run("backup", str(copy), env=customer))[0] == 0
+        # More than what was left there: it is paid anew.
+        assert (await mapped(customer, 60))["answered"] == 60
+        _, paid, _ = await programs.run("wallet", "audit", env=customer)
+        shutil.rmtree(home)
+        shutil.copytree(copy, home)
+        after = await mapped(customer, 20)
+        assert after["answered"] == 20, after
+        _, books, _ = await programs.run("wallet", "audit", env=customer)
+        assert books["audit"] == "clean", books
+        assert books["paid_msat"] < paid["paid_msat"]
+        _, theirs, _ = await programs.run("wallet", "audit", env=provider)
+        assert theirs["audit"] == "clean", theirs
