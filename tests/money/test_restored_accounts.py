@@ -53,8 +53,8 @@ async def test_a_provider_that_was_paid_after_the_copy_is_taken_up_where_it_says
 async def test_books_that_do_not_know_that_they_are_a_copy_end_the_same_relation(database):
     await see(database, claim(1))
     await see(database, claim(2))
+    # As would receipts that are missing, of jobs that the books know nothing of.
     assert (await see(database, later(3, 3_000, 40_000))).mirror.ended is Fault.WRONG_PAID
-    # As do receipts that are missing, of jobs that the books know nothing of.
 
 
 async def test_a_provider_that_we_owe_is_owed_the_same(database):
