@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from pylon.errors import SandboxError
 from pylon.rlm.budget import Bound, Refusal
-from pylon.rlm.course import Course, LoopEnd, Reason
+from pylon.rlm.course import Course, LoopEnd, Reason, out_of_budget
 from pylon.rlm.parsing import Final
 from pylon.rlm.repl.protocol import Answer, CellOutcome, Repl, UnknownVariableError
 
@@ -76,4 +76,4 @@ class Cells:
 
 
 def _time_is_up() -> LoopEnd:
-    return LoopEnd(Reason.BUDGET, Refusal(Bound.WALL, 0, 0).message)
+    return out_of_budget(Refusal(Bound.WALL, 0, 0))

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pylon.clock import Clock
-from pylon.rlm.budget import Budget, Left
+from pylon.rlm import raising
+from pylon.rlm.budget import Budget, Left, Refusal
 from pylon.rlm.pace import Pace
 from pylon.rlm.root import RootError
 from pylon.rlm.settings import LoopSettings
@@ -69,6 +70,11 @@ class LoopEnd(Exception):  # noqa: N818 - it ends the turns, and is no error
         self.fault = fault
         self.hint = hint
         self.in_vain = in_vain
+
+
+def out_of_budget(refusal: Refusal) -> LoopEnd:
+    """The end of a loop whose budget refused what it cannot go on without."""
+    return LoopEnd(Reason.BUDGET, refusal.message, hint=raising.more([refusal.bound]))
 
 
 class Course:

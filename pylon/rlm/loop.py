@@ -7,7 +7,7 @@ root has one last turn in plain words, and its answer is marked partial.
 from dataclasses import asdict
 
 from pylon.errors import SandboxError
-from pylon.rlm import prompts
+from pylon.rlm import prompts, raising
 from pylon.rlm.cells import Cells
 from pylon.rlm.course import Course, LoopEnd, LoopOutcome, Reason
 from pylon.rlm.finals import Meant, meant
@@ -70,7 +70,7 @@ class Loop:
                 if reply.cut_off:
                     raise LoopEnd(Reason.NO_CODE, f"{detail}, the last one cut off", hint=prompts.MORE_TOKENS)
                 raise LoopEnd(Reason.NO_CODE, detail)
-        raise LoopEnd(Reason.TURNS, f"no answer within {course.turn} turns")
+        raise LoopEnd(Reason.TURNS, f"no answer within {course.turn} turns", hint=raising.MORE_TURNS)
 
     async def _take(self, reply: Reply) -> str | None:
         """Does what a turn says; the answer, if it gives one."""

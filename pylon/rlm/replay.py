@@ -144,7 +144,7 @@ async def replay(
     begun, ended = _ends(run)
     settings = replace(settings, turns=begun["turns"])
     if "cell" in begun:
-        settings = replace(settings, cell=CellLimits(**begun["cell"]))
+        settings = replace(settings, cell=recorded_cell(run, begun))
     again = Rlm(
         RecordedRoot(run, begun), RecordedSubLM(run, begun), open_repl, trajectory, clock,
         settings=settings, sub_settings=_sub_settings(begun["sub"]),
@@ -164,6 +164,18 @@ def _ends(run: Run) -> tuple[Event, Event | None]:
     if begun is None:
         raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows what is there.")
     return begun, ended
+
+
+def recorded_cell(run: Run, begun: Event) -> CellLimits:
+    """The limits of a cell that a run had. Raises `UsageError` for one that this version of Pylon does not know:
+    without it the code may do something else than it did then."""
+    unknown = sorted(set(begun["cell"]) - {one.name for one in fields(CellLimits)})
+    if unknown:
+        raise UsageError(
+            f"run {run.id} had limits of a cell that this version does not know: {', '.join(unknown)}",
+            hint=f"It was made by Pylon {begun.get('version', 'of another version')}.",
+        )
+    return CellLimits(**begun["cell"])
 
 
 def _sub_settings(sub: dict[str, Any]) -> SubSettings:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import PylonError
-from pylon.rlm import prompts
+from pylon.rlm import prompts, raising
 from pylon.rlm.batch import Caller
 from pylon.rlm.budget import Bound, Budget, Cost, Limits, Refusal
 from pylon.rlm.calls import CallRoom
@@ -39,15 +39,6 @@ from pylon.rlm.trajectory import Trajectory, name_of
 from pylon.rlm.unsettled import Unsettled
 
 ROOT_LOOP = "0"
-# What raises the bounds whose refusal leaves an answer incomplete; a prompt that was too long teaches the root to cut
-# it up.
-_RAISED_BY = {
-    Bound.SATS: "--sats (rlm.max_sats)",
-    Bound.CALLS: "--calls (rlm.max_calls)",
-    Bound.TOKENS: "--tokens (rlm.max_tokens)",
-    Bound.TURNS: "rlm.max_root_turns",
-    Bound.WALL: "--seconds (rlm.max_wall_s)",
-}
 
 
 class Rlm:
@@ -107,7 +98,10 @@ class Rlm:
         outcome = LoopOutcome(None, partial=True, reason=Reason.INTERRUPTED, turns=0)
         try:
             if (over := self._used_up(budget)) is not None:
-                outcome = LoopOutcome(None, partial=True, reason=Reason.BUDGET, turns=0, detail=over.message)
+                outcome = LoopOutcome(
+                    None, partial=True, reason=Reason.BUDGET, turns=0, detail=over.message,
+                    hint=raising.more([over.bound]),
+                )  # fmt: skip
                 return outcome
             outcome = await self._loop(ROOT_LOOP, question, context.source, context.describe(), budget)
             outcome = self._lacking(outcome)
@@ -132,16 +126,13 @@ class Rlm:
     def _lacking(self, outcome: LoopOutcome) -> LoopOutcome:
         """What the budget refused may be what an answer lacks. A program that was refused anything has come as far as
         the budget let it; a root model knows what it says all the same."""
-        refused = sorted(self._room.refused & _RAISED_BY.keys())
+        refused = raising.may_lack(self._room.refused)
         if not refused or outcome.reason not in (Reason.FINAL, Reason.PROGRAM_FAILED):
             return outcome
         told = f"sub-calls were refused: {', '.join(refused)}"
         detail = "; ".join(part for part in (outcome.detail, told) if part)
-        more = ", ".join(_RAISED_BY[bound] for bound in refused)
         reason = outcome.reason if self._root.max_tokens else Reason.BUDGET
-        return replace(
-            outcome, partial=True, reason=reason, detail=detail, hint=f"A larger budget asks more: {more}."
-        )
+        return replace(outcome, partial=True, reason=reason, detail=detail, hint=raising.more(refused))
 
     def _used_up(self, budget: Budget) -> Refusal | None:
         """Why nothing can be done with what others have left of a budget: no sandbox need start for that."""

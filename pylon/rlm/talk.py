@@ -7,7 +7,7 @@ from pylon import log
 from pylon.errors import PylonError
 from pylon.rlm.budget import Bound, Cost, Refusal, Reservation
 from pylon.rlm.charges import Beside, Charge, Tab
-from pylon.rlm.course import Course, LoopEnd, Reason
+from pylon.rlm.course import Course, LoopEnd, Reason, out_of_budget
 from pylon.rlm.gate import Gate
 from pylon.rlm.history import History
 from pylon.rlm.late import LateCharges
@@ -38,14 +38,14 @@ class Talk:
         messages = self._history.messages()
         reservation = await self._gate.wait(self._course.budget, self.most(messages))
         if isinstance(reservation, Refusal):
-            raise LoopEnd(Reason.BUDGET, reservation.message)
+            raise out_of_budget(reservation)
         wall = self._course.left().wall_s
         timeout = self._course.settings.root_timeout_s
         try:
             return await self.reply(messages, reservation, timeout if wall is None else min(timeout, wall))
         except TimeoutError:
             if wall is not None and wall < timeout:
-                raise LoopEnd(Reason.BUDGET, Refusal(Bound.WALL, 0, 0).message) from None
+                raise out_of_budget(Refusal(Bound.WALL, 0, 0)) from None
             raise LoopEnd(Reason.ROOT_SILENT, f"the root model gave no reply within {timeout:g} s") from None
         except RootError as error:
             raise LoopEnd(Reason.ROOT_FAILED, str(error), error) from error

@@ -124,6 +124,7 @@ async def test_when_time_is_up_open_calls_fail_and_the_root_still_has_its_last_t
     outcome = await stage.run(limits=Limits(wall_s=0.6))
     assert (outcome.answer, outcome.partial, outcome.reason) == ("nothing came", True, Reason.BUDGET)
     assert stage.events("returned")[0]["code"] == "budget_wall_time"
+    assert stage.events("final")[0]["hint"] == "A larger budget asks more: --seconds (rlm.max_wall_s)."
 
 
 async def test_a_run_of_a_few_seconds_has_its_turns(tmp_path):
@@ -141,6 +142,7 @@ async def test_tokens_run_out_for_root_and_calls_alike_and_the_last_turn_is_kept
     outcome = await stage.run(limits=root_limit)
     assert (outcome.answer, outcome.reason) == ("as far as I came", Reason.BUDGET)
     assert 30_000 < stage.events("final")[0]["spent"]["tokens"] <= 60_000
+    assert outcome.hint == "A larger budget asks more: --tokens (rlm.max_tokens)."
 
 
 async def test_a_prompt_over_the_size_limit_fails_alone_and_leaves_no_mark_on_the_answer(tmp_path):

@@ -177,6 +177,7 @@ async def test_turns_of_the_root_are_bounded_in_all_loops_together_and_a_last_on
     stage = Stage(tmp_path, root)
     outcome = await stage.run(limits=Limits(depth=1, turns=12))
     assert (outcome.answer, outcome.partial, outcome.reason) == ("so far", True, Reason.BUDGET)
+    assert "rlm.max_root_turns" in outcome.hint
     assert len(stage.root.chats) <= 12
     assert stage.events("final")[0]["spent"]["turns"] == len(stage.events("turn")) <= 12
     codes = stage.text(stage.events("cell")[-1]["stdout"])

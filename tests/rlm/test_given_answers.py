@@ -53,6 +53,29 @@ async def test_an_answer_that_is_no_text_may_be_empty(open_repl, code, text):
     assert (outcome.answer.content, outcome.answer.ready, outcome.error) == (text, True, None)
 
 
+async def test_a_misspelt_name_of_a_variable_is_no_answer_and_the_code_hears_of_it(open_repl):
+    repl = await open_repl()
+    outcome = await repl.run("result = 'Paris'\nprint('ran')\nFINAL_VAR('reslt')")
+    assert outcome.error.kind == "exception" and "there is no variable 'reslt'" in outcome.error.text
+    assert not outcome.gives_answer and outcome.stdout == "ran\n"
+    assert (await repl.run("FINAL_VAR('result')")).answer.content == "Paris"
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("result = 'Paris'\nFINAL_VAR(result)", "Paris"),
+        ("FINAL_VAR(llm_query('paris'))", "PARIS"),
+        ("FINAL_VAR('Paris, in 1843')", "Paris, in 1843"),
+        ("FINAL_VAR(29)", "29"),
+    ],
+)
+async def test_a_value_in_the_place_of_a_variables_name_is_the_answer(open_repl, code, text):
+    repl = await open_repl()
+    outcome = await repl.run(code)
+    assert outcome.gives_answer and outcome.answer.content == text
+
+
 async def test_a_list_that_holds_failed_calls_among_others_is_partial(open_repl):
     repl = await open_repl()
     outcome = await repl.run("FINAL(llm_query_batched(['a', 'FAIL', 'b']))")

@@ -182,6 +182,7 @@ async def test_out_of_turns_the_root_gets_one_more_in_plain_words(tmp_path):
     stage = Stage(tmp_path, turns, settings=LoopSettings(turns=4))
     outcome = await stage.run()
     assert (outcome.answer, outcome.partial, outcome.reason, outcome.turns) == ("Probably 3.", True, Reason.TURNS, 4)
+    assert "--turns" in outcome.hint
     assert [event["last"] for event in stage.events("turn")] == [False] * 4 + [True]
 
 
@@ -216,7 +217,7 @@ async def test_a_cell_has_no_more_time_than_its_run(tmp_path, blocks):
     stage = Stage(tmp_path, turns, settings=settings, open_repl=Remembering)
     # Cut short by the loop, whatever the REPL makes of it.
     outcome = await stage.run(limits=Limits(wall_s=1.2), within_s=20)
-    assert (outcome.answer, outcome.reason) == ("nothing came", Reason.BUDGET)
+    assert (outcome.answer, outcome.reason) == ("nothing came", Reason.BUDGET) and "--seconds" in outcome.hint
     assert len(asked) == 1 and 0 < asked[0] <= 0.7
 
 

@@ -305,6 +305,16 @@ async def test_a_replay_has_the_turns_and_the_limits_of_a_cell_that_its_run_had(
     assert made.same and given == [limits]
 
 
+async def test_a_replay_of_a_run_whose_cells_had_limits_that_are_not_known_here_says_which(stage, tmp_path):
+    events = stage.folder / "run" / EVENTS
+    lines = [orjson.loads(line) for line in events.read_bytes().splitlines()]
+    lines[0]["cell"] |= {"stack_bytes": 7, "files": 0}
+    events.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    with pytest.raises(UsageError, match="does not know: files, stack_bytes") as caught:
+        await replayed(tmp_path)
+    assert __version__ in caught.value.hint
+
+
 WRITER = """
 import sys, time
 from pathlib import Path

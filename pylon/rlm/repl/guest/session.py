@@ -185,8 +185,18 @@ class Session:
         raise CellDone
 
     def _final_var(self, name: object) -> None:
-        is_name = isinstance(name, str) and name.strip() in self.namespace
-        self._submit(self.namespace[str(name).strip()] if is_name else name)
+        if isinstance(name, str) and (word := name.strip()) in self.namespace:
+            self._submit(self.namespace[word])
+        # `FINAL_VAR(result)` without quotes gives what a variable holds; a bare word that none holds is misspelt.
+        if type(name) is str and name.strip().isidentifier() and not self._held(name):
+            raise NameError(
+                f"FINAL_VAR: there is no variable {name[: shown.PREVIEW_CHARS]!r}."
+                " SHOW_VARS() lists those that there are; FINAL(value) takes the answer itself."
+            )
+        self._submit(name)
+
+    def _held(self, text: str) -> bool:
+        return any(type(value) is str and value == text for value in list(self.namespace.values()))
 
 
 def not_json(files: Any, error: Exception) -> Message:
