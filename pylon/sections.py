@@ -321,6 +321,9 @@ class RlmSection(_Section):
     cell_s: float = Field(60.0, gt=0, description="Seconds that the code of a cell may compute; waiting is free.")
     cell_memory_mb: int = Field(512, ge=16, description="Memory of a REPL beyond its context, in MiB.")
     keep_runs: int = Field(100, ge=0, description="Trajectories that are kept; older ones are deleted.")
+    keep_run_mb: int = Field(
+        1_024, ge=1, le=1_000_000, description="What the trajectory of a run may take on disk, in MiB; it ends there."
+    )
     keep_context_mb: int = Field(
         32, ge=0, description="Contexts up to this size, in MiB, are kept with the trajectory for its replay."
     )

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from pylon.cli.output import ago, counted, err, out, short, table
 from pylon.cli.rlm_ask import ask
+from pylon.cli.rlm_resume import resume
 from pylon.cli.running import Json, fail, print_json, print_text, run
 from pylon.cli.whole_file import whole_file
 from pylon.errors import JobsFailedError
@@ -52,6 +53,7 @@ _WIDE = 100
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, help="Ask a question about a text of any length.")
 app.command("ask")(ask)
+app.command("resume")(resume)
 
 
 @app.command("list")
@@ -139,7 +141,12 @@ def _line(found: runs.Run, event: Event, unit: str) -> str:
     where = f"{event['loop']} turn {event['turn']}" if "turn" in event else event.get("loop", "")
     match event["type"]:
         case "run":
-            return f"{event['strategy']}: {event['question']['preview']}"
+            again = ""
+            if before := event.get("before"):
+                spent = before["spent"]
+                so_far = f"{counted(spent['calls'], 'sub-call')}, {sats_text(spent['msat'], unit)}"
+                again = f"\n          (taken up again after {before['seconds']:,.0f} s, {so_far})"
+            return f"{event['strategy']}: {event['question']['preview']}{again}"
         case "loop":
             return f"loop {where} begins, depth {event['depth']}"
         case "turn":
@@ -168,6 +175,12 @@ def _line(found: runs.Run, event: Event, unit: str) -> str:
             return f"{where}: so far {used}, {sats_text(spent['msat'], unit)}"
         case "charged":
             return f"{where}: {sats_text(event['msat'], unit)} charged beside"
+        case "reserved":
+            return f"{where}: up to {sats_text(event['msat'], unit)} are set aside"
+        case "settled":
+            return f"{where}: what was set aside is settled"
+        case "cut":
+            return f"{where}: goes another way from here on than before"
         case "shown":
             return f"{where}: the root is told {counted(event['text']['chars'], 'character')}"
         case kind:

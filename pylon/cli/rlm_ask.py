@@ -162,7 +162,7 @@ async def _ask(question: Question, given: StandardInput, as_json: bool) -> None:
     folder = runs.new_run(home.runs, time.time())
     try:
         with (
-            Status("starting", console=err) if err.is_terminal and not as_json else _Quiet() as status,
+            Status("starting", console=err) if err.is_terminal and not as_json else Quiet() as status,
             ended_as_by_ctrl_c(),
             given.in_use(),
         ):
@@ -172,34 +172,42 @@ async def _ask(question: Question, given: StandardInput, as_json: bool) -> None:
 
             async with open_node(home, config) as node:
                 report = await node_rlm.ask(
-                    home, config, node, question, listener=heard, tell=_tell, folder=folder
+                    home, config, node, question, listener=heard, tell=tell, folder=folder
                 )  # fmt: skip
     except asyncio.CancelledError:
-        _interrupted(runs.Run(folder), unit, as_json)
+        interrupted(runs.Run(folder), unit, as_json)
+    tell_report(report, unit, as_json)
+
+
+def tell_report(report: dict[str, Any], unit: str, as_json: bool) -> None:
+    """A run's answer, what was spent on it, and an error where that is partial or there is none."""
     if as_json:
         print_json(report)
     elif report["answer"] is not None:
         print_text(report["answer"])
-    _tell(_summary(report, unit))
+    tell(_summary(report, unit))
     if report["answer"] is None or report["partial"]:
         what = "there is no answer" if report["answer"] is None else "the answer is partial"
+        more = report["reason"] in ("budget", "turns") or "were refused" in report["detail"]
+        on = f"`pylon rlm resume {report['id']}` with that goes on where it was. " if more else ""
         hint = f"`pylon rlm show {report['id']}` tells what was done."
-        hint = f"{report['hint']} {hint}" if report["hint"] else hint
+        hint = f"{report['hint']} {on}{hint}" if report["hint"] else hint
         fail(JobsFailedError(f"{what} ({report['reason']}): {report['detail']}", hint=hint))
 
 
-def _interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
+def interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
     """What was done and spent until then stays true, and an answer that it had come to is one."""
     if not run.begun:
         fail(InterruptError("interrupted before anything was asked"), as_json=as_json)
     report, answer = runs.summary(run), runs.answer_of(run)
     what = "the run was interrupted" if answer is None else "interrupted after the run had come to its answer"
-    error = InterruptError(what, hint=f"`pylon rlm show {run.id}` tells what was done.")
+    on = f"`pylon rlm resume {run.id}` goes on; " if answer is None else ""
+    error = InterruptError(what, hint=f"{on}`pylon rlm show {run.id}` tells what was done.")
     if as_json:
         print_json({**report, "answer": answer, "trajectory": str(run.folder), "error": error_row(error)})
     elif answer is not None:
         print_text(answer)
-    _tell(_summary(report, unit))
+    tell(_summary(report, unit))
     fail(error)
 
 
@@ -215,7 +223,7 @@ async def _ask_many(
     done: frozenset[int] = frozenset()
     if resume is not None:
         done = rlm_many.answered(_text(resume), resume, rows)
-        _tell(f"{len(done):,} of {len(rows):,} questions have an answer in {resume}")
+        tell(f"{len(done):,} of {len(rows):,} questions have an answer in {resume}")
     home, config = open_home()
     lacking = 0
     try:
@@ -232,7 +240,7 @@ async def _ask_many(
                         at_once=at_once,
                         budget_each=budget_each,
                         leave_out=done,
-                        tell=_tell,
+                        tell=tell,
                     )
                 ) as reports,
             ):
@@ -249,14 +257,15 @@ async def _ask_many(
         )
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """For whoever watches."""
     err.print(text, style="dim")
 
 
-class _Quiet:
+class Quiet:
     """Where nobody watches."""
 
-    def __enter__(self) -> "_Quiet":
+    def __enter__(self) -> "Quiet":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -39,6 +39,8 @@ class Call:
     reservation: Reservation | None = None
     ticket: Ticket | None = None
     spent: Cost = NOTHING
+    # Bytes of the trajectory that are kept for its prompt.
+    claimed: int = 0
 
 
 class Batch:

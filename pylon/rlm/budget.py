@@ -25,6 +25,7 @@ class Bound(StrEnum):
     WALL = "wall_time"
     DEPTH = "depth"
     PROMPT = "prompt_size"
+    DISK = "disk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Limits:
 
     `wall_s` counts from when its budget was made. `depth` is how many loops may stand inside each other below the
     first one. `turns` are those of the root model in all loops together. `prompt_chars` bounds each single prompt of
-    a sub-call.
+    a sub-call. `disk_bytes` is what its trajectory may take, which its writer counts.
     """
 
     msat: int | None = None
@@ -67,6 +68,7 @@ class Limits:
     depth: int = 0
     prompt_chars: int | None = None
     turns: int | None = None
+    disk_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class Refusal:
             Bound.TURNS: f"the root model's turns, of all loops together, are used up ({left:,} left)",
             Bound.WALL: "the time of the run is up",
             Bound.DEPTH: "loops may not stand any deeper inside each other",
+            Bound.DISK: f"the run's trajectory is full: {asked:,} bytes more were asked for and {left:,} are left",
             Bound.PROMPT: f"a prompt of {asked:,} characters is over the limit of {left:,}: cut it up",
         }[self.bound]
         return f"over the budget: {what}"

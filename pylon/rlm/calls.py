@@ -16,7 +16,8 @@ from pylon.jobs.size import text_bytes
 from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.rlm.batch import Batch, Call, Caller
 from pylon.rlm.budget import NOTHING, Bound, Budget, Cost, Refusal, Reservation
-from pylon.rlm.charges import Beside
+from pylon.rlm.charges import Beside, Charge, Reserved
+from pylon.rlm.earlier import Earlier
 from pylon.rlm.gate import Gate
 from pylon.rlm.late import LateCharges
 from pylon.rlm.settings import SubSettings
@@ -58,6 +59,7 @@ class CallRoom:
         trajectory: Trajectory,
         clock: Clock,
         late: LateCharges | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self.settings = settings
         self.refused: set[Bound] = set()
@@ -66,6 +68,7 @@ class CallRoom:
         self._trajectory = trajectory
         self._clock = clock
         self._late = late or LateCharges(Unsettled(gate), trajectory)
+        self._earlier = earlier or Earlier()
         self._let_through: list[Call] = []
         self._asking: set[asyncio.Task[None]] = set()
         # By model and hash: the calls whose outcome equal ones may have.
@@ -84,7 +87,7 @@ class CallRoom:
                 calls.append(call)
                 continue
             known = self._known(call)
-            if known is None:
+            if known is None and not self._take_up(call):
                 self._enter(call)
             calls.append(known or call)
             calls[-1].waiters += 1
@@ -125,8 +128,29 @@ class CallRoom:
         self._write("repeated", call, prompt=call.named)
         return known
 
+    def _take_up(self, call: Call) -> bool:
+        """Gives a call the outcome that it had before the run was taken up, if it had one."""
+        caller = call.caller
+        found = self._earlier.call(caller.loop, call.id, call.job.model, call.named["sha256"])
+        if found is None:
+            if (fault := self._earlier.fault) is not None:
+                # The run is over, and nothing more is asked for it.
+                self._finish(call, SubFailure("cancelled", str(fault)))
+            return fault is not None
+        events, outcome = found
+        for event in events:
+            self._trajectory.copy(event, loop=caller.loop, call=call.id)
+        if isinstance(outcome, SubFailure) and (bound := outcome.code.removeprefix("budget_")) in set(Bound):
+            self.refused.add(Bound(bound))
+        self._hand_over(call, outcome)
+        return True
+
     def _enter(self, call: Call) -> None:
-        job = call.job
+        job, size = call.job, text_bytes(call.job.prompt)
+        if (left := self._trajectory.claim(size)) is not None:
+            self._refuse(call, Refusal(Bound.DISK, size, left))
+            return
+        call.claimed = size
         cost = Cost(job.most_msat, 1, len(job.prompt) // _CHARS_PER_TOKEN + job.max_tokens)
 
         def then(granted: Reservation | Refusal) -> None:
@@ -174,6 +198,7 @@ class CallRoom:
             for call in calls:
                 seeded = {} if call.job.seed is None else {"seed": call.job.seed}
                 self._trajectory.text(call.job.prompt)
+                self._unclaim(call)
                 self._write("submitted", call, kind="llm", model=call.job.model, prompt=call.named, **seeded)
             async with asyncio.timeout(budget.left(now=self._clock.monotonic()).wall_s):
                 jobs = [call.job for call in calls]
@@ -182,11 +207,7 @@ class CallRoom:
                         if isinstance(came, tuple):
                             self._finish(calls[came[0]], came[1])
                         else:
-                            batch.tab.hear(came)
-                        if isinstance(came, Beside):
-                            caller = calls[0].caller
-                            caller.budget.book(Cost(came.msat))
-                            self._late.note(caller.loop, caller.turn, came.msat)
+                            self._hear(batch, calls, came)
                         if self._trajectory.fault is not None:
                             # The run is over, and nobody needs to be paid for the others.
                             raise self._trajectory.fault
@@ -209,6 +230,16 @@ class CallRoom:
             for call in unfinished:
                 self._note(call, failure)
 
+    def _hear(self, batch: Batch, calls: Sequence[Call], charge: Charge) -> None:
+        """What is told of the cost of calls that went out together."""
+        caller, tab = calls[0].caller, batch.tab
+        tab.hear(charge)
+        if isinstance(charge, Reserved):
+            self._late.reserved(tab, batch.most_msat or 0, caller.loop, caller.turn, [call.id for call in calls])
+        if isinstance(charge, Beside):
+            caller.budget.book(Cost(charge.msat))
+            self._late.note(caller.loop, caller.turn, charge.msat, tab.named.get("ask"))
+
     def _finish(self, call: Call, outcome: SubOutcome) -> None:
         if self._hand_over(call, outcome):
             self._note(call, outcome)
@@ -224,9 +255,14 @@ class CallRoom:
             self.refused.add(Bound.SATS)
         if isinstance(outcome, SubFailure) and self._memo.get(_key(call)) is call:
             del self._memo[_key(call)]
+        self._unclaim(call)
         call.job = replace(call.job, prompt="")
         call.outcome.set_result(outcome)
         return True
+
+    def _unclaim(self, call: Call) -> None:
+        self._trajectory.release(call.claimed)
+        call.claimed = 0
 
     def _note(self, call: Call, outcome: SubOutcome) -> None:
         """Writes down what became of a call."""

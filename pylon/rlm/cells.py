@@ -34,6 +34,8 @@ class Cells:
         wall = course.left().wall_s
         if wall == 0:
             raise _time_is_up()
+        earlier, at = course.earlier, (course.task.name, course.turn, number)
+        earlier.enter(*at)
         try:
             async with asyncio.timeout(None if wall is None else wall + _GRACE_S):
                 outcome = await self._repl.run(code, seconds=wall)
@@ -47,6 +49,12 @@ class Cells:
             self.lacks = "; ".join(filter(None, (outcome.answer.partial, over)))
         self.printed = outcome.stdout.strip() or self.printed
         self.variables = {variable.name: variable.type for variable in outcome.variables}
+        was = earlier.cell(*at, outcome)
+        if earlier.fault is not None:
+            raise LoopEnd(Reason.INTERRUPTED, str(earlier.fault), in_vain=True)
+        if was is not None:
+            course.copy(was)
+            return outcome
         course.write(
             "cell", cell=number, code=text(code), stdout=text(outcome.stdout), stderr=text(outcome.stderr),
             truncated=outcome.truncated, error=None if outcome.error is None else asdict(outcome.error),

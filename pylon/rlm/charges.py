@@ -40,6 +40,11 @@ class Tab:
         # None as long as it is not whole.
         self.open: int | None = None
 
+    @property
+    def named(self) -> dict[str, str]:
+        """For events: by which name that can be asked after."""
+        return {} if self.reserved is None else {"ask": self.reserved.name}
+
     def hear(self, charge: Charge) -> None:
         """One more."""
         match charge:

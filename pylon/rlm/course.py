@@ -1,15 +1,16 @@
 """What a loop is given, where it stands, and how it ends."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from pylon.clock import Clock
 from pylon.rlm import raising
 from pylon.rlm.budget import Budget, Left, Refusal
+from pylon.rlm.earlier import Earlier
 from pylon.rlm.pace import Pace
 from pylon.rlm.root import RootError
 from pylon.rlm.settings import LoopSettings
-from pylon.rlm.trajectory import Trajectory
+from pylon.rlm.trajectory import Event, Trajectory
 
 
 class Reason(StrEnum):
@@ -80,12 +81,15 @@ def out_of_budget(refusal: Refusal) -> LoopEnd:
 class Course:
     """Where one loop stands: `turn` is the one under way, from 1. What is written of the loop says so."""
 
-    def __init__(self, task: LoopTask, trajectory: Trajectory, clock: Clock, settings: LoopSettings) -> None:
+    def __init__(
+        self, task: LoopTask, trajectory: Trajectory, clock: Clock, settings: LoopSettings, earlier: Earlier
+    ) -> None:
         self.turn = 0
         self.task = task
         self.trajectory = trajectory
         self.clock = clock
         self.settings = settings
+        self.earlier = earlier
         self.pace = Pace()
 
     @property
@@ -111,6 +115,17 @@ class Course:
         if left.wall_s is not None:
             parts.append(f"{left.wall_s:.0f} s left")
         return "\n".join(filter(None, (self.pace.said(), f"[{'; '.join(parts)}]")))
+
+    def book(self) -> None:
+        """Writes what is spent after this turn, and what is left."""
+        if (was := self.earlier.budget(self.task.name, self.turn)) is not None:
+            self.copy(was)
+        else:
+            self.write("budget", spent=asdict(self.budget.spent), left=asdict(self.left()))
+
+    def copy(self, was: Event) -> None:
+        """An event of this turn that is written down already."""
+        self.trajectory.copy(was, loop=self.task.name)
 
     def write(self, kind: str, **fields: object) -> None:
         """One event of this turn."""

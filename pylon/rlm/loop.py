@@ -4,8 +4,6 @@ What ends it: an answer; or turns, budget, a root that fails, falls silent, repe
 root has one last turn in plain words, and its answer is marked partial.
 """
 
-from dataclasses import asdict
-
 from pylon.errors import SandboxError
 from pylon.rlm import prompts, raising
 from pylon.rlm.cells import Cells
@@ -55,7 +53,7 @@ class Loop:
             course.turn += 1
             reply = await self._talk.ask()
             answer = await self._take(reply)
-            course.write("budget", spent=asdict(course.budget.spent), left=asdict(course.left()))
+            course.book()
             if answer is not None:
                 # What the code's answer lacks is nothing to one in other words.
                 lacks = self._cells.lacks if answer == self._cells.answer else ""

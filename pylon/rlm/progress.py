@@ -41,23 +41,35 @@ class Tally:
     out: set[str] = field(default_factory=set)
 
     def add(self, event: Event) -> None:
-        """Takes an event in."""
+        """Takes an event in. What was spent before a run was taken up stands in its first one, and not in those that
+        it has from then."""
+        recorded = event.get("recorded", False)
         match event["type"]:
+            case "run" if event.get("before"):
+                self._carry(event["before"])
             case "loop":
                 self.loops += 1
-            case "turn":
+            case "turn" if not recorded:
                 self.turns += 1
                 self.msat += event["msat"]
                 self.root_tokens += event["prompt_tokens"] + event["completion_tokens"]
             case "charged":
                 self.msat += event["msat"]
             case "submitted":
-                self.sent += 1
+                self.sent += not recorded
                 self.out.add(event["call"])
             case "repeated":
                 self.repeated += 1
             case "returned":
                 self._came(event)
+
+    def _carry(self, before: dict[str, Any]) -> None:
+        spent = before["spent"]
+        self.msat += spent["msat"]
+        self.sent += spent["calls"]
+        self.turns += spent["turns"]
+        self.root_tokens += before["root_tokens"]
+        self.sub_tokens += before["sub_tokens"]
 
     def _came(self, event: Event) -> None:
         went_out = event["call"] in self.out
@@ -71,8 +83,9 @@ class Tally:
             else:
                 self.failed += went_out
             return
-        self.msat += event["msat"]
-        self.sub_tokens += event.get("prompt_tokens", 0) + event.get("completion_tokens", 0)
+        if not event.get("recorded"):
+            self.msat += event["msat"]
+            self.sub_tokens += event.get("prompt_tokens", 0) + event.get("completion_tokens", 0)
         self.truncated += event.get("finish") in _NOT_WHOLE
         # The answer of a loop inside this one is its root's.
         if event.get("provider"):

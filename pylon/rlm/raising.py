@@ -11,6 +11,7 @@ _RAISED_BY = {
     Bound.TOKENS: "--tokens (rlm.max_tokens)",
     Bound.TURNS: "rlm.max_root_turns",
     Bound.WALL: "--seconds (rlm.max_wall_s)",
+    Bound.DISK: "rlm.keep_run_mb",
 }
 # A loop's own, which is no part of the budget.
 MORE_TURNS = "More turns for a loop: --turns (rlm.turns)."

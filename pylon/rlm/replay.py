@@ -16,13 +16,14 @@ from pylon.rlm import prompts
 from pylon.rlm.budget import Limits
 from pylon.rlm.context import Context, FileFacts, file_facts
 from pylon.rlm.course import LoopOutcome
+from pylon.rlm.earlier import outcome_of
 from pylon.rlm.repl.protocol import CellLimits, ContextFile, ContextSource, Repl
 from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import Charged, Message, Reply, RootError, unpaid
 from pylon.rlm.run_ends import Origin
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import LoopSettings, SubSettings
-from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
+from pylon.rlm.sublm import Came, Job, SubFailure, SubModels, SubOutcome
 from pylon.rlm.trajectory import BLOBS, Event, Trajectory, name_of
 from pylon.unsettled import CameTo
 
@@ -119,11 +120,9 @@ class RecordedSubLM:
         if (event := self._last.get(key)) is None:
             return SubFailure("not_recorded", "the recorded run has no such call")
         # The last one stands for whatever was asked more often now.
-        if "code" in event:
-            return SubFailure(event["code"], event["message"], event["attempts"])
-        names = {one.name for one in fields(SubAnswer)} - {"text", "msat", "verified"}
-        values = {name: event[name] for name in names & set(event)}
-        return SubAnswer(self._run.text(event["text"]), verified=("recorded",), **values)
+        outcome = outcome_of(self._run, event)
+        # It was paid then.
+        return outcome if isinstance(outcome, SubFailure) else replace(outcome, msat=0, verified=("recorded",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ async def replay(
     )  # fmt: skip
     limits = Limits(depth=begun["limits"]["depth"], prompt_chars=begun["limits"]["prompt_chars"])
     origin = Origin(begun["strategy"], replay_of=run.id)
-    outcome = await again.run(run.text(begun["question"]), _context(run, begun), limits, origin=origin)
+    outcome = await again.run(run.text(begun["question"]), recorded_context(run, begun), limits, origin=origin)
     recorded = None if ended is None or ended["answer"] is None else run.text(ended["answer"])
     return Replayed(outcome, recorded, ended is not None and outcome.answer == recorded, ended is not None)
 
@@ -182,7 +181,8 @@ def _sub_settings(sub: dict[str, Any]) -> SubSettings:
     return SubSettings(sub["model"], sub["max_tokens"], sub["temperature"], _UNBOUND_S)
 
 
-def _context(run: Run, begun: Event) -> Context:
+def recorded_context(run: Run, begun: Event) -> Context:
+    """What a run worked on. Raises `UsageError` where that is not there any more."""
     files: list[FileFacts] = []
     for file in begun["context"]["files"]:
         given, kept = Path(file["path"]), run.folder / BLOBS / file["sha256"]

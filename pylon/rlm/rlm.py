@@ -18,12 +18,14 @@ from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import PylonError
+from pylon.jobs.size import text_bytes
 from pylon.rlm import prompts, raising
 from pylon.rlm.batch import Caller
 from pylon.rlm.budget import Bound, Budget, Cost, Limits, Refusal
 from pylon.rlm.calls import CallRoom
 from pylon.rlm.context import Context
 from pylon.rlm.course import Course, LoopOutcome, LoopTask, Reason
+from pylon.rlm.earlier import DiffersError, Earlier
 from pylon.rlm.gate import Gate
 from pylon.rlm.late import LateCharges
 from pylon.rlm.llm_query import ask_all, longest_prompt
@@ -55,8 +57,10 @@ class Rlm:
         settings: LoopSettings | None = None,
         sub_settings: SubSettings | None = None,
         purse: Purse | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
-        """`purse` is what other runs spend from too; without one the run has all of its limits for itself."""
+        """`purse` is what other runs spend from too; without one the run has all of its limits for itself. `earlier`
+        is what there is of the run when it is taken up."""
         self._root = root
         self._sub = sub
         self._open_repl = open_repl
@@ -68,7 +72,10 @@ class Rlm:
         self._gate = Gate(clock) if purse is None else purse.gate
         self._unsettled = Unsettled(self._gate) if purse is None else purse.unsettled
         self._late = LateCharges(self._unsettled, trajectory)
-        self._room = CallRoom(sub, sub_settings or SubSettings(), self._gate, trajectory, clock, self._late)
+        self._earlier = earlier or Earlier()
+        self._room = CallRoom(
+            sub, sub_settings or SubSettings(), self._gate, trajectory, clock, self._late, self._earlier
+        )  # fmt: skip
         # A semaphore a depth: a loop that waits for its children holds none that they need.
         self._places: defaultdict[int, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(self._settings.children)
@@ -82,19 +89,24 @@ class Rlm:
         self, question: str, context: Context, limits: Limits, *, origin: Origin | None = None
     ) -> LoopOutcome:
         """The answer to a question about a context. Raises `UnreachableError` when there is no sub-LM,
-        `SandboxError` when no REPL starts."""
+        `SandboxError` when no REPL starts, `DiffersError` where a run that is taken up does not go the way that is
+        recorded."""
         self._models = await self._sub.describe(self._room.settings.model)
         wall, self._last_s = limits.wall_s, self._settings.last_s
         if wall is not None:
             # The last turn's time is not the loops' to spend, but for a run that is hardly longer than that.
+            wall = max(0.0, wall - self._earlier.lives.seconds)
             self._last_s = min(self._last_s, wall / 2)
             wall -= self._last_s
+        self._trajectory.most_bytes = limits.disk_bytes
         budget = Budget(replace(limits, wall_s=wall), now=self._clock.monotonic(), parent=self._above)
         begun(
             self._trajectory, question, context, limits, origin or Origin(),
             root=self._root, settings=self._settings, sub_name=self._sub.name, models=self._models,
-            sub_settings=self._room.settings,
+            sub_settings=self._room.settings, before=self._earlier.before(round(self._clock.wall(), 3)),
+            shared=self._above is not None,
         )  # fmt: skip
+        self._carry_over(budget)
         outcome = LoopOutcome(None, partial=True, reason=Reason.INTERRUPTED, turns=0)
         try:
             if (over := self._used_up(budget)) is not None:
@@ -104,9 +116,12 @@ class Rlm:
                 )  # fmt: skip
                 return outcome
             outcome = await self._loop(ROOT_LOOP, question, context.source, context.describe(), budget)
+            if self._earlier.fault is not None:
+                raise self._earlier.fault
             outcome = self._lacking(outcome)
         except PylonError as error:
-            outcome = replace(outcome, reason=Reason.SANDBOX, detail=str(error))
+            reason = Reason.INTERRUPTED if isinstance(error, DiffersError) else Reason.SANDBOX
+            outcome = replace(outcome, answer=None, reason=reason, detail=str(error))
             raise
         except asyncio.CancelledError:
             # Whoever is ended while the sandbox is has come to its answer.
@@ -120,8 +135,16 @@ class Rlm:
                     # A purse's goes on for the others.
                     await self._unsettled.close()
             finally:
-                ended(self._trajectory, outcome, budget)
+                # One that was taken up and came no further stays as it was.
+                if outcome.answer is not None or not self._trajectory.draft:
+                    ended(self._trajectory, outcome, budget)
         return outcome
+
+    def _carry_over(self, budget: Budget) -> None:
+        """What was spent before the run was taken up is spent, and what its calls may be charged yet set aside."""
+        budget.book(self._earlier.spent)
+        self._late.take_up(self._earlier.open, self._sub, budget)
+        self._earlier.begin(lambda loop, turn, cell: self._trajectory.write("cut", loop=loop, turn=turn, cell=cell))
 
     def _lacking(self, outcome: LoopOutcome) -> LoopOutcome:
         """What the budget refused may be what an answer lacks. A program that was refused anything has come as far as
@@ -164,14 +187,10 @@ class Rlm:
             self._room.settings.temperature,
             longest_prompt(self._room.settings.event_bytes, budget.limits),
         )
-        task = LoopTask(name, question, prompts.system(facts, tier), prompts.task(question, described), budget)
-        self._trajectory.write(
-            "loop", loop=name, depth=budget.depth, system=self._trajectory.text(task.system),
-            opening=self._trajectory.text(task.opening),
-        )  # fmt: skip
+        task = self._task(name, question, prompts.system(facts, tier), prompts.task(question, described), budget)
         repl = self._open_repl()
         settings = replace(settings, output_chars=facts.output_chars, last_s=self._last_s)
-        course = Course(task, self._trajectory, self._clock, settings)
+        course = Course(task, self._trajectory, self._clock, settings, self._earlier)
         loop = Loop(course, root, repl, self._gate, self._late)
         # A REPL that was lost counts anew, and what it says is hostile: names of calls are none of its business.
         numbers = itertools.count(1)
@@ -198,11 +217,26 @@ class Rlm:
         finally:
             await repl.close()
 
+    def _task(self, name: str, question: str | None, system: str, opening: str, budget: Budget) -> LoopTask:
+        """A loop's task, written down. What its root was told at first it is not told otherwise later."""
+        if (was := self._earlier.loop(name)) is not None:
+            self._trajectory.copy(was, loop=name)
+            return LoopTask(
+                name, question, self._earlier.text(was["system"]), self._earlier.text(was["opening"]), budget
+            )
+        text = self._trajectory.text
+        self._trajectory.write("loop", loop=name, depth=budget.depth, system=text(system), opening=text(opening))
+        return LoopTask(name, question, system, opening, budget)
+
     async def _child(self, caller: Caller, name: str, prompt: str) -> SubReply:
         """A loop of its own for an `rlm_query`: the prompt is its context. It counts as one sub-call itself."""
         ref = name_of(prompt)
         fields = {"loop": caller.loop, "turn": caller.turn, "call": name}
-        refused = await self._counted(caller.budget)
+        known, again = self._child_again(caller, name, str(ref["sha256"]))
+        if again is not None:
+            return again
+        # One that goes on is counted already.
+        refused = None if known else await self._counted(caller.budget, prompt)
         if refused is not None:
             self._room.refused.add(refused.bound)
             reply = SubReply(refused.message, f"budget_{refused.bound}")
@@ -210,8 +244,8 @@ class Rlm:
                 "returned", **fields, prompt=ref, code=reply.error_code, message=reply.text, attempts=0
             )
             return reply
-        self._trajectory.text(prompt)
-        self._trajectory.write("submitted", **fields, kind="rlm", model=None, prompt=ref)
+        if not known:
+            self._trajectory.write("submitted", **fields, kind="rlm", model=None, prompt=ref)
         reply = SubReply("the run was ended", "cancelled")
         end: dict[str, str] = {}
         try:
@@ -235,6 +269,25 @@ class Rlm:
                 )
         return reply
 
+    def _child_again(self, caller: Caller, name: str, sha256: str) -> tuple[bool, SubReply | None]:
+        """Whether an `rlm_query` was made before the run was taken up, and its reply if it had one."""
+        earlier = self._earlier
+        events = earlier.child(caller.loop, name, sha256)
+        if earlier.fault is not None:
+            return True, SubReply(str(earlier.fault), "cancelled")
+        if events is None:
+            return False, None
+        for event in events:
+            its = event.get("loop") == earlier.called(caller.loop) and event.get("call") == earlier.called(name)
+            named = {"loop": caller.loop, "call": name} if its else earlier.renamed(event, name)
+            self._trajectory.copy(event, **named)
+        last = events[-1]
+        if last["type"] != "returned":
+            return True, None
+        if "code" in last:
+            return True, SubReply(last["message"], last["code"])
+        return True, SubReply(earlier.text(last["text"]), finish=last["finish"])
+
     async def _descend(self, parent: Budget, name: str, prompt: str, sha256: str) -> tuple[SubReply, dict[str, str]]:
         """What the loop's parent is given, and for the trajectory how the loop ended."""
         budget = parent.child(now=self._clock.monotonic())
@@ -250,13 +303,21 @@ class Rlm:
             return SubReply(f"no answer: {outcome.detail or outcome.reason}", "no_answer"), end
         return SubReply(outcome.answer, finish="partial" if outcome.partial else "stop"), end
 
-    async def _counted(self, budget: Budget) -> Refusal | None:
+    async def _counted(self, budget: Budget, prompt: str) -> Refusal | None:
         """Books the sub-call that a child loop is. One that could not take a turn is none, and starts no sandbox."""
         if budget.left(now=self._clock.monotonic()).turns == 0:
             return Refusal(Bound.TURNS, 1, 0)
-        reservation = await self._gate.wait(budget, Cost(calls=1))
+        size = text_bytes(prompt)
+        if (room := self._trajectory.claim(size)) is not None:
+            return Refusal(Bound.DISK, size, room)
+        try:
+            reservation = await self._gate.wait(budget, Cost(calls=1))
+        finally:
+            self._trajectory.release(size)
         if isinstance(reservation, Refusal):
             return reservation
+        # What is let through is written before anybody else looks at the room that is left.
+        self._trajectory.text(prompt)
         self._gate.settle(budget, reservation, Cost(calls=1))
         return None
 

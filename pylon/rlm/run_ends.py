@@ -37,8 +37,10 @@ def begun(
     sub_name: str,
     models: SubModels,
     sub_settings: SubSettings,
+    before: Mapping[str, object] | None = None,
+    shared: bool = False,
 ) -> None:
-    """Writes `run`."""
+    """Writes `run`. `before` is what was spent when it was taken up, `shared` that its budget is others' too."""
     trajectory.write(
         "run",
         id=trajectory.id,
@@ -58,6 +60,8 @@ def begun(
         sub={"name": sub_name, **asdict(models), **asdict(sub_settings)},
         limits=asdict(limits),
         turns=settings.turns,
+        before=before,
+        shared=shared,
         context={
             "kind": context.source.kind,
             "chars": context.chars,

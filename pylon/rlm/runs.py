@@ -45,11 +45,7 @@ class Run:
 
     def events(self) -> Iterator[Event]:
         """Its events; a last line that was torn is left out."""
-        with (self.folder / EVENTS).open("rb") as lines:
-            for line in lines:
-                event = _event(line)
-                if event is not None:
-                    yield event
+        return events_of(self.folder / EVENTS)
 
     def follow(self) -> Iterator[Event]:
         """Its events as they come, until it has ended or its process has. Blocks between them."""
@@ -103,6 +99,15 @@ class Run:
         finally:
             os.close(file)
         return False
+
+
+def events_of(path: Path) -> Iterator[Event]:
+    """The events of one file; a last line that was torn is left out."""
+    with path.open("rb") as lines:
+        for line in lines:
+            event = _event(line)
+            if event is not None:
+                yield event
 
 
 def find_run(folder: Path, name: str) -> Run:

@@ -6,12 +6,13 @@ from functools import partial
 from pylon import log
 from pylon.errors import PylonError
 from pylon.rlm.budget import Bound, Cost, Refusal, Reservation
-from pylon.rlm.charges import Beside, Charge, Tab
+from pylon.rlm.charges import Beside, Charge, Reserved, Tab
 from pylon.rlm.course import Course, LoopEnd, Reason, out_of_budget
 from pylon.rlm.gate import Gate
 from pylon.rlm.history import History
 from pylon.rlm.late import LateCharges
 from pylon.rlm.root import Message, Reply, Root, RootError, estimate_tokens, meaning
+from pylon.rlm.trajectory import Event
 
 logger = log.get("rlm")
 
@@ -36,6 +37,11 @@ class Talk:
     async def ask(self) -> Reply:
         """The root's next turn. Raises `LoopEnd`."""
         messages = self._history.messages()
+        course = self._course
+        if (was := course.earlier.turn(course.task.name, course.turn)) is not None:
+            return self._again(was, messages)
+        if course.trajectory.full:
+            raise out_of_budget(Refusal(Bound.DISK, 0, 0))
         reservation = await self._gate.wait(self._course.budget, self.most(messages))
         if isinstance(reservation, Refusal):
             raise out_of_budget(reservation)
@@ -50,6 +56,13 @@ class Talk:
         except RootError as error:
             raise LoopEnd(Reason.ROOT_FAILED, str(error), error) from error
 
+    def _again(self, was: Event, messages: list[Message]) -> Reply:
+        """What the root said before its run was taken up. It is paid for."""
+        self._history.counted(was["prompt_tokens"], messages)
+        self._course.copy(was)
+        text = self._course.earlier.text(was["reply"])
+        return Reply(text, was["prompt_tokens"], was["completion_tokens"], was["model"], finish=was["finish"])
+
     async def reply(
         self, messages: list[Message], reservation: Reservation, timeout: float, *, last: bool = False
     ) -> Reply:
@@ -59,7 +72,7 @@ class Talk:
         spent, tab = Cost(turns=reservation.cost.turns), Tab()
         try:
             async with asyncio.timeout(timeout):
-                reply = await self._said(messages, tab)
+                reply = await self._said(messages, tab, reservation.cost.msat)
             spent += Cost(reply.msat, 0, reply.prompt_tokens + reply.completion_tokens)
         finally:
             self._late.hand_over(
@@ -77,8 +90,14 @@ class Talk:
 
     def show(self, reply: Reply, text: str) -> None:
         """What the root sees after its turn: adds both to the chat."""
+        course = self._course
+        if (was := course.earlier.shown(course.task.name, course.turn)) is not None:
+            # Its next turn, if it is recorded, was said to this.
+            text = course.earlier.text(was["text"])
+            course.copy(was)
+        else:
+            course.write("shown", text=course.trajectory.text(text))
         self._history.add(reply.text, text, reply_chars=_MOST_REPLY_CHARS)
-        self._course.write("shown", text=self._course.trajectory.text(text))
 
     def so_far(self, tokens: int) -> list[Message]:
         """The chat for the last turn: cut to so many tokens for good, which bound it from here on."""
@@ -90,18 +109,22 @@ class Talk:
         turns = 1 if self.root.max_tokens else 0
         return Cost(self.root.most_msat, 0, estimate_tokens(messages) + self.root.max_tokens, turns)
 
-    def _charged(self, tab: Tab, charge: Charge) -> None:
+    def _charged(self, tab: Tab, bound: int, charge: Charge) -> None:
         """Books and writes down what no reply accounts for, as it comes: there may never be a reply."""
         tab.hear(charge)
+        if isinstance(charge, Reserved):
+            self._late.reserved(tab, bound, self._course.task.name, self._course.turn)
         if isinstance(charge, Beside):
             self._course.budget.book(Cost(charge.msat))
-            self._course.write("charged", msat=charge.msat)
+            self._course.write("charged", msat=charge.msat, **tab.named)
 
-    async def _said(self, messages: list[Message], tab: Tab) -> Reply:
+    async def _said(self, messages: list[Message], tab: Tab, bound: int) -> Reply:
         """The reply, or `RootError` whatever it was that failed: a run ends with its reason, and with what it has.
         A program says itself how it ends."""
         try:
-            return await self.root.reply(messages, loop=self._course.task.name, charged=partial(self._charged, tab))
+            return await self.root.reply(
+                messages, loop=self._course.task.name, charged=partial(self._charged, tab, bound)
+            )
         except (RootError, LoopEnd, TimeoutError):
             raise
         except PylonError as error:

@@ -169,6 +169,29 @@ async def test_a_prompt_that_is_never_sent_takes_neither_memory_nor_disk(tmp_pat
     assert not stage.rlm._room._memo
 
 
+@pytest.mark.parametrize("ask", ["llm_query_batched", "rlm_query_batched"])
+async def test_a_run_whose_trajectory_is_full_asks_no_more_and_ends_with_what_it_has(tmp_path, ask):
+    def turns(messages):
+        return "as far as I came" if "last turn" in messages[-1].content else turn
+
+    cell = f"a = {ask}([f'{{n:06}}' * 3_000 for n in range(100)])\nprint(a[0][:2], [one.code for one in a[50:]][:1])"
+    turn = (
+        repl(cell)
+        if ask[0] == "l"
+        else repl(f"if len(context) > 100:\n  FINAL('yes')\nelse:\n  {cell.replace(chr(10), chr(10) + '  ')}")
+    )
+    stage = Stage(tmp_path, turns, lambda prompt: "yes")
+    outcome = await stage.run(limits=Limits(depth=1, disk_bytes=400_000))
+    assert (outcome.answer, outcome.reason, outcome.partial) == ("as far as I came", Reason.BUDGET, True)
+    assert "full" in outcome.detail and "rlm.keep_run_mb" in outcome.hint and outcome.turns == 2
+    codes = [event["code"] for event in stage.events("returned") if "code" in event]
+    assert 75 < len(codes) < 100 and {*codes} == {"budget_disk"}
+    prompts = sum(
+        path.stat().st_size for path in (tmp_path / "run" / "blobs").iterdir() if path.stat().st_size > 17_000
+    )
+    assert prompts <= 400_000
+
+
 async def test_a_prompt_that_was_answered_is_known_by_its_hash_alone(tmp_path):
     stage = Stage(tmp_path, [repl("a = llm_query_batched(['x', 'y', 'x'])\nFINAL(a[2])")])
     await stage.run()

@@ -25,6 +25,10 @@ class Rlm(Blocking):
         """See `RlmClient.ask`. `on_progress` is called in the RLM's own thread. Ctrl-C ends the run."""
         return self._thread.run(self._client.ask(question, context, **options))
 
+    def resume(self, run: str = "last", **options: Any) -> RlmAnswer:
+        """See `RlmClient.resume`, and `ask` for `on_progress` and Ctrl-C."""
+        return self._thread.run(self._client.resume(run, **options))
+
     async def _open(self) -> None:
         await self._client.__aenter__()
 

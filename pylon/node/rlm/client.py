@@ -15,10 +15,11 @@ from typing import Any, get_args
 from pylon.errors import UsageError
 from pylon.node.home_client import HomeClient
 from pylon.node.rlm import run as rlm
+from pylon.node.rlm.resume import resume
 from pylon.node.rlm.run import Question
 from pylon.rlm.context import Shape
 from pylon.rlm.progress import Tally
-from pylon.rlm.runs import Run
+from pylon.rlm.runs import Run, find_run
 from pylon.rlm.strategies import Strategy
 from pylon.rlm.sublm import Answering, SubLM, sub_lm
 from pylon.rlm.table import Row, call_rows
@@ -96,12 +97,47 @@ class RlmClient(HomeClient):
             if on_progress is not None:
                 call(on_progress, tally)
 
-        report = await rlm.ask(self._home, self._config, node, asked, listener=heard, sub=own)
-        folder = Path(report["trajectory"])
-        return RlmAnswer(
-            report["answer"], report["partial"], report["reason"], report["detail"], report["id"], folder,
-            report["msat"], report,
+        return _answer(await rlm.ask(self._home, self._config, node, asked, listener=heard, sub=own))
+
+    async def resume(
+        self,
+        run: str = "last",
+        *,
+        go_on: bool = False,
+        sub: SubLM | Answering | None = None,
+        on_progress: Hear | None = None,
+        **settings: Any,
+    ) -> RlmAnswer:
+        """Goes on with a run of this home that was interrupted, or whose budget ended: by its id, the start of it, or
+        `last`. What was answered is neither asked nor paid again, and what was spent counts in its limits.
+
+        It has the settings that it had, and `settings` over them, as `max_calls=500`. `sub` as in `ask`: a run that
+        had one needs it again. A run that has a whole answer gives that. With `go_on` it goes on from where its code
+        does something else than it did then; otherwise that is a `DiffersError`. Raises `UsageError` for a run that
+        there is not, or that ended for want of what it does not get now, and what `ask` does.
+        """
+        check_callbacks(on_progress=on_progress)
+        own = None if sub is None else sub_lm(sub)
+        node = self._node
+
+        def heard(_: Event, tally: Tally) -> None:
+            if on_progress is not None:
+                call(on_progress, tally)
+
+        found = find_run(self._home.runs, run)
+        return _answer(
+            await resume(
+                self._home, self._config, node, found, {**self._settings, **settings}, go_on=go_on, listener=heard,
+                sub=own,
+            )
         )  # fmt: skip
+
+
+def _answer(report: dict[str, Any]) -> RlmAnswer:
+    return RlmAnswer(
+        report["answer"], report["partial"], report["reason"], report["detail"], report["id"],
+        Path(report["trajectory"]), report["msat"], report,
+    )  # fmt: skip
 
 
 def _check(question: object, context: object, files: object, shape: object, strategy: object) -> None:

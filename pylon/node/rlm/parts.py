@@ -68,6 +68,7 @@ def limits_of(section: RlmSection) -> Limits:
         depth=section.max_depth,
         prompt_chars=section.max_prompt_chars,
         turns=section.max_root_turns,
+        disk_bytes=section.keep_run_mb * MIB,
     )
 
 

@@ -26,6 +26,7 @@ from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Bound, Estimate, Limits, estimate_map
 from pylon.rlm.context import Context, Shape, from_paths, from_value
 from pylon.rlm.course import LoopOutcome
+from pylon.rlm.earlier import Earlier
 from pylon.rlm.progress import Tally
 from pylon.rlm.purse import Purse
 from pylon.rlm.repl import known
@@ -61,7 +62,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class _Work:
+class Work:
     """One run under way."""
 
     section: RlmSection
@@ -73,8 +74,17 @@ class _Work:
     root: Root | None
     sub: SubLM | None
     purse: Purse | None
+    earlier: Earlier | None = None
     tally: Tally = field(default_factory=Tally)
     spent: dict[str, int] = field(default_factory=dict)
+
+    def hear(self, event: Event, listener: Callable[[Event, Tally], None] | None) -> None:
+        """Counts an event, and passes it on."""
+        self.tally.add(event)
+        if event["type"] == "final":
+            self.spent = event["spent"]
+        if listener is not None:
+            listener(event, self.tally)
 
 
 async def ask(
@@ -107,24 +117,20 @@ async def ask(
         runs.prune(home.runs, section.keep_runs)
 
     def heard(event: Event) -> None:
-        work.tally.add(event)
-        if event["type"] == "final":
-            work.spent = event["spent"]
-        if listener is not None:
-            listener(event, work.tally)
+        work.hear(event, listener)
 
     trajectory = Trajectory(folder or runs.new_run(home.runs, clock.wall()), clock, heard)
-    work = _Work(section, strategy, trajectory, clock, tell, question.unsafe, root, sub, purse)
+    work = Work(section, strategy, trajectory, clock, tell, question.unsafe, root, sub, purse)
     started = clock.monotonic()
     try:
         context = await asyncio.to_thread(_load, question, section, trajectory)
         warnings = context.doubts()
         for doubt in warnings:
             tell(doubt)
-        outcome = await _run(home, config, node, question.question, context, work)
+        outcome = await go(home, config, node, question.question, context, work)
     finally:
         _close(trajectory)
-    return {**_report(outcome, context, work, clock.monotonic() - started), "warnings": warnings}
+    return {**report(outcome, context, work, clock.monotonic() - started), "warnings": warnings}
 
 
 async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
@@ -150,7 +156,8 @@ async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
     }
 
 
-async def _run(home: Home, config: Config, node: Node, question: str, context: Context, work: _Work) -> LoopOutcome:
+async def go(home: Home, config: Config, node: Node, question: str, context: Context, work: Work) -> LoopOutcome:
+    """The run itself: everything is there but its REPL, its root and who answers."""
     section, strategy = work.section, work.strategy
     swarm = SwarmSubLM(node)
     sub = work.sub or swarm
@@ -167,7 +174,7 @@ async def _run(home: Home, config: Config, node: Node, question: str, context: C
         rlm = Rlm(
             root, sub, open_repl, work.trajectory, work.clock,
             settings=parts.loop_settings(section, strategy), sub_settings=settings,
-            purse=work.purse,
+            purse=work.purse, earlier=work.earlier,
         )  # fmt: skip
         try:
             outcome = await rlm.run(question, context, limits, origin=origin)
@@ -257,7 +264,8 @@ def _who(models: SubModels) -> str:
     return f"{who}\nwhichever of these {len(models.models)} models is free answers; --model names one for all"
 
 
-def _report(outcome: LoopOutcome, context: Context, work: _Work, wall_s: float) -> dict[str, Any]:
+def report(outcome: LoopOutcome, context: Context, work: Work, wall_s: float) -> dict[str, Any]:
+    """What `pylon rlm --json` prints of a run that took so many seconds."""
     return {
         "id": work.trajectory.id,
         "answer": outcome.answer,

@@ -11,7 +11,7 @@ else:
 LEAST = 200
 TOO_LARGE = ("too_large", "budget_prompt_size")
 # The budget refuses so, and whatever else is asked would be refused as well.
-SPENT = ("budget_sats", "budget_calls", "budget_tokens", "budget_wall_time")
+SPENT = ("budget_sats", "budget_calls", "budget_tokens", "budget_wall_time", "budget_disk")
 # What the answer lacks, in words.
 missing = []
 

@@ -1,0 +1,139 @@
+"""`pylon rlm resume`: a run that was interrupted, or had too small a budget, goes on where it was."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from pylon.clock import SystemClock
+from pylon.errors import UsageError
+from pylon.node.calls.control import Node
+from pylon.node.home import Home
+from pylon.node.rlm import parts as parts
+from pylon.node.rlm import run as rlm
+from pylon.rlm.earlier import Earlier
+from pylon.rlm.left_to_do import LeftToDo, left_to_do, raised
+from pylon.rlm.progress import Tally
+from pylon.rlm.repl.protocol import MIB
+from pylon.rlm.replay import recorded_cell, recorded_context
+from pylon.rlm.runs import Run, answer_of, summary
+from pylon.rlm.sublm import SubLM
+from pylon.rlm.trajectory import Event, Trajectory
+from pylon.sections import Config, RlmSection
+
+_UNSAFE = "unsafe"
+
+
+async def resume(
+    home: Home,
+    config: Config,
+    node: Node,
+    run: Run,
+    wishes: dict[str, Any],
+    *,
+    go_on: bool = False,
+    unsafe: bool = False,
+    listener: Callable[[Event, Tally], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    sub: SubLM | None = None,
+) -> dict[str, Any]:
+    """What `pylon rlm --json` prints of it, and `resumed`: whether there was anything left to do.
+
+    It has the settings that it had; `wishes` are settings of `[rlm]` that stand over them. With `go_on` it goes on
+    from where its code does something else than it did; otherwise that is a `DiffersError`, and the run stays as it
+    was. Raises `UsageError` for a run that cannot be taken up, or not with these limits, and what `run.ask` does.
+    """
+    clock = SystemClock()
+    earlier = await asyncio.to_thread(Earlier, run, go_on=go_on)
+    begun = earlier.lives.begun
+    _check(run, begun, unsafe=unsafe)
+    section = parts.overridden(_settings(config.rlm, run, begun), wishes)
+    limits = parts.limits_of(section)
+    left = left_to_do(run.id, earlier.lives, limits, section.turns)
+    if left is LeftToDo.NOTHING:
+        return _whole(run, earlier)
+    if left is LeftToDo.BACK:
+        codes = {f"budget_{bound}" for bound in raised(earlier.lives, limits)}
+        earlier.more({*codes, "budget", *(["turns"] if section.turns > begun["turns"] else [])})
+    work: rlm.Work
+
+    def heard(event: Event) -> None:
+        work.hear(event, listener)
+
+    context = await asyncio.to_thread(recorded_context, run, begun)
+    trajectory = Trajectory.again(run.folder, clock, heard)
+    work = rlm.Work(
+        section, begun["strategy"], trajectory, clock, tell, unsafe, root=None, sub=sub, purse=None, earlier=earlier
+    )
+    started = clock.monotonic()
+    try:
+        tell(_taken_up(earlier))
+        outcome = await rlm.go(home, config, node, run.text(begun["question"]), context, work)
+    finally:
+        trajectory.close()
+    report = rlm.report(outcome, context, work, clock.monotonic() - started)
+    return {**report, "warnings": [], "resumed": True}
+
+
+def _check(run: Run, begun: Event, *, unsafe: bool) -> None:
+    if begun.get("replay_of") is not None:
+        raise UsageError(f"run {run.id} is a replay: there is nothing to go on with")
+    if begun.get("shared"):
+        raise UsageError(
+            f"run {run.id} is one of a set that has one budget",
+            hint="`pylon rlm --questions … --resume REPORTS` goes on with the set.",
+        )
+    if begun["sandbox"] == _UNSAFE and not unsafe:
+        raise UsageError(
+            f"the code of run {run.id} ran in no sandbox, and runs again", hint="Say --unsafe-local-repl, if it may."
+        )
+
+
+def _settings(section: RlmSection, run: Run, begun: Event) -> RlmSection:
+    """The settings that a run had, as far as it tells them; a root's address, key and window are today's."""
+    limits, root, sub, cell = begun["limits"], begun["root"], begun["sub"], recorded_cell(run, begun)
+    had: dict[str, Any] = {
+        "max_sats": None if limits["msat"] is None else limits["msat"] // 1_000,
+        "max_calls": limits["calls"],
+        "max_tokens": limits["tokens"] or 0,
+        "max_wall_s": limits["wall_s"],
+        "max_depth": limits["depth"],
+        "max_prompt_chars": limits["prompt_chars"],
+        "max_root_turns": limits["turns"],
+        "sub_model": sub["model"] or "",
+        "sub_max_tokens": sub["max_tokens"],
+        "sub_temperature": sub["temperature"],
+        "seed": -1 if sub["seed"] is None else sub["seed"],
+        "cell_memory_mb": max(16, cell.memory_bytes // MIB),
+    }
+    if begun["sandbox"] in ("wasm", "process"):
+        had["sandbox"] = begun["sandbox"]
+    if begun["strategy"] == "rlm":
+        temperature = root["temperature"]
+        had |= {
+            "root": root["kind"],
+            "root_model": root["model"],
+            "root_temperature": -1.0 if temperature is None else temperature,
+            "root_max_tokens": section.root_max_tokens if root["kind"] == "swarm" else root["max_tokens"],
+            "prompt": root["tier"],
+            "turns": begun["turns"],
+            "cell_s": cell.seconds,
+        }
+    return parts.overridden(section, had)
+
+
+def _whole(run: Run, earlier: Earlier) -> dict[str, Any]:
+    end = earlier.lives.ended or {}
+    told = {name: end[name] for name in ("partial", "reason", "detail", "hint", "spent")}
+    where: dict[str, Any] = {
+        "answer": answer_of(run),
+        "warnings": [],
+        "trajectory": str(run.folder),
+        "resumed": False,
+    }
+    return {**summary(run), **told, **where}
+
+
+def _taken_up(earlier: Earlier) -> str:
+    spent, lost = earlier.spent, earlier.lives.lost
+    out = f"; {lost:,} sub-calls were out and are asked again" if lost else ""
+    return f"taken up after {spent.turns:,} turns and {spent.calls:,} sub-calls{out}"

@@ -1,0 +1,395 @@
+"""Runs that are taken up: what was answered is asked of nobody again, and what was spent is spent."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.errors import UsageError
+from pylon.rlm import runs
+from pylon.rlm.budget import Limits
+from pylon.rlm.charges import Open, Reserved
+from pylon.rlm.context import from_value
+from pylon.rlm.course import Reason
+from pylon.rlm.earlier import DiffersError, Earlier
+from pylon.rlm.left_to_do import LeftToDo, left_to_do, raised
+from pylon.rlm.lives import files_of, lives_of
+from pylon.rlm.replay import replay
+from pylon.rlm.rlm import Rlm
+from pylon.rlm.root import ScriptedRoot
+from pylon.rlm.runs import Run
+from pylon.rlm.settings import LoopSettings, SubSettings
+from pylon.rlm.sublm import FunctionSubLM, SubFailure
+from pylon.rlm.table import call_rows
+from pylon.rlm.trajectory import EVENTS, Trajectory
+from pylon.rlm.viewer import export_rlm
+from pylon.unsettled import CameTo
+from tests.rlm.fakes import InProcessRepl, Stage, repl
+
+TURNS = [
+    repl("got = llm_query_batched(['a', 'b', 'c', 'd'])\nprint(got)"),
+    repl("more = [llm_query(one + '!') for one in got]\nprint(len(more))"),
+    repl("deep = rlm_query('task')\nprint(deep)"),
+    repl("FINAL(' '.join(more) + deep)"),
+]
+CHILD = [repl("x = llm_query(context)\nprint(x)"), repl("FINAL(x + llm_query('child ' + x))")]
+LIMITS = Limits(msat=1_000_000, calls=50, depth=1)
+
+
+def root(messages):
+    turns = CHILD if "Your task stands" in messages[1].content else TURNS
+    return turns[sum(message.role == "assistant" for message in messages)]
+
+
+class Paid(FunctionSubLM):
+    """Each answer costs 10 msat."""
+
+    def __init__(self, answer=lambda prompt: f"<{prompt}>"):
+        super().__init__(answer, msat=10, most_msat=20)
+
+    @property
+    def prompts(self):
+        return sorted(job.prompt for job in self.jobs)
+
+
+class Again:
+    """A run that is taken up."""
+
+    def __init__(
+        self, folder, turns=root, sub=None, *, limits=LIMITS, go_on=False, codes=(), settings=None, **sub_options
+    ):
+        self.folder, self.limits, clock = folder, limits, SystemClock()
+        self.root, self.sub = ScriptedRoot(turns), sub or Paid()
+        self.earlier = Earlier(Run(folder / "run"), go_on=go_on)
+        if codes:
+            self.earlier.more(set(codes))
+        self.trajectory = Trajectory.again(folder / "run", clock)
+        self.rlm = Rlm(
+            self.root, self.sub, InProcessRepl, self.trajectory, clock, settings=settings, earlier=self.earlier,
+            sub_settings=SubSettings(**sub_options),
+        )  # fmt: skip
+
+    async def run(self):
+        try:
+            context = from_value("some text", self.folder / "context")
+            return await asyncio.wait_for(self.rlm.run("what?", context, self.limits), 60)
+        finally:
+            self.trajectory.close()
+
+
+async def whole(folder, turns=root, sub=None, **options):
+    limits = options.pop("limits", LIMITS)
+    stage = Stage(folder, turns, sub or Paid(), **options)
+    return stage, await stage.run(limits=limits)
+
+
+def killed(folder, lines, *, torn=b'{"n":7,"ty'):
+    """As it is when its process is killed after so many events."""
+    events = folder / "run" / EVENTS
+    kept = events.read_bytes().splitlines(keepends=True)[:lines]
+    events.write_bytes(b"".join(kept) + torn)
+
+
+def events(folder, kind=None):
+    return [event for event in Run(folder / "run").events() if kind in (None, event["type"])]
+
+
+def told(folder):
+    """What a run's events say, without when, how often and by which life."""
+    left_out = {"n", "at", "ms", "recorded", "seconds", "wall_s", "latency_ms", "spent", "left"}
+    return [
+        {name: value for name, value in event.items() if name not in left_out}
+        for event in events(folder)
+        if event["type"] in ("loop", "turn", "cell", "submitted", "repeated", "returned")
+    ]
+
+
+async def test_a_run_that_was_killed_at_any_moment_goes_on_and_asks_nothing_that_was_answered(tmp_path):
+    stage, outcome = await whole(tmp_path)
+    everything = (tmp_path / "run" / EVENTS).read_bytes()
+    once = stage.sub.prompts
+    count = len(everything.splitlines())
+    in_full = sorted(map(orjson.dumps, told(tmp_path)))
+    for lines in range(1, count):
+        for older in (tmp_path / "run").glob("events.*.jsonl"):
+            older.unlink()
+        (tmp_path / "run" / EVENTS).write_bytes(everything)
+        killed(tmp_path, lines)
+        before = events(tmp_path)
+        answered = {event["call"] for event in before if event["type"] == "returned"}
+        lost = {
+            event["call"] for event in before if event["type"] == "submitted" and event["kind"] == "llm"
+        } - answered
+        again = Again(tmp_path)
+        came = await again.run()
+        assert (came.answer, came.partial) == (outcome.answer, False), lines
+        # Each prompt of the run is asked by one of the two, and what was out by both.
+        asked = [
+            event["prompt"]["preview"] for event in before if event["type"] == "submitted" and event["kind"] == "llm"
+        ]
+        assert sorted([*asked, *again.sub.prompts]) == sorted([*once, *(
+            event["prompt"]["preview"] for event in before
+            if event["type"] == "submitted" and event["call"] in lost
+        )]), lines  # fmt: skip
+        turns = sum(event["type"] == "turn" for event in before)
+        assert len(again.root.chats) == len(stage.root.chats) - turns
+        final = events(tmp_path, "final")[0]
+        spent = stage.events("final")[0]["spent"] if lines == count else final["spent"]
+        assert (spent["calls"], spent["turns"]) == (len(once) + 1 + len(lost), len(stage.root.chats)), lines
+        assert spent["msat"] == 10 * len(once) == runs.summary(Run(tmp_path / "run"))["msat"], lines
+        # The record reads as that of one run.
+        assert sorted(map(orjson.dumps, told(tmp_path))) == in_full, lines
+        assert [event["n"] for event in events(tmp_path)] == list(range(len(events(tmp_path))))
+
+
+async def test_what_was_taken_up_is_replayed_listed_and_exported_as_one_run(tmp_path):
+    _, outcome = await whole(tmp_path)
+    rows = [{**row, "wall_ms": 0, "sent_at": 0} for row in call_rows(Run(tmp_path / "run"))]
+    lines = list(export_rlm(Run(tmp_path / "run")))
+    killed(tmp_path, len(events(tmp_path)) // 2)
+    again = Again(tmp_path)
+    await again.run()
+    run = Run(tmp_path / "run")
+    assert [{**row, "wall_ms": 0, "sent_at": 0, "latency_ms": row["latency_ms"]} for row in call_rows(run)] == rows
+    assert [line.get("response") for line in export_rlm(run)] == [line.get("response") for line in lines]
+    assert [line.get("prompt") for line in export_rlm(run)] == [line.get("prompt") for line in lines]
+    told = runs.summary(run)
+    assert (told["state"], told["partial"], told["turns"]) == ("ended", False, 6)
+    copy = Trajectory(tmp_path / "copy", SystemClock())
+    made = await replay(run, InProcessRepl, copy, SystemClock(), settings=LoopSettings())
+    copy.close()
+    assert made.same and made.outcome.answer == outcome.answer
+
+
+async def test_one_that_is_killed_again_while_it_is_taken_up_loses_nothing_that_an_older_process_had(tmp_path):
+    stage, outcome = await whole(tmp_path)
+    killed(tmp_path, len(events(tmp_path)) - 6)
+    had = {event["call"] for event in events(tmp_path, "returned")}
+    await Again(tmp_path).run()
+    # The second one had written hardly anything of what it took over.
+    killed(tmp_path, 3)
+    third = Again(tmp_path)
+    assert (await third.run()).answer == outcome.answer
+    assert len(files_of(tmp_path / "run")) == 3
+    assert len(third.sub.jobs) <= len(stage.sub.jobs) - len(had) + 1
+    assert lives_of(Run(tmp_path / "run")).spent.msat >= 10 * len(stage.sub.jobs)
+
+
+@pytest.mark.parametrize(
+    "code", ["import random\nprint(random.random())", "import itertools\nx = 1 if context else ''"]
+)
+async def test_where_the_code_does_something_else_it_says_so_and_the_run_stays_as_it_was(tmp_path, code):
+    turns = [repl(code), repl("print(llm_query('a'))"), repl("FINAL('x')")]
+    if "random" not in code:
+        turns[0] = repl("import time\nx = [1, '1'][time.time() > START]\nprint('ok')".replace("START", f"{10**12}"))
+    await whole(tmp_path, turns)
+    path = tmp_path / "run" / EVENTS
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    for line in lines:
+        if line["type"] == "cell" and "random" not in code:
+            for variable in line["variables"]:
+                variable["type"] = "str" if variable["name"] == "x" else variable["type"]
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    killed(tmp_path, len(lines) - 3)
+    was = path.read_bytes()
+    again = Again(tmp_path, turns)
+    with pytest.raises(DiffersError, match="in turn 1 of loop 0 its code") as caught:
+        await again.run()
+    assert "--go-on" in caught.value.hint and not again.sub.jobs and not again.root.chats
+    assert path.read_bytes() == was and files_of(tmp_path / "run") == [path]
+    assert not list((tmp_path / "run").glob("*.part"))
+    # Whoever says so goes on from there: the turns that came after it are asked for anew, equal prompts are not.
+    on = Again(tmp_path, turns, go_on=True)
+    assert (await on.run()).answer == "x"
+    assert len(on.root.chats) == 2 and not on.sub.jobs
+    assert [event["turn"] for event in events(tmp_path, "cut")] == [1]
+    assert events(tmp_path, "final")[0]["spent"]["calls"] == 1
+
+
+async def test_code_that_asks_something_else_is_told_from_that_and_asks_nobody(tmp_path):
+    turns = [repl("import random\nfound = llm_query(str(random.random()))"), repl("FINAL('x')")]
+    await whole(tmp_path, turns)
+    killed(tmp_path, len(events(tmp_path)) - 3)
+    again = Again(tmp_path, turns)
+    with pytest.raises(DiffersError, match="asks what it did not ask"):
+        await again.run()
+    assert not again.sub.jobs
+
+
+async def test_calls_that_the_budget_refused_are_asked_once_it_is_larger_and_the_root_hears_of_them_then(tmp_path):
+    turns = [repl("got = llm_query_batched(['a', 'b', 'c', 'd'])\nprint(got)"), repl("FINAL(got)")]
+    _, outcome = await whole(tmp_path, turns, limits=Limits(calls=2, msat=1_000_000))
+    assert outcome.partial
+    lives, more = lives_of(Run(tmp_path / "run")), Limits(calls=9, msat=1_000_000)
+    assert left_to_do("r", lives, more, 20) is LeftToDo.BACK and {*raised(lives, more)} == {"calls"}
+    again = Again(tmp_path, turns, limits=more, codes=["budget_calls"])
+    came = await again.run()
+    assert came.answer == "['<a>', '<b>', '<c>', '<d>']" and not came.partial
+    assert again.sub.prompts == ["c", "d"] and len(again.root.chats) == 1
+    assert events(tmp_path, "final")[0]["spent"]["calls"] == 4
+
+
+async def test_a_child_loop_that_the_budget_ended_goes_on_when_it_is_larger(tmp_path):
+    def turns(messages):
+        if "last turn" in messages[-1].content:
+            return "as far as it came"
+        if "Your task stands" in messages[1].content:
+            said = sum(message.role == "assistant" for message in messages)
+            return repl(f"x{said} = llm_query('{said}')") if said < 3 else repl("FINAL(x0 + x1 + x2)")
+        return repl("deep = rlm_query('task')\nFINAL(deep)")
+
+    _, outcome = await whole(tmp_path, turns, limits=Limits(calls=50, depth=1, turns=4))
+    assert outcome.answer == "as far as it came"
+    again = Again(tmp_path, turns, limits=Limits(calls=50, depth=1, turns=40), codes=["budget", "budget_root_turns"])
+    came = await again.run()
+    assert (came.answer, came.partial) == ("<0><1><2>", False)
+    kept = [event for event in events(tmp_path, "turn") if event.get("recorded")]
+    assert len(kept) >= 2 and len(again.sub.jobs) < 3
+
+
+async def test_a_run_out_of_turns_goes_on_with_more_and_its_last_turn_is_not_the_end(tmp_path):
+    def turns(messages):
+        said = sum(message.role == "assistant" for message in messages)
+        if "last turn" in messages[-1].content:
+            return "maybe"
+        return repl(f"n = {said}\nprint(n)") if said < 3 else "FINAL_VAR(n)"
+
+    await whole(tmp_path, turns, settings=LoopSettings(turns=2))
+    assert left_to_do("r", lives_of(Run(tmp_path / "run")), LIMITS, 9) is LeftToDo.BACK
+    again = Again(tmp_path, turns, settings=LoopSettings(turns=9))
+    assert (await again.run()).answer == "2" and len(again.root.chats) == 2
+
+
+async def test_failures_stand_in_cells_that_the_root_was_told_of_and_are_asked_anew_where_the_run_ended(tmp_path):
+    bad = {"b": SubFailure("deadline", "late", 2)}
+    turns = [
+        repl("got = llm_query_batched(['a', 'b', 'b'])\nprint(got)"),
+        repl("FINAL(llm_query('c') + got[1].code)"),
+    ]
+    await whole(tmp_path, turns, Paid(lambda prompt: bad.get(prompt, prompt)))
+    names = [event["type"] for event in events(tmp_path)]
+    killed(tmp_path, names.index("shown") + 1)
+    again = Again(tmp_path, turns)
+    assert (await again.run()).answer == "<c>deadline" and again.sub.prompts == ["c"]
+
+
+class Charging(Paid):
+    """Tells what it may cost, and holds `late` back."""
+
+    found = None
+    asks = 0
+
+    async def ask(self, jobs, *, budget_msat=None):
+        Charging.asks += 1
+        yield Reserved(f"ask {Charging.asks}", self)
+        async for came in super().ask(jobs):
+            yield came
+        yield Open(0)
+
+    async def came_to(self, names):
+        self.asked_after = list(names)
+        return dict.fromkeys(names, self.found)
+
+
+async def test_what_calls_in_flight_may_have_cost_is_asked_for_and_set_aside_where_nobody_knows(tmp_path):
+    turns = [repl("a = llm_query('a')\nprint(a)"), repl("FINAL(a + llm_query('b'))")]
+    limits = Limits(msat=10_000, calls=9)
+    await whole(tmp_path, turns, Charging(), limits=limits)
+    first, second = (event["ask"] for event in events(tmp_path, "reserved"))
+    assert [event["ask"] for event in events(tmp_path, "settled")] == [first, second]
+    at = [(event["type"], event.get("ask")) for event in events(tmp_path)]
+    killed(tmp_path, at.index(("reserved", second)) + 1)
+    saved = (tmp_path / "run" / EVENTS).read_bytes()
+    [ask] = lives_of(Run(tmp_path / "run")).open.values()
+    # The price, and what it may cost beside.
+    assert (ask.most, ask.charged) == (80, 0)
+    for found, spent, kept in (
+        (None, 20, 80),
+        (CameTo(30, 30, True, True), 50, 0),
+        (CameTo(30, 60, True, False), 50, 30),
+    ):
+        for older in (tmp_path / "run").glob("events.*.jsonl"):
+            older.unlink()
+        (tmp_path / "run" / EVENTS).write_bytes(saved)
+        sub = Charging()
+        sub.found = found
+        again = Again(tmp_path, turns, sub, limits=limits)
+        held = []
+
+        def watch(budget, carry=again.rlm._carry_over, held=held):
+            carry(budget)
+            held.append(budget)
+
+        again.rlm._carry_over = watch
+        sub._answer = lambda prompt, sub=sub: slowly(prompt, sub)
+        assert (await again.run()).answer == "<a><b>"
+        assert sub.asked_after == [second]
+        [budget] = held
+        assert (budget.spent.msat, budget.kept.msat + budget.reserved.msat) == (spent, kept)
+        still = lives_of(Run(tmp_path / "run"))
+        assert still.spent.msat == spent and len(still.open) == (kept > 0)
+
+
+async def slowly(prompt, sub):
+    async with asyncio.timeout(10):
+        while not hasattr(sub, "asked_after"):
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    return f"<{prompt}>"
+
+
+async def test_a_budget_that_was_spent_is_not_there_again(tmp_path):
+    turns = [
+        repl("a = llm_query_batched(['a', 'b'])\nprint(a)"),
+        repl("FINAL([one[:4] for one in llm_query_batched('cde')])"),
+    ]
+    await whole(tmp_path, turns, limits=Limits(msat=10_000, calls=3))
+    names = [event["type"] for event in events(tmp_path)]
+    killed(tmp_path, names.index("shown") + 1)
+    again = Again(tmp_path, turns, limits=Limits(msat=10_000, calls=3))
+    came = await again.run()
+    assert came.partial and len(again.sub.jobs) == 1 and events(tmp_path, "final")[0]["spent"]["calls"] == 3
+
+
+async def test_the_seconds_that_a_run_took_are_taken(tmp_path):
+    await whole(tmp_path)
+    path = tmp_path / "run" / EVENTS
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()][:-8]
+    lines[-1]["at"] = lines[0]["at"] + 70
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    assert round(lives_of(Run(tmp_path / "run")).seconds) == 70
+    again = Again(tmp_path, limits=Limits(calls=50, depth=1, wall_s=60))
+    came = await again.run()
+    assert (came.answer, came.reason) == (None, Reason.BUDGET) and not again.sub.jobs and not again.root.chats
+
+
+async def test_one_that_is_under_way_is_not_taken_up(tmp_path):
+    writing = Trajectory(tmp_path / "run", SystemClock())
+    with pytest.raises(UsageError, match="under way"):
+        Trajectory.again(tmp_path / "run", SystemClock())
+    writing.close()
+    first = Trajectory.again(tmp_path / "run", SystemClock())
+    with pytest.raises(UsageError, match="under way"):
+        Trajectory.again(tmp_path / "run", SystemClock())
+    first.close()
+
+
+async def test_what_is_left_to_do_is_decided_by_how_a_run_ended(tmp_path):
+    await whole(tmp_path)
+    lives = lives_of(Run(tmp_path / "run"))
+    decided = left_to_do("r", lives, LIMITS, 20)
+    assert decided is LeftToDo.NOTHING
+    for reason in ("interrupted", "root_failed", "root_silent", "sandbox"):
+        lives.ended |= {"reason": reason, "partial": True}
+        assert left_to_do("r", lives, LIMITS, 20) is LeftToDo.ON
+    for reason in ("no_code", "repeated", "program_failed", "final"):
+        lives.ended |= {"reason": reason}
+        with pytest.raises(UsageError, match="by itself"):
+            left_to_do("r", lives, LIMITS, 99)
+    for reason in ("budget", "turns"):
+        lives.ended |= {"reason": reason, "hint": "--calls"}
+        with pytest.raises(UsageError, match="for want of") as caught:
+            left_to_do("r", lives, LIMITS, 20)
+        assert caught.value.hint == "--calls"
+        assert left_to_do("r", lives, Limits(msat=2_000_000, calls=50, depth=1), 20) is LeftToDo.BACK
