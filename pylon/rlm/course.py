@@ -121,7 +121,10 @@ class Course:
         if (was := self.earlier.budget(self.task.name, self.turn)) is not None:
             self.copy(was)
         else:
-            self.write("budget", spent=asdict(self.budget.spent), left=asdict(self.left()))
+            self.trajectory.write(
+                "budget", loop=self.task.name, turn=self.turn, spent=asdict(self.budget.spent),
+                left=asdict(self.left()),
+            )  # fmt: skip
 
     def copy(self, was: Event) -> None:
         """An event of this turn that is written down already."""

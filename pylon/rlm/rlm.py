@@ -11,18 +11,16 @@ limitations); here any number go on beside each other, to the depth that the bud
 import asyncio
 import itertools
 import os
-from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import PylonError
-from pylon.jobs.size import text_bytes
 from pylon.rlm import prompts, raising
 from pylon.rlm.batch import Caller
-from pylon.rlm.budget import Bound, Budget, Cost, Limits, Refusal
+from pylon.rlm.budget import Budget, Cost, Limits, Refusal
 from pylon.rlm.calls import CallRoom
+from pylon.rlm.children import Children
 from pylon.rlm.context import Context
 from pylon.rlm.course import Course, LoopOutcome, LoopTask, Reason
 from pylon.rlm.earlier import DiffersError, Earlier
@@ -32,12 +30,12 @@ from pylon.rlm.llm_query import ask_all, longest_prompt
 from pylon.rlm.loop import Loop
 from pylon.rlm.prompts import Facts
 from pylon.rlm.purse import Purse
-from pylon.rlm.repl.protocol import ContextFile, ContextSource, Repl, SubCalls, SubReply
+from pylon.rlm.repl.protocol import ContextSource, Repl, SubCalls, SubReply
 from pylon.rlm.root import Root
 from pylon.rlm.run_ends import Origin, begun, ended
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import SubLM, SubModels
-from pylon.rlm.trajectory import Trajectory, name_of
+from pylon.rlm.trajectory import Trajectory
 from pylon.rlm.unsettled import Unsettled
 
 ROOT_LOOP = "0"
@@ -76,10 +74,10 @@ class Rlm:
         self._room = CallRoom(
             sub, sub_settings or SubSettings(), self._gate, trajectory, clock, self._late, self._earlier
         )  # fmt: skip
-        # A semaphore a depth: a loop that waits for its children holds none that they need.
-        self._places: defaultdict[int, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(self._settings.children)
-        )
+        self._children = Children(
+            self._loop, self._gate, trajectory, clock, self._earlier, self._room.refused, root.name,
+            at_once=self._settings.children,
+        )  # fmt: skip
         # REPLs of loops that begin together would all take as long to start as all of them.
         self._starts = asyncio.Semaphore(os.cpu_count() or 1)
         self._models = SubModels((), 0, 1)
@@ -202,7 +200,7 @@ class Rlm:
             course.pace.began(len(ids), now=self._clock.monotonic())
             try:
                 if calls.kind == "rlm" and not deepest:
-                    return await _all_of(self._child(caller, *each) for each in zip(ids, calls.prompts, strict=True))
+                    return await self._children.ask_all(caller, ids, calls.prompts)
                 return await ask_all(self._room, self._trajectory, caller, ids, calls)
             finally:
                 course.pace.ended(now=self._clock.monotonic())
@@ -227,111 +225,3 @@ class Rlm:
         text = self._trajectory.text
         self._trajectory.write("loop", loop=name, depth=budget.depth, system=text(system), opening=text(opening))
         return LoopTask(name, question, system, opening, budget)
-
-    async def _child(self, caller: Caller, name: str, prompt: str) -> SubReply:
-        """A loop of its own for an `rlm_query`: the prompt is its context. It counts as one sub-call itself."""
-        ref = name_of(prompt)
-        fields = {"loop": caller.loop, "turn": caller.turn, "call": name}
-        known, again = self._child_again(caller, name, str(ref["sha256"]))
-        if again is not None:
-            return again
-        # One that goes on is counted already.
-        refused = None if known else await self._counted(caller.budget, prompt)
-        if refused is not None:
-            self._room.refused.add(refused.bound)
-            reply = SubReply(refused.message, f"budget_{refused.bound}")
-            self._trajectory.write(
-                "returned", **fields, prompt=ref, code=reply.error_code, message=reply.text, attempts=0
-            )
-            return reply
-        if not known:
-            self._trajectory.write("submitted", **fields, kind="rlm", model=None, prompt=ref)
-        reply = SubReply("the run was ended", "cancelled")
-        end: dict[str, str] = {}
-        try:
-            async with self._places[caller.budget.depth]:
-                reply, end = await self._descend(caller.budget, name, prompt, str(ref["sha256"]))
-        finally:
-            if reply.error_code is None:
-                self._trajectory.write(
-                    "returned", **fields, prompt=ref, text=self._trajectory.text(reply.text), provider="",
-                    model=self._root.name, msat=0, verified=[], finish=reply.finish, **end,
-                )  # fmt: skip
-            else:
-                self._trajectory.write(
-                    "returned",
-                    **fields,
-                    prompt=ref,
-                    code=reply.error_code,
-                    message=reply.text,
-                    attempts=1,
-                    **end,
-                )
-        return reply
-
-    def _child_again(self, caller: Caller, name: str, sha256: str) -> tuple[bool, SubReply | None]:
-        """Whether an `rlm_query` was made before the run was taken up, and its reply if it had one."""
-        earlier = self._earlier
-        events = earlier.child(caller.loop, name, sha256)
-        if earlier.fault is not None:
-            return True, SubReply(str(earlier.fault), "cancelled")
-        if events is None:
-            return False, None
-        for event in events:
-            its = event.get("loop") == earlier.called(caller.loop) and event.get("call") == earlier.called(name)
-            named = {"loop": caller.loop, "call": name} if its else earlier.renamed(event, name)
-            self._trajectory.copy(event, **named)
-        last = events[-1]
-        if last["type"] != "returned":
-            return True, None
-        if "code" in last:
-            return True, SubReply(last["message"], last["code"])
-        return True, SubReply(earlier.text(last["text"]), finish=last["finish"])
-
-    async def _descend(self, parent: Budget, name: str, prompt: str, sha256: str) -> tuple[SubReply, dict[str, str]]:
-        """What the loop's parent is given, and for the trajectory how the loop ended."""
-        budget = parent.child(now=self._clock.monotonic())
-        if isinstance(budget, Refusal):
-            return SubReply(budget.message, f"budget_{budget.bound}"), {}
-        source = ContextSource("text", (ContextFile("context", self._trajectory.blob(sha256)),))
-        try:
-            outcome = await self._loop(name, None, source, f"a str of {len(prompt):,} characters", budget)
-        except PylonError as error:
-            return SubReply(str(error), "sandbox"), {}
-        end = {"reason": str(outcome.reason), "detail": outcome.detail}
-        if outcome.answer is None:
-            return SubReply(f"no answer: {outcome.detail or outcome.reason}", "no_answer"), end
-        return SubReply(outcome.answer, finish="partial" if outcome.partial else "stop"), end
-
-    async def _counted(self, budget: Budget, prompt: str) -> Refusal | None:
-        """Books the sub-call that a child loop is. One that could not take a turn is none, and starts no sandbox."""
-        if budget.left(now=self._clock.monotonic()).turns == 0:
-            return Refusal(Bound.TURNS, 1, 0)
-        size = text_bytes(prompt)
-        if (room := self._trajectory.claim(size)) is not None:
-            return Refusal(Bound.DISK, size, room)
-        try:
-            reservation = await self._gate.wait(budget, Cost(calls=1))
-        finally:
-            self._trajectory.release(size)
-        if isinstance(reservation, Refusal):
-            return reservation
-        # What is let through is written before anybody else looks at the room that is left.
-        self._trajectory.text(prompt)
-        self._gate.settle(budget, reservation, Cost(calls=1))
-        return None
-
-
-async def _all_of(work: Iterable[Coroutine[Any, Any, SubReply]]) -> list[SubReply]:
-    """What all of them give. None is left when this ends: `gather` alone would let the others go on by themselves
-    when the first is cancelled, and their loops still close sandboxes and write."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            # Not twice: that would interrupt it while it closes its own. Who cancels us again means that.
-            if not task.cancelling():
-                task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

@@ -10,6 +10,7 @@ from pylon.node.calls.control import Node
 from pylon.node.home import Home
 from pylon.node.rlm import parts as parts
 from pylon.node.rlm import run as rlm
+from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm.earlier import Earlier
 from pylon.rlm.left_to_do import LeftToDo, left_to_do, raised
 from pylon.rlm.progress import Tally
@@ -45,7 +46,7 @@ async def resume(
     clock = SystemClock()
     earlier = await asyncio.to_thread(Earlier, run, go_on=go_on)
     begun = earlier.lives.begun
-    _check(run, begun, unsafe=unsafe)
+    _check(run, begun, unsafe=unsafe, own=sub is not None)
     section = parts.overridden(_settings(config.rlm, run, begun), wishes)
     limits = parts.limits_of(section)
     left = left_to_do(run.id, earlier.lives, limits, section.turns)
@@ -74,13 +75,18 @@ async def resume(
     return {**report, "warnings": [], "resumed": True}
 
 
-def _check(run: Run, begun: Event, *, unsafe: bool) -> None:
+def _check(run: Run, begun: Event, *, unsafe: bool, own: bool) -> None:
     if begun.get("replay_of") is not None:
         raise UsageError(f"run {run.id} is a replay: there is nothing to go on with")
     if begun.get("shared"):
         raise UsageError(
             f"run {run.id} is one of a set that has one budget",
             hint="`pylon rlm --questions … --resume REPORTS` goes on with the set.",
+        )
+    if begun["sub"]["name"] != SwarmSubLM.name and not own:
+        raise UsageError(
+            f"the sub-calls of run {run.id} went to {begun['sub']['name']!r} of a program, and not to the swarm",
+            hint="`RlmClient.resume` with that `sub` goes on with it.",
         )
     if begun["sandbox"] == _UNSAFE and not unsafe:
         raise UsageError(
