@@ -7,6 +7,7 @@ import pytest
 
 from pylon.clock import SystemClock
 from pylon.errors import UsageError
+from pylon.node.rlm.resume import _check
 from pylon.rlm import runs
 from pylon.rlm.budget import Limits
 from pylon.rlm.charges import Open, Reserved
@@ -362,6 +363,22 @@ async def test_the_seconds_that_a_run_took_are_taken(tmp_path):
     again = Again(tmp_path, limits=Limits(calls=50, depth=1, wall_s=60))
     came = await again.run()
     assert (came.answer, came.reason) == (None, Reason.BUDGET) and not again.sub.jobs and not again.root.chats
+
+
+@pytest.mark.parametrize(
+    ("begun", "says"),
+    [
+        ({"replay_of": "x"}, "is a replay"),
+        ({"shared": True}, "one of a set"),
+        ({"sub": {"name": "function"}}, "of a program"),
+        ({"sandbox": "unsafe"}, "in no sandbox"),
+    ],
+)
+def test_what_cannot_be_taken_up_says_why(tmp_path, begun, says):
+    begun = {"replay_of": None, "shared": False, "sub": {"name": "swarm"}, "sandbox": "wasm"} | begun
+    with pytest.raises(UsageError, match=says):
+        _check(Run(tmp_path), begun, unsafe=False, own=False)
+    assert begun.get("shared") or begun["replay_of"] or _check(Run(tmp_path), begun, unsafe=True, own=True) is None
 
 
 async def test_one_that_is_under_way_is_not_taken_up(tmp_path):
