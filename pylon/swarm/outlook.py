@@ -1,18 +1,17 @@
 """How we see each provider: what it announces, with what our purse and our experience say of it."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from pylon.clock import Clock
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.price import Price
-from pylon.swarm.checks.reputation import Reputation
-from pylon.swarm.circle import Circle
-from pylon.swarm.providers.directory import Change, Directory, ProviderDown, ProviderUp
+from pylon.swarm.providers.directory import Change, ProviderDown, ProviderUp
 from pylon.swarm.providers.lack import UNPRICED, Lack, Quoted
 from pylon.swarm.providers.listing import TOO_DEAR, Listing, Need
 from pylon.swarm.providers.reach import Reach
+from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.spending.purse import Purse
 
 # What this customer adds to a listing, for `Listing.seen_as`: width, trust, whether it is our own, why it is barred.
@@ -24,28 +23,15 @@ _MOST_TIMES = 8
 
 
 class Outlook:
-    """`tell` takes what the dispatcher must know of a provider. `circle` says who is one's own, `checked` whether
-    answers are, so that experience counts."""
+    """Where answers are checked, experience counts."""
 
-    def __init__(
-        self,
-        directory: Directory,
-        circle: Circle,
-        tell: Callable[[Change], None],
-        clock: Clock,
-        *,
-        purse: Purse | None,
-        reputation: Reputation,
-        checked: bool,
-        reach: Reach | None,
-    ) -> None:
-        self._circle = circle
-        self._directory = directory
-        self._tell = tell
+    def __init__(self, deciders: Deciders, clock: Clock, *, purse: Purse | None, reach: Reach | None) -> None:
+        self._deciders = deciders
+        self._circle = deciders.circle
+        self._directory = deciders.directory
+        self._reputation = deciders.reputation
         self._clock = clock
         self._purse = purse
-        self._reputation = reputation
-        self._checked = checked
         self._reach = reach
         # What the dispatcher was told, of each provider that it knows to be alive.
         self._told: dict[str, _Ours] = {}
@@ -61,7 +47,7 @@ class Outlook:
             self._want_money.pop(change.provider, None)
             if self._reach is not None:
                 self._reach.gone(change.provider)
-            self._tell(change)
+            self._deciders.tell(change)
             return
         self._say(change.listing, self._ours(change.listing))
 
@@ -115,7 +101,7 @@ class Outlook:
         if purse is not None and not own and (width := purse.width(listing)) is not None:
             barred = purse.barred(listing) if not width else ""
             width = min(width, _MOST_TIMES * max(1, listing.slots))
-        if self._checked:
+        if self._deciders.checks is not None:
             allowed = self._reputation.width(provider, self._clock.wall())
             width = min((one for one in (width, allowed) if one is not None), default=None)
             trust = self._reputation.trust(provider)
@@ -135,6 +121,6 @@ class Outlook:
             return
         self._told[listing.provider] = ours
         if self._purse is None:
-            self._tell(ProviderUp(listing.seen_as(*ours)))
+            self._deciders.tell(ProviderUp(listing.seen_as(*ours)))
         else:
-            self._tell(ProviderUp(listing.seen_as(*ours, partial(self._purse.funded, listing))))
+            self._deciders.tell(ProviderUp(listing.seen_as(*ours, partial(self._purse.funded, listing))))

@@ -136,9 +136,9 @@ async def test_a_map_whose_caller_has_gone_is_over_before_another_call_may_take_
             for _ in range(2):
                 await anext(call)
             await until(lambda: provider.received)
-            assert books.open and client._conductor.runs.by_number
+            assert books.open and client._parts.runs.by_number
             await call.aclose()
-            assert not books.open and not client._conductor.runs.by_number
+            assert not books.open and not client._parts.runs.by_number
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -212,7 +212,7 @@ async def main():
     config = settings.parse({"network": "play", "relays": [sys.argv[2]], "customer": customer})
     async with Core(Home(Path(sys.argv[1]), "play"), config, serve=False) as core:
         await listen(core, 1)
-        await (await core.customer()).client._outbox.close(within=5.0)
+        await (await core.customer()).client._parts.outbox.close(within=5.0)
         os.kill(os.getpid(), 9)
 
 asyncio.run(main())

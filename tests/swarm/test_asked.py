@@ -240,7 +240,7 @@ async def test_a_broken_run_takes_no_other_with_it_where_nobody_is_there(relays)
 
 
 async def test_a_fault_over_one_answer_keeps_no_other_from_being_heard(swarm, monkeypatch):
-    heard, faults = swarm._inbox._heard, []
+    heard, faults = swarm._parts.answers.heard, []
 
     def fails_once(*args: Any) -> None:
         if not faults:
@@ -248,11 +248,11 @@ async def test_a_fault_over_one_answer_keeps_no_other_from_being_heard(swarm, mo
             raise RuntimeError("a fault of ours")
         heard(*args)
 
-    monkeypatch.setattr(swarm._inbox, "_heard", fails_once)
+    monkeypatch.setattr(swarm._parts.answers, "heard", fails_once)
     with pytest.raises(JobFailed):
         await swarm.complete("lost", timeout=0.3)
     assert faults and (await swarm.complete("heard", timeout=20)).text == "echo: heard"
-    assert not any(task.done() for task in swarm._tasks)
+    assert not any(task.done() for task in swarm._upkeep.tasks)
 
 
 @pytest.mark.parametrize("name", ["answers", "presence"])
@@ -280,11 +280,11 @@ async def test_an_error_of_what_relays_bring_is_not_the_end_of_hearing_them(rela
     monkeypatch.setattr(relays, "query", lambda *_, **__: asyncio.sleep(0, []))
     async with SwarmClient(relays, SecretKey.generate(), settings=SwarmSettings(checks=None)) as client:
         assert (await client.complete("heard", timeout=20)).text == "echo: heard"
-        assert faults == [name] and not any(task.done() for task in client._tasks)
+        assert faults == [name] and not any(task.done() for task in client._upkeep.tasks)
 
 
 async def test_a_turn_that_fails_is_not_the_last(swarm, monkeypatch):
-    expire, faults = swarm._presence.expire, []
+    expire, faults = swarm._parts.presence.expire, []
 
     def fails_once() -> None:
         if not faults:
@@ -292,12 +292,12 @@ async def test_a_turn_that_fails_is_not_the_last(swarm, monkeypatch):
             raise RuntimeError("a fault of ours")
         expire()
 
-    monkeypatch.setattr(swarm._presence, "expire", fails_once)
+    monkeypatch.setattr(swarm._parts.presence, "expire", fails_once)
     async with asyncio.timeout(20):
         while not faults:
             await asyncio.sleep(0.05)
     await asyncio.sleep(0.1)
-    assert not any(task.done() for task in swarm._tasks)
+    assert not any(task.done() for task in swarm._upkeep.tasks)
 
 
 async def test_a_client_that_was_not_started_says_so(relays):

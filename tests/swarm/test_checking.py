@@ -208,9 +208,9 @@ async def test_a_run_that_was_dropped_is_taken_up_and_asks_nothing_twice(relays,
         await asyncio.sleep(0.01)
     # As kill -9 would: nothing is cancelled or written down, nobody says goodbye.
     stack.callback(asking.cancel)
-    for task in first._tasks:
+    for task in first._upkeep.tasks:
         task.cancel()
-    first._outbox._waiting.clear()
+    first._parts.outbox._waiting.clear()
     sent = {event.id for event in relays.requests()}
     second = await stack.enter_async_context(SwarmClient(relays, secret, settings=plain))
     await second.caught_up()
@@ -239,7 +239,7 @@ async def test_what_an_earlier_process_took_back_is_not_adopted_and_held_against
         await asyncio.sleep(0.01)
     # As kill -9 would, just after it was cancelled there.
     asking.cancel()
-    for task in first._tasks:
+    for task in first._upkeep.tasks:
         task.cancel()
     slow.finish = Finish.CANCELLED
     slow.result(relays.requests()[0], slow.received[0], "")
@@ -270,13 +270,13 @@ async def test_what_is_looked_at_once_more_is_still_there_after_a_kill(relays, s
 
     def reopen(progress: Progress) -> None:
         if progress.answered == 1 and not reopened:
-            [run] = swarm._conductor.runs.by_number.values()
+            [run] = swarm._parts.runs.by_number.values()
             [place] = [place for place, outcome in enumerate(run.outcomes) if outcome is not None]
             reopened.append(Unfill(run.number, place, bad=False))
-            asyncio.get_running_loop().call_soon(swarm._conductor._follow, list(reopened))
+            asyncio.get_running_loop().call_soon(swarm._parts.conductor.follow, list(reopened))
 
     asking = asyncio.create_task(swarm.map(specs, journal=journal, on_progress=reopen))
-    while not reopened or None not in next(iter(swarm._conductor.runs.by_number.values())).outcomes:
+    while not reopened or None not in next(iter(swarm._parts.runs.by_number.values())).outcomes:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
     # As kill -9 would, before the second look is over.
@@ -289,33 +289,33 @@ async def test_what_is_commanded_together_is_done_before_the_deciders_are_told_m
     relays, stack, monkeypatch
 ) -> None:
     swarm = await customer(relays, stack)
-    conductor, done = swarm._conductor, []
-    monkeypatch.setattr(conductor.outlook, "reconsider", lambda provider: done.append(provider))
-    monkeypatch.setattr(conductor.runs, "reopen", lambda run, place, bad: done.append(place))
+    parts, done = swarm._parts, []
+    monkeypatch.setattr(parts.outlook, "reconsider", lambda provider: done.append(provider))
+    monkeypatch.setattr(parts.runs, "reopen", lambda run, place, bad: done.append(place))
     # A place that is asked again could fail in what follows from the change: then it must be empty already.
-    conductor._follow([Changed("provider"), Unfill(1, 7)])
+    parts.conductor.follow([Changed("provider"), Unfill(1, 7)])
     assert done == [7, "provider"]
 
 
 async def test_a_place_that_cannot_be_filled_ends_its_run_and_no_other_command(relays, stack, monkeypatch) -> None:
     FakeProvider(relays, now=time.time())
     swarm = await customer(relays, stack)
-    conductor, fault = swarm._conductor, RuntimeError("no room for it")
+    parts, fault = swarm._parts, RuntimeError("no room for it")
     broken, whole = Run([JobSpec("lost")]), Run([JobSpec("kept")])
     for run in (broken, whole):
-        conductor.runs.open(run, deadline=time.monotonic() + 60, priority=0)
-    settle = conductor.runs.settle
+        parts.runs.open(run, deadline=time.monotonic() + 60, priority=0)
+    settle = parts.runs.settle
 
     def fail_for_one(number: int, place: int, outcome: object) -> None:
         if number == broken.number:
             raise fault
         settle(number, place, outcome)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(conductor.runs, "settle", fail_for_one)
-    conductor._follow([Fail(run.number, 0, Failure.CANCELLED, None, 0) for run in (broken, whole)])
+    monkeypatch.setattr(parts.runs, "settle", fail_for_one)
+    parts.conductor.follow([Fail(run.number, 0, Failure.CANCELLED, None, 0) for run in (broken, whole)])
     assert broken.done.is_set() and broken.broken is fault
     assert whole.done.is_set() and whole.broken is None
-    assert not swarm._conductor.busy
+    assert not swarm._parts.deciders.dispatcher.open
 
 
 async def test_an_answer_over_which_the_deciders_break_ends_its_run(relays, stack, monkeypatch) -> None:
@@ -325,6 +325,6 @@ async def test_an_answer_over_which_the_deciders_break_ends_its_run(relays, stac
     def broken(*_: object, **__: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(swarm._conductor.coordinator, "answered", broken)
+    monkeypatch.setattr(swarm._parts.deciders.coordinator, "answered", broken)
     with pytest.raises(RecursionError):
         await asyncio.wait_for(swarm.map(["a question"]), 10)

@@ -87,12 +87,12 @@ async def test_a_late_piece_of_an_attempt_that_was_given_up_is_not_shown(relays,
     async with asyncio.timeout(10):
         while not one.received:
             await asyncio.sleep(0.01)
-    conductor = swarm._conductor
-    [flight] = conductor.flights
+    parts = swarm._parts
+    [flight] = parts.flights
     event = relays.stored[flight.request]
-    conductor.answers.heard(event, flight, Partial(flight.attempt, "one"))
-    conductor.tell(Refused(flight.attempt, ErrorCode.BUSY))
-    conductor.answers.heard(event, flight, Partial(flight.attempt, "one, and another"))
+    parts.answers.heard(event, flight, Partial(flight.attempt, "one"))
+    parts.deciders.tell(Refused(flight.attempt, ErrorCode.BUSY))
+    parts.answers.heard(event, flight, Partial(flight.attempt, "one, and another"))
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     assert pieces == ["one"]
@@ -104,10 +104,10 @@ async def test_for_a_reader_that_pauses_the_latest_text_alone_is_kept(relays, cu
     answers = swarm.stream("a question")
     reading = asyncio.create_task(anext(answers))
     await until(lambda: one.received)
-    [flight] = swarm._conductor.flights
+    [flight] = swarm._parts.flights
     event = relays.stored[flight.request]
     for text in ("one", "one, two", "one, two, three"):
-        swarm._conductor.answers.heard(event, flight, Partial(flight.attempt, text))
+        swarm._parts.answers.heard(event, flight, Partial(flight.attempt, text))
     one.result(event, one.received[0], "one, two, three, four")
     assert await reading == "one, two, three"
     assert [answer.text async for answer in answers] == ["one, two, three, four"]
@@ -152,7 +152,7 @@ async def test_an_answer_that_cannot_be_read_by_a_fault_of_ours_keeps_no_other_f
     await until(lambda: failed)
     assert (await asyncio.wait_for(swarm.complete("the second"), 5.0)).text == "echo: the second"
     # Not by a look at what relays have stored.
-    assert not any(task.done() for task in swarm._tasks)
+    assert not any(task.done() for task in swarm._upkeep.tasks)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
 
@@ -218,7 +218,7 @@ async def test_a_long_list_is_asked_in_pieces_and_it_is_told_what_follows(relays
     answers = await client.map([f"question {n}" for n in range(12)])
     assert [answer.text for answer in answers] == [f"echo: question {n}" for n in range(12)]
     assert asked == [(5, 7), (5, 2), (2, 0)]
-    dispatcher = client._conductor.coordinator.dispatcher
+    dispatcher = client._parts.deciders.dispatcher
     assert (dispatcher.left, dispatcher.open) == (0, 0)
 
 
@@ -229,11 +229,11 @@ async def test_a_run_that_is_over_between_two_pieces_asks_no_more_and_nothing_is
     asking = asyncio.create_task(client.map([f"question {n}" for n in range(12)]))
     while not asked:
         await asyncio.sleep(0)
-    assert client._conductor.coordinator.dispatcher.left == 12
-    client._conductor.runs.cancel_all()
+    assert client._parts.deciders.dispatcher.left == 12
+    client._parts.runs.cancel_all()
     assert {outcome.reason for outcome in await asking} == {Failure.CANCELLED}
     assert asked == [(5, 7)]
-    assert client._conductor.coordinator.dispatcher.left == 0
+    assert client._parts.deciders.dispatcher.left == 0
 
 
 async def test_live_events_that_relays_lose_are_found_among_the_stored_and_nothing_runs_twice(
@@ -419,7 +419,7 @@ async def test_announcements_that_a_relay_left_out_are_asked_for_by_author(relay
     swarm = await customer()
     assert len(swarm.directory) == 0
     hidden.announce()
-    swarm._presence._asked_for.clear()
+    swarm._parts.presence._asked_for.clear()
     assert (await swarm.complete("Found?")).provider == hidden.public
 
 
@@ -547,12 +547,12 @@ async def test_what_was_not_paid_says_nothing_of_a_request_that_no_relay_took_af
     swarm = await customer()
     asking = asyncio.create_task(swarm.map(["a"]))
     async with asyncio.timeout(5):
-        while not swarm._conductor.flights:
+        while not swarm._parts.flights:
             await asyncio.sleep(0.01)
-    [flight] = swarm._conductor.flights
-    swarm._conductor.runs.not_paid(flight.slot, "the wallet holds too little")
+    [flight] = swarm._parts.flights
+    swarm._parts.answers.not_paid(flight.slot, "the wallet holds too little")
     relays.refuses = lambda event: event.kind == RLM_REQUEST
-    swarm._conductor.tell(Refused(flight.attempt, ErrorCode.BUSY))
+    swarm._parts.deciders.tell(Refused(flight.attempt, ErrorCode.BUSY))
     [outcome] = await asking
     assert isinstance(outcome, JobFailed) and outcome.reason is Failure.NOT_SENT
     assert "wallet" not in str(outcome) and relays.refusal in str(outcome)

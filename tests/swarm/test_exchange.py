@@ -128,7 +128,7 @@ async def test_jobs_that_wait_behind_those_of_others_are_taken_to_who_is_done(
         others = [await customer(stack, relay, allow=frozenset({crowded})) for _ in range(6)]
         maps = [asyncio.create_task(other.map(["one", "two"])) for other in others]
         async with asyncio.timeout(10):
-            while any(other._conductor.coordinator.dispatcher.in_flight < 2 for other in others):
+            while any(other._parts.deciders.dispatcher.in_flight < 2 for other in others):
                 await asyncio.sleep(0.05)
         ours = await customer(stack, relay)
         assert await ours.caught_up()
@@ -165,7 +165,7 @@ async def test_a_relay_that_is_gone_costs_no_job_a_second_try_where_another_is_t
             swarm = await customer(stack, relay, others=(other.url,))
             assert all(isinstance(one, Answer) for one in await swarm.map([f"before {n}" for n in range(10)]))
         async with asyncio.timeout(10):
-            while swarm._relays._told.urls != {other.url}:
+            while swarm._parts.relays._told.urls != {other.url}:
                 await asyncio.sleep(0.01)
         outcomes = await swarm.map([f"after {n}" for n in range(10)])
         assert [one.attempts for one in outcomes] == [1] * 10

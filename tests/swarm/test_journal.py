@@ -23,7 +23,7 @@ from pylon.swarm.rows import written
 from pylon.swarm.runs.journal import KEEP_S, RunJournal, digest_of
 from pylon.swarm.runs.kept import Sent
 from pylon.swarm.schema import SWARM
-from pylon.swarm.wire.meaning import answered
+from pylon.swarm.wire.meaning import answer_of
 from tests.manual_clock import ManualClock
 
 SPECS = [
@@ -167,7 +167,7 @@ def test_an_answer_that_waited_in_a_relay_while_nobody_ran_took_as_long_as_it_wa
     flight.result = JobResult(
         Address("1" * 64, "c" * 64), 6_940, "word " * 400, used, Usage(10, 400), Timing(1_000, 20_000), Finish.STOP
     )
-    answer, spec = answered(flight, 1, 100.006), JobSpec("tell me a story", max_tokens=512)
+    answer, spec = answer_of(flight, 1, 100.006), JobSpec("tell me a story", max_tokens=512)
     assert answer.latency_ms == 30_006
     assert fault_of(spec, answer) is None and Doubt.TIMING not in doubts_of(spec, answer)
 

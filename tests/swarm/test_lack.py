@@ -1,5 +1,6 @@
 """That nobody takes a job, and what whoever waits for it can do."""
 
+import random
 import time
 
 import pytest
@@ -10,12 +11,11 @@ from pylon.money.limits import Limit
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.wallet import WalletCode
-from pylon.swarm.checks.reputation import Reputation
-from pylon.swarm.circle import Circle
 from pylon.swarm.outlook import Outlook
-from pylon.swarm.providers.directory import Directory
 from pylon.swarm.providers.lack import STOPPED, TOO_DEAR, Lack, Quoted, limited
 from pylon.swarm.providers.listing import Need
+from pylon.swarm.runs.deciders import Deciders
+from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.spending.unpaid import LASTING
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
@@ -51,17 +51,14 @@ def test_a_model_that_gives_shorter_answers_than_were_counted_says_how_to_ask_fo
 
 
 def test_the_cheapest_of_several_is_quoted():
-    directory = Directory()
+    deciders = Deciders(SwarmSettings(checks=None), SystemClock(), random.Random(1))
     for price, longest in ((900, 12), (300, 40), (700, 0)):
         relays = FakeRelays()
         model = OfferedModel("m", max_completion_tokens=longest)
         FakeProvider(relays, now=time.time(), price=Price(Msat(price)), network="play", model=model)
         for event in relays.stored.values():
-            directory.observe(event, time.time())
-    outlook = Outlook(
-        directory, Circle(), lambda _: None, SystemClock(),
-        purse=None, reputation=Reputation(), checked=False, reach=None,
-    )  # fmt: skip
+            deciders.directory.observe(event, time.time())
+    outlook = Outlook(deciders, SystemClock(), purse=None, reach=None)
     assert outlook.lack(Need(network="play"), (), (64, 512)).cheapest == Quoted(300, 64, 512, 40)
     assert outlook.lack(Need(network="play", bid=Msat(900))).cheapest is None
 

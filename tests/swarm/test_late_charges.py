@@ -78,7 +78,7 @@ async def test_an_answer_is_taken_once_whatever_comes_without_a_receipt_after_it
         [request] = provider.received
         provider.result(relays.requests()[0], request, "another text")
         await asyncio.sleep(0.2)
-        assert not reservation.decided and len(swarm._conductor.flights._late) == 1
+        assert not reservation.decided and len(swarm._parts.flights._late) == 1
         provider.receipt(relays, request, 4)
         await until(lambda: reservation.decided)
     assert isinstance(outcome, Answer) and heard == [outcome] and reservation.charged_msat == 4
@@ -127,7 +127,7 @@ async def test_of_what_is_decided_nothing_is_kept() -> None:
         asking = asyncio.create_task(swarm.map(specs, reservation=reservation))
         await until(lambda: len(provider.received) == 10)
         await cancel(asking)
-        late = swarm._conductor.flights._late
+        late = swarm._parts.flights._late
         assert len(late) == 10
         events = {event.id: event for event in relays.requests()}
         for request in provider.received:
@@ -142,7 +142,7 @@ async def test_what_a_budget_waits_to_know_is_found_however_much_else_was_given_
     relays, till, reservation = FakeRelays(), Till(), Reservation(1_000)
     provider = FakeProvider(relays, now=time.time(), slots=40, silent=True, price=PRICE, network="play")
     async with client(relays, till) as swarm:
-        swarm._conductor.flights._sweep_above = 10
+        swarm._parts.flights._sweep_above = 10
         await swarm.caught_up()
         asking = asyncio.create_task(swarm.single(QUESTION, reservation=reservation))
         await until(lambda: provider.received)
@@ -150,9 +150,9 @@ async def test_what_a_budget_waits_to_know_is_found_however_much_else_was_given_
         others = asyncio.create_task(swarm.map([JobSpec(f"other {n}", max_tokens=8) for n in range(40)]))
         await until(lambda: len(provider.received) == 41)
         await cancel(others)
-        assert len(swarm._conductor.flights._late) < 15
+        assert len(swarm._parts.flights._late) < 15
         first = provider.received[0]
-        swarm._conductor.answers.booked(first.id, EACH)
+        swarm._parts.answers.booked(first.id, EACH)
         assert (reservation.charged_msat, reservation.decided) == (int(EACH), True)
 
 
@@ -187,5 +187,5 @@ async def test_a_receipt_whose_booking_failed_while_its_job_was_cancelled_counts
             provider.result(relays.requests()[0], request, "once more")
             await until(lambda: reservation.decided)
         else:
-            swarm._conductor.answers.booked(request.id, EACH)
+            swarm._parts.answers.booked(request.id, EACH)
     assert (reservation.charged_msat, reservation.decided) == (int(EACH), True)

@@ -136,7 +136,7 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
         answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
         assert len(answers) == len(specs)
         bad = sum(not is_right(spec.prompt, answer) for spec, answer in zip(specs, answers, strict=True))
-        checks = swarm._conductor.checks
+        checks = swarm._parts.deciders.checks
         assert checks is not None
         asked = checks.examination.asked
         out = ", ".join(str(asked_until_out.get(key, "never")) for key in liars)

@@ -1,5 +1,6 @@
 """The dispatcher hears of a provider what is new, and nothing twice."""
 
+import random
 import time
 from dataclasses import dataclass, field, replace
 
@@ -7,11 +8,12 @@ from pylon.clock import SystemClock
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm.checks.reputation import Reputation
-from pylon.swarm.circle import Circle
+from pylon.swarm.dispatch.moves import SwarmEvent
 from pylon.swarm.outlook import Outlook
-from pylon.swarm.providers.directory import Change, Directory, ProviderDown, ProviderUp
+from pylon.swarm.providers.directory import Change, ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Listing, Need
+from pylon.swarm.runs.deciders import Deciders
+from pylon.swarm.settings import SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 
@@ -46,18 +48,25 @@ class Waits:
         self.gone_.append(provider)
 
 
-def setting(circle: Circle | None = None):
-    circle = circle or Circle()
-    relays, directory, told = FakeRelays(), Directory(), []
+class Told(Deciders):
+    """What they are told is remembered, and nothing follows from it."""
+
+    def __init__(self) -> None:
+        super().__init__(SwarmSettings(checks=None), SystemClock(), random.Random(1))
+        self.told: list[SwarmEvent] = []
+
+    def tell(self, event: SwarmEvent) -> None:
+        self.told.append(event)
+
+
+def setting():
+    relays, deciders = FakeRelays(), Told()
     provider = FakeProvider(relays, now=time.time())
     for event in relays.stored.values():
-        directory.observe(event, time.time())
+        deciders.directory.observe(event, time.time())
     till, reach = Till(), Waits()
-    outlook = Outlook(
-        directory, circle, told.append, SystemClock(),
-        purse=till, reputation=Reputation(), checked=False, reach=reach,
-    )  # fmt: skip
-    return outlook, directory.get(provider.public), till, reach, told
+    outlook = Outlook(deciders, SystemClock(), purse=till, reach=reach)
+    return outlook, deciders.directory.get(provider.public), till, reach, deciders
 
 
 def ours(change: Change) -> tuple[int | None, bool]:
@@ -66,7 +75,8 @@ def ours(change: Change) -> tuple[int | None, bool]:
 
 
 def test_a_receipt_that_changes_nothing_is_no_news_of_its_provider():
-    outlook, listing, till, _, told = setting()
+    outlook, listing, till, _, deciders = setting()
+    told = deciders.told
     outlook.changed(ProviderUp(listing))
     outlook.reconsider(listing.provider)
     assert [ours(one) for one in told] == [(1, True)]
@@ -77,7 +87,8 @@ def test_a_receipt_that_changes_nothing_is_no_news_of_its_provider():
 
 
 def test_whether_money_of_ours_is_there_is_asked_when_it_matters():
-    outlook, listing, till, _, told = setting()
+    outlook, listing, till, _, deciders = setting()
+    told = deciders.told
     outlook.changed(ProviderUp(listing))
     till.pays = False
     outlook.reconsider(listing.provider)
@@ -85,7 +96,8 @@ def test_whether_money_of_ours_is_there_is_asked_when_it_matters():
 
 
 def test_what_a_purse_allows_beyond_all_slots_is_no_news():
-    outlook, listing, till, _, told = setting()
+    outlook, listing, till, _, deciders = setting()
+    told = deciders.told
     till.widths = 1_000
     outlook.changed(ProviderUp(listing))
     till.widths = 999
@@ -98,14 +110,16 @@ def test_what_a_purse_allows_beyond_all_slots_is_no_news():
 
 
 def test_what_a_provider_says_itself_is_always_passed_on():
-    outlook, listing, _, _, told = setting()
+    outlook, listing, _, _, deciders = setting()
+    told = deciders.told
     outlook.changed(ProviderUp(listing))
     outlook.changed(ProviderUp(listing))
     assert len(told) == 2
 
 
 def test_one_that_went_or_had_to_wait_is_told_of_anew():
-    outlook, listing, _, reach, told = setting()
+    outlook, listing, _, reach, deciders = setting()
+    told = deciders.told
     outlook.changed(ProviderUp(listing))
     outlook.changed(ProviderDown(listing.provider))
     outlook.reconsider(listing.provider)
@@ -120,7 +134,8 @@ def test_one_that_went_or_had_to_wait_is_told_of_anew():
 
 
 def test_one_that_jobs_go_to_is_asked_on_by_what_it_says_now_while_its_new_relays_are_looked_for():
-    outlook, listing, _, reach, told = setting()
+    outlook, listing, _, reach, deciders = setting()
+    told = deciders.told
     outlook.changed(ProviderUp(listing))
     reach.holding = True
     outlook.changed(ProviderUp(replace(listing, name="dearer")))
@@ -128,8 +143,8 @@ def test_one_that_jobs_go_to_is_asked_on_by_what_it_says_now_while_its_new_relay
 
 
 def test_a_household_is_left_alone_by_strangers_and_asked_by_its_own() -> None:
-    circle = Circle()
-    outlook, listing, _, _, told = setting(circle)
+    outlook, listing, _, _, deciders = setting()
+    told, circle = deciders.told, deciders.circle
     listing = replace(listing, network=HOUSEHOLD)
     outlook.changed(ProviderUp(listing))
     assert told[-1].listing.barred == outlook.why_not(Need(), listing) == "reserved for a household"

@@ -171,7 +171,7 @@ async def test_a_provider_on_another_relay_is_reached_where_it_says(
     if not named:
         # It is asked at once, where it does not read, unless its list was seen before.
         async with asyncio.timeout(10):
-            while not client._reach.relays_of(Listing(provider.public)):
+            while not client._parts.reach.relays_of(Listing(provider.public)):
                 await asyncio.sleep(0.02)
     answer = await client.complete("How many legs has a spider?", timeout=30)
     assert isinstance(answer, Answer)

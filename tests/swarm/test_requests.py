@@ -69,7 +69,7 @@ async def test_it_counts_as_in_flight_over_the_relay_that_it_went_over(relays) -
         # The small relay has room for it, and the large one none.
         asking.append(asyncio.create_task(swarm.map(["short"], deadline_s=2.0)))
         await received(one, 2)
-        room = swarm._conductor.coordinator.dispatcher._room
+        room = swarm._parts.deciders.dispatcher._room
         assert room._in_flight == {SMALL: 1, ANOTHER: 0, LARGE: 1}
         await asyncio.gather(*asking)
         assert not any(room._in_flight.values())
@@ -82,12 +82,12 @@ async def test_with_one_of_two_relays_gone_each_job_is_sent_once_and_over_the_ot
     async with customer(relays) as swarm:
         await swarm.caught_up()
         relays.down = {ANOTHER}
-        await until(lambda: swarm._relays._told.urls == {ANOTHER})
+        await until(lambda: swarm._parts.relays._told.urls == {ANOTHER})
         outcomes = await swarm.map(["one", "two", "three", "four"])
         assert [one.attempts for one in outcomes] == [1] * 4
         assert relays.sent_to == [[LARGE]] * 4
         relays.down = set()
-        await until(lambda: not swarm._relays._told.urls)
+        await until(lambda: not swarm._parts.relays._told.urls)
         await swarm.map(["five", "six"])
     assert sorted(relays.sent_to[4:]) == [[ANOTHER], [LARGE]]
 
@@ -99,7 +99,7 @@ async def test_a_request_that_was_to_go_over_a_relay_that_is_lost_goes_over_the_
         await swarm.caught_up()
         # Nobody has noticed yet.
         relays.down = {ANOTHER}
-        swarm._relays.look = lambda: None
+        swarm._parts.relays.look = lambda: None
         async with asyncio.timeout(10):
             outcomes = await swarm.map(["one", "two", "three", "four"])
     assert [one.attempts for one in outcomes] == [1] * 4
@@ -141,7 +141,7 @@ async def test_a_request_whose_provider_has_no_other_relay_waits_for_the_one_tha
     async with customer(relays) as swarm:
         await swarm.caught_up()
         relays.down = {ANOTHER}
-        swarm._relays.look = lambda: None
+        swarm._parts.relays.look = lambda: None
         asking = asyncio.create_task(swarm.map(["one"], deadline_s=0.5))
         await until(lambda: len(relays.sent_to) == 2)
         assert relays.sent_to == [[ANOTHER], [ANOTHER]]
@@ -157,7 +157,7 @@ async def test_of_the_relays_that_take_it_the_emptiest_has_it() -> None:
         await swarm.caught_up()
         asking = asyncio.create_task(swarm.map([LONG] * 6, deadline_s=1.0))
         await received(one, 6)
-        room = swarm._conductor.coordinator.dispatcher._room
+        room = swarm._parts.deciders.dispatcher._room
         assert room._in_flight == {SMALL: 0, ANOTHER: 3, LARGE: 3}
         await asking
 
@@ -169,7 +169,7 @@ async def test_it_goes_to_somebody_who_is_reached_over_a_larger_relay(relays) ->
         await swarm.caught_up()
         # More often than a provider may refuse in a row before it is left alone.
         outcomes = await swarm.map([LONG] * 8)
-        standings = [swarm._conductor.coordinator.dispatcher._company[one.public] for one in near]
+        standings = [swarm._parts.deciders.dispatcher._company[one.public] for one in near]
     assert {one.provider for one in outcomes if isinstance(one, Answer)} == {far.public}
     assert len(outcomes) == 8 and relays.sent_to == [[LARGE]] * 8
     # It says nothing of those who could not be sent it.

@@ -142,7 +142,7 @@ async def test_an_attempt_that_was_given_up_and_is_not_done_gives_its_price_back
         await until(lambda: slow.received)
         FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
         await until(lambda: slow.cancelled)
-        account = swarm._conductor.coordinator.dispatcher.account(1)
+        account = swarm._parts.deciders.dispatcher.account(1)
         assert account is not None and account.open == int(EACH)
         slow.refused(slow.received[0], code)
         await until(lambda: not account.open)
@@ -193,9 +193,9 @@ async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing()
     async with client(relays, Till(), publishing=1) as swarm:
         await swarm.caught_up()
         going = asyncio.create_task(swarm.single(QUESTION, reservation=first))
-        await until(lambda: swarm._conductor.flights)
+        await until(lambda: swarm._parts.flights)
         waiting = asyncio.create_task(swarm.single(QUESTION, reservation=second))
-        await until(lambda: swarm._conductor.coordinator.dispatcher.in_flight == 2)
+        await until(lambda: swarm._parts.deciders.dispatcher.in_flight == 2)
         await cancel(waiting)
         assert (second.most_msat, second.decided) == (0, True)
         await cancel(going)
@@ -231,7 +231,7 @@ async def test_a_receipt_that_relays_were_asked_for_settles_too() -> None:
         asking = asyncio.create_task(swarm.single(QUESTION, reservation=reservation))
         await until(lambda: provider.received)
         await cancel(asking)
-        answers = swarm._conductor.answers
+        answers = swarm._parts.answers
         answers.booked("0" * 64, EACH)
         assert not reservation.decided
         answers.booked(provider.received[0].id, EACH)

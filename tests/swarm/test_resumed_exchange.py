@@ -55,7 +55,7 @@ class Customer:
     async def interrupted(self, swarm: SwarmClient) -> None:
         """A run that is ended when all that is out was heard of, and none of it answered."""
         asking = asyncio.create_task(swarm.map(SPECS, journal=await self.journal(resume=False)))
-        await until(lambda: (flights := list(swarm._conductor.flights)) and all(one.heard for one in flights), 30.0)
+        await until(lambda: (flights := list(swarm._parts.flights)) and all(one.heard for one in flights), 30.0)
         await cancel(asking)
 
 

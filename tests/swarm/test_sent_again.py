@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pylon.swarm import client, flights
+from pylon.swarm import flights, upkeep
 from pylon.swarm.job import Answer
 from pylon.swarm.wire import inbox, requests
 from tests.swarm.fakes import FakeRelays
@@ -17,7 +17,7 @@ A, B, C, D = (f"ws://{name}.invalid" for name in "abcd")
 def _soon(monkeypatch):
     monkeypatch.setattr(flights, "FIRST_LOOK_S", 0.1)
     monkeypatch.setattr(flights, "WORD_DUE_S", 0.1)
-    monkeypatch.setattr(client, "LOOK_S", 0.05)
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.05)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def test_over_the_only_relay_that_both_use_nothing_is_sent_again_or_kept(r
         await swarm.caught_up()
         asking = asyncio.create_task(swarm.map(["one"], deadline_s=3.0))
         await received(one, 1)
-        [flight] = swarm._conductor.flights
+        [flight] = swarm._parts.flights
         await until(lambda: flight.event is None)
         await asyncio.sleep(0.5)
         assert relays.sent_to == [[A]]
@@ -73,8 +73,8 @@ async def test_no_more_than_so_many_are_sent_again_in_one_look(relays, monkeypat
     unheard = []
     async with customer(relays) as swarm:
         await swarm.caught_up()
-        looking = swarm._inbox
-        looking._unheard = unheard.append
+        looking = swarm._parts.inbox
+        swarm._parts.answers.unheard = unheard.append
         looking.look = lambda: asyncio.sleep(0)
         asking = asyncio.create_task(swarm.map([str(n) for n in range(8)], deadline_s=5.0))
         await received(one, 8)
@@ -94,12 +94,12 @@ async def test_a_relay_is_blamed_only_for_what_another_brought(relays) -> None:
         await swarm.caught_up()
         asking = asyncio.create_task(swarm.map(["one"], deadline_s=5.0))
         await received(one, 1)
-        [flight] = swarm._conductor.flights
+        [flight] = swarm._parts.flights
         over, other = flight.relay, ({A, B} - {flight.relay}).pop()
         for repeated, relay, lost in ((False, other, 0), (True, over, 0), (True, None, 0), (True, other, 1)):
             flight.repeated = repeated
-            swarm._relays.spoke(flight, relay)
-            assert len(swarm._relays._record._lost) == lost
-        assert over in swarm._relays._record._lost
+            swarm._parts.relays.spoke(flight, relay)
+            assert len(swarm._parts.relays._record._lost) == lost
+        assert over in swarm._parts.relays._record._lost
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)

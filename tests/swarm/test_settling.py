@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from pylon.nostr.event import Event
 from pylon.swarm.dispatch.moves import Acknowledged, Refused
 from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.providers.listing import Listing
+from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.spending.charge import MOST_INVOICES
 from pylon.swarm.spending.purse import Bill, Offer, Purse
 from pylon.swarm.spending.shown import Shown
@@ -70,16 +72,51 @@ class Payer(Till):
         self.paid.append(bill.request)
 
 
+@dataclass
+class Told:
+    """Stands for the deciders: every attempt is waited for, and what they are told is remembered."""
+
+    told: list[Any]
+    waits: Callable[[int], bool] = lambda _: True
+
+    @property
+    def dispatcher(self) -> "Told":
+        return self
+
+    def is_live(self, attempt: int) -> bool:
+        return self.waits(attempt)
+
+    def tell(self, event: object) -> None:
+        self.told.append(event)
+
+
+@dataclass
+class Heard:
+    """Stands for `Answers`."""
+
+    answers: list[str]
+    unpaid: list[tuple[int, str]] = field(default_factory=list)
+    want_money: list[str] = field(default_factory=list)
+
+    def answered(self, flight: Flight) -> None:
+        self.answers.append(flight.request)
+
+    def part_paid(self, flight: Flight) -> None:
+        self.answers.append(f"a part of {flight.request}")
+
+    def not_paid(self, slot: int, detail: str) -> None:
+        self.unpaid.append((slot, detail))
+
+    def wants_money(self, provider: str) -> None:
+        self.want_money.append(provider)
+
+
 def settling(till: Till) -> tuple[Settling, list[str], list[Any]]:
     answered: list[str] = []
     told: list[Any] = []
+    deciders = Told(told)
     made = Settling(
-        purse=cast("Purse", till),
-        flights=Flights(),
-        tell=told.append,
-        answered=lambda flight: answered.append(flight.request),
-        part_paid=lambda flight: answered.append(f"a part of {flight.request}"),
-        is_live=lambda _: True,
+        purse=cast("Purse", till), flights=Flights(), deciders=cast("Deciders", deciders), settled=Heard(answered)
     )
     return made, answered, told
 
@@ -179,10 +216,10 @@ async def test_a_part_of_an_answer_that_was_not_to_come_in_pieces_is_judged_at_o
 async def test_who_asks_for_money_and_was_offered_none_is_not_paid_and_remembered(offer: Offer | None) -> None:
     made, _, told = settling(Till())
     asked: list[str] = []
-    made.wants_money = asked.append
+    made.settled.wants_money = asked.append
     made.asked(RESULT, Flight("r", 5050, 1, 1, THEM, 0, 0.0, offer), PaymentAsked(1, None))
     assert (told, asked) == ([Refused(1, None, unpaid=True)], [THEM])
-    made.is_live = lambda _: False
+    made.deciders.waits = lambda _: False
     made.asked(RESULT, Flight("r", 5050, 1, 1, THEM, 0, 0.0, offer), PaymentAsked(1, None))
     assert len(told) == 1, "of a job that nobody waits for nothing follows"
 
@@ -206,7 +243,7 @@ async def test_an_invoice_that_several_jobs_are_asked_to_pay_is_paid_once_for_al
         asks(made, flight)
         asks(made, flight)
     # Whoever was asked first is wanted no more; the others are.
-    made.is_live = lambda attempt: attempt != 0
+    made.deciders.waits = lambda attempt: attempt != 0
     payer.let.set()
     await made.close()
     assert payer.paid == ["r0"]
@@ -247,7 +284,7 @@ async def test_a_payment_that_failed_is_said_to_all_that_wait_for_it_and_to_nobo
     payer = Payer("the wallet holds less than 5 sat")
     made, _, told = settling(payer)
     why: list[tuple[int, str]] = []
-    made.not_paid = lambda slot, reason: why.append((slot, reason))
+    made.settled.not_paid = lambda slot, reason: why.append((slot, reason))
     flights = [waits(made, f"r{n}", n) for n in range(3)]
     for flight in flights[:2]:
         asks(made, flight)

@@ -18,7 +18,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm import client as swarm_client
+from pylon.swarm import asking as swarm_asking
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.dispatch.moves import Failure
@@ -96,7 +96,7 @@ class Home:
             swarm = await self.process(stack)
             asking = asyncio.create_task(self.mapped(swarm, Reservation(JOBS * COST), resume=False))
             await until(lambda: len(silent.received) == JOBS)
-            for task in swarm._tasks:
+            for task in swarm._upkeep.tasks:
                 task.cancel()
             await cancel(asking)
         kinds = {event.id: event.kind for event in self.relays.requests()}
@@ -129,7 +129,7 @@ async def test_what_was_charged_while_nobody_was_there_is_known_before_anything_
     home: Home, connected_after_s: float, monkeypatch
 ) -> None:
     # Before receipts are asked for as seldom as they are later.
-    monkeypatch.setattr(swarm_client, "RECEIPTS_S", 4.0)
+    monkeypatch.setattr(swarm_asking, "RECEIPTS_S", 4.0)
     dead = await home.dead_with_all_of_it_out()
     home.answer(dead)
     dead.withdraw()
@@ -144,7 +144,7 @@ async def test_what_was_charged_while_nobody_was_there_is_known_before_anything_
 
 
 async def test_what_is_not_known_in_time_is_set_aside_until_its_receipt_comes(home: Home, monkeypatch) -> None:
-    monkeypatch.setattr(swarm_client, "RECEIPTS_S", 0.1)
+    monkeypatch.setattr(swarm_asking, "RECEIPTS_S", 0.1)
     dead = await home.dead_with_all_of_it_out()
     dead.withdraw()
     home.clock.by_s = EXPIRED_S
@@ -163,20 +163,20 @@ async def test_what_is_not_known_in_time_is_set_aside_until_its_receipt_comes(ho
 async def test_a_client_that_is_closed_while_receipts_are_waited_for_cancels_the_run_and_sets_nothing_aside(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swarm_client, "RECEIPTS_S", 2.0)
+    monkeypatch.setattr(swarm_asking, "RECEIPTS_S", 2.0)
     await home.dead_with_all_of_it_out()
     home.relays.open_from = time.monotonic() + 600.0
     reservation = Reservation(2 * JOBS * COST)
     async with AsyncExitStack() as stack:
         swarm = await home.process(stack)
         asking = asyncio.create_task(home.mapped(swarm, reservation))
-        await until(lambda: bool(swarm._conductor.runs.by_number))
+        await until(lambda: bool(swarm._parts.runs.by_number))
         await asyncio.sleep(0.2)
         await swarm.close()
         outcomes = await asking
     assert [one.reason for one in outcomes if isinstance(one, JobFailed)] == [Failure.CANCELLED] * JOBS
     assert (reservation.charged_msat, reservation.decided) == (0, True)
-    assert not swarm._conductor.coordinator.dispatcher._in_flight.budgets.accounts
+    assert not swarm._parts.deciders.dispatcher._in_flight.budgets.accounts
 
 
 async def test_what_an_earlier_process_had_out_comes_back_when_nobody_charges_for_it_in_time(home: Home) -> None:
@@ -233,7 +233,7 @@ async def test_a_run_that_its_own_process_takes_up_counts_it_for_both_calls(home
         await again
     assert first.charged_msat == second.charged_msat == JOBS * COST
     assert len(silent.received) == JOBS
-    assert not swarm._conductor.flights._late
+    assert not swarm._parts.flights._late
 
 
 async def interrupted(home: Home, swarm: SwarmClient, silent: FakeProvider, reservation: Reservation) -> None:

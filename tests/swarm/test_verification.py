@@ -17,7 +17,7 @@ from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.settings import SwarmSettings
-from pylon.swarm.wire.meaning import answered
+from pylon.swarm.wire.meaning import answer_of
 
 VOTE = JobSpec("which?", votes=3)
 DEEP = "[" * 1_000 + "]" * 1_000
@@ -163,7 +163,7 @@ def test_of_two_answers_of_one_model_the_shorter_is_no_lie_where_it_was_said_tha
 def test_an_answer_names_the_longest_that_its_provider_announced_with_its_model(offered, longest) -> None:
     result = JobResult(Address("1" * 64, "c" * 64, True), 6940, "text", ModelUsed("m", "b" * 64))
     flight = Flight("1" * 64, 5940, 0, 1, "a" * 64, 1, 0.0, result=result)
-    assert answered(flight, 1, 0.0, offered).max_completion_tokens == longest
+    assert answer_of(flight, 1, 0.0, offered).max_completion_tokens == longest
 
 
 def test_a_bid_covers_the_system_prompt_too() -> None:

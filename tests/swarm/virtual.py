@@ -19,7 +19,6 @@ from pylon.provider.settings import ProviderSettings
 from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.moves import Changed
 from pylon.swarm.checks.reputation import SETTLED, Reputation, Seen
-from pylon.swarm.client import LOOK_S
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.moves import Acknowledged, CancelAttempt, Job, Published, Send, Tick, Unheard
 from pylon.swarm.flights import FIRST_LOOK_S, MOST_S, WORD_DUE_S
@@ -29,6 +28,7 @@ from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.runs.coordinator import Coordinator
 from pylon.swarm.runs.places import Fail, Fill, Unfill
 from pylon.swarm.settings import CheckSettings, DispatchSettings
+from pylon.swarm.upkeep import LOOK_S
 
 JOB_S = 0.8
 ROUNDS = 20

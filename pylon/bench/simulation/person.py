@@ -18,7 +18,6 @@ from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm.circle import Circle
-from pylon.swarm.client import LOOK_S, TICK_S
 from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.flights import WORD_DUE_S, Flight, Flights
@@ -26,6 +25,7 @@ from pylon.swarm.job import JobSpec
 from pylon.swarm.providers.directory import Change, ProviderUp
 from pylon.swarm.providers.presence import CHUNK
 from pylon.swarm.settings import SwarmSettings
+from pylon.swarm.upkeep import LOOK_S, TICK_S
 from pylon.swarm.wire.looks import Looks
 
 # A customer's own processor for each message it seals or opens: a figure of the model, near what a fan-out shows.

@@ -1,12 +1,11 @@
 """Runs that are open: the questions of each go out, and its places are filled until it is over."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import batched
 
 from pylon.clock import Clock
 from pylon.money.msat import Msat
-from pylon.swarm.circle import Circle
 from pylon.swarm.compose import job_of
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.dispatch.in_flight import LAPSE_S
@@ -14,9 +13,8 @@ from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Answer, Fault, JobSpec, Outcome, failed
 from pylon.swarm.providers.listing import Need
 from pylon.swarm.runs.asked import unaskable
-from pylon.swarm.runs.coordinator import Coordinator
+from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.runs.kept import Kept
-from pylon.swarm.runs.places import Command
 from pylon.swarm.runs.reservation import Reservation
 from pylon.swarm.runs.run import Run
 from pylon.swarm.settings import SwarmSettings
@@ -28,30 +26,21 @@ _NO_SLOT = -1
 
 
 class OpenRuns:
-    """`follow` does what the deciders command. What `circle` says counts for what is asked later."""
+    """What the deciders' circle says counts for what is asked later."""
 
-    def __init__(
-        self,
-        settings: SwarmSettings,
-        circle: Circle,
-        coordinator: Coordinator,
-        flights: Flights,
-        clock: Clock,
-        follow: Callable[[list[Command]], None],
-    ) -> None:
+    def __init__(self, settings: SwarmSettings, deciders: Deciders, flights: Flights, clock: Clock) -> None:
         self.settings = settings
-        self._circle = circle
         self.by_number: dict[int, Run] = {}
-        self._coordinator = coordinator
+        self._deciders = deciders
+        self._coordinator = deciders.coordinator
         self._flights = flights
         self._clock = clock
-        self._follow = follow
 
     def open(self, run: Run, *, deadline: float, priority: int) -> None:
         """A run begins, and gets its number. `deadline` is on the monotonic clock."""
 
         def job(spec: JobSpec, slot: int) -> m.Job:
-            return job_of(slot, spec, self.settings, self._circle, deadline=deadline, priority=priority)
+            return job_of(slot, spec, self.settings, self._deciders.circle, deadline=deadline, priority=priority)
 
         run.number = self._coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
         self.by_number[run.number] = run
@@ -62,10 +51,8 @@ class OpenRuns:
 
     def fund(self, run: Run, reservation: Reservation) -> None:
         """Bounds what a run may cost, with what it was charged before."""
-        now, wall = self._clock.monotonic(), self._clock.wall()
-        left = max(0, reservation.msat - run.before)
-        self._follow(self._coordinator.handle(m.Fund(run.number, left), now, wall))
-        run.account = self._coordinator.dispatcher.account(run.number)
+        self._deciders.tell(m.Fund(run.number, max(0, reservation.msat - run.before)))
+        run.account = self._deciders.dispatcher.account(run.number)
         if run.account is not None:
             reservation.begin(run.account, before=run.before)
 
@@ -85,7 +72,7 @@ class OpenRuns:
                 # Of a second opinion it is not known. Then a part of an answer needs what shows that it was sent.
                 flight.stream = sent.place is None or run.specs[sent.place].stream
                 self._flights.owe(flight)
-                self._follow(commands)
+                self._deciders.follow(commands)
             await asyncio.sleep(0)
 
     async def take_up(self, run: Run, kept: Kept, charged: Mapping[str, int]) -> tuple[list[Flight], list[int]]:
@@ -97,7 +84,7 @@ class OpenRuns:
                 return [], []
             for place, answer in some:
                 if run.broken is None:
-                    run.settle(place, answer, self._coordinator.dispatcher.in_flight)
+                    run.settle(place, answer, self._deciders.dispatcher.in_flight)
             await asyncio.sleep(0)
         if not self.is_open(run):
             return [], []
@@ -120,7 +107,7 @@ class OpenRuns:
             self._flights.add(flight)
             self._flights.went_out(attempt, now)
             flights.append(flight)
-            self._follow(commands)
+            self._deciders.follow(commands)
         return flights, [n for n in range(len(run.specs)) if n not in kept.answers and n not in open_]
 
     async def ask(self, run: Run, places: Sequence[int]) -> None:
@@ -138,7 +125,7 @@ class OpenRuns:
                 return
             coming = max(0, len(places) - at - AT_ONCE)
             now, wall = self._clock.monotonic(), self._clock.wall()
-            self._follow(self._coordinator.ask(run.number, questions, now, wall, coming=coming))
+            self._deciders.follow(self._coordinator.ask(run.number, questions, now, wall, coming=coming))
             await asyncio.sleep(0)
 
     def cancel_all(self) -> None:
@@ -158,13 +145,13 @@ class OpenRuns:
         cancelled = failed(m.Failure.CANCELLED, None, 0)
         for place, outcome in enumerate(run.outcomes):
             if outcome is None and run.broken is None:
-                run.settle(place, cancelled, self._coordinator.dispatcher.in_flight)
+                run.settle(place, cancelled, self._deciders.dispatcher.in_flight)
         if self.is_open(run):
             self._over(run)
 
     def need(self, spec: JobSpec) -> Need:
         """What a provider must do for this question."""
-        return job_of(0, spec, self.settings, self._circle, deadline=0.0).need
+        return job_of(0, spec, self.settings, self._deciders.circle, deadline=0.0).need
 
     # --- places -----------------------------------------------------------------------------------------------
 
@@ -175,7 +162,7 @@ class OpenRuns:
             return
         if run.journal is not None and isinstance(outcome, Answer):
             run.journal.filled(place, outcome)
-        run.settle(place, outcome, self._coordinator.dispatcher.in_flight)
+        run.settle(place, outcome, self._deciders.dispatcher.in_flight)
         if run.done.is_set():
             self._over(run)
 
@@ -200,10 +187,6 @@ class OpenRuns:
         if run is not None and place is not None:
             run.faults[place, fault.reason] = fault
 
-    def not_paid(self, slot: int, detail: str) -> None:
-        """Why what a slot waits for was not paid."""
-        self.fault(slot, Fault(m.Failure.UNPAID, detail))
-
     def lose(self, run: Run | None, error: Exception) -> None:
         """Ends a run by a fault of ours; None, and one that is over, are no matter."""
         if run is not None and self.is_open(run):
@@ -212,4 +195,4 @@ class OpenRuns:
 
     def _over(self, run: Run) -> None:
         del self.by_number[run.number]
-        self._follow(self._coordinator.end(run.number, self._clock.monotonic(), self._clock.wall()))
+        self._deciders.follow(self._coordinator.end(run.number, self._clock.monotonic(), self._clock.wall()))

@@ -1,7 +1,6 @@
 """Answers as relays bring them: one subscription, and a look at what they have stored for what stays silent."""
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 
 from pylon import log
@@ -15,8 +14,11 @@ from pylon.nostr.filter import Filter
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.providers.presence import BATCH, CHUNK, SKEW_S
 from pylon.swarm.transport import Subscription, Transport
+from pylon.swarm.wire.answers import Answers
 from pylon.swarm.wire.looks import Looks
-from pylon.swarm.wire.meaning import Meaning, read_answer
+from pylon.swarm.wire.meaning import read_answer
+from pylon.swarm.wire.relay_watch import RelayWatch
+from pylon.swarm.wire.requests import Requests
 
 logger = log.get("swarm")
 
@@ -27,35 +29,29 @@ ANSWER_KINDS = RESULT_KINDS | {FEEDBACK}
 
 
 class Inbox:
-    """`heard` is called with an answer and what it means, `unheard` with a request of which relays hold no word.
-
-    `repeat` sends such a request again over other relays, if it can, and says whether it does: it is unheard when
-    that brings no word either. `spoke` hears over which relay the first word for a request came, None being what a
-    look found. `public` is the customer's key.
-    """
+    """A request of which relays hold no word is sent again over other relays, if there are any: it is unheard when
+    that brings no word either. `public` is the customer's key."""
 
     def __init__(
         self,
         *,
         pool: Transport,
-        flights: Flights,
         keys: ConversationKeys,
         public: str,
         clock: Clock,
-        heard: Callable[[Event, Flight, Meaning], None],
-        unheard: Callable[[Flight], None],
-        repeat: Callable[[Flight], bool] = lambda _: False,
-        spoke: Callable[[Flight, str | None], None] = lambda *_: None,
+        flights: Flights,
+        answers: Answers,
+        requests: Requests,
+        relays: RelayWatch,
     ) -> None:
         self._pool = pool
         self._flights = flights
         self._keys = keys
         self._public = public
         self._clock = clock
-        self._heard = heard
-        self._unheard = unheard
-        self._repeat = repeat
-        self._spoke = spoke
+        self._answers = answers
+        self._requests = requests
+        self._relays = relays
         self._repeats_left = MOST_REPEATS
         self._looks = Looks()
 
@@ -102,11 +98,11 @@ class Inbox:
         found = sum([self._receive(event) for event in sorted(events, key=lambda event: event.created_at)])
         for flight in flights:
             if flight.is_lost(asked_at) and not self._sends_again(flight):
-                self._unheard(flight)
+                self._answers.unheard(flight)
         return found
 
     def _sends_again(self, flight: Flight) -> bool:
-        if self._repeats_left <= 0 or not self._repeat(flight):
+        if self._repeats_left <= 0 or not self._requests.repeat(flight):
             return False
         self._repeats_left -= 1
         return True
@@ -124,12 +120,12 @@ class Inbox:
         first, flight.heard = not flight.heard, True
         if first and flight.relay is not None:
             flight.event = None
-            self._spoke(flight, relay)
+            self._relays.spoke(flight, relay)
         self._looks.answered(self._clock.monotonic())
         try:
             meaning = read_answer(event, flight, self._keys)
             if meaning is not None:
-                self._heard(event, flight, meaning)
+                self._answers.heard(event, flight, meaning)
         except Exception as error:
             # A fault of ours, over one answer: what the others say must be heard all the same.
             logger.error("an answer could not be dealt with", exc_info=error)

@@ -81,7 +81,7 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
     return None
 
 
-def answered(flight: Flight, attempts: int, now: float, offered: Iterable[OfferedModel] = ()) -> Answer:
+def answer_of(flight: Flight, attempts: int, now: float, offered: Iterable[OfferedModel] = ()) -> Answer:
     """What a request that was answered brought, from one of the models that its provider `offered`."""
     result = flight.result
     if result is None:

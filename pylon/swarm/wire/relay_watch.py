@@ -1,11 +1,10 @@
 """Over which relays nobody is asked just now: what is not connected, and what loses what it is given."""
 
-from collections.abc import Callable
-
 from pylon import log
 from pylon.clock import Clock
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.flights import Flight
+from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.relay_record import RelayRecord
 
@@ -16,12 +15,12 @@ GONE_S = 300.0
 
 
 class RelayWatch:
-    """`tell` hears of these relays when they change."""
+    """The deciders hear of these relays when they change."""
 
-    def __init__(self, pool: Transport, clock: Clock, tell: Callable[[m.RelaysDown], object]) -> None:
+    def __init__(self, pool: Transport, clock: Clock, deciders: Deciders) -> None:
         self._pool = pool
         self._clock = clock
-        self._tell = tell
+        self._deciders = deciders
         self._record = RelayRecord()
         # Since when relays are not connected, and what was told of all that.
         self._since: dict[str, float] = {}
@@ -40,7 +39,7 @@ class RelayWatch:
         down = m.RelaysDown(avoided.union(since), gone | (avoided - since.keys()))
         if down != self._told:
             self._told = down
-            self._tell(down)
+            self._deciders.tell(down)
 
     def spoke(self, flight: Flight, relay: str | None) -> None:
         """The first word for a request came over this relay, or by a look at what relays have stored."""

@@ -3,14 +3,12 @@
 import logging
 import random
 import sqlite3
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import ConnectionLostError, MalformedError, MoneyError, RelayError, TooLargeError
-from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.size import MAX_EVENT_BYTES, event_bytes
@@ -23,13 +21,12 @@ from pylon.swarm.dispatch import moves as m
 from pylon.swarm.errands import Work
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Fault
-from pylon.swarm.providers.directory import Directory
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.reach import Reach
 from pylon.swarm.rows import Row, written
-from pylon.swarm.runs.coordinator import Coordinator
+from pylon.swarm.runs.deciders import Deciders
+from pylon.swarm.runs.open_runs import OpenRuns
 from pylon.swarm.runs.places import Piece
-from pylon.swarm.runs.run import Run
 from pylon.swarm.spending.purse import Offer, Purse
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.outbox import Outbox
@@ -43,33 +40,23 @@ MOST_OTHERS = 2
 
 @dataclass(slots=True, kw_only=True)
 class Requests:
-    """`tell` takes what became of a sending; `runs` are those that are open, by their numbers."""
+    """See the module."""
 
     pool: Transport
     secret: SecretKey
     keys: ConversationKeys
     clock: Clock
     rng: random.Random
-    directory: Directory
-    coordinator: Coordinator
+    deciders: Deciders
+    runs: OpenRuns
     flights: Flights
     outbox: Outbox
     purse: Purse | None
-    tell: Callable[[m.SwarmEvent], None]
-    runs: Mapping[int, Run]
-    fault: Callable[[int, Fault], None]
     reach: Reach | None = None
 
     def send(self, send: m.Send) -> None:
         """Sends when its turn comes, if it is still wanted then."""
         self.outbox.put(partial(self._made, send))
-
-    def offered(self, flight: Flight) -> tuple[OfferedModel, ...]:
-        """The models that its provider offered when it was sent, and those that it offers now."""
-        listing = self.directory.get(flight.provider)
-        if listing is None or not flight.offered or listing.models is flight.offered:
-            return flight.offered
-        return (*flight.offered, *listing.models)
 
     def cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
         """Tells a provider that these are not wanted any more, ahead of all that waits."""
@@ -79,7 +66,7 @@ class Requests:
         """Has the very same event sent over other relays at which its provider is reached, once: it knows it again,
         and answers there. Whether there are any."""
         event, flight.event = flight.event, None
-        listing = self.directory.get(flight.provider)
+        listing = self.deciders.directory.get(flight.provider)
         if event is None or listing is None or flight.may_be_back:
             return False
         others = [url for url in self._both_use(listing) if url != flight.relay][:MOST_OTHERS]
@@ -105,28 +92,28 @@ class Requests:
         except Exception as error:
             # A fault of ours. Nothing has left, and its job must not wait for an answer to it.
             logger.error("a request could not be made", exc_info=error)
-            self.fault(send.slot, not_made(error))
-            self.tell(m.SendFailed(send.attempt, unmade=True))
+            self.runs.fault(send.slot, not_made(error))
+            self.deciders.tell(m.SendFailed(send.attempt, unmade=True))
             return None
 
     def _request(self, send: m.Send) -> Work | None:
-        if not self.coordinator.dispatcher.is_live(send.attempt):
+        if not self.deciders.dispatcher.is_live(send.attempt):
             return None
-        listing = self.directory.get(send.provider)
+        listing = self.deciders.directory.get(send.provider)
         if listing is None:
-            self.tell(m.Refused(send.attempt, ErrorCode.PAUSED))
+            self.deciders.tell(m.Refused(send.attempt, ErrorCode.PAUSED))
             return None
         now, wall = self.clock.monotonic(), self.clock.wall()
-        piece = self.coordinator.pieces.by_slot[send.slot]
+        piece = self.deciders.coordinator.pieces.by_slot[send.slot]
         expires_at = wall + send.expires_at - now
         # The second try of a job goes to all relays.
         relays = None if self.flights.of_slot(send.slot) else self._relays(send, listing)
         try:
             offer = self._offer(piece, listing)
-            if offer is not None and offer.quote > self.coordinator.dispatcher.cost(send.attempt):
+            if offer is not None and offer.quote > self.deciders.dispatcher.cost(send.attempt):
                 # Its provider has become dearer since it was chosen: neither bid nor budget would bound this.
-                self.fault(send.slot, dearer())
-                self.tell(m.SendFailed(send.attempt, unmade=True))
+                self.runs.fault(send.slot, dearer())
+                self.deciders.tell(m.SendFailed(send.attempt, unmade=True))
                 return None
             draft, over = self._draft(piece, listing, offer, relays, int(wall), expires_at)
         except (TooLargeError, RequestError, MalformedError, MoneyError) as error:
@@ -145,8 +132,8 @@ class Requests:
     def _rerouted(self, send: m.Send, over: list[str] | None) -> bool:
         """The relay that was drawn has room again, so that others go out; whether this one is still wanted then."""
         for url in over or ():
-            self.tell(m.Rerouted(send.attempt, url))
-        return self.coordinator.dispatcher.is_live(send.attempt)
+            self.deciders.tell(m.Rerouted(send.attempt, url))
+        return self.deciders.dispatcher.is_live(send.attempt)
 
     def _relays(self, send: m.Send, listing: Listing) -> list[str] | None:
         """One relay that both sides use."""
@@ -181,7 +168,7 @@ class Requests:
                 raise
         draft = make(limit=self._takes(larger))
         size = event_bytes(draft)
-        return draft, [self.coordinator.dispatcher.emptiest([url for url in larger if self._takes([url]) >= size])]
+        return draft, [self.deciders.dispatcher.emptiest([url for url in larger if self._takes([url]) >= size])]
 
     def _takes(self, relays: list[str] | None) -> int:
         """The largest event that one of these relays takes, in bytes."""
@@ -194,23 +181,23 @@ class Requests:
     def _cannot(self, send: m.Send, listing: Listing, error: Exception) -> None:
         if listing.plain:
             # What the open form cannot hold may well go sealed to somebody else.
-            self.tell(m.Refused(send.attempt, ErrorCode.UNSUPPORTED_PARAM))
+            self.deciders.tell(m.Refused(send.attempt, ErrorCode.UNSUPPORTED_PARAM))
             return
         reason = m.Failure.TOO_LARGE if isinstance(error, TooLargeError) else m.Failure.MALFORMED
-        self.fault(send.slot, Fault(reason, str(error)))
+        self.runs.fault(send.slot, Fault(reason, str(error)))
         if reason is m.Failure.MALFORMED:
-            self.tell(m.Drop((send.slot,), reason))
+            self.deciders.tell(m.Drop((send.slot,), reason))
         elif (there := self._both_use(listing)) and self._takes(there) < self._takes(None):
             # Others may be reached where larger ones are taken.
-            self.tell(m.SendFailed(send.attempt, unmade=True, too_large=True))
+            self.deciders.tell(m.SendFailed(send.attempt, unmade=True, too_large=True))
         else:
-            self.tell(m.Drop((send.slot,), reason))
+            self.deciders.tell(m.Drop((send.slot,), reason))
 
     def _offer(self, piece: Piece, listing: Listing) -> Offer | None:
         # One's own machines work for nothing, whatever they announce to others.
-        if self.purse is None or listing.plain or self.coordinator.circle.is_own(listing.provider):
+        if self.purse is None or listing.plain or self.deciders.circle.is_own(listing.provider):
             return None
-        dispatcher = self.coordinator.dispatcher
+        dispatcher = self.deciders.dispatcher
         left = dispatcher.budget_left(piece.run)
         bounds, bid = bounds_of(piece.spec), piece.job.need.bid
         return self.purse.offer(listing, bounds, bid=bid, jobs_left=dispatcher.left, left=left)
@@ -224,25 +211,25 @@ class Requests:
         except Exception as error:
             # It stays here, and its job goes on with somebody else.
             logger.error("a request could not be written down", error=repr(error))
-            self.fault(flight.slot, not_written(error) if isinstance(error, sqlite3.Error) else not_made(error))
-            self.tell(m.SendFailed(flight.attempt))
+            self.runs.fault(flight.slot, not_written(error) if isinstance(error, sqlite3.Error) else not_made(error))
+            self.deciders.tell(m.SendFailed(flight.attempt))
             return
         try:
             await self._over(event, relays, flight)
         except RelayError as error:
             # One that was taken back meanwhile is refused because relays were asked to delete it.
-            unwanted = not self.coordinator.dispatcher.is_live(flight.attempt)
+            unwanted = not self.deciders.dispatcher.is_live(flight.attempt)
             level = logging.DEBUG if unwanted else logging.WARNING
             logger.log(level, "request not taken", relays=relays or "all", error=str(error))
-            self.fault(flight.slot, not_taken(str(error), self.pool.statuses))
-            self.tell(m.SendFailed(flight.attempt))
+            self.runs.fault(flight.slot, not_taken(str(error), self.pool.statuses))
+            self.deciders.tell(m.SendFailed(flight.attempt))
             return
         except Exception as error:
             # A fault of ours, after which nobody knows whether it left. It counts as sent: its cost stays reserved,
             # and when its provider is silent somebody else is asked.
             logger.error("a publication ended with an error", error=repr(error))
         self.flights.went_out(flight.attempt, self.clock.monotonic())
-        self.tell(m.Published(flight.attempt))
+        self.deciders.tell(m.Published(flight.attempt))
 
     async def _over(self, event: Event, relays: list[str] | None, flight: Flight) -> None:
         """Over the relay that was drawn. When that is not connected, or not any more, the very same event goes over
@@ -255,19 +242,19 @@ class Requests:
                 await self.pool.publish(event, relays=relays, once=True)
             except ConnectionLostError:
                 # What was taken back meanwhile would be worked on in vain.
-                if not self.coordinator.dispatcher.is_live(flight.attempt):
+                if not self.deciders.dispatcher.is_live(flight.attempt):
                     raise
             else:
                 return
             flight.relay = flight.event = None
-            listing = self.directory.get(flight.provider)
+            listing = self.deciders.directory.get(flight.provider)
             relays = (listing and self._both_use(listing)) or relays
         await self.pool.publish(event, relays=relays)
 
     def _rows(self, flight: Flight, piece: Piece, expires_at: float) -> list[Row]:
         """What must be on disk before it goes out."""
         rows: list[Row] = []
-        run, offer = self.runs.get(piece.run), flight.offer
+        run, offer = self.runs.by_number.get(piece.run), flight.offer
         if run is not None and run.journal is not None:
             # Before anybody can work for it: whoever takes the run up again asks after it first.
             place = piece.place if piece.opinion_of is None else None

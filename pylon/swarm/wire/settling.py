@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pylon import log
 from pylon.errors import MoneyError
@@ -15,27 +16,37 @@ from pylon.swarm.dispatch import moves as m
 from pylon.swarm.errands import Errands
 from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.providers.lack import UNPRICED
+from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.spending.purse import Bill, Offer, Purse
 from pylon.swarm.wire.meaning import PaymentAsked
 
 logger = log.get("swarm")
 
 
+class Settled(Protocol):
+    """Who hears what came of it: `Answers`."""
+
+    def answered(self, flight: Flight) -> None:
+        """A result whose receipt holds; or that has none, and then it is not known what it cost."""
+
+    def part_paid(self, flight: Flight) -> None:
+        """One that is no answer, or no other one."""
+
+    def not_paid(self, slot: int, detail: str) -> None:
+        """Why what a slot waits for was not paid."""
+
+    def wants_money(self, provider: str) -> None:
+        """Somebody asks for money who was offered none."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Settling:
-    """`tell` takes what the dispatcher must know, `answered` a result whose receipt holds, or that has none: its
-    flight is not decided then. `part_paid` takes one that is no answer, or no other one, `is_live` asks whether an
-    attempt is still waited for, `wants_money` hears of who asks for money and was offered none, `not_paid` why what a
-    slot waits for was not paid."""
+    """See the module."""
 
     purse: Purse | None
     flights: Flights
-    tell: Callable[[m.SwarmEvent], None]
-    answered: Callable[[Flight], None]
-    part_paid: Callable[[Flight], None]
-    is_live: Callable[[int], bool]
-    wants_money: Callable[[str], None] = lambda _: None
-    not_paid: Callable[[int, str], None] = lambda *_: None
+    deciders: Deciders
+    settled: Settled
     _errands: Errands = field(default_factory=lambda: Errands("a part of the customer stopped"))
     # Receipts that came in this turn of the event loop: they are booked together, and one errand sees to them all.
     _came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]] = field(default_factory=list)
@@ -50,15 +61,15 @@ class Settling:
     def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
         """A provider wants to be paid first."""
         # For one that was taken back nothing is done any more, whatever is paid.
-        if not self.is_live(asked.attempt) or flight.back is Back.BEFORE:
+        if not self.deciders.dispatcher.is_live(asked.attempt) or flight.back is Back.BEFORE:
             return
         if self.purse is None or flight.offer is None or not flight.offer.quote:
             # Only what is free was asked for.
-            self.not_paid(flight.slot, UNPRICED)
-            self.tell(m.Refused(asked.attempt, None, unpaid=True))
-            self.wants_money(flight.provider)
+            self.settled.not_paid(flight.slot, UNPRICED)
+            self.deciders.tell(m.Refused(asked.attempt, None, unpaid=True))
+            self.settled.wants_money(flight.provider)
             return
-        self.tell(m.Acknowledged(asked.attempt))
+        self.deciders.tell(m.Acknowledged(asked.attempt))
         invoice = (asked.amount.bolt11 if asked.amount is not None else None) or ""
         if not flight.charge.may_bill(invoice) or self._is_anothers(flight, asked.amount):
             return
@@ -78,7 +89,9 @@ class Settling:
         return [
             one
             for one in self.flights
-            if one.provider == provider and not one.charge.is_settled and self.is_live(one.attempt)
+            if one.provider == provider
+            and not one.charge.is_settled
+            and self.deciders.dispatcher.is_live(one.attempt)
         ]
 
     def _billed(self, provider: str, invoice: str) -> list[Flight]:
@@ -88,14 +101,14 @@ class Settling:
     def result(self, event: Event, flight: Flight) -> None:
         """A provider's result came."""
         if self.purse is None or flight.offer is None:
-            self.answered(flight)
+            self.settled.answered(flight)
         elif (result := flight.result) is not None:
-            self._book(self.purse, flight, flight.offer, _bill(event, flight, result), result, self.answered)
+            self._book(self.purse, flight, flight.offer, _bill(event, flight, result), result, self.settled.answered)
 
     def taken_back(self, event: Event, flight: Flight, result: JobResult) -> None:
         """A provider was told to stop, and says what its customer had been sent."""
         if self.purse is None or flight.offer is None:
-            self.part_paid(flight)
+            self.settled.part_paid(flight)
             return
         shown = flight.shown.bytes if flight.stream else None
         if shown is not None and check_part(result.completion_tokens, shown) is not None:
@@ -103,7 +116,7 @@ class Settling:
             # that when the account shows a gap, or at the next start.
             return
         bill = _bill(event, flight, result, shown)
-        self._book(self.purse, flight, flight.offer, bill, result, self.part_paid)
+        self._book(self.purse, flight, flight.offer, bill, result, self.settled.part_paid)
 
     def _book(
         self,
@@ -124,7 +137,7 @@ class Settling:
         if booking is None:
             self._without_receipt(flight, then)
             return
-        self._came.append((flight, booking, self.part_paid if flight.charge.was_taken else then))
+        self._came.append((flight, booking, self.settled.part_paid if flight.charge.was_taken else then))
         if len(self._came) == 1:
             asyncio.get_running_loop().call_soon(self._begin)
 
@@ -134,7 +147,7 @@ class Settling:
         provider = flight.provider
 
         def wanted() -> bool:
-            return self.is_live(flight.attempt) or bool(self._billed(provider, invoice))
+            return self.deciders.dispatcher.is_live(flight.attempt) or bool(self._billed(provider, invoice))
 
         self._paying.add((provider, invoice))
         try:
@@ -149,14 +162,14 @@ class Settling:
             )
             # Whoever waits for this payment would wait until the invoice runs out. What runs there goes on.
             for other in self._billed(provider, invoice):
-                self.not_paid(other.slot, str(error))
-                self.tell(m.Refused(other.attempt, None, unpaid=True))
+                self.settled.not_paid(other.slot, str(error))
+                self.deciders.tell(m.Refused(other.attempt, None, unpaid=True))
         except Exception as error:
             logger.error("what a provider asks for could not be paid", provider=provider, error=repr(error))
             for other in self._billed(provider, invoice):
                 other.charge.unbill(invoice)
                 # Without a code: it may be paid all the same, so runs' budgets keep all that these could cost.
-                self.tell(m.Refused(other.attempt, None, ours=True))
+                self.deciders.tell(m.Refused(other.attempt, None, ours=True))
         finally:
             self._paying.discard((provider, invoice))
 
@@ -176,7 +189,7 @@ class Settling:
                     continue
                 if charged is None:
                     flight.charge.end()
-                    self.tell(m.Refused(flight.attempt, None))
+                    self.deciders.tell(m.Refused(flight.attempt, None))
                 else:
                     flight.charge.book(charged)
                     then(flight)
@@ -198,7 +211,7 @@ class Settling:
         # one of the late receipts, which are asked for by what was ordered.
         flight.charge.fail()
         # Without a code: its provider may have charged, so its run's budget keeps all that it could cost.
-        self.tell(m.Refused(flight.attempt, None, ours=True))
+        self.deciders.tell(m.Refused(flight.attempt, None, ours=True))
 
 
 def _bill(event: Event, flight: Flight, result: JobResult, sent_bytes: int | None = None) -> Bill:
