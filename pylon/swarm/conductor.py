@@ -12,7 +12,7 @@ from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.listing import Need
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.runs.open_runs import OpenRuns
-from pylon.swarm.runs.places import Command, Fail, Fill, Unfill
+from pylon.swarm.runs.places import Fail, Fill, RunCommand, Unfill
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.answers import Answers
 from pylon.swarm.wire.requests import Requests
@@ -54,7 +54,7 @@ class Conductor:
         self._answers = answers
         deciders.follow = self.follow
 
-    def follow(self, commands: list[Command]) -> None:
+    def follow(self, commands: list[RunCommand]) -> None:
         """Does what the deciders command, in this order."""
         if not commands and not self._coordinator.over:
             return
@@ -80,7 +80,7 @@ class Conductor:
         for provider in together.changed:
             self._outlook.reconsider(provider)
 
-    def _unwanted(self, commands: list[Command]) -> dict[tuple[str, int], list[str]]:
+    def _unwanted(self, commands: list[RunCommand]) -> dict[tuple[str, int], list[str]]:
         """Requests that nobody wants any more, by their provider and kind. They count as taken back."""
         found: dict[tuple[str, int], list[str]] = {}
         for command in commands:
@@ -91,7 +91,7 @@ class Conductor:
                 found.setdefault((command.provider, flight.kind), []).append(flight.request)
         return found
 
-    def _unmade(self, commands: list[Command]) -> list[int]:
+    def _unmade(self, commands: list[RunCommand]) -> list[int]:
         """Attempts whose request was not even made when they ended. It never will be, and nobody charges for it."""
         return [
             command.attempt
@@ -101,7 +101,7 @@ class Conductor:
             and self._flights.of_attempt(command.attempt) is None
         ]
 
-    def _do(self, command: Command, together: "_Together") -> None:
+    def _do(self, command: RunCommand, together: "_Together") -> None:
         match command:
             case m.Lapsed(attempt):
                 self._flights.lapse(attempt)
@@ -129,7 +129,7 @@ class Conductor:
             case c.Changed(provider):
                 together.changed.append(provider)
 
-    def _give_up(self, command: Command, error: Exception) -> None:
+    def _give_up(self, command: RunCommand, error: Exception) -> None:
         """Ends the run whose place did not become what it should: nothing would ever fill it."""
         match command:
             case Fill(number) | Unfill(number) | Fail(number):

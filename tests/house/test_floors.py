@@ -52,7 +52,7 @@ PACKAGES = {
 }
 # Files that hold each other's values, each circle one idea in several files. No others know each other.
 CIRCLES = [
-    {f"swarm/dispatch/{name}.py" for name in ("lane", "means", "slot", "standing", "waiting")},
+    {f"swarm/dispatch/{name}.py" for name in ("constraints", "lane", "slot", "standing", "waiting")},
     {"relay/reading.py", "relay/shared.py"},
     {"bench/simulation/machine.py", "bench/simulation/world.py"},
 ]

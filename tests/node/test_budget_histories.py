@@ -27,7 +27,7 @@ from pylon.rlm.charges import Beside, Open, Reserved
 from pylon.rlm.gate import Gate
 from pylon.rlm.late import LateCharges
 from pylon.rlm.sublm import Job, SubAnswer
-from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.budget import RunBudget
 
 CHARGE, END, DECIDE, ANSWER, HANG_UP, ROUND, DIE, PASS = range(8)
 STEPS = st.lists(st.tuples(st.integers(0, 150), st.sampled_from(range(8)), st.integers(0, 10**6)), max_size=60)
@@ -71,34 +71,34 @@ class Question:
 
     def __init__(self, core, name, most, *, arrives):
         self.core, self.name, self.most = core, name, most
-        self.account = Account(most)
+        self.budget = RunBudget(most)
         self.alive = arrives
         # Nobody could say what became of it.
         self.lost = False
         if arrives:
             self.call = core.reservations.of({"budget_msat": most, "reservation": name})
             self.reservation = self.call.__enter__()
-            self.reservation.begin(self.account)
+            self.reservation.begin(self.budget)
 
     def charge(self, part):
         """A provider charges a part of what is left, which was out or was given up."""
-        msat = part % (self.account.limit - self.account.spent + 1)
-        if self.account.over:
-            msat = min(msat, self.account.open)
-            self.account.open -= msat
-        if self.alive or self.account.over or self.account.open:
-            self.account.spent += msat
+        msat = part % (self.budget.limit - self.budget.spent + 1)
+        if self.budget.over:
+            msat = min(msat, self.budget.open)
+            self.budget.open -= msat
+        if self.alive or self.budget.over or self.budget.open:
+            self.budget.spent += msat
 
     def end(self, part):
         """The core asks nobody for it any more; a part of what is left may be charged yet."""
         if self.alive:
             self.alive = False
-            self.account.open, self.account.over = part % (self.account.left + 1), True
+            self.budget.open, self.budget.over = part % (self.budget.left + 1), True
             self.call.__exit__(None, None, None)
 
     def decide(self):
-        if self.account.over:
-            self.account.open = 0
+        if self.budget.over:
+            self.budget.open = 0
 
 
 class Core:
@@ -124,7 +124,7 @@ class Core:
 
     @property
     def charged(self):
-        return sum(question.account.spent for question in self.questions)
+        return sum(question.budget.spent for question in self.questions)
 
     async def result(self, _method, params):
         if not self.reached:
@@ -228,7 +228,7 @@ class OfGateway(History):
             self.leave(question)
             return
         question.end(part)
-        cost = Cost(question.account.spent, question.account.most)
+        cost = Cost(question.budget.spent, question.budget.most)
         self.budget.settle(question.most, cost)
         if cost.open:
             self.unsettled.ended(question.name, cost)
@@ -271,14 +271,14 @@ class OfRlm(History):
         question, batch = asked
         if question.alive:
             question.end(part)
-            spent, price = question.account.spent, batch._calls[0].job.most_msat
+            spent, price = question.budget.spent, batch._calls[0].job.most_msat
             beside = max(0, spent - price)
             if beside:
                 batch.tab.hear(Beside(beside))
                 self.budget.book(RlmCost(beside))
             answer = SubAnswer("a", "p", "m", 0, 0, spent - beside, 0, 0, 0, 1)
             batch._calls[0].spent = RlmCost(answer.msat)
-            batch.tab.hear(Open(question.account.open))
+            batch.tab.hear(Open(question.budget.open))
         self.leave(asked)
 
     def leave(self, asked):

@@ -7,7 +7,7 @@ import pytest
 
 from pylon.errors import UsageError
 from pylon.node.calls.reservations import KEEP_S, Reservations
-from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.budget import RunBudget
 from tests.manual_clock import ManualClock
 
 UNKNOWN = None
@@ -22,27 +22,27 @@ def row(charged, most, *, over, decided):
 
 
 def test_a_call_is_told_of_by_its_name_while_it_lasts_and_after_it():
-    reservations, account = Reservations(ManualClock()), Account(50)
+    reservations, budget = Reservations(ManualClock()), RunBudget(50)
     with reservations.of({"budget_msat": 50, "reservation": "a"}) as reservation:
-        reservation.begin(account)
-        account.reserved = 20
+        reservation.begin(budget)
+        budget.reserved = 20
         assert told(reservations, "a", "b") == {"a": row(0, 50, over=False, decided=False), "b": UNKNOWN}
-    account.reserved, account.open, account.over = 0, 20, True
+    budget.reserved, budget.open, budget.over = 0, 20, True
     assert told(reservations, "a") == {"a": row(0, 20, over=True, decided=False)}
-    account.open, account.spent = 0, 7
+    budget.open, budget.spent = 0, 7
     assert told(reservations, "a") == {"a": row(7, 7, over=True, decided=True)}
 
 
 def test_one_that_is_decided_is_told_for_some_minutes_however_late_that_was():
     clock = ManualClock()
-    reservations, account = Reservations(clock), Account(50)
+    reservations, budget = Reservations(clock), RunBudget(50)
     with reservations.of({"budget_msat": 50, "reservation": "a"}) as reservation:
-        reservation.begin(account)
-    account.open, account.over = 20, True
+        reservation.begin(budget)
+    budget.open, budget.over = 20, True
     for _ in range(20):
         clock.advance(KEEP_S - 1)
         assert told(reservations, "a")["a"] == row(0, 20, over=True, decided=False)
-    account.open = 0
+    budget.open = 0
     clock.advance(KEEP_S - 1)
     assert told(reservations, "a")["a"] == row(0, 0, over=True, decided=True)
     clock.advance(2 * KEEP_S)

@@ -11,7 +11,7 @@ from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.swarm.checks.allowance import Purpose
 from pylon.swarm.checks.checks import Checks
-from pylon.swarm.checks.moves import Accept, Again, Ask, Changed, Command, Reopen
+from pylon.swarm.checks.moves import Accept, Again, Ask, Changed, CheckCommand, Reopen
 from pylon.swarm.checks.reputation import FORGIVEN, NEWCOMER_WIDTH, PROVEN, Reputation, Seen, why
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderUp
@@ -37,16 +37,16 @@ class Desk:
         self.checks.added(RUN, jobs)
         self.slots = 0
 
-    def answers(self, provider: str) -> tuple[int, list[Command]]:
+    def answers(self, provider: str) -> tuple[int, list[CheckCommand]]:
         slot, self.slots = self.slots, self.slots + 1
         return slot, self.checks.answered(RUN, slot, ASKED, replace(ANSWER, provider=provider), 0.0)
 
 
-def asks(commands: list[Command]) -> list[Ask]:
+def asks(commands: list[CheckCommand]) -> list[Ask]:
     return [command for command in commands if isinstance(command, Ask)]
 
 
-def accepts(commands: list[Command]) -> list[Accept]:
+def accepts(commands: list[CheckCommand]) -> list[Accept]:
     return [command for command in commands if isinstance(command, Accept)]
 
 
@@ -187,7 +187,7 @@ def proven(desk: Desk, *names: str) -> None:
             desk.reputation.note(name, Seen.PASSED, 0.0)
 
 
-def lost_by(desk: Desk, liar: str) -> tuple[list[int], list[Command]]:
+def lost_by(desk: Desk, liar: str) -> tuple[list[int], list[CheckCommand]]:
     """What follows when somebody who was believed loses a comparison, and the slots that it had answered before."""
     before = [desk.answers(liar)[0] for _ in range(5)]
     while not desk.checks._allowance.affords(Purpose.SAMPLE):

@@ -12,7 +12,7 @@ from pylon.money.accounts.usage import Usage
 from pylon.swarm.checks.allowance import MUST
 from pylon.swarm.checks.beside import Question
 from pylon.swarm.checks.checks import Checks
-from pylon.swarm.checks.moves import Accept, Again, Ask, Changed, Command, Reopen, Rescore, Wait
+from pylon.swarm.checks.moves import Accept, Again, Ask, Changed, CheckCommand, Reopen, Rescore, Wait
 from pylon.swarm.checks.reputation import Reputation, Seen
 from pylon.swarm.checks.verification import Verdict
 from pylon.swarm.job import Answer, JobSpec
@@ -47,7 +47,7 @@ class History:
         self.sent: dict[str, int] = {}
         self.read: list[int] = []
 
-    def follow(self, commands: list[Command]) -> None:
+    def follow(self, commands: list[CheckCommand]) -> None:
         for command in commands:
             match command:
                 case Accept(slot, answer, _):

@@ -7,7 +7,7 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.swarm.checks.checks import Checks
-from pylon.swarm.checks.moves import Accept, Again, Ask, Command, Reopen
+from pylon.swarm.checks.moves import Accept, Again, Ask, CheckCommand, Reopen
 from pylon.swarm.checks.reputation import ALONE_ENOUGH, PROVEN, Reputation, Seen
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderUp
@@ -31,11 +31,13 @@ class Desk:
         self.checks.added(RUN, 1_000, final=final)
         self.slots = 0
 
-    def answers(self, provider: str, *, asked: JobSpec = ASKED, text: str = ANSWER.text) -> tuple[int, list[Command]]:
+    def answers(
+        self, provider: str, *, asked: JobSpec = ASKED, text: str = ANSWER.text
+    ) -> tuple[int, list[CheckCommand]]:
         slot, self.slots = self.slots, self.slots + 1
         return slot, self.checks.answered(RUN, slot, asked, replace(ANSWER, provider=provider, text=text), 0.0)
 
-    def says(self, slot: int, provider: str, text: str = ANSWER.text) -> list[Command]:
+    def says(self, slot: int, provider: str, text: str = ANSWER.text) -> list[CheckCommand]:
         return self.checks.second(slot, replace(ANSWER, provider=provider, text=text), 0.0)
 
     def proven(self, providers: str) -> None:
@@ -43,14 +45,14 @@ class Desk:
             for _ in range(PROVEN):
                 self.reputation.note(provider, Seen.PASSED, 0.0)
 
-    def caught(self, provider: str) -> list[Command]:
-        found: list[Command] = []
+    def caught(self, provider: str) -> list[CheckCommand]:
+        found: list[CheckCommand] = []
         while not self.reputation.is_out(provider, 0.0):
             found += self.checks.note(provider, Seen.FORGED, 0.0, "")
         return found
 
 
-def only[T](kind: type[T], commands: list[Command]) -> list[T]:
+def only[T](kind: type[T], commands: list[CheckCommand]) -> list[T]:
     return [command for command in commands if isinstance(command, kind)]
 
 

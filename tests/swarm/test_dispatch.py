@@ -18,8 +18,8 @@ from pylon.swarm.dispatch.moves import (
     Answered,
     CancelAttempt,
     Coming,
-    Command,
     Deliver,
+    DispatchCommand,
     Drop,
     Failure,
     Fund,
@@ -46,19 +46,19 @@ class Play:
     def __init__(self, *listings: Listing, **settings: Any) -> None:
         self.now = 0.0
         self.dispatcher = Dispatcher(DispatchSettings(**settings), random.Random(7))
-        self.commands: list[Command] = []
+        self.commands: list[DispatchCommand] = []
         self.slots = 0
         for listing in listings:
             self.tell(ProviderUp(listing))
 
-    def tell(self, event: SwarmEvent) -> list[Command]:
+    def tell(self, event: SwarmEvent) -> list[DispatchCommand]:
         commands = self.dispatcher.handle(event, self.now)
         self.commands += commands
         return commands
 
-    def wait(self, seconds: float) -> list[Command]:
+    def wait(self, seconds: float) -> list[DispatchCommand]:
         """Time passes, with a tick each tenth of a second."""
-        commands: list[Command] = []
+        commands: list[DispatchCommand] = []
         for _ in range(round(seconds * 10)):
             self.now += 0.1
             commands += self.tell(Tick())
@@ -66,7 +66,7 @@ class Play:
 
     def add(
         self, count: int = 1, *, need: Need = NEED, timeout: float = 120.0, deadline: float = 1e4
-    ) -> list[Command]:
+    ) -> list[DispatchCommand]:
         first, self.slots = self.slots, self.slots + count
         return self.tell(Add(tuple(Job(first + n, need, timeout, deadline) for n in range(count))))
 
@@ -82,7 +82,7 @@ def provider(name: str, **known: Any) -> Listing:
     return Listing(name, **known)
 
 
-def sends(commands: list[Command]) -> list[Send]:
+def sends(commands: list[DispatchCommand]) -> list[Send]:
     return [command for command in commands if isinstance(command, Send)]
 
 

@@ -10,7 +10,7 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.budget import RunBudget
 from pylon.swarm.dispatch.candidates import step
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.in_flight import LAPSE_S
@@ -66,7 +66,7 @@ class Histories(RuleBasedStateMachine):
         # What every attempt may have cost so far, by run: all of it, until a receipt says less.
         self.costs: dict[int, dict[int, int]] = {run: {} for run in RUNS}
         # Accounts of runs that are over, with the same.
-        self.over: list[tuple[Account, dict[int, int]]] = []
+        self.over: list[tuple[RunBudget, dict[int, int]]] = []
         for run in BUDGETS:
             self.fund(run)
         self.alive: dict[str, Listing] = {}
@@ -86,8 +86,8 @@ class Histories(RuleBasedStateMachine):
         self.costs[run] = {}
 
     @property
-    def books(self) -> list[tuple[Account, dict[int, int]]]:
-        return [*self.over, *((self.dispatcher.account(run), self.costs[run]) for run in BUDGETS)]
+    def books(self) -> list[tuple[RunBudget, dict[int, int]]]:
+        return [*self.over, *((self.dispatcher.budget(run), self.costs[run]) for run in BUDGETS)]
 
     def tell(self, event: SwarmEvent) -> None:
         if isinstance(event, (SendFailed, Refused)):
@@ -336,12 +336,12 @@ class Histories(RuleBasedStateMachine):
         mine = [slot for slot, job in self.jobs.items() if job.run == run]
         # What is over stays so.
         self.outcomes = {**dict.fromkeys(mine, FORGOTTEN), **self.outcomes}
-        account = self.dispatcher.account(run)
+        budget = self.dispatcher.budget(run)
         self.tell(Forget(run, tuple(mine)))
         assert not any(send.slot in mine for send in self.live.values())
-        if account is not None:
-            assert account.over and not account.reserved
-            self.over.append((account, self.costs[run]))
+        if budget is not None:
+            assert budget.over and not budget.reserved
+            self.over.append((budget, self.costs[run]))
             self.fund(run)
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 6.0, 40.0]))
@@ -361,8 +361,8 @@ class Histories(RuleBasedStateMachine):
             seats = lane.members.values()
             assert lane._awake == sum(seat.awake for seat in seats)
             assert lane._silent == sum(seat.silent for seat in seats)
-        for account, costs in self.books:
-            assert account.most == sum(costs.values()) <= account.limit, "no history is over its budget"
+        for budget, costs in self.books:
+            assert budget.most == sum(costs.values()) <= budget.limit, "no history is over its budget"
 
     @invariant()
     def nobody_idles_beside_a_job_that_it_could_have(self) -> None:
@@ -409,14 +409,14 @@ class Histories(RuleBasedStateMachine):
         assert all(standing.in_flight == 0 for standing in self.dispatcher._company._standings.values())
         assert all(lane.in_flight == lane.open == 0 for lane in self.dispatcher._company._lanes.values())
         # And what nobody charged comes back when nobody can any more.
-        open_before = [account.open for account, _ in self.books]
+        open_before = [budget.open for budget, _ in self.books]
         self.now += LAPSE_S
         self.tell(Tick())
         self.books_agree()
-        for (account, _), was_open in zip(self.books, open_before, strict=True):
-            assert account.open == account.reserved == 0
-            assert account.left >= was_open
-            assert account.decided == account.over
+        for (budget, _), was_open in zip(self.books, open_before, strict=True):
+            assert budget.open == budget.reserved == 0
+            assert budget.left >= was_open
+            assert budget.decided == budget.over
 
 
 TestHistories = Histories.TestCase

@@ -17,8 +17,8 @@ from pylon.swarm.dispatch.moves import (
     Adopt,
     Answered,
     Charged,
-    Command,
     Deliver,
+    DispatchCommand,
     Failure,
     Fund,
     GiveUp,
@@ -229,7 +229,7 @@ def test_a_run_whose_money_is_out_lets_no_lower_priority_before_a_higher_one_of_
     assert sends(play.tell(Add(jobs)))[0].slot == 4
 
 
-def given_up(commands: list[Command]) -> dict[int, Failure]:
+def given_up(commands: list[DispatchCommand]) -> dict[int, Failure]:
     return {one.slot: one.failure for one in commands if isinstance(one, GiveUp)}
 
 
@@ -354,7 +354,7 @@ def test_an_answer_that_came_late_and_without_a_receipt_counts_as_all_of_it_unti
 ) -> None:
     play = Play(priced("a", 100, tokens_out_per_s=0.0), priced("b", 100))
     play.tell(Fund(7, 300))
-    account = play.dispatcher.account(7)
+    budget = play.dispatcher.budget(7)
     [first] = sends(play.tell(Add((job(0, need=PRICED, run=7),))))
     play.tell(Published(first.attempt))
     if refused:
@@ -363,11 +363,11 @@ def test_an_answer_that_came_late_and_without_a_receipt_counts_as_all_of_it_unti
         play.wait(6.0)
     play.tell(Answered(first.attempt))
     # The second is cancelled, and counts so too.
-    assert account is not None and (account.spent, account.open, account.reserved) == (0, 200, 0)
+    assert budget is not None and (budget.spent, budget.open, budget.reserved) == (0, 200, 0)
     play.tell(Charged(first.attempt, 30))
-    assert (account.spent, account.open) == (30, 100)
+    assert (budget.spent, budget.open) == (30, 100)
     play.wait(LAPSE_S + 2_000.0)
-    assert (account.spent, account.open) == (30, 0)
+    assert (budget.spent, budget.open) == (30, 0)
 
 
 def test_what_costs_nothing_is_done_when_the_budget_is_spent() -> None:
@@ -434,19 +434,19 @@ def test_an_adopted_job_is_waited_for_and_not_sent_again() -> None:
 def test_what_an_earlier_process_sent_is_set_aside_until_it_is_charged_or_lapses() -> None:
     play = Play(priced("a", 4))
     play.tell(Fund(1, 10))
-    account = play.dispatcher.account(1)
-    assert account is not None
+    budget = play.dispatcher.budget(1)
+    assert budget is not None
     first, second = play.dispatcher.last_attempt + 1, play.dispatcher.last_attempt + 2
     for cost in (3, 5):
         play.tell(Owe(1, cost, 100.0))
-    assert (account.open, account.left) == (8, 2)
+    assert (budget.open, budget.left) == (8, 2)
     play.tell(Add((job(0, need=PRICED, run=1),)))
     assert [one.failure for one in play.commands if isinstance(one, GiveUp)] == [Failure.BUDGET]
     play.tell(Charged(first, 2))
-    assert (account.spent, account.open, account.left) == (2, 5, 3)
+    assert (budget.spent, budget.open, budget.left) == (2, 5, 3)
     play.now = 101.0
     assert play.tell(Tick()) == [Lapsed(second)]
-    assert (account.spent, account.open) == (2, 0)
+    assert (budget.spent, budget.open) == (2, 0)
     [sent] = sends(play.tell(Add((job(1, need=PRICED, run=1),))))
     assert sent.attempt == second + 1
     play.tell(Owe(2, 5, 200.0))
@@ -504,20 +504,20 @@ def test_an_answer_that_came_before_it_was_taken_back_is_taken() -> None:
 def test_what_was_taken_back_may_still_be_charged_and_only_who_can_pay_for_both_asks_again() -> None:
     play = Play(priced("a", 4))
     play.tell(Fund(1, 10))
-    account = play.dispatcher.account(1)
-    assert account is not None
+    budget = play.dispatcher.budget(1)
+    assert budget is not None
     for slot in (0, 1):
         play.tell(Adopt(job(slot, need=PRICED, run=1), "a", 4, taken_back=True))
-    assert (account.reserved, account.left) == (8, 2)
+    assert (budget.reserved, budget.left) == (8, 2)
     assert play.tell(Unheard(1)) == []
     # Its provider says that it costs nothing.
     assert len(sends(play.tell(Refused(2, None, ours=True)))) == 0
     play.tell(Charged(2, 0))
     play.tell(Fund(1, 20))
     [again] = sends(play.tell(Unheard(1)))
-    assert again.slot == 0 and (account.open, account.reserved) == (4, 8)
+    assert again.slot == 0 and (budget.open, budget.reserved) == (4, 8)
     play.tell(Charged(1, 3))
-    assert (account.open, account.spent) == (0, 3)
+    assert (budget.open, budget.spent) == (0, 3)
 
 
 def test_nothing_that_an_earlier_process_sent_is_held_against_its_provider() -> None:

@@ -15,7 +15,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.budget import RunBudget
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.runs.journal import RunJournal
@@ -58,17 +58,17 @@ async def until(true: object, within_s: float = 10.0) -> None:
 
 
 def test_it_can_come_to_all_of_it_until_nobody_is_asked_any_more_and_then_to_what_may_be_charged() -> None:
-    reservation, account = Reservation(100), Account(90)
+    reservation, budget = Reservation(100), RunBudget(90)
     assert (reservation.charged_msat, reservation.most_msat, reservation.decided) == (0, 100, False)
-    reservation.begin(account, before=10)
-    account.spent, account.reserved = 20, 30
+    reservation.begin(budget, before=10)
+    budget.spent, budget.reserved = 20, 30
     assert (reservation.charged_msat, reservation.most_msat, reservation.over) == (30, 100, False)
     reservation.end()
     # Its run ends a moment later.
     assert (reservation.most_msat, reservation.over, reservation.decided) == (100, False, False)
-    account.reserved, account.open, account.over = 0, 30, True
+    budget.reserved, budget.open, budget.over = 0, 30, True
     assert (reservation.most_msat, reservation.over, reservation.decided) == (60, True, False)
-    account.open = 0
+    budget.open = 0
     assert (reservation.charged_msat, reservation.most_msat, reservation.decided) == (30, 30, True)
 
 
@@ -142,11 +142,11 @@ async def test_an_attempt_that_was_given_up_and_is_not_done_gives_its_price_back
         await until(lambda: slow.received)
         FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
         await until(lambda: slow.cancelled)
-        account = swarm._parts.deciders.dispatcher.account(1)
-        assert account is not None and account.open == int(EACH)
+        budget = swarm._parts.deciders.dispatcher.budget(1)
+        assert budget is not None and budget.open == int(EACH)
         slow.refused(slow.received[0], code)
-        await until(lambda: not account.open)
-        assert account.spent == 0
+        await until(lambda: not budget.open)
+        assert budget.spent == 0
         await cancel(asking)
 
 

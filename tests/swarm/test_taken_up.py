@@ -176,7 +176,7 @@ async def test_a_client_that_is_closed_while_receipts_are_waited_for_cancels_the
         outcomes = await asking
     assert [one.reason for one in outcomes if isinstance(one, JobFailed)] == [Failure.CANCELLED] * JOBS
     assert (reservation.charged_msat, reservation.decided) == (0, True)
-    assert not swarm._parts.deciders.dispatcher._in_flight.budgets.accounts
+    assert not swarm._parts.deciders.dispatcher._in_flight.budgets.by_run
 
 
 async def test_what_an_earlier_process_had_out_comes_back_when_nobody_charges_for_it_in_time(home: Home) -> None:

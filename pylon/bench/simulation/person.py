@@ -70,7 +70,7 @@ class Person:
         """An announcement or a heartbeat came."""
         cost = self._world.cost
         started = Cost.clock()
-        out: list[m.Command] = []
+        out: list[m.DispatchCommand] = []
         changes = [self._with_width(change) for change in self._directory.observe(event, self._world.agenda.wall)]
         for change in changes:
             out += self._dispatcher.handle(change, self._world.agenda.now)
@@ -99,7 +99,7 @@ class Person:
             told = tuple(map(replayed, events))
             self.tape.append(Told(self._world.agenda.now, self._world.agenda.wall, heard, told))
 
-    def _obey(self, commands: list[m.Command]) -> None:
+    def _obey(self, commands: list[m.DispatchCommand]) -> None:
         tally = self._world.tally
         for command in commands:
             match command:

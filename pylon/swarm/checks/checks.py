@@ -21,7 +21,7 @@ from pylon.swarm.checks.conclusions import Conclusions
 from pylon.swarm.checks.docket import Docket
 from pylon.swarm.checks.evidence import Evidence
 from pylon.swarm.checks.examination import Examination
-from pylon.swarm.checks.moves import Command, Wait
+from pylon.swarm.checks.moves import CheckCommand, Wait
 from pylon.swarm.checks.reputation import Reputation, Seen
 from pylon.swarm.checks.ruling import Note
 from pylon.swarm.checks.selection import Selection
@@ -78,13 +78,13 @@ class Checks:
         self._beside.closed(slots)
         self._unchecked.closed(slots)
 
-    def beside(self, questions: Iterable[Question], waiting: int) -> list[Command]:
+    def beside(self, questions: Iterable[Question], waiting: int) -> list[CheckCommand]:
         """These are on their way, and the last few jobs wait: which of them somebody else is asked as well."""
         asks = self._beside.ask(questions, waiting, self.examination.holds, self._docket.final)
         self.examination.asked += len(asks)
         return list(asks)
 
-    def answered(self, run: int, slot: int, asked: JobSpec, answer: Answer, now: float) -> list[Command]:
+    def answered(self, run: int, slot: int, asked: JobSpec, answer: Answer, now: float) -> list[CheckCommand]:
         """A slot has an answer without a fault. An `Accept` or `Again` for it follows now or later, exactly one."""
         self._allowance.answered(run)
         provider = answer.provider
@@ -105,7 +105,7 @@ class Checks:
         """The provider of a slot that was on its way left it to somebody else, or to nobody."""
         self._beside.left(slot)
 
-    def scored(self, slot: int, verdict: Verdict, now: float) -> list[Command]:
+    def scored(self, slot: int, verdict: Verdict, now: float) -> list[CheckCommand]:
         """What our own model says of the answer that it was given."""
         case = self._docket.get(slot)
         if case is None or case.waiting:
@@ -124,7 +124,7 @@ class Checks:
             self._conclusions.leave(case, now)
         return self._docket.take()
 
-    def second(self, slot: int, answer: Answer, now: float) -> list[Command]:
+    def second(self, slot: int, answer: Answer, now: float) -> list[CheckCommand]:
         """Another provider's answer to a slot's question."""
         case = self._docket.get(slot)
         if case is None:
@@ -138,7 +138,7 @@ class Checks:
         self._conclusions.decide(case, now)
         return self._docket.take()
 
-    def no_second(self, slot: int, now: float) -> list[Command]:
+    def no_second(self, slot: int, now: float) -> list[CheckCommand]:
         """Nobody gave a second answer to a slot's question."""
         case = self._docket.get(slot)
         if case is None:
@@ -151,7 +151,7 @@ class Checks:
                 self._conclusions.settle(case, now)
         return self._docket.take()
 
-    def note(self, provider: str, seen: Seen, now: float, detail: str) -> list[Command]:
+    def note(self, provider: str, seen: Seen, now: float, detail: str) -> list[CheckCommand]:
         """Something that was seen of a provider without a check, such as a fault."""
         return self._evidence.note(provider, seen, now, detail)
 

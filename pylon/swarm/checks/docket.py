@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from pylon.swarm.checks.case import Case
-from pylon.swarm.checks.moves import Accept, Again, Command
+from pylon.swarm.checks.moves import Accept, Again, CheckCommand
 from pylon.swarm.checks.unchecked import Delivered, Unchecked
 from pylon.swarm.checks.witnesses import Witnesses
 from pylon.swarm.job import Answer
@@ -17,7 +17,7 @@ class Docket:
         self._unchecked = unchecked
         self._cases: dict[int, Case] = {}
         self.final: set[int] = set()
-        self.out: list[Command] = []
+        self.out: list[CheckCommand] = []
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -67,7 +67,7 @@ class Docket:
             if (case := self._cases.get(slot)) is not None:
                 self.close(case)
 
-    def take(self) -> list[Command]:
+    def take(self) -> list[CheckCommand]:
         """What was decided since this was last asked."""
         out, self.out = self.out, []
         return out

@@ -3,7 +3,7 @@
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-from pylon.swarm.checks.moves import Again, Changed, Command
+from pylon.swarm.checks.moves import Again, Changed, CheckCommand
 from pylon.swarm.checks.reputation import Reputation, Seen
 from pylon.swarm.checks.unchecked import Unchecked
 
@@ -48,9 +48,9 @@ class Evidence:
 
     def note(
         self, provider: str, seen: Seen, now: float, detail: str = "", by: tuple[str, ...] = ()
-    ) -> list[Command]:
+    ) -> list[CheckCommand]:
         """Books it. `by` are those whose answers say so. `now` is in Unix seconds."""
-        out: list[Command] = []
+        out: list[CheckCommand] = []
         before = self.reputation.width(provider, now)
         caught = self.reputation.note(provider, seen, now, detail)
         self._doubted.discard(provider)
@@ -69,7 +69,7 @@ class Evidence:
             out.append(Changed(provider))
         return out
 
-    def _caught(self, provider: str, now: float, out: list[Command]) -> None:
+    def _caught(self, provider: str, now: float, out: list[CheckCommand]) -> None:
         slots, others = self.unchecked.caught(provider)
         self._doubted |= others - self.reputation.circle.own
         _ask_again(out, provider, slots)
@@ -85,6 +85,6 @@ class Evidence:
                 out.append(Changed(loss.provider))
 
 
-def _ask_again(out: list[Command], provider: str, slots: tuple[int, ...]) -> None:
+def _ask_again(out: list[CheckCommand], provider: str, slots: tuple[int, ...]) -> None:
     if slots:
         out.append(Again(slots, provider))

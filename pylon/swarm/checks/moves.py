@@ -64,4 +64,4 @@ class Changed:
     provider: str
 
 
-type Command = Accept | Ask | Wait | Reopen | Rescore | Again | Changed
+type CheckCommand = Accept | Ask | Wait | Reopen | Rescore | Again | Changed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Account:
+class RunBudget:
     """What one run may cost, and does: `reserved` for attempts that are waited for, `open` for those that were given
     up and may be charged all the same, `spent` by receipts. `over`: nothing more goes out for it.
 
@@ -44,7 +44,7 @@ class Claim:
     """What an attempt that was given up may still be charged. `live` while that is not known."""
 
     attempt: int
-    account: Account
+    budget: RunBudget
     cost: int
     live: bool = True
 
@@ -53,56 +53,56 @@ class Budgets:
     """By number of the run. Runs without a limit can pay anything."""
 
     def __init__(self) -> None:
-        self.accounts: dict[int, Account] = {}
+        self.by_run: dict[int, RunBudget] = {}
         """Those of runs with a limit; most have none, and nothing needs to be counted then."""
         # By the attempt; their runs may be over.
         self._claims: dict[int, Claim] = {}
 
     def fund(self, run: int, msat: int | None) -> None:
         """Sets the most that a run may cost, over what was set before; None takes the limit away."""
-        account = self.accounts.get(run)
+        budget = self.by_run.get(run)
         if msat is None:
-            self.accounts.pop(run, None)
-        elif account is None:
-            self.accounts[run] = Account(msat)
+            self.by_run.pop(run, None)
+        elif budget is None:
+            self.by_run[run] = RunBudget(msat)
         else:
-            account.limit = msat
+            budget.limit = msat
 
     def end(self, run: int) -> None:
-        """Nothing more goes out for a run. What may still be charged for it stays in its account."""
-        if (account := self.accounts.pop(run, None)) is not None:
-            account.over = True
+        """Nothing more goes out for a run. What may still be charged for it stays in its budget."""
+        if (budget := self.by_run.pop(run, None)) is not None:
+            budget.over = True
 
     def left(self, run: int) -> int | None:
         """What may still be reserved; None without a limit."""
-        account = self.accounts.get(run)
-        return None if account is None else account.left
+        budget = self.by_run.get(run)
+        return None if budget is None else budget.left
 
     def reserved(self, run: int) -> int:
         """What attempts that are waited for may cost."""
-        account = self.accounts.get(run)
-        return 0 if account is None else account.reserved
+        budget = self.by_run.get(run)
+        return 0 if budget is None else budget.reserved
 
     def reserve(self, run: int, cost: int) -> None:
         """Sets aside what an attempt may cost; `left` was asked before."""
-        if (account := self.accounts.get(run)) is not None:
-            account.reserved += cost
+        if (budget := self.by_run.get(run)) is not None:
+            budget.reserved += cost
 
     def settle(self, run: int, cost: int, charged: int) -> None:
         """What was reserved for an attempt has become this charge; more than was reserved is counted too."""
-        if (account := self.accounts.get(run)) is not None:
-            account.reserved -= cost
-            account.spent += charged
+        if (budget := self.by_run.get(run)) is not None:
+            budget.reserved -= cost
+            budget.spent += charged
 
     def give_up(self, run: int, attempt: int, cost: int) -> Claim | None:
         """An attempt is not waited for any more, and may be charged all that was reserved for it. None: that is
         nothing, or its run has no limit."""
-        account = self.accounts.get(run)
-        if account is None or not cost:
+        budget = self.by_run.get(run)
+        if budget is None or not cost:
             return None
-        account.reserved -= cost
-        account.open += cost
-        claim = self._claims[attempt] = Claim(attempt, account, cost)
+        budget.reserved -= cost
+        budget.open += cost
+        claim = self._claims[attempt] = Claim(attempt, budget, cost)
         return claim
 
     def owe(self, run: int, attempt: int, cost: int) -> Claim | None:
@@ -120,6 +120,6 @@ class Budgets:
         if claim is None:
             return False
         claim.live = False
-        claim.account.open -= claim.cost
-        claim.account.spent += msat
+        claim.budget.open -= claim.cost
+        claim.budget.spent += msat
         return True

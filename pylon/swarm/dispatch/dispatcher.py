@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 
 from pylon.swarm.dispatch import moves as m
-from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.budget import RunBudget
 from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.hedging import Hedging
 from pylon.swarm.dispatch.in_flight import InFlight
@@ -35,7 +35,7 @@ class Dispatcher:
     def __init__(self, settings: DispatchSettings, rng: random.Random, relays: Sequence[str] = ()) -> None:
         self._settings = settings
         self._rng = rng
-        self._out: list[m.Command] = []
+        self._out: list[m.DispatchCommand] = []
         self._room = RelayRoom(relays, settings.relay_width)
         self._silence = Silence()
         self._timers = Timers()
@@ -84,9 +84,9 @@ class Dispatcher:
         """What a run may still reserve, in msat; None without a limit."""
         return self._in_flight.budgets.left(run)
 
-    def account(self, run: int) -> Account | None:
+    def budget(self, run: int) -> RunBudget | None:
         """What a run may cost and does; None without a limit. It tells after the run is over too."""
-        return self._in_flight.budgets.accounts.get(run)
+        return self._in_flight.budgets.by_run.get(run)
 
     def is_open(self, attempt: int) -> bool:
         """Whether this attempt was given up, and what it is charged counts and is not known yet."""
@@ -110,7 +110,7 @@ class Dispatcher:
         found = self._in_flight.attempts.get(attempt)
         return 0 if found is None else found.cost
 
-    def handle(self, event: m.SwarmEvent, now: float) -> list[m.Command]:
+    def handle(self, event: m.SwarmEvent, now: float) -> list[m.DispatchCommand]:
         """What follows from the event. Events about slots and attempts that are over change nothing."""
         became, attempts = self._outcomes, self._in_flight.attempts
         # The most frequent come first.

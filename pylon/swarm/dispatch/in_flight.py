@@ -24,7 +24,7 @@ class InFlight:
         company: Company,
         room: RelayRoom,
         timers: Timers,
-        out: list[m.Command],
+        out: list[m.DispatchCommand],
         sent: Callable[[Attempt, float], None],
     ) -> None:
         self.budgets = Budgets()
@@ -48,7 +48,7 @@ class InFlight:
         """Whether relays and budget allow it."""
         if not self._room.has(standing.relays):
             return False
-        left = self.budgets.left(slot.job.run) if self.budgets.accounts else None
+        left = self.budgets.left(slot.job.run) if self.budgets.by_run else None
         if left is None or standing.quote(slot.job.prompt_tokens, slot.job.max_tokens) <= left:
             return True
         if self.budgets.reserved(slot.job.run) or slot.lane.is_cheaper(slot, left, self._looked_at):
@@ -83,7 +83,7 @@ class InFlight:
 
     def may_again(self, attempt: Attempt) -> bool:
         """Whether its run could pay for another one as dear beside it."""
-        left = self.budgets.left(attempt.slot.job.run) if self.budgets.accounts else None
+        left = self.budgets.left(attempt.slot.job.run) if self.budgets.by_run else None
         return left is None or attempt.cost <= left
 
     def may_unpaid(self, slot: Slot, standing: Standing) -> bool:
@@ -113,7 +113,7 @@ class InFlight:
         attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
         attempt.relay = self._room.take(standing.relays)
         attempt.answered_before = slot.lane.answered
-        if self.budgets.accounts:
+        if self.budgets.by_run:
             self.budgets.reserve(job.run, attempt.cost)
         self.attempts[attempt.id] = attempt
         slot.attempts.append(attempt)
@@ -131,7 +131,7 @@ class InFlight:
         attempt.live = False
         attempt.counted = attempt.cost if charged is None else charged
         self._room.free(attempt.relay)
-        if self.budgets.accounts:
+        if self.budgets.by_run:
             if charged is None:
                 self._keep(attempt)
             else:
@@ -156,7 +156,7 @@ class InFlight:
                 self._keep(attempt)
             return
         before, attempt.counted = attempt.counted, charged
-        if not self.budgets.charged(attempt.id, charged) and self.budgets.accounts:
+        if not self.budgets.charged(attempt.id, charged) and self.budgets.by_run:
             self.budgets.settle(attempt.slot.job.run, 0, charged - before)
 
     def charge_late(self, attempt: int, charged: int) -> None:

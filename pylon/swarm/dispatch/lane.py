@@ -10,7 +10,7 @@ from heapq import nsmallest
 from itertools import islice
 
 from pylon.swarm.dispatch.candidates import Candidates, step
-from pylon.swarm.dispatch.means import May, Means
+from pylon.swarm.dispatch.constraints import Constraints, May
 from pylon.swarm.dispatch.moves import Job
 from pylon.swarm.dispatch.pace import Recent
 from pylon.swarm.dispatch.slot import Attempt, Slot
@@ -151,7 +151,7 @@ class Lane:
         """All that waits."""
         return [slot for slot in (*self.again, *self.fresh.slots()) if not slot.done]
 
-    def next_send(self, rng: random.Random, means: Means, least: int) -> tuple[Slot, Standing] | None:
+    def next_send(self, rng: random.Random, constraints: Constraints, least: int) -> tuple[Slot, Standing] | None:
         """A slot that can be sent now, taken out of the queue, and the provider for it. Re-issued ones go first, and
         of the others those of a priority below `least` stay.
 
@@ -164,18 +164,18 @@ class Lane:
             slot = self.again.popleft()
             if slot.done:
                 continue
-            seat = self._seat_for(slot, rng, within_s, means.may)
+            seat = self._seat_for(slot, rng, within_s, constraints.may)
             if seat is not None:
                 return slot, seat.standing
             self.again.append(slot)
         for slot in self.fresh.firsts(least):
-            if means.lacks_as_much(slot):
+            if constraints.lacks_as_much(slot):
                 continue
-            seat = self.choose(rng, within_s=within_s, accept=partial(_accepts, means.may, slot))
+            seat = self.choose(rng, within_s=within_s, accept=partial(_accepts, constraints.may, slot))
             if seat is not None:
                 self.fresh.take(slot)
                 return slot, seat.standing
-            if not means.is_short(slot):
+            if not constraints.is_short(slot):
                 return None
         return None
 

@@ -291,4 +291,4 @@ class Lapsed:
     attempt: int
 
 
-type Command = Send | CancelAttempt | Deliver | GiveUp | Lapsed
+type DispatchCommand = Send | CancelAttempt | Deliver | GiveUp | Lapsed

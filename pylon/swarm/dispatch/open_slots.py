@@ -60,7 +60,12 @@ class OpenSlots:
     """Commands are appended to `out`."""
 
     def __init__(
-        self, settings: DispatchSettings, company: Company, in_flight: InFlight, timers: Timers, out: list[m.Command]
+        self,
+        settings: DispatchSettings,
+        company: Company,
+        in_flight: InFlight,
+        timers: Timers,
+        out: list[m.DispatchCommand],
     ) -> None:
         self._settings = settings
         self._company = company

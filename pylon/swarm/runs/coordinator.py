@@ -20,7 +20,7 @@ from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Need
 from pylon.swarm.runs.pieces import Pieces
-from pylon.swarm.runs.places import Command, Piece
+from pylon.swarm.runs.places import Piece, RunCommand
 
 
 class Coordinator:
@@ -36,7 +36,7 @@ class Coordinator:
         # Slots on their way, with their providers, of which none was looked at for a second opinion beside it.
         self._sent: dict[Need, dict[int, str]] = {}
         self._coming = 0
-        self._out: list[Command] = []
+        self._out: list[RunCommand] = []
         self._wall = 0.0
         self.over: list[int] = []
         """The slots that are over: nothing that comes for them is waited for. Whoever has taken note clears it."""
@@ -58,7 +58,7 @@ class Coordinator:
 
     def ask(
         self, run: int, questions: Iterable[tuple[int, JobSpec]], now: float, wall: float, *, coming: int = 0
-    ) -> list[Command]:
+    ) -> list[RunCommand]:
         """Asks some of a run's questions, each for its place; so many more are to follow at once."""
         added = m.Add(tuple(self.pieces.add(Piece(run, place, spec)) for place, spec in questions))
         self.pieces.come(run, coming)
@@ -78,7 +78,7 @@ class Coordinator:
         wall: float,
         *,
         taken_back: bool = False,
-    ) -> tuple[int, int, list[Command]]:
+    ) -> tuple[int, int, list[RunCommand]]:
         """Waits for the answer of a provider that an earlier process asked: slot, attempt, and what else follows.
 
         `cost` is the most that it may charge, in msat; for what was `taken_back` see `Adopt`.
@@ -87,13 +87,13 @@ class Coordinator:
         attempt = self.dispatcher.last_attempt + 1
         return job.slot, attempt, self.handle(m.Adopt(job, provider, cost, taken_back), now, wall)
 
-    def owe(self, run: int, cost: int, lapses_at: float, now: float, wall: float) -> tuple[int, list[Command]]:
+    def owe(self, run: int, cost: int, lapses_at: float, now: float, wall: float) -> tuple[int, list[RunCommand]]:
         """Counts what an earlier process sent, and nobody waits for, in a run's budget: as which attempt, and what
         follows. See `Owe`."""
         attempt = self.dispatcher.last_attempt + 1
         return attempt, self.handle(m.Owe(run, cost, lapses_at), now, wall)
 
-    def end(self, run: int, now: float, wall: float) -> list[Command]:
+    def end(self, run: int, now: float, wall: float) -> list[RunCommand]:
         """The run is over, whatever became of it: what is out is cancelled, and nothing is filled any more."""
         # While it is known what they are for.
         slots = self.pieces.of_run(run)
@@ -105,7 +105,7 @@ class Coordinator:
         self.over += slots
         return self.handle(m.Forget(run, tuple(slots)), now, wall) + self._expect(now, wall)
 
-    def handle(self, event: m.SwarmEvent, now: float, wall: float) -> list[Command]:
+    def handle(self, event: m.SwarmEvent, now: float, wall: float) -> list[RunCommand]:
         """What follows from what providers and relays did. `now` is monotonic, `wall` Unix seconds."""
         self._out, self._wall = [], wall
         if self.checks is not None and isinstance(event, (ProviderUp, ProviderDown)):
@@ -125,7 +125,7 @@ class Coordinator:
         *,
         charged: int | None = 0,
         offered: tuple[OfferedModel, ...] = (),
-    ) -> list[Command]:
+    ) -> list[RunCommand]:
         """A provider's answer, signed, for so many msat (None: that is not known yet). It is looked at before it
         counts as one: among other things, whether it is by one of the models that were `offered`.
         """
@@ -148,7 +148,7 @@ class Coordinator:
             self._look_beside(now)
         return self._out
 
-    def scored(self, slot: int, verdict: Verdict, now: float, wall: float) -> list[Command]:
+    def scored(self, slot: int, verdict: Verdict, now: float, wall: float) -> list[RunCommand]:
         """What our own model says of an answer."""
         self._out, self._wall = [], wall
         if self.checks is not None:
@@ -159,7 +159,7 @@ class Coordinator:
 
     # --- inside -----------------------------------------------------------------------------------------------
 
-    def _expect(self, now: float, wall: float) -> list[Command]:
+    def _expect(self, now: float, wall: float) -> list[RunCommand]:
         """Tells the dispatcher what is to come, when that has changed."""
         if (coming := self.pieces.coming) == self._coming:
             return []
@@ -253,7 +253,7 @@ class Coordinator:
         if (opinion := self._pieces[slot].opinion) is not None:
             self._tell(m.Drop((opinion,)), now)
 
-    def _apply(self, commands: list[c.Command], now: float) -> None:
+    def _apply(self, commands: list[c.CheckCommand], now: float) -> None:
         for command in commands:
             match command:
                 case c.Accept(slot, answer, how):

@@ -15,14 +15,14 @@ from pylon.swarm.dispatch import moves as m
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.providers.directory import Directory
 from pylon.swarm.runs.coordinator import Coordinator
-from pylon.swarm.runs.places import Command
+from pylon.swarm.runs.places import RunCommand
 from pylon.swarm.settings import SwarmSettings
 
 
 class Deciders:
     """See the module. `relays` are the addresses of ours; `reputation` is seen with this circle from now on."""
 
-    follow: Callable[[list[Command]], None]
+    follow: Callable[[list[RunCommand]], None]
     """Does what they command: `Conductor` sets it, whose edges need the deciders before."""
 
     def __init__(

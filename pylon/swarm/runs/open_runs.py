@@ -52,14 +52,14 @@ class OpenRuns:
     def fund(self, run: Run, reservation: Reservation) -> None:
         """Bounds what a run may cost, with what it was charged before."""
         self._deciders.tell(m.Fund(run.number, max(0, reservation.msat - run.before)))
-        run.account = self._deciders.dispatcher.account(run.number)
-        if run.account is not None:
-            reservation.begin(run.account, before=run.before)
+        run.budget = self._deciders.dispatcher.budget(run.number)
+        if run.budget is not None:
+            reservation.begin(run.budget, before=run.before)
 
     async def owe(self, run: Run, kept: Kept, charged: Mapping[str, int]) -> None:
         """Counts in a run's budget what an earlier process sent for it and may yet be charged. `charged` are the
         requests that have a receipt."""
-        if run.account is None:
+        if run.budget is None:
             return
         now, wall = self._clock.monotonic(), self._clock.wall()
         for some in batched(kept.owed(wall, charged), AT_ONCE):

@@ -48,7 +48,7 @@ class Fail:
     attempts: int
 
 
-type Command = m.Send | m.CancelAttempt | m.Lapsed | Fill | Unfill | Fail | c.Rescore | c.Changed
+type RunCommand = m.Send | m.CancelAttempt | m.Lapsed | Fill | Unfill | Fail | c.Rescore | c.Changed
 
 
 @dataclass(slots=True)

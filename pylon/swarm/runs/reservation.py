@@ -1,6 +1,6 @@
 """What is set aside for one thing that is asked, and what becomes of it: told also when whoever asked has gone."""
 
-from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.budget import RunBudget
 
 
 class Reservation:
@@ -13,12 +13,12 @@ class Reservation:
     def __init__(self, msat: int) -> None:
         self.msat = msat
         self._before = 0
-        self._account: Account | None = None
+        self._budget: RunBudget | None = None
         self._ended = False
 
-    def begin(self, account: Account, *, before: int = 0) -> None:
+    def begin(self, budget: RunBudget, *, before: int = 0) -> None:
         """From here on it may cost something. `before` is what an earlier process was charged for it, in msat."""
-        self._account, self._before = account, before
+        self._budget, self._before = budget, before
 
     def end(self) -> None:
         """Nothing more is asked for it."""
@@ -27,21 +27,21 @@ class Reservation:
     @property
     def charged_msat(self) -> int:
         """What was charged up to now."""
-        return self._before + (0 if self._account is None else self._account.spent)
+        return self._before + (0 if self._budget is None else self._budget.spent)
 
     @property
     def most_msat(self) -> int:
         """What it can come to: all that it may cost, as long as somebody may be asked for it."""
         if not self.over:
             return max(self.msat, self.charged_msat)
-        return self._before + (0 if self._account is None else self._account.most)
+        return self._before + (0 if self._budget is None else self._budget.most)
 
     @property
     def over(self) -> bool:
         """Whether nobody is asked for it any more."""
-        return self._ended and (self._account is None or self._account.over)
+        return self._ended and (self._budget is None or self._budget.over)
 
     @property
     def decided(self) -> bool:
         """Whether that is what it cost, and nothing will change it."""
-        return self._ended and (self._account is None or self._account.decided)
+        return self._ended and (self._budget is None or self._budget.decided)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pylon.swarm.dispatch.budget import Account
+from pylon.swarm.dispatch.budget import RunBudget
 from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, Fault, JobFailed, JobSpec, Outcome, Progress
 from pylon.swarm.runs.callbacks import call
@@ -43,7 +43,7 @@ class Run:
     # Of that, what an earlier process was charged.
     before: int = 0
     # What it may cost and does, if it has a budget.
-    account: Account | None = None
+    budget: RunBudget | None = None
     broken: BaseException | None = None
     # What is to be read of a place, should it end so.
     faults: dict[tuple[int, Failure], Fault] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Run:
     def most_msat(self) -> int:
         """What it can come to, once it is over: receipts may come for attempts that were given up. Without a budget
         only what was charged is counted."""
-        return self.msat if self.account is None else max(self.msat, self.before + self.account.most)
+        return self.msat if self.budget is None else max(self.msat, self.before + self.budget.most)
 
     def settle(self, place: int, outcome: Outcome, in_flight: int) -> None:
         """A place has its outcome."""

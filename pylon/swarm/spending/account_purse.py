@@ -26,7 +26,7 @@ from pylon.store.group import GroupCommit
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import Row
 from pylon.swarm.spending import paying
-from pylon.swarm.spending.means import Means
+from pylon.swarm.spending.funds import Funds
 from pylon.swarm.spending.paying import Paying
 from pylon.swarm.spending.purse import Bill, Offer, Owed, usage_fault
 from pylon.swarm.spending.relations import Relations
@@ -52,17 +52,17 @@ class AccountPurse:
     _sought_at: float = -math.inf
     _relations: Relations = field(init=False)
     _unpaid: UnpaidInvoices = field(init=False)
-    _means: Means = field(init=False)
+    _funds: Funds = field(init=False)
     _paying: Paying = field(init=False)
 
     def __post_init__(self) -> None:
         database, sender, clock = self.database, self.sender, self.clock
-        self._means = Means(sender, clock, self.run)
+        self._funds = Funds(sender, clock, self.run)
         # `changed` is set when there is somebody to hear of it.
         self._relations = Relations(database, clock, sender.unit, lambda one: self.changed(one))
         self._unpaid = UnpaidInvoices(self._relations, database, sender, clock)
         self._paying = Paying(
-            database, sender, clock, self.customer, self.run, self._relations, self._means, self._unpaid
+            database, sender, clock, self.customer, self.run, self._relations, self._funds, self._unpaid
         )
 
     async def start(self) -> None:
@@ -74,7 +74,7 @@ class AccountPurse:
         await self._relations.resume()
         # They hold what they are sent until that invoice has run out.
         self._unpaid.take_up(await payment_store.unfunded(self.database, since=now - GRACE_S))
-        await self._means.start()
+        await self._funds.start()
         self._task = asyncio.create_task(forever(self._watch, "purse"), name="purse")
 
     async def close(self) -> None:
@@ -109,7 +109,7 @@ class AccountPurse:
             # No more is left with a provider than the run may still spend.
             jobs_left = min(jobs_left, max(1, left // int(quote)))
         width = relation.width(listing.price)
-        most, affordable = self.sender.most, self._means.most()
+        most, affordable = self.sender.most, self._funds.most()
         topup = relation.topup(quote, jobs_left=jobs_left, most=most, now=self.clock.wall(), affordable=affordable)
         if relation.width(listing.price) != width:
             # Our money there covers another number of jobs. Who hears of it may end jobs and send others: not while
@@ -181,7 +181,7 @@ class AccountPurse:
             if payment.state is PaymentState.SETTLED and not payment.by_hand:
                 self._relations.deposited(payment)
         await self._unpaid.look()
-        await self._means.look()
+        await self._funds.look()
         await self._relations.look()
 
 

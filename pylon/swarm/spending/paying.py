@@ -15,7 +15,7 @@ from pylon.money.payments.sender import Sender
 from pylon.money.payments.store import Payment
 from pylon.money.wallet import WalletCode
 from pylon.store.database import Database
-from pylon.swarm.spending.means import Means
+from pylon.swarm.spending.funds import Funds
 from pylon.swarm.spending.purse import Bill, Offer
 from pylon.swarm.spending.relations import Relations
 from pylon.swarm.spending.unpaid_invoices import UnpaidInvoices
@@ -36,7 +36,7 @@ class Paying:
     customer: str
     run: str
     relations: Relations
-    means: Means
+    funds: Funds
     unpaid: UnpaidInvoices
 
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None, wanted: Callable[[], bool]) -> None:
@@ -50,7 +50,7 @@ class Paying:
         self.relations[bill.author].asked = True
         code = ""
         try:
-            payment = await self.means.counted(asked or ZERO, self._paid(ask, order, wanted))
+            payment = await self.funds.counted(asked or ZERO, self._paid(ask, order, wanted))
             if payment.state is PaymentState.FAILED:
                 code = payment.reason
                 raise MoneyError(self._why_failed(payment))

@@ -23,7 +23,7 @@ WALLET_S, EVERY_S = 5.0, 60.0
 
 
 @dataclass(slots=True)
-class Means:
+class Funds:
     """`run` is that of all payments, and empty where they have none."""
 
     sender: Sender

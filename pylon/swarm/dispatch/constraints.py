@@ -10,7 +10,7 @@ type May = Callable[[Slot, Standing], bool]
 """Whether this slot may go to that provider just now."""
 
 
-class Means(Protocol):
+class Constraints(Protocol):
     """See the module."""
 
     def may(self, slot: Slot, standing: Standing) -> bool:
