@@ -11,8 +11,9 @@ from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.swarm.checks.allowance import Purpose
 from pylon.swarm.checks.checks import Checks
-from pylon.swarm.checks.moves import Accept, Again, Ask, Changed, CheckCommand, Reopen
+from pylon.swarm.checks.moves import Accept, Again, Ask, Changed, CheckCommand, Reopen, Rescore
 from pylon.swarm.checks.reputation import FORGIVEN, NEWCOMER_WIDTH, PROVEN, Reputation, Seen, why
+from pylon.swarm.checks.verification import Verdict
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderUp
 from pylon.swarm.providers.listing import Listing
@@ -313,3 +314,43 @@ def test_hardly_anybody_who_lies_once_in_five_is_forgiven() -> None:
     checks.sort()
     # The second lie comes with the tenth check on average.
     assert checks[500] <= 10 and checks[950] <= 25
+
+
+def held(*providers: str) -> Desk:
+    """Their answers are read by our own model first."""
+    desk = Desk(*providers)
+    desk.checks.examination.holds = frozenset({MODEL.sha256})
+    return desk
+
+
+def test_what_our_own_model_disowns_is_asked_again_and_with_it_all_that_its_provider_gave() -> None:
+    desk = held("a", "b")
+    desk.checks.examination.holds = frozenset()
+    before = desk.answers("a")[0]
+    assert accepts(desk.checks.no_second(before, 0.0)) or accepts(desk.checks.no_second(before, 0.0))
+    desk.checks.examination.holds = frozenset({MODEL.sha256})
+    slot, commands = desk.answers("a")
+    assert [one.slot for one in commands if isinstance(one, Rescore)] == [slot]
+    found = desk.checks.scored(slot, Verdict.FAILED, 0.0)
+    again = {one.slots: one.without for one in found if isinstance(one, Again)}
+    assert again == {(slot,): "a", (before,): "a"} and not accepts(found)
+    assert [reason.seen for reason in desk.reputation.get("a").reasons] == [Seen.FORGED]
+    assert desk.reputation.is_out("a", 0.0) and Changed("a") in found
+    assert not desk.checks.scored(slot, Verdict.FAILED, 0.0), "it is said once"
+
+
+def test_what_our_own_model_would_have_written_stands_and_says_so() -> None:
+    desk = held("a", "b")
+    slot, _ = desk.answers("a")
+    [accepted] = accepts(desk.checks.scored(slot, Verdict.PASSED, 0.0))
+    assert (accepted.slot, accepted.how) == (slot, ("plausible", "rescored"))
+    assert desk.reputation.was_checked("a") and not desk.reputation.is_suspect("a")
+
+
+def test_what_our_own_model_cannot_tell_somebody_else_is_asked() -> None:
+    desk = held("a", "b")
+    slot, _ = desk.answers("a")
+    [ask] = asks(desk.checks.scored(slot, Verdict.UNCLEAR, 0.0))
+    assert (ask.slot, ask.to) == (slot, ("b",)) and not desk.reputation.was_checked("a")
+    # It is out for comparison: what our model says now comes too late.
+    assert not desk.checks.scored(slot, Verdict.FAILED, 0.0)
