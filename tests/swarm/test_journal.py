@@ -188,3 +188,16 @@ async def test_what_was_taken_back_is_known_as_that_and_is_open_where_nothing_el
     assert [one.flight(0, 1, 0.0, 0.0).back for one in kept.sent] == [Back.PERHAPS, Back.BEFORE, Back.BEFORE]
     await group.close()
     await database.close()
+
+
+@pytest.mark.parametrize("usage", [None, Usage(4, 3)])
+@pytest.mark.parametrize("finish", [None, Finish.LENGTH])
+def test_an_answer_s_row_is_what_it_is_as_json_and_makes_the_very_same_answer(usage, finish) -> None:
+    answer = Answer(
+        "so it is", "p", "m", "ab" * 32, usage, finish, 1, 90, 100, 2, "request", "result", Msat(7),
+        ("signature", "compared"), 12,
+    )  # fmt: skip
+    written = orjson.dumps(answer)
+    assert orjson.loads(orjson.dumps(answer.row())) == orjson.loads(written)
+    again = Answer.of_row({**orjson.loads(written), "place": 3})
+    assert again == answer and isinstance(again.paid, Msat) and again.finish is finish

@@ -17,8 +17,7 @@ import orjson
 
 from pylon.clock import Clock
 from pylon.errors import MalformedError
-from pylon.jobs.result import Finish
-from pylon.money.accounts.usage import Bounds, Usage
+from pylon.money.accounts.usage import Bounds
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.store.database import Database
@@ -106,7 +105,7 @@ class RunJournal:
         rows = await self._database.fetch_all("SELECT place, answer FROM swarm_outcome WHERE run = ?", (self.run,))
         answers: dict[int, Answer] = {}
         for some in batched(rows, _AT_ONCE):
-            answers |= {row["place"]: _answer(orjson.loads(row["answer"])) for row in some}
+            answers |= {row["place"]: Answer.of_row(orjson.loads(row["answer"])) for row in some}
             await asyncio.sleep(0)
         rows = await self._database.fetch_all(
             "SELECT * FROM swarm_request WHERE run = ? ORDER BY created_at, rowid", (self.run,)
@@ -210,15 +209,3 @@ def _sent(row: sqlite3.Row, taken_back: Collection[str]) -> Sent:
         price=Price(*(Msat(amount) for amount in orjson.loads(row["price"]))),
         taken_back=row["request"] in taken_back,
     )
-
-
-def _answer(row: dict[str, object]) -> Answer:
-    usage, finish = row["usage"], row["finish"]
-    fields = {
-        **row,
-        "usage": Usage(**usage) if isinstance(usage, dict) else None,
-        "finish": None if finish is None else Finish(str(finish)),
-        "paid": Msat(int(str(row["paid"]))),
-        "verified": tuple(row["verified"]),  # type: ignore[arg-type]  # a list, as it was written
-    }
-    return Answer(**fields)  # type: ignore[arg-type]
