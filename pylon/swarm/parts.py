@@ -33,6 +33,7 @@ from pylon.swarm.wire.inbox import Inbox
 from pylon.swarm.wire.outbox import Outbox
 from pylon.swarm.wire.relay_watch import RelayWatch
 from pylon.swarm.wire.requests import Requests
+from pylon.swarm.wire.routes import Routes
 
 
 class Parts:
@@ -63,7 +64,7 @@ class Parts:
         self.outbox = Outbox(settings.publishing)
         self.requests = requests = Requests(
             pool=pool, secret=secret, keys=keys, clock=clock, rng=rng, deciders=deciders, runs=runs, flights=flights,
-            outbox=self.outbox, purse=purse, reach=reach,
+            outbox=self.outbox, purse=purse, routes=Routes(pool, rng, deciders.dispatcher, reach),
         )  # fmt: skip
         self.answers = answers = Answers(
             deciders=deciders, clock=clock, runs=runs, flights=flights, outlook=outlook, purse=purse,

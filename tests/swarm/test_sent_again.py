@@ -6,7 +6,7 @@ import pytest
 
 from pylon.swarm import flights, upkeep
 from pylon.swarm.job import Answer
-from pylon.swarm.wire import inbox, requests
+from pylon.swarm.wire import inbox, routes
 from tests.swarm.fakes import FakeRelays
 from tests.swarm.test_requests import customer, provider, received, until
 
@@ -34,7 +34,7 @@ async def test_what_meets_silence_goes_once_over_two_others_that_both_use_and_is
         await until(lambda: len(relays.sent_to) >= 2)
         await asyncio.sleep(1.0)
         first, others = relays.sent_to
-        assert len(first) == 1 and len(others) == requests.MOST_OTHERS
+        assert len(first) == 1 and len(others) == routes.MOST_OTHERS
         assert not set(first) & set(others)
         assert len({event.id for event in relays.requests()}) == 1
         asking.cancel()

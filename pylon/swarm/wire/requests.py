@@ -11,18 +11,16 @@ from pylon.clock import Clock
 from pylon.errors import ConnectionLostError, MalformedError, MoneyError, RelayError, TooLargeError
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
-from pylon.jobs.size import MAX_EVENT_BYTES, event_bytes
+from pylon.jobs.size import event_bytes
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
-from pylon.relay_url import shared_relays
 from pylon.swarm.compose import bounds_of, request_draft
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.errands import Work
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Fault
 from pylon.swarm.providers.listing import Listing
-from pylon.swarm.providers.reach import Reach
 from pylon.swarm.rows import Row, written
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.runs.open_runs import OpenRuns
@@ -30,12 +28,10 @@ from pylon.swarm.runs.places import Piece
 from pylon.swarm.spending.purse import Offer, Purse
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.outbox import Outbox
+from pylon.swarm.wire.routes import Routes
 from pylon.swarm.wire.unsent import dearer, not_made, not_taken, not_written
 
 logger = log.get("swarm")
-
-# Over so many other relays a request that meets silence is sent again.
-MOST_OTHERS = 2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +48,7 @@ class Requests:
     flights: Flights
     outbox: Outbox
     purse: Purse | None
-    reach: Reach | None = None
+    routes: Routes
 
     def send(self, send: m.Send) -> None:
         """Sends when its turn comes, if it is still wanted then."""
@@ -69,7 +65,7 @@ class Requests:
         listing = self.deciders.directory.get(flight.provider)
         if event is None or listing is None or flight.may_be_back:
             return False
-        others = [url for url in self._both_use(listing) if url != flight.relay][:MOST_OTHERS]
+        others = self.routes.others(listing, flight.relay)
         if not others:
             return False
         flight.repeated = True
@@ -107,7 +103,7 @@ class Requests:
         piece = self.deciders.coordinator.pieces.by_slot[send.slot]
         expires_at = wall + send.expires_at - now
         # The second try of a job goes to all relays.
-        relays = None if self.flights.of_slot(send.slot) else self._relays(send, listing)
+        relays = None if self.flights.of_slot(send.slot) else self.routes.drawn(send, listing)
         try:
             offer = self._offer(piece, listing)
             if offer is not None and offer.quote > self.deciders.dispatcher.cost(send.attempt):
@@ -135,13 +131,6 @@ class Requests:
             self.deciders.tell(m.Rerouted(send.attempt, url))
         return self.deciders.dispatcher.is_live(send.attempt)
 
-    def _relays(self, send: m.Send, listing: Listing) -> list[str] | None:
-        """One relay that both sides use."""
-        if send.relay is not None:
-            return [send.relay]
-        theirs = [] if self.reach is None else self.reach.relays_of(listing)
-        return [self.rng.choice(theirs)] if theirs else None
-
     def _draft(
         self,
         piece: Piece,
@@ -159,24 +148,15 @@ class Requests:
             request_draft, piece.spec, listing, offer, self.keys, self.rng, created_at=created_at,
             expires_at=expires_at,
         )  # fmt: skip
-        limit = self._takes(relays or self._both_use(listing) or None)
+        limit = self.routes.takes(relays or self.routes.shared(listing) or None)
         try:
             return make(limit=limit), relays
         except TooLargeError:
-            larger = [url for url in self._both_use(listing) if self._takes([url]) > limit]
+            larger = self.routes.that_take_more(listing, limit)
             if not larger:
                 raise
-        draft = make(limit=self._takes(larger))
-        size = event_bytes(draft)
-        return draft, [self.deciders.dispatcher.emptiest([url for url in larger if self._takes([url]) >= size])]
-
-    def _takes(self, relays: list[str] | None) -> int:
-        """The largest event that one of these relays takes, in bytes."""
-        return self.pool.event_bytes(relays, most=MAX_EVENT_BYTES)
-
-    def _both_use(self, listing: Listing) -> list[str]:
-        there = shared_relays(listing.relays, self.pool.urls)
-        return there if there or self.reach is None else self.reach.relays_of(listing)
+        draft = make(limit=self.routes.takes(larger))
+        return draft, [self.routes.emptiest(larger, event_bytes(draft))]
 
     def _cannot(self, send: m.Send, listing: Listing, error: Exception) -> None:
         if listing.plain:
@@ -187,7 +167,7 @@ class Requests:
         self.runs.fault(send.slot, Fault(reason, str(error)))
         if reason is m.Failure.MALFORMED:
             self.deciders.tell(m.Drop((send.slot,), reason))
-        elif (there := self._both_use(listing)) and self._takes(there) < self._takes(None):
+        elif (there := self.routes.shared(listing)) and self.routes.takes(there) < self.routes.takes(None):
             # Others may be reached where larger ones are taken.
             self.deciders.tell(m.SendFailed(send.attempt, unmade=True, too_large=True))
         else:
@@ -248,7 +228,7 @@ class Requests:
                 return
             flight.relay = flight.event = None
             listing = self.deciders.directory.get(flight.provider)
-            relays = (listing and self._both_use(listing)) or relays
+            relays = (listing and self.routes.shared(listing)) or relays
         await self.pool.publish(event, relays=relays)
 
     def _rows(self, flight: Flight, piece: Piece, expires_at: float) -> list[Row]:
