@@ -30,6 +30,13 @@ def test_runs_that_are_open_together_may_cost_what_one_of_all_their_jobs_may(one
             whole.answered(1)
         assert abs(several.left - whole.left) < 1e-9
         assert affords(several) == affords(whole)
+    # To the last one, and so to what is kept for what must be decided.
+    for purpose in (Purpose.SUSPECT, Purpose.FIRST, Purpose.MUST):
+        while whole.affords(purpose):
+            assert affords(several) == affords(whole)
+            several.spend(purpose)
+            whole.spend(purpose)
+        assert affords(several) == affords(whole)
 
 
 @given(st.integers(1, 1_500), st.integers(0, 1_500), st.data())
