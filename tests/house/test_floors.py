@@ -27,6 +27,7 @@ FLOORS = {
         "latest",
         "childprocess",
         "records",
+        "tasks",
         "relay_url",
         "text",
     },

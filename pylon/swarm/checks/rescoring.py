@@ -6,8 +6,8 @@ from typing import Protocol
 
 from pylon import log
 from pylon.swarm.checks.verification import Score, Verdict, judge
-from pylon.swarm.errands import Errands
 from pylon.swarm.job import Answer, JobSpec
+from pylon.tasks import Tasks
 
 logger = log.get("swarm")
 
@@ -31,7 +31,7 @@ class Rescoring:
     def __init__(self, rescorer: Rescorer | None, judged: Callable[[int, Verdict], None]) -> None:
         self._rescorer = rescorer
         self._judged = judged
-        self._errands = Errands("a part of the customer stopped")
+        self._errands = Tasks("a part of the customer stopped")
 
     def holds(self) -> frozenset[str]:
         """The weights hashes of models that can be asked now."""
@@ -39,12 +39,11 @@ class Rescoring:
 
     def begin(self, slot: int, spec: JobSpec, answer: Answer) -> None:
         """Scores an answer in its time; the caller goes on first."""
-        self._errands.begin(self._judge(slot, spec, answer))
+        self._errands.begin(self._judge(slot, spec, answer), "rescoring")
 
     async def close(self) -> None:
         """Ends. Nobody hears of what is being scored."""
-        self._errands.cancel()
-        await self._errands.wait()
+        await self._errands.close()
 
     async def _judge(self, slot: int, spec: JobSpec, answer: Answer) -> None:
         await asyncio.sleep(0)

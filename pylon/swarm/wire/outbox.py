@@ -2,16 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 from pylon import log
-from pylon.swarm.errands import Errands, Work
+from pylon.tasks import Tasks
 
 logger = log.get("swarm")
 
 # Sealing and signing take a fraction of a millisecond each; the rest of the program gets its turn in between.
 READY_AT_ONCE = 8
+
+type Work = Coroutine[Any, Any, None]
 
 
 class Outbox:
@@ -20,7 +23,7 @@ class Outbox:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._waiting: deque[Callable[[], Work | None]] = deque()
-        self._errands = Errands("a publication failed", self._after)
+        self._sending = Tasks("a publication failed", self._after)
         self._turn_is_asked = False
         # Whoever closes it waits for that.
         self._empty: asyncio.Event | None = None
@@ -40,17 +43,16 @@ class Outbox:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._empty.wait(), within)
         self._waiting.clear()
-        self._errands.cancel()
-        await self._errands.wait()
+        await self._sending.close()
 
     def _ask_turn(self) -> None:
-        if not self._turn_is_asked and len(self._errands.running) < self._limit:
+        if not self._turn_is_asked and len(self._sending) < self._limit:
             self._turn_is_asked = True
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
         self._turn_is_asked = False
-        for _ in range(min(READY_AT_ONCE, len(self._waiting), self._limit - len(self._errands.running))):
+        for _ in range(min(READY_AT_ONCE, len(self._waiting), self._limit - len(self._sending))):
             try:
                 work = self._waiting.popleft()()
             except Exception as error:
@@ -58,11 +60,11 @@ class Outbox:
                 logger.error("a publication could not be made", exc_info=error)
                 continue
             if work is not None:
-                self._errands.begin(work)
+                self._sending.begin(work, "publication")
         self._after()
 
     def _after(self) -> None:
         if self._waiting:
             self._ask_turn()
-        elif self._empty is not None and not self._errands.running:
+        elif self._empty is not None and not self._sending:
             self._empty.set()

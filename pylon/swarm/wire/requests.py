@@ -17,7 +17,6 @@ from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.compose import bounds_of, request_draft
 from pylon.swarm.dispatch import moves as m
-from pylon.swarm.errands import Work
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Fault
 from pylon.swarm.providers.listing import Listing
@@ -27,7 +26,7 @@ from pylon.swarm.runs.open_runs import OpenRuns
 from pylon.swarm.runs.places import Piece
 from pylon.swarm.spending.purse import Offer, Purse
 from pylon.swarm.transport import Transport
-from pylon.swarm.wire.outbox import Outbox
+from pylon.swarm.wire.outbox import Outbox, Work
 from pylon.swarm.wire.routes import Routes
 from pylon.swarm.wire.unsent import dearer, not_made, not_taken, not_written
 

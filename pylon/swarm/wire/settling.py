@@ -13,12 +13,12 @@ from pylon.money.accounts.usage import check_part
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm.dispatch import moves as m
-from pylon.swarm.errands import Errands
 from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.providers.lack import UNPRICED
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.spending.purse import Bill, Offer, Purse
 from pylon.swarm.wire.meaning import PaymentAsked
+from pylon.tasks import Tasks
 
 logger = log.get("swarm")
 
@@ -47,7 +47,7 @@ class Settling:
     flights: Flights
     deciders: Deciders
     settled: Settled
-    _errands: Errands = field(default_factory=lambda: Errands("a part of the customer stopped"))
+    _errands: Tasks = field(default_factory=lambda: Tasks("a part of the customer stopped"))
     # Receipts that came in this turn of the event loop: they are booked together, and one errand sees to them all.
     _came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]] = field(default_factory=list)
     # Which invoice of which provider is being paid: all jobs that wait for it are served by that.
@@ -76,7 +76,7 @@ class Settling:
         flight.charge.bill(invoice)
         if (flight.provider, invoice) not in self._paying:
             bill = Bill(event.pubkey, event.tag("p") or "", flight.request, event.created_at)
-            self._errands.begin(self._pay(self.purse, flight, flight.offer, bill, asked.amount, invoice))
+            self._errands.begin(self._pay(self.purse, flight, flight.offer, bill, asked.amount, invoice), "payment")
 
     def _is_anothers(self, flight: Flight, amount: Amount | None) -> bool:
         """Whether more is asked than this job offered, and no more than another that waits there: it is for that one
@@ -176,7 +176,7 @@ class Settling:
     def _begin(self) -> None:
         came, self._came = self._came, []
         if came:
-            self._errands.begin(self._accept(came))
+            self._errands.begin(self._accept(came), "receipts")
 
     async def _accept(self, came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]]) -> None:
         for flight, booking, then in came:

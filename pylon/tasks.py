@@ -1,0 +1,101 @@
+"""Tasks have an owner: it holds them until they are over, what they fail with is logged, and closing it ends them.
+
+`asyncio.TaskGroup` is for work that stands or falls together: the first error cancels all the rest, and whoever
+opened the group. Here the tasks of an owner have nothing to do with each other, and it lives from a `start` to a
+`close` and not in a block.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
+
+from pylon import log
+from pylon.errors import PylonError
+
+logger = log.get("tasks")
+
+_FAILED = "a task failed"
+
+
+class Tasks:
+    """What runs beside its owner. An error ends its own task alone, and is logged at once.
+
+    `failed` is what the log says of it; `ended` is called after each task that was begun with `begin`.
+    """
+
+    def __init__(self, failed: str = _FAILED, ended: Callable[[], None] | None = None) -> None:
+        # The event loop holds tasks by weak references only: without this, one may be collected while it waits.
+        self._running: set[asyncio.Task[Any] | None] = set()
+        self._failed = failed
+        self._ended = ended
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start[T](self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Runs it from the next turn of the event loop on. Whoever waits for the task hears of its error as well."""
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._over)
+        return task
+
+    def begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Runs it up to where it first waits, which may be all there is to do, and the rest in its time."""
+        task = asyncio.Task(self._do(work, name), loop=asyncio.get_running_loop(), name=name, eager_start=True)
+        if not task.done():
+            self._running.add(task)
+
+    async def wait(self) -> None:
+        """Returns when those are over that run now. Whoever is cancelled in it cancels them, and waits still."""
+        await _all_over(list(filter(None, self._running)))
+
+    async def close(self) -> None:
+        """Cancels them, and returns when all are over, those too that they began meanwhile."""
+        while self._running:
+            for task in filter(None, self._running):
+                task.cancel()
+            await self.wait()
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _tell(self._failed, task.get_name(), error)
+
+    async def _do(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        # It takes its leave itself: a callback for that would take a turn of the event loop each time.
+        try:
+            await work
+        except Exception as error:
+            _tell(self._failed, name, error)
+        finally:
+            self._running.discard(asyncio.current_task())
+            if self._ended is not None:
+                self._ended()
+
+
+async def end(*tasks: asyncio.Future[Any] | None, expected: tuple[type[BaseException], ...] = ()) -> None:
+    """Cancels these, and returns when all are over. What one of them failed with, before or now, is logged, unless it
+    is `expected`: nobody else hears of it. A task whose result the caller reads is therefore left out (None).
+
+    Whoever is cancelled in it cancels them once more, still waits for them, and is cancelled then: none of them goes
+    on without an owner.
+    """
+    those = [task for task in tasks if task is not None]
+    for task in those:
+        task.cancel()
+    try:
+        await _all_over(those)
+    finally:
+        for task in those:
+            if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, expected):
+                _tell(_FAILED, task.get_name() if isinstance(task, asyncio.Task) else "", error)
+
+
+async def _all_over(tasks: Collection[asyncio.Future[Any]]) -> None:
+    # Not `asyncio.wait`: cancelled, that would leave them to themselves.
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell(failed: str, name: str, error: BaseException) -> None:
+    # An error of ours says all there is to know of it. Of any other somebody has to find out where it came from.
+    logger.error(failed, task=name, error=repr(error), exc_info=None if isinstance(error, PylonError) else error)
