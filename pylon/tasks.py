@@ -16,25 +16,33 @@ logger = log.get("tasks")
 
 _FAILED = "a task failed"
 
+type Errors = tuple[type[Exception], ...]
+
 
 class Tasks:
     """What runs beside its owner. An error ends its own task alone, and is logged at once.
 
-    `failed` is what the log says of it; `ended` is called after each task that was begun with `begin`.
+    `failed` is what the log says of it, unless it is `expected`; `ended` is called after each that `begin` began.
     """
 
-    def __init__(self, failed: str = _FAILED, ended: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, failed: str = _FAILED, ended: Callable[[], None] | None = None, *, expected: Errors = ()
+    ) -> None:
         # The event loop holds tasks by weak references only: without this, one may be collected while it waits.
         self._running: set[asyncio.Task[Any] | None] = set()
         self._failed = failed
         self._ended = ended
+        self._expected = expected
 
     def __len__(self) -> int:
         return len(self._running)
 
     def start[T](self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Runs it from the next turn of the event loop on. Whoever waits for the task hears of its error as well."""
-        task = asyncio.create_task(work, name=name)
+        return self.hold(asyncio.create_task(work, name=name))
+
+    def hold[T](self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """The same for one that was made elsewhere."""
         self._running.add(task)
         task.add_done_callback(self._over)
         return task
@@ -52,14 +60,19 @@ class Tasks:
     async def close(self) -> None:
         """Cancels them, and returns when all are over, those too that they began meanwhile."""
         while self._running:
-            for task in filter(None, self._running):
-                task.cancel()
+            self.cancel()
             await self.wait()
+            # One that was done already has yet to take its leave, and was not waited for.
+            await asyncio.sleep(0)
+
+    def cancel(self) -> None:
+        """Cancels them. They are over some time later."""
+        for task in filter(None, self._running):
+            task.cancel()
 
     def _over(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _tell(self._failed, task.get_name(), error)
+        _tell_of(task, self._failed, self._expected)
 
     async def _do(self, work: Coroutine[Any, Any, None], name: str) -> None:
         # It takes its leave itself: a callback for that would take a turn of the event loop each time.
@@ -73,7 +86,7 @@ class Tasks:
                 self._ended()
 
 
-async def end(*tasks: asyncio.Future[Any] | None, expected: tuple[type[BaseException], ...] = ()) -> None:
+async def end(*tasks: asyncio.Future[Any] | None, expected: Errors = ()) -> None:
     """Cancels these, and returns when all are over. What one of them failed with, before or now, is logged, unless it
     is `expected`: nobody else hears of it. A task whose result the caller reads is therefore left out (None).
 
@@ -87,13 +100,17 @@ async def end(*tasks: asyncio.Future[Any] | None, expected: tuple[type[BaseExcep
         await _all_over(those)
     finally:
         for task in those:
-            if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, expected):
-                _tell(_FAILED, task.get_name() if isinstance(task, asyncio.Task) else "", error)
+            _tell_of(task, _FAILED, expected)
 
 
 async def _all_over(tasks: Collection[asyncio.Future[Any]]) -> None:
     # Not `asyncio.wait`: cancelled, that would leave them to themselves.
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_of(task: asyncio.Future[Any], failed: str, expected: Errors) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, expected):
+        _tell(failed, task.get_name() if isinstance(task, asyncio.Task) else "", error)
 
 
 def _tell(failed: str, name: str, error: BaseException) -> None:

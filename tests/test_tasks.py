@@ -108,6 +108,19 @@ async def test_closing_takes_one_that_has_not_run_yet_and_those_that_end_by_begi
     assert ended == ["one", "one"] and unborn.cancelled() and len(tasks) == 0
 
 
+async def test_closing_takes_one_that_is_done_and_has_not_taken_its_leave():
+    tasks, begun = Tasks(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+
+    tasks.start(work(), "work")
+    await begun.wait()
+    assert len(tasks) == 1
+    await tasks.close()
+    assert len(tasks) == 0
+
+
 async def test_ended_tasks_are_over_and_what_they_had_failed_with_is_told(told):
     failed, waits, fails = (
         asyncio.create_task(work, name=name)
