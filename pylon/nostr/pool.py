@@ -6,10 +6,9 @@ waits for something particular also asks for it with `query`; this module makes 
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from copy import copy
 from functools import partial
-from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import RelayError, UnreachableError
@@ -23,6 +22,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import PoolSubscription
 from pylon.nostr.websocket.dialing import Dial
 from pylon.relay_url import relay_spelling
+from pylon.tasks import Tasks, end
 
 
 class RelayPool:
@@ -47,14 +47,14 @@ class RelayPool:
         # Another pool's, which it starts and closes.
         self._lent: frozenset[RelayConnection] = frozenset()
         self._subscriptions: list[tuple[PoolSubscription, Filters]] = []
-        self._background: set[asyncio.Task[Any]] = set()
+        self._publishing = _publishing()
 
     def extended(self) -> "RelayPool":
         """A pool of the same connections, to which others can be added without this one hearing of them."""
         pool = copy(self)
         pool._connections = dict(self._connections)
         pool._lent = frozenset(self._connections.values())
-        pool._subscriptions, pool._background = [], set()
+        pool._subscriptions, pool._publishing = [], _publishing()
         return pool
 
     async def add(self, url: str, *, timeout: float, dial: Dial | None = None) -> bool:
@@ -113,22 +113,21 @@ class RelayPool:
 
     async def close(self) -> None:
         """Hangs up everywhere."""
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._publishing.close()
         ours = [connection for connection in self._connections.values() if connection not in self._lent]
         await asyncio.gather(*(connection.close() for connection in ours))
 
     async def wait_open(self, timeout: float = 10.0) -> None:
         """Returns when one relay is connected. Raises `UnreachableError` after `timeout` seconds."""
-        waits = [asyncio.create_task(c.wait_open(timeout)) for c in self._connections.values()]
+        waits = [
+            asyncio.create_task(c.wait_open(timeout), name=f"opening {c.url}") for c in self._connections.values()
+        ]
         try:
             for wait in asyncio.as_completed(waits):
                 if await wait:
                     return
         finally:
-            for task in waits:
-                task.cancel()
+            await end(*waits)
         raise UnreachableError(
             "no relay can be reached: " + "; ".join(f"{s.url} ({s.error or 'connecting'})" for s in self.statuses),
             hint="Start one with `pylon relay`, or name others in config.toml.",
@@ -153,7 +152,8 @@ class RelayPool:
             # The usual case, and the costly part of a publication is its tasks.
             await connections[0].publish(event, timeout=timeout, once=once)
             return [connections[0].url]
-        sends = {self._spawn(c.publish(event, timeout=timeout, once=once)): c.url for c in connections}
+        start = self._publishing.start
+        sends = {start(c.publish(event, timeout=timeout, once=once), "publication"): c.url for c in connections}
         errors: list[str] = []
         pending = set(sends)
         while pending:
@@ -213,10 +213,7 @@ class RelayPool:
             raise RelayError("none of the named relays is one of ours")
         return chosen
 
-    def _spawn[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        # An exception that nobody is left to read is not a fault of the program.
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return task
+
+def _publishing() -> Tasks:
+    # What a relay refuses when another has taken it is no fault of the program.
+    return Tasks("a publication failed", expected=(RelayError,))

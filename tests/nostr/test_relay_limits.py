@@ -1,6 +1,7 @@
 """What a relay says of its limits is read before it is used and obeyed (NIP-11); and "rate-limited" paces us."""
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -336,3 +337,17 @@ async def test_an_event_that_nobody_waits_for_any_more_does_not_hold_up_the_othe
         with pytest.raises(RelayError):
             await connection.publish(note("given up"), timeout=0.2)
         assert (await connection.publish(note("third"), timeout=10)).accepted
+
+
+async def test_a_fault_of_ours_in_what_a_relay_says_of_its_limits_is_told(caplog):
+    logging.getLogger("pylon").propagate = True
+
+    async def learn(_url):
+        raise ZeroDivisionError
+
+    async with ScriptedRelay(polite) as relay:
+        connection = RelayConnection(relay.url, backoff=QUICK, learn=learn)
+        connection.start()
+        assert await connection.wait_open(10)
+        await connection.close()
+    assert "ZeroDivisionError" in caplog.text

@@ -39,6 +39,7 @@ from pylon.nostr.websocket.opening import open_socket
 from pylon.nostr.websocket.sending import Sender
 from pylon.nostr.websocket.sockets import ClientSocket
 from pylon.relay_url import normalize_relay_url
+from pylon.tasks import Tasks
 from pylon.text import clean_line
 
 logger = log.get("nostr")
@@ -95,7 +96,7 @@ class RelayConnection:
             url, secret, self._clock, self._sender.send_later, self._subscriptions.authenticated
         )
         self._notices = RelayWords()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     @property
     def url(self) -> str:
@@ -106,18 +107,18 @@ class RelayConnection:
         if self._fault:
             logger.warning("relay left out", error=self._fault)
             return
-        self._task = asyncio.create_task(self._run(), name=f"relay {self.url}")
+        self._tasks.start(self._run(), f"relay {self.url}")
 
     async def close(self) -> None:
         """Hangs up. Publications that wait raise `RelayError`."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        self.status.turn("closed", self._clock.wall())
-        await self._publications.close()
-        self._subscriptions.close()
-        self._introduction.lost()
+        try:
+            await self._tasks.close()
+        finally:
+            # Whoever closes this may be cancelled, and those who wait for a relay's word would wait on.
+            self.status.turn("closed", self._clock.wall())
+            self._subscriptions.close()
+            self._introduction.lost()
+            await self._publications.close()
 
     async def wait_open(self, timeout: float) -> bool:
         """Whether the relay was connected within `timeout` seconds."""
@@ -181,7 +182,7 @@ class RelayConnection:
         while True:
             opened_at: float | None = None
             flooded, self._answered, self._moved = False, False, ""
-            learning = asyncio.create_task(self._learn(), name=f"limits of {self.url}")
+            learning = self._tasks.start(self._learn(), f"limits of {self.url}")
             try:
                 async with await open_socket(self.url, self._dial) as socket:
                     opened_at = self._clock.monotonic()
@@ -233,7 +234,7 @@ class RelayConnection:
         self._known = True
 
     async def _serve(self, socket: ClientSocket) -> None:
-        watch = asyncio.create_task(self._watch(socket, ClockMoves(self._clock)), name=f"clock for {self.url}")
+        watch = self._tasks.start(self._watch(socket, ClockMoves(self._clock)), f"clock for {self.url}")
         try:
             self._sender.socket = socket
             self._introduction.opened()

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import islice
 
+from pylon.tasks import Tasks
+
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 MAX_ROUND = 64
 # A relay that lost the connection never answers; what it had is sent again by the connection.
@@ -26,6 +28,7 @@ class Pacer:
         self._round: set[str] = set()
         self._refusals = 0
         self._settled = asyncio.Event()
+        self._tasks = Tasks()
         self._task: asyncio.Task[None] | None = None
 
     def __contains__(self, event_id: str) -> bool:
@@ -40,7 +43,7 @@ class Pacer:
         """Sends the event when its turn comes."""
         self._held[event_id] = None
         if not self.busy:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="paced publications")
+            self._task = self._tasks.start(self._run(), "paced publications")
 
     def answered(self, event_id: str, *, refused: bool) -> None:
         """The relay took the event, or turned it away as too fast."""
@@ -54,10 +57,7 @@ class Pacer:
 
     async def close(self) -> None:
         """Stops."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._tasks.close()
 
     async def _run(self) -> None:
         size, pause = 1, 0

@@ -11,6 +11,7 @@ from pylon.errors import ConnectionLostError, RelayError
 from pylon.nostr import messages as m
 from pylon.nostr.client.pacing import Pacer
 from pylon.nostr.event import Event
+from pylon.tasks import end
 
 
 @dataclass(slots=True)
@@ -121,14 +122,13 @@ class Publications:
     async def close(self) -> None:
         """Whoever waits gets a `RelayError`, and whoever comes later."""
         self._closed = True
-        await self._pacer.close()
         if self._timer is not None:
             self._timer.cancel()
-        for sending in self._sending:
-            sending.cancel()
         for publication in self._open.values():
             for answer, _ in publication.waiting:
                 _fail(answer, RelayError(f"{self._url} was closed before it answered"))
+        await self._pacer.close()
+        await end(*self._sending)
 
     def _look_at(self, when: float) -> None:
         if self._timer is not None:

@@ -10,6 +10,7 @@ from websockets.exceptions import WebSocketException
 from websockets.protocol import CLIENT, OPEN
 
 from pylon.nostr.websocket.framing import text_frame
+from pylon.tasks import Tasks
 
 
 def sent_at_once(socket: Connection, message: bytes) -> bool:
@@ -31,7 +32,7 @@ class Sender:
 
     def __init__(self) -> None:
         self.socket: Connection | None = None
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks = Tasks()
         """What is on its way and nobody waits for."""
         self._queued = 0
         self._turn = asyncio.Lock()
@@ -48,7 +49,7 @@ class Sender:
         """The same for whoever does not wait."""
         pending = self.send(frame)
         if pending is not None:
-            self._keep(pending)
+            self.tasks.hold(pending)
         return pending
 
     def beside(self, sending: Coroutine[Any, Any, None]) -> None:
@@ -57,17 +58,12 @@ class Sender:
         Never in the one that reads: a relay that sends all it has stored reads nothing meanwhile, and the two would
         wait for each other.
         """
-        self._keep(asyncio.get_running_loop().create_task(sending))
+        self.tasks.start(sending, "sending")
 
     def lost(self) -> None:
         """The connection is gone, and with it all that is on its way."""
         self.socket = None
-        for task in self.tasks:
-            task.cancel()
-
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.tasks.cancel()
 
     async def _send_in_turn(self, socket: Connection, frame: bytes) -> None:
         # The library writes first and then waits. If all wrote, so much would wait for the peer that it looks like
