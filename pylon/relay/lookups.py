@@ -15,6 +15,7 @@ from pylon.relay.queries import Query
 from pylon.store.database import Database
 from pylon.store.steps import set_up
 from pylon.store.thread import SqliteThread
+from pylon.tasks import end
 
 # What an index answers takes some milliseconds.
 _QUICK_S = 0.05
@@ -45,8 +46,7 @@ class Lookups:
 
     async def close(self) -> None:
         """Closes the second connection."""
-        for waiting in self._waiting:
-            waiting.cancel()
+        await end(*self._waiting)
         await self._wide.close()
 
     async def look_up(self, queries: Sequence[Query]) -> Found:
@@ -60,7 +60,7 @@ class Lookups:
         # Its place is taken until the thread is through with it, whoever hangs up meanwhile.
         gone = threading.Event()
         walk = partial(self._bounded, queries=queries, most_s=self._most_s, gone=gone)
-        looking = asyncio.create_task(self._wide.run(walk))
+        looking = asyncio.create_task(self._wide.run(walk), name="a wide lookup")
         self._waiting.add(looking)
         looking.add_done_callback(self._over)
         try:

@@ -32,6 +32,7 @@ from pylon.relay.session import Session
 from pylon.relay.shared import Shared
 from pylon.relay.store import EventStore
 from pylon.relay.subscriptions import SubscriptionIndex
+from pylon.tasks import Tasks
 
 PURGE_S = 60.0
 # Whoever was taken off the list of readers hears of it so much later at the most.
@@ -86,7 +87,7 @@ class RelayServer:
         self._server: Server | None = None
         self._shared: Shared | None = None
         self._sessions: set[Session] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
         self._unsay: Callable[[], None] | None = None
         self._about = orjson.dumps(
             information(
@@ -127,9 +128,10 @@ class RelayServer:
             writers=self._writers,
             readers=self._readers,
         )
-        self._tasks = [asyncio.create_task(intake.run()), asyncio.create_task(self._purge())]
+        self._tasks.start(intake.run(), "relay intake")
+        self._tasks.start(self._purge(), "relay purge")
         if self._readers is not None:
-            self._tasks.append(asyncio.create_task(self._recheck()))
+            self._tasks.start(self._recheck(), "relay readers")
         allow_files(self._limits.connections + _FILES_BESIDE)
         self._unsay = say_once(asyncio.get_running_loop(), self._clock)
         # What strangers send wrong is not worth a stack trace each.
@@ -175,9 +177,7 @@ class RelayServer:
             self._server = None
         if self._shared is not None:
             await self._shared.intake.drain()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._tasks.close()
             await self._shared.store.close()
             self._shared = None
         if self._unsay is not None:

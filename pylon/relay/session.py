@@ -9,7 +9,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.typing import BytesLike
 
-from pylon import log
 from pylon.errors import MalformedError, SignatureError
 from pylon.nostr.event import Event, verify
 from pylon.nostr.messages import (
@@ -35,13 +34,12 @@ from pylon.relay.publishing import Publishing
 from pylon.relay.reading import Reading
 from pylon.relay.refusals import refusal
 from pylon.relay.shared import Shared
+from pylon.tasks import end
 
 TEXT_ONLY = 1003
 TRY_AGAIN_LATER = 1013
 LAGGING = "the queue of unsent messages is full: this connection is read too slowly"
 _CLOSE_S = 10.0
-
-_log = log.get("relay")
 
 
 class Session:
@@ -74,18 +72,14 @@ class Session:
         """Serves the connection until it ends."""
         self._tell(AuthChallenge(self._challenge))
         tasks = [
-            asyncio.create_task(work)
+            asyncio.create_task(work, name="a relay session")
             for work in (self._outbox.run(), self._websocket.hand_to(self._take), self._lagging.wait())
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._reading.close()
-            for task in tasks:
-                task.cancel()
-            for ended in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(ended, Exception) and not isinstance(ended, ConnectionClosed):
-                    _log.error("a relay session failed", error=repr(ended))
+            await end(*tasks, expected=(ConnectionClosed,))
             await self._hang_up()
 
     def recheck(self) -> None:
