@@ -7,6 +7,7 @@ from pylon.forever import forever
 from pylon.provider.intake.refused import KEEP_S as KEEP_REFUSED_S
 from pylon.provider.journal import Journal
 from pylon.provider.payments.settlement import Settlement
+from pylon.tasks import Tasks
 
 # Answers are kept until nobody may ask for them again; the numbers of a job for as long as an owner looks back.
 KEEP_RESULTS_S = 3_600
@@ -21,17 +22,15 @@ class Housekeeping:
         self._journal = journal
         self._settlement = settlement
         self._clock = clock
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     def start(self) -> None:
         """Begins."""
-        self._task = asyncio.create_task(forever(self._look, "housekeeping"), name="housekeeping")
+        self._tasks.start(forever(self._look, "housekeeping"), "housekeeping")
 
     async def close(self) -> None:
         """Stops."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.close()
 
     async def _look(self) -> None:
         now = self._clock.wall()

@@ -14,6 +14,7 @@ from pylon.latest import Latest
 from pylon.nostr.event import Event, expiration
 from pylon.nostr.pool import RelayPool
 from pylon.records import record
+from pylon.tasks import end
 
 logger = log.get("provider")
 
@@ -56,9 +57,7 @@ class Outbox:
 
     async def close(self) -> None:
         """Stops; what was not acknowledged is not published by this object any more."""
-        for task in self._sending:
-            task.cancel()
-        await asyncio.gather(*self._sending, return_exceptions=True)
+        await end(*self._sending)
 
     def event_bytes(self, relay: str) -> int:
         """The largest event that the relay takes."""

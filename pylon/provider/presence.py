@@ -15,6 +15,7 @@ from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.provider.settings import ProviderSettings
+from pylon.tasks import Tasks
 
 logger = log.get("provider")
 
@@ -42,7 +43,7 @@ class Presence:
         self._clock = clock
         self._engine = engine
         self._load = load
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._changed = asyncio.Event()
         # By kinds: why no relay took what was last said of this node.
         self._faults: dict[int, str] = {}
@@ -57,7 +58,7 @@ class Presence:
         Raises `MalformedError` for settings that cannot be announced.
         """
         announcement_draft(self._announcement(), created_at=0)
-        self._task = asyncio.create_task(forever(self._beat, "presence"), name="presence")
+        self._tasks.start(forever(self._beat, "presence"), "presence")
 
     def changed(self) -> None:
         """Says at once what has changed (paused, resumed, the model is there) instead of at the next beat."""
@@ -70,10 +71,7 @@ class Presence:
 
     async def close(self) -> None:
         """Withdraws the announcement, and says that nothing more is taken."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._tasks.close()
         if all(relay.state != "open" for relay in self._pool.statuses):
             # Nobody to tell; what relays still show of us expires by itself.
             return

@@ -5,6 +5,7 @@ What survives a crash is in the journal, and `start` first takes up what the las
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,15 +207,17 @@ class Provider:
         """Stops now. Unfinished jobs stay in the journal."""
         if self._unwatch is not None:
             self._unwatch()
-        await self._housekeeping.close()
-        await self._open_cancels.close()
-        await self._intake.close()
-        await self._disk.close()
-        if self._till is not None:
-            await self._till.close()
-        await self._runner.close()
-        await self._presence.close()
-        await self._outbox.close()
+        # From the last to the first. Whoever closes this may be cancelled meanwhile, and none of them shall go on.
+        async with AsyncExitStack() as parts:
+            parts.push_async_callback(self._outbox.close)
+            parts.push_async_callback(self._presence.close)
+            parts.push_async_callback(self._runner.close)
+            if self._till is not None:
+                parts.push_async_callback(self._till.close)
+            parts.push_async_callback(self._disk.close)
+            parts.push_async_callback(self._intake.close)
+            parts.push_async_callback(self._open_cancels.close)
+            parts.push_async_callback(self._housekeeping.close)
 
     async def pause(self, reason: str = "owner") -> None:
         """Takes nothing new on, over restarts too; what is there is finished."""

@@ -12,6 +12,7 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.provider.journal import Journal
 from pylon.store.faults import is_damage, told
+from pylon.tasks import Tasks
 
 logger = log.get("provider")
 
@@ -29,6 +30,7 @@ class Writable:
         self._changed = changed
         # Runs while nothing can be written.
         self._trying: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._damaged = False
 
     @property
@@ -46,15 +48,13 @@ class Writable:
             self._changed()
         elif not self.reason:
             logger.error("nothing can be written here; until it can, jobs are refused", error=str(error))
-            self._trying = asyncio.create_task(self._until_written(), name="until written")
+            self._trying = self._tasks.start(self._until_written(), "until written")
             self._changed()
         return self.reason
 
     async def close(self) -> None:
         """Tries no more."""
-        if self._trying is not None:
-            self._trying.cancel()
-            await asyncio.gather(self._trying, return_exceptions=True)
+        await self._tasks.close()
 
     async def _until_written(self) -> None:
         while True:

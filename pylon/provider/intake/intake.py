@@ -22,6 +22,7 @@ from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal, taken_back
 from pylon.provider.settings import ProviderSettings
 from pylon.provider.work.in_hand import InHand
+from pylon.tasks import Tasks
 
 logger = log.get("provider")
 
@@ -74,20 +75,18 @@ class Intake:
         # Pairs of customer and id: cancellations come over another relay, or as stored events do, the newest first.
         self._early: Latest[tuple[str, str], None] = Latest(MOST_EARLY)
         self._subscription: PoolSubscription | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     def start(self) -> None:
         """Begins to listen."""
         self._subscription = self._pool.subscribe(self._filters, name="jobs", copies=Copies(COPY_S))
-        self._task = asyncio.create_task(self._run(self._subscription), name="intake")
+        self._tasks.start(self._run(self._subscription), "intake")
 
     async def close(self) -> None:
         """Stops listening."""
         if self._subscription is not None:
             await self._subscription.close()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.close()
 
     async def _run(self, subscription: PoolSubscription) -> None:
         while True:

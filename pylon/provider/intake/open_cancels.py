@@ -14,6 +14,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
 from pylon.provider.queue import Job
+from pylon.tasks import Tasks
 
 # Looked at so often while there is such a job; one that is over by the first time is never asked for.
 LOOK_S = 1.0
@@ -36,18 +37,15 @@ class OpenCancels:
         self._reader: asyncio.Task[None] | None = None
         # Held while a cancellation is taken: cut off in between, its job would be neither run nor let go.
         self._turn = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     def start(self) -> None:
         """Begins to look."""
-        self._task = asyncio.create_task(forever(self._watch, "open cancellations"), name="open cancellations")
+        self._tasks.start(forever(self._watch, "open cancellations"), "open cancellations")
 
     async def close(self) -> None:
         """Stops."""
-        tasks = [task for task in (self._task, self._reader) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
 
     def add(self, job: Job) -> None:
         """A job was taken on. One of the private form is not looked for."""
@@ -70,12 +68,12 @@ class OpenCancels:
         if (here and here <= self._asked) or here == self._asked:
             return
         before, self._asked = self._reader, here
-        self._reader = asyncio.create_task(self._read(here), name="open cancellations read") if here else None
+        self._reader = self._tasks.start(self._read(here), "open cancellations read") if here else None
         if before is not None:
             async with self._turn:
                 # What this one has not taken, the next one is given anew.
                 before.cancel()
-            await asyncio.gather(before, return_exceptions=True)
+            await asyncio.wait({before})
 
     async def _read(self, ids: frozenset[str]) -> None:
         asked = Filter(kinds=frozenset({DELETION}), tags={"e": ids})

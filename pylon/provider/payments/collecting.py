@@ -16,6 +16,7 @@ from pylon.money.wallet import WalletError
 from pylon.provider.payments.asking import Asking
 from pylon.provider.payments.waiting import Waiting
 from pylon.provider.queue import Job
+from pylon.tasks import Tasks
 
 logger = log.get("provider")
 
@@ -48,7 +49,7 @@ class Collecting:
         self._time_out = time_out
         # Set when the first job waits, or the wallet is down: until then there is next to nothing to look at.
         self._woken = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
         # When the wallet was last asked (monotonic).
         self._checked = 0.0
 
@@ -56,16 +57,12 @@ class Collecting:
         """Looks up what was paid while nobody was here, then listens."""
         await self.check(at_start=True)
         self._checked = self._clock.monotonic()
-        self._tasks = [
-            asyncio.create_task(forever(self._listen, "till hints"), name="till hints"),
-            asyncio.create_task(forever(self.watch, "till"), name="till"),
-        ]
+        self._tasks.start(forever(self._listen, "till hints"), "till hints")
+        self._tasks.start(forever(self.watch, "till"), "till")
 
     async def close(self) -> None:
         """Stops."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     def wake(self) -> None:
         """Something is waited for."""

@@ -23,6 +23,7 @@ from pylon.provider.payments.waiting import Waiting
 from pylon.provider.queue import Job
 from pylon.provider.replies import Replies
 from pylon.provider.rows import JobState
+from pylon.tasks import Tasks
 
 logger = log.get("provider")
 
@@ -56,7 +57,7 @@ class Till:
         # back and run, and no two ask for a payment.
         self._turn = asyncio.Lock()
         # Invoices that are being made.
-        self._asks: set[asyncio.Task[None]] = set()
+        self._asks = Tasks()
         self._collecting = Collecting(
             waiting=self._waiting, asking=asking, clock=clock, decide=self._decide_on_all, time_out=self._time_out
         )
@@ -94,10 +95,10 @@ class Till:
 
     async def close(self) -> None:
         """Stops. What waits stays in the journal."""
-        await self._collecting.close()
-        for asks in self._asks:
-            asks.cancel()
-        await asyncio.gather(*self._asks, return_exceptions=True)
+        try:
+            await self._collecting.close()
+        finally:
+            await self._asks.close()
 
     async def restore(self, job: Job) -> None:
         """A job that waited when the last process ended."""
@@ -140,9 +141,7 @@ class Till:
         else:
             self._waiting.asks(job.request.customer)
             # The wallet may take its time; who comes next must not wait for it.
-            asks = asyncio.create_task(self._ask(job, decision))
-            self._asks.add(asks)
-            asks.add_done_callback(self._asks.discard)
+            self._asks.start(self._ask(job, decision), f"job {job.id[:8]} asks for a payment")
 
     async def _show_open(self, job: Job, decision: WaitForTopUp) -> None:
         found = await self._asking.behind(job, decision)

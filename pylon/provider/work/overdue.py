@@ -7,6 +7,7 @@ from pylon.clock import Clock
 from pylon.provider.queue import Job, JobQueue
 from pylon.provider.replies import Replies
 from pylon.provider.work.unheard import Unheard
+from pylon.tasks import Tasks
 
 TICK_S = 0.25
 
@@ -32,15 +33,13 @@ class Overdue:
         self._expire = expire
         self._unheard = Unheard(after_s)
         self._timer: asyncio.TimerHandle | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending = Tasks()
 
     async def close(self) -> None:
         """Looks no more."""
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._ending:
-            task.cancel()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._ending.close()
 
     def add(self, job: Job) -> None:
         """A job came, and its customer has heard nothing yet."""
@@ -78,9 +77,7 @@ class Overdue:
         self._timer = None
         # Deadlines are in events, and so by the wall; how long somebody has waited here is not.
         for job in self._queue.take_expired(self._clock.wall()):
-            ending = asyncio.create_task(self._expire(job), name=f"job {job.id[:8]} expired")
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            self._ending.start(self._expire(job), f"job {job.id[:8]} expired")
         for job in self._unheard.due(self._clock.monotonic()):
             self.say(job)
         self._watch()

@@ -24,6 +24,7 @@ from pylon.provider.work.overdue import Overdue
 from pylon.provider.work.results import Results
 from pylon.provider.work.running import Phase, Running
 from pylon.provider.work.stream import Stream
+from pylon.tasks import end
 
 logger = log.get("provider")
 
@@ -74,10 +75,10 @@ class Runner:
         """Stops at once. What was queued stays so in the journal and runs after the next start."""
         # Whoever ends would otherwise make room for what waits.
         self._closed = True
-        tasks = [running.task for running in self.running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(self._overdue.close(), *tasks, return_exceptions=True)
+        try:
+            await end(*(running.task for running in self.running.values()))
+        finally:
+            await self._overdue.close()
 
     async def wait_idle(self) -> None:
         """Returns when nothing waits and nothing runs."""
