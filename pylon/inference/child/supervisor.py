@@ -16,6 +16,7 @@ from pylon.inference.child.in_hand import InHand
 from pylon.inference.child.messages import Beat, Close, FromChild, Load, Ready, Unloadable
 from pylon.inference.child.process import ChildProcess
 from pylon.inference.engine import EngineSpec, ModelInfo
+from pylon.tasks import Tasks
 
 _log = log.get("inference")
 
@@ -78,7 +79,7 @@ class Supervisor:
         self._command = command
         self._hand = hand
         self._on_beat = on_beat
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._scratch: Path | None = None
         self._heard = False
         self._wanted = asyncio.Event()
@@ -106,8 +107,7 @@ class Supervisor:
         self._scratch = Path(tempfile.mkdtemp(prefix="pylon-inference-"))  # mkdtemp makes it 0700
         load = encode(Load(self._spec, self._scratch))
         self.state = "loading"
-        self._task = asyncio.create_task(self._supervise(load))
-        self._task.add_done_callback(self._ended)
+        self._tasks.start(self._supervise(load), "engine supervisor").add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Ends the child. What is still in hand fails with EngineFailedError."""
@@ -115,16 +115,18 @@ class Supervisor:
         self.state = "stopped"
         self.failure = EngineFailedError("The engine was stopped.")
         self._hand.fail_all(self.failure)
-        if self.child is not None and was_ready:
-            self.child.send(Close())
-            await self.child.exited(self._limits.close_s)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-            self._scratch = None
+        try:
+            if self.child is not None and was_ready:
+                self.child.send(Close())
+                await self.child.exited(self._limits.close_s)
+        finally:
+            # Whoever closes this may be cancelled; neither the child nor what it wrote may outlive that.
+            try:
+                await self._tasks.close()
+            finally:
+                if self._scratch is not None:
+                    shutil.rmtree(self._scratch, ignore_errors=True)
+                    self._scratch = None
 
     @property
     def ready_child(self) -> ChildProcess | None:
@@ -201,7 +203,6 @@ class Supervisor:
         if not task.cancelled() and (fault := task.exception()) is not None:
             self.state = "failed"
             self.failure = EngineFailedError(f"The engine's supervisor failed ({type(fault).__name__}).")
-            _log.error("the engine's supervisor failed", exc_info=fault)
             self._hand.fail_all(self.failure)
 
     async def _one_life(self, load: bytes) -> float | None:
@@ -212,7 +213,7 @@ class Supervisor:
         except OSError as error:
             self.reason = f"could not be started ({error.strerror})"
             return None
-        watchdog = asyncio.create_task(self._watch(child))
+        watchdog = self._tasks.start(self._watch(child), "engine watchdog")
         try:
             child.send_frame(load)
             async for message in child.messages():
