@@ -18,6 +18,7 @@ from pylon.gateway.chat import Chat, read
 from pylon.gateway.deltas import Deltas
 from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended, Said
+from pylon.tasks import end
 
 # Proxies and clients give up a connection that says nothing, many after a minute. A line that begins with a colon is
 # for nobody (HTML, "Server-sent events").
@@ -129,29 +130,26 @@ async def _with_beats(heard: AsyncGenerator[Said | Ended]) -> AsyncGenerator[Sai
             if not coming.done():
                 yield None
                 continue
-            one, coming = coming.result(), None
-            if one is None:
+            come, coming = coming, None
+            if (one := come.result()) is None:
                 return
             yield one
     finally:
-        if coming is not None:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+        await end(coming)
 
 
 async def _while_there[T](request: Request, work: Coroutine[Any, Any, T]) -> T:
     """What comes of it, unless the client hangs up before: then it is cancelled."""
-    asking = asyncio.ensure_future(work)
-    leaving = asyncio.create_task(_gone(request))
+    asking = asyncio.create_task(work, name="a request of a program")
+    leaving = asyncio.create_task(_gone(request), name="whether the program is there")
     try:
         await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not asking.done():
             raise ClientGoneError
         return asking.result()
     finally:
-        asking.cancel()
-        leaving.cancel()
-        await asyncio.gather(asking, leaving, return_exceptions=True)
+        # What it came to is told above.
+        await end(leaving, None if asking.done() else asking)
 
 
 async def _gone(request: Request) -> None:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from pylon.errors import SetupError
 from pylon.gateway.connection import Connection, Crowd
 from pylon.host.open_files import allow_files
+from pylon.tasks import Tasks
 
 _HEAD_BYTES = 64 * 1024
 _IDLE_S = 60
@@ -36,22 +37,25 @@ async def serving(app: ASGIApp, host: str, port: int, *, connections: int) -> As
     """Serves within; the port. Raises `SetupError` when nothing can listen there."""
     files = allow_files(connections + _MORE + _FILES_BESIDE)
     crowd = Crowd(max(1, files - _FILES_BESIDE))
-    listener = _listen(host, port)
+    listener, tasks = _listen(host, port), Tasks()
     config = uvicorn.Config(
         app, http=cast("Any", partial(Connection, crowd=crowd)), ws="none", lifespan="off", loop="asyncio",
         log_config=None, access_log=False, log_level="error", proxy_headers=False, server_header=False,
         h11_max_incomplete_event_size=_HEAD_BYTES, timeout_keep_alive=_IDLE_S, timeout_graceful_shutdown=DRAIN_S,
     )  # fmt: skip
     server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        while not server.started and not task.done():  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.01)
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
+    with listener:
+        task = tasks.start(server.serve(sockets=[listener]), "gateway")
+        try:
+            while not server.started:
+                if task.done():
+                    # It would be said to serve, and answer nobody.
+                    await task
+                await asyncio.sleep(0.01)
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await task
 
 
 def _listen(host: str, port: int) -> socket.socket:

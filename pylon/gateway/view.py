@@ -13,6 +13,7 @@ from pylon.clock import Clock
 from pylon.errors import PylonError
 from pylon.gateway.metrics import Histogram, Sample, counter, gauge
 from pylon.gateway.upstream import Upstream
+from pylon.tasks import end
 from pylon.text import clean_line
 
 # Many may look at once, and providers change by the second.
@@ -48,9 +49,7 @@ class View:
 
     async def close(self) -> None:
         """Waits for nothing that was looked at any more."""
-        for task in self._called.values():
-            task.cancel()
-        await asyncio.gather(*self._called.values(), return_exceptions=True)
+        await end(*self._called.values())
 
     async def providers(self, fresh_s: float = FRESH_S) -> Json:
         """What `providers` of the core says, at most so many seconds old. Raises what that does."""
@@ -131,7 +130,7 @@ class View:
         """
         task = self._called.get(name)
         if task is None:
-            task = self._called[name] = asyncio.create_task(_or_none(call))
+            task = self._called[name] = asyncio.create_task(_or_none(call), name=f"page: {name}")
         await asyncio.wait({task}, timeout=LOOK_S)
         if not task.done():
             return None

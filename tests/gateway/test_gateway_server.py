@@ -283,3 +283,13 @@ async def test_what_strangers_send_is_no_fault_of_ours(tmp_path, head, rest, cap
         writer.close()
         assert (await http.get("/health")).status_code == 200
     assert not faults and not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+
+
+async def test_a_server_that_fails_to_start_is_not_said_to_serve(tmp_path, monkeypatch):
+    async def fail(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server._Server, "serve", fail)
+    with pytest.raises(ZeroDivisionError):
+        async with served(FakeCore(lambda _: []), tmp_path):
+            pytest.fail("it was said to serve")
