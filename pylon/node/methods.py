@@ -28,6 +28,7 @@ from pylon.node.wallet import accounting, earnings, payees, undecided
 from pylon.node.wallet.live import is_stopped
 from pylon.nostr.bech32 import nip19
 from pylon.provider.rows import JobState
+from pylon.tasks import end
 
 if TYPE_CHECKING:
     # A node that only serves does without it.
@@ -160,7 +161,7 @@ class Methods:
 
     async def _drain(self, _: dict[str, Any]) -> Answers:
         provider = self._need_serving().provider
-        draining = asyncio.create_task(provider.drain(timeout=float("inf")))
+        draining = asyncio.create_task(provider.drain(timeout=float("inf")), name="draining")
         try:
             while True:
                 yield Event(asdict(provider.left))
@@ -170,7 +171,8 @@ class Methods:
                     break
             drained = draining.done() and await draining and provider.draining
         finally:
-            draining.cancel()
+            # What it came to is told above.
+            await end(None if draining.done() else draining)
         yield Result({"drained": drained})
 
     async def _jobs(self, params: dict[str, Any]) -> Answers:

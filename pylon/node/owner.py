@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -17,6 +16,7 @@ from pylon.host.readings import Machine, Readings
 from pylon.provider.owner.rulings import MOST_WAIVED_S, OwnerRules, Ruling, reason
 from pylon.provider.service import Provider
 from pylon.sections import OwnerSection
+from pylon.tasks import Tasks
 
 logger = log.get("node")
 
@@ -49,12 +49,12 @@ class OwnerWatch:
         self._every_s = every_s
         self._readings = Readings()
         self._rulings: tuple[Ruling, ...] = ()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     async def start(self) -> None:
         """Returns when the machine was read once."""
         await self.look()
-        self._task = asyncio.create_task(forever(self._turn, "owner"), name="owner")
+        self._tasks.start(forever(self._turn, "owner"), "owner")
 
     async def look(self) -> None:
         """Reads the machine, and has the provider keep the rules."""
@@ -62,11 +62,10 @@ class OwnerWatch:
         self._judge()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        await self._awake.release()
+        try:
+            await self._tasks.close()
+        finally:
+            await self._awake.release()
 
     def waive(self, seconds: float) -> None:
         """Serves for so long although a rule holds, unless it is one that protects the machine; 0 ends that.

@@ -2,13 +2,14 @@
 
 import asyncio
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pylon import log
 from pylon.forever import forever
 from pylon.store.database import Database
 from pylon.swarm.checks import reputation_store
 from pylon.swarm.checks.reputation import Reputation
+from pylon.tasks import Tasks
 
 logger = log.get("node")
 
@@ -21,15 +22,13 @@ class Remembering:
 
     database: Database
     reputation: Reputation
-    _task: asyncio.Task[None] | None = None
+    _tasks: Tasks = field(default_factory=Tasks)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(forever(self._turn, "remembering providers"), name="remembering providers")
+        self._tasks.start(forever(self._turn, "remembering providers"), "remembering providers")
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.close()
         try:
             await reputation_store.save(self.database, self.reputation)
         except sqlite3.Error as error:

@@ -12,6 +12,7 @@ import orjson
 from pylon.errors import UnreachableError
 from pylon.node.calls.control import Answers, Result, ended, understood
 from pylon.node.calls.long_lists import MAX_CALL_BYTES, MAX_LINE_BYTES, line_of
+from pylon.tasks import end
 
 
 class Channel:
@@ -31,14 +32,13 @@ class Channel:
             reader, self._writer = await asyncio.open_unix_connection(self._path, limit=MAX_CALL_BYTES)
         except OSError as error:
             raise UnreachableError("no node runs here", hint="Start one with `pylon start`.") from error
-        self._reading = asyncio.create_task(self._read(reader))
+        self._reading = asyncio.create_task(self._read(reader), name="answers of the core")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
+        await end(self._reading)
         # What a core that hangs has not read by now need not reach it: hanging up says all.
         self._writer.transport.abort()
         with suppress(ConnectionError):

@@ -30,6 +30,7 @@ from pylon.node.calls.node_faults import NodeFaults
 from pylon.node.calls.numbered import NumberedCalls, Send
 from pylon.node.home import private_folder
 from pylon.store.faults import told
+from pylon.tasks import end
 
 logger = log.get("node")
 
@@ -101,15 +102,14 @@ class ControlServer:
         """Takes no more calls; those under way are cut off."""
         if self._server is not None:
             self._server.close()
-            for call in self._calls:
-                call.cancel()
-            await asyncio.gather(*self._calls, return_exceptions=True)
+            # What one fails with, `_serve` tells.
+            await end(*self._calls, expected=(Exception,))
             await self._server.wait_closed()
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._begin()
-        call = asyncio.create_task(self._answer(reader, writer))
+        call = asyncio.create_task(self._answer(reader, writer), name="a control connection")
         self._calls.add(call)
         try:
             await call
@@ -156,14 +156,12 @@ class ControlServer:
         except UsageError as error:
             await send(_error_line(error))
             return
-        work = asyncio.create_task(self._run(request, send))
-        hung_up = asyncio.create_task(_ended(reader))
+        work = asyncio.create_task(self._run(request, send), name="a control call")
+        hung_up = asyncio.create_task(_ended(reader), name="whether its client is there")
         try:
             await asyncio.wait({work, hung_up}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            work.cancel()
-            hung_up.cancel()
-            await asyncio.gather(work, hung_up, return_exceptions=True)
+            await end(work, hung_up, expected=(ConnectionError,))
 
     def _begin(self) -> None:
         self.busy += 1

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from pylon.node.calls.long_lists import read_line
+from pylon.tasks import end
 
 type Send = Callable[[dict[str, Any]], Awaitable[None]]
 type Run = Callable[[dict[str, Any], Send], Awaitable[None]]
@@ -47,10 +48,7 @@ class NumberedCalls:
                 except orjson.JSONDecodeError:
                     return
         finally:
-            under_way = list(self._calls.values())
-            for call in under_way:
-                call.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await end(*self._calls.values(), expected=(ConnectionError,))
 
     def _take(self, request: Any) -> bool:
         match request:

@@ -8,7 +8,6 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from pylon.rlm import runs
 from pylon.rlm.progress import Tally
 from pylon.rlm.trajectory import Event
 from pylon.sections import Config, RlmSection
+from pylon.tasks import end
 
 logger = log.get("mcp")
 
@@ -79,7 +79,7 @@ class McpRuns:
         folder = runs.new_run(self._home.runs, SystemClock().wall())
         run = McpRun(folder.name, question.question)
         self._runs[run.id] = run
-        run.task = asyncio.create_task(self._run(run, question))
+        run.task = asyncio.create_task(self._run(run, question), name=f"run {run.id}")
         run.task.add_done_callback(run.over)
         while len(self._runs) > REMEMBERED:
             oldest = next(iter(self._runs.values()))
@@ -118,10 +118,7 @@ class McpRuns:
         await asyncio.gather(*map(self._cancel, self._runs.values()))
 
     async def _cancel(self, run: McpRun) -> None:
-        if run.task is not None and not run.task.done():
-            run.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await run.task
+        await end(run.task)
 
     async def _run(self, run: McpRun, question: Question) -> None:
         def heard(_: Event, tally: Tally) -> None:

@@ -22,6 +22,7 @@ from pylon.rlm import runs
 from pylon.rlm.purse import Purse
 from pylon.rlm.root import Root
 from pylon.sections import Config, RlmSection
+from pylon.tasks import end
 
 _FORM = 'A line is like {"question": "Who signed it?"}, with `context` or `text` where it has one of its own.'
 
@@ -127,14 +128,12 @@ async def ask_many(
             except PylonError as error:
                 return {"answer": None, "partial": True, "error": error_row(error)}
 
-        tasks = [asyncio.create_task(one(index)) for index in wanted]
+        tasks = [asyncio.create_task(one(index), name=f"question {index}") for index in wanted]
         try:
             for done in asyncio.as_completed(tasks):
                 yield await done
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)
 
 
 def _purse(section: RlmSection, question: Question) -> Purse:
