@@ -37,6 +37,7 @@ from pylon.node.settings import model_id
 from pylon.nostr.bech32 import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.sections import Config
+from pylon.tasks import end
 
 # How long relays may take to open before their absence is told.
 _OPENING_S = 2.0
@@ -109,19 +110,20 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
             if hello["paused"]:
                 say(f"  {paused_line(hello['paused'], core.serving.watch.status())}")
             say("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
-        following = asyncio.create_task(_tell_when_open(pool, missing))
-        await core.stopping.wait()
-        if not caught:
-            _last_words("asked to end by `pylon stop`: finishing what is there …", as_json)
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        following = asyncio.create_task(_tell_when_open(pool, missing), name="telling of relays")
+        try:
+            await core.stopping.wait()
+            if not caught:
+                _last_words("asked to end by `pylon stop`: finishing what is there …", as_json)
+        finally:
+            await end(following)
         if not core.hurry.is_set():
-            draining = asyncio.create_task(provider.drain(drain_s))
-            hurry = asyncio.create_task(core.hurry.wait())
-            await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (draining, hurry):
-                task.cancel()
-            await asyncio.gather(draining, hurry, return_exceptions=True)
+            draining = asyncio.create_task(provider.drain(drain_s), name="draining")
+            hurry = asyncio.create_task(core.hurry.wait(), name="whether there is time")
+            try:
+                await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await end(draining, hurry)
     left = "; what was not done by then runs after the next start" if core.hurry.is_set() else ""
     _last_words(f"stopped{left}", as_json)
 
