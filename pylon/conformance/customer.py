@@ -21,6 +21,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription
+from pylon.tasks import Tasks
 
 # Relays lose live events: what they have stored is asked for this often.
 LOOK_S = 1.0
@@ -46,7 +47,7 @@ class Customer:
         self._pool = RelayPool(relays, secret=self.secret)
         self._subscription: PoolSubscription | None = None
         self._changed = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         self._pool.start()
@@ -58,18 +59,14 @@ class Customer:
         self._subscription = self._pool.subscribe(lambda: (self._mine(),), name="answers")
         with suppress(TimeoutError):
             await asyncio.wait_for(self._subscription.caught_up.wait(), 5.0)
-        self._tasks = [
-            asyncio.create_task(self._listen(self._subscription)),
-            asyncio.create_task(self._look(self._subscription)),
-        ]
+        self._tasks.start(self._listen(self._subscription), "listening for answers")
+        self._tasks.start(self._look(self._subscription), "looking for answers")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         if self._subscription is not None:
             await self._subscription.close()
         await self._pool.close()
