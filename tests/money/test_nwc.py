@@ -375,6 +375,18 @@ async def test_garbage_from_the_wallet_does_not_stop_the_reader(pair):
     assert await wallet.balance() == 5
 
 
+async def test_a_fault_of_ours_in_one_message_leaves_the_others_to_be_read(pair, monkeypatch):
+    wallet, service = pair
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(nip47, "parse_notification", fail)
+    await service.relay.publish(WALLET.sign(EventDraft(nip47.NOTIFICATION, "any", (("p", CLIENT.public),))))
+    service.answers = {"get_balance": [{"balance": 5}]}
+    assert await wallet.balance() == 5
+
+
 async def test_an_answer_to_another_question_is_not_taken(pair):
     wallet, service = pair
     service.answers = {"get_balance": [Response("get_info", {"balance": 5})]}

@@ -33,6 +33,7 @@ from pylon.money.wallet import (
 )
 from pylon.nostr.event import Event, is_hex64
 from pylon.nostr.filter import Filter
+from pylon.tasks import Tasks
 
 logger = log.get("money")
 
@@ -71,7 +72,7 @@ class NwcWallet:
         # Set when the wallet refused NIP-44 although it had announced it.
         self._only_nip04 = False
         self._subscription: Subscription | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     def __repr__(self) -> str:
         return f"NwcWallet(wallet={self._uri.wallet!r})"
@@ -79,19 +80,18 @@ class NwcWallet:
     async def start(self) -> None:
         """Begins to listen. The wallet itself need not be there yet."""
         self._subscription = self._transport.subscribe(self._filters, name="nwc")
-        self._reader = asyncio.create_task(self._read(self._subscription), name="wallet")
+        self._tasks.start(self._read(self._subscription), "wallet")
 
     async def close(self) -> None:
         """Stops listening; requests that wait end as timed out."""
-        if self._reader is not None:
-            self._reader.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reader
-        if self._subscription is not None:
-            await self._subscription.close()
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(WalletError(WalletCode.TIMEOUT, "the wallet connection was closed"))
+        try:
+            await self._tasks.close()
+        finally:
+            if self._subscription is not None:
+                await self._subscription.close()
 
     # --- what `wallet.Wallet` promises ------------------------------------------------------------------------
 
@@ -254,6 +254,9 @@ class NwcWallet:
                 self._take(received.event)
             except WireError as error:
                 logger.info("a wallet message cannot be read", error=str(error))
+            except Exception:
+                # A fault of ours in one message must not leave the others unread.
+                logger.exception("a wallet message could not be dealt with")
 
     def _take(self, event: Event) -> None:
         if event.pubkey != self._uri.wallet:

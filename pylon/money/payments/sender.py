@@ -40,6 +40,7 @@ from pylon.money.payments.store import Payment
 from pylon.money.wallet import PayState, Wallet, WalletCode, proves
 from pylon.nostr.bech32 import nip19
 from pylon.store.database import Database
+from pylon.tasks import end
 
 
 class Policy(Protocol):
@@ -149,7 +150,7 @@ class Sender:
 
     async def look(self, *, within_s: float) -> None:
         """Looks them up as `check` does, which tells of those that ended; what takes longer goes on beside."""
-        looking = asyncio.create_task(self.outcomes.look())
+        looking = asyncio.create_task(self.outcomes.look(), name="a look at payments")
         self._looks.add(looking)
         looking.add_done_callback(self._looks.discard)
         await asyncio.wait({looking}, timeout=within_s)
@@ -163,9 +164,8 @@ class Sender:
 
     async def close(self) -> None:
         """Waits for payments that are under way; their wallet calls end by themselves."""
-        for looking in self._looks:
-            looking.cancel()
-        await asyncio.gather(*self._tasks, *self._looks, return_exceptions=True)
+        await end(*self._looks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- the steps --------------------------------------------------------------------------------------------
 
