@@ -7,13 +7,13 @@ bound a provider to some hundred jobs a second; what has gathered while the last
 import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pylon import log
 from pylon.store.database import Database, Transaction, TransactionHere
 from pylon.store.rest import rest
+from pylon.tasks import Tasks
 
 MAX_GROUP = 512
 # After so many the rest of the program has its turn.
@@ -46,13 +46,13 @@ class GroupCommit:
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._later: asyncio.TimerHandle | None = None
         self._closed = False
 
     def start(self) -> None:
         """Begins to commit."""
-        self._task = asyncio.create_task(self._run(), name="group commit")
+        self._tasks.start(self._run(), "group commit")
 
     async def close(self) -> None:
         """Commits what waits, then stops."""
@@ -62,10 +62,7 @@ class GroupCommit:
             await self._flush()
         # Before anybody else has a turn: whoever was just answered may go on with another write.
         self._closed = True
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await self._tasks.close()
 
     def submit[T](self, step: Step[T]) -> asyncio.Future[T]:
         """Runs several statements as one step, in the order of the calls; its value, once it is committed.
