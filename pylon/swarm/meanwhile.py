@@ -5,18 +5,23 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
+from pylon.tasks import end
+
 
 @asynccontextmanager
 async def meanwhile[T](work: Coroutine[Any, Any, T], over: Callable[[], None]) -> AsyncIterator[asyncio.Task[T]]:
     """A task for `work`; `over` is called when it ends. Whoever leaves before that cancels it, and goes on when it
     has ended: what it held is free then, and no error of it is left unread."""
-    task = asyncio.create_task(work)
+    task = asyncio.create_task(work, name="meanwhile")
     task.add_done_callback(lambda _: over())
     try:
         yield task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        if task.done():
+            # Whoever leaves has read what it came to, or has an error of its own.
+            task.cancelled() or task.exception()
+        else:
+            await end(task)
 
 
 class Latest[T]:

@@ -31,6 +31,7 @@ from pylon.swarm.spending.paying import Paying
 from pylon.swarm.spending.purse import Bill, Offer, Owed, usage_fault
 from pylon.swarm.spending.relations import Relations
 from pylon.swarm.spending.unpaid_invoices import UnpaidInvoices
+from pylon.tasks import Tasks
 
 # What did not turn up within a minute may when a relay is back.
 SEEK_S = 60.0
@@ -48,7 +49,7 @@ class AccountPurse:
     customer: str
     run: str
     changed: Callable[[str], None] = field(default=lambda _: None)
-    _task: asyncio.Task[None] | None = field(init=False, default=None)
+    _tasks: Tasks = field(init=False, default_factory=Tasks)
     _sought_at: float = -math.inf
     _relations: Relations = field(init=False)
     _unpaid: UnpaidInvoices = field(init=False)
@@ -75,13 +76,11 @@ class AccountPurse:
         # They hold what they are sent until that invoice has run out.
         self._unpaid.take_up(await payment_store.unfunded(self.database, since=now - GRACE_S))
         await self._funds.start()
-        self._task = asyncio.create_task(forever(self._watch, "purse"), name="purse")
+        self._tasks.start(forever(self._watch, "purse"), "purse")
 
     async def close(self) -> None:
         """Stops; payments under way are finished by their sender."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.close()
 
     def width(self, listing: Listing) -> int | None:
         """See `Purse`."""
