@@ -24,6 +24,7 @@ from pylon.rlm.settings import SubSettings
 from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubLM, SubOutcome
 from pylon.rlm.trajectory import Trajectory, TrajectoryError, name_of
 from pylon.rlm.unsettled import Unsettled
+from pylon.tasks import end
 
 logger = log.get("rlm")
 
@@ -100,9 +101,7 @@ class CallRoom:
 
     async def close(self) -> None:
         """Cancels what is out."""
-        for task in tuple(self._asking):
-            task.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
+        await end(*self._asking)
         unsent, self._let_through = self._let_through, []
         for call in unsent:
             self._finish(call, SubFailure("cancelled", "the run was ended"))

@@ -8,6 +8,7 @@ from pylon.errors import PylonError
 from pylon.frames import encode
 from pylon.rlm.repl.protocol import OnCalls, SubCalls, SubReply
 from pylon.rlm.repl.wire import Asked
+from pylon.tasks import Tasks
 
 # Of prompts that are being answered; over this the sandbox's pipe is not read, so that it waits.
 _PROMPT_CHARS = 128 * 1024 * 1024
@@ -44,7 +45,7 @@ class Answering:
         self._chars = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     @property
     def most_prompts(self) -> int:
@@ -66,9 +67,7 @@ class Answering:
         size = sum(len(prompt) for prompt in asked.prompts)
         self._chars += size
         self._out()
-        task = asyncio.create_task(self._answer(asked, size))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._answer(asked, size), "sub-calls of a cell")
         if self._chars > _PROMPT_CHARS:
             self._room.clear()
         await self._room.wait()
@@ -76,10 +75,7 @@ class Answering:
 
     async def cancel(self) -> None:
         """Lets all requests go."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
 
     async def _answer(self, asked: Asked, size: int) -> None:
         try:

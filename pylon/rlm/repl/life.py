@@ -15,6 +15,7 @@ from pylon.rlm.repl.child import SandboxChild
 from pylon.rlm.repl.protocol import ErrorKind, OnCalls
 from pylon.rlm.repl.stopwatch import Stopwatch
 from pylon.rlm.repl.wire import Asked, FromSandbox, Printed, Ready, Told, Unable, from_sandbox, look
+from pylon.tasks import end
 
 START_S = 60.0
 # After its time is over a cell gets this long to notice, then the child is killed.
@@ -61,7 +62,7 @@ class Life:
         self._fault = ""
         self._rest: asyncio.Task[None] | None = None
         self.told = Told(0)
-        self._reader = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read(), name="what a sandbox says")
 
     @classmethod
     async def start(
@@ -133,8 +134,7 @@ class Life:
         try:
             how = await self._child.end()
         finally:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+            await end(self._reader)
             await self._answering.cancel()
         if any(_STACK_ENDED in line for line in self._child.last_lines) or how.endswith(signal.SIGSEGV.name):
             how = f"{how}, since it {_NO_STACK}"
