@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from typing import Any, Self
 
 from pylon.errors import PylonError, UnreachableError, UsageError
+from pylon.tasks import end
 
 # Of a loop that takes no turn for so long, somebody's function is at fault.
 HANGS_S = 5.0
@@ -147,10 +148,7 @@ async def _caught[T](work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseExcept
 
 
 async def _others_cancelled() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for other in others:
-        other.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    await end(*(asyncio.all_tasks() - {asyncio.current_task()}))
 
 
 async def _next[T](pieces: AsyncGenerator[T]) -> T:

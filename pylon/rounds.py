@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pylon.tasks import Tasks
+
 # Whatever else comes up in the same moment is asked after together. It is also the pause between two rounds.
 SOON_S = 0.05
 FIRST_S = 0.5
@@ -68,6 +70,7 @@ class Rounds:
         self._came = asyncio.Event()
         self._closed = False
         self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
 
     def add(self, name: str) -> None:
         """A new name, asked after soon; others keep their pauses."""
@@ -76,14 +79,12 @@ class Rounds:
         self._turns.add(name)
         self._came.set()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._go_on(), name=self._name)
+            self._task = self._tasks.start(self._go_on(), self._name)
 
     async def close(self) -> None:
         """No more rounds, whatever is added."""
         self._closed = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.close()
 
     async def _go_on(self) -> None:
         time = asyncio.get_running_loop().time
