@@ -19,6 +19,7 @@ from pylon.money.books.ledger import Entry, Kind, Sums
 from pylon.money.books.store import Reader
 from pylon.money.msat import Msat
 from pylon.money.payment import DECIDED, LOOKUP_FAILED, PRESUMED_FAILED, not_before
+from pylon.money.states import InvoiceState, PaymentState
 from pylon.money.wallet import LookupState, Wallet, WalletError
 
 
@@ -67,7 +68,7 @@ async def collect(reader: Reader) -> Books:
     # By its rows, not by the sum that is kept of them.
     paid: defaultdict[str, int] = defaultdict(int)
     for row in payments:
-        paid[row["provider"]] += row["msat"] if row["state"] == "settled" else 0
+        paid[row["provider"]] += row["msat"] if row["state"] == PaymentState.SETTLED else 0
     mirrors = {key: mirror.balance(await mirror_store.load(reader, key), Paid(Msat(paid[key]))) for key in providers}
     return Books(
         entries=await ledger_store.entries(reader),
@@ -94,10 +95,10 @@ def examine(books: Books) -> list[Finding]:
             found.append(Finding(Wrong.SUM, text))
     found += _match(
         Wrong.INVOICE,
-        {row["payment_hash"]: row["msat"] for row in books.invoices if row["state"] == "settled"},
+        {row["payment_hash"]: row["msat"] for row in books.invoices if row["state"] == InvoiceState.SETTLED},
         _amounts(books.entries, Kind.TOPUP_RECEIVED),
     )
-    settled = [row for row in books.payments if row["state"] == "settled"]
+    settled = [row for row in books.payments if row["state"] == PaymentState.SETTLED]
     found += _match(
         Wrong.PAYMENT,
         {row["payment_hash"]: row["msat"] for row in settled},
@@ -123,8 +124,8 @@ async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
     """
     found: list[Finding] = []
     for row in (*books.invoices, *books.payments):
-        failed = row["state"] == "failed" and row["reason"] in (*PRESUMED_FAILED, LOOKUP_FAILED)
-        if row["state"] != "settled" and not failed:
+        failed = row["state"] == PaymentState.FAILED and row["reason"] in (*PRESUMED_FAILED, LOOKUP_FAILED)
+        if row["state"] != PaymentState.SETTLED and not failed:
             continue
         since = not_before(row["invoice"], row["reserved_at"]) if "reserved_at" in row else None
         try:
@@ -162,7 +163,7 @@ def _receipts(books: Books, balances: Mapping[str, int]) -> list[Finding]:
     found += _match(Wrong.CHARGE, charges, _amounts(books.entries, Kind.CHARGED))
     paid: dict[str, int] = {}
     for row in books.invoices:
-        if row["state"] == "settled":
+        if row["state"] == InvoiceState.SETTLED:
             paid[row["customer"]] = paid.get(row["customer"], 0) + row["msat"]
     for customer in charged.keys() | paid.keys():
         held, expected = balances.get(ledger.customer(customer), 0), paid.get(customer, 0) - charged.get(customer, 0)

@@ -9,12 +9,12 @@ Values in, decisions out. `sender` gathers the values and acts.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
 
 from pylon.errors import MoneyError
 from pylon.money.invoices.invoice import Invoice, InvoiceCode, decode
 from pylon.money.limits import Limit
 from pylon.money.msat import Msat
+from pylon.money.states import PaymentState
 from pylon.money.wallet import Lookup, LookupState, WalletCode, proves
 
 # A request to pay that is still under way when its invoice expires may arrive this much later.
@@ -107,7 +107,9 @@ class Known:
 
     hash_seen: bool = False
     own_invoice: bool = False
-    job_payment: Literal["", "open", "settled"] = ""
+    job_paid: bool = False
+    # Another payment of this job is under way, or may still turn out paid.
+    job_payment_open: bool = False
     provider_payment_open: bool = False
     pinned_payee: str | None = None
     relation_ended: bool = False
@@ -159,8 +161,10 @@ def judge_known(invoice: Invoice, order: Order, known: Known) -> Refusal | None:
         return Refusal.HASH_SEEN
     if known.own_invoice:
         return Refusal.OWN_INVOICE
-    if known.job_payment:
-        return Refusal.JOB_PAID if known.job_payment == "settled" else Refusal.JOB_IN_FLIGHT
+    if known.job_paid:
+        return Refusal.JOB_PAID
+    if known.job_payment_open:
+        return Refusal.JOB_IN_FLIGHT
     if known.provider_payment_open and order.topup is not None:
         return Refusal.TOPUP_IN_FLIGHT
     if known.receipts_pending:
@@ -172,16 +176,6 @@ def judge_known(invoice: Invoice, order: Order, known: Known) -> Refusal | None:
     if known.fees_too_high:
         return Refusal.FEES
     return None
-
-
-class PaymentState(StrEnum):
-    """The send machine: reserved → sending → settled | failed | unknown, and unknown → settled | failed."""
-
-    RESERVED = "reserved"
-    SENDING = "sending"
-    SETTLED = "settled"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
 
 
 def not_before(invoice: str, reserved_at: float) -> float:

@@ -17,9 +17,10 @@ from pylon.money.invoices.receiver import Receiver
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.money.payment import Ask, Order, PaymentState
+from pylon.money.payment import Ask, Order
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
+from pylon.money.states import PaymentState
 from pylon.money.wallet import LookupState
 from pylon.node import identity
 from pylon.node.calls.control import RemoteNode, result_of

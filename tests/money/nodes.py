@@ -38,6 +38,15 @@ JOURNAL = Schema(
 CREATE TABLE test_job (
     job TEXT PRIMARY KEY, quote INTEGER NOT NULL, wish INTEGER NOT NULL, state TEXT NOT NULL, at REAL NOT NULL
 ) STRICT;
+CREATE TABLE test_step (what TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL) STRICT;
+CREATE TRIGGER test_step_of_payment AFTER UPDATE ON money_payment
+BEGIN INSERT INTO test_step VALUES ('payment', OLD.state, NEW.state); END;
+CREATE TRIGGER test_step_of_invoice AFTER UPDATE ON money_invoice
+BEGIN INSERT INTO test_step VALUES ('invoice', OLD.state, NEW.state); END;
+CREATE TRIGGER test_step_of_hold AFTER UPDATE ON money_hold
+BEGIN INSERT INTO test_step VALUES ('hold', OLD.state, NEW.state); END;
+CREATE TRIGGER test_end_of_hold AFTER DELETE ON money_hold
+BEGIN INSERT INTO test_step VALUES ('hold', OLD.state, 'charged'); END;
 """,
     ),
 )

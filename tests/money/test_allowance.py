@@ -15,6 +15,7 @@ from pylon.money.invoices.receiver import ReceiveCode, ReceiveError, Receiver
 from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.network import Network
+from pylon.money.states import InvoiceState
 from pylon.money.wallet import WalletCode, WalletError
 from tests.money.fakes import FakeLightning, clock, open_database
 
@@ -81,7 +82,7 @@ async def test_a_burst_of_keys_gets_no_more_invoices_than_an_hour_has(slow, monk
 
 async def test_a_wallet_is_asked_for_a_few_invoices_at_once_and_whoever_has_paid_waits_behind_nobody(slow):
     now = slow.clock.wall()
-    paid = Issued("f" * 64, "paid", REGULAR, Msat(5_000), "lnbc", now, now + 600, "settled")
+    paid = Issued("f" * 64, "paid", REGULAR, Msat(5_000), "lnbc", now, now + 600, InvoiceState.SETTLED)
     async with slow.database.transaction() as tx:
         await invoice_store.add(tx, paid)
         await book(tx, [ledger.topup_received(now, REGULAR, paid.payment_hash, paid.amount)])

@@ -14,9 +14,10 @@ from pylon.money.accounts import mirror_store
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import ARRIVAL_GRACE_S, DECIDED, PaymentState, Refusal
+from pylon.money.payment import ARRIVAL_GRACE_S, DECIDED, Refusal
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.decision import Decision, DecisionRefusedError, Undecidable, judge
+from pylon.money.states import PaymentState
 from pylon.money.wallet import Lookup, WalletCode, WalletError
 from tests.money.fakes import FakeLightning, clock
 from tests.money.test_sender import ORDER, PROVIDER, Side, hash_of, sats

@@ -16,10 +16,11 @@ from pylon.money.invoices.receiver import ReceiveCode
 from pylon.money.limits import PLAY_CAPS, Limit
 from pylon.money.network import Network
 from pylon.money.nwc import client as nwc
-from pylon.money.payment import PaymentState, Refusal
+from pylon.money.payment import Refusal
 from pylon.money.payments.agreed import FIRST, MOST
 from pylon.money.payments.decision import Undecidable
 from pylon.money.playbank import bank as playbank
+from pylon.money.states import PaymentState
 from pylon.money.wallet import WalletCode
 
 NWC = Path(nwc.__file__).read_text()

@@ -18,8 +18,9 @@ from pylon.money.invoices import store as invoice_store
 from pylon.money.invoices.store import Issued
 from pylon.money.limits import Spend
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import Order, PaymentState
+from pylon.money.payment import Order
 from pylon.money.payments import store as payment_store
+from pylon.money.states import InvoiceState, PaymentState
 from pylon.store.database import Database, TransactionHere
 from tests.money.craft import NOW, honest
 from tests.money.fakes import open_database
@@ -128,9 +129,10 @@ async def a_job_of_a_customer_that_starts_an_epoch(tx: TransactionHere) -> None:
 async def an_invoice(tx: TransactionHere) -> None:
     assert await invoice_store.has_paid(tx, THEM)
     assert await invoice_store.count_to_strangers(tx, since=NOW) == 0
-    await invoice_store.add(tx, Issued("new", "new", THEM, Msat(5_000), "i", NOW, NOW + 600, "pending"))
+    issued = Issued("new", "new", THEM, Msat(5_000), "i", NOW, NOW + 600, InvoiceState.PENDING)
+    await invoice_store.add(tx, issued)
     assert [one.payment_hash for one in await invoice_store.to_check(tx, ended_since=NOW)] == ["new"]
-    await invoice_store.move(tx, "new", "settled", NOW)
+    await invoice_store.move(tx, issued, InvoiceState.SETTLED, NOW)
     await ledger_store.book(tx, [ledger.topup_received(NOW, THEM, "new", Msat(5_000))])
 
 

@@ -21,13 +21,14 @@ from pylon.money.accounts.mirror import balance
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
 from pylon.money.msat import Msat
-from pylon.money.payment import PaymentState
 from pylon.money.payments import store as payment_store
+from pylon.money.states import HoldState, InvoiceState, PaymentState, may_follow
 from tests.money import accounts
 from tests.money.fakes import clock
 from tests.money.nodes import CUSTOMER, PROVIDER, CustomerNode, Killed, Node, ProviderNode, Wire, lightning_pair
 
 sats = Msat.from_sats
+STATES = {"payment": PaymentState, "invoice": InvoiceState, "hold": HoldState}
 
 
 class History(RuleBasedStateMachine):
@@ -207,6 +208,8 @@ class History(RuleBasedStateMachine):
         ours = await ledger_store.balance(self.customer.database, ledger.provider(PROVIDER))
         assert theirs == ours == account.balance
         for node in (self.provider, self.customer):
+            for what, before, after in await node.database.fetch_all("SELECT DISTINCT * FROM test_step"):
+                assert may_follow(STATES[what](after), STATES[what](before)), (what, before, after)
             books = await audit.collect(node.database)
             assert audit.examine(books) == []
             assert await audit.compare_with_wallet(node.fake, books) == []

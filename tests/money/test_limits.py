@@ -17,8 +17,8 @@ from pylon.money.books import store as ledger_store
 from pylon.money.invoices.invoice import Invoice
 from pylon.money.limits import DAY_S, HOUR_S, PLAY_CAPS, Caps, Limit, Spend, Used, allow, room
 from pylon.money.msat import Msat
-from pylon.money.payment import PaymentState
 from pylon.money.payments import store as payment_store
+from pylon.money.states import PaymentState
 from tests.money.craft import NOW
 from tests.money.fakes import open_database
 
@@ -197,14 +197,15 @@ class SpendHistory(RuleBasedStateMachine):
         async def act() -> None:
             payment_hash = f"{number:064x}"
             async with self.database.transaction() as tx:
-                await payment_store.move(tx, payment_hash, PaymentState.SENDING, "", self.now)
+                if (await payment_store.get(tx, payment_hash)).state is PaymentState.RESERVED:
+                    await payment_store.move(tx, payment_hash, PaymentState.SENDING, "", self.now)
                 if outcome == "settled":
                     await payment_store.settle(tx, payment_hash, "00", sats(fee), self.now)
                     spend = sent.record.spend
                     entries = ledger.topup_paid(self.now, spend.provider, payment_hash, spend.amount, sats(fee))
                     await ledger_store.book(tx, entries)
                 elif outcome == "failed":
-                    await payment_store.fail(tx, payment_hash, "no", self.now)
+                    await payment_store.move(tx, payment_hash, PaymentState.FAILED, "no", self.now)
                 else:
                     await payment_store.move(tx, payment_hash, PaymentState.UNKNOWN, "?", self.now)
 

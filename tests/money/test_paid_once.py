@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pylon.money import audit
-from pylon.money.payment import PaymentRefusedError, PaymentState
+from pylon.money.payment import PaymentRefusedError
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.decision import Decision, DecisionRefusedError
+from pylon.money.states import PaymentState
 from pylon.money.wallet import Lookup, LookupState, PayResult, PayState, WalletCode
 from tests.money.fakes import FakeLightning, clock
 from tests.money.test_sender import ORDER, Side, hash_of

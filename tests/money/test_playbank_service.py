@@ -21,11 +21,12 @@ from pylon.money.network import Network
 from pylon.money.nwc import nip47
 from pylon.money.nwc.client import NwcWallet
 from pylon.money.nwc.nip47 import Cipher, Response, Scheme
-from pylon.money.payment import Ask, Order, PaymentState
+from pylon.money.payment import Ask, Order
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.playbank.bank import PlayBank
 from pylon.money.playbank.schema import PLAYBANK
 from pylon.money.playbank.service import PlayBankService
+from pylon.money.states import PaymentState
 from pylon.money.wallet import Hint, LookupState, PayState, WalletCode, WalletError
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey

@@ -10,6 +10,7 @@ from pylon.money.invoices import store as invoice_store
 from pylon.money.invoices.receiver import Credited, ReceiveCode, ReceiveError, Receiver
 from pylon.money.msat import Msat
 from pylon.money.network import Network
+from pylon.money.states import InvoiceState
 from pylon.money.wallet import Lookup, LookupState, WalletError
 from tests.money import accounts
 from tests.money.craft import NOW, craft, honest
@@ -119,7 +120,7 @@ async def test_a_late_payment_becomes_credit(side):
     assert await side.receiver.check() == []
     found = await invoice_store.get(side.database, issued.payment_hash)
     assert found is not None
-    assert found.state == "expired"
+    assert found.state is InvoiceState.EXPIRED
     # Its place is free again, and so a second one can be asked for; both may be paid.
     second = await side.issue(job="j2")
     await side.payer.pay(issued.invoice, fee_limit=sats(1))
@@ -132,7 +133,7 @@ async def test_a_late_payment_becomes_credit(side):
 async def test_what_is_paid_of_an_invoice_that_gave_way_to_another_is_credited_without_a_restart(side):
     issued = await side.issue()
     async with side.database.transaction() as tx:
-        await invoice_store.move(tx, issued.payment_hash, "expired", NOW)
+        await invoice_store.move(tx, issued, InvoiceState.EXPIRED, NOW)
     second = await side.issue(job="j2")
     await side.payer.pay(issued.invoice, fee_limit=sats(1))
     side.clock.advance(60)

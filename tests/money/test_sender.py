@@ -1,6 +1,7 @@
 """Every condition before paying, each with its own code; and a crash at every step."""
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -22,7 +23,6 @@ from pylon.money.payment import (
     Ask,
     Order,
     PaymentRefusedError,
-    PaymentState,
     Refusal,
     resolve,
 )
@@ -30,6 +30,7 @@ from pylon.money.payments import payees as payee_store
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.agreed import FIRST
 from pylon.money.payments.sender import Sender, SendPolicy
+from pylon.money.states import IllegalStepError, PaymentState
 from pylon.money.wallet import Lookup, LookupState, WalletCode
 from pylon.nostr.bech32 import nip19
 from tests.money.craft import NOW, OTHER_KEY, but, craft, groups, honest
@@ -591,10 +592,21 @@ async def test_a_process_that_dies_while_sending_looks_up_and_never_pays_again(s
     assert audit.examine(await audit.collect(side.database)) == []
 
 
+async def test_nothing_is_sent_of_a_reservation_that_was_ended_meanwhile(side):
+    payment = await side.sender._reserve(await side.ask(), ORDER, ExitStack())
+    async with side.database.transaction() as tx:
+        await payment_store.move(tx, payment.payment_hash, PaymentState.FAILED, "never_sent", NOW)
+    with pytest.raises(IllegalStepError):
+        await side.sender._send(payment)
+    assert "pay" not in side.wallet.calls
+    assert side.lightning.moved == []
+
+
 async def test_what_has_ended_cannot_change_in_the_database(side):
     payment = await side.sender.pay(await side.ask(), ORDER)
     async with side.database.transaction() as tx:
-        await payment_store.fail(tx, payment.payment_hash, "no", NOW)
+        with pytest.raises(IllegalStepError):
+            await payment_store.move(tx, payment.payment_hash, PaymentState.FAILED, "no", NOW)
         assert not await payment_store.settle(tx, payment.payment_hash, "00", sats(0), NOW)
     assert (await payment_store.get(side.database, payment.payment_hash)) == payment
     with pytest.raises(MoneyError):

@@ -9,6 +9,7 @@ from pylon.money.invoices.receiver import EXPIRY_S, GRACE_S, ReceiveCode, Receiv
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.schema import MONEY
+from pylon.money.states import InvoiceState
 from pylon.money.wallet import WalletError
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
@@ -181,7 +182,7 @@ async def test_an_invoice_that_was_paid_is_credited_and_not_given_up(desk):
     await desk.ends(gone)
     await desk.payer.pay(issued.invoice, fee_limit=Msat(0))
     assert (await desk.asking.give_up(issued)).amount == ASKED
-    assert (await desk.had(gone)).state == "settled"
+    assert (await desk.had(gone)).state is InvoiceState.SETTLED
 
 
 async def test_an_invoice_stays_while_the_wallet_does_not_say_whether_it_was_paid(desk):
@@ -191,4 +192,4 @@ async def test_an_invoice_stays_while_the_wallet_does_not_say_whether_it_was_pai
     desk.wallet.down = True
     with pytest.raises(WalletError):
         await desk.asking.give_up(issued)
-    assert (await desk.had(gone)).state == "pending"
+    assert (await desk.had(gone)).state is InvoiceState.PENDING

@@ -17,6 +17,7 @@ from pylon.money.invoices.receiver import Credited
 from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.schema import MONEY
+from pylon.money.states import InvoiceState
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
@@ -103,7 +104,7 @@ class Desk:
 
     async def pay(self, msat: int = 5_000, *, key: SecretKey = KEY) -> None:
         now, amount = self.clock.wall(), Msat(msat)
-        invoice = Issued("f" * 64, "j" * 64, key.public, amount, "lnbc", now, now + 600, "settled")
+        invoice = Issued("f" * 64, "j" * 64, key.public, amount, "lnbc", now, now + 600, InvoiceState.SETTLED)
         async with self.database.transaction() as tx:
             await invoice_store.add(tx, invoice)
             await book(tx, [ledger.topup_received(now, key.public, invoice.payment_hash, amount)])

@@ -29,6 +29,7 @@ from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.schema import MONEY
+from pylon.money.states import InvoiceState
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft, expiration
 from pylon.nostr.keys import SecretKey
@@ -189,13 +190,15 @@ class World:
     # As a receiver.
     async def issue(self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int) -> Issued:
         before = await invoice_store.of_job(self.database, job)
-        if before is not None and before.state != "pending":
+        if before is not None and before.state is not InvoiceState.PENDING:
             raise ReceiveError(ReceiveCode.JOB_HAD_INVOICE, "it had one")
         if before is not None:
             return before
         self.hashes += 1
         now = self.clock.wall()
-        issued = Issued(f"{self.hashes:064x}", job, customer, amount, "lnbc", now, now + expiry_s, "pending")
+        issued = Issued(
+            f"{self.hashes:064x}", job, customer, amount, "lnbc", now, now + expiry_s, InvoiceState.PENDING
+        )
         async with self.database.transaction() as tx:
             await self._record(tx, issued)
         return issued
@@ -211,7 +214,7 @@ class World:
         async with self.database.transaction() as tx:
             for issued in await invoice_store.to_check(tx, ended_since=float("inf")):
                 if issued.expires_at + 60 < self.clock.wall():
-                    await invoice_store.move(tx, issued.payment_hash, "expired", self.clock.wall())
+                    await invoice_store.move(tx, issued, InvoiceState.EXPIRED, self.clock.wall())
         return []
 
     async def pay(self, customer: str) -> None:
@@ -221,7 +224,7 @@ class World:
             if issued is None:
                 return
             now = self.clock.wall()
-            await invoice_store.move(tx, issued.payment_hash, "settled", now)
+            await invoice_store.move(tx, issued, InvoiceState.SETTLED, now)
             await book(tx, [ledger.topup_received(now, customer, issued.payment_hash, issued.amount)])
         credited = Credited(customer, issued.job, issued.payment_hash, issued.amount, False)
         await self.till._collecting.credited(credited)

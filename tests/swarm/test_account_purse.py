@@ -19,12 +19,13 @@ from pylon.money.invoices.invoice import InvoiceCode
 from pylon.money.limits import PLAY_CAPS, Limit
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
-from pylon.money.payment import PaymentRefusedError, PaymentState, Refusal
+from pylon.money.payment import PaymentRefusedError, Refusal
 from pylon.money.payments import payees as payee_store
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.decision import Decision
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
+from pylon.money.states import PaymentState
 from pylon.money.wallet import WalletCode
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit

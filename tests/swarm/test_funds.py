@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from pylon.money.msat import Msat
-from pylon.money.payment import PaymentState
+from pylon.money.states import PaymentState
 from pylon.money.wallet import WalletCode, WalletError
 from pylon.swarm.spending import funds as funds_module
 from pylon.swarm.spending.funds import EVERY_S, Funds

@@ -14,6 +14,7 @@ from pylon.money.accounts.store import ACCOUNT, LAST, check_different, read_acco
 from pylon.money.books.store import Reader
 from pylon.money.limits import DAY_S
 from pylon.money.msat import ZERO, Msat
+from pylon.money.states import HoldState
 from pylon.records import record
 from pylon.store.database import Transaction
 
@@ -61,7 +62,7 @@ async def admit(tx: Transaction, asked: Sequence[Admission]) -> list[Decision]:
         values = {"job": ask.job, "customer": customer}
         row = await tx.fetch_one(_ADMIT if account is None else _BEFORE, values)
         assert row is not None  # noqa: S101 - a LEFT JOIN of one row
-        if row["holder"] == customer and row["state"] == "held":
+        if row["holder"] == customer and row["state"] == HoldState.HELD:
             decisions.append(Run(Basis(row["basis"])))
             continue
         if row["holder"] is not None or row["charged_before"]:
@@ -77,13 +78,13 @@ async def admit(tx: Transaction, asked: Sequence[Admission]) -> list[Decision]:
         decision = decider.admit(account, ask.terms, ask.quote, wish=ask.wish, trial=ask.trial, trial_left_today=left)
         if isinstance(decision, Run):
             account = decider.hold(account, ask.quote, decision.basis)
-            holds.append((ask.job, customer, decision.basis.value, int(ask.quote), now))
+            holds.append((ask.job, customer, decision.basis.value, int(ask.quote), HoldState.HELD.value, now))
             if decision.basis is Basis.TRIAL:
                 tried[customer] = now, int(ask.quote)
         accounts[customer] = account
         decisions.append(decision)
     await _write_accounts(tx, opened, tried)
-    await tx.execute_many("INSERT INTO money_hold VALUES (?, ?, ?, ?, 'held', ?)", holds)
+    await tx.execute_many("INSERT INTO money_hold VALUES (?, ?, ?, ?, ?, ?)", holds)
     return decisions
 
 

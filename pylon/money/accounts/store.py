@@ -12,6 +12,7 @@ from pylon.money.accounts.receipt import AccountReceipt, AccountSeen, new_epoch
 from pylon.money.books import ledger
 from pylon.money.books.store import Reader, book
 from pylon.money.msat import Msat
+from pylon.money.states import HoldState, check_step
 from pylon.records import record
 from pylon.store.database import Row, Transaction
 
@@ -73,8 +74,7 @@ async def charge(tx: Transaction, done: Sequence[Done]) -> list[AccountReceipt]:
         if hold is None:
             signed.append(await _charged_before(tx, each.job))
             continue
-        if hold.state != "held":
-            raise MoneyError(f"a job that was {hold.state} is not charged")
+        check_step("a job's hold", hold.state, HoldState.CHARGED)
         # Of what is held, this job's part: nothing else of it changes, and a customer may have hundreds out.
         account = decider.hold(accounts.get(hold.customer, hold.account), hold.quote, hold.basis)
         accounts[hold.customer], receipt = decider.charge(account, hold.quote, hold.basis, each.amount)
@@ -96,7 +96,8 @@ async def charge(tx: Transaction, done: Sequence[Done]) -> list[AccountReceipt]:
 async def release(tx: Transaction, job: str) -> None:
     """Lets go of what a job held: it failed, or was cancelled before it cost anything. Unknown jobs are ignored."""
     released = await tx.fetch_one(
-        "UPDATE money_hold SET state = 'released' WHERE job = ? AND state = 'held' RETURNING customer, basis", (job,)
+        "UPDATE money_hold SET state = ? WHERE job = ? AND state = ? RETURNING customer, basis",
+        (HoldState.RELEASED.value, job, HoldState.HELD.value),
     )
     if released is not None and released["basis"] == Basis.TRIAL:
         # Through no fault of its own: it may try again.
@@ -140,7 +141,7 @@ class _Hold:
     customer: str
     basis: Basis
     quote: Msat
-    state: str
+    state: HoldState
     account: Account
 
 
@@ -148,7 +149,7 @@ async def _hold(tx: Transaction, job: str) -> _Hold | None:
     row = await tx.fetch_one(_HOLD, (job,))
     if row is None:
         return None
-    return _Hold(row["holder"], Basis(row["basis"]), Msat(row["quote"]), row["state"], _charged(row))
+    return _Hold(row["holder"], Basis(row["basis"]), Msat(row["quote"]), HoldState(row["state"]), _charged(row))
 
 
 async def _charged_before(tx: Transaction, job: str) -> AccountReceipt:

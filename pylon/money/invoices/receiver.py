@@ -20,6 +20,7 @@ from pylon.money.invoices.allowance import MAX_STRANGER_INVOICES, Allowance
 from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.network import Network
+from pylon.money.states import InvoiceState
 from pylon.money.wallet import Lookup, LookupState, Wallet, WalletError, proves
 from pylon.store.database import Database, Transaction
 
@@ -98,10 +99,10 @@ class Receiver:
         if self._network.is_live and not self._live():
             raise ReceiveError(ReceiveCode.NOT_LIVE, "live money is not allowed here")
         before = await invoice_store.of_job(self._database, job)
-        if before is not None and before.state != "pending":
+        if before is not None and before.state is not InvoiceState.PENDING:
             raise ReceiveError(
                 ReceiveCode.JOB_HAD_INVOICE,
-                f"the invoice of this job was {before.state}",
+                f"the invoice of this job was {before.state.value}",
                 hint="Its customer asks again with a new request; what it paid is credit.",
             )
         if before is not None:
@@ -142,9 +143,8 @@ class Receiver:
             raise ReceiveError(
                 ReceiveCode.WALLET_AMOUNT, f"the wallet made an invoice of {said} msat when asked for {amount}"
             )
-        return Issued(
-            invoice.payment_hash, job, customer, amount, invoice.text, now, float(invoice.expires_at), "pending"
-        )
+        until, state = float(invoice.expires_at), InvoiceState.PENDING
+        return Issued(invoice.payment_hash, job, customer, amount, invoice.text, now, until, state)
 
     async def record(self, tx: Transaction, issued: Issued) -> None:
         """Writes a prepared invoice. Raises `ReceiveError`."""
@@ -164,7 +164,7 @@ class Receiver:
         settled and shows another amount or a wrong preimage.
         """
         issued = await invoice_store.get(self._database, payment_hash)
-        if issued is None or issued.state == "settled":
+        if issued is None or issued.state is InvoiceState.SETTLED:
             return None
         lookup = await self._wallet.lookup(payment_hash)
         async with self._database.transaction() as tx:
@@ -174,16 +174,16 @@ class Receiver:
         """Books what a lookup said, in the caller's transaction. See `look_up`."""
         now = self._clock.wall()
         issued = await invoice_store.get(tx, payment_hash)
-        if issued is None or issued.state == "settled":
+        if issued is None or issued.state is InvoiceState.SETTLED:
             return None
         if lookup.state is LookupState.SETTLED:
             _check_settled(issued, lookup)
-            await invoice_store.move(tx, payment_hash, "settled", now)
+            await invoice_store.move(tx, issued, InvoiceState.SETTLED, now)
             await book(tx, [ledger.topup_received(now, issued.customer, payment_hash, issued.amount)])
             late = now > issued.expires_at
             return Credited(issued.customer, issued.job, payment_hash, issued.amount, late)
-        if issued.state == "pending" and now > issued.expires_at + GRACE_S:
-            await invoice_store.move(tx, payment_hash, "expired", now)
+        if issued.state is InvoiceState.PENDING and now > issued.expires_at + GRACE_S:
+            await invoice_store.move(tx, issued, InvoiceState.EXPIRED, now)
         return None
 
     async def check(self, *, at_start: bool = False) -> list[Credited]:

@@ -1,14 +1,12 @@
 """Invoices that we issued, in SQLite: payment hash and job are unique, and a customer has one open at a time."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pylon.money.books import ledger
 from pylon.money.books.store import Reader
 from pylon.money.msat import Msat
+from pylon.money.states import InvoiceState, check_step
 from pylon.store.database import Row, Transaction
-
-type InvoiceState = Literal["pending", "settled", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +35,18 @@ async def add(tx: Transaction, issued: Issued) -> None:
             issued.invoice,
             issued.created_at,
             issued.expires_at,
-            issued.state,
+            issued.state.value,
             issued.created_at,
         ),
     )
 
 
-async def move(tx: Transaction, payment_hash: str, state: InvoiceState, now: float) -> None:
-    """Settled, or given up."""
+async def move(tx: Transaction, issued: Issued, state: InvoiceState, now: float) -> None:
+    """Settled, or given up. `issued` is as this transaction sees it. Raises `IllegalStepError`."""
+    check_step("an invoice", issued.state, state)
     await tx.execute(
-        "UPDATE money_invoice SET state = ?, changed_at = ? WHERE payment_hash = ? AND state <> 'settled'",
-        (state, now, payment_hash),
+        "UPDATE money_invoice SET state = ?, changed_at = ? WHERE payment_hash = ?",
+        (state.value, now, issued.payment_hash),
     )
 
 
@@ -116,5 +115,5 @@ def _issued(row: Row | None) -> Issued | None:
         row["invoice"],
         row["created_at"],
         row["expires_at"],
-        row["state"],
+        InvoiceState(row["state"]),
     )

@@ -12,7 +12,8 @@ from enum import StrEnum
 
 from pylon.errors import MoneyError
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import ARRIVAL_GRACE_S, DECIDED, PaymentState
+from pylon.money.payment import ARRIVAL_GRACE_S, DECIDED
+from pylon.money.states import PaymentState
 from pylon.money.wallet import proves
 
 

@@ -13,11 +13,12 @@ from pylon.clock import Clock
 from pylon.money.books import ledger
 from pylon.money.books.store import book
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import DECIDED, PaymentState, not_before, resolve
+from pylon.money.payment import DECIDED, not_before, resolve
 from pylon.money.payments import decision as decisions
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.decision import Decision
 from pylon.money.payments.store import Payment
+from pylon.money.states import PaymentState
 from pylon.money.wallet import Lookup, Wallet, WalletError
 from pylon.store.database import Database, Transaction
 
@@ -66,9 +67,9 @@ class PaymentOutcomes:
                 if payment.payment_hash in self._in_hand:
                     continue
                 if payment.state is PaymentState.RESERVED:
-                    await payment_store.fail(tx, payment.payment_hash, "never_sent", self._clock.wall())
+                    await self._move_in(tx, payment, PaymentState.FAILED, "never_sent")
                 else:
-                    await self._move_to_unknown(tx, payment, "no_answer")
+                    await self._move_in(tx, payment, PaymentState.UNKNOWN, "no_answer")
 
     async def check(self) -> list[Payment]:
         """Looks up every payment of unknown outcome; those that ended since it was called last."""
@@ -106,7 +107,7 @@ class PaymentOutcomes:
                 if decision.paid:
                     await self._settle_in(tx, payment, decision.preimage, decision.fee, now, decided=True)
                 else:
-                    await payment_store.fail(tx, payment_hash, DECIDED, now)
+                    await self._move_in(tx, payment, PaymentState.FAILED, DECIDED)
             payment = await payment_store.get(self._database, payment_hash)
             self._ended.append(payment)
         logger.info(
@@ -150,16 +151,12 @@ class PaymentOutcomes:
         return await payment_store.get(self._database, payment.payment_hash)
 
     async def fail(self, payment: Payment, reason: str) -> Payment:
-        """Failed for certain, or presumed so."""
-        async with self._database.transaction() as tx:
-            await payment_store.fail(tx, payment.payment_hash, reason, self._clock.wall())
-        return await payment_store.get(self._database, payment.payment_hash)
+        """Failed for certain, or presumed so: its reservation is released."""
+        return await self._move(payment, PaymentState.FAILED, reason)
 
     async def leave_open(self, payment: Payment, reason: str) -> Payment:
         """Of unknown outcome."""
-        async with self._database.transaction() as tx:
-            await self._move_to_unknown(tx, payment, reason)
-        return await payment_store.get(self._database, payment.payment_hash)
+        return await self._move(payment, PaymentState.UNKNOWN, reason)
 
     async def _look_up_open(self, payment: Payment) -> Payment:
         after = await self.look_up(payment)
@@ -192,5 +189,10 @@ class PaymentOutcomes:
             )
             await book(tx, booked(now, party, payment.payment_hash, payment.amount, fee))
 
-    async def _move_to_unknown(self, tx: Transaction, payment: Payment, reason: str) -> None:
-        await payment_store.move(tx, payment.payment_hash, PaymentState.UNKNOWN, reason, self._clock.wall())
+    async def _move(self, payment: Payment, state: PaymentState, reason: str) -> Payment:
+        async with self._database.transaction() as tx:
+            await self._move_in(tx, payment, state, reason)
+        return await payment_store.get(self._database, payment.payment_hash)
+
+    async def _move_in(self, tx: Transaction, payment: Payment, state: PaymentState, reason: str) -> None:
+        await payment_store.move(tx, payment.payment_hash, state, reason, self._clock.wall())

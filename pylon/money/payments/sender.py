@@ -25,7 +25,6 @@ from pylon.money.payment import (
     Ask,
     Order,
     PaymentRefusedError,
-    PaymentState,
     Refusal,
     judge_amount,
     judge_ask,
@@ -37,6 +36,7 @@ from pylon.money.payments.decision import Decision
 from pylon.money.payments.outcome import Decided, PaymentOutcomes
 from pylon.money.payments.refused import WHY, refused
 from pylon.money.payments.store import Payment
+from pylon.money.states import PaymentState
 from pylon.money.wallet import PayState, Wallet, WalletCode, proves
 from pylon.nostr.bech32 import nip19
 from pylon.store.database import Database
@@ -217,6 +217,7 @@ class Sender:
     async def _send(self, payment: Payment) -> Payment:
         outcomes = self.outcomes
         async with self._database.transaction() as tx:
+            # Raises where it was ended meanwhile: then nothing may be sent.
             await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", self._clock.wall())
         result = await self._wallet.pay(payment.invoice, fee_limit=payment.fee_limit)
         if result.state is PayState.SETTLED and proves(result.preimage, payment.payment_hash):

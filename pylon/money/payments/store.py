@@ -9,8 +9,9 @@ from pylon.money.books.store import Reader, balance
 from pylon.money.invoices.invoice import Invoice
 from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import BY_HAND, DECIDED, PRESUMED_FAILED, Known, Order, PaymentState
+from pylon.money.payment import BY_HAND, DECIDED, PRESUMED_FAILED, Known, Order
 from pylon.money.payments import payees as payee_store
+from pylon.money.states import PaymentState, check_step
 from pylon.money.wallet import WalletCode
 from pylon.store.database import Row, Transaction
 
@@ -75,8 +76,9 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
         SELECT
             EXISTS (SELECT 1 FROM money_payment WHERE payment_hash = :hash) AS hash_seen,
             EXISTS (SELECT 1 FROM money_invoice WHERE payment_hash = :hash) AS own,
-            (SELECT max(CASE state WHEN 'settled' THEN 'settled' ELSE 'open' END) FROM money_payment WHERE job = :job
-                AND (state <> 'failed' OR reason IN (:arrived, :settled, :decided, :answered))) AS job_payment,
+            EXISTS (SELECT 1 FROM money_payment WHERE job = :job AND state = 'settled') AS job_paid,
+            EXISTS (SELECT 1 FROM money_payment WHERE job = :job AND state <> 'settled'
+                AND (state <> 'failed' OR reason IN (:arrived, :settled, :decided, :answered))) AS job_open,
             EXISTS (SELECT 1 FROM money_payment
                 WHERE provider = :provider AND state IN ('reserved', 'sending', 'unknown')) AS provider_open,
             (SELECT payee FROM money_payee WHERE provider = :provider) AS payee,
@@ -96,7 +98,8 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
     return Known(
         hash_seen=bool(row["hash_seen"]),
         own_invoice=bool(row["own"]),
-        job_payment=row["job_payment"] or "",
+        job_paid=bool(row["job_paid"]),
+        job_payment_open=bool(row["job_open"]),
         provider_payment_open=bool(row["provider_open"]),
         pinned_payee=row["payee"],
         relation_ended=mirror.ended is not None,
@@ -156,38 +159,35 @@ async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -
     return await get(tx, invoice.payment_hash)
 
 
-async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: str, now: float) -> None:
-    """To `sending` from `reserved`, or to `unknown`. A payment that has ended meanwhile stays as it is."""
-    before = "'reserved'" if state is PaymentState.SENDING else "'sending', 'unknown'"
+async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: str, now: float) -> bool:
+    """To any state but `settled`; False when it was there before. Raises `IllegalStepError`, and `MoneyError` where
+    there is no such payment."""
+    before = (await get(tx, payment_hash)).state
+    if before is state:
+        return False
+    check_step("a payment", before, state)
     await tx.execute(
-        f"UPDATE money_payment SET state = ?, reason = ?, changed_at = ?"  # noqa: S608 - two constants
-        f" WHERE payment_hash = ? AND state IN ({before})",
+        "UPDATE money_payment SET state = ?, reason = ?, changed_at = ? WHERE payment_hash = ?",
         (state.value, reason, now, payment_hash),
     )
+    return True
 
 
 async def settle(
     tx: Transaction, payment_hash: str, preimage: str, fee: Msat, now: float, *, decided: bool = False
 ) -> bool:
     """Settled with proof, or because it was `decided` so, where `preimage` may be empty; False when it was before.
-    Raises `MoneyError` when it was taken for failed."""
-    changed = await tx.execute(
+    Raises as `move` does."""
+    before = (await get(tx, payment_hash)).state
+    if before is PaymentState.SETTLED:
+        return False
+    check_step("a payment", before, PaymentState.SETTLED)
+    await tx.execute(
         "UPDATE money_payment SET state = 'settled', preimage = ?, fee = ?, reason = ?, changed_at = ?"
-        " WHERE payment_hash = ? AND state IN ('sending', 'unknown')",
+        " WHERE payment_hash = ?",
         (preimage, int(fee), DECIDED if decided else "", now, payment_hash),
     )
-    if not changed and (await get(tx, payment_hash)).state is not PaymentState.SETTLED:
-        raise MoneyError("a payment that was not sent cannot be settled")
-    return bool(changed)
-
-
-async def fail(tx: Transaction, payment_hash: str, reason: str, now: float) -> None:
-    """Failed for certain: its reservation is released."""
-    await tx.execute(
-        "UPDATE money_payment SET state = 'failed', reason = ?, changed_at = ?"
-        " WHERE payment_hash = ? AND state NOT IN ('settled', 'failed')",
-        (reason, now, payment_hash),
-    )
+    return True
 
 
 async def get(reader: Reader, payment_hash: str) -> Payment:

@@ -13,6 +13,7 @@ from pylon.money.invoices import store as invoice_store
 from pylon.money.invoices.receiver import EXPIRY_S, Credited, ReceiveCode, ReceiveError, Receiver
 from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
+from pylon.money.states import InvoiceState
 from pylon.money.wallet import Hint, Wallet, WalletError
 from pylon.provider.payments.behind import Misfit, behind, give_up
 from pylon.provider.queue import Job
@@ -90,7 +91,7 @@ class Asking:
         logger.warning("no invoice was made", job=job.id, code=error.code.value, error=str(error))
         if error.code is ReceiveCode.JOB_HAD_INVOICE:
             had = await invoice_store.of_job(self._database, job.id)
-            return NotAsked.RAN_OUT if had is not None and had.state == "expired" else NotAsked.PAID
+            return NotAsked.RAN_OUT if had is not None and had.state is InvoiceState.EXPIRED else NotAsked.PAID
         self.down = True
         return NotAsked.WALLET
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pylon.money.accounts.account import WaitForTopUp
 from pylon.money.invoices import store as invoice_store
 from pylon.money.invoices.store import Issued
+from pylon.money.states import InvoiceState
 from pylon.provider import rows
 from pylon.provider.queue import Job
 from pylon.provider.rows import JobState
@@ -35,15 +36,16 @@ async def behind(tx: Transaction, job: Job, waits: WaitForTopUp, *, payable_unti
 
 
 async def give_up(tx: Transaction, issued: Issued, now: float) -> None:
-    """Makes room for another invoice, unless a job waits for this one. Who pays it all the same has credit."""
-    if not await _waits(tx, issued):
-        await invoice_store.move(tx, issued.payment_hash, "expired", now)
+    """Makes room for another invoice, unless a job waits for this one, or it was paid meanwhile. Who pays it all the
+    same has credit."""
+    # It may have become another's.
+    found = await invoice_store.get(tx, issued.payment_hash)
+    if found is not None and found.state is InvoiceState.PENDING and not await _waits(tx, found):
+        await invoice_store.move(tx, found, InvoiceState.EXPIRED, now)
 
 
 async def _waits(tx: Transaction, issued: Issued) -> bool:
-    # It may have become another's meanwhile.
-    found = await invoice_store.get(tx, issued.payment_hash)
-    return found is not None and await rows.state(tx, found.job) is JobState.AWAITING_FUNDS
+    return await rows.state(tx, issued.job) is JobState.AWAITING_FUNDS
 
 
 def unpaid(job: Job, issued: Issued | None) -> str:

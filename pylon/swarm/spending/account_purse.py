@@ -18,9 +18,9 @@ from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.usage import Bounds, quote_bound
 from pylon.money.invoices.receiver import GRACE_S
 from pylon.money.msat import ZERO, Msat, sats_text
-from pylon.money.payment import PaymentState
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.sender import Sender
+from pylon.money.states import PaymentState
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.providers.listing import Listing

@@ -9,10 +9,11 @@ from pylon.errors import MoneyError
 from pylon.jobs.answer import Amount
 from pylon.money.invoices.invoice import decode
 from pylon.money.msat import ZERO, sats_text
-from pylon.money.payment import Ask, Order, PaymentRefusedError, PaymentState, Refusal
+from pylon.money.payment import Ask, Order, PaymentRefusedError, Refusal
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.sender import Sender
 from pylon.money.payments.store import Payment
+from pylon.money.states import PaymentState
 from pylon.money.wallet import WalletCode
 from pylon.store.database import Database
 from pylon.swarm.spending.funds import Funds
