@@ -11,7 +11,7 @@ from pylon.money.invoices.receiver import Credited, ReceiveCode, ReceiveError, R
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.states import InvoiceState
-from pylon.money.wallet import Lookup, LookupState, WalletError
+from pylon.money.wallet import Lookup, LookupState, WalletCode, WalletError
 from tests.money import accounts
 from tests.money.craft import NOW, craft, honest
 from tests.money.fakes import FakeLightning, clock, open_database
@@ -164,6 +164,70 @@ async def test_an_invoice_is_asked_about_the_more_seldom_the_older_it_is(side):
         await side.receiver.check()
     asked = side.wallet.calls.count("lookup")
     assert 600 / receiver.LOOKUP_EVERY_S < asked < 60
+
+
+async def test_a_clock_that_is_set_back_keeps_no_payment_from_being_seen(side):
+    issued = await side.issue()
+    side.clock.advance(60)
+    assert await side.receiver.check() == []
+    side.clock.set_by(-7_200)
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    side.clock.advance(receiver.LOOKUP_EVERY_S)
+    assert [credited.job for credited in await side.receiver.check()] == ["j1"]
+
+
+@pytest.mark.parametrize("after", [120, 3_600, 43_000])
+async def test_what_is_paid_long_after_it_was_given_up_is_credited_without_a_restart(side, after):
+    issued = await side.issue()
+    # A clock that was set ahead gives one up too that can still be paid.
+    side.clock.set_by(700)
+    assert await side.receiver.check() == []
+    for _ in range(after // 60):
+        side.clock.advance(60)
+        assert await side.receiver.check() == []
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    credited = []
+    # Within as long again as it has been given up.
+    for _ in range(after // 60 + 5):
+        side.clock.advance(60)
+        credited += await side.receiver.check()
+    assert [(one.job, one.late) for one in credited] == [("j1", True)]
+    assert await side.balance() == 5_000
+
+
+async def test_an_invoice_that_was_given_up_is_asked_about_a_dozen_times_and_then_no_more(side):
+    await side.issue()
+    side.clock.advance(600 + receiver.GRACE_S + 1)
+    asked = []
+    for _ in range(2):
+        side.wallet.calls.clear()
+        for _ in range(1_440):
+            await side.receiver.check()
+            side.clock.advance(60)
+        asked.append(side.wallet.calls.count("lookup"))
+    assert 8 <= asked[0] <= 14
+    assert asked[1] == 0
+
+
+async def test_a_wallet_that_does_not_tell_of_what_was_given_up_long_ago_is_not_down(side):
+    issued = await side.issue()
+    side.clock.advance(700)
+    await side.receiver.check()
+    side.clock.advance(3_600)
+    original, asked = side.wallet.lookup, []
+
+    async def lookup(payment_hash):
+        asked.append(payment_hash)
+        raise WalletError(WalletCode.OTHER, "forgotten")
+
+    side.wallet.lookup = lookup
+    assert await side.receiver.check() == []
+    assert asked == [issued.payment_hash]
+    # One that may be paid just now is another matter.
+    await side.issue(job="j2")
+    with pytest.raises(WalletError):
+        await side.receiver.check()
+    side.wallet.lookup = original
 
 
 async def test_one_bad_answer_does_not_hide_another_payment(side):

@@ -5,6 +5,7 @@ customer for whom the invoice was made; that its job has expired meanwhile chang
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,10 +30,10 @@ logger = log.get("money")
 EXPIRY_S = 600
 # An invoice is given up this long after its expiry: a payment may have been on its way when it expired.
 GRACE_S = 60.0
-# Given-up invoices are looked up again at start for this long.
+# Given-up invoices are looked up for this long: at start, and whenever they have been so for twice as long.
 MEMORY_S = 86_400.0
 LOOKUPS_AT_ONCE = 8
-# An invoice is asked about after a tenth of its age, and at least this often.
+# An open invoice is asked about after a tenth of its age, and at least this often.
 LOOKUP_EVERY_S = 30.0
 
 
@@ -87,6 +88,7 @@ class Receiver:
         self._network = network
         self._live = live
         self._allowance = Allowance(database, clock)
+        # When the wallet was last asked about each, by a clock that nobody sets.
         self._asked: dict[str, float] = {}
 
     async def issue(
@@ -187,23 +189,21 @@ class Receiver:
         return None
 
     async def check(self, *, at_start: bool = False) -> list[Credited]:
-        """Looks up invoices that may still be paid, each the more seldom the older it is; what was credited.
+        """Looks up invoices that may still be paid, and those that ran out within the last day, each the more seldom
+        the older it is; what was credited.
 
-        At start all of them, and those that ran out within the last day. Raises `WalletError` when the wallet does
-        not answer: paid work is paused then.
+        At start all of them. Raises `WalletError` when the wallet does not answer: paid work is paused then.
         """
-        now = self._clock.wall()
-        # One that was given up for another before it ran out may be paid all the same.
-        since = now - (MEMORY_S if at_start else GRACE_S)
-        issued = await invoice_store.to_check(self._database, ended_since=since)
-        # Forgets what is no longer open.
-        self._asked = {one.payment_hash: self._asked.get(one.payment_hash, 0.0) for one in issued}
-        due = [one for one in issued if at_start or now >= self._asked[one.payment_hash] + _patience(one, now)]
+        now, clock = self._clock.wall(), self._clock.boot()
+        issued = await invoice_store.to_check(self._database, ended_since=now - MEMORY_S)
+        # Forgets what is asked about no more.
+        self._asked = {one.payment_hash: self._asked.get(one.payment_hash, -math.inf) for one in issued}
+        due = [one for one in issued if at_start or clock >= self._asked[one.payment_hash] + _patience(one, now)]
         slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
 
         async def ask(one: Issued) -> Credited | None:
             async with slots:
-                self._asked[one.payment_hash] = now
+                self._asked[one.payment_hash] = clock
                 return await self.look_up(one.payment_hash)
 
         answers = await asyncio.gather(*(ask(one) for one in due), return_exceptions=True)
@@ -213,14 +213,26 @@ class Receiver:
                 logger.error("an invoice cannot be credited", payment=one.payment_hash, code=answer.code.value)
         credited = [answer for answer in answers if isinstance(answer, Credited)]
         silent = [
-            answer for answer in answers if isinstance(answer, BaseException) and not isinstance(answer, ReceiveError)
+            answer
+            for one, answer in zip(due, answers, strict=True)
+            if isinstance(answer, BaseException)
+            and not isinstance(answer, ReceiveError)
+            # Of what ran out long ago a wallet may know nothing more.
+            and (at_start or not isinstance(answer, WalletError) or not _ran_out(one, now))
         ]
         if silent and not credited:
             raise silent[0]
         return credited
 
 
+def _ran_out(issued: Issued, now: float) -> bool:
+    # One that was given up for another before it ran out may be paid all the same.
+    return issued.state is InvoiceState.EXPIRED and now > issued.expires_at + GRACE_S
+
+
 def _patience(issued: Issued, now: float) -> float:
+    if _ran_out(issued, now):
+        return max(LOOKUP_EVERY_S, (now - issued.expires_at) / 2)
     return min(LOOKUP_EVERY_S, max(0.0, (now - issued.created_at) / 10))
 
 
