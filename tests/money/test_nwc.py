@@ -68,7 +68,7 @@ async def pair():
 
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch):
-    monkeypatch.setattr("pylon.money.nwc.client.ANSWER_GRACE_S", 0.05)
+    monkeypatch.setattr("pylon.money.nwc.requests.ANSWER_GRACE_S", 0.05)
 
 
 async def test_balance_and_info_are_read(pair):

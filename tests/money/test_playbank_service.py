@@ -85,7 +85,7 @@ class House:
 
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch):
-    monkeypatch.setattr("pylon.money.nwc.client.ANSWER_GRACE_S", 0.0)
+    monkeypatch.setattr("pylon.money.nwc.requests.ANSWER_GRACE_S", 0.0)
 
 
 @pytest.fixture

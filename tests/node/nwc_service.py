@@ -8,7 +8,7 @@ from pylon.clock import SystemClock
 from pylon.money.nwc import nip47
 from pylon.money.nwc.nip47 import Cipher, Response
 from pylon.money.nwc.uri import NwcUri
-from pylon.money.playbank.service import METHODS
+from pylon.money.playbank.methods import METHODS
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool

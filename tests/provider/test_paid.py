@@ -272,7 +272,7 @@ async def test_a_job_that_ends_unpaid_says_what_it_waited_for(paid, customer):
 
 
 async def test_without_its_wallet_paid_work_is_refused_and_never_free(paid, customer, bank, monkeypatch):
-    monkeypatch.setattr("pylon.money.nwc.client.ANSWER_GRACE_S", 0.0)
+    monkeypatch.setattr("pylon.money.nwc.requests.ANSWER_GRACE_S", 0.0)
     serving = await paid(read_timeout_s=0.5)
     await bank.service.close()
     request = await customer.ask(serving.public, paying())

@@ -1,25 +1,19 @@
 """A wallet over Nostr Wallet Connect (NIP-47), as its client.
 
-Its events are ephemeral, so any answer can be lost, and NIP-47 has neither a fee limit nor an idempotency key.
-Hence: requests expire before we stop waiting for their answers, so that none is acted on late; a lost answer to
-a payment is `unknown`, never "failed"; notices are hints; and `lookup` is what counts.
+NIP-47 has no fee limit, and any answer can be lost. Hence: a lost answer to a payment is `unknown`, never "failed";
+notices are hints; and `lookup` is what counts.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 
-from pylon import log
 from pylon.clock import Clock
-from pylon.errors import PylonError, WireError
 from pylon.money.msat import Msat
-from pylon.money.nwc import answers as answers
-from pylon.money.nwc import nip47
+from pylon.money.nwc import answers
 from pylon.money.nwc.listing import Search
-from pylon.money.nwc.nip47 import Info, Response, Scheme
+from pylon.money.nwc.requests import NwcRequests
 from pylon.money.nwc.uri import NwcUri
-from pylon.money.transport import Subscription, Transport
+from pylon.money.transport import Transport
 from pylon.money.wallet import (
     REFUSED_OUTRIGHT,
     Hint,
@@ -31,21 +25,13 @@ from pylon.money.wallet import (
     WalletError,
     WalletInfo,
 )
-from pylon.nostr.event import Event, is_hex64
-from pylon.nostr.filter import Filter
-from pylon.tasks import Tasks
-
-logger = log.get("money")
+from pylon.nostr.event import is_hex64
 
 READ_TIMEOUT_S = 10.0
 # Routing may take a while; the invoice lasts ten minutes.
 PAY_TIMEOUT_S = 60.0
-ATTEMPTS = 3
-# An answer may still be on its way when its request expires.
-ANSWER_GRACE_S = 2.0
 # So many pages are looked through for a payment that the wallet does not look up.
 LIST_PAGES = 100
-QUEUE_HINTS = 1_000
 
 
 class NwcWallet:
@@ -60,44 +46,27 @@ class NwcWallet:
         read_timeout_s: float = READ_TIMEOUT_S,
         pay_timeout_s: float = PAY_TIMEOUT_S,
     ) -> None:
-        self._uri = uri
-        self._transport = transport
-        self._clock = clock
+        self._wallet = uri.wallet
         self._read_timeout = read_timeout_s
         self._pay_timeout = pay_timeout_s
-        self._cipher = nip47.Cipher(uri.secret, uri.wallet)
-        self._pending: dict[str, asyncio.Future[Response]] = {}
-        self._hints: asyncio.Queue[Hint] = asyncio.Queue(QUEUE_HINTS)
-        self._announced: Info | None = None
-        # Set when the wallet refused NIP-44 although it had announced it.
-        self._only_nip04 = False
-        self._subscription: Subscription | None = None
-        self._tasks = Tasks()
+        self._requests = NwcRequests(uri, transport, clock, read_timeout_s=read_timeout_s)
 
     def __repr__(self) -> str:
-        return f"NwcWallet(wallet={self._uri.wallet!r})"
+        return f"NwcWallet(wallet={self._wallet!r})"
 
     async def start(self) -> None:
         """Begins to listen. The wallet itself need not be there yet."""
-        self._subscription = self._transport.subscribe(self._filters, name="nwc")
-        self._tasks.start(self._read(self._subscription), "wallet")
+        await self._requests.start()
 
     async def close(self) -> None:
         """Stops listening; requests that wait end as timed out."""
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(WalletError(WalletCode.TIMEOUT, "the wallet connection was closed"))
-        try:
-            await self._tasks.close()
-        finally:
-            if self._subscription is not None:
-                await self._subscription.close()
+        await self._requests.close()
 
     # --- what `wallet.Wallet` promises ------------------------------------------------------------------------
 
     async def info(self) -> WalletInfo:
-        announced = await self._ready()
-        result = await self._read_call("get_info", {})
+        announced = await self._requests.ready()
+        result = await self._requests.read("get_info", {})
         methods = result.get("methods")
         return WalletInfo(
             network=str(result.get("network") or "")[:40],
@@ -106,7 +75,7 @@ class NwcWallet:
         )
 
     async def balance(self) -> Msat:
-        result = await self._read_call("get_balance", {})
+        result = await self._requests.read("get_balance", {})
         balance = answers.msat(result.get("balance"))
         if balance is None:
             raise WalletError(WalletCode.MALFORMED, "the wallet's balance is not an amount")
@@ -115,7 +84,7 @@ class NwcWallet:
     async def create_invoice(self, amount: Msat, *, description: str, expiry_s: int) -> str:
         params = {"amount": int(amount), "description": description, "expiry": expiry_s}
         # Asked once: a second request after a lost answer would leave a second invoice behind.
-        response = await self._call("make_invoice", params, self._read_timeout)
+        response = await self._requests.call("make_invoice", params, self._read_timeout)
         invoice = response.result.get("invoice")
         if not isinstance(invoice, str):
             raise WalletError(WalletCode.MALFORMED, "the wallet made no invoice")
@@ -123,10 +92,10 @@ class NwcWallet:
 
     async def lookup(self, payment_hash: str, *, since: float | None = None) -> Lookup:
         try:
-            result = await self._read_call("lookup_invoice", {"payment_hash": payment_hash})
+            result = await self._requests.read("lookup_invoice", {"payment_hash": payment_hash})
         except WalletError as error:
             # Some wallets look up invoices only, or nothing, and list payments elsewhere.
-            lists = since is not None and "list_transactions" in (await self._ready()).methods
+            lists = since is not None and "list_transactions" in (await self._requests.ready()).methods
             if error.code is not WalletCode.NOT_FOUND and not (lists and error.code is WalletCode.NOT_IMPLEMENTED):
                 raise
             found = await self._find_listed(payment_hash, since) if lists and since is not None else None
@@ -139,7 +108,7 @@ class NwcWallet:
 
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:  # noqa: ARG002 - NIP-47 has no such field
         try:
-            response = await self._call("pay_invoice", {"invoice": invoice}, self._pay_timeout)
+            response = await self._requests.call("pay_invoice", {"invoice": invoice}, self._pay_timeout)
         except WalletError as error:
             # Unreachable means here: it was never sent.
             certain = error.code in REFUSED_OUTRIGHT or error.code in (
@@ -154,135 +123,15 @@ class NwcWallet:
 
     async def events(self) -> AsyncIterator[Hint]:
         while True:
-            yield await self._hints.get()
-
-    # --- requests ---------------------------------------------------------------------------------------------
-
-    async def _ready(self) -> Info:
-        if self._announced is None:
-            wanted = Filter(authors=frozenset({self._uri.wallet}), kinds=frozenset({nip47.INFO}))
-            try:
-                events = await self._transport.query((wanted,), timeout=self._read_timeout)
-            except PylonError as error:
-                raise WalletError(WalletCode.UNREACHABLE, f"the wallet's relays do not answer: {error}") from error
-            for event in sorted(events, key=lambda e: e.created_at):
-                self._take_info(event)
-        if self._announced is None:
-            raise WalletError(
-                WalletCode.UNREACHABLE,
-                "the wallet has not announced itself on its relays",
-                hint="Check that it runs, and that the connection string is still valid.",
-            )
-        return self._announced
-
-    async def _read_call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        # Reading twice changes nothing, so a lost answer is asked for again.
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return (await self._call(method, params, self._read_timeout)).result
-            except WalletError as error:
-                if error.code not in (WalletCode.TIMEOUT, WalletCode.RATE_LIMITED) or attempt == ATTEMPTS:
-                    raise
-                if error.code is WalletCode.RATE_LIMITED:
-                    await asyncio.sleep(attempt)
-        raise AssertionError("unreachable")
-
-    async def _call(self, method: str, params: dict[str, Any], timeout: float) -> Response:
-        info = await self._ready()
-        scheme = Scheme.NIP04 if self._only_nip04 else info.best
-        response = await self._exchange(scheme, method, params, timeout)
-        if response.error == "UNSUPPORTED_ENCRYPTION" and scheme is Scheme.NIP44:
-            self._only_nip04 = True
-            response = await self._exchange(Scheme.NIP04, method, params, timeout)
-        if response.error:
-            raise WalletError(answers.code(response.error), f"the wallet says {response.error}: {response.message}")
-        return response
-
-    async def _exchange(self, scheme: Scheme, method: str, params: dict[str, Any], timeout: float) -> Response:
-        now = int(self._clock.wall())
-        draft = nip47.request_draft(
-            self._cipher, scheme, method, params, now=now, expires_at=now + max(1, int(timeout))
-        )
-        event = self._uri.secret.sign(draft)
-        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._pending[event.id] = future
-        try:
-            async with asyncio.timeout(timeout + ANSWER_GRACE_S):
-                await self._transport.publish(event)
-                response = await future
-        except TimeoutError as error:
-            raise WalletError(WalletCode.TIMEOUT, f"the wallet did not answer {method} in {timeout:g} s") from error
-        except WalletError:
-            raise
-        except PylonError as error:
-            # The relays' silence does not say that none of them passed it on.
-            raise WalletError(WalletCode.TIMEOUT, f"no relay acknowledged {method}: {error}") from error
-        finally:
-            del self._pending[event.id]
-            future.cancel()
-        if response.method != method and not response.error:
-            raise WalletError(WalletCode.MALFORMED, f"the wallet answered {method} with {response.method[:40]!r}")
-        return response
+            yield await self._requests.hint()
 
     async def _find_listed(self, payment_hash: str, since: float) -> dict[str, Any] | None:
         search = Search(payment_hash, since)
         for _ in range(LIST_PAGES):
-            search.take((await self._read_call("list_transactions", search.params)).get("transactions"))
+            search.take((await self._requests.read("list_transactions", search.params)).get("transactions"))
             if search.is_over:
                 return search.found
             if search.is_stuck:
                 break
         # It may have paid it all the same, before those that it shows.
         raise WalletError(WalletCode.MALFORMED, "the wallet does not list all that it paid")
-
-    # --- what comes in ----------------------------------------------------------------------------------------
-
-    def _filters(self) -> tuple[Filter, ...]:
-        kinds = frozenset({nip47.RESPONSE, nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04})
-        wallet = frozenset({self._uri.wallet})
-        us = {"p": frozenset({self._uri.secret.public})}
-        # Relays hold live events against `since` too.
-        since = int(self._clock.wall()) - nip47.CLOCK_SLACK_S
-        return (
-            Filter(authors=wallet, kinds=kinds, tags=us, since=since),
-            Filter(authors=wallet, kinds=frozenset({nip47.INFO})),
-        )
-
-    async def _read(self, subscription: Subscription) -> None:
-        async for received in subscription:
-            try:
-                self._take(received.event)
-            except WireError as error:
-                logger.info("a wallet message cannot be read", error=str(error))
-            except Exception:
-                # A fault of ours in one message must not leave the others unread.
-                logger.exception("a wallet message could not be dealt with")
-
-    def _take(self, event: Event) -> None:
-        if event.pubkey != self._uri.wallet:
-            # Relays may send what we did not ask for.
-            return
-        if event.kind == nip47.INFO:
-            self._take_info(event)
-            return
-        if event.tag("p") not in (None, self._uri.secret.public):
-            return
-        if event.kind == nip47.RESPONSE:
-            future = self._pending.get(event.tag("e") or "")
-            if future is not None and not future.done():
-                try:
-                    future.set_result(nip47.parse_response(event, self._cipher))
-                except WireError as error:
-                    # The wallet did answer: waiting longer brings nothing.
-                    future.set_exception(WalletError(WalletCode.MALFORMED, f"the wallet's answer is wrong: {error}"))
-        elif event.kind in (nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04):
-            kind, notification = nip47.parse_notification(event, self._cipher)
-            payment_hash = notification.get("payment_hash")
-            if kind in ("payment_received", "payment_sent") and isinstance(payment_hash, str):
-                # A full queue loses hints only: the timer looks everything up.
-                with suppress(asyncio.QueueFull):
-                    self._hints.put_nowait(Hint(payment_hash[:64]))
-
-    def _take_info(self, event: Event) -> None:
-        if event.pubkey == self._uri.wallet and event.kind == nip47.INFO:
-            self._announced = nip47.parse_info(event)

@@ -1,37 +1,32 @@
 """The playbank's door: a NIP-47 wallet service over a relay.
 
-One service key for all connections; a request's author says whose it is. Both encryptions, notices of payments
-sent and received, NIP-47's error codes. A request that has expired, or was seen before, is not acted on.
+One service key for all connections; a request's author says whose it is. Both encryptions, and notices of payments
+sent and received. A request that has expired, or was seen before, is not acted on. `methods` has what may be asked.
 """
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError, WireError
-from pylon.money.invoices.invoice import DEFAULT_EXPIRY_S
-from pylon.money.msat import MAX_MSAT, Msat
-from pylon.money.network import Network
+from pylon.money.msat import Msat
 from pylon.money.nwc import nip47
 from pylon.money.nwc.nip47 import Cipher, ErrorCode, Request, Response, Scheme
 from pylon.money.nwc.uri import NwcUri
 from pylon.money.playbank.bank import BankError, BankInvoice, Connection, PlayBank
+from pylon.money.playbank.methods import METHODS, NOTICES, BankMethods
 from pylon.money.transport import Subscription, Transport
-from pylon.nostr.event import Event, is_hex64
+from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import SeenIds
 
 logger = log.get("money")
 
-RECEIVE_METHODS = ("get_info", "get_balance", "make_invoice", "lookup_invoice", "list_transactions")
-METHODS = ("pay_invoice", *RECEIVE_METHODS)
-NOTICES = ("payment_received", "payment_sent")
-PAGE = 20
 REQUESTS_PER_S = 200
 STRANGER_ANSWERS_PER_S = 5
 IN_PARALLEL = 32
@@ -53,6 +48,7 @@ class PlayBankService:
         requests_per_s: int = REQUESTS_PER_S,
     ) -> None:
         self._bank = bank
+        self._methods = BankMethods(bank, key.public, clock, lambda invoice: self._spawn(self._notify(invoice)))
         self._key = key
         self._transport = transport
         self._clock = clock
@@ -165,114 +161,13 @@ class PlayBankService:
         if not rate.take(self._clock.monotonic()):
             return Response(method, error=ErrorCode.RATE_LIMITED, message="too many requests: wait a second")
         try:
-            return Response(method, await self._act(connection, method, request.params))
+            return Response(method, await self._methods.act(connection, method, request.params))
         except BankError as error:
             return Response(method, error=error.code, message=str(error))
 
-    async def _act(self, connection: Connection, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        act: Callable[[Connection, dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
-        match method:
-            case "pay_invoice":
-                act = self._pay_invoice
-            case "make_invoice":
-                act = self._make_invoice
-            case "lookup_invoice":
-                act = self._lookup_invoice
-            case "list_transactions":
-                act = self._list_transactions
-            case "get_balance":
-                return {"balance": int(await self._bank.balance(connection.account))}
-            case "get_info":
-                return self._info(connection)
-            case _:
-                raise BankError(ErrorCode.NOT_IMPLEMENTED, "this bank does not know that method")
-        return await act(connection, params)
-
-    def _info(self, connection: Connection) -> dict[str, Any]:
-        return {
-            "alias": "Pylon playbank",
-            "color": "#888888",
-            "pubkey": self._key.public,
-            "network": Network.PLAY.value,
-            "block_height": 0,
-            "block_hash": "0" * 64,
-            "methods": list(METHODS if connection.can_pay else RECEIVE_METHODS),
-            "notifications": list(NOTICES),
-        }
-
-    async def _make_invoice(self, connection: Connection, params: dict[str, Any]) -> dict[str, Any]:
-        amount, expiry = params.get("amount"), params.get("expiry", DEFAULT_EXPIRY_S)
-        if type(amount) is not int or not 0 < amount <= MAX_MSAT or type(expiry) is not int:
-            raise BankError(ErrorCode.OTHER, "amount is in msat, expiry in seconds")
-        invoice = await self._bank.make_invoice(
-            connection.account, Msat(amount), description=str(params.get("description") or ""), expiry_s=expiry
-        )
-        return self._transaction(invoice, connection.account)
-
-    async def _lookup_invoice(self, connection: Connection, params: dict[str, Any]) -> dict[str, Any]:
-        payment_hash, text = params.get("payment_hash"), params.get("invoice")
-        invoice = await self._bank.find(
-            connection.account,
-            payment_hash=payment_hash if is_hex64(payment_hash) and isinstance(payment_hash, str) else "",
-            text=text if isinstance(text, str) else "",
-        )
-        if invoice is None:
-            raise BankError(ErrorCode.NOT_FOUND, "there is no such invoice or payment here")
-        return self._transaction(invoice, connection.account)
-
-    async def _list_transactions(self, connection: Connection, params: dict[str, Any]) -> dict[str, Any]:
-        def number(name: str, default: int) -> int:
-            value = params.get(name)
-            return value if type(value) is int and 0 <= value <= MAX_MSAT else default
-
-        invoices = await self._bank.history(
-            connection.account,
-            limit=min(number("limit", PAGE), PAGE),
-            offset=number("offset", 0),
-            since=number("from", 0),
-            until=number("until", MAX_MSAT),
-        )
-        listed = [self._transaction(invoice, connection.account) for invoice in invoices]
-        if params.get("unpaid") is not True:
-            listed = [item for item in listed if item["state"] == "settled"]
-        if params.get("type") in ("incoming", "outgoing"):
-            listed = [item for item in listed if item["type"] == params["type"]]
-        return {"transactions": listed}
-
-    async def _pay_invoice(self, connection: Connection, params: dict[str, Any]) -> dict[str, Any]:
-        if not connection.can_pay:
-            raise BankError(ErrorCode.RESTRICTED, "this connection may only receive")
-        text = params.get("invoice")
-        if not isinstance(text, str):
-            raise BankError(ErrorCode.OTHER, "pay_invoice needs an invoice")
-        invoice, moved = await self._bank.pay(connection, text)
-        if moved:
-            self._spawn(self._notify(invoice))
-        return {"preimage": invoice.preimage, "fees_paid": 0}
-
-    def _transaction(self, invoice: BankInvoice, account: str) -> dict[str, Any]:
-        incoming = invoice.account == account
-        settled = invoice.settled_at is not None
-        expired = not settled and self._clock.wall() >= invoice.expires_at
-        made: dict[str, Any] = {
-            "type": "incoming" if incoming else "outgoing",
-            "state": "settled" if settled else "expired" if expired else "pending",
-            "invoice": invoice.invoice,
-            "description": invoice.description,
-            "payment_hash": invoice.payment_hash,
-            "amount": int(invoice.amount),
-            "fees_paid": 0,
-            "created_at": invoice.created_at,
-            "expires_at": invoice.expires_at,
-        }
-        if settled:
-            # Before that nobody but the bank may know it: it is what a payer gets for paying.
-            made |= {"settled_at": invoice.settled_at, "preimage": invoice.preimage}
-        return made
-
     async def _notify(self, invoice: BankInvoice) -> None:
         for kind, account in (("payment_received", invoice.account), ("payment_sent", invoice.payer or "")):
-            body = self._transaction(invoice, account)
+            body = self._methods.transaction(invoice, account)
             for client in await self._bank.clients(account):
                 cipher = self._cipher(client)
                 # NIP-47: a service that knows both encryptions publishes both notices.

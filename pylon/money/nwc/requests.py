@@ -1,0 +1,187 @@
+"""Requests to a NIP-47 wallet and their answers: one conversation over Nostr, as the client of a wallet has it.
+
+Its events are ephemeral, so any answer can be lost, and NIP-47 has no idempotency key. Hence requests expire before
+we stop waiting for their answers, so that none is acted on late, and only what changes nothing is asked twice.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from pylon import log
+from pylon.clock import Clock
+from pylon.errors import PylonError, WireError
+from pylon.money.nwc import answers, nip47
+from pylon.money.nwc.nip47 import Info, Response, Scheme
+from pylon.money.nwc.uri import NwcUri
+from pylon.money.transport import Subscription, Transport
+from pylon.money.wallet import Hint, WalletCode, WalletError
+from pylon.nostr.event import Event
+from pylon.nostr.filter import Filter
+from pylon.tasks import Tasks
+
+logger = log.get("money")
+
+ATTEMPTS = 3
+# An answer may still be on its way when its request expires.
+ANSWER_GRACE_S = 2.0
+QUEUE_HINTS = 1_000
+
+
+class NwcRequests:
+    """`transport` is connected to the relays that the connection string names. Every method but `start` and `close`
+    raises `WalletError`."""
+
+    def __init__(self, uri: NwcUri, transport: Transport, clock: Clock, *, read_timeout_s: float) -> None:
+        self._uri = uri
+        self._transport = transport
+        self._clock = clock
+        self._read_timeout = read_timeout_s
+        self._cipher = nip47.Cipher(uri.secret, uri.wallet)
+        self._pending: dict[str, asyncio.Future[Response]] = {}
+        self._hints: asyncio.Queue[Hint] = asyncio.Queue(QUEUE_HINTS)
+        self._announced: Info | None = None
+        # Set when the wallet refused NIP-44 although it had announced it.
+        self._only_nip04 = False
+        self._subscription: Subscription | None = None
+        self._tasks = Tasks()
+
+    async def start(self) -> None:
+        """Begins to listen. The wallet itself need not be there yet."""
+        self._subscription = self._transport.subscribe(self._filters, name="nwc")
+        self._reader = asyncio.create_task(self._listen(self._subscription), name="wallet")
+
+    async def close(self) -> None:
+        """Stops listening; requests that wait end as timed out."""
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(WalletError(WalletCode.TIMEOUT, "the wallet connection was closed"))
+        try:
+            await self._tasks.close()
+        finally:
+            if self._subscription is not None:
+                await self._subscription.close()
+
+    async def ready(self) -> Info:
+        """What the wallet announced of itself."""
+        if self._announced is None:
+            wanted = Filter(authors=frozenset({self._uri.wallet}), kinds=frozenset({nip47.INFO}))
+            try:
+                events = await self._transport.query((wanted,), timeout=self._read_timeout)
+            except PylonError as error:
+                raise WalletError(WalletCode.UNREACHABLE, f"the wallet's relays do not answer: {error}") from error
+            for event in sorted(events, key=lambda e: e.created_at):
+                self._take_info(event)
+        if self._announced is None:
+            raise WalletError(
+                WalletCode.UNREACHABLE,
+                "the wallet has not announced itself on its relays",
+                hint="Check that it runs, and that the connection string is still valid.",
+            )
+        return self._announced
+
+    async def read(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """The result of a method that changes nothing: a lost answer is asked for again."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return (await self.call(method, params, self._read_timeout)).result
+            except WalletError as error:
+                if error.code not in (WalletCode.TIMEOUT, WalletCode.RATE_LIMITED) or attempt == ATTEMPTS:
+                    raise
+                if error.code is WalletCode.RATE_LIMITED:
+                    await asyncio.sleep(attempt)
+        raise AssertionError("unreachable")
+
+    async def call(self, method: str, params: dict[str, Any], timeout: float) -> Response:
+        """The answer to one request, which is sent once. `timeout` is in seconds."""
+        info = await self.ready()
+        scheme = Scheme.NIP04 if self._only_nip04 else info.best
+        response = await self._exchange(scheme, method, params, timeout)
+        if response.error == "UNSUPPORTED_ENCRYPTION" and scheme is Scheme.NIP44:
+            self._only_nip04 = True
+            response = await self._exchange(Scheme.NIP04, method, params, timeout)
+        if response.error:
+            raise WalletError(answers.code(response.error), f"the wallet says {response.error}: {response.message}")
+        return response
+
+    async def _exchange(self, scheme: Scheme, method: str, params: dict[str, Any], timeout: float) -> Response:
+        now = int(self._clock.wall())
+        draft = nip47.request_draft(
+            self._cipher, scheme, method, params, now=now, expires_at=now + max(1, int(timeout))
+        )
+        event = self._uri.secret.sign(draft)
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._pending[event.id] = future
+        try:
+            async with asyncio.timeout(timeout + ANSWER_GRACE_S):
+                await self._transport.publish(event)
+                response = await future
+        except TimeoutError as error:
+            raise WalletError(WalletCode.TIMEOUT, f"the wallet did not answer {method} in {timeout:g} s") from error
+        except WalletError:
+            raise
+        except PylonError as error:
+            # The relays' silence does not say that none of them passed it on.
+            raise WalletError(WalletCode.TIMEOUT, f"no relay acknowledged {method}: {error}") from error
+        finally:
+            del self._pending[event.id]
+            future.cancel()
+        if response.method != method and not response.error:
+            raise WalletError(WalletCode.MALFORMED, f"the wallet answered {method} with {response.method[:40]!r}")
+        return response
+
+    async def hint(self) -> Hint:
+        """The next notice of the wallet's, whenever that comes."""
+        return await self._hints.get()
+
+    # --- what comes in ----------------------------------------------------------------------------------------
+
+    def _filters(self) -> tuple[Filter, ...]:
+        kinds = frozenset({nip47.RESPONSE, nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04})
+        wallet = frozenset({self._uri.wallet})
+        us = {"p": frozenset({self._uri.secret.public})}
+        # Relays hold live events against `since` too.
+        since = int(self._clock.wall()) - nip47.CLOCK_SLACK_S
+        return (
+            Filter(authors=wallet, kinds=kinds, tags=us, since=since),
+            Filter(authors=wallet, kinds=frozenset({nip47.INFO})),
+        )
+
+    async def _listen(self, subscription: Subscription) -> None:
+        async for received in subscription:
+            try:
+                self._take(received.event)
+            except WireError as error:
+                logger.info("a wallet message cannot be read", error=str(error))
+            except Exception:
+                # A fault of ours in one message must not leave the others unread.
+                logger.exception("a wallet message could not be dealt with")
+
+    def _take(self, event: Event) -> None:
+        if event.pubkey != self._uri.wallet:
+            # Relays may send what we did not ask for.
+            return
+        if event.kind == nip47.INFO:
+            self._take_info(event)
+            return
+        if event.tag("p") not in (None, self._uri.secret.public):
+            return
+        if event.kind == nip47.RESPONSE:
+            future = self._pending.get(event.tag("e") or "")
+            if future is not None and not future.done():
+                try:
+                    future.set_result(nip47.parse_response(event, self._cipher))
+                except WireError as error:
+                    # The wallet did answer: waiting longer brings nothing.
+                    future.set_exception(WalletError(WalletCode.MALFORMED, f"the wallet's answer is wrong: {error}"))
+        elif event.kind in (nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04):
+            kind, notification = nip47.parse_notification(event, self._cipher)
+            payment_hash = notification.get("payment_hash")
+            if kind in ("payment_received", "payment_sent") and isinstance(payment_hash, str):
+                # A full queue loses hints only: the timer looks everything up.
+                with suppress(asyncio.QueueFull):
+                    self._hints.put_nowait(Hint(payment_hash[:64]))
+
+    def _take_info(self, event: Event) -> None:
+        if event.pubkey == self._uri.wallet and event.kind == nip47.INFO:
+            self._announced = nip47.parse_info(event)
