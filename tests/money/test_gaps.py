@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from pylon.money import audit
 from pylon.money.accounts import mirror_store
 from pylon.money.accounts import orders as order_store
+from pylon.money.accounts.following import end, observe
 from pylon.money.accounts.gaps import SUSPENSION_S, Gap, is_due, may_be_lost, tick
-from pylon.money.accounts.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, balance, observe
+from pylon.money.accounts.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, balance
 from pylon.money.accounts.orders import Ordered
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.usage import Bounds
@@ -172,6 +173,12 @@ def test_of_more_orders_than_receipts_are_missing_the_dearest_may_be_those_that_
 
 def test_a_suspension_lasts_while_anything_is_missing_whatever_else_comes():
     assert after(claim(6), mirror=suspended(2_000)).suspended_until == BACK
+
+
+def test_time_changes_nothing_of_a_relation_that_ended():
+    ended = end(suspended(2_000), Fault.NEW_EPOCH)
+    step = tick(ended, PAID, BACK, [2_000])
+    assert (step.mirror, step.outcome, step.booked, step.lost) == (ended, Outcome.REFUSED, (), 0)
 
 
 def test_an_account_that_closed_a_gap_can_open_anew():

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from pylon.money import audit
 from pylon.money.accounts import mirror_store
 from pylon.money.accounts import orders as order_store
+from pylon.money.accounts.following import MAX_FOUND, MAX_WAITING, observe
 from pylon.money.accounts.gaps import tick
 from pylon.money.accounts.mirror import (
     CREDIT_PATIENCE_S,
-    MAX_FOUND,
-    MAX_WAITING,
     PATIENCE_S,
     Claim,
     Fault,
@@ -20,7 +19,6 @@ from pylon.money.accounts.mirror import (
     Paid,
     balance,
     looks_back_to,
-    observe,
 )
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.usage import UsageFault
@@ -349,6 +347,14 @@ async def test_what_jobs_cost_is_the_sum_of_their_receipts(database):
     for one in (claim(1, job="a"), claim(2, job="b"), claim(3, -1_000, 1_000, job="a")):
         await see(database, one)
     assert await mirror_store.charged(database, [*"abc", *map(str, range(600))]) == {"a": 0, "b": 1_000}
+
+
+async def test_what_receipts_charge_that_wait_is_left_with_their_provider_no_more(database):
+    await see(database, claim(1))
+    assert (await mirror_store.positions(database))["pp"].balance == 9_000
+    await see(database, claim(3, 700))
+    position = (await mirror_store.positions(database))["pp"]
+    assert (position.balance, position.asked, position.suspended, position.ended) == (8_300, True, False, None)
 
 
 async def test_what_a_provider_gives_back_is_in_the_books(database):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from pylon.bench.simulation.wire import Result
 from pylon.bench.simulation.world import World
+from pylon.money.accounts import following
 from pylon.money.accounts import mirror as ledger
 from pylon.money.accounts.mirror import Claim, Mirror, Paid
 from pylon.money.accounts.usage import Bounds, check_usage, quote_bound
@@ -81,9 +82,9 @@ class Books:
         provider = offer.listing.provider
         mirror = self._mirrors.get(provider, Mirror())
         claim = Claim(receipt, request, offer.quote, now, now)
-        step = ledger.observe(mirror, claim, self._paid.get(provider, Paid()))
+        step = following.observe(mirror, claim, self._paid.get(provider, Paid()))
         fault = check_usage(result.usage, receipt.charge_msat, offer.listing.price, offer.bounds)
-        after = step.mirror if fault is None else ledger.end(step.mirror, fault)
+        after = step.mirror if fault is None else following.end(step.mirror, fault)
         self._mirrors[provider] = after
         relation = self.relation(provider)
         relation.ended = after.ended

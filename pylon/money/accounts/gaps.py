@@ -9,7 +9,8 @@ answered: to charge for what is not delivered brings less than to work does.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pylon.money.accounts.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, Paid, Step, drain, ends
+from pylon.money.accounts.following import drain, ends
+from pylon.money.accounts.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, Paid, Step
 from pylon.money.msat import Msat
 from pylon.records import record
 

@@ -1,20 +1,19 @@
-"""Our accounts with providers in SQLite: loads the values that `mirror` decides on, and books what was accepted."""
+"""Our accounts with providers in SQLite: loads the values that `following` and `gaps` decide on, and has
+written what follows."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pylon.money.accounts import gaps, orders
-from pylon.money.accounts import mirror as decider
-from pylon.money.accounts.mirror import Claim, End, Fault, Mirror, Paid, Step
+from pylon.money.accounts import following, gaps, mirror_rows, orders
+from pylon.money.accounts.mirror import Claim, End, Mirror, Paid, Step, balance, looks_back_to
 from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
-from pylon.money.accounts.usage import UsageFault
 from pylon.money.books import ledger
-from pylon.money.books.store import Reader, book
+from pylon.money.books.store import Reader
 from pylon.money.msat import ZERO, Msat
 from pylon.money.payment import BY_HAND, PRESUMED_FAILED
 from pylon.records import record
-from pylon.store.database import Row, Transaction
+from pylon.store.database import Transaction
 
 # Below the number of values that SQLite takes in one statement anywhere.
 _CHUNK = 500
@@ -45,7 +44,7 @@ async def load(reader: Reader, provider: str) -> Mirror:
         {"provider": provider},
     )
     assert row is not None  # noqa: S101 - a LEFT JOIN of one row
-    return await _mirror(reader, provider, row)
+    return await mirror_rows.mirror(reader, provider, row)
 
 
 @record
@@ -72,12 +71,12 @@ async def positions(reader: Reader) -> dict[str, Position]:
         left[row["provider"]] -= row["charge"]
     mirrors = {provider: Mirror() for provider in left}
     for row in await reader.fetch_all("SELECT *, 0 AS waits FROM money_mirror"):
-        mirrors[row["provider"]] = await _mirror(reader, row["provider"], row)
+        mirrors[row["provider"]] = await mirror_rows.mirror(reader, row["provider"], row)
     return {
         provider: Position(
             mirror.seen,
             mirror.ended,
-            left[provider] + decider.balance(mirror, Paid()),
+            left[provider] + balance(mirror, Paid()),
             provider in asked,
             bool(mirror.suspended_until),
         )
@@ -95,7 +94,7 @@ async def paid(reader: Reader, provider: str, claims: Sequence[Claim] = ()) -> P
     """What we have paid this provider, and what may yet turn out to be paid, as far as these claims ask."""
     rows = await reader.fetch_all(
         _PAID,
-        {"provider": provider, "account": ledger.provider(provider), "since": decider.looks_back_to(claims)},
+        {"provider": provider, "account": ledger.provider(provider), "since": looks_back_to(claims)},
     )
     return Paid(
         sum((Msat(row["msat"]) for row in rows if row["what"] == "settled"), ZERO),
@@ -130,30 +129,20 @@ async def observe(
         " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = :provider",
         {"provider": provider, "epoch": receipt.epoch, "seq": receipt.seq, "job": job},
     )
-    mirror = await _mirror(tx, provider, row)
+    mirror = await mirror_rows.mirror(tx, provider, row)
     claim = Claim(receipt, job, quote, min(signed_at, now), now)
-    step = decider.observe(
+    step = following.observe(
         mirror,
         claim,
         await paid(tx, provider, (claim, *mirror.waiting)) if row["pays"] else Paid(),
-        known=await _accepted(tx, provider, receipt) if row["known"] else None,
+        known=await mirror_rows.accepted(tx, provider, receipt) if row["known"] else None,
         job_charged=row["job_charged"],
     )
     if fault is not None:
-        step = replace(step, mirror=decider.end(step.mirror, fault))
+        step = replace(step, mirror=following.end(step.mirror, fault))
     if step.mirror is not mirror:
-        await _save(tx, provider, mirror, step, now)
+        await mirror_rows.save(tx, provider, mirror, step, now)
     return step
-
-
-async def _accepted(tx: Transaction, provider: str, receipt: AccountReceipt) -> tuple[AccountReceipt, str]:
-    """What was accepted under the number of this receipt, and the job that it came with."""
-    row = await tx.fetch_one(
-        "SELECT * FROM money_claim WHERE provider = ? AND epoch = ? AND seq = ?",
-        (provider, receipt.epoch, receipt.seq),
-    )
-    assert row is not None  # noqa: S101 - the caller looked
-    return _claim(row).receipt, row["job"]
 
 
 async def tick(tx: Transaction, provider: str, now: float) -> Step:
@@ -165,7 +154,7 @@ async def tick(tx: Transaction, provider: str, now: float) -> Step:
     step = gaps.tick(mirror, await paid(tx, provider, mirror.waiting), now, [int(order.quote) for order in ordered])
     if step.mirror.skipped_to != mirror.skipped_to:
         await orders.close(tx, provider, now=now)
-    await _save(tx, provider, mirror, step, now)
+    await mirror_rows.save(tx, provider, mirror, step, now)
     return step
 
 
@@ -200,89 +189,3 @@ async def waiting_providers(reader: Reader) -> list[str]:
 async def resume(tx: Transaction, now: float) -> None:
     """We are back (at start, and when relays could not be reached): what waits has its minute from now on."""
     await tx.execute("UPDATE money_waiting SET at = ?", (now,))
-
-
-async def _save(tx: Transaction, provider: str, before: Mirror, step: Step, now: float) -> None:
-    mirror = step.mirror
-    for number, claim in enumerate(step.booked):
-        receipt = claim.receipt
-        reference = f"{provider}/{receipt.epoch}/{receipt.seq}"
-        await tx.execute("INSERT INTO money_claim VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (provider, *_row(claim)))
-        if number == 0 and step.found:
-            await book(tx, [ledger.credit_found(now, provider, reference, step.found)])
-        await book(tx, ledger.work_received(now, provider, reference, receipt.charge_msat))
-    if step.lost:
-        missing = f"{provider}/{mirror.epoch}/lost by {mirror.skipped_to}"
-        await book(tx, ledger.work_received(now, provider, missing, int(step.lost)))
-    if mirror.waiting != before.waiting:
-        await tx.execute("DELETE FROM money_waiting WHERE provider = ?", (provider,))
-        await tx.execute_many(
-            "INSERT INTO money_waiting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(provider, *_row(claim)) for claim in mirror.waiting],
-        )
-    await tx.execute(
-        "INSERT INTO money_mirror VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (provider) DO UPDATE SET"
-        " epoch = excluded.epoch, past_epochs = excluded.past_epochs, seq = excluded.seq,"
-        " charged_total = excluded.charged_total, paid_seen = excluded.paid_seen, paid_base = excluded.paid_base,"
-        " short = excluded.short, ended = excluded.ended, suspended_until = excluded.suspended_until,"
-        " lost = excluded.lost, skipped_to = excluded.skipped_to",
-        (
-            provider,
-            mirror.epoch,
-            " ".join(sorted(mirror.past_epochs)),
-            mirror.seq,
-            int(mirror.charged_total),
-            int(mirror.paid_seen),
-            mirror.paid_base,
-            int(mirror.short),
-            None if mirror.ended is None else mirror.ended.value,
-            mirror.suspended_until,
-            int(mirror.lost),
-            mirror.skipped_to,
-        ),
-    )
-
-
-async def _mirror(reader: Reader, provider: str, row: Row) -> Mirror:
-    """The mirror of a row of its table, or of one that is empty but for `waits`."""
-    claims: tuple[Claim, ...] = ()
-    if row["waits"]:
-        waiting = await reader.fetch_all(
-            "SELECT * FROM money_waiting WHERE provider = ? ORDER BY epoch, seq", (provider,)
-        )
-        claims = tuple(_claim(item) for item in waiting)
-    if row["provider"] is None:
-        return Mirror(waiting=claims)
-    return Mirror(
-        epoch=row["epoch"],
-        past_epochs=frozenset(row["past_epochs"].split()),
-        seq=row["seq"],
-        charged_total=Msat(row["charged_total"]),
-        paid_seen=Msat(row["paid_seen"]),
-        paid_base=row["paid_base"],
-        short=bool(row["short"]),
-        waiting=claims,
-        ended=_end(row["ended"]),
-        suspended_until=row["suspended_until"],
-        lost=Msat(row["lost"]),
-        skipped_to=row["skipped_to"],
-    )
-
-
-def _end(code: str | None) -> End | None:
-    if code is None:
-        return None
-    return UsageFault(code) if code in tuple(UsageFault) else Fault(code)
-
-
-def _row(claim: Claim) -> tuple[object, ...]:
-    receipt = claim.receipt
-    amounts = (int(claim.quote), receipt.charge_msat, int(receipt.charged_total), int(receipt.paid_total))
-    return (receipt.epoch, receipt.seq, claim.job, *amounts, claim.signed_at, claim.at)
-
-
-def _claim(row: Row) -> Claim:
-    receipt = AccountReceipt(
-        row["epoch"], row["seq"], row["charge"], Msat(row["charged_total"]), Msat(row["paid_total"])
-    )
-    return Claim(receipt, row["job"], Msat(row["quote"]), row["signed_at"], row["at"])
