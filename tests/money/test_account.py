@@ -306,6 +306,11 @@ async def test_a_trial_without_a_daily_limit_is_given_to_every_stranger(database
             assert await hold_store.admit(tx, [asked]) == [Run(Basis.TRIAL)]
 
 
+def test_a_metered_job_that_failed_gives_back_nothing_of_what_others_hold():
+    account = decider.hold(Account("", paid_total=sats(5)), sats(2), Basis.PREPAID)
+    assert decider.release(decider.hold(account, sats(1), Basis.METERED), sats(1), Basis.METERED) == account
+
+
 # --- many jobs at once ----------------------------------------------------------------------------------------------
 
 
