@@ -175,6 +175,16 @@ def test_a_suspension_lasts_while_anything_is_missing_whatever_else_comes():
     assert after(claim(6), mirror=suspended(2_000)).suspended_until == BACK
 
 
+async def test_a_clock_that_is_set_back_lets_a_provider_wait_for_a_minute_and_not_for_hours(database):
+    ahead = NOW + 7_200.0
+    await order(database, "j2", ahead)
+    await see(database, claim(1, at=ahead))
+    await see(database, claim(3, at=ahead))
+    assert not (await ticked(database, NOW)).mirror.suspended_until
+    assert not (await ticked(database, OVER - 1)).mirror.suspended_until
+    assert (await ticked(database, OVER)).mirror.suspended_until == BACK
+
+
 def test_time_changes_nothing_of_a_relation_that_ended():
     ended = end(suspended(2_000), Fault.NEW_EPOCH)
     step = tick(ended, PAID, BACK, [2_000])

@@ -147,6 +147,8 @@ async def observe(
 
 async def tick(tx: Transaction, provider: str, now: float) -> Step:
     """Time passed; for `waiting_providers`, every few seconds while relays can be asked for what is missing."""
+    # A clock that was set back makes nothing wait longer.
+    await tx.execute("UPDATE money_waiting SET at = ? WHERE provider = ? AND at > ?", (now, provider, now))
     mirror = await load(tx, provider)
     if not gaps.is_due(mirror, now):
         return gaps.tick(mirror, Paid(), now)
