@@ -9,8 +9,8 @@ from datetime import datetime
 from pylon import log
 from pylon.money.accounts import restored as accounts
 from pylon.money.accounts import store as account_store
-from pylon.money.payment import PaymentState
 from pylon.money.payments import store as payment_store
+from pylon.money.states import PaymentState
 from pylon.provider import rows
 from pylon.provider.rows import JobState
 from pylon.store import marks

@@ -49,7 +49,7 @@ class NwcRequests:
     async def start(self) -> None:
         """Begins to listen. The wallet itself need not be there yet."""
         self._subscription = self._transport.subscribe(self._filters, name="nwc")
-        self._reader = asyncio.create_task(self._listen(self._subscription), name="wallet")
+        self._tasks.start(self._listen(self._subscription), "wallet")
 
     async def close(self) -> None:
         """Stops listening; requests that wait end as timed out."""
