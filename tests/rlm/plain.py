@@ -5,7 +5,7 @@ import io
 from contextlib import redirect_stderr, redirect_stdout
 
 from pylon.rlm.repl.guest.calls import Calls, Query, SubCallError
-from pylon.rlm.repl.guest.fanout.rewrite import rewrite
+from pylon.rlm.repl.guest.concurrency import POOLS, OneByOnePool
 from pylon.rlm.repl.guest.fanout.runtime import Fan
 
 
@@ -29,17 +29,19 @@ def shout(prompt):
     return (prompt.upper(), None)
 
 
-def run(code, *, fan_out=True, answer=shout, given=()):
+def run(code, *, fan_out=True, answer=shout, given=(), limit=100_000):
     """The variables, what was printed, the error, and the port."""
     port = RecordingPort(answer)
     calls = Calls(port)
-    calls.start_cell(100_000)
+    calls.start_cell(limit)
     llm, rlm = Query(calls, "llm"), Query(calls, "rlm")
     names = {"llm_query": llm, "llm_query_batched": llm.batch, "rlm_query": rlm, "SubCallError": SubCallError}
-    names |= {Fan.NAME: Fan(), **dict(given)}
+    fan = Fan(calls, POOLS)
+    names["ThreadPoolExecutor"] = OneByOnePool
+    names |= {Fan.NAME: fan, **dict(given)}
     before = set(names)
-    tree = ast.parse(code)
-    program = compile(rewrite(tree) if fan_out else tree, "<cell>", "exec")
+    tree = fan.compiled_from(code, "<cell>") if fan_out else ast.parse(code)
+    program = compile(tree, "<cell>", "exec")
     output = io.StringIO()
     error = None
     with redirect_stdout(output), redirect_stderr(output):

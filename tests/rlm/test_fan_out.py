@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, event, given, reject, settings
+from hypothesis import strategies as st
 
+from tests.rlm.helper_programs import helper_programs
 from tests.rlm.plain import run
 from tests.rlm.programs import programs
 
@@ -45,14 +47,21 @@ def at_most(seconds):
         signal.signal(signal.SIGVTALRM, before)
 
 
-def compare(code):
+def various(prompt):
+    """By what the prompt is: numbers, JSON, several lines, failures."""
+    texts = [prompt.upper(), "7", "NONE", "A: b\nc", '{"a": 1}', ""]
+    place = sum(map(ord, prompt)) % (len(texts) + 1)
+    return ("no model", "failed") if place == len(texts) else (texts[place], None)
+
+
+def compare(code, answer=answer, limit=100_000):
     try:
         with at_most(0.5):
-            plain = run(code, fan_out=False, answer=answer)
+            plain = run(code, fan_out=False, answer=answer, limit=limit)
     except Endless:
         reject()
     with at_most(20):
-        with_fan_out = run(code, answer=answer)
+        with_fan_out = run(code, answer=answer, limit=limit)
     assert plain_of(with_fan_out[0]) == plain_of(plain[0])
     assert with_fan_out[1:3] == plain[1:3]
     assert Counter(with_fan_out[3].prompts) == Counter(plain[3].prompts)
@@ -64,6 +73,21 @@ def compare(code):
 def test_a_program_gives_the_same_and_asks_the_same(code):
     fanned, plain = compare(code)
     event("asked together" if fanned < plain else "one by one")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(helper_programs(), st.sampled_from([100_000, 100_000, 5]))
+def test_a_program_with_helpers_gives_the_same_and_asks_the_same(code, limit):
+    fanned, plain = compare(code, various, limit)
+    event("asked together" if fanned < plain else "one by one")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@settings(max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(helper_programs(), st.sampled_from([100_000, 100_000, 5]))
+def test_twenty_thousand_programs_with_helpers_give_the_same_and_ask_the_same(code, limit):
+    compare(code, various, limit)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Loops as root models write them: which go out together, and which may not."""
+"""Code as root models write it: what of it goes out together, and what has to wait for answers."""
 
 import pytest
 
@@ -102,8 +102,8 @@ for p in P:
     r.append(x)""",
 }
 
-# Each of them would ask less than that, when its answers are such.
-ONE_BY_ONE = {
+# Each of them would ask less than it seems to, when its answers are such.
+HANGING = {
     "continue leaves out a call": """
 for p in P:
     a = llm_query(p)
@@ -165,6 +165,100 @@ for p in P:
 }
 
 
+ASK = "def ask(c):\n    return llm_query(f'about {c}')\n"
+
+# With how many times something is sent: each wave needs the one before.
+HELPERS = {
+    "a helper in a comprehension": (ASK + "r = [ask(p) for p in P]", 1),
+    "a helper in a loop": (ASK + "for p in P:\n    r.append(ask(p))", 1),
+    "a helper in pairs": (ASK + "r = dict((p, ask(p)) for p in P)", 1),
+    "a helper in map": (ASK + "r = list(map(ask, P))", 1),
+    "a lambda in map": ("r = list(map(lambda p: llm_query(p), P))", 1),
+    "map": ("r = list(map(llm_query, P))", 1),
+    "a helper in a pool": (ASK + "with ThreadPoolExecutor() as ex:\n    r = list(ex.map(ask, P))", 1),
+    "a helper, submitted": (
+        ASK
+        + "with ThreadPoolExecutor() as ex:\n    f = [ex.submit(ask, p) for p in P]\n    r = [x.result() for x in f]",
+        1,
+    ),
+    "while": ("i = 0\nwhile i < len(P):\n    r.append(llm_query(P[i]))\n    i += 1", 1),
+    "one after the other": ("r = [llm_query('x')]\na = llm_query('y')\nb = llm_query('z')\nr += [a, b]", 1),
+    "two stages": ("for p in P:\n    a = llm_query(p)\n    r.append(llm_query('check ' + a))", 2),
+    "two stages in a helper": (
+        "def work(p):\n    a = llm_query(p)\n    return llm_query('check ' + a)\nr = [work(p) for p in P]",
+        2,
+    ),
+    "and then all of them": (ASK + "r = [ask(p) for p in P]\nr.append(llm_query('\\n'.join(r)))", 2),
+    "in a tree": (
+        "r = P\nwhile len(r) > 1:\n    r = [llm_query(' '.join(r[i:i + 2])) for i in range(0, len(r), 2)]",
+        3,
+    ),
+    "by halves": (
+        """
+def solve(t):
+    if len(t) == 1:
+        return llm_query(t[0])
+    return solve(t[:len(t) // 2]) + solve(t[len(t) // 2:])
+r = solve(P)""",
+        1,
+    ),
+    "a counter": (
+        "n = 0\ndef ask(c):\n    global n\n    n += 1\n    return llm_query(f'{n}: {c}')\nr = [ask(p) for p in P]",
+        1,
+    ),
+    "a cache": (
+        """
+d = {}
+def ask(c):
+    if c not in d:
+        d[c] = llm_query(c)
+    return d[c]
+r = [ask(p) for p in P + P]""",
+        1,
+    ),
+    "a number, or none": (
+        """
+def ask(c):
+    a = llm_query(c)
+    try:
+        return int(a)
+    except ValueError:
+        return 0
+r = [ask(p) for p in P]""",
+        1,
+    ),
+    "no answer, no entry": (
+        """
+def ask(c):
+    a = llm_query(c)
+    if 'NONE' in a:
+        return None
+    return a.strip()
+for p in P:
+    a = ask(p)
+    if a:
+        r.append(a)""",
+        1,
+    ),
+    "again where it failed": (
+        """
+def ask(c):
+    a = llm_query(c)
+    if '3' in a:
+        a = llm_query(c + '!')
+    return a
+r = [ask(p) for p in P]""",
+        2,
+    ),
+    "batches": ("def ask(c):\n    return llm_query_batched([c, c + '!'])\nr = [ask(p) for p in P]", 1),
+}
+
+ALONE = {
+    "what was said so far": "a = ''\nfor p in P:\n    a = llm_query(a + p)\nr = a",
+    "until it is found": "for p in P:\n    a = llm_query(p)\n    if 'x' in a:\n        break\n    r.append(a)",
+}
+
+
 def asked(code):
     """How many calls were sent with others, and by themselves: with fan-out, and without."""
     together, plain = run(START + code), run(START + code, fan_out=False)
@@ -178,7 +272,38 @@ def test_what_models_write_goes_out_at_once(code):
     assert asked(code) == (1, 8)
 
 
-@pytest.mark.parametrize("code", ONE_BY_ONE.values(), ids=ONE_BY_ONE)
+@pytest.mark.parametrize("code", HANGING.values(), ids=HANGING)
 def test_what_may_ask_less_than_it_seems_does_not(code):
+    asked(code)
+
+
+@pytest.mark.parametrize(("code", "waves"), HELPERS.values(), ids=HELPERS)
+def test_helpers_and_stages_go_out_in_as_few_waves_as_their_answers_allow(code, waves):
+    assert asked(code)[0] == waves
+
+
+@pytest.mark.parametrize("code", ALONE.values(), ids=ALONE)
+def test_what_hangs_on_each_answer_goes_one_by_one(code):
     together, plain = asked(code)
-    assert together == plain
+    assert together == plain > 1
+
+
+def test_of_a_cells_last_calls_those_are_refused_that_would_be_one_by_one():
+    code = START + "for p in P:\n    r.append(llm_query(llm_query(p) + '!'))"
+    together, plain = run(code, limit=7), run(code, fan_out=False, limit=7)
+    assert sorted(together[3].prompts) == sorted(plain[3].prompts)
+    assert [one.code if hasattr(one, "code") else one for one in together[0]["r"]] == [
+        one.code if hasattr(one, "code") else one for one in plain[0]["r"]
+    ]
+
+
+def test_a_rehearsal_prints_nothing_and_changes_nothing():
+    code = START + "def ask(c):\n    print(c)\n    P.append(c)\n    return llm_query(c)\nr = [ask(c) for c in P[:4]]"
+    variables, output, error, port = run(code)
+    assert (len(variables["P"]), output, error) == (12, "0\n1\n2\n3\n", None)
+    assert [len(batch) for batch in port.batches] == [4]
+
+
+def test_a_recursion_without_end_is_given_up_soon():
+    code = START + "def ask(c):\n    a = ask(c + 'x')\n    b = llm_query(c)\n    return llm_query(a + b)\nask('')"
+    assert run(code)[2].startswith("RecursionError")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Self
 
@@ -11,6 +12,8 @@ from .port import GROUP_BYTES, PART_BYTES, Message, Port, json_bytes
 MODEL_CHARS = 200
 # Levels of lists and dicts in an answer.
 DEEPEST = 200
+
+type Ask = tuple[str, str | None, str]  # `llm` or `rlm`, the model, the prompt
 
 
 class Reply(str):
@@ -60,13 +63,48 @@ class Calls:
         self.limit = 0
         self.made = 0
         self.refused = 0
+        # Answers to what was asked ahead, which the code has not come to yet.
+        self.waiting: dict[Ask, deque[Reply]] = {}
 
     def start_cell(self, limit: int) -> None:
+        self.waiting = {}
         self.limit, self.made, self.refused = limit, 0, 0
 
     def send(self, kind: str, prompts: Sequence[object], model: str | None = None) -> list[Reply]:
         """All at once. One reply a prompt, in order; what fails is a SubCallError in its slot."""
-        texts = [_text(prompt) for prompt in prompts]
+        texts = [text_of(prompt) for prompt in prompts]
+        replies = [self._foreseen(kind, text, model) for text in texts]
+        lacking = [slot for slot, reply in enumerate(replies) if reply is None]
+        for slot, reply in zip(lacking, self._send(kind, [texts[slot] for slot in lacking], model), strict=True):
+            replies[slot] = reply
+        return [reply for reply in replies if reply is not None]
+
+    def ask_ahead(self, asks: Sequence[Ask]) -> None:
+        """Sends what the code is sure to ask; it finds the answers when it comes to that."""
+        groups: dict[tuple[str, str | None], list[str]] = {}
+        for kind, model, text in asks:
+            groups.setdefault((kind, model), []).append(text)
+        for (kind, model), texts in groups.items():
+            for text, reply in zip(texts, self._send(kind, texts, model), strict=True):
+                self.waiting.setdefault((kind, model, text), deque()).append(reply)
+
+    def room(self) -> int:
+        """How many sub-calls the code may come to in this cell, those that were asked ahead among them."""
+        return self.limit - self.made + sum(map(len, list(self.waiting.values())))
+
+    def _foreseen(self, kind: str, text: str, model: str | None) -> Reply | None:
+        if not self.waiting or not isinstance(model, str | None):
+            return None
+        replies = self.waiting.get((kind, model, text), deque())
+        try:
+            reply = replies.popleft()
+        except IndexError:  # another thread may have taken it just now
+            return None
+        if not replies:
+            self.waiting.pop((kind, model, text), None)
+        return reply
+
+    def _send(self, kind: str, texts: Sequence[str], model: str | None) -> list[Reply]:
         replies: list[Reply | None] = [None] * len(texts)
         sent: list[list[int]] = []  # which slots each request carries
         size = 0
@@ -131,7 +169,7 @@ class Query:
         return f"<function {self.__name__}>"
 
 
-def _text(prompt: object) -> str:
+def text_of(prompt: object) -> str:
     if isinstance(prompt, str):
         return str(prompt)
     if isinstance(prompt, bytes):

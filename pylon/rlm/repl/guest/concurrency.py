@@ -134,6 +134,9 @@ class OneByOnePool(concurrent.futures.Executor):
         self.send()
 
 
+POOLS = (SubCallPool, OneByOnePool)
+
+
 def _arguments(prompt: object, model: str | None = None) -> tuple[object, str | None]:
     return prompt, model
 

@@ -16,7 +16,6 @@ from . import concurrency, shown
 from .calls import Calls, Query, SubCallError
 from .capture import Capture
 from .endings import CellDone, CellTime
-from .fanout.rewrite import rewrite
 from .fanout.runtime import Fan
 from .port import Message, Port
 
@@ -45,7 +44,7 @@ class Session:
         self._stderr = Capture(lambda text: port.send({"type": "printed", "stream": "stderr", "text": text}))
         sys.stdout, sys.stderr = self._stdout, self._stderr
         self._cells = 0
-        self._fan = Fan()
+        self._fan = Fan(self._calls, concurrency.POOLS)
         concurrency.install(self._calls, threads=threads)
         llm, rlm = Query(self._calls, "llm"), Query(self._calls, "rlm")
         self._given: dict[str, Any] = {
@@ -78,7 +77,7 @@ class Session:
         self._calls.start_cell(calls)
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
         try:
-            tree = rewrite(ast.parse(code, name))
+            tree = self._fan.compiled_from(code, name)
             program = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             fault = "".join(traceback.format_exception_only(error)).strip()

@@ -1,99 +1,67 @@
-"""Fan-out while the code runs: asks a loop's sub-calls together, then lets the loop run as it was written.
+"""Fan-out while the code runs: asks together what the code is sure to ask, then lets it run as it was written.
 
-`rewrite.py` wraps a loop's iterable and marks the calls in its body. When the loop begins, the prompts of all its
-iterations are worked out and sent at once; then the unchanged body runs and finds its answers there. Should a prompt
-turn out otherwise than foreseen, it is asked as if nothing had been foreseen: the result is right in any case.
-
-What is foreseen must also be *asked* in any case, and that rests on the syntax (see `analysis.py`) and on what is
-looked at here: that names mean what they seem to, and that nothing the prompts are made of can change under way.
+`rewrite.py` has the code say where it is, before loops and before statements that ask several times. There what
+follows is rehearsed (see `rehearsal.py`), and what it will ask in any case is sent at once; with those answers it is
+rehearsed again, which may bring what hangs on them. Then the code itself runs, and its calls find their answers.
 """
 
-import builtins
-import gc
+import ast
+import inspect
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
-from ..calls import Query, Reply, SubCallError
+from ..calls import Calls, Query
+from .machine import Frame
+from .rehearsal import Rehearsal
+from .rewrite import Anchor, rewritten
+from .source import Sources
+from .unknown import Ended
 
-# Values that never change, and containers that only code of ours or the loop's own can change.
-_ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None), range, slice, type(...), Reply, SubCallError})
-_CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
-_VIEWS = frozenset({type({}.keys()), type({}.values()), type({}.items())})
-_ITERATORS = frozenset(
-    {enumerate, zip, reversed}
-    | {type(iter(kind())) for kind in (list, tuple, dict, set, str, bytes)}
-    | {type(iter("é")), type(iter({}.values())), type(iter({}.items())), type(iter(range(0))), type(reversed([]))}
-)
-_LOOPED_OVER = _CONTAINERS | _VIEWS | _ITERATORS | {str, range}
-_MUTATED = {list, dict, set}
-# Looking at more objects than this costs more than it can bring.
-_MOST_OBJECTS = 2_000_000
-
-# A loop's plan: for each iteration, pairs of a call's number in the loop and its arguments.
-type Planned = Iterable[Iterable[tuple[int, tuple[Any, ...], dict[str, Any]]]]
+# Steps of all rehearsals of a cell since one has brought something.
+_STEPS = 1_000_000
+# What beginning one costs, in such steps.
+_BEGINNING = 1000
+# After a wave of calls that is fewer than one in so many of what the code asks, the next is not looked for: it would
+# cost more than it can bring.
+_FEW = 16
 
 
 class Fan:
-    """What rewritten code calls, under a name that is not the code's."""
+    """What rewritten code calls, under a name that is not the code's. `pools` are the classes of thread pools."""
 
     NAME = "__pylon__"
 
-    def __init__(self) -> None:
-        self._local = threading.local()
+    def __init__(self, calls: Calls, pools: Sequence[type] = ()) -> None:
+        self._calls = calls
+        self._pools = tuple(pools)
+        self._sources = Sources()
+        self._anchors: list[Anchor] = []
+        self._thread = threading.get_ident()
+        self._steps = 0
 
-    def loop(
-        self,
-        key: int,
-        items: Any,
-        plan: Callable[[list[Any]], Planned],
-        queries: Callable[[], tuple[Any, ...]],
-        known: Callable[[], tuple[tuple[Any, str], ...]],
-        read: Callable[[], tuple[Any, ...]],
-        mutated: Callable[[], tuple[Any, ...]],
-        typed: Callable[[], tuple[tuple[Any, str], ...]],
-    ) -> Any:
-        """The loop's items, its sub-calls asked beforehand where that is safe.
-
-        `queries` gives the functions that the calls name, `known` pairs of a value and the builtin that it must be,
-        `read` what the prompts are made of, `mutated` what the body changes, `typed` pairs of a value and its type.
-        """
-        answers = self._answers()
-        answers.pop(key, None)
-        if type(items) not in _LOOPED_OVER:
-            return items
+    def compiled_from(self, code: str, name: str) -> ast.Module:
+        """A cell's syntax, to be compiled. Raises what `ast.parse` does."""
+        self._steps = 0
+        tree, original = ast.parse(code, name), ast.parse(code, name)
+        self._sources.learn(original, name)
         try:
-            functions = queries()
-            sure = (
-                all(isinstance(function, Query) for function in functions)
-                and all(value is _builtin(name) for value, name in known())
-                and all(_is_of(value, name) for value, name in typed())
-                and _apart((items, *read()), mutated())
-            )
-        except Exception:  # a name that is not bound yet: the loop itself will say so
-            return items
-        if not sure:
-            return items
-        drawn = list(items)
-        asked = list(_foreseen(plan, drawn))
-        if len(asked) > 1:
-            answers[key] = self._ask(functions, asked)
-        return iter(drawn)
+            return rewritten(tree, original, self.NAME, self._sources, self._anchors)
+        except RecursionError:
+            return original
 
-    def take(self, key: int, call: int, function: Any) -> Any:
-        """Instead of a marked call's function: answers from what was asked beforehand, or calls it."""
-        answers = self._answers().get(key)
-        if not answers or not isinstance(function, Query):
-            return function
+    def loop(self, key: int, items: Any) -> Any:
+        """The items, unchanged: what is asked for them in any case has been asked."""
+        self._ask_ahead(self._anchors[key], sys._getframe(1), items)
+        return items
 
-        def answer(*args: Any, **kwargs: Any) -> Any:
-            if answers and answers[0][:4] == (call, function, args, kwargs):
-                return answers.popleft()[4]
-            return function(*args, **kwargs)
-
-        return answer
+    def ahead(self, key: int) -> None:
+        """Asks what the next statements ask in any case."""
+        self._ask_ahead(self._anchors[key], sys._getframe(1), None)
 
     def later(self, function: Any) -> Any:
         """Instead of the function in `await llm_query(…)`: the coroutine's way to ask together with others."""
@@ -106,92 +74,37 @@ class Fan:
             return lambda *args, **kwargs: loop.later(function, *args, **kwargs)
         return function
 
-    def _answers(self) -> dict[int, deque[tuple[int, Any, Any, Any, Reply]]]:
-        """By loop; threads do not meet."""
-        if not hasattr(self._local, "answers"):
-            self._local.answers = {}
-        answers: dict[int, deque[tuple[int, Any, Any, Any, Reply]]] = self._local.answers
-        return answers
-
-    def _ask(
-        self, functions: tuple[Any, ...], asked: list[tuple[int, tuple[Any, ...], dict[str, Any]]]
-    ) -> deque[tuple[int, Any, Any, Any, Reply]]:
-        groups: dict[tuple[Query, Any], list[int]] = {}
-        for place, (call, args, kwargs) in enumerate(asked):
-            model = args[1] if len(args) > 1 else kwargs.get("model")
-            groups.setdefault((functions[call], model), []).append(place)
-        replies: dict[int, Reply] = {}
-        for (function, model), places in groups.items():
-            prompts = [_prompt(*asked[place][1:]) for place in places]
-            replies |= zip(places, function.batch(prompts, model), strict=True)
-        return deque(
-            (call, functions[call], args, kwargs, replies[place]) for place, (call, args, kwargs) in enumerate(asked)
-        )
-
-
-def _foreseen(plan: Callable[[list[Any]], Planned], items: list[Any]) -> Iterator[Any]:
-    """Up to the iteration in which the plan, and so the loop itself, runs into an error."""
-    try:
-        for calls in plan(items):
-            found = list(calls)
-            if not all(_callable_with(args, kwargs) for _, args, kwargs in found):
+    def _ask_ahead(self, anchor: Anchor, frame: FrameType, items: Any) -> None:
+        # Other threads may change what is rehearsed; and what is asked ahead already is asked.
+        if self._calls.waiting or threading.get_ident() != self._thread:
+            return
+        while self._steps < _STEPS:
+            rehearsal = self._rehearsal(frame)
+            if rehearsal is None:
                 return
-            yield from found
-    except Exception:
-        return
+            with suppress(Ended, Exception), warnings.catch_warnings(action="ignore"):
+                try:
+                    anchor.rehearse(rehearsal, items)
+                except RecursionError:
+                    # So it would in each of its many calls of itself.
+                    self._steps += _STEPS // 4
+            self._steps += rehearsal.steps + _BEGINNING
+            if len(rehearsal.found) < 2:
+                return
+            self._steps = 0
+            self._calls.ask_ahead(rehearsal.found)
+            if len(rehearsal.found) * _FEW < rehearsal.asked:
+                return
 
-
-def _callable_with(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a query takes these arguments, and nothing of its prompt runs code."""
-    values = dict(zip(("prompt", "model"), args, strict=False)) | kwargs
-    return (
-        len(args) + len(kwargs) == len(values)
-        and len(args) <= 2
-        and set(values) <= {"prompt", "model"}
-        and type(values.get("prompt")) in (str, Reply)
-        and type(values.get("model")) in (str, type(None))
-    )
-
-
-def _prompt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return args[0] if args else kwargs["prompt"]
-
-
-def _builtin(name: str) -> object:
-    if name == "SubCallError":
-        return SubCallError
-    module, _, function = name.rpartition(".")
-    return getattr(sys.modules[module] if module else builtins, function)
-
-
-def _apart(read: tuple[Any, ...], mutated: tuple[Any, ...]) -> bool:
-    """Whether everything that is read is plain data, and nothing of it is among what is changed."""
-    if not all(type(one) in _MUTATED for one in mutated):
-        return False
-    changed = {id(one) for one in mutated}
-    seen: set[int] = set()
-    waiting = list(read)
-    while waiting:
-        one = waiting.pop()
-        kind = type(one)
-        if kind in _ATOMS:
-            continue
-        if id(one) in changed or kind not in _CONTAINERS | _VIEWS | _ITERATORS:
-            return False
-        if id(one) not in seen:
-            seen.add(id(one))
-            waiting += gc.get_referents(one)
-            if len(waiting) + len(seen) > _MOST_OBJECTS:
-                return False
-    return True
-
-
-def _is_of(value: Any, name: str) -> bool:
-    if name == "plain":
-        return _apart((value,), ())
-    kind = type(value)
-    return kind in _SIZED if name == "sized" else kind in _PLAIN and kind.__name__ == name
-
-
-_SIZED = frozenset({str, list, dict, set, tuple})
-_PLAIN = _SIZED | {int, float, bool}
+    def _rehearsal(self, frame: FrameType) -> Rehearsal | None:
+        code = frame.f_code
+        rehearsal = Rehearsal(self._sources, frame.f_globals, self._calls.waiting, self._calls.room())
+        rehearsal.pools = self._pools
+        if code.co_flags & inspect.CO_OPTIMIZED:
+            cells = (*code.co_cellvars, *code.co_freevars)
+            root = Frame({*code.co_varnames, *cells}, rehearsal.module, dict(frame.f_locals), is_function=True)
+            rehearsal.root, rehearsal.root_cells = root, frozenset(cells)
+            rehearsal.frames.append(root)
+        elif frame.f_locals is not frame.f_globals:
+            return None
+        return rehearsal

@@ -1,0 +1,267 @@
+"""Calls in a rehearsal: functions of the code's own step by step, what only gives a value as it is."""
+
+import ast
+import functools
+import sys
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FunctionType, MethodType
+from typing import Any
+
+from ..calls import Query
+from .machine import Frame
+from .methods import DATA, Method, Methods, Pool, Task
+from .natives import FUNCTIONS, module_function
+from .shadow import Lazy
+from .source import Function
+from .unknown import Ended, Opaque, Unknown, made
+
+_CLOCKS = (time.time, time.perf_counter, time.monotonic)
+
+
+@dataclass(slots=True, eq=False)
+class Closure(Opaque):
+    """A function that the code makes in the rehearsal."""
+
+    node: Function
+    frame: Frame
+    defaults: list[Any]
+    keyword_defaults: dict[str, Any]
+
+
+_ENTERING = 50
+
+
+class Calling(Methods):
+    @abstractmethod
+    def evaluate(self, node: ast.expr) -> Any:
+        """An expression's value."""
+
+    @abstractmethod
+    def run_body(self, node: Function) -> Any:
+        """What a function gives, whose frame is the last."""
+
+    def call(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        self.step()
+        if isinstance(function, Closure):
+            return self._enter(function, arguments, keywords)
+        if isinstance(function, Method):
+            return self._on(function, arguments, keywords)
+        kind = type(function)
+        if kind is FunctionType and not module_function(function):
+            return self._enter(self._as_closure(function), arguments, keywords)
+        if kind is functools.partial:
+            given = {**function.keywords, **keywords}
+            return self.call(function.func, [*function.args, *arguments], given)
+        if kind is Query:
+            return self.ask(function, *_prompt_and_model(arguments, keywords))
+        if kind is MethodType:
+            return self._batch(function.__self__, arguments, keywords)
+        if function is print:
+            if (
+                "file" in keywords
+                or type(sys.stdout).__module__ == "__main__"
+                or not all(self.is_known(one) for one in keywords.values())
+            ):
+                raise Ended
+            for one in arguments:
+                if isinstance(one, Opaque) and not isinstance(one, Unknown):
+                    raise Ended
+            return None
+        if function in _CLOCKS and not arguments and not keywords:
+            return Unknown("float")
+        if function in self.pools:
+            return Pool()
+        if function is isinstance and len(arguments) == 2 and not keywords:
+            return self._is_a(*arguments)
+        if function is map and len(arguments) >= 2 and not keywords:
+            # Whoever gets it draws it at once, or the rehearsal has ended.
+            return Lazy(arguments[0], [iter(self.items(one)) for one in arguments[1:]])
+        if isinstance(function, Opaque):
+            raise Ended
+        return self._built_in(function, arguments, keywords)
+
+    def _on(self, method: Method, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        of, name = method.of, method.name
+        if isinstance(of, Query) and name == "batch":
+            return self._batch(of, arguments, keywords)
+        if isinstance(of, Pool):
+            return self._pooled(name, arguments, keywords)
+        if isinstance(of, Task):
+            if name != "result":
+                raise Ended
+            return of.result
+        return self.of_value(method, arguments, keywords)
+
+    def closure(self, node: Function) -> Closure:
+        """Of a `def` or a `lambda`."""
+        arguments = node.args
+        return Closure(
+            node,
+            self.frames[-1],
+            [self.evaluate(one) for one in arguments.defaults],
+            {
+                one.arg: self.evaluate(default)
+                for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+                if default is not None
+            },
+        )
+
+    def _as_closure(self, function: FunctionType) -> Closure:
+        node = self.sources.function(function.__code__)
+        if node is None or function.__globals__ is not self.module.base:
+            raise Ended
+        frame = self.module
+        names = function.__code__.co_freevars
+        if names:
+            # What the loop's own scope has assigned meanwhile, a function of before would see.
+            if self.root_cells & set(names) & set(self.root.variables):
+                raise Ended
+            cells = {name: cell.cell_contents for name, cell in zip(names, function.__closure__ or (), strict=True)}
+            frame = Frame(set(names), self.module, cells)
+        keywords = {name: self.shadows.of(value) for name, value in (function.__kwdefaults__ or {}).items()}
+        return Closure(node, frame, [self.shadows.of(one) for one in function.__defaults__ or ()], keywords)
+
+    def _enter(self, closure: Closure, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        node, declared = closure.node, closure.node.args
+        names, outer = self.sources.scope(node)
+        # Entering costs more than a step.
+        self.steps += _ENTERING
+        variables = _bound(declared, closure, arguments, keywords)
+        frame = Frame((names | set(variables)) - outer, closure.frame, {}, variables, outer, True)
+        self.frames.append(frame)
+        result = self.run_body(node)
+        self.frames.pop()
+        return result
+
+    def _is_a(self, value: Any, of: Any) -> Any:
+        classes = of if type(of) is tuple else (of,)
+        if not all(type(one) is type for one in classes):
+            raise Ended
+        if self.is_known(value):
+            if type(value) in DATA:
+                return isinstance(value, of)
+            raise Ended
+        # A reply is a str; what it is else is not known.
+        if self.kind(value) in ("str", "int", "bool", "float") and of in (str, list, dict, tuple, set):
+            return self.kind(value) == of.__name__
+        return Unknown("bool")
+
+    def _batch(self, query: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        if "prompts" in keywords:
+            keywords = {("prompt" if key == "prompts" else key): value for key, value in keywords.items()}
+        prompts, model = _prompt_and_model(arguments, keywords)
+        if type(prompts) not in (list, tuple) or not self.is_known(prompts):
+            raise Ended
+        for prompt in prompts:
+            if self.kind(prompt) != "str":
+                raise Ended
+        return [self.ask(query, prompt, model) for prompt in prompts]
+
+    def _built_in(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        if function not in FUNCTIONS and not module_function(function):
+            raise Ended
+        if function in (list, tuple, sorted) and len(arguments) == 1 and isinstance(arguments[0], Lazy):
+            arguments = [list(self.mapped(arguments[0]))]
+        if callable(keywords.get("key")) or isinstance(keywords.get("key"), Opaque):
+            return self._by_key(function, arguments, **keywords)
+        every = [*arguments, *keywords.values()]
+        if any(not self.is_known(one) for one in every):
+            kinds = [self.kind(one) for one in every]
+            kind = None if keywords else made(FUNCTIONS.get(function, ""), kinds)
+            return self.may_fail_as(function, kinds) if kind is None else Unknown(kind)
+        if any(isinstance(one, Opaque) or callable(one) for one in every):
+            raise Ended
+        if function in (str, repr) and self.holds_unknown(every):
+            return Unknown("str")
+        if function in (sum, max, min) and not keywords and self.holds_unknown(every):
+            return self._reckoned(every)
+        if function is set and self.holds_unknown(every):
+            for value in self.items(every[0]):
+                self.hashed(value)
+            vague: set[Any] = set()
+            self.blur(vague)
+            return vague
+        self.plain([] if function in (len, list, tuple, bool) else every)
+        self.drew(every)
+        return function(*arguments, **keywords)
+
+    def may_fail_as(self, function: Any, kinds: list[str]) -> Unknown:
+        """The same; where it gives a value, that is one of the function's type."""
+        self.may_fail(ValueError if function in (int, float) and kinds == ["str"] else Exception)
+        return Unknown(function.__name__ if function in (int, float, str) else "any")
+
+    def _reckoned(self, values: list[Any]) -> Unknown:
+        numbers = self.items(values[0]) if len(values) == 1 else values
+        if all(self.kind(one) in ("int", "bool") for one in numbers):
+            return Unknown("int")
+        return self.may_fail()
+
+    def _by_key(self, function: Any, arguments: list[Any], key: Any, reverse: Any = False) -> Any:
+        """`sorted(…, key=…)`"""
+        if function is not sorted or len(arguments) != 1 or not isinstance(reverse, bool | int):
+            raise Ended
+        values = list(self.items(arguments[0]))
+        keys = [self.call(key, [value], {}) for value in values]
+        self.plain(keys)
+        return [values[place] for place in sorted(range(len(values)), key=keys.__getitem__, reverse=bool(reverse))]
+
+    def mapped(self, lazy: Lazy) -> Iterator[Any]:
+        for arguments in zip(*lazy.iterators, strict=False):
+            yield self.call(lazy.function, list(arguments), {})
+
+    def _pooled(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        match name, arguments:
+            case "map", [function, *lists] if lists:
+                if set(keywords) - {"timeout", "chunksize"}:
+                    raise Ended
+                rounds = list(zip(*(list(self.items(one)) for one in lists), strict=False))
+                return iter([self.call(function, list(one), {}) for one in rounds])
+            case "submit", [function, *rest]:
+                return Task(self.call(function, rest, keywords))
+            case "shutdown", _:
+                return None
+        raise Ended
+
+
+def _prompt_and_model(arguments: list[Any], keywords: dict[str, Any]) -> tuple[Any, Any]:
+    values = dict(zip(("prompt", "model"), arguments, strict=False)) | keywords
+    if len(arguments) + len(keywords) != len(values) or not {"prompt"} <= set(values) <= {"prompt", "model"}:
+        raise Ended
+    return values["prompt"], values.get("model")
+
+
+def _bound(
+    declared: ast.arguments, closure: Closure, arguments: list[Any], keywords: dict[str, Any]
+) -> dict[str, Any]:
+    """Parameters with their values. Raises Ended where the call does not fit."""
+    names = [one.arg for one in (*declared.posonlyargs, *declared.args)]
+    bound = dict(zip(names, arguments, strict=False))
+    if len(arguments) > len(names) and declared.vararg is None:
+        raise Ended
+    if declared.vararg is not None:
+        bound[declared.vararg.arg] = tuple(arguments[len(names) :])
+    rest: dict[str, Any] = {}
+    by_name = {one.arg for one in (*declared.args, *declared.kwonlyargs)}
+    for name, value in keywords.items():
+        if name in by_name and name not in bound:
+            bound[name] = value
+        elif declared.kwarg is not None and name not in by_name:
+            rest[name] = value
+        else:
+            raise Ended
+    if declared.kwarg is not None:
+        bound[declared.kwarg.arg] = rest
+    defaults = dict(zip(names[len(names) - len(closure.defaults) :], closure.defaults, strict=True))
+    for name in (*names, *(one.arg for one in declared.kwonlyargs)):
+        if name in bound:
+            continue
+        if name in defaults:
+            bound[name] = defaults[name]
+        elif name in closure.keyword_defaults:
+            bound[name] = closure.keyword_defaults[name]
+        else:
+            raise Ended
+    return bound

@@ -1,0 +1,297 @@
+"""Expressions in a rehearsal: worked out as Python does, as long as that needs no answer."""
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .machine import Frame
+from .methods import DATA, Method
+from .operations import Operations
+from .source import bound_names
+from .unknown import Ended, Opaque, Unknown, compared
+
+_CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
+
+
+@dataclass(slots=True)
+class Drawn(Opaque):
+    """A generator expression that whoever is given it draws whole."""
+
+    node: ast.GeneratorExp
+
+
+class Expressions(Operations):
+    """Of whatever stands where a value is wanted."""
+
+    def evaluate(self, node: ast.expr) -> Any:
+        self.step()
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name):
+                return self.look_up(name)
+            case ast.Call():
+                return self._call(node)
+            case ast.Attribute(value=of, attr=name):
+                return self.attribute(self.evaluate(of), name)
+            case ast.JoinedStr(values=parts):
+                return self._formatted(parts)
+            case ast.BinOp(left=left, op=op, right=right):
+                return self.binary(op, self.evaluate(left), self.evaluate(right))
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                truth = self.truth(self.evaluate(operand))
+                return Unknown("bool") if truth is None else not truth
+            case ast.UnaryOp(op=op, operand=operand):
+                return self.native(op, None, self.evaluate(operand))
+            case ast.BoolOp(op=op, values=values):
+                return self._either_of(isinstance(op, ast.And), values)
+            case ast.IfExp(test=test, body=body, orelse=other):
+                return self._chosen(self.evaluate(test), body, other)
+            case ast.Compare():
+                return self._compare(node)
+            case ast.Subscript(value=of, slice=part):
+                return self.part(self.evaluate(of), self.evaluate(part))
+            case ast.Slice(lower=lower, upper=upper, step=step):
+                edges = [None if one is None else self.evaluate(one) for one in (lower, upper, step)]
+                return slice(*edges)
+            case ast.Tuple(elts=elements):
+                return tuple(self.evaluate_all(elements))
+            case ast.List(elts=elements):
+                return self.evaluate_all(elements)
+            case ast.Set(elts=elements):
+                return self._set(self.evaluate_all(elements))
+            case ast.Dict(keys=keys, values=values):
+                made: dict[Any, Any] = {}
+                for key, value in zip(keys, values, strict=True):
+                    if key is None:
+                        raise Ended
+                    self.put(made, self.evaluate(key), self.evaluate(value))
+                return made
+            case ast.ListComp(elt=element):
+                return self._all(node, lambda: self.evaluate(element))
+            case ast.SetComp(elt=element):
+                return self._set(self._all(node, lambda: self.hashed(self.evaluate(element))))
+            case ast.DictComp(key=key, value=element):
+                pairs: dict[Any, Any] = {}
+                self._each(node, lambda: self.put(pairs, self.hashed(self.evaluate(key)), self.evaluate(element)))
+                return pairs
+            case ast.Lambda():
+                return self.closure(node)
+            case ast.NamedExpr(target=ast.Name(id=name), value=value):
+                result = self.evaluate(value)
+                self.assign(name, result)
+                return result
+        raise Ended
+
+    def evaluate_all(self, nodes: list[ast.expr]) -> list[Any]:
+        found: list[Any] = []
+        for node in nodes:
+            if not isinstance(node, ast.Starred):
+                found.append(self.evaluate(node))
+            elif isinstance(node.value, ast.GeneratorExp):
+                found += self.drawn(node.value)
+            else:
+                found += self.items(self.evaluate(node.value))
+        return found
+
+    def drawn(self, node: ast.GeneratorExp) -> list[Any]:
+        return self._all(node, lambda: self.evaluate(node.elt))
+
+    def _all(self, node: Any, element: Callable[[], Any]) -> list[Any]:
+        found: list[Any] = []
+        self._each(node, lambda: found.append(element()))
+        return found
+
+    def doubtful[T](self, run: Callable[[], T]) -> T:
+        """What may be happening or not."""
+        self.doubt += 1
+        result = run()
+        self.doubt -= 1
+        return result
+
+    def _compare(self, node: ast.Compare) -> Any:
+        if len(node.ops) != 1:
+            values = self.evaluate_all([node.left, *node.comparators])
+            if not all(self.is_known(value) for value in values):
+                raise Ended
+            # All are looked at here, where Python may stop before the last.
+            if not all(isinstance(one, ast.Name | ast.Constant) for one in node.comparators):
+                raise Ended
+            return all(self.native(op, *values[place : place + 2]) for place, op in enumerate(node.ops))
+        op, left, right = node.ops[0], self.evaluate(node.left), self.evaluate(node.comparators[0])
+        if self.is_known(left) and self.is_known(right):
+            return self.native(op, left, right)
+        if isinstance(op, ast.Is | ast.IsNot) and left is right:
+            return isinstance(op, ast.Is)
+        kinds = self.kind(left), self.kind(right)
+        if isinstance(op, ast.Is | ast.IsNot) and kinds in (("str", "NoneType"), ("NoneType", "str")):
+            return isinstance(op, ast.IsNot)
+        return Unknown("bool") if compared(type(op).__name__, *kinds) else self.may_fail()
+
+    def _formatted(self, parts: list[ast.expr]) -> Any:
+        texts: list[str] = []
+        known = True
+        for part in parts:
+            if isinstance(part, ast.Constant):
+                texts.append(str(part.value))
+                continue
+            if not isinstance(part, ast.FormattedValue):
+                raise Ended
+            value = self.evaluate(part.value)
+            form = "" if part.format_spec is None else self.evaluate(part.format_spec)
+            if not self.is_known(value) or self.holds_unknown(value):
+                known = False
+                if form != "":
+                    self.may_fail()
+                continue
+            if not self.is_known(form) or (type(value) not in DATA):
+                raise Ended
+            convert = _CONVERSIONS[part.conversion]
+            texts.append(format(convert(value) if convert else value, form))
+        return "".join(texts) if known else Unknown("str")
+
+    def _either_of(self, every: bool, values: list[ast.expr]) -> Any:
+        first, *rest = values
+        value = self.evaluate(first)
+        if not rest:
+            return value
+        truth = self.truth(value)
+        if truth is not None:
+            return self._either_of(every, rest) if truth is every else value
+        start = self.snapshot()
+        other = self.doubtful(lambda: self._either_of(every, rest))
+        self.join([self.snapshot(), start])
+        return self.either(value, other)
+
+    def _chosen(self, test: Any, body: ast.expr, other: ast.expr) -> Any:
+        truth = self.truth(test)
+        if truth is not None:
+            return self.evaluate(body if truth else other)
+        start = self.snapshot()
+        one = self.doubtful(lambda: self.evaluate(body))
+        after = self.snapshot()
+        self.restore(start)
+        two = self.doubtful(lambda: self.evaluate(other))
+        self.join([self.snapshot(), after])
+        return self.either(one, two)
+
+    def _set(self, values: list[Any]) -> set[Any]:
+        made: set[Any] = set()
+        for value in values:
+            if self.is_known(self.hashed(value)):
+                made.add(value)
+            else:
+                self.blur(made)
+        return made
+
+    def _call(self, node: ast.Call) -> Any:
+        function = self.evaluate(node.func)
+        arguments: list[Any] = []
+        for one in node.args:
+            if isinstance(one, ast.GeneratorExp):
+                arguments.append(Drawn(one))
+            else:
+                arguments += self.evaluate_all([one])
+        keywords: dict[str, Any] = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                raise Ended
+            keywords[keyword.arg] = self.evaluate(keyword.value)
+        if any(isinstance(one, Drawn) for one in arguments):
+            return self._call_drawing(function, arguments, keywords)
+        return self.call(function, arguments, keywords)
+
+    def _call_drawing(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """A call of what draws a generator expression."""
+        match arguments:
+            case [Drawn(node=node)] if isinstance(function, Method):
+                if function.name != "join":
+                    raise Ended
+                return self.call(function, [self.drawn(node)], keywords)
+            case [Drawn(node=node)] if function in (any, all):
+                wanted = function is any
+                found: list[bool] = []
+
+                def take() -> bool:
+                    truth = self.truth(self.evaluate(node.elt))
+                    if truth is None:
+                        raise Ended
+                    found.append(truth)
+                    return truth is wanted
+
+                self._each(node, take)
+                return function(found)
+            case [Drawn(node=node)] if function in (list, tuple, sorted):
+                return self.call(function, [self.drawn(node)], keywords)
+            case [Drawn(node=node)] if function in (set, frozenset):
+                values = self._all(node, lambda: self.hashed(self.evaluate(node.elt)))
+                return self.call(function, [values], keywords)
+            case [Drawn(node=node)] if function is dict:
+                pairs: dict[Any, Any] = {}
+                self._each(node, lambda: self._pair(pairs, self.evaluate(node.elt)))
+                return pairs
+            case [Drawn(node=node)] if function in (sum, max, min):
+                # It looks at one before it draws the next.
+                values = self._all(node, lambda: self._number(self.evaluate(node.elt)))
+                return self.call(function, [values], keywords)
+        raise Ended
+
+    def _pair(self, pairs: dict[Any, Any], pair: Any) -> None:
+        if type(pair) is not tuple or len(pair) != 2:
+            raise Ended
+        self.put(pairs, self.hashed(pair[0]), pair[1])
+
+    def _number(self, value: Any) -> Any:
+        if self.kind(value) not in ("int", "float", "bool"):
+            raise Ended
+        return value
+
+    def _each(self, node: Any, take: Callable[[], bool | None], depth: int = 0) -> bool | None:
+        """Does `take` for each round of a comprehension, until that gives True."""
+        generator: ast.comprehension = node.generators[depth]
+        if generator.is_async:
+            raise Ended
+        items = self.given.pop(generator, None)
+        if items is None:
+            items = self.evaluate(generator.iter)
+        if depth == 0:
+            self.frames.append(Frame(bound_names([one.target for one in node.generators]), self.frames[-1]))
+        stopped: bool | None = False
+        for item in self.rounds(items):
+            self.bind(generator.target, item)
+            holds = self._conditions(generator.ifs)
+            if holds is None:
+                raise Ended
+            if holds:
+                stopped = take() if depth + 1 == len(node.generators) else self._each(node, take, depth + 1)
+            if stopped:
+                break
+        if depth == 0:
+            self.frames.pop()
+        return stopped
+
+    def _conditions(self, tests: list[ast.expr]) -> bool | None:
+        for test in tests:
+            truth = self.truth(self.evaluate(test))
+            if not truth:
+                return truth
+        return True
+
+    def bind(self, target: ast.expr, value: Any) -> None:
+        """Assigns to whatever may stand on the left."""
+        match target:
+            case ast.Name(id=name):
+                self.assign(name, value)
+            case ast.Tuple(elts=targets) | ast.List(elts=targets):
+                if any(isinstance(one, ast.Starred) for one in targets):
+                    raise Ended
+                values = list(self.items(value))
+                if len(values) != len(targets):
+                    raise Ended
+                for one, other in zip(targets, values, strict=True):
+                    self.bind(one, other)
+            case ast.Subscript(value=of, slice=part):
+                self.put(self.evaluate(of), self.evaluate(part), value)
+            case _:
+                raise Ended

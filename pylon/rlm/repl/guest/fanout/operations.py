@@ -1,0 +1,120 @@
+"""Operations on values in a rehearsal, and loops over them."""
+
+import ast
+import gc
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .calling import Calling, Closure
+from .methods import DATA, ITERABLE
+from .natives import ATOMS, ITERATORS, VIEWS
+from .shadow import Lazy
+from .unknown import Ended, FirstPart, Unknown, added
+
+_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.BitOr: operator.or_,
+    ast.BitAnd: operator.and_,
+    ast.BitXor: operator.xor,
+    ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda left, right: left in right,
+    ast.NotIn: lambda left, right: left not in right,
+    ast.USub: lambda _, value: -value,
+    ast.UAdd: lambda _, value: +value,
+    ast.Invert: lambda _, value: ~value,
+}
+_SINGLE = {type(None), bool, type(...)}
+
+
+class Operations(Calling):
+    """A step of `Rehearsal`."""
+
+    def rounds(self, value: Any) -> Iterator[Any]:
+        """The same one after the other, for a loop whose body may change it."""
+        if isinstance(value, Lazy):
+            yield from self.mapped(value)
+            return
+        watched = [self.items(value)]
+        for one in watched:
+            if type(one) in VIEWS | ITERATORS:
+                watched += [inner for inner in gc.get_referents(one) if type(inner) in ITERABLE]
+        try:
+            for item in value:
+                yield item
+                if self.vague and any(id(one) in self.vague for one in watched):
+                    raise Ended
+        finally:
+            self.drew([value])
+
+    def truth(self, value: Any) -> bool | None:
+        """None where it hangs on an answer."""
+        if isinstance(value, Unknown) or id(value) in self.vague:
+            return None
+        if type(value) in DATA:
+            return bool(value)
+        if isinstance(value, Closure):
+            return True
+        raise Ended
+
+    def binary(self, op: ast.operator, left: Any, right: Any) -> Any:
+        if self.is_known(left) and self.is_known(right):
+            return self.native(op, left, right)
+        kind = added(type(op).__name__, self.kind(left), self.kind(right))
+        return self.may_fail() if kind is None else Unknown(kind)
+
+    def put(self, container: Any, key: Any, value: Any) -> None:
+        """`container[key] = value`"""
+        if isinstance(container, Unknown):
+            raise Ended
+        if type(container) is dict and not (self.is_known(key) and self.is_known(container)):
+            self.hashed(key)
+            self.blur(container)
+        elif type(container) not in (dict, list) or not self.is_known(key) or not self.is_known(container):
+            raise Ended
+        elif self.doubt:
+            if type(container) is list:
+                raise Ended
+            self.hashed(key)
+            self.blur(container)
+        else:
+            container[key] = value
+
+    def native(self, op: ast.AST, left: Any, right: Any) -> Any:
+        if isinstance(op, ast.Is | ast.IsNot):
+            # Equal values of ours may be one object of the code's.
+            if not any(type(one) not in ATOMS or type(one) in _SINGLE for one in (left, right)):
+                raise Ended
+        elif not {type(left), type(right)} <= DATA:
+            raise Ended
+        self.plain([left, right])
+        return _OPERATORS[type(op)](left, right)
+
+    def part(self, of: Any, part: Any) -> Any:
+        edges = [part.start, part.stop, part.step] if type(part) is slice else [part]
+        if self.is_known(of) and all(self.is_known(edge) for edge in edges):
+            if type(of) in DATA:
+                return of[part]
+            raise Ended
+        if type(part) is slice and part.step is None and all(self.kind(e) in ("int", "NoneType") for e in edges):
+            kind = self.kind(of)
+            if kind in ("str", "list", "lines", "tuple"):
+                return Unknown(kind)
+        if isinstance(of, FirstPart) and part == 0 and type(part) is int:
+            return Unknown("str")
+        return self.may_fail()

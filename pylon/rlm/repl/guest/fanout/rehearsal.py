@@ -1,0 +1,218 @@
+"""A rehearsal: a piece of a cell's code gone through before it runs, to learn what it will ask in any case.
+
+It is Python's own meaning of a part of the language, over copies of what the code has, so that nothing of it is seen.
+A sub-call gives a value of which only the type is known. What hangs on one is gone through as something that may be
+happening, both ways; what cannot be followed any further ends the rehearsal. So what it has found by then are
+sub-calls that the code makes whatever it is answered, with these very prompts.
+"""
+
+import ast
+import sys
+from typing import Any
+
+from .machine import MAYBE, Variables
+from .methods import Pool
+from .natives import MODULES
+from .source import Function
+from .unknown import Ended, Unknown
+from .ways import Way, Ways
+
+_ROUNDS = 6
+
+
+class Rehearsal(Ways):
+    """`begin` one of the two, and read `found`."""
+
+    def statements(self, body: list[ast.stmt]) -> Way:
+        for statement in body:
+            way = self._statement(statement)
+            if way is not None:
+                return way
+        return None
+
+    def loop(self, node: ast.For, items: Any) -> Way:
+        way = None
+        for item in self.rounds(items):
+            self.bind(node.target, item)
+            way = self._round(node.body)
+            if way is not None:
+                break
+        if way == "break":
+            return None
+        return way or self.statements(node.orelse)
+
+    def run_body(self, node: Function) -> Any:
+        if isinstance(node, ast.Lambda):
+            if any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Await) for one in ast.walk(node)):
+                raise Ended
+            return self.evaluate(node.body)
+        if any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Nonlocal) for one in ast.walk(node)):
+            raise Ended
+        frame = self.frames[-1]
+        way = self.statements(node.body)
+        result = self.result if way == "return" else None
+        if frame.returned:
+            self.doubt -= len(frame.returned)
+            self.join([self.snapshot(), *(variables for _, variables in frame.returned)])
+            for value, _ in frame.returned:
+                result = self.either(result, value)
+            if result is MAYBE:
+                raise Ended
+        return result
+
+    def _round(self, body: list[ast.stmt]) -> Way:
+        """One round of a loop's body: None where the next one follows."""
+        self.continued.append([])
+        way = self.statements(body)
+        left = self.continued.pop()
+        if left:
+            self.doubt -= len(left)
+            if way not in (None, "continue"):
+                raise Ended
+            self.join([self.snapshot(), *left])
+        return None if way == "continue" else way
+
+    def _statement(self, node: ast.stmt) -> Way:
+        self.step()
+        match node:
+            case ast.Expr(value=value):
+                self.evaluate(value)
+            case ast.Assign(targets=targets, value=value):
+                result = self.evaluate(value)
+                for target in targets:
+                    self.bind(target, result)
+            case ast.AnnAssign(target=ast.Name() as target, annotation=annotation, value=ast.expr() as value):
+                if not self.frames[-1].is_function:
+                    self._annotated(annotation)
+                self.bind(target, self.evaluate(value))
+            case ast.AugAssign(target=target, op=op, value=value):
+                self._augment(target, op, value)
+            case ast.If(test=test, body=body, orelse=other):
+                return self.branch(self.truth(self.evaluate(test)), body, other)
+            case ast.For():
+                return self._for(node)
+            case ast.While():
+                return self._while(node)
+            case ast.Try():
+                return self.attempt(node)
+            case ast.With(items=[ast.withitem(pool, ast.Name() as target)], body=body):
+                value = self.evaluate(pool)
+                if not isinstance(value, Pool):
+                    raise Ended
+                self.bind(target, value)
+                return self.statements(body)
+            case ast.FunctionDef(name=name, args=declared, returns=returns, decorator_list=[]):
+                every = (*declared.posonlyargs, *declared.args, *declared.kwonlyargs, declared.vararg, declared.kwarg)
+                for written in (returns, *(one.annotation for one in every if one is not None)):
+                    if written is not None:
+                        self._annotated(written)
+                self.assign(name, self.closure(node))
+            case ast.Import() | ast.ImportFrom():
+                self._import(node)
+            case ast.Return(value=value):
+                if not any(frame.is_function for frame in self.frames):
+                    raise Ended
+                self.result = None if value is None else self.evaluate(value)
+                return "return"
+            case ast.Pass() | ast.Global():
+                pass
+            case ast.Continue():
+                return "continue"
+            case ast.Break():
+                return "break"
+            case _:
+                raise Ended
+        return None
+
+    def _annotated(self, node: ast.expr) -> None:
+        """A type, which is worked out where it stands."""
+        match node:
+            case ast.Constant() | ast.Name():
+                self.evaluate(node)
+            case ast.Subscript(value=ast.Name(id="list" | "dict" | "tuple" | "set"), slice=ast.Tuple(elts=parts)):
+                for part in parts:
+                    self._annotated(part)
+            case ast.Subscript(value=ast.Name(id="list" | "dict" | "tuple" | "set"), slice=part):
+                self._annotated(part)
+            case _:
+                raise Ended
+
+    def _augment(self, target: ast.expr, op: ast.operator, value: ast.expr) -> None:
+        match target:
+            case ast.Name(id=name):
+                before = self.look_up(name)
+                after = self.evaluate(value)
+                if type(before) in (int, float, str, bool, tuple) or isinstance(before, Unknown):
+                    if self.kind(before) not in ("int", "float", "str", "bool", "tuple"):
+                        raise Ended
+                    self.assign(name, self.binary(op, before, after))
+                elif type(before) is list and isinstance(op, ast.Add):
+                    self.call(self.attribute(before, "extend"), [after], {})
+                    self.assign(name, before)
+                else:
+                    raise Ended
+            case ast.Subscript(value=of, slice=part):
+                container, key = self.evaluate(of), self.evaluate(part)
+                if not self.is_known(container) or not self.is_known(key) or type(container) not in (list, dict):
+                    raise Ended
+                before = container[key]
+                if isinstance(before, Unknown) or type(before) in (int, float, str, bool):
+                    self.put(container, key, self.binary(op, before, self.evaluate(value)))
+                else:
+                    raise Ended
+            case _:
+                raise Ended
+
+    def _for(self, node: ast.For) -> Way:
+        items = self.evaluate(node.iter)
+        if not isinstance(items, Unknown) or items.kind != "lines":
+            return self.loop(node, items)
+        if node.orelse:
+            raise Ended
+        # Nobody knows how often: until another round changes nothing.
+        for _ in range(_ROUNDS):
+            before, vague, asked = self.snapshot(), len(self.vague), self.asked
+            self.bind(node.target, Unknown("str"))
+            way = self.doubtful(lambda: self._round(node.body))
+            if way == "return":
+                raise Ended
+            if self.asked > asked:
+                self.asked = self.room + 1
+            self.join([self.snapshot(), before])
+            if len(self.vague) == vague and self._same(before, self.snapshot()):
+                return None
+        raise Ended
+
+    def _same(self, one: Variables, other: Variables) -> bool:
+        def told(value: Any) -> Any:
+            return (value.kind,) if isinstance(value, Unknown) else id(value)
+
+        return all(
+            {name: told(value) for name, value in mine.items()}
+            == {name: told(value) for name, value in theirs.items()}
+            for (_, mine), (_, theirs) in zip(one, other, strict=True)
+        )
+
+    def _while(self, node: ast.While) -> Way:
+        while True:
+            truth = self.truth(self.evaluate(node.test))
+            if truth is None:
+                raise Ended
+            if not truth:
+                return self.statements(node.orelse)
+            way = self._round(node.body)
+            if way == "break":
+                return None
+            if way is not None:
+                return way
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        for alias in node.names:
+            name = alias.name if isinstance(node, ast.Import) else node.module or ""
+            if name not in MODULES or name not in sys.modules or (isinstance(node, ast.ImportFrom) and node.level):
+                raise Ended
+            if isinstance(node, ast.Import):
+                whole = sys.modules[name if alias.asname else name.partition(".")[0]]
+                self.assign(alias.asname or name.partition(".")[0], whole)
+            else:
+                self.assign(alias.asname or alias.name, self.attribute(sys.modules[name], alias.name))

@@ -1,0 +1,128 @@
+"""Copies of what the code has, for a rehearsal to change: the same values, the same sharing of containers."""
+
+import functools
+import gc
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from ..calls import Query
+from .natives import ATOMS, CONTAINERS, ITERATORS, VIEWS
+from .unknown import Ended, Opaque
+
+# Named and called, but never looked into.
+_WHOLE = (FunctionType, BuiltinFunctionType, ModuleType, type, Query, re.Pattern, re.Match)
+_PLAIN = ATOMS | CONTAINERS | VIEWS | ITERATORS
+_OVER_HASHES: dict[type, Callable[[Any], Any]] = {
+    type(iter({})): iter,
+    type(iter({}.values())): lambda over: iter(over.values()),
+    type(iter({}.items())): lambda over: iter(over.items()),
+    type(iter(set())): iter,
+}
+# Copying more costs more than it can bring.
+_MOST_OBJECTS = 2_000_000
+
+
+@dataclass(slots=True, eq=False)
+class Lazy(Opaque):
+    """A `map` that nobody has drawn from."""
+
+    function: Any
+    iterators: list[Any]
+
+
+class Shadows:
+    """Of one rehearsal. A copy of a set may have another order: one that has something in it is shared, and `shared`
+    tells so."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[Any, Any]] = {}  # by the real one's id, with the real one: it has to stay
+        self._objects = 0
+
+    def of(self, value: Any) -> Any:
+        """Raises Ended for what is neither plain data nor something to be called."""
+        kind = type(value)
+        if kind in ATOMS or isinstance(value, Opaque):
+            return value
+        if id(value) in self._made:
+            return self._made[id(value)][1]
+        if kind in _PLAIN:
+            self._objects += len(value) if kind in CONTAINERS else 1
+            if self._objects > _MOST_OBJECTS:
+                raise Ended
+            return self._copied(kind, value)
+        if kind is MethodType and type(value.__self__) is Query:
+            return value
+        if kind is map:
+            _, (of, *iterators) = value.__reduce__()
+            return self._keep(value, Lazy(self.of(of), [self.of(one) for one in iterators]))
+        if kind is functools.partial:
+            of, arguments, keywords = (self.of(one) for one in (value.func, value.args, value.keywords))
+            return self._keep(value, functools.partial(of, *arguments, **keywords))
+        if kind not in _WHOLE:
+            raise Ended
+        return value
+
+    def shared(self, value: Any) -> bool:
+        """Whether it is the code's own."""
+        return id(value) in self._made and self._made[id(value)][0] is value
+
+    def _keep[T](self, value: Any, shadow: T) -> T:
+        self._made[id(value)] = (value, shadow)
+        return shadow
+
+    def _copied(self, kind: type, value: Any) -> Any:
+        if kind is list:
+            copy: list[Any] = self._keep(value, [])
+            copy.extend(value if _flat(value) else (self.of(one) for one in list(value)))
+            return copy
+        if kind is dict:
+            pairs: dict[Any, Any] = self._keep(value, {})
+            self._frozen(value)
+            if _flat(value.values()):
+                pairs.update(value)
+            else:
+                for key, one in list(value.items()):
+                    pairs[key] = self.of(one)
+            return pairs
+        if kind is tuple:
+            return value if _flat(value) else self._keep(value, tuple(self.of(one) for one in value))
+        if kind in (set, frozenset):
+            self._frozen(value)
+            fresh = kind is set and not value and sys.getsizeof(value) == sys.getsizeof(set())
+            return self._keep(value, set() if fresh else value)
+        if kind in VIEWS:
+            (viewed,) = gc.get_referents(value)
+            shadow = self.of(viewed)
+            return self._keep(
+                value, {"dict_keys": dict.keys, "dict_values": dict.values}.get(kind.__name__, dict.items)(shadow)
+            )
+        if kind in _OVER_HASHES:
+            # It fails where what it goes over has changed: the copy has to go over the copy.
+            over: Any = next((one for one in gc.get_referents(value) if type(one) in (dict, set, frozenset)), {})
+            again = _OVER_HASHES[kind](self.of(over))
+            for _ in range(len(over) - value.__length_hint__()):
+                next(again)
+            return self._keep(value, again)
+        made, arguments, *state = value.__reduce__()
+        again = self._keep(value, made(*(self.of(one) for one in arguments)))
+        for one in state:
+            again.__setstate__(one)
+        return again
+
+    def _frozen(self, values: Any) -> None:
+        """Keys, or what a set holds: the rehearsal shares these."""
+        waiting = list(values)
+        while waiting:
+            one = waiting.pop()
+            if type(one) is tuple or type(one) is frozenset:
+                waiting += one
+            elif type(one) not in ATOMS:
+                raise Ended
+
+
+def _flat(values: Any) -> bool:
+    return set(map(type, values)) <= ATOMS

@@ -1,0 +1,122 @@
+"""What a rehearsal knows of a value that hangs on an answer: its type at the most.
+
+Whatever looks at such a value by itself ends the rehearsal: each of its special methods raises `Ended`, in the
+middle of a built-in function too.
+"""
+
+from typing import Any, NoReturn
+
+
+class Ended(BaseException):
+    """The rehearsal comes no further. What it has foreseen until here is certain."""
+
+
+class Opaque:
+    """A value that nothing but the rehearsal may look into."""
+
+    __slots__ = ()
+
+
+def _ends(*_: Any, **__: Any) -> NoReturn:
+    raise Ended
+
+
+_SPECIAL = """
+    bool call contains delitem enter eq exit float format ge getattr getitem gt hash index int invert iter le len lt
+    ne neg next pos repr reversed setitem str abs round complex bytes fspath
+    add radd iadd sub rsub mul rmul imul truediv rtruediv floordiv rfloordiv mod rmod pow rpow and rand or ror xor
+    rxor lshift rlshift rshift rrshift matmul rmatmul divmod rdivmod
+"""
+for _name in _SPECIAL.split():
+    setattr(Opaque, f"__{_name}__", _ends)
+
+
+class Unknown(Opaque):
+    """`kind` is the name of a class, `lines` for a list of str, or `any` for plain data of some type."""
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
+class FirstPart(Unknown):
+    """What splitting a text by a separator gives: there always is a first part."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("lines")
+
+
+_TEXT_METHODS: dict[str, tuple[str, frozenset[int]]] = {
+    **dict.fromkeys(("strip", "lstrip", "rstrip"), ("str", frozenset({0, 1}))),
+    **dict.fromkeys(
+        ("lower", "upper", "title", "capitalize", "casefold", "swapcase"),
+        ("str", frozenset({0})),
+    ),
+    **dict.fromkeys(("removeprefix", "removesuffix"), ("str", frozenset({1}))),
+    "replace": ("str", frozenset({2})),
+    **dict.fromkeys(("startswith", "endswith"), ("bool", frozenset({1}))),
+    **dict.fromkeys(
+        ("isdigit", "isalpha", "isspace", "isnumeric", "isupper", "islower", "isalnum"), ("bool", frozenset({0}))
+    ),
+    **dict.fromkeys(("find", "rfind", "count"), ("int", frozenset({1}))),
+    "splitlines": ("lines", frozenset({0})),
+    **dict.fromkeys(("partition", "rpartition"), ("tuple", frozenset({1}))),
+}
+HASHABLE = frozenset({"str", "int", "float", "bool", "NoneType", "bytes"})
+_SIZED = frozenset({"str", "list", "lines", "dict", "set", "tuple"})
+_NUMBER = frozenset({"int", "float", "bool"})
+_LISTS = frozenset({"list", "lines"})
+
+
+def text_method(name: str, arguments: list[str], texts: list[object]) -> str | None:
+    """The kind that a method of a str gives that cannot fail; `arguments` are kinds, `texts` the values."""
+    if name == "split":
+        # An empty separator is an error.
+        separated = len(texts) == 1 and isinstance(texts[0], str) and bool(texts[0])
+        return "lines" if not arguments or separated or texts == [None] else None
+    if name in ("partition", "rpartition") and not (isinstance(texts[0] if texts else None, str) and texts[0]):
+        return None
+    kind, counts = _TEXT_METHODS.get(name, ("", frozenset()))
+    return kind if len(arguments) in counts and all(one == "str" for one in arguments) else None
+
+
+def compared(operator: str, left: str, right: str) -> bool:
+    """Whether a comparison of two kinds cannot fail."""
+    if operator in ("Eq", "NotEq", "Is", "IsNot"):
+        return True
+    if operator in ("In", "NotIn"):
+        contained = right in ("list", "lines", "tuple") or (right in ("dict", "set") and left in HASHABLE)
+        return contained or left == right == "str"
+    return left == right == "str" or (left in _NUMBER and right in _NUMBER)
+
+
+def added(operator: str, left: str, right: str) -> str | None:
+    """The kind of an operation on two that cannot fail."""
+    if operator == "Add" and left == right == "str":
+        return "str"
+    if operator == "Add" and left in _LISTS and right in _LISTS:
+        return "lines" if left == right == "lines" else "list"
+    if operator in ("Add", "Sub", "Mult") and left in ("int", "bool") and right in ("int", "bool"):
+        return "int"
+    return None
+
+
+def made(function: str, kinds: list[str]) -> str | None:
+    """The kind that a built-in function gives for one argument, where it cannot fail."""
+    if len(kinds) != 1:
+        return None
+    if function == "len":
+        return "int" if kinds[0] in _SIZED else None
+    if function == "list" and kinds[0] in ("str", "lines"):
+        return "lines"
+    return {"str": "str", "repr": "str", "bool": "bool"}.get(function)
+
+
+def joined(one: str, other: str) -> str:
+    """The kind of a value that is either."""
+    if one == other:
+        return one
+    return "list" if {one, other} == _LISTS else "any"

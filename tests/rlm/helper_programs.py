@@ -1,0 +1,278 @@
+"""Programs made by hypothesis in which helper functions ask: with state, defaults, closures, recursion, errors."""
+
+from hypothesis import strategies as st
+
+PROMPTS = st.sampled_from(
+    [
+        "c",
+        "f'q {c}'",
+        "f'{n} {c}'",
+        "c + str(len(out))",
+        "c[:k]",
+        "f'{last}{c}'",
+        "f'{cache}{c}'",
+        "out[-1] + c",
+        "wrap(c)",
+        "'|'.join(docs[:k])",
+        "docs[k]",
+        "f'{seen}{c}'",
+        "f'{sorted(seen)}{c}'",
+        "str(cache.get(c)) + c",
+        "a + c",
+        "noted(c)",
+        "f'{c!r:>4}'",
+        "f'{odd}{c}'",
+        "[c, n]",
+        "c * k",
+    ]
+)
+ASKED = st.builds(
+    lambda form, prompt: form.format(prompt),
+    st.sampled_from(
+        [
+            "llm_query({})",
+            "llm_query({})",
+            "llm_query({})",
+            "llm_query({}, model=m)",
+            "rlm_query({})",
+            "llm_query({}).strip().lower()",
+            "llm_query_batched([{0}, 'b' + c])[0]",
+            "inner({})",
+            "self_ask({})",
+            "(lambda p: llm_query(p))({})",
+            "cache.setdefault(c, llm_query({}))",
+        ]
+    ),
+    PROMPTS,
+)
+SIMPLE = st.sampled_from(
+    [
+        "out.append(a)",
+        "out.append(c)",
+        "n += 1",
+        "n += len(a)",
+        "last = a",
+        "last = c",
+        "cache[c] = a",
+        "cache[a] = c",
+        "seen.add(c)",
+        "seen.add(a)",
+        "print(c, a)",
+        "a = a.strip()",
+        "a = int(a)",
+        "a = json.loads(a)",
+        "a = a.split(':')[0]",
+        "a = a.split(':')[1]",
+        "c = c + 'x'",
+        "docs.append(c)",
+        "alias.append(a)",
+        "odd.append(c)",
+        "out += [c]",
+        "s += a",
+        "a = a or c",
+        "a = c if 'A' in a else last",
+        "out.sort()",
+        "seen.discard(c)",
+        "del cache[c]",
+        "k += 1",
+        "inner = str",
+        "boxes.put(a)",
+        "c = it.pop()",
+        "a = [line for line in a.splitlines() if line]",
+        "a = sum(len(x) for x in out)",
+        "raise ValueError(c)",
+        "assert a != 'NONE'",
+        "a = a.finish",
+        "c = docs.index(c)",
+        "a = out and out[-1]",
+    ]
+)
+TESTS = st.sampled_from(
+    ["c", "'A' in a", "a == 'NONE'", "not a", "isinstance(a, SubCallError)", "isinstance(a, str)", "n > 2",
+     "c in seen",
+     "c in cache", "len(out) > 2", "k", "a is None", "a and c", "int(a)", "c == 'b'"]
+)  # fmt: skip
+
+
+def indent(lines):
+    return ["    " + line for text in lines for line in text.split("\n")]
+
+
+def _compound(bodies):
+    return st.one_of(
+        st.builds(lambda test, body: [f"if {test}:", *indent(body)], TESTS, bodies),
+        st.builds(
+            lambda test, body, other: [f"if {test}:", *indent(body), "else:", *indent(other)], TESTS, bodies, bodies
+        ),
+        st.builds(
+            lambda body, error, handler: ["try:", *indent(body), f"except{error}:", *indent(handler)],
+            bodies,
+            st.sampled_from(["", " Exception", " ValueError", " (ValueError, TypeError)", " Exception as e"]),
+            bodies,
+        ),
+        st.builds(lambda body, end: ["try:", *indent(body), "finally:", *indent(end)], bodies, bodies),
+        st.builds(
+            lambda items, body: [f"for c in {items}:", *indent(body)],
+            st.sampled_from(["docs[:2]", "a.splitlines()", "list(cache)", "seen", "enumerate(docs[:2])", "[c, a]"]),
+            bodies,
+        ),
+        st.builds(lambda body: ["j = 0", "while j < 2:", "    j += 1", *indent(body)], bodies),
+    )
+
+
+def _bodies(ends):
+    leaf = st.one_of(
+        SIMPLE.map(lambda one: [one]),
+        SIMPLE.map(lambda one: [one]),
+        ASKED.map(lambda ask: [f"a = {ask}"]),
+        st.sampled_from(ends).map(lambda end: [end]),
+    )
+    blocks = st.lists(leaf, min_size=1, max_size=3).map(lambda parts: [line for part in parts for line in part])
+    return st.one_of(
+        blocks, st.builds(lambda one, two: [*one, *two], blocks, st.recursive(blocks, _compound, max_leaves=4))
+    )
+
+
+FUNCTIONS = _bodies(["return a", "return c", "return", "return (c, a)", "a = c", "pass"])
+LOOPED = _bodies(["continue", "break", "pass"])
+HEADS = st.sampled_from(
+    [
+        "def {name}(c, k=1, a='', m=None):",
+        "def {name}(c, *, k=2, a='x', m='m'):",
+        "def {name}(c, a=last, k=0, *rest, m=None, **more):",
+    ]
+)
+
+
+@st.composite
+def helpers(draw, name):
+    body = draw(FUNCTIONS)
+    ask = [f"a = {draw(ASKED)}"]
+    head = draw(HEADS).format(name=name)
+    declared = ["global n, last, s"] if draw(st.booleans()) else []
+    shape = draw(
+        st.sampled_from(
+            ["plain", "plain", "plain", "closure", "recursive", "lambda", "method", "decorated", "partial"]
+        )
+    )
+    end = [draw(st.sampled_from(["return a", "return a", "return (c, a)", "return c"]))]
+    if shape == "lambda":
+        return [f"{name} = lambda c, k=1, a='', m=None: {draw(ASKED)}"]
+    if shape == "partial":
+        return [f"{name} = functools.partial({draw(st.sampled_from(['llm_query', 'inner', 'other']))})"]
+    if shape == "method":
+        lines = ["class Tool:", "    k, a, m = 1, '', None", "    def go(self, c, k=1, a='', m=None):"]
+        return [*lines, *indent(indent([*declared, *ask, *body, *end])), f"{name} = Tool().go"]
+    if shape == "recursive":
+        ask = [*ask, f"if len(c) > 1 and k < 3:\n    return {name}(c[1:], k=k + 1)"]
+    lines = [head, *indent([*declared, *ask, *body, *end])]
+    if shape == "decorated":
+        return ["@twice", *lines]
+    if shape == "closure":
+        inner = [f"    {line}" for line in lines]
+        return ["def make(last):", "    count = 0", *inner, f"    return {name}", f"{name} = make('l')"]
+    return lines
+
+
+@st.composite
+def uses(draw):
+    items = draw(st.sampled_from(["docs", "docs", "docs", "docs * 2", "table", "sorted(docs)", "table.items()",
+                                  "range(3)",
+                                  "enumerate(docs)", "zip(docs, docs)", "iter(docs)", "map(str, docs)",
+                                  "(d for d in docs)",
+                                  "map(inner, docs)", "seen", "drawn()", "odd", "reversed(docs)"]))  # fmt: skip
+    ask = draw(
+        st.sampled_from(
+            ["ask(c)", "ask(c)", "ask(c)", "other(c)", "ask(c, k=2)", "inner(c)", "ask(other(c))", "noted(ask(c))"]
+        )
+    )
+    shape = draw(st.sampled_from(["for", "for", "for", "list", "dict", "map", "pool", "submit", "while", "straight",
+                                  "any",
+                                  "sorted", "pairs", "join", "set", "lambda", "work"]))  # fmt: skip
+    made = {
+        "list": f"r = [{ask} for c in {items}]",
+        "dict": f"r = {{c: {ask} for c in {items}}}",
+        "set": f"r = set({ask} for c in {items})",
+        "map": f"r = list(map(ask, {items}))",
+        "any": f"r = any({ask} for c in {items})",
+        "sorted": f"r = sorted({items}, key=ask)",
+        "pairs": f"r = dict((c, {ask}) for c in {items})",
+        "join": f"r = ','.join({ask} for c in {items})",
+        "lambda": f"r = list(map(lambda c: {ask}, {items}))",
+        "pool": f"with ThreadPoolExecutor() as ex:\n    r = list(ex.map(ask, {items}))",
+        "submit": f"with ThreadPoolExecutor(3) as ex:\n    f = [ex.submit(ask, c) for c in {items}]\n    r = [x.result() for x in f]",
+    }
+    if shape in made:
+        return [made[shape]]
+    body = [f"a = {ask}", *draw(LOOPED)]
+    if shape == "for":
+        return [f"for c in {items}:", *indent(body)]
+    if shape == "while":
+        return ["i = 0", "while i < 3:", "    c = docs[i]", "    i += 1", *indent(body)]
+    if shape == "straight":
+        return ["c, a = 'a', ask('1')", "b = ask('2')", "r = [a, b, llm_query(f'{a}{b}'), ask(c)]"]
+    return [
+        "def work(out, n, last, s, a, k, inner, c='w'):",
+        *indent(
+            [
+                "m = None",
+                f"for c in {items}:",
+                *indent(body),
+                f"r = [{ask} for c in {items}]",
+                "return (out, n, last, s, r)",
+            ]
+        ),
+        "r = work(out, n, last, s, '', 1, inner)",
+    ]
+
+
+START = """
+import functools
+import json
+class Odd(list):
+    def __repr__(self):
+        out.append('shown')
+        return 'Odd'
+class Boxes:
+    def put(self, value):
+        out.append(value)
+def wrap(c, left='<'):
+    return left + c + '>'
+def noted(c):
+    if len(docs) < 6:
+        docs.append('noted')
+    return c
+def twice(f):
+    def both(*args, **kwargs):
+        f(*args, **kwargs)
+        return f(*args, **kwargs)
+    return both
+def drawn():
+    for d in docs:
+        out.append('drawn')
+        yield d
+def inner(c):
+    return llm_query('inner ' + c)
+def self_ask(c):
+    try:
+        return json.loads(llm_query(c))
+    except Exception:
+        return 'none'
+def other(c):
+    return c
+docs = ['a', 'bc', 'yes', 'two']
+table = {'a': '1', 'b': 'two'}
+out, cache, seen, n, s, last, a, c, k, m, it = ['o'], {}, {'s', 't'}, 0, '', 'start', '', 'c', 1, None, ['i', 'j']
+alias, odd, boxes, r = docs, Odd(['o']), Boxes(), None
+"""
+
+
+@st.composite
+def helper_programs(draw):
+    lines = [*draw(helpers("ask")), *draw(uses())]
+    if draw(st.booleans()):
+        lines = [*draw(helpers("other")), *lines]
+    if draw(st.booleans()):
+        # Defined anew.
+        lines += [*draw(helpers(draw(st.sampled_from(["ask", "other"])))), *draw(uses())]
+    return START + "\n".join(lines) + "\n"
