@@ -200,7 +200,8 @@ def uses(draw):
         "join": f"r = ','.join({ask} for c in {items})",
         "lambda": f"r = list(map(lambda c: {ask}, {items}))",
         "pool": f"with ThreadPoolExecutor() as ex:\n    r = list(ex.map(ask, {items}))",
-        "submit": f"with ThreadPoolExecutor(3) as ex:\n    f = [ex.submit(ask, c) for c in {items}]\n    r = [x.result() for x in f]",
+        "submit": "with ThreadPoolExecutor(3) as ex:\n"
+        f"    f = [ex.submit(ask, c) for c in {items}]\n    r = [x.result() for x in f]",
     }
     if shape in made:
         return [made[shape]]

@@ -1,1 +1,1 @@
-"""Automatic fan-out: loops over independent sub-calls send them together."""
+"""Automatic fan-out: sub-calls that code will make in any case are sent together."""
