@@ -52,6 +52,8 @@ def rewritten(
 ) -> ast.Module:
     """The same program, which calls `name.loop(…)` and `name.ahead(…)` with the places of what it adds to `anchors`.
     `original` is the same tree again. Raises RecursionError on absurdly deep code."""
+    if not sources.asks(original):
+        return tree
     pairs = zip(ast.walk(tree), ast.walk(original), strict=True)
     _Rewriter({id(node): twin for node, twin in pairs}, name, sources, anchors).visit(tree)
     return ast.fix_missing_locations(tree)
