@@ -6,9 +6,7 @@ sent and received. A request that has expired, or was seen before, is not acted 
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
 
 from pylon import log
 from pylon.clock import Clock
@@ -24,6 +22,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import SeenIds
+from pylon.tasks import Tasks
 
 logger = log.get("money")
 
@@ -48,7 +47,7 @@ class PlayBankService:
         requests_per_s: int = REQUESTS_PER_S,
     ) -> None:
         self._bank = bank
-        self._methods = BankMethods(bank, key.public, clock, lambda invoice: self._spawn(self._notify(invoice)))
+        self._methods = BankMethods(bank, key.public, clock, self._paid)
         self._key = key
         self._transport = transport
         self._clock = clock
@@ -58,15 +57,15 @@ class PlayBankService:
         self._requests_per_s = requests_per_s
         self._strangers = _Rate(STRANGER_ANSWERS_PER_S)
         self._slots = asyncio.Semaphore(IN_PARALLEL)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listening = Tasks()
+        # Requests, and what wallets are told of payments that came.
+        self._work = Tasks("the playbank failed at a request")
         self._subscription: Subscription | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._announcing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Announces itself and begins to serve. An announcement that no relay takes is tried again until one does."""
         self._subscription = self._transport.subscribe(self._filters, name="playbank")
-        self._reader = asyncio.create_task(self._serve(self._subscription), name="playbank")
+        self._listening.start(self._serve(self._subscription), "playbank")
         try:
             await self._announce()
         except PylonError as error:
@@ -76,18 +75,19 @@ class PlayBankService:
                 error=str(error),
                 hint="a full relay needs a larger `max_mb` in [relay], one with `kinds` kind 13194 among them",
             )
-            self._announcing = asyncio.create_task(self._announce_later(), name="playbank announcement")
+            self._listening.start(self._announce_later(), "playbank announcement")
 
     async def close(self) -> None:
         """Stops serving. What was begun is finished first."""
-        for task in (self._reader, self._announcing):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._subscription is not None:
-            await self._subscription.close()
+        try:
+            await self._listening.close()
+            while self._work:
+                await self._work.wait()
+                # A request that is over may have begun to tell of its payment, and has yet to take its leave.
+                await asyncio.sleep(0)
+        finally:
+            if self._subscription is not None:
+                await self._subscription.close()
 
     async def open_link(
         self, account: str, relays: tuple[str, ...], *, can_pay: bool, budget: Msat | None = None
@@ -120,15 +120,8 @@ class PlayBankService:
                 continue
             self._seen.add(event.id)
             await self._slots.acquire()
-            task = asyncio.create_task(self._handle(event))
-            self._tasks.add(task)
-            task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._slots.release()
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("playbank request failed", error=repr(task.exception()))
+            task = self._work.start(self._handle(event), "playbank request")
+            task.add_done_callback(lambda _: self._slots.release())
 
     async def _handle(self, event: Event) -> None:
         if nip47.is_expired(event, self._clock.wall()):
@@ -174,17 +167,15 @@ class PlayBankService:
                 for scheme in Scheme:
                     await self._publish(self._key.sign(nip47.notification_draft(cipher, scheme, kind, body)))
 
+    def _paid(self, invoice: BankInvoice) -> None:
+        self._work.start(self._notify(invoice), "playbank notification")
+
     async def _publish(self, event: Event) -> None:
         try:
             await self._transport.publish(event)
         except PylonError as error:
             # The client looks it up.
             logger.warning("playbank could not publish", error=str(error))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _cipher(self, client: str) -> Cipher:
         cipher = self._ciphers.get(client)
