@@ -4,12 +4,15 @@ import logging
 import signal
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # How many histories a property that names no number is tried with: `scripts/test` is for every change, `--all` for
-# what has had one.
-settings.register_profile("brief", max_examples=40)
-settings.register_profile("thorough", max_examples=250)
+# what has had one. How long an example takes, and is made in, says nothing on a machine that has other work.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("usual", _PATIENT)
+settings.register_profile("brief", _PATIENT, max_examples=40)
+settings.register_profile("thorough", _PATIENT, max_examples=250)
+settings.load_profile("usual")
 
 # Whoever is started in the background without job control ignores Ctrl-C, and so do all programs that it starts:
 # those that are sent one here would never end.

@@ -27,7 +27,7 @@ def ended_run(folder, answer):
 @pytest.mark.parametrize(("answer", "out"), [("x" * 5_000, "x" * 5_000 + "\n"), (None, "")])
 def test_an_interrupted_run_that_had_its_answer_prints_the_whole_of_it(tmp_path, capsys, answer, out):
     with pytest.raises(typer.Exit) as ended:
-        rlm_ask._interrupted(ended_run(tmp_path, answer), "sat", as_json=False)
+        rlm_ask.interrupted(ended_run(tmp_path, answer), "sat", as_json=False)
     told = capsys.readouterr()
     assert (ended.value.exit_code, told.out) == (130, out)
     assert ("had come to its answer" in told.err) is (answer is not None)
