@@ -37,7 +37,8 @@ def map_(
     file: Annotated[
         Path,
         typer.Argument(
-            help="JSONL with a `prompt` a line, CSV with a `prompt` column, or a prompt a line; - is standard input."
+            help="JSONL with a `prompt` a line, a JSON array, CSV or TSV with a `prompt` column, or a prompt a line;"
+            " - is standard input."
         ),
     ],
     output: Annotated[
@@ -76,10 +77,11 @@ def map_(
     answered so far comes out, also while it goes on.
 
     A line is asked as it stands, so a text belongs into its prompt together with the question: first what is asked,
-    then the text. JSONL lines may set `system`, `model`, `max_tokens` and the other options for themselves. Of a CSV
-    the column `prompt` alone is read, wherever it stands; a CSV of results has the columns index, text, provider,
-    model, sha256, paid_msat, attempts, verified and error, in the order of the prompts. Blank lines are passed over;
-    an empty prompt of a CSV or of JSONL fails in its place, and nobody is asked. Answers stand in a CSV as they are:
+    then the text. JSONL lines may set `system`, `model`, `max_tokens` and the other options for themselves,
+    and so may the objects of a JSON array, which may hold texts too. Of a CSV or TSV the column `prompt` alone is
+    read, wherever it stands; a CSV of results has the columns index, text, provider, model, sha256, paid_msat,
+    attempts, verified and error, in the order of the prompts. Blank lines are passed over; an empty prompt of a
+    table or of JSON fails in its place, and nobody is asked. Answers stand in a CSV as they are:
     a spreadsheet takes one that begins with =, +, - or @ for a formula unless that column is opened as text.
     """
     if deadline == 0 and not resume:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import random
 import re
 import shutil
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pylon.cli import prompts, stdin
+from pylon.cli import prompt_forms, prompts, stdin
 from pylon.cli.prompts import check_output, read_jobs, write_file
 from pylon.errors import UsageError
 from tests.node import programs
@@ -74,8 +77,113 @@ def test_a_prompt_in_a_csv_is_as_long_as_it_is(tmp_path):
 
 
 def test_a_csv_without_that_column_or_with_a_row_too_short_is_refused(tmp_path):
-    assert "no column named prompt" in complaint(tmp_path, "a.csv", b"text\nhi\n")
+    assert complaint(tmp_path, "a.csv", b"text\nhi\n").endswith("no column named prompt: there is `text`")
+    assert complaint(tmp_path, "a.csv", b"Prompt,x\nhi,1\n").endswith(": there are `Prompt`, `x`")
+    assert complaint(tmp_path, "a.csv", b"\n").endswith("no column named prompt: it is empty")
     assert "a.csv:3: there is no prompt" in complaint(tmp_path, "a.csv", b"n,prompt\n1,hi\n2\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'id,prompt\n1,a\n2,"open\n3,b\n4,c\n', ":3: a quote that this row opens is never closed"),
+        (b'id,prompt\n1,"Hello" he said\n2,b\n', ":2: something stands behind a closing quote"),
+        (
+            b'id,prompt\n1,"open\n2,b\n3,"fine"\n',
+            ":4: something stands behind a closing quote, in the row that begins in line 2",
+        ),
+        (b"prompt\nfirst this, then that\n", ":2: this line has more columns than the first"),
+        (b"prompt,n,prompt\na,1,b\n", ": two columns are named prompt"),
+    ],
+    ids=["open", "closed early", "closed by the next", "comma", "twice"],
+)
+def test_a_table_that_would_lose_rows_or_words_is_refused_where_it_begins(tmp_path, content, says):
+    assert complaint(tmp_path, "p.csv", content).endswith("p.csv" + says)
+
+
+def test_empty_cells_behind_the_last_column_are_no_words(tmp_path):
+    assert jobs(tmp_path, "p.csv", b'prompt\na,,\n\n"b ""c"" d"\n5" disk\n') == [
+        {"prompt": "a"}, {"prompt": 'b "c" d'}, {"prompt": '5" disk'}
+    ]  # fmt: skip
+
+
+def test_a_table_with_tabs_is_read_as_one(tmp_path):
+    assert jobs(tmp_path, "p.TSV", b'n\tprompt\n1\thi, you\n2\t"a\tb"\n') == [
+        {"prompt": "hi, you"},
+        {"prompt": "a\tb"},
+    ]
+
+
+@pytest.mark.parametrize("indent", [None, 0, 2])
+@pytest.mark.parametrize("name", ["p.json", "p.jsonl", "p"])
+def test_an_array_of_json_is_its_elements_each_with_its_line(tmp_path, name, indent):
+    asked = [{"prompt": "a ü ] , \n", "seed": 1}, 'b\t"', {"prompt": "c", "messages": [["user", "x"]]}]
+    file = tmp_path / name
+    file.write_text("\n" + json.dumps(asked, indent=indent), "utf-8")
+    found = list(read_jobs(file, {"top_k": 5}))
+    assert [job for _, job in found] == [
+        {"top_k": 5, **(one if isinstance(one, dict) else {"prompt": one})} for one in asked
+    ]
+    lines = file.read_text("utf-8").split("\n")
+    ends = [lines[number - 1].rstrip(",]")[-1] for number, _ in found]
+    assert ends == (["}"] * 3 if indent is None else ["}", '"', "}"])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('["a",\n5]', ":2: this is not a JSON object"),
+        (
+            '["a",\n\n{"prompt": "b",\n "max_tokns": 3}]',
+            ":4: jobs have no field 'max_tokns'; did you mean `max_tokens`?",
+        ),
+        ('["a",\n"b"\n', ":3: the array of JSON neither goes on nor ends"),
+        ('["a",\n"b]\n', ":2: this is not valid JSON"),
+        ('["a" "b"]', ":1: the array of JSON neither goes on nor ends"),
+        ('["a",\n]', ":2: a comma stands behind the last of the array"),
+        ('["a"]\n["b"]\n', ":2: something stands behind the array of JSON"),
+        ('["a", "\\ud800"]', ":1: this is not valid JSON"),
+        ("[" * 100_000, ":1: this is not valid JSON"),
+        ('{"data":\n ["a"]}', ":1: this is not valid JSON"),
+    ],
+)
+def test_what_is_wrong_with_an_array_is_named_with_its_line(tmp_path, content, says):
+    assert complaint(tmp_path, "p.json", content.encode()).endswith("p.json" + says)
+
+
+def test_where_an_array_lies_deeper_the_hint_takes_it_out(tmp_path):
+    (tmp_path / "p.json").write_text('{"data": ["a"]}')
+    with pytest.raises(UsageError) as caught:
+        list(read_jobs(tmp_path / "p.json", {}))
+    assert "jq -c '.data[]'" in caught.value.hint
+
+
+def test_a_line_that_begins_with_a_bracket_is_a_prompt_where_lines_are_and_an_array_elsewhere(tmp_path):
+    assert jobs(tmp_path, "a.txt", b'["a", "b"]\n') == [{"prompt": '["a", "b"]'}]
+    assert jobs(tmp_path, "a", b"[1] Who was it?\n[2] And when?\n")[1] == {"prompt": "[2] And when?"}
+    assert jobs(tmp_path, "a.json", b'{"prompt": "a"}\n{"prompt": "b"}\n') == [{"prompt": "a"}, {"prompt": "b"}]
+    assert jobs(tmp_path, "a.json", b"[]") == []
+
+
+def test_an_array_is_read_to_a_bound_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(prompt_forms, "_MOST_ARRAY", 20)
+    assert "an array of JSON has" in complaint(tmp_path, "p.json", b'[\n"a",\n' + b'"b",\n' * 9 + b'"c"]')
+
+
+@given(st.lists(st.one_of(st.text(), st.fixed_dictionaries({"prompt": st.text(), "seed": st.integers(0, 9)}))))
+def test_any_array_comes_back_as_it_was_written(asked):
+    for written in (json.dumps(asked), json.dumps(asked, indent=1), json.dumps(asked, ensure_ascii=False)):
+        found = [job for _, job in prompt_forms.reader_of(".json")(io.StringIO(written, newline=""), ".json")]
+        assert found == [one if isinstance(one, dict) else {"prompt": one} for one in asked]
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)))
+def test_any_table_that_a_writer_made_comes_back(asked):
+    for suffix, delimiter in prompt_forms.TABLES.items():
+        written = io.StringIO(newline="")
+        csv.writer(written, delimiter=delimiter).writerows([["id", "prompt"], *enumerate(asked)])
+        written.seek(0)
+        assert [job["prompt"] for _, job in prompt_forms.reader_of(suffix)(written, suffix)] == asked
 
 
 def test_a_csv_keeps_the_lines_inside_of_a_prompt(tmp_path):
@@ -140,11 +248,15 @@ def test_the_command_that_cuts_a_file_up_makes_parts_that_a_map_takes(tmp_path, 
     assert [job["prompt"].split()[1] for part in parts for _, job in part] == [f"{n}th" for n in range(20)]
 
 
-@pytest.mark.parametrize(("name", "says"), [("p.csv", "each with its first line"), ("-", "a part of it at a time")])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("p.csv", "each with its first line"), ("p.json", "several arrays"), ("-", "a part of it at a time")],
+)
 def test_what_lines_do_not_cut_up_is_told_of_otherwise(tmp_path, monkeypatch, name, says):
     monkeypatch.setattr(prompts, "MOST_JOBS", 2)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\nc\n")))
     (tmp_path / "p.csv").write_bytes(b'prompt\na\n"b\n2"\nc\n')
+    (tmp_path / "p.json").write_bytes(b'["a", "b", "c"]')
     with pytest.raises(UsageError) as caught:
         list(read_jobs(Path("-") if name == "-" else tmp_path / name, {}))
     assert says in caught.value.hint and "`" not in caught.value.hint

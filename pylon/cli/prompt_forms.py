@@ -1,0 +1,209 @@
+"""The forms that a file of prompts may have: lines, JSON a line, an array of JSON, a table.
+
+Each reader takes an open text and yields its jobs, each with the line where it ends. What no reader can be sure of is
+refused, with its line: a row that is read otherwise than it was meant is asked, and paid, all the same.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from difflib import get_close_matches
+from itertools import chain
+from typing import Any, TextIO
+
+import orjson
+
+from pylon.swarm.job import JobSpec
+
+type Jobs = Iterator[tuple[int, dict[str, Any]]]
+
+# What is read as a table, and what stands between its cells.
+TABLES = {".csv": ",", ".tsv": "\t"}
+FORMS = (
+    'A line of JSONL is {"prompt": "…"}; JSON is an array of such objects or of texts; a CSV or TSV has a column'
+    " named prompt; a text file has a prompt a line."
+)
+_JSON_LINES, _TEXT = frozenset({".json", ".jsonl", ".ndjson"}), frozenset({".txt", ".md"})
+# As long a prompt as any file may hold; the node says what is too large for a job.
+_MOST_CHARACTERS = 2**31 - 1
+# An array is read whole. Lines are not.
+_MOST_ARRAY = 256 * 1024 * 1024
+# So many columns of a table are named, with so many letters.
+_NAMED, _LETTERS = 8, 30
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_FIELDS = frozenset(field.name for field in fields(JobSpec))
+# Lines may name themselves.
+_FOR_READERS = frozenset({"index", "id"})
+_ARRAY = "`jq -c '.data[]' FILE > prompts.jsonl` makes lines of it, with the array's name in place of data."
+
+
+class FormError(Exception):
+    """What is wrong with a file, and in which line, if that is known."""
+
+    def __init__(self, what: str, line: int = 0, *, hint: str = FORMS) -> None:
+        super().__init__(what)
+        self.line = line
+        self.hint = hint
+
+
+def reader_of(suffix: str) -> Callable[[TextIO, str], Jobs]:
+    """What reads a file with this ending, in small letters. Its jobs raise `FormError`."""
+    return _table_jobs if suffix in TABLES else _line_jobs
+
+
+def _plain(text: str, number: int) -> str:
+    """What stands in a file as it is. JSON may say `\\u0000`, which an event carries."""
+    if "\0" in text:
+        raise FormError("this holds NUL bytes, and so is no text, or not UTF-8", number)
+    return text
+
+
+def _line_jobs(stream: TextIO, suffix: str) -> Jobs:
+    begun = False
+    for number, line in enumerate(stream, 1):
+        text = _plain(line.rstrip("\r\n"), number)
+        if not text.strip():
+            continue
+        if not begun and _begins_array(text.strip(), suffix):
+            yield from _array_jobs("".join(chain([line], _rest(stream))), number)
+            return
+        begun = True
+        # Standard input has no ending: there a line that begins as JSON does is meant as such.
+        as_json = suffix in _JSON_LINES or (suffix not in _TEXT and text.startswith("{"))
+        yield number, _json_job(text, number, hint=_ARRAY if suffix == ".json" else FORMS) if as_json else _asks(text)
+
+
+def _asks(prompt: str) -> dict[str, Any]:
+    return {"prompt": prompt}
+
+
+def _begins_array(line: str, suffix: str) -> bool:
+    """Whether a file whose first line this is, is an array, as `json.dump` and pandas write it.
+
+    Of a text any line is a prompt. Elsewhere one may begin with `[1]`, unless the ending says JSON.
+    """
+    if suffix in _TEXT or not line.startswith("["):
+        return False
+    return suffix in _JSON_LINES or line[1:].lstrip()[:1] in {"", '"', "{", "]"}
+
+
+def _rest(stream: TextIO) -> Iterator[str]:
+    yield stream.read(_MOST_ARRAY)
+    if stream.read(1):
+        most = f"an array of JSON has {_MOST_ARRAY >> 20} MiB at most"
+        raise FormError(most, hint="`jq -c '.[]' FILE > prompts.jsonl` makes lines of it.")
+
+
+def _array_jobs(text: str, line: int) -> Jobs:
+    """The elements of an array, texts or objects as in JSONL; `text` begins with its first line, which is `line`."""
+    scan, seen = json.JSONDecoder().raw_decode, 0
+    at = _over_blanks(text, text.index("[") + 1)
+    while text[at : at + 1] != "]":
+        try:
+            _, end = scan(text, at)
+        except (ValueError, RecursionError) as error:
+            wrong = error.pos if isinstance(error, json.JSONDecodeError) else at
+            raise FormError("this is not valid JSON", line + text.count("\n", seen, wrong)) from error
+        line, seen = line + text.count("\n", seen, end), end
+        yield line, _element(text[at:end], line)
+        at = _over_blanks(text, end)
+        if text[at : at + 1] == ",":
+            at = _over_blanks(text, at + 1)
+            if text[at : at + 1] == "]":
+                raise FormError("a comma stands behind the last of the array", line + text.count("\n", seen, at))
+        elif text[at : at + 1] != "]":
+            raise FormError("the array of JSON neither goes on nor ends", line + text.count("\n", seen, at))
+    if (rest := _over_blanks(text, at + 1)) < len(text):
+        raise FormError("something stands behind the array of JSON", line + text.count("\n", seen, rest))
+
+
+def _over_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return at if found is None else found.end()
+
+
+def _element(written: str, number: int) -> dict[str, Any]:
+    if not written.startswith('"'):
+        return _json_job(written, number)
+    try:
+        return _asks(orjson.loads(written))
+    except orjson.JSONDecodeError as error:
+        raise FormError("this is not valid JSON", number) from error
+
+
+def _json_job(written: str, number: int, *, hint: str = FORMS) -> dict[str, Any]:
+    try:
+        job = orjson.loads(written)
+    except orjson.JSONDecodeError as error:
+        raise FormError("this is not valid JSON", number, hint=hint) from error
+    if not isinstance(job, dict):
+        raise FormError("this is not a JSON object", number, hint=hint)
+    if "prompt" not in job:
+        raise FormError("there is no `prompt`", number, hint=hint)
+    if not isinstance(job["prompt"], str):
+        raise FormError("the `prompt` is no text", number)
+    if unknown := sorted(job.keys() - _FIELDS - _FOR_READERS):
+        like = get_close_matches(unknown[0], _FIELDS, n=1)
+        meant = f"; did you mean `{like[0]}`?" if like else ""
+        hint = f"A line may have {', '.join(sorted(_FIELDS))}."
+        raise FormError(f"jobs have no field {', '.join(map(repr, unknown))}{meant}", number, hint=hint)
+    return job
+
+
+def _table_jobs(stream: TextIO, suffix: str) -> Jobs:
+    at, width = -1, 0
+    for number, row in _rows_of(stream, TABLES[suffix]):
+        if not width:
+            at, width = _column(row), len(row)
+            continue
+        if len(row) <= at:
+            raise FormError("there is no prompt: this line has fewer columns than the first", number)
+        if any(row[width:]):
+            hint = "A prompt with commas, tabs or line breaks in it stands in quotes."
+            raise FormError("this line has more columns than the first", number, hint=hint)
+        yield number, _asks(_plain(row[at], number))
+    if not width:
+        _column([])
+
+
+def _rows_of(stream: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, each with the line where it ends."""
+    # A prompt may be longer than the 131,072 characters that the module takes by itself.
+    csv.field_size_limit(_MOST_CHARACTERS)
+    # Unless it is strict, a stray quote makes one prompt of all rows down to the next one.
+    rows = csv.reader(stream, delimiter=delimiter, strict=True)
+    while True:
+        first = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _broken(error, first, rows.line_num) from error
+        if row:
+            yield rows.line_num, row
+
+
+def _column(columns: list[str]) -> int:
+    """Where the prompts are."""
+    if columns.count("prompt") > 1:
+        raise FormError("two columns are named prompt", hint="Leave one of them its name.")
+    if "prompt" not in columns:
+        named = ", ".join(f"`{name[:_LETTERS]}`" for name in columns[:_NAMED])
+        more = f" and {len(columns) - _NAMED} more" if len(columns) > _NAMED else ""
+        has = f": there {'is' if len(columns) == 1 else 'are'} {named}{more}" if columns else ": it is empty"
+        hint = "The first line names the columns, with commas between them, or tabs in a TSV; one is `prompt`."
+        raise FormError(f"there is no column named prompt{has}", hint=hint)
+    return columns.index("prompt")
+
+
+def _broken(error: csv.Error, first: int, last: int) -> FormError:
+    """What is wrong with the row of these lines. Where a quote was opened for nothing is not where it is noticed."""
+    hint = 'A cell in quotes has those of its text twice: "say ""hello""". Save it so, or make JSONL of it.'
+    if "unexpected end of data" in str(error):
+        return FormError("a quote that this row opens is never closed", first, hint=hint)
+    begun = f", in the row that begins in line {first}" if first != last else ""
+    what = "something stands behind a closing quote" if "expected after" in str(error) else str(error)
+    return FormError(f"{what}{begun}", last, hint=hint)
