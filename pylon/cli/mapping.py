@@ -26,9 +26,21 @@ from pylon.money.network import Network
 from pylon.node.calls.control import Event
 from pylon.node.home import open_home
 from pylon.node.session import open_node
+from pylon.swarm.dispatch.moves import Failure
 
 # Where nobody watches, as in a log, a line so often says how far it is.
 _TELL_S = 10.0
+# What may end otherwise when it is asked once more; where the budget was too small, with a larger one.
+_AGAIN = frozenset(
+    {
+        Failure.NO_PROVIDER,
+        Failure.DEADLINE,
+        Failure.UNHEARD,
+        Failure.EXHAUSTED,
+        Failure.NOT_SENT,
+        Failure.BUDGET,
+    }
+)
 # So many lines that would fail are named to people.
 _NAMED = 10
 
@@ -64,7 +76,10 @@ def map_(
         bool, typer.Option("--pin-weights", help="All answers by one set of weights, the most widely served.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Take the last run of these prompts up again; nothing is paid twice.")
+        bool,
+        typer.Option(
+            "--resume", help="Take the last run of these prompts and options up again; nothing is paid twice."
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and send nothing.")] = False,
     as_json: Json = False,
@@ -73,8 +88,9 @@ def map_(
 
     Each line holds the prompt's `index` and either `text`, `provider`, `model`, `sha256`, `usage`, `verified` and
     timings, or an `error`. With --json, one object with all of them and a summary is printed instead. A run that
-    was interrupted or killed is taken up again with --resume and the same prompts; with --resume --deadline 0 what is
-    answered so far comes out, also while it goes on.
+    was interrupted or killed is taken up again with --resume, the same prompts and the same options, for seven days;
+    where none is kept, nothing is asked. With --resume --deadline 0 what is answered so far comes out, also while it
+    goes on.
 
     A line is asked as it stands, so a text belongs into its prompt together with the question: first what is asked,
     then the text. JSONL lines may set `system`, `model`, `max_tokens` and the other options for themselves,
@@ -110,6 +126,8 @@ def map_(
         "pin_weights": pin_weights,
         "journal": True,
         "resume": resume,
+        # Whoever takes a run up does not mean to pay for all of it once more.
+        "only_kept": resume,
         "dry_run": dry_run,
     }
     run(_dry_run(params, lines, as_json) if dry_run else _map(params, output, as_json), as_json=as_json)
@@ -186,12 +204,18 @@ async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> No
     failed = result["jobs"] - result["answered"]
     err.print(_summary(result, unit), style="dim")
     if failed:
-        fail(
-            JobsFailedError(
-                f"{failed} of {result['jobs']} jobs got no answer",
-                hint="Their lines say why. With --resume only those are asked again.",
-            )
-        )
+        fail(JobsFailedError(f"{failed} of {result['jobs']} jobs got no answer", hint=_again(result["outcomes"])))
+
+
+def _again(outcomes: list[dict[str, Any]]) -> str:
+    """What to do about those that failed."""
+    reasons = [row["error"]["reason"] for row in outcomes if row["error"]]
+    later = sum(reason in _AGAIN for reason in reasons)
+    if not later:
+        return "Their lines say why."
+    if later == len(reasons):
+        return "Their lines say why. With --resume only those are asked again."
+    return f"Their lines say why. With --resume {later:,} of them may be answered yet."
 
 
 def _interrupted(told: dict[str, Any], jobs: int, *, resumed: bool) -> InterruptError:

@@ -24,7 +24,7 @@ from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec
 from pylon.swarm.runs.asked import fault_in, spec_of
-from pylon.swarm.runs.journal import RunJournal
+from pylon.swarm.runs.journal import KEEP_S, RunJournal
 from pylon.swarm.runs.reservation import Reservation
 
 # Between two looks for the first provider.
@@ -73,6 +73,7 @@ class _Wanted:
     dry: bool
     kept: bool
     resume: bool
+    only_kept: bool
     pinned: bool
 
     @property
@@ -95,13 +96,14 @@ async def ask_all(
     reservation: Reservation | None = None,
 ) -> Answers:
     """The `map` call: `jobs`, each with a `prompt` and any other field of `JobSpec`. Optional: `timeout_s` a job,
-    `deadline_s` of the run, `priority`, `journal`, `resume`, `pin_weights`, `dry_run`, `stream`. All of it together
-    never costs more than its reservation.
+    `deadline_s` of the run, `priority`, `journal`, `resume`, `only_kept`, `pin_weights`, `dry_run`, `stream`. All of
+    it together never costs more than its reservation.
 
     Events tell `done`, how many of them `failed`, `msat`, `in_flight` and `providers`; the result holds every outcome
     in order and their summary. With `stream`, events bring the `outcomes` as they come, and the result leaves them
-    out. With `resume` a deadline of 0 gives what there is, and asks nobody. Raises `UsageError` for a job that is not
-    one, for a run that another call has, and for one that is only looked at and not there; `UnreachableError` when no
+    out. With `resume` a run that is kept goes on, and where there is none one begins, unless `only_kept` says no; a
+    deadline of 0 gives what there is, and asks nobody. Raises `UsageError` for a job that is not one, for a run that
+    another call has, and for one that is not kept and was to be looked at or `only_kept`; `UnreachableError` when no
     relay is there, or nobody who could take any.
     """
     wanted = await _wanted(params, settings)
@@ -132,14 +134,24 @@ async def _wanted(params: dict[str, Any], settings: CustomerSection) -> _Wanted:
         dry=flag(params, "dry_run"),
         kept=flag(params, "journal"),
         resume=flag(params, "resume"),
+        only_kept=flag(params, "only_kept"),
         pinned=flag(params, "pin_weights"),
         # What is wrong with the others is told before a hundred thousand jobs are read.
         specs=await _specs(params, timeout),
     )
 
 
+async def _kept(books: Books, specs: list[JobSpec]) -> RunJournal:
+    journal = await RunJournal.find(books.database, books.group, books.clock, specs)
+    if journal is None:
+        hint = "It is found by the same prompts in the same order, with the same options, for"
+        hint += f" {KEEP_S / 86_400:.0f} days. Leave out `resume` to begin one."
+        raise UsageError("no run of these very prompts and options is kept here", hint=hint)
+    return journal
+
+
 async def _look(client: SwarmClient, books: Books, wanted: _Wanted) -> Answers:
-    journal = await RunJournal.find(books.database, books.group, books.clock, wanted.specs)
+    journal = await _kept(books, wanted.specs)
     for answer in await so_far(client, journal, wanted.specs, stream=wanted.stream):
         yield answer
 
@@ -151,7 +163,9 @@ async def _dry_run(client: SwarmClient, wanted: _Wanted, patience_s: float) -> A
 
 async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: Reservation | None) -> Answers:
     journal, specs, resume = None, wanted.specs, wanted.resume
-    if wanted.kept or resume:
+    if resume and wanted.only_kept:
+        journal = await _kept(books, specs)
+    elif wanted.kept or resume:
         journal = await RunJournal.open(books.database, books.group, books.clock, specs, resume=resume)
     taken_up = journal is not None and journal.taken_up
     run = MapRun(client, specs, stream=wanted.stream)

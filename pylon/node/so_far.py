@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from pylon.errors import UsageError
 from pylon.node.calls.control import Event, Result
 from pylon.node.outcomes import rows_of, summary_of
 from pylon.swarm.client import SwarmClient
@@ -12,13 +11,10 @@ from pylon.swarm.runs.journal import RunJournal
 
 
 async def so_far(
-    client: SwarmClient, journal: RunJournal | None, specs: Sequence[JobSpec], *, stream: bool
+    client: SwarmClient, journal: RunJournal, specs: Sequence[JobSpec], *, stream: bool
 ) -> list[Event | Result]:
     """What a run of these questions has: read from the disk, also beside a call that goes on with it. The result, and
-    with `stream` an event before it that has the outcomes. Raises `UsageError` where there is no such run."""
-    if journal is None:
-        hint = "They have to be the same, with the same options. Without a deadline of 0 they are asked."
-        raise UsageError("these prompts were not asked before", hint=hint)
+    with `stream` an event before it that has the outcomes."""
     kept, msat = await client.so_far(journal)
     missing = JobFailed(
         "there is no answer so far", reason=Failure.DEADLINE, code=None, attempts=0,

@@ -141,6 +141,39 @@ async def test_a_map_whose_caller_has_gone_is_over_before_another_call_may_take_
             assert not books.open and not client._parts.runs.by_number
 
 
+async def test_a_run_that_is_not_kept_is_refused_before_anything_is_asked_where_only_a_kept_one_is_meant(tmp_path):
+    relays = Relays()
+    FakeProvider(relays, now=time.time(), slots=4)
+    async with AsyncExitStack() as stack:
+        database = await Database.open(tmp_path / "pylon.db", [SWARM])
+        stack.push_async_callback(database.close)
+        group = GroupCommit(database)
+        group.start()
+        stack.push_async_callback(group.close)
+        client = await stack.enter_async_context(SwarmClient(relays, SecretKey.generate()))
+        books = Books(database, group, SystemClock())
+
+        async def call(prompt: str, **params: bool) -> Result:
+            job = {"jobs": [{"prompt": prompt}], "journal": True, **params}
+            calls = ask_all(client, relays, CustomerSection(), books, job)  # type: ignore[arg-type]
+            answer = [answer async for answer in calls][-1]
+            assert isinstance(answer, Result)
+            return answer
+
+        async with asyncio.timeout(20):
+            await call("a")
+            asked = len(relays.requests())
+            with pytest.raises(UsageError, match="no run of these very prompts and options is kept here") as caught:
+                await call("b", resume=True, only_kept=True)
+            assert "Leave out `resume`" in caught.value.hint
+            assert len(relays.requests()) == asked and not books.open
+            assert len(await database.fetch_all("SELECT * FROM swarm_run")) == 1
+            assert (await call("a", resume=True, only_kept=True)).data["resumed"]
+            # Without it a run begins, and is what is taken up from then on.
+            assert not (await call("b", resume=True)).data["resumed"]
+            assert (await call("b", resume=True, only_kept=True)).data["resumed"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_a_run_has_by_now_is_told_while_it_goes_on_and_asks_nobody(tmp_path, stream: bool) -> None:
     relays = Relays()
@@ -165,7 +198,7 @@ async def test_what_a_run_has_by_now_is_told_while_it_goes_on_and_asks_nobody(tm
             return {**result.data, **(events[0].data if stream else {})}
 
         async with asyncio.timeout(30):
-            with pytest.raises(UsageError, match="not asked before"):
+            with pytest.raises(UsageError, match="no run of these very prompts and options is kept here"):
                 await look()
             assert await database.fetch_all("SELECT * FROM swarm_run") == []
             goes_on = asyncio.create_task(call())

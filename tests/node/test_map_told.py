@@ -79,6 +79,19 @@ def test_where_nobody_watches_a_line_now_and_then_says_how_far_it_is(monkeypatch
     assert len(lines) == 2
 
 
+@pytest.mark.parametrize(
+    ("reasons", "says"),
+    [
+        (["deadline", "exhausted", None], "With --resume only those are asked again."),
+        (["too_large", "budget", "malformed"], "With --resume 1 of them may be answered yet."),
+        (["too_large", "malformed", None], "Their lines say why."),
+    ],
+)
+def test_a_run_is_taken_up_for_what_may_end_otherwise_alone(reasons, says):
+    rows = [{"error": None if reason is None else {"reason": reason}} for reason in reasons]
+    assert mapping._again(rows).endswith(says) and mapping._again(rows).startswith("Their lines say why.")
+
+
 def test_a_run_that_was_taken_up_again_names_no_speed():
     assert "(8.0/s, p50 1 ms" in mapping._summary(RESULT, "sat")
     again = mapping._summary({**RESULT, "resumed": True}, "sat")
