@@ -39,6 +39,9 @@ class PylonError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        if hint:
+            # Where nobody catches it, as in a notebook, the traceback ends with it.
+            self.add_note(hint)
 
 
 def error_row(error: PylonError) -> dict[str, str]:

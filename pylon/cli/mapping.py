@@ -145,7 +145,7 @@ async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) 
     if as_json:
         print_json(found)
         return
-    made = table("estimate", ">")
+    made = table("|estimate", "")
     for row in _estimated(found, params["budget_msat"], unit):
         made.add_row(*row)
     out.print(made)

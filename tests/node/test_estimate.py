@@ -2,9 +2,12 @@
 
 import random
 import time
+from typing import Any
 
 import pytest
 
+from pylon.cli import mapping
+from pylon.cli.output import out
 from pylon.jobs.announcement import OfferedModel
 from pylon.money.msat import Msat
 from pylon.money.price import Price
@@ -108,3 +111,26 @@ async def test_ones_own_machine_costs_nothing_whatever_it_asks_of_others():
 async def test_nothing_takes_nothing(client):
     found = await estimate(client, [])
     assert (found["jobs"], found["most_msat"], found["seconds"]) == (0, 0, None)
+
+
+async def test_what_it_takes_can_be_read_on_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        "jobs": 1_200, "checks": 60, "unaskable": 1, "providers": 3, "slots": 48, "least_msat": 1_200_000,
+        "most_msat": 9_000_000, "prompt_tokens": 1_000_000, "most_completion_tokens": 614_400, "seconds": 812.5,
+        "faults": [{"index": 6, "error": {"message": "a prompt of 120,000 characters does not fit one event"}}],
+    }  # fmt: skip
+
+    async def told(*_: object, **__: object) -> tuple[dict[str, Any], str]:
+        return found, "sat"
+
+    monkeypatch.setattr(mapping, "_call", told)
+    monkeypatch.setattr(out, "_width", 80)
+    with out.capture() as shown:
+        await mapping._dry_run({"budget_msat": 5_000_000}, list(range(1, 10)), False)
+    lines = [line.rstrip() for line in shown.get().splitlines()]
+    assert max(map(len, lines)) <= 80
+    # Labels stand whole in their column, and what is said of each beside it.
+    assert [line[:20].strip() for line in lines if line[0] != " "] == [
+        "estimate", "jobs", "nobody is asked", "line 7", "providers that can", "cost", "budget", "tokens", "time",
+    ]  # fmt: skip
+    assert {line[20] != " " and line[18:20] == "  " for line in lines[1:]} == {True}
