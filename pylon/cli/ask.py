@@ -58,7 +58,7 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
         err.print(f"{short(outcome['provider'])} {outcome['model']}, {outcome['latency_ms']} ms", style="dim")
         if cut := _cut(outcome):
             err.print(cut, style="dim")
-        if outcome["model"] == needle.MODEL_ID:
+        if outcome["model"] == needle.MODEL_ID and outcome["text"].strip() == needle.ABSENT:
             err.print(NEEDLE_ONLY, style="dim")
     if outcome["error"] is not None:
         # The object with the error is printed already.

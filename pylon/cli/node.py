@@ -11,9 +11,10 @@ from pylon import config as settings
 from pylon.cli.identity import BARE, new_passphrase
 from pylon.cli.output import ago, err, out, rest_text, short, speed, table
 from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
-from pylon.cli.running import Json, fail, household_line, print_json, run
+from pylon.cli.running import NEEDLE_ASK, Json, fail, household_line, print_json, run
 from pylon.cli.wallet_live import spending_lines
 from pylon.errors import PylonError, UnreachableError, UsageError
+from pylon.inference.models import needle
 from pylon.money.network import Network
 from pylon.node import identity
 from pylon.node.binding import bind
@@ -22,7 +23,7 @@ from pylon.node.home import Home, open_home
 from pylon.node.session import open_node, running_node
 from pylon.nostr.bech32 import nip19
 from pylon.nostr.keys import SecretKey
-from pylon.sections import Config
+from pylon.sections import Config, InferenceSection
 
 
 def init(
@@ -38,8 +39,8 @@ def init(
     """
     try:
         root = settings.home_directory()
-        network = settings.found_or_default(root).network
-        home = Home(root, network)
+        config = settings.found_or_default(root)
+        home = Home(root, config.network)
         new = not home.identity_file.exists()
         # Asked for before anything is made.
         protection = new_passphrase(BARE) if new and passphrase else ""
@@ -50,14 +51,18 @@ def init(
         fail(error, as_json=as_json)
     npub = nip19.npub(secret.public)
     if as_json:
-        print_json({"home": str(home.root), "network": network, "npub": npub, "new": new})
+        print_json({"home": str(home.root), "network": home.network, "npub": npub, "new": new})
         return
     out.print(f"{'made' if new else 'found'} {npub}\n  home     {home.root}\n  settings {home.config_file}")
     if new:
-        out.print(
-            '\nNext: `pylon relay` in one terminal and `pylon start` in another, then `pylon ask "…"`.'
-            "\nKeep a backup of the key: `pylon identity backup FILE`."
-        )
+        out.print(f"\n{_next(config.inference)}\nKeep a backup of the key: `pylon identity backup FILE`.")
+
+
+def _next(inference: InferenceSection) -> str:
+    """What to do with a new home. Whoever asks the model in the box whatever comes to mind hears `none`."""
+    boxed = inference.engine == "mlx" and inference.model == needle.MODEL_ID
+    asks = f":\n  {NEEDLE_ASK}" if boxed else ' `pylon ask "…"`.'
+    return f"Next: `pylon relay` in one terminal and `pylon start` in another, then{asks}"
 
 
 def found_or_made() -> tuple[Home, Config]:

@@ -24,9 +24,12 @@ from pylon.text import clean_text, escaped_in_json
 # What a node has to finish what is there when it is told to stop, in seconds.
 DRAIN_S = 60.0
 
-# Whoever asks it for the capital of France hears "none".
-NEEDLE_ONLY = f"""{needle.MODEL_ID} finds a number that a text states, and does nothing else.
-  It takes the question first, then the text.
+# A question that it answers. Whoever asks it for the capital of France hears "none".
+NEEDLE_ASK = (
+    f'pylon ask "{needle.QUESTIONS[0].format(key="amber-falcon")} The special magic number for amber-falcon is 4711."'
+)
+NEEDLE_ONLY = f"""{needle.MODEL_ID} finds a number that a text states behind the question, and does nothing else:
+  {NEEDLE_ASK}
   `pylon models recommend` names models for any question."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

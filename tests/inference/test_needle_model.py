@@ -1,6 +1,7 @@
 """The shipped weights, in stock mlx_lm and in stock llama.cpp."""
 
 import random
+import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from pylon.bench import needle as bench
 from pylon.bench.needle_timing import time_chunks
+from pylon.cli.running import NEEDLE_ASK
 from pylon.inference.models import needle
 from pylon.inference.models.needle_tasks import Task
 
@@ -55,6 +57,11 @@ def test_it_answers_with_a_number_of_the_chunk_or_says_none(mlx: bench.Answer) -
     for task in [*some(12, present=True, tokens=64), *some(6, present=False, tokens=64)]:
         answer = ask(mlx, task)
         assert answer == needle.ABSENT or answer in task.chunk
+
+
+def test_it_answers_what_new_homes_are_told_to_ask(mlx: bench.Answer) -> None:
+    *command, prompt = shlex.split(NEEDLE_ASK)
+    assert (command, mlx(prompt)) == (["pylon", "ask"], "4711")
 
 
 def test_a_stated_value_in_a_short_chunk_is_found(mlx: bench.Answer) -> None:

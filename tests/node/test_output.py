@@ -127,8 +127,8 @@ def test_what_is_to_be_copied_is_one_line_however_narrow_the_terminal(monkeypatc
         out.whole(line)
     assert shown.get() == f"{line}\n"
     with out.capture() as shown:
-        out.print(line)
-    assert shown.get().splitlines()[0] == "pylon join"
+        out.print(f"or: {line}")
+    assert shown.get().splitlines()[0] == "or: pylon join"
 
 
 def test_a_speed_that_nobody_measured_is_no_figure() -> None:
