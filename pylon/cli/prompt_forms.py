@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from difflib import get_close_matches
-from itertools import chain
 from typing import Any, TextIO
 
 import orjson
@@ -36,7 +35,7 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 _FIELDS = frozenset(field.name for field in fields(JobSpec))
 # Lines may name themselves.
 _FOR_READERS = frozenset({"index", "id"})
-_ARRAY = "`jq -c '.data[]' FILE > prompts.jsonl` makes lines of it, with the array's name in place of data."
+_ARRAY = "`jq .data FILE > prompts.json` takes an array out of it, with the array's name in place of data."
 
 
 class FormError(Exception):
@@ -67,7 +66,7 @@ def _line_jobs(stream: TextIO, suffix: str) -> Jobs:
         if not text.strip():
             continue
         if not begun and _begins_array(text.strip(), suffix):
-            yield from _array_jobs("".join(chain([line], _rest(stream))), number)
+            yield from _array_jobs(line + _rest(stream), number)
             return
         begun = True
         # Standard input has no ending: there a line that begins as JSON does is meant as such.
@@ -89,11 +88,12 @@ def _begins_array(line: str, suffix: str) -> bool:
     return suffix in _JSON_LINES or line[1:].lstrip()[:1] in {"", '"', "{", "]"}
 
 
-def _rest(stream: TextIO) -> Iterator[str]:
-    yield stream.read(_MOST_ARRAY)
+def _rest(stream: TextIO) -> str:
+    text = stream.read(_MOST_ARRAY)
     if stream.read(1):
         most = f"an array of JSON has {_MOST_ARRAY >> 20} MiB at most"
-        raise FormError(most, hint="`jq -c '.[]' FILE > prompts.jsonl` makes lines of it.")
+        raise FormError(most, hint="Make several of it, and map one after another.")
+    return text
 
 
 def _array_jobs(text: str, line: int) -> Jobs:

@@ -79,6 +79,16 @@ def test_where_nobody_watches_a_line_now_and_then_says_how_far_it_is(monkeypatch
     assert len(lines) == 2
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_whoever_resumes_means_a_run_that_is_there(tmp_path, monkeypatch, resume):
+    file, asked = tmp_path / "p.txt", []
+    file.write_text("one\n")
+    monkeypatch.setattr(mapping, "_map", lambda params, *_: asked.append(params))
+    monkeypatch.setattr(mapping, "run", lambda *_, **__: None)
+    mapping.map_(file, resume=resume)
+    assert (asked[0]["resume"], asked[0]["only_kept"]) == (resume, resume)
+
+
 @pytest.mark.parametrize(
     ("reasons", "says"),
     [

@@ -155,7 +155,7 @@ def test_where_an_array_lies_deeper_the_hint_takes_it_out(tmp_path):
     (tmp_path / "p.json").write_text('{"data": ["a"]}')
     with pytest.raises(UsageError) as caught:
         list(read_jobs(tmp_path / "p.json", {}))
-    assert "jq -c '.data[]'" in caught.value.hint
+    assert "`jq .data FILE > prompts.json`" in caught.value.hint
 
 
 def test_a_line_that_begins_with_a_bracket_is_a_prompt_where_lines_are_and_an_array_elsewhere(tmp_path):
