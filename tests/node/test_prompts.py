@@ -20,6 +20,9 @@ from pylon.cli.prompts import check_output, read_jobs, write_file
 from pylon.errors import UsageError
 from tests.node import programs
 
+# What means something to a reader of JSON or of tables, and a letter of two bytes and one of four.
+WORDS = st.text("a \"\\',;[]{}\t\r\nü𝄞", max_size=12)
+
 
 def jobs(tmp_path, name: str, content: bytes, options=None):
     file = tmp_path / name
@@ -170,14 +173,14 @@ def test_an_array_is_read_to_a_bound_alone(tmp_path, monkeypatch):
     assert "an array of JSON has" in complaint(tmp_path, "p.json", b'[\n"a",\n' + b'"b",\n' * 9 + b'"c"]')
 
 
-@given(st.lists(st.one_of(st.text(), st.fixed_dictionaries({"prompt": st.text(), "seed": st.integers(0, 9)}))))
+@given(st.lists(st.one_of(WORDS, st.fixed_dictionaries({"prompt": WORDS, "seed": st.integers(0, 9)})), max_size=6))
 def test_any_array_comes_back_as_it_was_written(asked):
     for written in (json.dumps(asked), json.dumps(asked, indent=1), json.dumps(asked, ensure_ascii=False)):
         found = [job for _, job in prompt_forms.reader_of(".json")(io.StringIO(written, newline=""), ".json")]
         assert found == [one if isinstance(one, dict) else {"prompt": one} for one in asked]
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)))
+@given(st.lists(WORDS.filter(bool), max_size=6))
 def test_any_table_that_a_writer_made_comes_back(asked):
     for suffix, delimiter in prompt_forms.TABLES.items():
         written = io.StringIO(newline="")
