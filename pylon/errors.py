@@ -131,6 +131,14 @@ class ConnectionLostError(RelayError):
     """A relay is not connected, or not any more: what was sent may have come there."""
 
 
+class NotAcknowledgedError(RelayError):
+    """A relay neither took nor refused an event in time: what was sent may have come there."""
+
+
+class RateLimitedError(NotAcknowledgedError):
+    """A relay took an event not yet: it said that they come too fast (NIP-01, `rate-limited`)."""
+
+
 class EngineError(PylonError):
     pass
 

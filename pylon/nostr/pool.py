@@ -144,8 +144,7 @@ class RelayPool:
         """Sends the event to the named relays (all by default); the relays that have said OK so far.
 
         Returns at the first OK; the others are waited for in the background. Raises `RelayError` when each
-        refused it or stayed silent for `timeout` seconds; with `once` and one relay, `ConnectionLostError` when that
-        is not connected, or not any more.
+        refused it or stayed silent for `timeout` seconds; of one relay, what `RelayConnection.publish` raises.
         """
         connections = self._chosen(relays)
         if len(connections) == 1:

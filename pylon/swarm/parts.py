@@ -62,9 +62,11 @@ class Parts:
         self.runs = runs = OpenRuns(settings, deciders, flights, clock)
         self.outlook = outlook = Outlook(deciders, clock, purse=purse, reach=reach)
         self.outbox = Outbox(settings.publishing)
+        self.relays = relays = RelayWatch(pool, clock, deciders)
         self.requests = requests = Requests(
             pool=pool, secret=secret, keys=keys, clock=clock, rng=rng, deciders=deciders, runs=runs, flights=flights,
             outbox=self.outbox, purse=purse, routes=Routes(pool, rng, deciders.dispatcher, reach),
+            relays=relays,
         )  # fmt: skip
         self.answers = answers = Answers(
             deciders=deciders, clock=clock, runs=runs, flights=flights, outlook=outlook, purse=purse,
@@ -74,10 +76,9 @@ class Parts:
             deciders=deciders, pool=pool, flights=flights, runs=runs, outlook=outlook, requests=requests,
             answers=answers,
         )  # fmt: skip
-        self.relays = RelayWatch(pool, clock, deciders)
         self.inbox = Inbox(
             pool=pool, keys=keys, public=secret.public, clock=clock, flights=flights, answers=answers,
-            requests=requests, relays=self.relays,
+            requests=requests, relays=relays,
         )  # fmt: skip
         self.presence = Presence(pool, deciders.directory, keys, clock, outlook.changed)
         self.late = (

@@ -45,7 +45,7 @@ class Transport(Protocol):
         self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0, once: bool = False
     ) -> list[str]:
         """Returns when a relay has the event. Raises `RelayError`; with `once` `ConnectionLostError`, when the only
-        relay is not connected or not any more."""
+        relay is not connected or not any more, and `RateLimitedError`, when it takes no more just now."""
 
     def subscribe(self, filters: Filters, *, name: str = "") -> Subscription:
         """Opens one subscription on all relays."""

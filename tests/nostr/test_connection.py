@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pylon.errors import RelayError
+from pylon.errors import NotAcknowledgedError, RelayError
 from pylon.nostr import messages as m
 from pylon.nostr.client.backoff import SOON, Backoff
 from pylon.nostr.client.connection import RelayConnection
@@ -84,7 +84,7 @@ async def test_of_two_who_wait_for_one_event_each_hears_that_nothing_came():
         ends = await asyncio.gather(
             connection.publish(event, timeout=0.1), connection.publish(event, timeout=0.2), return_exceptions=True
         )
-        assert [type(end) for end in ends] == [RelayError, RelayError]
+        assert [type(end) for end in ends] == [NotAcknowledgedError] * 2
 
 
 async def test_one_who_gives_up_early_does_not_end_the_wait_of_another():

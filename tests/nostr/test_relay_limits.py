@@ -15,7 +15,7 @@ from websockets.asyncio.server import serve
 from websockets.datastructures import Headers
 from websockets.http11 import Response
 
-from pylon.errors import RelayError
+from pylon.errors import RateLimitedError, RelayError
 from pylon.nostr.client.backoff import Backoff
 from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.client.nip11 import RelayInformation
@@ -316,6 +316,32 @@ async def test_events_published_meanwhile_wait_behind_those_that_were_turned_awa
         await connection.publish(late, timeout=30)
         await asyncio.gather(*publishing)
         assert [message[1]["id"] for message in relay.of("EVENT")].index(late.id) > 5
+
+
+async def test_what_is_to_go_once_hears_at_once_that_the_relay_is_too_fast_and_is_not_sent_again():
+    limited, more = [KEY.sign(EventDraft(1, text)) for text in ("limited", "more")]
+
+    def slow(relay, socket, message):
+        if message[0] != "EVENT":
+            return []
+        first = message[1]["id"] == limited.id and len(relay.of("EVENT")) == 1
+        return [["OK", message[1]["id"], not first, "rate-limited: slow down" if first else ""]]
+
+    async with ScriptedRelay(slow) as relay:
+        connection = RelayConnection(relay.url)
+        connection.start()
+        try:
+            assert await connection.wait_open(10)
+            with pytest.raises(RateLimitedError, match="slow down"):
+                await connection.publish(limited, timeout=60, once=True)
+            # Nor is another one, for as long as that relay has its pause.
+            with pytest.raises(RateLimitedError, match="slow down"):
+                await connection.publish(more, timeout=60, once=True)
+            # Whoever waits for this relay does so behind it.
+            assert (await connection.publish(more, timeout=60)).accepted
+            assert [message[1]["id"] for message in relay.of("EVENT")] == [limited.id, more.id]
+        finally:
+            await connection.close()
 
 
 async def test_who_waited_in_vain_for_a_relay_that_said_rate_limited_hears_that_also_behind_another():

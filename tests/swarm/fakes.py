@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pylon.errors import ConnectionLostError, RelayError
+from pylon.errors import ConnectionLostError, RateLimitedError, RelayError
 from pylon.jobs.announcement import Announcement, OfferedModel, announcement_draft, withdrawal_draft
 from pylon.jobs.answer import Address
 from pylon.jobs.cancel import parse_cancel
@@ -71,6 +71,8 @@ class FakeRelays:
     sent_to: list[Sequence[str] | None] = field(default_factory=list)
     # Which of them are not connected.
     down: set[str] = field(default_factory=set)
+    # Which of them say `rate-limited`, until they are in here no more.
+    slow: set[str] = field(default_factory=set)
     most_publishing: int = 0
     looks: int = 0
 
@@ -105,6 +107,12 @@ class FakeRelays:
                     raise ConnectionLostError("no relay is connected")
                 await asyncio.sleep(timeout)
                 raise RelayError("no relay is connected")
+            if self.slow.issuperset(relays or self.urls):
+                if once:
+                    raise RateLimitedError("rate-limited: slow down")
+                async with asyncio.timeout(timeout):
+                    while self.slow.issuperset(relays or self.urls):
+                        await asyncio.sleep(0.01)
             if self.refuses(event):
                 raise RelayError(f"{self.urls[0]} refused an event: {self.refusal}")
             self.give(event)

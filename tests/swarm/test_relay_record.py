@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.swarm.wire.relay_record import AVOIDED_S, RelayRecord
+from pylon.swarm.wire.relay_record import AVOIDED_S, PAUSE_S, RelayRecord
 
 A, B = "ws://a", "ws://b"
 
@@ -29,6 +29,15 @@ def test_it_is_tried_again_and_avoided_at_its_next_loss_or_not_when_it_delivers(
             record.delivered(A)
         record.lost(A, AVOIDED_S)
         assert record.avoided(AVOIDED_S) == (frozenset() if delivers else {A})
+
+
+def test_a_relay_that_takes_no_more_has_a_pause_from_when_it_last_said_so():
+    record = RelayRecord()
+    for said_at in (0.0, 10.0):
+        record.slowed(A, said_at)
+        assert record.avoided(said_at) == {A}
+    assert record.avoided(PAUSE_S + 9) == {A}
+    assert record.avoided(PAUSE_S + 10) == frozenset()
 
 
 @given(st.lists(st.booleans(), max_size=200))

@@ -149,6 +149,39 @@ async def test_a_request_whose_provider_has_no_other_relay_waits_for_the_one_tha
     assert isinstance(outcome, JobFailed) and outcome.reason is Failure.DEADLINE
 
 
+async def test_a_request_that_its_relay_is_too_fast_for_goes_over_another_and_later_ones_at_once() -> None:
+    relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536}, slow={ANOTHER})
+    provider(relays, ANOTHER, LARGE)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        drawn = 0
+        async with asyncio.timeout(10):
+            while not drawn:
+                [outcome] = await swarm.map(["one"])
+                assert isinstance(outcome, Answer) and outcome.attempts == 1
+                drawn = relays.sent_to.count([ANOTHER])
+        # The very same event, over the other alone.
+        assert relays.sent_to[-2:] == [[ANOTHER], [LARGE]]
+        assert swarm._parts.relays._told.urls == {ANOTHER}
+        relays.sent_to.clear()
+        await swarm.map(["two", "three", "four", "five"])
+    assert relays.sent_to == [[LARGE]] * 4
+
+
+async def test_a_request_whose_provider_has_no_other_relay_waits_for_the_one_that_is_too_fast() -> None:
+    relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536}, slow={ANOTHER})
+    provider(relays, ANOTHER)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.map(["one"]))
+        await until(lambda: len(relays.sent_to) == 2)
+        relays.slow.clear()
+        async with asyncio.timeout(10):
+            [outcome] = await asking
+    assert isinstance(outcome, Answer) and outcome.attempts == 1
+    assert relays.sent_to == [[ANOTHER], [ANOTHER]]
+
+
 async def test_of_the_relays_that_take_it_the_emptiest_has_it() -> None:
     relays = FakeRelays(takes_at={SMALL: 4_096, ANOTHER: 65_536, LARGE: 65_536})
     one = provider(relays, SMALL, ANOTHER, LARGE)

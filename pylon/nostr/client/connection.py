@@ -136,8 +136,9 @@ class RelayConnection:
     async def publish(self, event: Event, *, timeout: float = 15.0, once: bool = False) -> m.Ok:
         """Sends the event until the relay acknowledges it, over reconnections too, if not `once`.
 
-        Raises `RelayError` when the relay refuses it, or says nothing within `timeout` seconds; with `once`
-        `ConnectionLostError` when it is not connected, or not any more.
+        Raises `RelayError` when the relay refuses it, `NotAcknowledgedError` when it does neither within `timeout`
+        seconds; with `once` `ConnectionLostError` when it is not connected, or not any more, and `RateLimitedError`
+        as soon as it says so.
         """
         if self._fault:
             raise RelayError(self._fault)

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from pylon.errors import ConnectionLostError, RelayError
+from pylon.errors import ConnectionLostError, NotAcknowledgedError, RateLimitedError, RelayError
 from pylon.nostr import messages as m
 from pylon.nostr.client.pacing import Pacer
 from pylon.nostr.event import Event
@@ -17,7 +17,7 @@ from pylon.tasks import end
 @dataclass(slots=True)
 class _Publication:
     """`waiting` are those who want to hear of it, and until when (the event loop's time). `once`: they have another
-    way, and wait for no second connection. `refusal`: the relay's last word, when it was too fast for it."""
+    way, and wait for no second sending. `refusal`: the relay's last word, when it was too fast for it."""
 
     frame: bytes
     once: bool
@@ -48,10 +48,11 @@ class Publications:
         self._closed = False
 
     async def publish(self, event: Event, *, timeout: float, once: bool = False) -> m.Ok:
-        """Sends the event until the relay acknowledges it, or over this connection alone, if `once`.
+        """Sends the event until the relay acknowledges it, or one time alone, if `once`.
 
-        Raises `RelayError` when the relay refuses it, or does not take it within `timeout` seconds, be it silent or
-        `rate-limited`; with `once` `ConnectionLostError` when the connection ends meanwhile.
+        Raises `RelayError` when the relay refuses it; `NotAcknowledgedError` when it is silent for `timeout` seconds,
+        `RateLimitedError` when it was too fast for it as long. With `once` that is raised at the relay's word, and
+        where others wait for that already, and `ConnectionLostError` when the connection ends meanwhile.
         """
         if self._closed:
             raise RelayError(f"{self._url} was closed")
@@ -61,6 +62,8 @@ class Publications:
         if self._timer is None or until < self._timer.when():
             self._look_at(until)
         publication = self._open.get(event.id)
+        if publication is None and once and self._pacer.busy:
+            raise RateLimitedError(f"{self._url} takes no more just now: {self._slowed}")
         if publication is not None:
             publication.once &= once
             publication.waiting.append((answer, until))
@@ -89,9 +92,8 @@ class Publications:
         """The connection is gone."""
         for event_id, publication in list(self._open.items()):
             if publication.once:
-                del self._open[event_id]
-                for answer, _ in publication.waiting:
-                    _fail(answer, ConnectionLostError(f"the connection to {self._url} was lost before it answered"))
+                lost = f"the connection to {self._url} was lost before it answered"
+                self._give_up(event_id, ConnectionLostError(lost))
 
     async def authenticated(self) -> None:
         """The relay knows now who we are: sends all again."""
@@ -109,6 +111,8 @@ class Publications:
         self._pacer.answered(ok.event_id, refused=refused)
         if refused:
             publication.refusal = self._slowed = ok.message
+            if publication.once:
+                self._give_up(ok.event_id, RateLimitedError(f"{self._url} refused an event: {ok.message}"))
             return
         # It is sent again when the relay accepted who we are.
         if not ok.accepted and reason == "auth-required" and self._has_key:
@@ -140,16 +144,24 @@ class Publications:
         now, self._timer = asyncio.get_running_loop().time(), None
         for event_id, publication in list(self._open.items()):
             said = publication.refusal or (self._slowed if event_id in self._pacer else "")
-            why = f"refused an event: {said}" if said else "did not acknowledge an event in time"
             for answer, until in publication.waiting:
                 if until <= now:
-                    _fail(answer, RelayError(f"{self._url} {why}"))
+                    _fail(answer, self._late(said))
             publication.waiting = [one for one in publication.waiting if not one[0].done()]
             if not publication.waiting:
                 del self._open[event_id]
         ends = [until for publication in self._open.values() for _, until in publication.waiting]
         if ends:
             self._look_at(min(ends))
+
+    def _late(self, said: str) -> NotAcknowledgedError:
+        if said:
+            return RateLimitedError(f"{self._url} refused an event: {said}")
+        return NotAcknowledgedError(f"{self._url} did not acknowledge an event in time")
+
+    def _give_up(self, event_id: str, error: RelayError) -> None:
+        for answer, _ in self._open.pop(event_id).waiting:
+            _fail(answer, error)
 
     async def _send_again(self, event_id: str) -> bool:
         publication = self._open.get(event_id)

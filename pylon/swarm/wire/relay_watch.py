@@ -1,4 +1,4 @@
-"""Over which relays nobody is asked just now: what is not connected, and what loses what it is given."""
+"""Over which relays nobody is asked just now: what is not connected, loses what it is given, or takes no more."""
 
 from pylon import log
 from pylon.clock import Clock
@@ -40,6 +40,14 @@ class RelayWatch:
         if down != self._told:
             self._told = down
             self._deciders.tell(down)
+
+    def slowed(self, relay: str) -> None:
+        """It says `rate-limited`."""
+        now = self._clock.monotonic()
+        if relay not in self._record.avoided(now):
+            logger.info("a relay takes no more requests just now", relay=relay)
+        self._record.slowed(relay, now)
+        self.look()
 
     def spoke(self, flight: Flight, relay: str | None) -> None:
         """The first word for a request came over this relay, or by a look at what relays have stored."""

@@ -8,7 +8,14 @@ from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import ConnectionLostError, MalformedError, MoneyError, RelayError, TooLargeError
+from pylon.errors import (
+    ConnectionLostError,
+    MalformedError,
+    MoneyError,
+    RateLimitedError,
+    RelayError,
+    TooLargeError,
+)
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.size import event_bytes
@@ -27,6 +34,7 @@ from pylon.swarm.runs.places import Piece
 from pylon.swarm.spending.purse import Offer, Purse
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.outbox import Outbox, Work
+from pylon.swarm.wire.relay_watch import RelayWatch
 from pylon.swarm.wire.routes import Routes
 from pylon.swarm.wire.unsent import dearer, not_made, not_taken, not_written
 
@@ -48,6 +56,7 @@ class Requests:
     outbox: Outbox
     purse: Purse | None
     routes: Routes
+    relays: RelayWatch
 
     def send(self, send: m.Send) -> None:
         """Sends when its turn comes, if it is still wanted then."""
@@ -212,22 +221,27 @@ class Requests:
 
     async def _over(self, event: Event, relays: list[str] | None, flight: Flight) -> None:
         """Over the relay that was drawn. When that is not connected, or not any more, the very same event goes over
-        all that both sides use: its provider knows it again, and works once.
+        all that both sides use: its provider knows it again, and works once. When that says `rate-limited`, it goes
+        over the others, and waits its turn where there is none.
 
-        Raises `RelayError` when none took it, `ConnectionLostError` also when nobody waits for it any more.
+        Raises `RelayError` when none took it, the first one's also when nobody waits for it any more.
         """
         if relays is not None and len(self.pool.urls) > 1:
             try:
                 await self.pool.publish(event, relays=relays, once=True)
-            except ConnectionLostError:
+                return
+            except (ConnectionLostError, RateLimitedError) as error:
+                slow = relays if isinstance(error, RateLimitedError) else []
+                for url in slow:
+                    self.relays.slowed(url)
                 # What was taken back meanwhile would be worked on in vain.
                 if not self.deciders.dispatcher.is_live(flight.attempt):
                     raise
-            else:
-                return
-            flight.relay = flight.event = None
             listing = self.deciders.directory.get(flight.provider)
-            relays = (listing and self.routes.shared(listing)) or relays
+            shared = (listing and self.routes.shared(listing)) or relays
+            if others := [url for url in shared if url not in slow]:
+                flight.relay = flight.event = None
+                relays = others
         await self.pool.publish(event, relays=relays)
 
     def _rows(self, flight: Flight, piece: Piece, expires_at: float) -> list[Row]:
