@@ -8,17 +8,16 @@ from typing import Any
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import RelayError
 from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.latest import Latest
 from pylon.nostr.event import Event, expiration
 from pylon.nostr.pool import RelayPool
+from pylon.provider.outbox_relays import OutboxRelays
 from pylon.records import record
 from pylon.tasks import end
 
 logger = log.get("provider")
 
-AT_ONCE = 64
 RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 # Of so many requests, the last ones, it is known that their customers ask for answers over other relays too.
 MOST_ELSEWHERE = 4_096
@@ -43,10 +42,10 @@ class Outbox:
 
     def __init__(self, pool: RelayPool, clock: Clock) -> None:
         self._pool = pool
+        self._relays = OutboxRelays(pool)
         self._clock = clock
         self._sending: set[asyncio.Task[Any]] = set()
         self._elsewhere: Latest[str, tuple[str, ...]] = Latest(MOST_ELSEWHERE)
-        self._room = asyncio.Semaphore(AT_ONCE)
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -58,6 +57,7 @@ class Outbox:
     async def close(self) -> None:
         """Stops; what was not acknowledged is not published by this object any more."""
         await end(*self._sending)
+        await self._relays.close()
 
     def event_bytes(self, relay: str) -> int:
         """The largest event that the relay takes."""
@@ -102,28 +102,21 @@ class Outbox:
             letter.done(published)
         return published
 
-    def _near(self, letter: Letter) -> list[str] | None:
+    def _near(self, letter: Letter) -> list[str]:
         asked = self._elsewhere.get(letter.event.tag("e") or "") or ()
         urls = self._pool.urls
-        return [url for url in dict.fromkeys((letter.relay, *asked)) if url in urls] or None
+        return [url for url in dict.fromkeys((letter.relay, *asked)) if url in urls]
 
     async def _deliver(self, letter: Letter) -> bool:
-        attempt, everywhere = 0, False
-        began, ends = self._clock.boot(), _or_never(expiration(letter.event))
+        event, attempt = letter.event, 0
+        began, ends = self._clock.boot(), _or_never(expiration(event))
         lasts_s = ends - self._clock.wall()
         while (age_s := self._clock.boot() - began) < letter.worth_s:
             # What was paid for would be lost to a clock that is ahead for a minute. So time has passed when no clock
             # says otherwise; and where it had before, at a start with a clock that is wrong, relays are asked once.
-            if everywhere and age_s >= lasts_s and self._clock.wall() >= ends:
+            if attempt and age_s >= lasts_s and self._clock.wall() >= ends:
                 return False
-            near = self._near(letter) if attempt == 0 else None
-            everywhere = near is None
-            try:
-                async with self._room:
-                    await self._pool.publish(letter.event, relays=near)
-            except RelayError as error:
-                logger.warning("not published yet", id=letter.event.id, error=str(error))
-            else:
+            if await (self._relays.everywhere(event) if attempt else self._relays.first(event, self._near(letter))):
                 return True
             await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
             attempt += 1
