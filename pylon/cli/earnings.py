@@ -8,12 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from pylon.cli.calling import call
 from pylon.cli.output import out, short, table
 from pylon.cli.running import Json, print_json, run
 from pylon.money.msat import sats_text
-from pylon.node.calls.control import result_of
-from pylon.node.home import open_home
-from pylon.node.session import open_node
 
 
 def earnings(
@@ -31,9 +29,7 @@ def earnings(
 
 async def _earnings(by: str, days: float | None, as_csv: bool, as_json: bool) -> None:
     since = 0.0 if days is None else time.time() - days * 86_400
-    home, config = open_home()
-    async with open_node(home, config) as node:
-        data = await result_of(node, "earnings", {"by": by, "since": since})
+    data = await call("earnings", {"by": by, "since": since})
     if as_json:
         print_json(data)
     elif as_csv:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pylon.cli.calling import call
 from pylon.cli.node import found_or_made
 from pylon.cli.output import err, out, short, table
 from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
@@ -13,7 +14,7 @@ from pylon.cli.start import serve
 from pylon.clock import SystemClock
 from pylon.errors import HomeBusyError, PylonError, UsageError
 from pylon.node import identity
-from pylon.node.calls.control import Event, result_of
+from pylon.node.calls.control import Event
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.household import invite as invites
 from pylon.node.household import joining
@@ -118,9 +119,7 @@ def expel(
 
 
 async def _expel(key: str, as_json: bool) -> None:
-    home, config = open_home()
-    async with open_node(home, config) as node:
-        data = await result_of(node, "household-remove", {"key": key})
+    data = await call("household-remove", {"key": key})
     if as_json:
         print_json(data)
     else:

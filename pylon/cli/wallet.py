@@ -1,11 +1,12 @@
 """`pylon wallet`: the node's money. What is not live money says so on every line."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pylon.cli import stdin
+from pylon.cli.calling import call
 from pylon.cli.output import counted, err, out, short, table
 from pylon.cli.running import Json, fail, print_json, run
 from pylon.cli.wallet_decide import decide
@@ -19,7 +20,6 @@ from pylon.node.bank import bank_socket
 from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.home import Home, open_home
 from pylon.node.identity import load
-from pylon.node.session import open_node
 from pylon.node.wallet.purse import save_link
 from pylon.nostr.bech32 import nip19
 
@@ -112,7 +112,7 @@ def balance(as_json: Json = False) -> None:
 
 
 async def _balance(as_json: bool) -> None:
-    data = await _call("wallet-balance")
+    data = await call("wallet-balance")
     if as_json:
         print_json(data)
         return
@@ -137,7 +137,7 @@ def history(
 
 
 async def _history(limit: int, as_json: bool) -> None:
-    data = await _call("wallet-history", {"limit": limit})
+    data = await call("wallet-history", {"limit": limit})
     if as_json:
         print_json(data)
         return
@@ -164,7 +164,7 @@ def invoice(
 
 
 async def _invoice(sats: int, description: str, as_json: bool) -> None:
-    data = await _call("wallet-invoice", {"sats": sats, "description": description})
+    data = await call("wallet-invoice", {"sats": sats, "description": description})
     if as_json:
         print_json(data)
     else:
@@ -183,7 +183,7 @@ def pay(
 
 
 async def _pay(text: str, most: int, as_json: bool) -> None:
-    data = await _call("wallet-pay", {"invoice": text, "most_sat": most})
+    data = await call("wallet-pay", {"invoice": text, "most_sat": most})
     if as_json:
         print_json(data)
     else:
@@ -202,7 +202,7 @@ def audit(as_json: Json = False) -> None:
 
 
 async def _audit(as_json: bool) -> None:
-    data = await _call("wallet-audit")
+    data = await call("wallet-audit")
     if as_json:
         print_json(data)
     else:
@@ -222,12 +222,6 @@ async def _audit(as_json: bool) -> None:
 app.command("decide")(decide)
 app.command("go-live")(go_live)
 app.command("trust-payee")(trust_payee)
-
-
-async def _call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-    home, config = open_home()
-    async with open_node(home, config) as node:
-        return await result_of(node, method, params)
 
 
 def _own(home: Home) -> str:

@@ -7,13 +7,11 @@ import typer
 from rich.console import Console
 
 from pylon.cli import stdin
+from pylon.cli.calling import call
 from pylon.cli.output import err, out
 from pylon.cli.running import Json, print_json, run
 from pylon.errors import UsageError
 from pylon.money.msat import MSAT_PER_SAT, sats_text
-from pylon.node.calls.control import result_of
-from pylon.node.home import open_home
-from pylon.node.session import open_node
 from pylon.nostr.event import is_hex64
 
 _PAID, _NOT_PAID = "paid", "not paid"
@@ -50,7 +48,7 @@ def decide(
 async def _list(as_json: bool, *, alone: bool) -> None:
     if not alone:
         raise UsageError("which payment?", hint="`pylon wallet decide` lists them; give the hash of one.")
-    data = await _call("wallet-undecided", {"look": True})
+    data = await call("wallet-undecided", {"look": True})
     if as_json:
         print_json(data)
         return
@@ -75,7 +73,7 @@ async def _decide(named: str, paid: bool, preimage: str, not_paid: bool, fee: in
         raise UsageError(
             "--not-paid takes neither --yes nor --fee: a mistake pays twice, so it is typed", hint="Leave them out."
         )
-    data = await _call("wallet-undecided")
+    data = await call("wallet-undecided")
     row = _named(named, data["payments"])
     # One that is not there has ended, which the node says better; one under way it refuses.
     if row is not None and row["state"] == "unknown" and not preimage and not yes:
@@ -87,7 +85,7 @@ async def _decide(named: str, paid: bool, preimage: str, not_paid: bool, fee: in
         "preimage": preimage.lower() or None,
         "fee_msat": fee * MSAT_PER_SAT,
     }
-    decided = await _call("wallet-decide", params)
+    decided = await call("wallet-decide", params)
     if as_json:
         print_json(decided)
         return
@@ -149,9 +147,3 @@ def _named(named: str, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
             f"no payment of unknown outcome begins with {named!r}", hint="`pylon wallet decide` lists them."
         )
     return found[0] if found else None
-
-
-async def _call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-    home, config = open_home()
-    async with open_node(home, config) as node:
-        return await result_of(node, method, params)

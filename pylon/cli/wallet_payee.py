@@ -6,13 +6,11 @@ import typer
 from rich.console import Console
 
 from pylon.cli import stdin
+from pylon.cli.calling import call
 from pylon.cli.output import err, out
 from pylon.cli.running import Json, print_json, run
 from pylon.errors import UsageError, WireError
 from pylon.money.msat import sats_text
-from pylon.node.calls.control import result_of
-from pylon.node.home import open_home
-from pylon.node.session import open_node
 from pylon.nostr.bech32 import nip19
 
 _YES = ("y", "yes")
@@ -37,7 +35,7 @@ def trust_payee(
 
 
 async def _list(as_json: bool) -> None:
-    data = await _call("wallet-payees")
+    data = await call("wallet-payees")
     if as_json:
         print_json(data)
         return
@@ -54,7 +52,7 @@ async def _trust(named: str, yes: bool, to: str, as_json: bool) -> None:
             "--yes needs --to NODE: whatever a provider asks for at this moment is not trusted unseen",
             hint="`pylon wallet trust-payee` shows the node that it asks for.",
         )
-    data = await _call("wallet-payees")
+    data = await call("wallet-payees")
     offer = _offer_of(named, data["offers"])
     if to and to != offer["payee"]:
         raise UsageError(
@@ -69,7 +67,7 @@ async def _trust(named: str, yes: bool, to: str, as_json: bool) -> None:
             )
     # With both nodes: what it asks for meanwhile was shown to nobody.
     names = ("provider", "before", "payee")
-    trusted = await _call("wallet-trust-payee", {name: offer[name] for name in names})
+    trusted = await call("wallet-trust-payee", {name: offer[name] for name in names})
     if as_json:
         print_json(trusted)
     else:
@@ -97,9 +95,3 @@ def _offer_of(named: str, offers: list[dict[str, Any]]) -> dict[str, Any]:
             hint="`pylon wallet trust-payee` lists those that do.",
         )
     return by_key[key]
-
-
-async def _call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-    home, config = open_home()
-    async with open_node(home, config) as node:
-        return await result_of(node, method, params)
