@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError
 from pylon.gateway.budget import Budget, Cost, Refuse, Wait
@@ -23,8 +22,6 @@ from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.swarm.job import DEFAULT_MAX_TOKENS
-
-logger = log.get("gateway")
 
 # Prices change seldom; who asks more than was set aside is left alone anyway.
 PRICES_S = 5.0

@@ -181,6 +181,7 @@ class EngineSpec:
 SCHEMA_ENGINES = frozenset({"mlx", "llama", "openai"})
 
 
+@runtime_checkable
 class Scoring(Protocol):
     """A model that can also read answers of others. Not every engine can."""
 

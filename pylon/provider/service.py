@@ -41,7 +41,7 @@ from pylon.provider.writable import Writable
 from pylon.store.database import Database
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderStatus:
     """What `pylon status` shows of the provider."""
 
@@ -260,17 +260,17 @@ class Provider:
     async def status(self) -> ProviderStatus:
         """How things stand."""
         return ProviderStatus(
-            self.paused,
-            self._closed.draining,
-            len(self._runner.queue),
-            len(self._runner.running),
-            self._outbox.waiting,
-            self._in_hand.unpaid,
-            self._in_hand.wallet_down,
-            self._inference.status(),
-            self._runner.latency.told(),
-            self._presence.fault,
-            await self._journal.counts(),
+            paused=self.paused,
+            draining=self._closed.draining,
+            queued=len(self._runner.queue),
+            running=len(self._runner.running),
+            unpublished=self._outbox.waiting,
+            awaiting_funds=self._in_hand.unpaid,
+            wallet_down=self._in_hand.wallet_down,
+            engine=self._inference.status(),
+            latency=self._runner.latency.told(),
+            unannounced=self._presence.fault,
+            jobs=await self._journal.counts(),
         )
 
     def _changed(self) -> None:

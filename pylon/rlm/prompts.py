@@ -27,12 +27,15 @@ _MODEL_ID = re.compile(r"[A-Za-z0-9][\w.:/@+-]{0,79}", re.ASCII)
 _MOST_MODELS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is true of this run. `sub_tokens` and `root_tokens` are windows; `width` is how many sub-calls run at
-    once; `deeper` tells whether `rlm_query` starts a loop of its own; `cell_s` is what a cell may take, in seconds;
+    """What is true of this run.
+
+    `sub_tokens` is the sub-models' window, 0 where nobody knows it; `width` is how many sub-calls run at once;
+    `deeper` tells whether `rlm_query` starts a loop of its own; `cell_s` is what a cell may take, in seconds;
     `temperature` is that of sub-calls; `prompt_bytes` is the longest prompt that is let through, None where nothing
-    bounds it."""
+    bounds it.
+    """
 
     sub_models: tuple[str, ...]
     sub_tokens: int

@@ -174,16 +174,16 @@ class Rlm:
         tier = prompts.tier_of(settings.tier, root.context_tokens)
         deepest = isinstance(budget.child(now=self._clock.monotonic()), Refusal)
         facts = Facts(
-            self._models.models,
-            self._models.context_tokens,
-            self._room.settings.max_tokens,
-            self._models.width,
-            not deepest,
-            settings.turns,
-            min(settings.output_chars, root.context_tokens),
-            settings.cell.seconds,
-            self._room.settings.temperature,
-            longest_prompt(self._room.settings.event_bytes, budget.limits),
+            sub_models=self._models.models,
+            sub_tokens=self._models.context_tokens,
+            answer_tokens=self._room.settings.max_tokens,
+            width=self._models.width,
+            deeper=not deepest,
+            turns=settings.turns,
+            output_chars=min(settings.output_chars, root.context_tokens),
+            cell_s=settings.cell.seconds,
+            temperature=self._room.settings.temperature,
+            prompt_bytes=longest_prompt(self._room.settings.event_bytes, budget.limits),
         )
         task = self._task(name, question, prompts.system(facts, tier), prompts.task(question, described), budget)
         repl = self._open_repl()

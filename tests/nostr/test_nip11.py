@@ -16,7 +16,7 @@ from pylon.nostr.client.nip11 import (
     fetch_relay_information,
     parse_relay_information,
 )
-from pylon.nostr.event import AROUND_CONTENT_BYTES, MAX_TAGS
+from pylon.nostr.event import AROUND_CONTENT_BYTES
 from pylon.nostr.filter import Filter
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
@@ -26,10 +26,7 @@ NUMBERS = (
     "max_subscriptions",
     "max_limit",
     "default_limit",
-    "max_event_tags",
     "max_content_length",
-    "created_at_lower_limit",
-    "created_at_upper_limit",
 )
 FLAGS = ("auth_required", "payment_required", "restricted_writes")
 DOCUMENT = {"name": "relay", "limitation": {"max_message_length": 131_072, "auth_required": True}}
@@ -256,9 +253,7 @@ async def test_a_real_relay_says_its_limits() -> None:
             max_subscriptions=limits.subscriptions,
             max_limit=limits.results,
             default_limit=limits.results,
-            max_event_tags=MAX_TAGS,
             max_content_length=limits.event_bytes - AROUND_CONTENT_BYTES,
-            created_at_upper_limit=limits.ahead_s,
             auth_required=True,
             payment_required=False,
             restricted_writes=False,

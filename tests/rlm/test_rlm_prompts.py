@@ -13,7 +13,10 @@ from pylon.rlm.prompts import Facts, system
 
 
 def facts(*models, window=8_000, temperature=0.0, bound=None):
-    return Facts(models, window, 256, 4, False, 20, 20_000, 45.0, temperature, bound)
+    return Facts(
+        sub_models=models, sub_tokens=window, answer_tokens=256, width=4, deeper=False, turns=20, output_chars=20_000,
+        cell_s=45.0, temperature=temperature, prompt_bytes=bound,
+    )  # fmt: skip
 
 
 def told(*models):

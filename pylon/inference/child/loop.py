@@ -8,7 +8,7 @@ from pylon.clock import Clock
 from pylon.errors import WireError
 from pylon.inference.child.intake import Command, Intake, Prepared, refusal
 from pylon.inference.child.messages import Beat, Cancel, Close, FromChild, Load, Score
-from pylon.inference.engine import Engine, Event, Failed, Preparing, Progress, ScoreRequest
+from pylon.inference.engine import Engine, Event, Failed, Preparing, Progress, ScoreRequest, Scoring
 
 BEAT_S = 0.5
 # Requests of one run come in a burst: what is there after a moment of quiet is read in one group, not in two.
@@ -85,12 +85,11 @@ class EngineLoop:
                 self._shown[prepared.id] = float("-inf")
 
     def _score(self, request: ScoreRequest) -> None:
-        score = getattr(self._engine, "score", None)
-        if score is None:
+        if not isinstance(self._engine, Scoring):
             self._send([Failed(request.id, "engine", "This engine cannot read answers of others.")])
             return
         try:
-            self._send([score(request)])
+            self._send([self._engine.score(request)])
         except Exception as error:  # the text is a stranger's, and must not take anybody down
             self._send([Failed(request.id, "engine", f"The answer could not be read ({type(error).__name__}).")])
 

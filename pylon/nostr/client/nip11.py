@@ -29,17 +29,13 @@ class RelayInformation:
     """The part of the document that is acted on, or shown by `pylon status`. None: it does not say, or nonsense.
 
     Lengths: `max_message_length` in bytes of a websocket message, `max_content_length` in Unicode characters.
-    `created_at_lower_limit` and `created_at_upper_limit` are seconds into the past and the future.
     """
 
     max_message_length: int | None = None
     max_subscriptions: int | None = None
     max_limit: int | None = None
     default_limit: int | None = None
-    max_event_tags: int | None = None
     max_content_length: int | None = None
-    created_at_lower_limit: int | None = None
-    created_at_upper_limit: int | None = None
     auth_required: bool | None = None
     payment_required: bool | None = None
     restricted_writes: bool | None = None
@@ -89,10 +85,7 @@ def parse_relay_information(raw: object) -> RelayInformation:
         max_subscriptions=number("max_subscriptions"),
         max_limit=number("max_limit"),
         default_limit=number("default_limit"),
-        max_event_tags=number("max_event_tags"),
         max_content_length=number("max_content_length"),
-        created_at_lower_limit=number("created_at_lower_limit"),
-        created_at_upper_limit=number("created_at_upper_limit"),
         auth_required=flag("auth_required"),
         payment_required=flag("payment_required"),
         restricted_writes=flag("restricted_writes"),
