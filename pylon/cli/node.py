@@ -19,6 +19,7 @@ from pylon.money.network import Network
 from pylon.node import identity
 from pylon.node.binding import bind
 from pylon.node.calls.control import Event, result_of
+from pylon.node.hindrance import paused_line
 from pylon.node.home import Home, open_home
 from pylon.node.session import open_node, running_node
 from pylon.nostr.bech32 import nip19
@@ -151,19 +152,15 @@ def latency_line(latency: dict[str, Any]) -> str:
     return f"{waited} waiting, {computed} computed, {published} until a relay had it (medians)"
 
 
-def _but(data: dict[str, Any]) -> str:
-    """What keeps jobs away from a node that takes them; empty where nothing does."""
-    if data["refused"]:
-        return ", but no relay lets this key in: nobody can ask"
-    opened = [relay for relay in data["relays"] if relay["state"] == "open"]
-    if not opened:
-        return ", but no relay is open: nobody can ask"
-    if all(relay["error"] for relay in opened):
-        return ", but no relay lets this key in: sealed jobs, as most are, may not come"
+def _serving(data: dict[str, Any]) -> str:
+    provider = data["provider"]
+    if provider["paused"]:
+        return paused_line(provider["paused"], data["owner"])
+    if provider["engine"]["state"] == "failed":
+        return "every job is turned down: the model failed"
+    state = "draining" if provider["draining"] else "taking jobs"
     # A node that began with an older Pylon does not say.
-    if data["provider"].get("unannounced"):
-        return f", but it is not seen: {data['provider']['unannounced']}"
-    return ""
+    return f"{state}, but {data['hindrance']}" if data.get("hindrance") else state
 
 
 def _print_status(data: dict[str, Any]) -> None:
@@ -182,12 +179,8 @@ def _print_status(data: dict[str, Any]) -> None:
         made.add_row("serving", "no: a command's own core, which ends with it")
     else:
         engine, now = provider["engine"], time.time()
-        free = "draining" if provider["draining"] else "taking jobs"
-        free += _but(data)
-        if engine["state"] == "failed":
-            free = "every job is turned down: the model failed"
         owner = data["owner"]
-        made.add_row("serving", paused_line(provider["paused"], owner) if provider["paused"] else free)
+        made.add_row("serving", _serving(data))
         for rule in owner["rules"]:
             made.add_row("rule", rule_line(rule, now))
         if owner["waived_until_local"] is not None:

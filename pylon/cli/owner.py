@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from pylon.errors import UsageError
+from pylon.node.hindrance import told_ends
 from pylon.provider.owner.rulings import MOST_WAIVED_S
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
@@ -25,20 +26,6 @@ def seconds_of(text: str) -> float:
             hint="What is to hold for longer is a setting: [owner] in config.toml.",
         )
     return seconds
-
-
-def paused_line(reason: str, owner: dict[str, Any] | None) -> str:
-    """`paused (battery): mains power ends it`. `owner` is what `status` has of the rules."""
-    rules = () if owner is None else owner["rules"]
-    ends = [rule["ends"] for rule in rules if rule["holds"]]
-    # A pause by hand is ended by hand, whatever rules hold beside it.
-    told = ends and reason == ", ".join(rule["name"] for rule in rules if rule["holds"])
-    return f"paused ({reason}){f': {told_ends(ends)}' if told else ''}"
-
-
-def told_ends(ends: list[str]) -> str:
-    """What ends a pause, as a sentence's end."""
-    return f"{' and '.join(ends)} {'ends' if len(ends) == 1 else 'end'} it"
 
 
 def rule_line(rule: dict[str, Any], now: float) -> str:

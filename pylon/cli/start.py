@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from pylon import __version__, log
-from pylon.cli.owner import paused_line
 from pylon.cli.running import (
     DRAIN_S,
     NEEDLE_ONLY,
@@ -31,6 +30,7 @@ from pylon.inference.models import needle
 from pylon.node import identity
 from pylon.node.calls.control import result_of
 from pylon.node.core import Core
+from pylon.node.hindrance import paused_line
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import running_node
 from pylon.node.settings import model_id

@@ -19,9 +19,9 @@ from pylon.node.calls.control import Answers, Event, Method, Result
 from pylon.node.calls.node_faults import NodeFaults
 from pylon.node.calls.params import flag, number, text, whole
 from pylon.node.calls.reservations import Reservations
+from pylon.node.hindrance import OWNER, paused_line, unreached
 from pylon.node.household.calls import HouseholdCalls
 from pylon.node.open_home import OpenHome
-from pylon.node.owner import OWNER
 from pylon.node.serving import Serving
 from pylon.node.settings import model_id, terms
 from pylon.node.wallet import accounting, earnings, payees, undecided
@@ -122,6 +122,7 @@ class Methods:
             "provider": None,
             "price": None,
             "owner": None,
+            "hindrance": "",
             "faults": self._faults.status(),
         }
         if opened.money is not None:
@@ -129,9 +130,15 @@ class Methods:
             data["spending"] = await accounting.spending(opened.database, caps, now)
         if self._serving is not None:
             data["model"] = model_id(opened.config)
-            data["provider"] = asdict(await self._serving.provider.status())
+            provider = await self._serving.provider.status()
+            data["provider"] = asdict(provider)
             data["price"] = terms(opened.config.provider)
             data["owner"] = self._serving.watch.status()
+            data["hindrance"] = (
+                paused_line(provider.paused, data["owner"])
+                if provider.paused
+                else unreached(opened.pool.statuses, data["refused"], provider.unannounced)
+            )
         yield Result(data)
 
     async def _stop(self, params: dict[str, Any]) -> Answers:

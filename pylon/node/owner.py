@@ -13,6 +13,7 @@ from pylon.forever import forever
 from pylon.host.awake import Awake
 from pylon.host.reader import Reader
 from pylon.host.readings import Machine, Readings
+from pylon.node.hindrance import OWNER
 from pylon.provider.owner.rulings import MOST_WAIVED_S, OwnerRules, Ruling, reason
 from pylon.provider.service import Provider
 from pylon.sections import OwnerSection
@@ -23,8 +24,6 @@ logger = log.get("node")
 # A person who sits down is met by what runs anyway: a few seconds more change nothing, while each look may start a
 # program or two.
 EVERY_S = 10.0
-# What is said in place of a rule's name: the same as after a pause by hand.
-OWNER = "owner"
 
 
 class OwnerWatch:

@@ -172,6 +172,15 @@ async def test_keys_can_be_had_whole_and_what_is_old_is_shown_as_old(seen: Seen,
     # Of a price nothing is told that is nothing.
     told = [await tab.value(f"price({{ price_msat: {msat} }})") for msat in ([0, 0, 0], [500, 0, 0], [0, 0, 2000])]
     assert [text.replace("play ", "") for text in told] == ["free", "0.5 sat a job", "2 sat out per 1,000 tokens"]
+    # A model that is ready is no green light where nobody can ask it.
+    away = """(async () => {
+      const status = { ...(await get("/api/now")).status, hindrance: "no relay is open: `nobody` can ask" };
+      serving(status);
+      return [$("serving").className, $("serving").textContent, $("serving-more").textContent];
+    })()"""
+    kind, word, more = await tab.value(away)
+    assert (kind, word) == ("big wait", "ready, but out of reach") and more.startswith("no relay is open: nobody can")
+    await tab.until("document.getElementById('serving').innerText === 'ready'")
     old = "document.getElementById('main').classList.contains('old')"
     assert not await tab.value(old)
     node.process.send_signal(signal.SIGSTOP)

@@ -123,6 +123,7 @@ DECIDERS = [
     "money/limits.py",
     "relay/subscriptions.py",
     "relay/access.py",
+    "node/hindrance.py",
     "node/doctor/finding.py",
     "node/doctor/machine.py",
     "node/doctor/offer.py",

@@ -4,8 +4,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pylon.cli.owner import at, paused_line, rule_line, seconds_of, waived_line
+from pylon.cli.owner import at, rule_line, seconds_of, waived_line
 from pylon.errors import UsageError
+from pylon.node.hindrance import paused_line
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FRIDAY = datetime(2026, 11, 27, 18, 2, tzinfo=BERLIN)
@@ -44,7 +45,12 @@ def test_a_pause_is_told_with_what_ends_it():
 
 @pytest.mark.parametrize("known", [None, owner(), owner(rule("battery", True))])
 def test_no_rule_is_said_to_end_a_pause_by_hand(known):
-    assert paused_line("owner", known) == "paused (owner)"
+    assert paused_line("owner", known) == "paused by hand: `pylon resume` ends it"
+
+
+def test_a_pause_that_nobody_wished_is_told_with_what_ends_it():
+    assert "room on the disk ends it" in paused_line("disk", owner())
+    assert "`pylon doctor`" in paused_line("database", owner(rule("battery", True)))
 
 
 def test_each_rule_is_shown_with_its_reading():

@@ -1,13 +1,27 @@
-"""A node that takes jobs, and that none can reach, says so."""
+"""What keeps jobs away from a node that serves is said by the node itself: in its status, and so on the page."""
+
+from pathlib import Path
 
 import pytest
 
-from pylon.cli.node import _but
+from pylon import config as settings
+from pylon.cli.node import _serving
+from pylon.node import identity
+from pylon.node.calls.control import result_of
+from pylon.node.core import Core
+from pylon.node.hindrance import OWNER, paused_line, unreached
+from pylon.node.home import Home
+from pylon.node.session import LocalNode
+from pylon.nostr.client.relay_status import RelayStatus
 
-OPEN = {"state": "open", "error": ""}
-REFUSED = {"state": "open", "error": "the relay refused our key: invalid: created_at is more than 600 s away"}
-AWAY = {"state": "connecting", "error": "no route"}
+OPEN = RelayStatus("ws://a", "open")
+REFUSED = RelayStatus(
+    "ws://b", "open", error="the relay refused our key: invalid: created_at is more than 600 s away"
+)
+AWAY = RelayStatus("ws://c", "connecting", error="no route")
 AHEAD = "created_at is more than 900 s ahead of this relay's clock"
+TAKES = {"paused": "", "draining": False, "engine": {"state": "ready"}}
+OWNED = {"rules": [{"name": "battery", "holds": False, "ends": "mains power"}]}
 
 
 @pytest.mark.parametrize(
@@ -15,15 +29,46 @@ AHEAD = "created_at is more than 900 s ahead of this relay's clock"
     [
         ([OPEN], [], "", ""),
         ([OPEN, REFUSED, AWAY], [], "", ""),
+        ([AWAY], [], "", "no relay is open: nobody can ask"),
+        ([AWAY], [], AHEAD, "no relay is open: nobody can ask"),
         ([REFUSED, AWAY], [], "", "no relay lets this key in: sealed jobs"),
         ([REFUSED], ["ws://r the relay refused our key"], "", "no relay lets this key in: nobody can ask"),
         ([OPEN], [], AHEAD, f"it is not seen: {AHEAD}"),
     ],
 )
-def test_what_keeps_jobs_away_is_said_beside_that_they_are_taken(relays, refused, unannounced, said):
-    found = _but({"relays": relays, "refused": refused, "provider": {"unannounced": unannounced}})
+def test_why_nobody_asks_a_node_is_known_from_its_relays(relays, refused, unannounced, said):
+    found = unreached(relays, refused, unannounced)
     assert said in found and bool(said) == bool(found)
 
 
+@pytest.mark.parametrize(
+    ("provider", "said"),
+    [
+        ({}, "taking jobs, but no relay is open"),
+        ({"draining": True}, "draining, but no relay is open"),
+        ({"engine": {"state": "failed"}}, "every job is turned down: the model failed"),
+        ({"paused": OWNER}, "paused by hand: `pylon resume` ends it"),
+        ({"paused": "battery"}, "paused (battery)"),
+    ],
+)
+def test_the_command_says_what_the_node_says(provider, said):
+    data = {"provider": TAKES | provider, "owner": OWNED, "hindrance": "no relay is open"}
+    assert _serving(data) == said
+
+
 def test_a_node_older_than_this_command_says_less():
-    assert _but({"relays": [OPEN], "refused": [], "provider": {}}) == ""
+    assert _serving({"provider": TAKES, "owner": OWNED}) == "taking jobs"
+
+
+async def test_a_node_that_no_relay_lets_in_says_so_in_its_status_and_of_a_pause_what_ends_it(tmp_path: Path):
+    home = Home(tmp_path, "play")
+    home.create()
+    identity.create(home.identity_file)
+    raw = {"relays": ["ws://127.0.0.1:9"], "inference": {"engine": "instant"}, "owner": {"rules": False}}
+    async with Core(home, settings.parse(raw), serve=True) as core:
+        node = LocalNode(core)
+        assert (await result_of(node, "status"))["hindrance"] == "no relay is open: nobody can ask"
+        await result_of(node, "pause")
+        assert (await result_of(node, "status"))["hindrance"] == paused_line(OWNER, None)
+    async with Core(home, settings.parse(raw), serve=False) as core:
+        assert (await result_of(LocalNode(core), "status"))["hindrance"] == ""

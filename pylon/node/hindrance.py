@@ -1,0 +1,46 @@
+"""What keeps jobs away from a node that serves, in words: `pylon status` and the page say the same. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pylon.nostr.client.relay_status import RelayStatus
+
+# The reason of a pause by hand. Customers hear it in place of a rule's name, too.
+OWNER = "owner"
+# What ends a pause that is nobody's wish.
+_ENDS = {
+    OWNER: "paused by hand: `pylon resume` ends it",
+    "disk": "paused (disk): room on the disk ends it, and it looks every few seconds",
+    "database": "paused (database): it is damaged, and `pylon doctor` says what to do",
+}
+
+
+def unreached(relays: Sequence[RelayStatus], refused: Sequence[str], unannounced: str) -> str:
+    """Why customers do not reach a node, or not all do; empty where nothing is in their way.
+
+    `refused`: what relays said that let this key in nowhere; `unannounced`: why no relay took its announcement.
+    """
+    if refused:
+        return "no relay lets this key in: nobody can ask"
+    opened = [relay for relay in relays if relay.state == "open"]
+    if not opened:
+        return "no relay is open: nobody can ask"
+    if all(relay.error for relay in opened):
+        return "no relay lets this key in: sealed jobs, as most are, may not come"
+    return f"it is not seen: {unannounced}" if unannounced else ""
+
+
+def paused_line(reason: str, owner: Mapping[str, Any] | None) -> str:
+    """`paused (battery): mains power ends it`. `owner` is what `status` has of the rules."""
+    if reason in _ENDS:
+        return _ENDS[reason]
+    rules = () if owner is None else owner["rules"]
+    ends = [rule["ends"] for rule in rules if rule["holds"]]
+    # The rules may have been looked at again since.
+    told = ends and reason == ", ".join(rule["name"] for rule in rules if rule["holds"])
+    return f"paused ({reason}){f': {told_ends(ends)}' if told else ''}"
+
+
+def told_ends(ends: Sequence[str]) -> str:
+    """What ends a pause, as a sentence's end."""
+    return f"{' and '.join(ends)} {'ends' if len(ends) == 1 else 'end'} it"
