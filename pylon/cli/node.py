@@ -9,7 +9,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from pylon import __version__
 from pylon import config as settings
 from pylon.cli.identity import BARE, new_passphrase
-from pylon.cli.output import ago, err, out, rest_text, short, speed, table
+from pylon.cli.output import ago, counted, err, out, rest_text, short, speed, table
 from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
 from pylon.cli.running import NEEDLE_ASK, Json, fail, household_line, print_json, run
 from pylon.cli.wallet_live import spending_lines
@@ -185,11 +185,11 @@ def _print_status(data: dict[str, Any]) -> None:
             made.add_row("rule", rule_line(rule, now))
         if owner["waived_until_local"] is not None:
             made.add_row("owner", waived_line(owner["waived_until_local"], now))
-        restarts = f", restarted {engine['restarts']} times: {engine['reason']}" if engine["restarts"] else ""
+        times = counted(engine["restarts"], "time")
+        restarts = f", restarted {times}: {engine['reason']}" if engine["restarts"] else ""
         made.add_row("model", f"{data['model']} {engine['state']}{restarts}")
-        if engine["failure"]:
-            made.add_row("", engine["failure"])
-            made.add_row("", engine["hint"])
+        for line in filter(None, (engine["failure"], engine["hint"])):
+            made.add_row("", line)
         measured = f"{engine['tokens_in_per_s']:.0f} tokens/s in, {engine['tokens_out_per_s']:.0f} out"
         made.add_row("speed", measured if engine["tokens_in_per_s"] else "not measured yet")
         made.add_row("a job", latency_line(provider["latency"]))

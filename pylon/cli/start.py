@@ -33,7 +33,7 @@ from pylon.node.core import Core
 from pylon.node.hindrance import paused_line
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import running_node
-from pylon.node.settings import model_id
+from pylon.node.settings import model_id, unnamed_model
 from pylon.nostr.bech32 import nip19
 from pylon.nostr.pool import RelayPool
 from pylon.sections import Config
@@ -105,8 +105,8 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
             say(relays_lines(f"serving {hello['model']} as {hello['npub']}", opened, missing))
             if hello["household"] is not None:
                 say(f"  {household_line(hello['household'])}")
-            if hello["model"] == needle.MODEL_ID:
-                say(f"  {NEEDLE_ONLY}", dim=True)
+            if expected := model_lines(config):
+                say(f"  {expected}", dim=True)
             if hello["paused"]:
                 say(f"  {paused_line(hello['paused'], core.serving.watch.status())}")
             say("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
@@ -133,6 +133,16 @@ def _last_words(text: str, as_json: bool) -> None:
     with suppress(OSError):
         if not as_json:
             say(text, dim=True, err=True)
+
+
+def model_lines(config: Config) -> str:
+    """What whoever serves this model has to know of it; empty where that is nothing."""
+    if unnamed_model(config):
+        return (
+            f"The model of {config.inference.openai_url} was never named: customers take it for {model_id(config)}."
+            "\n  Set `model` in [inference] to what that server calls it, and start again."
+        )
+    return NEEDLE_ONLY if model_id(config) == needle.MODEL_ID and config.inference.engine != "openai" else ""
 
 
 def relays_lines(serving: str, opened: list[str], missing: list[str]) -> str:

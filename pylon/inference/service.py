@@ -24,7 +24,7 @@ from pylon.inference.engine import (
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
     """`active` counts the requests in hand, waiting ones included; `reason` says why the last child ended, `failure`
-    why there is none where the state is `failed`, and `hint` what to do about it.
+    why there is none where the state is `failed`, and `hint` what to do about that, or while it is `loading`.
 
     `unloaded` is a model that nobody asked for lately: the next request loads it again.
     """
@@ -141,6 +141,7 @@ class InferenceService:
     def status(self) -> EngineStatus:
         supervisor = self._supervisor
         failure = supervisor.failure if supervisor.state == "failed" else None
+        hint = supervisor.hint if supervisor.state == "loading" else ""
         return EngineStatus(
             state=supervisor.state,
             model=supervisor.model,
@@ -151,6 +152,6 @@ class InferenceService:
             tokens_out_per_s=self._speed.completion_per_s,
             reason=supervisor.reason,
             failure="" if failure is None else str(failure),
-            hint="" if failure is None else failure.hint,
+            hint=hint if failure is None else failure.hint,
             pid=supervisor.child.pid if supervisor.child is not None else None,
         )

@@ -29,6 +29,12 @@ def model_id(config: Config) -> str:
             return config.inference.model
 
 
+def unnamed_model(config: Config) -> bool:
+    """Whether a server's model goes by the id of one that it is not: that of the default."""
+    section = config.inference
+    return section.engine == "openai" and "model" not in section.model_fields_set
+
+
 def engine_spec(home: Home, config: Config) -> EngineSpec:
     """What the inference child runs. Raises `ModelError` when the model is not on this machine."""
     directory = file = None

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from pylon.errors import ModelError, NoRoomError, PromptError
+from pylon.errors import EngineFailedError, ModelError, NoRoomError, PromptError
 from pylon.inference.child import main as child
 from pylon.inference.engine import Finished, Generation, ModelInfo, Progress, TokenCount
 
@@ -31,6 +31,9 @@ class MisbehavingEngine:
         if misdeed == "no room":
             if not (Path(self.spec.options["marks"]) / "room").exists():
                 raise NoRoomError("It does not fit now.", hint="End what uses memory.")
+        elif misdeed == "no server":
+            if not (Path(self.spec.options["marks"]) / "server").exists():
+                raise EngineFailedError("The server does not answer.", hint="Start it.")
         elif misdeed:
             self.do(str(misdeed))
         print("a library prints on standard output", flush=True)  # noqa: T201

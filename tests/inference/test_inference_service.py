@@ -245,6 +245,24 @@ async def test_a_model_that_memory_was_too_short_for_is_there_once_others_have_m
     assert (service.status().restarts, service.status().failure) == (0, "")
 
 
+async def test_what_keeps_an_engine_from_loading_is_said_in_its_own_words_while_it_is_tried_again(
+    misbehave, ask, tmp_path
+) -> None:
+    service = await misbehave(load="no server")
+    await until(lambda: service.status().restarts)
+    status = service.status()
+    assert (status.state, status.reason, status.hint) == ("loading", "The server does not answer.", "Start it.")
+    with pytest.raises(EngineFailedError, match="The server does not answer") as caught:
+        await service.generate(ask("hello", model="misbehaving"))
+    assert caught.value.hint == "Start it."
+    status = service.status()
+    assert (status.state, status.failure, status.hint) == ("failed", "The server does not answer.", "Start it.")
+    (tmp_path / "server").touch()
+    await until(lambda: service.status().state == "ready")
+    assert (await service.generate(ask("hello", model="misbehaving"))).text.startswith("hello")
+    assert (service.status().failure, service.status().hint) == ("", "")
+
+
 def test_waits_between_tries_double_up_to_the_longest_however_many_there_were() -> None:
     assert [doubled(30.0, times, 300.0) for times in (0, 1, 2, 3, 4, 100_000)] == [30, 60, 120, 240, 300, 300]
 

@@ -39,8 +39,20 @@ BATTERY = rule("battery", "mains power")
 HEAT = rule("heat", "a minute below serious heat", yielding=False)
 
 
-def status(*, state="ready", failure="", hint="", paused="", draining=False, model="qwen", provider=True, rules=()):
-    engine = {"state": state, "reason": "", "failure": failure, "hint": hint}
+def status(
+    *,
+    state="ready",
+    failure="",
+    hint="",
+    reason="",
+    restarts=0,
+    paused="",
+    draining=False,
+    model="qwen",
+    provider=True,
+    rules=(),
+):
+    engine = {"state": state, "reason": reason, "restarts": restarts, "failure": failure, "hint": hint}
     serving_side = {
         "paused": paused,
         "draining": draining,
@@ -346,6 +358,25 @@ def test_a_model_is_judged_by_the_node_or_by_its_size():
     ) == [("ok", False)] + [("wrong", True)] * 4 + [("warning", True), ("ok", False)]
     found = serving.judge_model(files, status(state="failed", failure="It takes 24.0 GB.", hint="End what runs."))
     assert "It takes 24.0 GB." in found.said and found.todo == "End what runs."
+
+
+def test_a_model_that_will_not_load_is_wrong_with_why_and_what_to_do():
+    files = ModelReading("openai", "qwen")
+    silent = "The server at http://127.0.0.1:8080/v1 does not answer (ConnectError)."
+    found = serving.judge_model(files, status(state="loading", reason=silent, restarts=2, hint="Start it."))
+    assert verdicts(found) == [("wrong", True)] and silent in found.said and found.todo == "Start it."
+    died = serving.judge_model(files, status(state="loading", reason="ended with exit code 1", restarts=1))
+    assert "logs/pylon.log" in died.todo
+
+
+def test_a_servers_model_that_was_never_named_is_told_and_is_not_taken_for_the_packaged_one():
+    unnamed = ModelReading("openai", "needle-1", unnamed=True)
+    for said in (None, status(model="needle-1")):
+        found = serving.judge_model(unnamed, said)
+        assert verdicts(found) == [("warning", False)]
+        assert "never named" in found.said and "finds numbers" not in found.said and "Set `model`" in found.todo
+    # llama.cpp's own server may well serve that model.
+    assert verdicts(serving.judge_model(replace(unnamed, unnamed=False), None)) == [("ok", False)]
 
 
 def test_a_port_that_another_took_is_a_warning_until_a_node_runs():

@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pylon.clock import Clock, SystemClock
-from pylon.errors import ModelError, NoRoomError, WireError
+from pylon.errors import EngineError, EngineFailedError, ModelError, NoRoomError, WireError
 from pylon.frames import encode
 from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.child.intake import Intake
 from pylon.inference.child.loop import EngineLoop
-from pylon.inference.child.messages import OUT_OF_MEMORY, FromChild, Load, Ready, Unloadable
+from pylon.inference.child.messages import OUT_OF_MEMORY, Again, FromChild, Load, Ready, Unloadable
 from pylon.inference.engine import Engine, EngineSpec
 from pylon.inference.models.weights import weight_files
 
@@ -111,8 +111,10 @@ def _serve(
     try:
         engine = open_engine(spec)
         model = engine.load()
-    except ModelError as error:
-        send([Unloadable(str(error), error.hint, isinstance(error, NoRoomError))])
+    except (ModelError, EngineFailedError) as error:
+        if isinstance(error, EngineFailedError) and is_out_of_memory(error):
+            raise
+        send([Unloadable(str(error), error.hint, _again(error))])
         return
     send([Ready(model)])
     intake.prepare_for(engine, send)
@@ -120,6 +122,16 @@ def _serve(
         EngineLoop(engine, intake, send, clock).run()
     finally:
         engine.close()
+
+
+def _again(error: EngineError) -> Again:
+    match error:
+        case EngineFailedError():
+            return "soon"
+        case NoRoomError():
+            return "with room"
+        case _:
+            return "never"
 
 
 def _leave(scratch: Path | None) -> None:

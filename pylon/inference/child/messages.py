@@ -64,13 +64,18 @@ class Ready:
     type: Literal["ready"] = "ready"
 
 
+# When a model that did not load may do so: as soon as a child that died (what it needs may only be starting), when
+# others leave it more memory, or never.
+type Again = Literal["soon", "with room", "never"]
+
+
 @dataclass(frozen=True, slots=True)
 class Unloadable:
-    """The model cannot be loaded. `later`: it may be when others leave it more memory; else nothing will help."""
+    """The model cannot be loaded now; the child ends."""
 
     message: str
     hint: str
-    later: bool
+    again: Again
     type: Literal["unloadable"] = "unloadable"
 
 

@@ -69,8 +69,9 @@ class Supervisor:
         self.model: ModelInfo | None = None
         self.child: ChildProcess | None = None
         self.restarts = 0
-        # How the last child ended.
+        # Why the last child ended, in its own words where it had any, and what to do about it.
         self.reason = ""
+        self.hint = ""
         # What callers are told while the state is `failed` or `stopped`.
         self.failure: EngineError = EngineFailedError("The engine has not been started.")
         self._spec = spec
@@ -82,6 +83,8 @@ class Supervisor:
         self._tasks = Tasks()
         self._scratch: Path | None = None
         self._heard = False
+        # What kept the last child from loading, where that may soon be over.
+        self._unready: EngineFailedError | None = None
         self._wanted = asyncio.Event()
         self._asked_at = 0.0
 
@@ -185,7 +188,7 @@ class Supervisor:
             self._hand.requeue(self.reason)
             if ready_at is None and in_a_row >= self._limits.loads:
                 self.state = "failed"
-                self.failure = EngineFailedError(
+                self.failure = self._unready or EngineFailedError(
                     f"The model's process {self.reason}, {in_a_row} times in a row.",
                     hint="The log tells what it last said: logs/pylon.log in PYLON_HOME.",
                 )
@@ -207,11 +210,11 @@ class Supervisor:
 
     async def _one_life(self, load: bytes) -> float | None:
         """One child from start to end; when it became ready, or None. Always leaves no process behind."""
-        ready_at = None
+        ready_at = self._unready = None
         try:
             child = self.child = await ChildProcess.spawn(self._command)
         except OSError as error:
-            self.reason = f"could not be started ({error.strerror})"
+            self.reason, self.hint = f"could not be started ({error.strerror})", ""
             return None
         watchdog = self._tasks.start(self._watch(child), "engine watchdog")
         try:
@@ -229,8 +232,9 @@ class Supervisor:
             self.child = None
             if self.state == "ready":
                 self.state = "loading"
-            self.reason = await child.end()
-            self._hand.child_ended(self.reason)
+            ended, said = await child.end(), self._unready
+            self._hand.child_ended(ended)
+            self.reason, self.hint = (ended, "") if said is None else (str(said), said.hint)
         if not self._over and self.state not in ("unloaded", "failed"):
             _log.warning("the inference child ended", reason=self.reason, last_lines=child.last_lines[-5:])
         return ready_at
@@ -245,12 +249,14 @@ class Supervisor:
                 self.answered()
                 _log.info("model ready", model=message.model.id, weights=message.model.sha256)
                 self._hand.send_all(child)
+            case Unloadable(again="soon"):
+                self._unready = EngineFailedError(message.message, hint=message.hint)
             case Unloadable():
-                told = self.state == "failed"
-                self.failure = (NoRoomError if message.later else ModelError)(message.message, hint=message.hint)
+                told, later = self.state == "failed", message.again == "with room"
+                self.failure = (NoRoomError if later else ModelError)(message.message, hint=message.hint)
                 self.state = "failed"
-                if not (told and message.later):
-                    _log.error("the model cannot be loaded", reason=message.message, tried_again=message.later)
+                if not (told and later):
+                    _log.error("the model cannot be loaded", reason=message.message, tried_again=later)
                 self._hand.fail_all(self.failure)
             case _:
                 self._hand.take(message)

@@ -34,7 +34,7 @@ from pylon.node.service import installed as service
 from pylon.node.service.commands import run_command
 from pylon.node.service.place import install_command
 from pylon.node.session import running_node
-from pylon.node.settings import engine_spec, terms
+from pylon.node.settings import engine_spec, terms, unnamed_model
 from pylon.node.wallet.live import is_allowed
 from pylon.node.wallet.purse import LINK_FILE, load_link, open_wallet
 from pylon.nostr.keys import SecretKey
@@ -172,7 +172,8 @@ async def read_model(home: Home, config: Config) -> ModelReading:
     fault = await _server_fault(section.openai_url) if section.engine == "openai" else ""
     hint = "Start that server, or mend `inference.openai_url`." if fault else ""
     free = memory.free_bytes() if place is not None else 0
-    return ModelReading(section.engine, spec.model, fault, hint, weights, free, wished)
+    unnamed = unnamed_model(config)
+    return ModelReading(section.engine, spec.model, fault, hint, weights, free, wished, unnamed=unnamed)
 
 
 async def _server_fault(url: str) -> str:

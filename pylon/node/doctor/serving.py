@@ -16,7 +16,10 @@ _NO_PROGRAM = ("203", "127")
 
 @dataclass(frozen=True, slots=True)
 class ModelReading:
-    """`fault`: it is not here, or its server does not answer. `weights`, `free`, `wished` in bytes, 0 if unknown."""
+    """`fault`: it is not here, or its server does not answer. `weights`, `free`, `wished` in bytes, 0 if unknown.
+
+    `unnamed`: it is a server's, and goes by the id of another, the default.
+    """
 
     engine: str
     model: str
@@ -25,6 +28,7 @@ class ModelReading:
     weights: int = 0
     free: int = 0
     wished: int = 0
+    unnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +132,14 @@ def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding
         if engine["state"] == "failed":
             todo = engine["hint"] or "`pylon models list` says what is here, `pylon models recommend` what fits."
             return wrong("model", f"{said}: {engine['failure']}", todo, no_jobs=True)
+        if engine["state"] == "loading" and engine["restarts"]:
+            todo = (
+                engine["hint"] or "It is tried again; the log tells what it last said: logs/pylon.log in PYLON_HOME."
+            )
+            return wrong("model", f"{said}, again: {engine['reason']}", todo, no_jobs=True)
         if engine["state"] == "loading":
             return warning("model", said, "Wait; the log says if it fails.", no_jobs=True)
-        return _one_trick(ok("model", said), status["model"])
+        return _by_name(ok("model", said), status["model"], read)
     if read.fault:
         return wrong("model", read.fault, read.hint, no_jobs=True)
     limit = memory_limit(read.free, None, read.wished) if read.free else 0
@@ -139,7 +148,7 @@ def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding
         said = f"{said}: its weights take {_size(read.weights)} of the {_size(limit)} that it may use now"
         if read.weights >= limit:
             return _too_large(read, said)
-    return _one_trick(ok("model", said), read.model)
+    return _by_name(ok("model", said), read.model, read)
 
 
 def _too_large(read: ModelReading, said: str) -> Finding:
@@ -156,8 +165,15 @@ def _size(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 10**8 else f"{size / 1e6:.0f} MB"
 
 
-def _one_trick(found: Finding, model: str) -> Finding:
-    if model != needle.MODEL_ID:
+def _by_name(found: Finding, model: str, read: ModelReading) -> Finding:
+    """What customers are to expect of a model by its id."""
+    if read.unnamed:
+        return warning(
+            "model",
+            f"{found.said}; the model of its server was never named, and customers take it for {model}",
+            "Set `model` in [inference] to what the server calls it, and start the node again.",
+        )
+    if model != needle.MODEL_ID or read.engine == "openai":
         return found
     return warning(
         "model",
