@@ -73,6 +73,7 @@ class Page:
         """What the node and the gateway do now."""
         tally, budget = self._asks.tally, self._asks.budget
         gateway: dict[str, Any] = {
+            "unit": self._unit,
             "in_flight": tally.in_flight,
             "outcomes": dict(tally.outcomes),
             "spent_msat": budget.spent,

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+import pylon
 from pylon.gateway import view
 from pylon.gateway.doors import Doors
 from pylon.gateway.metrics import Histogram, Sample
@@ -88,6 +90,15 @@ def test_the_page_has_words_for_every_code(codes):
     assert {code.value for code in codes} <= known
 
 
+def test_the_page_has_words_for_every_event_of_a_trajectory():
+    docs = (Path(pylon.__file__).parents[1] / "docs" / "rlm.md").read_text()
+    told = docs[docs.index("| type | when | fields |") :].split("\n\n")[0]
+    heads = re.search(r"const heads = \{(.*?)\n\};", page_file()[0].decode(), re.DOTALL)[1]
+    # How much is left after each turn is not shown.
+    events = set(re.findall(r"^\| `(\w+)`", told, re.MULTILINE)) - {"budget"}
+    assert events <= set(re.findall(r"(?:^|,)\s*(\w+): \(", heads, re.MULTILINE))
+
+
 async def test_what_strangers_wrote_is_one_bounded_line(tmp_path):
     core = FakeCore(providers=[listing(HOSTILE, name=HOSTILE)] * 300)
     async with client_of(gateway_of(core, tmp_path)) as client:
@@ -100,9 +111,11 @@ async def test_what_strangers_wrote_is_one_bounded_line(tmp_path):
 async def test_what_the_core_cannot_say_now_is_left_out(tmp_path):
     core = FakeCore()
     core.answers.clear()
-    async with client_of(gateway_of(core, tmp_path)) as client:
+    async with client_of(gateway_of(core, tmp_path, unit="play sat")) as client:
         said = (await client.get("/api/now")).json()
         assert (said["status"], said["totals"], said["jobs"]) == (None, None, [])
+        # What was spent is no sat of Bitcoin for that.
+        assert said["gateway"]["unit"] == "play sat"
         assert "pylon_up 0\n" in (await client.get("/metrics")).text
 
 

@@ -172,6 +172,17 @@ async def test_keys_can_be_had_whole_and_what_is_old_is_shown_as_old(seen: Seen,
     # Of a price nothing is told that is nothing.
     told = [await tab.value(f"price({{ price_msat: {msat} }})") for msat in ([0, 0, 0], [500, 0, 0], [0, 0, 2000])]
     assert [text.replace("play ", "") for text in told] == ["free", "0.5 sat a job", "2 sat out per 1,000 tokens"]
+    # What is slow is not shown as nothing.
+    assert [await tab.value(f"pace({speed})") for speed in (0.0004, 0.0234, 3.456, 1234.5)] == [
+        "under 0.01", "0.023", "3.5", "1,235",
+    ]  # fmt: skip
+    before = "{ seconds: 61.4, spent: { calls: 1, msat: 2000 } }"
+    again = await tab.value(f"heads.run({{ strategy: 'search', context: {{ chars: 3000 }}, before: {before} }})")
+    assert again.startswith("begins: search, 3,000 characters of context; taken up again after 61 s, 1 sub-call, 2 ")
+    reserved = [await tab.value(f"heads.reserved({{ msat: 2000, calls: {calls} }})") for calls in ("[]", "['c1']")]
+    assert [text.replace("play ", "") for text in reserved] == [
+        "up to 2 sat are set aside", "up to 2 sat are set aside for 1 sub-call",
+    ]  # fmt: skip
     # A model that is ready is no green light where nobody can ask it.
     away = """(async () => {
       const status = { ...(await get("/api/now")).status, hindrance: "no relay is open: `nobody` can ask" };
@@ -190,6 +201,13 @@ async def test_keys_can_be_had_whole_and_what_is_old_is_shown_as_old(seen: Seen,
         assert await tab.text("serving") == "no answer"
         # What was seen last stays.
         assert await tab.value("document.querySelector('#providers td.mono').title") == npub
+        await seen.fits()
+        # Whoever comes only now hears what to do, and takes play money for no other.
+        await tab.open(f"{gateway.hello['page']}#key={key}")
+        await tab.until("document.getElementById('serving').innerText === 'no node'")
+        assert "pylon start" in await tab.text("serving-more")
+        assert (await tab.text("asked-money")).endswith(" play sat")
+        assert await tab.value("document.getElementById('providers').hidden") and await tab.text("providers-none")
         await seen.fits()
     finally:
         node.process.send_signal(signal.SIGCONT)
