@@ -37,9 +37,11 @@ def found_or_default(root: Path) -> Config:
 
 def load(path: Path) -> Config:
     """The settings in a file and the environment. Raises `SetupError` that names the setting at fault."""
+    text = ""
     try:
         # Editors of some systems begin a file with a byte order mark.
-        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        raw = tomllib.loads(text)
     except FileNotFoundError as error:
         raise SetupError(f"there is no {path}", hint="Run `pylon init` first.") from error
     except OSError as error:
@@ -47,8 +49,27 @@ def load(path: Path) -> Config:
     except UnicodeDecodeError as error:
         raise SetupError(f"{path} is not UTF-8 text", hint="Save it as UTF-8 and try again.") from error
     except tomllib.TOMLDecodeError as error:
-        raise SetupError(f"{path} is not valid TOML: {error}", hint="Mend that line and try again.") from error
+        hint = _taken_for_a_setting(text) or "Mend that line and try again."
+        raise SetupError(f"{path} is not valid TOML: {error}", hint=hint) from error
     return parse(raw, source=str(path))
+
+
+def _taken_for_a_setting(text: str) -> str:
+    """What to do where a section's name is given a value: TOML complains of the section, as far below as that is."""
+    for number, line in enumerate(text.splitlines(), 1):
+        name, given, _ = line.partition("=")
+        if name.lstrip().startswith("["):
+            break
+        if given and _settings_of(name.strip()):
+            return f"Mend line {number}: `{name.strip()}` is a section; {_meant(name.strip())}"
+    return ""
+
+
+def _meant(section: str) -> str:
+    """What whoever gave a section a value may have meant."""
+    plain = [name for name in Config.model_fields if not _settings_of(name)]
+    like = get_close_matches(section, plain, n=1)
+    return f"did you mean `{like[0]}`?" if like else f"its settings stand below [{section}]"
 
 
 def parse(raw: dict[str, Any], *, source: str = "the settings") -> Config:
@@ -117,7 +138,7 @@ _WORDS = {
     "too_short": "it has {actual_length} entries: {min_length} is the least",
     "too_long": "it has {actual_length} entries: {max_length} is the most",
     "literal_error": "{given} is no choice here; there are {expected}",
-    "model_type": "{given} is no section",
+    "model_type": "{given} is no section; {meant}",
 }
 _GIVEN_CHARS = 60
 
@@ -126,7 +147,7 @@ def _in_words(words: str, fault: ErrorDetails) -> str:
     given = json.dumps(fault["input"], ensure_ascii=False, default=str)
     shown = given if len(given) <= _GIVEN_CHARS else f"{given[:_GIVEN_CHARS]}…"
     named = {name: _figure(value) for name, value in fault.get("ctx", {}).items()}
-    return words.format(given=shown, **named)
+    return words.format(given=shown, **{"meant": _meant(str(fault["loc"][0]))} | named)
 
 
 def _figure(value: object) -> object:

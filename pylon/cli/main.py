@@ -101,14 +101,23 @@ def _unwrap(command: Any) -> None:
     """Has the paragraphs of its help, and of its own commands, broken at the terminal's edge alone."""
     if command.help:
         command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in command.help.split("\n\n"))
+    _bare_switches(command)
     for each in getattr(command, "commands", {}).values():
         _unwrap(each)
+
+
+def _bare_switches(command: Any) -> None:
+    """Has help show no value for a switch, which takes none."""
+    for option in command.get_params(typer.Context(command)):
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
 
 
 class _Pylon(TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands: Any = _Commands()
+        _bare_switches(self)
 
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - the signature is Typer's
         return list(self.commands)

@@ -9,7 +9,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from pylon import __version__
 from pylon import config as settings
 from pylon.cli.identity import BARE, new_passphrase
-from pylon.cli.output import ago, counted, err, out, rest_text, short, speed, table
+from pylon.cli.output import ago, brief, counted, err, out, rest_text, short, speed, table
 from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
 from pylon.cli.running import NEEDLE_ASK, Json, fail, household_line, print_json, run
 from pylon.cli.wallet_live import spending_lines
@@ -148,7 +148,7 @@ def latency_line(latency: dict[str, Any]) -> str:
     middles = [latency[phase]["median_s"] for phase in ("queue", "compute", "publish")]
     if None in middles:
         return "none answered since the start"
-    waited, computed, published = (f"{seconds:.2g} s" for seconds in middles)
+    waited, computed, published = map(brief, middles)
     return f"{waited} waiting, {computed} computed, {published} until a relay had it (medians)"
 
 
@@ -190,7 +190,7 @@ def _print_status(data: dict[str, Any]) -> None:
         made.add_row("model", f"{data['model']} {engine['state']}{restarts}")
         for line in filter(None, (engine["failure"], engine["hint"])):
             made.add_row("", line)
-        measured = f"{engine['tokens_in_per_s']:.0f} tokens/s in, {engine['tokens_out_per_s']:.0f} out"
+        measured = f"{speed(engine['tokens_in_per_s'])} tokens/s in, {speed(engine['tokens_out_per_s'])} out"
         made.add_row("speed", measured if engine["tokens_in_per_s"] else "not measured yet")
         made.add_row("a job", latency_line(provider["latency"]))
         counts = ", ".join(f"{count} {state}" for state, count in sorted(provider["jobs"].items())) or "none yet"

@@ -12,6 +12,11 @@ from pylon.nostr.bech32 import nip19
 from pylon.nostr.event import is_hex64
 from pylon.text import clean_line, clean_text
 
+_SMALL = 10
+_SHORTEST_S = 0.001
+# Tokens a second: less is not worth a figure.
+_SLOWEST = 0.01
+
 
 class _Terminal(Console):
     """Much of what is shown, strangers wrote: no text is markup, and none gives orders to the terminal."""
@@ -65,9 +70,19 @@ def ago(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def figure(number: float) -> str:
+    """Two digits of what is below 10, and the whole of what is more."""
+    return f"{number:.2g}" if number < _SMALL else f"{number:.0f}"
+
+
+def brief(seconds: float) -> str:
+    """How long something took that is most often a few seconds: `under 1 ms`, `0.04 s`, `140 s`."""
+    return f"{figure(seconds)} s" if seconds >= _SHORTEST_S else "under 1 ms"
+
+
 def speed(per_s: float) -> str:
     """Tokens a second for a table; nobody has measured what is 0."""
-    return f"{per_s:.0f}" if per_s else "?"
+    return "?" if not per_s else figure(per_s) if per_s >= _SLOWEST else f"under {_SLOWEST}"
 
 
 def rest_text(rests: dict[str, Any]) -> str:

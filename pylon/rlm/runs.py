@@ -113,6 +113,8 @@ def events_of(path: Path) -> Iterator[Event]:
 def find_run(folder: Path, name: str) -> Run:
     """The run of that id, of an id that starts so, or the newest for `last`. Raises `UsageError`."""
     ids = run_ids(folder)
+    if not ids:
+        raise UsageError("no runs are kept yet", hint="`pylon rlm` makes one.")
     found = ids[:1] if name == "last" else [run for run in ids if run.startswith(name)]
     if len(found) == 1 or name in found:
         return Run(folder / (name if name in found else found[0]))

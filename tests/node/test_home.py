@@ -211,10 +211,23 @@ def test_too_few_and_too_many_relays_and_a_section_that_is_none_are_told_of_in_p
     for raw, said in (
         ({"relays": []}, "relays: it has 0 entries: 1 is the least"),
         ({"relays": [f"ws://h{n}" for n in range(21)]}, "relays: it has 21 entries: 20 is the most"),
-        ({"provider": 7}, "provider: 7 is no section"),
+        ({"provider": 7}, r"provider: 7 is no section; its settings stand below \[provider\]"),
+        ({"relay": 7}, "relay: 7 is no section; did you mean `relays`\\?"),
     ):
         with pytest.raises(SetupError, match=f"{said}(?m:$)"):
             config.parse(raw)
+
+
+def test_a_section_that_is_given_a_value_is_found_where_it_stands_and_not_where_toml_trips_over_it(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('network = "play"\nrelay = ["ws://a"]\n\n[provider]\nname = "x"\n[relay]\nport = 7447\n')
+    with pytest.raises(SetupError, match="not valid TOML") as caught:
+        config.load(file)
+    assert caught.value.hint == "Mend line 2: `relay` is a section; did you mean `relays`?"
+    file.write_text('[provider]\nrelay = ["ws://a"\n')
+    with pytest.raises(SetupError, match="not valid TOML") as caught:
+        config.load(file)
+    assert caught.value.hint == "Mend that line and try again."
 
 
 def test_variables_are_read_as_the_setting_wants_them(monkeypatch):

@@ -7,7 +7,7 @@ import orjson
 import pytest
 import typer
 
-from pylon.cli.output import counted, out, short, speed, table
+from pylon.cli.output import brief, counted, out, short, speed, table
 from pylon.cli.running import fail, print_json, print_text, run
 from pylon.errors import UnreachableError
 from pylon.nostr.bech32 import nip19
@@ -133,3 +133,14 @@ def test_what_is_to_be_copied_is_one_line_however_narrow_the_terminal(monkeypatc
 
 def test_a_speed_that_nobody_measured_is_no_figure() -> None:
     assert (speed(0.0), speed(61.7)) == ("?", "62")
+
+
+def test_what_is_small_keeps_two_digits_and_is_never_shown_as_nothing() -> None:
+    assert [speed(one) for one in (0.0004, 0.0234, 3.456, 9.96, 12.4)] == ["under 0.01", "0.023", "3.5", "10", "12"]
+    assert [brief(one) for one in (0.0, 0.0001, 0.04, 3.14, 140.4)] == [
+        "under 1 ms",
+        "under 1 ms",
+        "0.04 s",
+        "3.1 s",
+        "140 s",
+    ]

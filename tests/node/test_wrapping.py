@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from pylon.cli.main import _command
+from pylon.cli.main import _command, app
 from pylon.cli.output import _Terminal, table
 from pylon.cli.providers import _columns
 from pylon.cli.wrapping import wrapped
@@ -59,11 +60,11 @@ ROW = {
 
 
 def test_a_column_of_providers_that_says_nothing_stays_out_and_one_unit_is_named_once() -> None:
-    assert list(_columns([ROW])) == ["|provider", "model", ">free", ">tok/s", ">play sat", ">trust"]
+    assert list(_columns([ROW])) == ["|provider", "model", ">slots free", ">tok/s", ">play sat", ">trust"]
     assert _columns([ROW])[">play sat"] == ["0.5+"]
     busy = _columns([ROW, {**ROW, "name": "Bob", "queue_s": 3.0, "state": "loading", "network": "mainnet"}])
     assert list(busy) == [
-        "|provider", "name", "model", ">free", ">tok/s", ">queue", ">price", ">trust", "state",
+        "|provider", "name", "model", ">slots free", ">tok/s", ">queue", ">price", ">trust", "state",
     ]  # fmt: skip
     assert busy[">price"] == ["0.5 play sat+", "0.5 sat+"]
     free = _columns([{**ROW, "price_msat": [0, 0, 0]}, {**ROW, "price_msat": None}])
@@ -79,3 +80,11 @@ def test_paragraphs_of_help_are_broken_by_the_terminal_alone() -> None:
     for name in ("map", "rlm"):
         for command in all_of(_command(name)):
             assert not any("\n" in paragraph for paragraph in (command.help or "").split("\n\n"))
+
+
+def test_help_shows_no_value_where_a_switch_takes_none() -> None:
+    for command in ([], ["map"], ["rlm", "show"]):
+        told = CliRunner().invoke(app, [*command, "--help"]).output
+        assert "--help" in told and "<bool>" not in told
+    told = CliRunner().invoke(app, ["map", "--help"]).output
+    assert "--resume" in told and "--output" in told and "<path>" in told

@@ -370,6 +370,8 @@ async def test_old_runs_go_and_runs_under_way_stay(tmp_path):
 
 
 async def test_runs_are_found_by_the_start_of_their_id(tmp_path):
+    with pytest.raises(UsageError, match="no runs are kept yet"):
+        runs.find_run(tmp_path, "last")
     made = [runs.new_run(tmp_path, second) for second in (1e9, 2e9)]
     for folder in made:
         Trajectory(folder, SystemClock()).close()
