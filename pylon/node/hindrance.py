@@ -7,8 +7,8 @@ from pylon.nostr.client.relay_status import RelayStatus
 
 # The reason of a pause by hand. Customers hear it in place of a rule's name, too.
 OWNER = "owner"
-# What ends a pause that is nobody's wish.
-_ENDS = {
+# Pauses that no rule ends.
+_NO_RULES = {
     OWNER: "paused by hand: `pylon resume` ends it",
     "disk": "paused (disk): room on the disk ends it, and it looks every few seconds",
     "database": "paused (database): it is damaged, and `pylon doctor` says what to do",
@@ -32,8 +32,8 @@ def unreached(relays: Sequence[RelayStatus], refused: Sequence[str], unannounced
 
 def paused_line(reason: str, owner: Mapping[str, Any] | None) -> str:
     """`paused (battery): mains power ends it`. `owner` is what `status` has of the rules."""
-    if reason in _ENDS:
-        return _ENDS[reason]
+    if reason in _NO_RULES:
+        return _NO_RULES[reason]
     rules = () if owner is None else owner["rules"]
     ends = [rule["ends"] for rule in rules if rule["holds"]]
     # The rules may have been looked at again since.

@@ -46,13 +46,22 @@ def status(
     hint="",
     reason="",
     restarts=0,
+    loaded=True,
     paused="",
     draining=False,
     model="qwen",
     provider=True,
     rules=(),
 ):
-    engine = {"state": state, "reason": reason, "restarts": restarts, "failure": failure, "hint": hint}
+    known = {"id": model} if loaded else None
+    engine = {
+        "state": state,
+        "model": known,
+        "reason": reason,
+        "restarts": restarts,
+        "failure": failure,
+        "hint": hint,
+    }
     serving_side = {
         "paused": paused,
         "draining": draining,
@@ -363,10 +372,14 @@ def test_a_model_is_judged_by_the_node_or_by_its_size():
 def test_a_model_that_will_not_load_is_wrong_with_why_and_what_to_do():
     files = ModelReading("openai", "qwen")
     silent = "The server at http://127.0.0.1:8080/v1 does not answer (ConnectError)."
-    found = serving.judge_model(files, status(state="loading", reason=silent, restarts=2, hint="Start it."))
+    said = status(state="loading", reason=silent, restarts=2, hint="Start it.", loaded=False)
+    found = serving.judge_model(files, said)
     assert verdicts(found) == [("wrong", True)] and silent in found.said and found.todo == "Start it."
-    died = serving.judge_model(files, status(state="loading", reason="ended with exit code 1", restarts=1))
-    assert "logs/pylon.log" in died.todo
+    died = status(state="loading", reason="ended with exit code 1", restarts=1, loaded=False)
+    assert "logs/pylon.log" in serving.judge_model(files, died).todo
+    # Long after it died once, it left memory, and a job has it loaded.
+    unloaded = status(state="loading", reason="ended with exit code 0", restarts=1)
+    assert verdicts(serving.judge_model(files, unloaded)) == [("warning", True)]
 
 
 def test_a_servers_model_that_was_never_named_is_told_and_is_not_taken_for_the_packaged_one():

@@ -132,7 +132,9 @@ def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding
         if engine["state"] == "failed":
             todo = engine["hint"] or "`pylon models list` says what is here, `pylon models recommend` what fits."
             return wrong("model", f"{said}: {engine['failure']}", todo, no_jobs=True)
-        if engine["state"] == "loading" and engine["restarts"]:
+        # One that was there before may only have left memory meanwhile.
+        again = engine["hint"] or (engine["restarts"] and engine["model"] is None)
+        if engine["state"] == "loading" and again:
             todo = (
                 engine["hint"] or "It is tried again; the log tells what it last said: logs/pylon.log in PYLON_HOME."
             )
