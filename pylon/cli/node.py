@@ -10,7 +10,7 @@ from pylon import __version__
 from pylon import config as settings
 from pylon.cli.identity import BARE, new_passphrase
 from pylon.cli.output import ago, brief, counted, err, out, rest_text, short, speed, table
-from pylon.cli.owner import paused_line, rule_line, seconds_of, waived_line
+from pylon.cli.owner import rule_line, seconds_of, waived_line
 from pylon.cli.running import NEEDLE_ASK, Json, fail, household_line, print_json, run
 from pylon.cli.wallet_live import spending_lines
 from pylon.errors import PylonError, UnreachableError, UsageError
