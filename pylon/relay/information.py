@@ -32,6 +32,8 @@ def information(limits: RelayLimits, *, require_auth: bool, restricted_writes: b
         "max_event_length": limits.event_bytes,
         "max_tag_value_length": limits.tag_value_bytes,
         "max_filter_values": limits.filter_values,
+        "max_open_values": limits.open_values,
+        "max_all_open_values": limits.all_open_values,
         "max_lookup_seconds": limits.lookup_s,
         "max_keys": limits.keys,
         "max_connections": limits.connections,

@@ -21,7 +21,11 @@ class RelayLimits:
     filters: int = 20
     """Filters in one REQ or COUNT."""
     filter_values: int = 3_000
-    """Values in all lists of all filters of one REQ or COUNT; what a subscription costs in memory."""
+    """Values in all lists of all filters of one REQ or COUNT; what looking them up may cost."""
+    open_values: int = 30_000
+    """What the open subscriptions of a connection take of the relay's memory, see `room`; an id takes one."""
+    all_open_values: int = 1_000_000
+    """The same, of all connections together. A connection is given its first 500 all the same."""
     results: int = 500
     """Stored events a filter answers with; a larger `limit` is lowered to it."""
     lookup_s: float = 2

@@ -19,6 +19,7 @@ from pylon.relay.outbox import Outbox
 from pylon.relay.paging import pages
 from pylon.relay.queries import Privacy, Reader
 from pylon.relay.refusals import refuse_filters
+from pylon.relay.room import weigh
 from pylon.relay.shared import Shared
 
 _log = log.get("relay")
@@ -28,6 +29,7 @@ _log = log.get("relay")
 class _Subscription:
     filters: tuple[Filter, ...]
     prefix: bytes
+    weight: int
     open: bool = True
     # Live events that come while stored ones are being sent; None when those are through.
     held: list[tuple[int, bytes]] | None = None
@@ -50,6 +52,8 @@ class Reading:
         self._tell = tell
         self._lag = lag
         self._subscriptions: dict[str, _Subscription] = {}
+        # What the subscriptions take of the relay's room.
+        self._weight = 0
         self._held_bytes = 0
         self._told = False
 
@@ -94,12 +98,16 @@ class Reading:
         reason = self._refuse(filters)
         if reason is None and len(self._subscriptions) >= shared.limits.subscriptions:
             reason = f"error: {shared.limits.subscriptions} subscriptions are open already; close one first"
+        weight = weigh(filters)
+        reason = reason or shared.room.refuse(self._weight, weight)
         if reason is not None:
             self._tell(Closed(name, reason))
             return
-        subscription = _Subscription(filters, b'["EVENT",' + orjson.dumps(name) + b",")
+        subscription = _Subscription(filters, b'["EVENT",' + orjson.dumps(name) + b",", weight)
         # Open before the query, so that no event falls between what is stored and what is live.
         self._subscriptions[name] = subscription
+        self._weight += weight
+        shared.room.take(weight)
         shared.index.add(self, name, filters)
         try:
             await self._send_stored(subscription, self._reader(), Privacy.ALLOWED, end=Eose(name))
@@ -153,6 +161,8 @@ class Reading:
         subscription = self._subscriptions.pop(name, None)
         if subscription is not None:
             subscription.open = False
+            self._weight -= subscription.weight
+            self._shared.room.give_back(subscription.weight)
             self._shared.index.remove(self, name)
 
     async def count(self, name: str, filters: tuple[Filter, ...]) -> None:

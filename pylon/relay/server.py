@@ -28,6 +28,7 @@ from pylon.relay.information import CONTENT_TYPE, information
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
 from pylon.relay.open_files import say_once
+from pylon.relay.room import Room
 from pylon.relay.session import Session
 from pylon.relay.shared import Shared
 from pylon.relay.store import EventStore
@@ -122,6 +123,7 @@ class RelayServer:
             store=store,
             intake=intake,
             index=SubscriptionIndex(),
+            room=Room(self._limits),
             limits=self._limits,
             clock=self._clock,
             require_auth=self._require_auth,

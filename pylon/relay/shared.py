@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pylon.clock import Clock
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
+from pylon.relay.room import Room
 from pylon.relay.store import EventStore
 from pylon.relay.subscriptions import SubscriptionIndex
 
@@ -21,6 +22,7 @@ class Shared:
     store: EventStore
     intake: Intake
     index: "SubscriptionIndex[Reading]"
+    room: Room
     limits: RelayLimits
     clock: Clock
     require_auth: bool

@@ -13,8 +13,10 @@ from pylon.nostr.filter import Filter
 # The letter of a tag, or one of the names below, and a value. Names are longer than letters: none is mistaken.
 type Key = tuple[str, str | int]
 type Entry[C: Hashable] = tuple[C, str]
+# Most values are asked for by one subscription, and a dict of one would be larger than all else that a value takes.
 # Dicts for sets: deliveries keep the order in which subscriptions were opened.
-type Filed[C: Hashable] = dict[str | int, dict[Entry[C], None]]
+type Askers[C: Hashable] = Entry[C] | dict[Entry[C], None]
+type Filed[C: Hashable] = dict[str | int, Askers[C]]
 
 _ID, _AUTHOR, _KIND, _ANY = "id", "author", "kind", "any"
 
@@ -35,19 +37,25 @@ class SubscriptionIndex[C: Hashable]:
         entry = (connection, subscription)
         self._filters[entry] = tuple(filters)
         for name, value in _keys_of_filters(self._filters[entry]):
-            self._filed.setdefault(name, {}).setdefault(value, {})[entry] = None
+            filed = self._filed.setdefault(name, {})
+            askers = filed.setdefault(value, entry)
+            if isinstance(askers, dict):
+                askers[entry] = None
+            elif askers is not entry:
+                filed[value] = {askers: None, entry: None}
 
     def remove(self, connection: C, subscription: str) -> None:
         """Closes a subscription; nothing happens when there is none."""
         entry = (connection, subscription)
         for name, value in _keys_of_filters(self._filters.pop(entry, ())):
-            filed = self._filed.get(name)
-            if filed is not None and value in filed:
-                filed[value].pop(entry, None)
-                if not filed[value]:
-                    del filed[value]
-                if not filed:
-                    del self._filed[name]
+            filed = self._filed[name]
+            askers = filed[value]
+            if isinstance(askers, dict) and len(askers) > 1:
+                del askers[entry]
+                continue
+            del filed[value]
+            if not filed:
+                del self._filed[name]
 
     def match(self, event: Event) -> list[Entry[C]]:
         """The subscriptions of which at least one filter matches, each once."""
@@ -56,17 +64,21 @@ class SubscriptionIndex[C: Hashable]:
 
     def _candidates(self, event: Event) -> Iterable[Entry[C]]:
         filed = self._filed
-        found: list[dict[Entry[C], None]] = []
+        found: list[Iterable[Entry[C]]] = []
         for name, value in ((_ID, event.id), (_AUTHOR, event.pubkey), (_KIND, event.kind), (_ANY, 0)):
             by_value = filed.get(name)
             if by_value is not None and value in by_value:
-                found.append(by_value[value])
+                found.append(_each(by_value[value]))
         # Most tags are nobody's to ask for: nothing is made for those.
         for tag in event.tags:
             by_value = filed.get(tag[0])
             if by_value is not None and len(tag) > 1 and len(tag[0]) == 1 and tag[1] in by_value:
-                found.append(by_value[tag[1]])
+                found.append(_each(by_value[tag[1]]))
         return found[0] if len(found) == 1 else dict.fromkeys(chain.from_iterable(found))
+
+
+def _each[C: Hashable](askers: Askers[C]) -> Iterable[Entry[C]]:
+    return askers if isinstance(askers, dict) else (askers,)
 
 
 def _matches(event: Event, filters: tuple[Filter, ...]) -> bool:
