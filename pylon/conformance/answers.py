@@ -12,11 +12,13 @@ from pylon.errors import WireError
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Status
 from pylon.jobs.kinds import SCHEMA, result_kind
+from pylon.jobs.request import is_plain
 from pylon.nostr.event import Event, expiration
 from pylon.text import is_clean
 
 TIMING_STEP_MS = 50
 _OUTSIDE = frozenset({"e", "p", "v", "expiration", "encrypted", "encoding"})
+_OUTSIDE_PLAIN = frozenset({"e", "p", "v", "expiration", "encrypted", "request", "amount"})
 _SHA256 = re.compile("([0-9a-f]{64})?")
 _RECEIPT = (
     Clause.MODEL,
@@ -45,7 +47,7 @@ def judge_result(customer: Customer, request: Event, event: Event, now: float) -
         judged(Clause.EXPIRATION, _lasts(event, now)),
     ]
     try:
-        answer = wire.opened(event, customer.keys)
+        answer = customer.opened(event)
     except WireError as error:
         verdicts.append(judged(Clause.SEALED, f"the content does not open: {error}"))
         return verdicts + [skipped(clause, "the result does not open") for clause in _RECEIPT]
@@ -83,6 +85,23 @@ def judge_open(customer: Customer, request: Event, event: Event) -> list[Verdict
     return [judged(Clause.OPEN_FORM, wrong), judged(Clause.OPEN_ECHO, _echo(event, source, request))]
 
 
+def judge_plain_sealed(customer: Customer, event: Event) -> Verdict:
+    """The clause on the result of a request in NIP-90's own encrypted form."""
+    try:
+        answer = wire.opened(event, customer.keys, plain=True)
+    except WireError as error:
+        return judged(Clause.PLAIN_SEALED, f"the content does not open: {error}")
+    outside = sorted({tag[0] for tag in event.tags} - _OUTSIDE_PLAIN)
+    wrong: str | None = None
+    if not answer.sealed:
+        wrong = "it stands in the clear"
+    elif _is_envelope(answer.text):
+        wrong = "what is sealed is the object of pylon/1, which its customer does not know, and not the text itself"
+    elif outside:
+        wrong = f"{', '.join(outside)} stand outside what is sealed"
+    return judged(Clause.PLAIN_SEALED, wrong)
+
+
 def judge_feedback(customers: list[Customer]) -> list[Verdict]:
     """The clauses on all feedback that was heard, whatever it answers."""
     feedback = [(customer, event) for customer in customers for event in customer.feedback()]
@@ -106,12 +125,15 @@ def _feedback(customer: Customer, event: Event) -> str | None:
     if event.tag("v") != SCHEMA:
         return f"there is no v tag with {SCHEMA}"
     try:
-        answer = wire.opened(event, customer.keys)
+        answer = customer.opened(event)
     except WireError as error:
         return f"the content does not open: {error}"
-    if answer.sealed != wire.is_sealed(request):
+    sealed = wire.is_sealed(request)
+    if is_plain(request) and sealed:
+        sealed = bool(answer.text)
+    if answer.sealed != sealed:
         return "it is not in the form of its request"
-    if answer.sealed and (wrong := _sealed(event, answer)):
+    if answer.sealed and not is_plain(request) and (wrong := _sealed(event, answer)):
         return wrong
     status = answer.find("status")
     return None if status is not None and status[1:2] and status[1] in Status else "it has no status of the table"
@@ -122,6 +144,14 @@ def _sealed(event: Event, answer: Opened) -> str | None:
         return "it stands in the clear"
     outside = sorted({tag[0] for tag in event.tags} - _OUTSIDE)
     return f"{', '.join(outside)} stand outside what is sealed" if outside else None
+
+
+def _is_envelope(text: str) -> bool:
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(found, dict) and "tags" in found
 
 
 def _lasts(event: Event, now: float) -> str | None:

@@ -130,7 +130,10 @@ _TEXTS: dict[Clause, tuple[str, str]] = {
     Clause.CLEAN_TEXT: ("a result holds no control characters", _RESULT),
     Clause.MAX_TOKENS: ("an answer is no longer than max_tokens", "Parameters"),
     Clause.ZSTD: ("a compressed request is read", "Private form"),
-    Clause.PLAIN_SEALED: ("NIP-90's own encrypted form is read", "Private form"),
+    Clause.PLAIN_SEALED: (
+        "NIP-90's own encrypted form is read, and answered by the text alone, sealed",
+        "Private form",
+    ),
     Clause.CHAT: ("a chat array is read", "Parameters"),
     Clause.KINDS: ("every announced kind is served", "Kinds"),
     Clause.OPEN_ANSWERED: ("an open request is answered by a result", "Open form"),

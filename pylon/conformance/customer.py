@@ -13,8 +13,10 @@ from types import TracebackType
 from typing import Self
 
 from pylon.conformance import wire
+from pylon.conformance.wire import Opened
 from pylon.errors import UnreachableError, WireError
 from pylon.jobs.kinds import FEEDBACK
+from pylon.jobs.request import is_plain
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
@@ -87,6 +89,11 @@ class Customer:
         await self.send(event)
         return event
 
+    def opened(self, event: Event) -> Opened:
+        """What an answer says, read as the customer of its request reads it. Raises `WireError`."""
+        request = self.asked.get(event.tag("e") or "")
+        return wire.opened(event, self.keys, plain=request is not None and is_plain(request))
+
     def results(self) -> list[Heard]:
         """What came that is no feedback: the provider's own first, since anyone may write to a key."""
         found = [heard for heard in self.heard if wire.is_result(heard.event)]
@@ -102,7 +109,7 @@ class Customer:
         found: list[tuple[str, ...]] = []
         for event in self.feedback():
             with suppress(WireError):
-                status = wire.opened(event, self.keys).find("status")
+                status = self.opened(event).find("status")
                 found.append(status[1:] if status is not None else ())
         return found
 

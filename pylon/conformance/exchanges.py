@@ -50,9 +50,15 @@ async def compressed(bench: Bench) -> list[Verdict]:
 
 
 async def plain_sealed(bench: Bench) -> list[Verdict]:
-    """NIP-90 "Encrypted Params": the bare list of tags."""
+    """NIP-90 "Encrypted Params" and "Encrypted Output": the bare list of tags, answered by the bare text."""
     inner = (("i", wire.PROMPT, "text"), wire.ENOUGH)
-    return await _answers(bench, Clause.PLAIN_SEALED, lambda c: bench.private(c, inner=inner, bare=True))
+    async with bench.customer() as customer:
+        await customer.ask(bench.private(customer, inner=inner, bare=True))
+        await customer.until_answered(bench.answer_s)
+        verdict = _answered(Clause.PLAIN_SEALED, customer)
+        if verdict.outcome is not Outcome.PASS:
+            return [verdict]
+        return [answers.judge_plain_sealed(customer, customer.results()[0].event)]
 
 
 async def chat(bench: Bench) -> list[Verdict]:

@@ -31,10 +31,14 @@ class Opened:
         return next((tag for tag in self.tags if tag[0] == name), None)
 
 
-def opened(event: Event, keys: ConversationKeys) -> Opened:
-    """Raises `WireError` for a sealed answer that does not open."""
+def opened(event: Event, keys: ConversationKeys, *, plain: bool = False) -> Opened:
+    """`plain`: it answers a request that does not say `pylon/1`, so that its text alone is sealed. Raises `WireError`
+    for a sealed answer that does not open."""
     if not is_sealed(event):
         return Opened(event.content, event.tags, sealed=False)
+    if plain:
+        text = keys.decrypt(event.pubkey, event.content).decode(errors="replace")
+        return Opened(text, event.tags, sealed=True)
     payload = open_payload(keys, event.pubkey, event.content, event.tag("encoding"))
     return Opened(payload.text, payload.tags, sealed=True)
 
@@ -59,14 +63,16 @@ def private(
 ) -> EventDraft:
     """A request in the private form.
 
-    `sealed_for` another key makes one that the provider cannot open; `bare` seals NIP-90's own list of tags.
+    `sealed_for` another key makes one that the provider cannot open; `bare` is NIP-90's own form, of a customer that
+    knows no `pylon/1`: a list of tags is sealed.
     """
     plain = orjson.dumps(list(tags) if bare else {"text": text, "tags": list(tags)})
     if compressed:
         plain = base64.b64encode(zstandard.compress(plain))
     content = keys.encrypt(sealed_for or provider, plain)
     encoding: tuple[Tag, ...] = (("encoding", "zstd"),) if compressed else ()
-    outside = (("p", provider), ("encrypted",), *encoding, ("v", SCHEMA), ("expiration", str(expires_at)))
+    version: tuple[Tag, ...] = () if bare else (("v", SCHEMA),)
+    outside = (("p", provider), ("encrypted",), *encoding, *version, ("expiration", str(expires_at)))
     return EventDraft(kind, content, outside, created_at)
 
 

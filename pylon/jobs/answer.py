@@ -1,7 +1,8 @@
 """What results and feedback have in common: both answer one request of one customer, in the request's form.
 
 In the private form text and tags are sealed for the customer; in the open form they stand in the event. `e`,
-`p`, `v` and `expiration` stand outside in both.
+`p`, `v` and `expiration` stand outside in both. Whoever sealed a request as NIP-90 does ("Encrypted Params"), without
+a word of `pylon/1`, expects the text alone to be sealed, and NIP-90's tags outside ("Encrypted Output").
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 from pylon.errors import MalformedError, MoneyError
 from pylon.jobs.kinds import SCHEMA
-from pylon.jobs.payload import Payload, open_payload, seal
+from pylon.jobs.payload import ENCRYPTED, Payload, open_payload, seal
 from pylon.money.msat import Msat, parse_msat
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft, Tag, ends_at, is_hex64
@@ -17,6 +18,8 @@ from pylon.records import record
 
 _OUTSIDE = {"encrypted": 1}
 _NONE: Tag = ("", "")
+# What a customer that knows NIP-90 alone looks for outside, and what says where a piece of an answer belongs.
+_SHOWN = frozenset({"status", "amount", "wait", "offset"})
 
 
 @record
@@ -42,9 +45,17 @@ class Amount:
 
 
 def draft(
-    kind: int, address: Address, payload: Payload, keys: ConversationKeys, *, echo: tuple[Tag, ...], created_at: int
+    kind: int,
+    address: Address,
+    payload: Payload,
+    keys: ConversationKeys,
+    *,
+    echo: tuple[Tag, ...],
+    created_at: int,
+    plain: bool = False,
 ) -> EventDraft:
-    """The event of an answer. `echo` are tags that only the open form carries (NIP-90's `i`, `request`).
+    """The event of an answer. `echo` are tags that the private form of `pylon/1` does not carry (NIP-90's `i`,
+    `request`). `plain`: the request does not say that its customer knows `pylon/1`.
 
     Raises `MalformedError` for an address that no reader would take.
     """
@@ -56,6 +67,13 @@ def draft(
     tail: tuple[Tag, ...] = (("v", SCHEMA),)
     if address.expiration is not None:
         tail = (*tail, ("expiration", str(address.expiration)))
+    if address.private and plain:
+        shown = (*(tag for tag in payload.tags if tag[0] in _SHOWN), *echo, *tail)
+        if not payload.text:
+            # NIP-44 seals no empty text, and whoever saw the tag would try to open it.
+            return EventDraft(kind, "", (*outside, *shown), created_at)
+        content = keys.encrypt(address.customer, payload.text.encode())
+        return EventDraft(kind, content, (*outside, ENCRYPTED, *shown), created_at)
     if address.private:
         content, sealed = seal(keys, address.customer, payload)
         return EventDraft(kind, content, (*outside, *sealed, *tail), created_at)

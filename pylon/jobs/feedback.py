@@ -48,8 +48,8 @@ class Feedback:
     wait_s: float | None = None
 
 
-def feedback_draft(feedback: Feedback, keys: ConversationKeys, *, created_at: int) -> EventDraft:
-    """The event, to be signed.
+def feedback_draft(feedback: Feedback, keys: ConversationKeys, *, created_at: int, plain: bool = False) -> EventDraft:
+    """The event, to be signed. `plain`: the request does not say that its customer knows `pylon/1`.
 
     The text is cleaned of control characters (`offset` counts what is left), and cut to 500 characters when it is
     a sentence for people. Raises `TooLargeError`, and `MalformedError` for what no reader would take.
@@ -58,7 +58,9 @@ def feedback_draft(feedback: Feedback, keys: ConversationKeys, *, created_at: in
     feedback = replace(feedback, text=_readable(feedback.status, feedback.text), wait_s=wait_s)
     payload = Payload(feedback.text, _tags(feedback))
     answer.check_same(feedback, _read(feedback.address, payload))
-    return check_size(answer.draft(FEEDBACK, feedback.address, payload, keys, echo=(), created_at=created_at))
+    return check_size(
+        answer.draft(FEEDBACK, feedback.address, payload, keys, echo=(), created_at=created_at, plain=plain)
+    )
 
 
 def parse_feedback(event: Event, keys: ConversationKeys) -> Feedback:

@@ -159,8 +159,9 @@ def decompress(packed: bytes) -> bytes:
 
 def _parse(raw: object) -> Payload:
     if isinstance(raw, list):
-        # NIP-90 "Encrypted Params": plain peers seal the bare list of tags.
-        raw = {"tags": raw}
+        # NIP-90 "Encrypted Params": plain peers seal the bare list of tags, and may leave numbers in it that no relay
+        # saw, which would have refused them.
+        raw = {"tags": [_with_numbers_as_text(tag) for tag in raw]}
     if not isinstance(raw, dict):
         raise MalformedError("a private payload must be a JSON object")
     text, tags = raw.get("text", ""), raw.get("tags", [])
@@ -170,3 +171,10 @@ def _parse(raw: object) -> Payload:
     if not ({*map(type, tags)} <= _LISTS and all(tags) and {*map(type, chain.from_iterable(tags))} <= _STRINGS):
         raise MalformedError("a tag of a private payload must be a list of strings")
     return Payload(text, tuple(map(tuple, tags)))
+
+
+def _with_numbers_as_text(tag: object) -> object:
+    if not isinstance(tag, list):
+        return tag
+    # `type(…)`: JSON's true and false are ints as well.
+    return [orjson.dumps(value).decode() if type(value) in (int, float) else value for value in tag]

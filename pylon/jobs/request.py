@@ -68,6 +68,8 @@ class ReceivedRequest:
     private: bool
     # NIP-90 lets a customer name several providers; none makes it a broadcast, which anyone may serve.
     providers: tuple[str, ...]
+    # Its customer may know NIP-90 alone: the event does not say `pylon/1`.
+    plain: bool = False
 
 
 def private_draft(
@@ -110,7 +112,7 @@ def parse_request(event: Event, keys: ConversationKeys) -> ReceivedRequest:
     """
     if event.kind not in REQUEST_KINDS:
         raise RequestError(ErrorCode.UNSUPPORTED_KIND, f"kind {event.kind} is not served here")
-    private = any(tag[0] == "encrypted" for tag in event.tags)
+    private = is_sealed(event)
     if private:
         payload = _open(event, keys)
         # NIP-90 hides inputs and parameters alone: plain peers leave the rest outside.
@@ -120,7 +122,22 @@ def parse_request(event: Event, keys: ConversationKeys) -> ReceivedRequest:
         inner, text = event.tags, _open_text(event)
     job = _job(event.kind, text, inner, _deadline(event))
     providers = tuple(event.tag_values("p"))
-    return ReceivedRequest(event.id, event.pubkey, event.created_at, job, private, providers)
+    return ReceivedRequest(event.id, event.pubkey, event.created_at, job, private, providers, is_plain(event))
+
+
+def is_sealed(event: Event) -> bool:
+    """Whether the content of a request claims to be sealed."""
+    return any(tag[0] == "encrypted" for tag in event.tags)
+
+
+def is_plain(event: Event) -> bool:
+    """Whether a request does not say that its customer knows `pylon/1`: it is answered as NIP-90 has it."""
+    return SCHEMA not in event.tag_values("v")
+
+
+def is_nip04(event: Event) -> bool:
+    """Whether a plain request is sealed with NIP-04, which is not read here. Its customer may read nothing else."""
+    return is_plain(event) and is_sealed(event) and "?iv=" in event.content
 
 
 def parse_messages(text: str) -> tuple[tuple[str, str], ...]:
@@ -212,6 +229,8 @@ def _expiration_tags(job: JobRequest) -> tuple[Tag, ...]:
 
 
 def _open(event: Event, keys: ConversationKeys) -> Payload:
+    if is_nip04(event):
+        raise RequestError(ErrorCode.UNDECRYPTABLE, "NIP-04 is not read here: seal with NIP-44")
     try:
         return _checked(open_payload, keys, event.pubkey, event.content, event.tag("encoding"))
     except DecryptionError as error:
@@ -250,8 +269,8 @@ def _check_inputs(inputs: list[Tag]) -> None:
 def _output(tag: Tag | None) -> str:
     if tag is None:
         return "text/plain"
-    # Names of media types know no case (RFC 2045, 5.1).
-    output = tag[1].lower()
+    # Names of media types know no case, and parameters may follow (RFC 2045, 5.1). All text here is Unicode.
+    output = tag[1].partition(";")[0].strip().lower()
     if output not in _OUTPUTS:
         raise RequestError(ErrorCode.UNSUPPORTED_PARAM, f"output {tag[1][:40]!r} is not made here")
     return output

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 
 import orjson
 
@@ -94,8 +95,10 @@ def result_draft(
     request: Event,
     created_at: int,
     limit: int = MAX_EVENT_BYTES,
+    plain: bool = False,
 ) -> EventDraft:
-    """The event, to be signed; `request` is the event it answers.
+    """The event, to be signed; `request` is the event it answers. `plain`: that does not say that its customer knows
+    `pylon/1`.
 
     A text that does not fit one event is cut to what does, and then says `finish=size`. Raises `TooLargeError`
     when not even an empty answer fits, `MalformedError` for what no reader would take.
@@ -107,7 +110,8 @@ def result_draft(
     if text != result.text or timing != result.timing:
         result = replace(result, text=text, timing=timing)
     answer.check_same(result, _read(result.address, result.kind, Payload(result.text, _tags(result))))
-    whole = _draft(result, keys, request, created_at, limit)
+    draft_of = partial(_draft, keys=keys, request=request, created_at=created_at, limit=limit, plain=plain)
+    whole = draft_of(result)
     if event_bytes(whole) <= limit:
         return whole
     # By bisection, since how far a text shrinks under zstd is not known beforehand. A prefix that fits always comes
@@ -115,11 +119,11 @@ def result_draft(
     low, high = 0, len(result.text)
     while low < high:
         middle = (low + high + 1) // 2
-        if event_bytes(_draft(_cut(result, middle), keys, request, created_at, limit)) <= limit:
+        if event_bytes(draft_of(_cut(result, middle))) <= limit:
             low = middle
         else:
             high = middle - 1
-    return check_size(_draft(_cut(result, low), keys, request, created_at, limit), limit)
+    return check_size(draft_of(_cut(result, low)), limit)
 
 
 def _cut(result: JobResult, characters: int) -> JobResult:
@@ -147,20 +151,24 @@ def _tags(result: JobResult) -> tuple[Tag, ...]:
     return tuple(tags)
 
 
-def _draft(result: JobResult, keys: ConversationKeys, request: Event, created_at: int, limit: int) -> EventDraft:
+def _draft(
+    result: JobResult, *, keys: ConversationKeys, request: Event, created_at: int, limit: int, plain: bool
+) -> EventDraft:
     payload = Payload(result.text, _tags(result))
 
     def make(echo: tuple[Tag, ...]) -> EventDraft:
         try:
-            return answer.draft(result.kind, result.address, payload, keys, echo=echo, created_at=created_at)
+            return answer.draft(
+                result.kind, result.address, payload, keys, echo=echo, created_at=created_at, plain=plain
+            )
         except TooLargeError:
             # Over what a payload may hold: as large as can be, so that the bisection goes on below it.
             return EventDraft(result.kind, "x" * (limit + 1))
 
-    if result.address.private:
+    if result.address.private and not plain:
         return make(())
     # NIP-90 asks for the request and its inputs; they are left out when the event would not fit with them.
-    inputs = tuple(tag for tag in request.tags if tag[0] == "i" and _may_echo(tag))
+    inputs = tuple(tag for tag in request.tags if tag[0] == "i" and _may_echo(tag) and not result.address.private)
     full = make((("request", orjson.dumps(request.to_dict()).decode()), *inputs))
     if event_bytes(full) <= limit:
         return full

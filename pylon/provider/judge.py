@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode, RequestError
-from pylon.jobs.request import ReceivedRequest, parse_request
+from pylon.jobs.request import ReceivedRequest, is_nip04, is_plain, is_sealed, parse_request
 from pylon.money.price import FREE
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
@@ -96,8 +96,9 @@ class Judge:
 
 
 def _unreadable(event: Event, relay: str, error: RequestError) -> Refusal:
-    private = any(tag[0] == "encrypted" for tag in event.tags)
-    return Refusal(event.pubkey, event.id, private, relay, error.code, str(error))
+    # Whoever seals with NIP-04 could not open what NIP-44 seals.
+    private = is_sealed(event) and not is_nip04(event)
+    return Refusal(event.pubkey, event.id, private, relay, error.code, str(error), is_plain(event))
 
 
 def _as_then(

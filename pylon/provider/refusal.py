@@ -18,11 +18,12 @@ class Refusal:
     relay: str
     code: ErrorCode
     reason: str
+    plain: bool = False
 
     @classmethod
     def to(cls, request: ReceivedRequest, relay: str, code: ErrorCode, reason: str) -> Self:
         """Of a request that was read."""
-        return cls(request.customer, request.id, request.private, relay, code, reason)
+        return cls(request.customer, request.id, request.private, relay, code, reason, request.plain)
 
     @classmethod
     def of(cls, job: Job, code: ErrorCode, reason: str) -> Self:

@@ -57,7 +57,7 @@ class Replies:
         if not self._trusted(customer) and not self._budget.allow(customer, self._clock.monotonic()):
             return None
         address = Address(refusal.id, customer, refusal.private, self._expiry())
-        return self._sign(Feedback(address, Status.ERROR, refusal.code, refusal.reason))
+        return self._sign(Feedback(address, Status.ERROR, refusal.code, refusal.reason), plain=refusal.plain)
 
     def say(self, refusal: Event, relay: str) -> None:
         """Sends one that was made."""
@@ -65,12 +65,12 @@ class Replies:
 
     def processing(self, request: ReceivedRequest, relay: str, wait_s: float | None = None) -> None:
         """The job will take a while: it begins in so many seconds, or nobody knows when."""
-        self._send(Feedback(self._address(request), Status.PROCESSING, wait_s=wait_s), relay)
+        self._send(Feedback(self._address(request), Status.PROCESSING, wait_s=wait_s), request, relay)
 
     def payment_required(self, request: ReceivedRequest, relay: str, amount: Msat, invoice: str) -> None:
         """The job waits until this invoice is paid."""
         asked = Amount(amount, invoice)
-        self._send(Feedback(self._address(request), Status.PAYMENT_REQUIRED, amount=asked), relay)
+        self._send(Feedback(self._address(request), Status.PAYMENT_REQUIRED, amount=asked), request, relay)
 
     def partial(
         self, request: ReceivedRequest, relay: str, text: str, offset: int, deadline: int, sent: Callable[[], None]
@@ -85,7 +85,7 @@ class Replies:
             if published:
                 sent()
 
-        self._send(Feedback(address, Status.PARTIAL, text=text, offset=offset), relay, done)
+        self._send(Feedback(address, Status.PARTIAL, text=text, offset=offset), request, relay, done)
 
     def _address(self, request: ReceivedRequest) -> Address:
         return Address(request.id, request.customer, request.private, self._expiry())
@@ -93,13 +93,16 @@ class Replies:
     def _expiry(self) -> int:
         return answer_expiry(0, self._clock.wall())
 
-    def _send(self, feedback: Feedback, relay: str, done: Callable[[bool], None] | None = None) -> None:
-        if (event := self._sign(feedback)) is not None:
+    def _send(
+        self, feedback: Feedback, request: ReceivedRequest, relay: str, done: Callable[[bool], None] | None = None
+    ) -> None:
+        if (event := self._sign(feedback, plain=request.plain)) is not None:
             self._put(event, relay, done)
 
-    def _sign(self, feedback: Feedback) -> Event | None:
+    def _sign(self, feedback: Feedback, *, plain: bool) -> Event | None:
+        now = int(self._clock.wall())
         try:
-            return self._secret.sign(feedback_draft(feedback, self._keys, created_at=int(self._clock.wall())))
+            return self._secret.sign(feedback_draft(feedback, self._keys, created_at=now, plain=plain))
         except WireError as error:
             # A key that is no point of the curve cannot be written to.
             logger.warning("feedback could not be made", request=feedback.address.request, error=str(error))

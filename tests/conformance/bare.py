@@ -185,6 +185,11 @@ class BareProvider:
         tags = tuple(tag for name, some in outside.items() if fault != f"leaves out {name}" for tag in some)
         kind = 6_001 if fault == "answers in another kind" else event.kind + 1_000
         signer = STRANGER if fault == "lets another sign" else self.secret
+        if request.private and request.plain and fault != "answers bare lists in the envelope":
+            echo = () if fault != "shows plain customers the model" else (("model", "bare-model"),)
+            content = ConversationKeys(signer).encrypt(event.pubkey, text.encode())
+            await self._publish(kind, content, (*tags, ("encrypted",), *echo), signer=signer)
+            return
         if request.private and fault != "answers in the clear":
             leak: tuple[Tag, ...] = (("model", "bare-model"),) if fault == "shows the model" else ()
             content = self._seal(event.pubkey, text, inner, signer)

@@ -9,10 +9,10 @@ import pynostr.key
 import pytest
 
 from pylon.jobs.answer import Amount
-from pylon.jobs.codes import ErrorCode
+from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.feedback import Feedback, Status, feedback_draft, parse_feedback
 from pylon.jobs.parameters import JobParameters
-from pylon.jobs.request import JobRequest, open_draft, parse_request, private_draft
+from pylon.jobs.request import JobRequest, is_nip04, open_draft, parse_request, private_draft
 from pylon.jobs.result import Finish, JobResult, parse_result, result_draft
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event, loads_event, verify
@@ -155,3 +155,73 @@ def test_we_open_what_nostr_sdk_seals():
     )
     event = by_nostr_sdk(5940, content, (("p", ex.PROVIDER.public), ("encrypted",), ("v", "pylon/1")))
     assert parse_request(event, ex.PROVIDER_KEYS).job == JobRequest("What?", JobParameters(seed=7))
+
+
+def sealed_as_nip_90_has_it(tags: list[list[object]], *outside: tuple[str, ...]) -> Event:
+    content = ex.CUSTOMER_KEYS.encrypt(ex.PROVIDER.public, orjson.dumps(tags))
+    return by_nostr_sdk(5050, content, (("p", ex.PROVIDER.public), ("encrypted",), *outside))
+
+
+def opened_by_nostr_sdk(event: sdk.Event) -> str:
+    return sdk.nip44_decrypt(sdk.SecretKey.parse(ex.CUSTOMER.secret_bytes.hex()), event.author(), event.content())
+
+
+@pytest.mark.parametrize("text", ["Paris", "x" * 60_000])
+def test_a_plain_customer_of_a_sealed_request_opens_the_text_itself(text):
+    request = sealed_as_nip_90_has_it([["i", "the prompt", "text"]], ("i", "said outside", "text"))
+    received = parse_request(request, ex.PROVIDER_KEYS)
+    result = replace(ex.RESULT, address=replace(ex.ADDRESS, request=request.id), kind=6050, text=text)
+    draft = result_draft(result, ex.PROVIDER_KEYS, request=request, created_at=ex.NOW, plain=received.plain)
+    parsed = read_by_both(ex.PROVIDER.sign(draft))
+    assert text.startswith(opened_by_nostr_sdk(parsed))
+    tags = tags_of(parsed)
+    assert tags.keys() == {"e", "p", "encrypted", "amount", "request", "v", "expiration"}
+    assert tags["amount"] == ["1500", "lnbcrt15n1example"]
+
+
+@pytest.mark.parametrize("text", ["12 jobs wait here already", ""])
+def test_a_plain_customer_of_a_sealed_request_sees_how_its_job_stands(text):
+    feedback = replace(ex.FEEDBACK, text=text)
+    draft = feedback_draft(feedback, ex.PROVIDER_KEYS, created_at=ex.NOW, plain=True)
+    parsed = read_by_both(ex.PROVIDER.sign(draft))
+    tags = tags_of(parsed)
+    assert (tags["status"], tags["amount"], tags["offset"]) == (["error", "busy"], ["9", "lnbcrt1"], ["0"])
+    assert ("encrypted" in tags) == bool(text)
+    assert (opened_by_nostr_sdk(parsed) if text else parsed.content()) == text
+
+
+def test_only_a_request_that_says_pylon_1_is_of_who_knows_it():
+    own = ex.CUSTOMER.sign(private_draft(ASKED, ex.PROVIDER.public, ex.CUSTOMER_KEYS, created_at=ex.NOW))
+    assert not parse_request(own, ex.PROVIDER_KEYS).plain
+    assert parse_request(sealed_as_nip_90_has_it([["i", "x"]], ("v", "pylon/2")), ex.PROVIDER_KEYS).plain
+    assert not parse_request(sealed_as_nip_90_has_it([["i", "x"]], ("v", "pylon/1")), ex.PROVIDER_KEYS).plain
+
+
+def test_numbers_in_a_sealed_list_of_tags_are_read_as_text():
+    tags = [["i", "x"], ["param", "max_tokens", 20], ["param", "temperature", 0.5]]
+    received = parse_request(sealed_as_nip_90_has_it(tags), ex.PROVIDER_KEYS)
+    assert (received.job.parameters.max_tokens, received.job.parameters.temperature) == (20, 0.5)
+
+
+@pytest.mark.parametrize("value", [True, None, [20], {"n": 20}])
+def test_what_else_json_has_is_no_value_of_a_tag(value):
+    with pytest.raises(RequestError) as refused:
+        parse_request(sealed_as_nip_90_has_it([["i", "x"], ["param", "max_tokens", value]]), ex.PROVIDER_KEYS)
+    assert refused.value.code is ErrorCode.MALFORMED
+
+
+@pytest.mark.parametrize("output", ["text/plain; charset=utf-8", "text/plain;charset=UTF-8", "Text/Plain ; x"])
+def test_a_media_type_may_have_parameters(output):
+    received = parse_request(by_nostr_sdk(5050, "", (("i", "x"), ("output", output))), ex.PROVIDER_KEYS)
+    assert received.job.output == "text/plain"
+
+
+def test_a_request_sealed_with_nip_04_is_told_of_nip_44():
+    keys = sdk.Keys.parse(ex.CUSTOMER.secret_bytes.hex())
+    content = sdk.nip04_encrypt(keys.secret_key(), sdk.PublicKey.parse(ex.PROVIDER.public), '[["i","x"]]')
+    event = by_nostr_sdk(5050, content, (("p", ex.PROVIDER.public), ("encrypted",)))
+    with pytest.raises(RequestError, match="NIP-04 is not read here: seal with NIP-44") as refused:
+        parse_request(event, ex.PROVIDER_KEYS)
+    assert refused.value.code is ErrorCode.UNDECRYPTABLE
+    assert is_nip04(event)
+    assert not is_nip04(by_nostr_sdk(5050, content, (("encrypted",), ("v", "pylon/1"))))

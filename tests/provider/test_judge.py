@@ -142,3 +142,19 @@ def test_whether_answers_follow_schemas_counts_as_it_is_now():
     event = sealed(format="json_schema", schema='{"type":"object"}')
     assert isinstance(judge(schemas=True)[0].restore(left(event)), Job)
     assert judge(schemas=False)[0].restore(left(event)).code is ErrorCode.UNSUPPORTED_PARAM
+
+
+def test_a_plain_customer_is_answered_as_nip_90_has_it_and_in_the_open_where_it_may_read_nip_04_alone():
+    tags = (("p", US.public), ("encrypted",))
+    for content, version, private, plain in (
+        ("nothing sealed", (), True, True),
+        ("c2VhbGVk?iv=aXY=", (), False, True),
+        ("c2VhbGVk?iv=aXY=", (("v", "pylon/1"),), True, False),
+    ):
+        event = CUSTOMER.sign(EventDraft(5940, content, (*tags, *version), NOW))
+        found = judge()[0].judge(Received(event, "ws://r"), [])
+        assert (found.code, found.private, found.plain) == (ErrorCode.UNDECRYPTABLE, private, plain)
+    bare = ConversationKeys(CUSTOMER).encrypt(US.public, b'[["i","prompt"]]')
+    event = CUSTOMER.sign(EventDraft(5940, bare, tags, NOW))
+    assert judge()[0].judge(Received(event, "ws://r"), []).request.plain
+    assert judge(paused="owner")[0].judge(Received(event, "ws://r"), []).plain

@@ -63,7 +63,7 @@ def no(id_: str, customer: str = "somebody", code: ErrorCode = ErrorCode.BUSY) -
 
 
 def job(id_: str, customer: str = "somebody") -> SimpleNamespace:
-    request = SimpleNamespace(customer=customer, id=id_, private=True)
+    request = SimpleNamespace(customer=customer, id=id_, private=True, plain=False)
     return SimpleNamespace(id=id_, request=request, relay="ws://r")
 
 

@@ -115,7 +115,7 @@ async def still_open(database, customer):
 
 def job(now: float, customer: str = "alice", relay: str = "") -> SimpleNamespace:
     id_ = f"job of {customer}"
-    request = SimpleNamespace(customer=customer, id=id_, private=True)
+    request = SimpleNamespace(customer=customer, id=id_, private=True, plain=False)
     terms = SimpleNamespace(expires_at=now + 600)
     # Its event is None: what it says is in a journal that is not here.
     return SimpleNamespace(

@@ -74,7 +74,14 @@ class Results:
         def sign(receipt: AccountReceipt | None) -> Event:
             result = with_account(account=receipt)
             return self._secret.sign(
-                result_draft(result, self._keys, request=asked, created_at=int(now), limit=limit)
+                result_draft(
+                    result,
+                    self._keys,
+                    request=asked,
+                    created_at=int(now),
+                    limit=limit,
+                    plain=job.request.plain,
+                )
             )
 
         work = Work(usage.prompt_tokens, usage.completion_tokens, run_ms, now)
