@@ -157,6 +157,8 @@ async def test_what_is_not_understood_is_answered_with_a_code_of_nip47(house):
     assert (await house.raw(alice, "pay_keysend")).error == "NOT_IMPLEMENTED"
     assert (await house.raw(alice, "make_invoice", {"amount": 1})).error == "OTHER"
     assert (await house.raw(alice, "make_invoice", {"amount": "1"})).error == "OTHER"
+    hashed = {"amount": 5_000, "description_hash": "a" * 64}
+    assert (await house.raw(alice, "make_invoice", hashed)).error == "OTHER"
     assert (await house.raw(alice, "pay_invoice", {})).error == "OTHER"
     assert (await house.raw(alice, "lookup_invoice", {"payment_hash": 5})).error == "NOT_FOUND"
     assert (await house.raw(alice, "get_info", tags=(("encryption", "rot13"),))).error == "UNSUPPORTED_ENCRYPTION"

@@ -66,6 +66,9 @@ class BankMethods:
         amount, expiry = params.get("amount"), params.get("expiry", DEFAULT_EXPIRY_S)
         if type(amount) is not int or not 0 < amount <= MAX_MSAT or type(expiry) is not int:
             raise BankError(ErrorCode.OTHER, "amount is in msat, expiry in seconds")
+        if params.get("description_hash"):
+            # BOLT 11 has it in place of the description: an invoice without it is not what was asked for.
+            raise BankError(ErrorCode.OTHER, "no invoices with a description_hash are made here: send a description")
         invoice = await self._bank.make_invoice(
             connection.account, Msat(amount), description=str(params.get("description") or ""), expiry_s=expiry
         )
