@@ -4,11 +4,12 @@ What is not in it: models, logs, caches, trajectories, the events of `pylon rela
 since limits do not count what was paid after the copy: a person looks, and types the caps again.
 """
 
+import errno
 import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from pylon.errors import SetupError
 from pylon.files import write_whole
 from pylon.money.network import Network
 from pylon.node import bank, identity
-from pylon.node.home import DATABASE, Home, private_folder
+from pylon.node.home import DATABASE, Home
 from pylon.node.wallet.live import LIVE_FILE, STOP_FILE, is_stopped
 from pylon.store.copy import copy_database
 
 CONFIG = "config.toml"
 _UNFINISHED = ".unfinished"
+# Stands in a draft from its first moment on. A folder that is called like one and has it not is never cleared.
+_MARK = ".pylon-backup"
 # Not what belongs to a process, nor what a copy shall not have.
 _LEFT_OUT = {"lock", LIVE_FILE}
 _AT_ROOT = (CONFIG, bank.KEY_FILE)
@@ -101,11 +104,13 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
         # On a disk that is not there now, most often.
         raise SetupError(f"there is no folder {folder.parent}", hint="Make it, or have its disk mounted.")
     draft = folder.with_name(f"{folder.name}{_UNFINISHED}")
-    private_folder(draft)
-    held = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    held = _opened(draft)
     try:
         _hold(held, draft)
         _clear(draft)
+        os.fchmod(held, 0o700)
+        (draft / _MARK).touch(mode=0o600)
+        _on_disk(draft)
         try:
             yield draft
             _on_disk(draft)
@@ -119,9 +124,34 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
             # It holds a key.
             shutil.rmtree(draft, ignore_errors=True)
             raise
+        (folder / _MARK).unlink()
+        _on_disk(folder)
         _on_disk(folder.parent)
     finally:
         os.close(held)
+
+
+def _opened(draft: Path) -> int:
+    """The folder of that name, which is made where there is none, and is no link and nobody else's where there is."""
+    with suppress(FileExistsError):
+        draft.mkdir(mode=0o700)
+    try:
+        held = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (NotADirectoryError, PermissionError) as error:
+        raise _not_a_draft(draft) from error
+    except OSError as error:
+        # What the systems say of a link differs.
+        if error.errno != errno.ELOOP:
+            raise
+        raise _not_a_draft(draft) from error
+    if os.fstat(held).st_uid != os.getuid():
+        os.close(held)
+        raise _not_a_draft(draft)
+    return held
+
+
+def _not_a_draft(draft: Path) -> SetupError:
+    return SetupError(f"{draft} is not a folder of yours", hint="Name another folder, or move it away.")
 
 
 def _hold(held: int, draft: Path) -> None:
@@ -138,16 +168,25 @@ def _hold(held: int, draft: Path) -> None:
 
 
 def _clear(draft: Path) -> None:
-    left = list(draft.iterdir())
-    ours = (*_AT_ROOT, STOP_FILE, bank.DATABASE, *Network)
-    strange = [path.name for path in left if not path.name.lstrip(".").startswith(ours)]
+    left = {path.name: path for path in draft.iterdir()}
+    # Without the mark it is a folder of somebody's that happens to be called so.
+    strange = [name for name in left if not _is_left_by_backup(name)] if _MARK in left else list(left)
     if strange:
         raise SetupError(
-            f"{draft} holds what no backup left there: {', '.join(strange)}",
+            f"{draft} holds what no backup left there: {', '.join(sorted(strange))}",
             hint="Name another folder, or move it away.",
         )
-    for path in left:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for name, path in left.items():
+        # The mark stays: whatever clears may be killed, too.
+        if name != _MARK:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _is_left_by_backup(name: str) -> bool:
+    # A file that was being written has a dot before its name, and letters of chance behind it.
+    whole = name[1:].rpartition(".")[0] if name.startswith(".") else name
+    books = {f"{bank.DATABASE}{end}" for end in ("", "-journal", "-wal", "-shm")}
+    return name == _MARK or whole in {*_AT_ROOT, STOP_FILE} or name in books or name in Network
 
 
 def _on_disk(folder: Path) -> None:

@@ -151,17 +151,54 @@ async def test_one_that_fails_or_is_broken_off_leaves_no_key_behind(tmp_path):
 async def test_what_a_killed_one_left_is_made_anew_and_what_is_not_its_own_stays(tmp_path):
     home = await lived_in(tmp_path / "home", "play")
     draft = tmp_path / "copy.unfinished"
-    (draft / "play").mkdir(parents=True, mode=0o755)
-    (draft / "play" / "pylon.db").write_bytes(b"half of it")
-    (draft / ".config.toml.x1").write_bytes(b"half of it")
-    (draft / "photos").mkdir()
-    with pytest.raises(SetupError, match="photos"):
-        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
-    assert (draft / "play" / "pylon.db").exists()
-    (draft / "photos").rmdir()
+
+    def killed(*_: object) -> None:
+        draft.rename(tmp_path / "left")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        back_up(home, tmp_path / "copy", now=NOW, told=killed)
+    (tmp_path / "left").rename(draft)
+    for name in (".config.toml.x1", "bank.db-wal"):
+        (draft / name).write_bytes(b"half of it")
+    for name in ("photos", "playground", "STOP-list.txt", "config.toml.mine"):
+        (draft / name).mkdir()
+        with pytest.raises(SetupError, match=f"left there: {name}"):
+            back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+        assert (draft / "play" / "pylon.db").exists()
+        (draft / name).rmdir()
     back_up(home, tmp_path / "copy", now=NOW, told=unheard)
     assert names(tmp_path / "copy") == {"config.toml", "play/identity", "play/pylon.db", "play/wallet"}
     assert not draft.exists()
+
+
+async def test_a_folder_of_its_owners_that_is_called_as_a_draft_would_be_is_not_touched(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+    for name in ("playground", "play"):
+        mine = tmp_path / "games.unfinished" / name
+        mine.mkdir(parents=True)
+        mine.parent.chmod(0o755)
+        with pytest.raises(SetupError, match=f"no backup left there: {name}"):
+            back_up(home, tmp_path / "games", now=NOW, told=unheard)
+        assert mine.is_dir() and stat.S_IMODE(mine.parent.stat().st_mode) == 0o755
+        mine.rmdir()
+    assert not (tmp_path / "games").exists()
+
+
+async def test_what_has_the_name_of_a_draft_and_is_no_folder_of_ours_gets_no_key(tmp_path, monkeypatch):
+    home = await lived_in(tmp_path / "home", "play")
+    (tmp_path / "theirs").mkdir(mode=0o755)
+    (tmp_path / "link.unfinished").symlink_to("theirs")
+    (tmp_path / "file.unfinished").touch()
+    for name in ("link", "file"):
+        with pytest.raises(SetupError, match="is not a folder of yours"):
+            back_up(home, tmp_path / name, now=NOW, told=unheard)
+    assert names(tmp_path / "theirs") == set() and stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o755
+    (tmp_path / "copy.unfinished").mkdir()
+    monkeypatch.setattr(module.os, "getuid", lambda: 1 + (tmp_path / "theirs").stat().st_uid)
+    with pytest.raises(SetupError, match="is not a folder of yours"):
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert children(tmp_path / "copy.unfinished") == set()
 
 
 async def test_two_at_once_do_not_meet_in_one_folder(tmp_path, monkeypatch):
@@ -174,14 +211,7 @@ async def test_two_at_once_do_not_meet_in_one_folder(tmp_path, monkeypatch):
         back_up(home, tmp_path / "copy", now=NOW, told=unheard)
     assert draft.exists()
     os.close(held)
-    real = module.private_folder
-
-    def overtaken(folder) -> None:
-        real(folder)
-        if folder == draft:
-            monkeypatch.setattr(module, "private_folder", real)
-            monkeypatch.setattr(module.fcntl, "flock", lambda *_: draft.rename(tmp_path / "copy"))
-
-    monkeypatch.setattr(module, "private_folder", overtaken)
+    # Whoever had it is done with it before it is held here.
+    monkeypatch.setattr(module.fcntl, "flock", lambda *_: draft.rename(tmp_path / "copy"))
     with pytest.raises(SetupError, match="another process"):
         back_up(home, tmp_path / "copy", now=NOW, told=unheard)
