@@ -59,10 +59,10 @@ def back_up(home: Home, folder: Path, *, now: float, told: Told) -> Backup:
     networks = tuple(each.value for each in Network if _holds(Home(home.root, each)))
     with _whole_folder(folder) as draft:
         for name in networks:
-            _copy_network(home.root / name, draft / name, name, now, told)
+            _copy_network(home.root / name, draft / name, name, now, folder, told)
         # After the books: a payment that is open in them the bank may know, and none that they know is new to it.
         if (home.root / bank.DATABASE).exists():
-            _copy_books(home.root / bank.DATABASE, draft / bank.DATABASE, bank.LABEL, None, told)
+            _copy_books(home.root / bank.DATABASE, draft / bank.DATABASE, bank.LABEL, None, None, told)
         for name in _AT_ROOT:
             if (home.root / name).is_file():
                 write_whole(draft / name, (home.root / name).read_bytes())
@@ -77,10 +77,10 @@ def _holds(home: Home) -> bool:
     return home.identity_file.is_file() or home.database.is_file()
 
 
-def _copy_network(source: Path, target: Path, network: str, now: float, told: Told) -> None:
+def _copy_network(source: Path, target: Path, network: str, now: float, kept_in: Path, told: Told) -> None:
     target.mkdir(mode=0o700)
     if (source / DATABASE).exists():
-        _copy_books(source / DATABASE, target / DATABASE, network, now, told)
+        _copy_books(source / DATABASE, target / DATABASE, network, now, kept_in, told)
     for path in sorted(source.iterdir()):
         # Neither the log of the database nor a file that is being written.
         if path.is_file() and not path.name.startswith((DATABASE, ".")) and path.name not in _LEFT_OUT:
@@ -88,11 +88,13 @@ def _copy_network(source: Path, target: Path, network: str, now: float, told: To
     _on_disk(target)
 
 
-def _copy_books(source: Path, target: Path, label: str, at: float | None, told: Told) -> None:
+def _copy_books(source: Path, target: Path, label: str, at: float | None, kept_in: Path | None, told: Told) -> None:
     if source.stat().st_size == 0 and source.with_name(f"{source.name}-new").exists():
         # Its first start did not come as far as the first table.
         return
-    copy_database(source, target, label=label, at=at, told=lambda done, size: told(source, done, size))
+    copy_database(
+        source, target, label=label, at=at, told=lambda done, size: told(source, done, size), kept_in=kept_in
+    )
 
 
 @contextmanager

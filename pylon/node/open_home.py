@@ -18,7 +18,7 @@ from pylon.node.home import Home
 from pylon.node.household.address import local, own_relay
 from pylon.node.household.lan import neighbourhood, reach
 from pylon.node.household.members import HouseholdFile, relay_urls
-from pylon.node.restored import begin_restored
+from pylon.node.restored import begin_restored, refuse_backup_itself
 from pylon.node.wallet.link_lock import LinkLock
 from pylon.node.wallet.live import Allowance, permission
 from pylon.node.wallet.purse import lack_of_wallet, load_link, open_wallet
@@ -84,19 +84,24 @@ class OpenHome:
         """Opens it for whoever holds its lock; `stack` closes what was opened, also where this fails.
 
         `hub` is where the household's relay listens that runs beside it, or empty. Raises `LinkBusyError` when
-        another home has its wallet link open, `SetupError` for a permission that others may write, and when database,
-        wallet link or household cannot be used.
+        another home has its wallet link open, `SetupError` for a permission that others may write, for a backup that
+        was not copied into place, and when database, wallet link or household cannot be used.
         """
         opened_at, booted_at = clock.wall(), clock.boot()
         keys = ConversationKeys(secret)
         # One that others may write ends the start.
         permission(home, secret.public)
         allowance = Allowance(home, secret.public)
+        # To open it brings its tables up to date.
+        refuse_backup_itself(home)
         database = await Database.open(home.database, SCHEMAS, label=home.network)
         stack.push_async_callback(database.close)
-        # Before any payment that was left is looked at.
-        await begin_restored(database, opened_at)
         money = await _open_money(stack, home, config, database, allowance, clock)
+        # Not where that fails: a copy that nothing was done with stays one. And before any payment that was left is
+        # looked at.
+        await begin_restored(database, opened_at)
+        if money is not None:
+            await money.sender.outcomes.recover()
         group = GroupCommit(database)
         group.start()
         stack.push_async_callback(group.close)
@@ -154,7 +159,6 @@ async def _open_money(
     wallet = await open_wallet(link, network, clock, stack, live=lambda: allowance.live, also_called=also_called)
     sender = Sender(database, wallet, allowance, clock)
     stack.push_async_callback(sender.close)
-    await sender.outcomes.recover()
     return OpenMoney(wallet, sender)
 
 

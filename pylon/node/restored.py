@@ -7,16 +7,31 @@ accounts moved on. All of that is seen to before anything is served, asked or pa
 from datetime import datetime
 
 from pylon import log
+from pylon.errors import SetupError
 from pylon.money.accounts import restored as accounts
 from pylon.money.accounts import store as account_store
 from pylon.money.payments import store as payment_store
 from pylon.money.states import PaymentState
+from pylon.node.home import Home
 from pylon.provider import rows
 from pylon.provider.rows import JobState
 from pylon.store import marks
 from pylon.store.database import Database
+from pylon.store.look import is_copied_to
 
 logger = log.get("node")
+
+
+def refuse_backup_itself(home: Home) -> None:
+    """Raises `SetupError` where the home is a backup, and not a copy of one that was put in its place.
+
+    Once begun with it would be known for a backup no more, and two lives that come of it would sign the same numbers.
+    """
+    if is_copied_to(home.database, home.root):
+        raise SetupError(
+            f"{home.root} is a backup itself, which stays as it is",
+            hint="Put a copy of it in the place of the home, as docs/backup.md says. `pylon doctor` looks at it.",
+        )
 
 
 async def begin_restored(database: Database, now: float) -> None:

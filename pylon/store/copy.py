@@ -15,7 +15,7 @@ from pathlib import Path
 from pylon.errors import SetupError
 from pylon.store.faults import cannot_be_opened, is_damage, named
 from pylon.store.look import check_pages, check_self
-from pylon.store.marks import COPIED_AT
+from pylon.store.marks import COPIED_AT, COPIED_TO, where
 
 # A megabyte, a page being four kilobytes.
 _PAGES = 256
@@ -24,12 +24,15 @@ _PATIENCE_S = 10.0
 type Told = Callable[[int, int], None]
 
 
-def copy_database(source: Path, target: Path, *, label: str, at: float | None, told: Told) -> int:
+def copy_database(
+    source: Path, target: Path, *, label: str, at: float | None, told: Told, kept_in: Path | None = None
+) -> int:
     """Writes `target` (0600), which is not there yet, and reads it again; its size in bytes once it is on disk.
 
-    `at` (Unix seconds) is written into it: whoever opens it finds that it is a copy (`marks`). `told` hears
-    after every megabyte how many bytes are copied, and of how many. Raises `SetupError` for a source that is damaged
-    or not ours, `sqlite3.Error` where it cannot be read or its copy written.
+    `at` (Unix seconds) is written into it, and the folder that it is `kept_in`: whoever opens it finds that it is a
+    copy (`marks`), and whether it is where it was made (`look`). `told` hears after every megabyte how many bytes are
+    copied, and of how many. Raises `SetupError` for a source that is damaged or not ours, `sqlite3.Error` where it
+    cannot be read or its copy written.
     """
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
@@ -40,6 +43,8 @@ def copy_database(source: Path, target: Path, *, label: str, at: float | None, t
             check_pages(copy, source)
             if at is not None:
                 copy.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", (COPIED_AT, repr(at)))
+            if kept_in is not None:
+                copy.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (COPIED_TO, where(kept_in)))
     except sqlite3.Error as error:
         if is_damage(error):
             raise cannot_be_opened(source, error) from error

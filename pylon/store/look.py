@@ -11,7 +11,7 @@ from pylon.errors import SetupError
 from pylon.store.database import Schema
 from pylon.store.faults import cannot_be_opened, damaged
 from pylon.store.label import check_label, check_version, emptied
-from pylon.store.marks import COPIED_AT
+from pylon.store.marks import COPIED_AT, COPIED_TO, where
 
 # An interruption that comes between two statements is lost.
 _AGAIN_S = 0.05
@@ -57,10 +57,23 @@ def look_into(path: Path, schemas: Iterable[Schema], *, label: str, within_s: fl
     return Looked(size, whole, copied_at)
 
 
+def is_copied_to(path: Path, folder: Path) -> bool:
+    """Whether it is a copy that nobody has begun with, and `folder` the one that it was made in (`copy_database`)."""
+    try:
+        with closing(opened_to_read(path)) as books:
+            row = books.execute("SELECT value FROM meta WHERE name = ?", (COPIED_TO,)).fetchone()
+    except sqlite3.Error:
+        # None that could be begun with.
+        return False
+    return row is not None and row[0] == where(folder)
+
+
 def opened_to_read(path: Path) -> sqlite3.Connection:
     """A file that nobody writes, opened so that none is made beside it. Raises `sqlite3.Error`."""
     # A process that was killed leaves its log, and what that says counts. Without one SQLite would make an empty one.
-    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    # Of an empty file it throws the log away, whatever the mode.
+    has_log = path.with_name(f"{path.name}-wal").exists() and path.exists() and path.stat().st_size > 0
+    how = "mode=ro" if has_log else "mode=ro&immutable=1"
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
 
 

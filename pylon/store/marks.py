@@ -1,14 +1,21 @@
-"""What stands in a database that was copied: when that was, and when it was begun with."""
+"""What stands in a database that was copied: when that was, into which folder, and when it was begun with."""
+
+from pathlib import Path
 
 from pylon.store.database import Database, Transaction
 
-# Names in its table `meta`; the values are Unix seconds.
-COPIED_AT, BEGUN_AT = "copied_at", "begun_at"
+# Names in its table `meta`; the values are Unix seconds, and of the second a URI: a path need not be a text.
+COPIED_AT, COPIED_TO, BEGUN_AT = "copied_at", "copied_to", "begun_at"
 
 
 async def copied_at(database: Database) -> float | None:
     """When this was copied, of a copy that nobody has begun with; else None."""
     return await _mark(database, COPIED_AT)
+
+
+def where(folder: Path) -> str:
+    """A folder as it stands under `COPIED_TO`, by whatever links it was come to. It need not be there."""
+    return folder.resolve().as_uri()
 
 
 async def begun_at(database: Database) -> float | None:
@@ -18,7 +25,7 @@ async def begun_at(database: Database) -> float | None:
 
 async def begin(tx: Transaction, now: float) -> None:
     """From now on it is no copy any more."""
-    await tx.execute("DELETE FROM meta WHERE name = ?", (COPIED_AT,))
+    await tx.execute("DELETE FROM meta WHERE name IN (?, ?)", (COPIED_AT, COPIED_TO))
     await tx.execute(
         "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (BEGUN_AT, repr(now))
     )

@@ -2,17 +2,21 @@
 
 import fcntl
 import os
+import shutil
 import stat
 
 import pytest
 
-from pylon.errors import SetupError
+from pylon import config as settings
+from pylon.errors import PylonError, SetupError
 from pylon.node import backup as module
 from pylon.node import bank, identity
 from pylon.node.backup import back_up
+from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.open_home import SCHEMAS
 from pylon.store.database import Database
+from pylon.store.look import look_into
 
 NOW = 1_700_000_000.0
 
@@ -215,3 +219,45 @@ async def test_two_at_once_do_not_meet_in_one_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(module.fcntl, "flock", lambda *_: draft.rename(tmp_path / "copy"))
     with pytest.raises(SetupError, match="another process"):
         back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+
+
+async def opened(home: Home) -> None:
+    async with Core(home, settings.parse({"relays": ["ws://127.0.0.1:9"]}), serve=False):
+        """It can be opened."""
+
+
+async def copied_at(home: Home) -> float | None:
+    found = look_into(home.database, SCHEMAS, label=home.network, within_s=60)
+    assert found is not None
+    return found.copied_at
+
+
+async def test_the_backup_itself_is_opened_by_no_command_and_stays_one_and_a_copy_of_it_is_begun_with(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+    (home.folder / "wallet").unlink()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    back_up(home, tmp_path / "link" / "kept \udcff", now=NOW, told=unheard)
+    kept = Home(tmp_path / "disk" / "kept \udcff")
+    back_up(kept, tmp_path / "again", now=NOW + 1, told=unheard)
+    for itself in (kept, Home(tmp_path / "link" / "kept \udcff"), Home(tmp_path / "again")):
+        before = itself.database.read_bytes()
+        with pytest.raises(SetupError, match="is a backup itself"):
+            await opened(itself)
+        assert (itself.database.read_bytes(), await copied_at(itself)) == (before, NOW)
+    for number in (1, 2):
+        life = Home(tmp_path / f"life {number}")
+        shutil.copytree(kept.root, life.root)
+        assert await copied_at(life) == NOW
+        await opened(life)
+        assert await copied_at(life) is None
+
+
+async def test_a_start_that_fails_for_the_wallets_sake_does_not_use_up_the_copy(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+    back_up(home, tmp_path / "kept", now=NOW, told=unheard)
+    life = Home(tmp_path / "life")
+    shutil.copytree(tmp_path / "kept", life.root)
+    with pytest.raises(PylonError, match="connection string"):
+        await opened(life)
+    assert await copied_at(life) == NOW

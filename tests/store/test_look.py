@@ -100,3 +100,15 @@ async def test_looking_ends_when_its_time_is_over(tmp_path):
         books.execute("SELECT count(*) FROM thing").fetchone()
         assert check_pages(books, path, 0.0) is False
         assert check_pages(books, path) is True
+
+
+async def test_to_read_makes_no_file_and_throws_no_log_away(tmp_path):
+    with pytest.raises(sqlite3.OperationalError), closing(opened_to_read(tmp_path / "a.db")) as books:
+        books.execute("SELECT 1 FROM sqlite_schema")
+    assert list(tmp_path.iterdir()) == []
+    path = await made(tmp_path)
+    path.write_bytes(b"")
+    (tmp_path / "a.db-wal").write_bytes(b"all that is left")
+    with closing(opened_to_read(path)) as books:
+        assert books.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    assert (tmp_path / "a.db-wal").read_bytes() == b"all that is left"
