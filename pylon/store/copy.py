@@ -7,14 +7,16 @@ would begin again after each commit of the others (https://sqlite.org/c3ref/back
 """
 
 import os
+import shutil
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pylon.errors import SetupError
 from pylon.store.faults import cannot_be_opened, is_damage, named
-from pylon.store.look import check_pages, check_self
+from pylon.store.look import check_pages, check_self, opened_to_read
 from pylon.store.marks import COPIED_AT, COPIED_TO, where
 
 # A megabyte, a page being four kilobytes.
@@ -36,7 +38,7 @@ def copy_database(
     """
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        with closing(_opened(source)) as books, closing(_opened(target)) as copy:
+        with _books(source, target.parent) as books, closing(_opened(target)) as copy:
             check_self(books, source, (), label)
             _copy(books, copy, told)
             # A page that is damaged is copied as it is.
@@ -64,7 +66,34 @@ def _copy(books: sqlite3.Connection, copy: sqlite3.Connection, told: Told) -> No
     books.execute("COMMIT")
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+@contextmanager
+def _books(path: Path, room: Path) -> Iterator[sqlite3.Connection]:
+    """The source, open, also on a disk that cannot be written, as a snapshot's; what that takes is made in `room`."""
     if not path.exists():
         raise SetupError(f"there is no {path}")
+    log, index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
+    had_log = log.exists()
+    if _can_be_written(path.parent):
+        with closing(_opened(path)) as books:
+            yield books
+    elif had_log and not index.exists():
+        # SQLite reads no log without its index, which it would make beside it.
+        with TemporaryDirectory(dir=room) as folder:
+            for each in (path, log):
+                shutil.copyfile(each, Path(folder) / each.name)
+            with closing(_opened(Path(folder) / path.name)) as books:
+                yield books
+    else:
+        with closing(opened_to_read(path)) as books:
+            yield books
+        if log.exists() and not had_log:
+            # Without one it is read without a lock, and what is read-only here may be written from elsewhere.
+            raise SetupError(f"another program began with {path} while it was copied", hint="Try again.")
+
+
+def _can_be_written(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_PATIENCE_S)

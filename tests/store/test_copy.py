@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from pylon.errors import SetupError
+from pylon.store import copy as module
 from pylon.store import marks
 from pylon.store.copy import copy_database
 from pylon.store.database import Database, Schema
@@ -98,6 +99,43 @@ async def test_what_a_killed_process_left_in_its_log_is_copied(tmp_path):
     copy_database(tmp_path / "a.db", tmp_path / "b.db", label="play", at=AT, told=unheard)
     with closing(sqlite3.connect(tmp_path / "b.db")) as copy:
         assert copy.execute("SELECT number FROM told").fetchone() == (3,)
+
+
+@pytest.mark.parametrize("beside", [(), ("-wal",), ("-wal", "-shm")])
+async def test_a_snapshot_that_cannot_be_written_is_copied_with_its_log_and_nothing_is_made_in_it(
+    tmp_path, monkeypatch, beside
+):
+    snapshot, target = tmp_path / "snapshot", tmp_path / "copy" / "b.db"
+    snapshot.mkdir()
+    target.parent.mkdir()
+    database = await made(tmp_path / "a.db", rows=3)
+    if not beside:
+        await database.close()
+    for end in ("", *beside):
+        shutil.copy(tmp_path / f"a.db{end}", snapshot / f"a.db{end}")
+    await database.close()
+    before = {path.name: path.read_bytes() for path in snapshot.iterdir() if not path.name.endswith("-shm")}
+    # Root may write there whatever the mode says.
+    monkeypatch.setattr(module, "_can_be_written", lambda folder: folder != snapshot)
+    snapshot.chmod(0o500)
+    try:
+        copy_database(snapshot / "a.db", target, label="play", at=AT, told=unheard)
+        assert {p.name: p.read_bytes() for p in snapshot.iterdir() if not p.name.endswith("-shm")} == before
+    finally:
+        snapshot.chmod(0o700)
+    assert [path.name for path in target.parent.iterdir()] == ["b.db"]
+    with closing(sqlite3.connect(target)) as copy:
+        assert copy.execute("SELECT number FROM told").fetchone() == (3,)
+
+
+async def test_what_others_begin_with_while_it_is_read_without_a_lock_is_no_copy(tmp_path, monkeypatch):
+    await (await made(tmp_path / "a.db", rows=3)).close()
+    monkeypatch.setattr(module, "_can_be_written", lambda _: False)
+    with pytest.raises(SetupError, match=r"another program began with .*a\.db"):
+        copy_database(
+            tmp_path / "a.db", tmp_path / "b.db", label="play", at=AT,
+            told=lambda *_: (tmp_path / "a.db-wal").touch(),
+        )  # fmt: skip
 
 
 async def test_it_says_that_it_is_a_copy_until_it_is_begun_with(tmp_path):
