@@ -35,7 +35,8 @@ type Told = Callable[[Path, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was made. `copied_at` in Unix seconds, `size` in bytes. `open_to_others`: its disk keeps no rights."""
+    """What was made, of `size` bytes. `copied_at` (Unix seconds): its books are of then, the oldest of them where the
+    home was a backup itself. `open_to_others`: its disk keeps no rights."""
 
     folder: Path
     networks: tuple[str, ...]
@@ -58,8 +59,7 @@ def back_up(home: Home, folder: Path, *, now: float, told: Told) -> Backup:
     identity.is_protected(home.identity_file)
     networks = tuple(each.value for each in Network if _holds(Home(home.root, each)))
     with _whole_folder(folder) as draft:
-        for name in networks:
-            _copy_network(home.root / name, draft / name, name, now, folder, told)
+        times = [_copy_network(home.root / name, draft / name, name, now, folder, told) for name in networks]
         # After the books: a payment that is open in them the bank may know, and none that they know is new to it.
         if (home.root / bank.DATABASE).exists():
             _copy_books(home.root / bank.DATABASE, draft / bank.DATABASE, bank.LABEL, None, None, told)
@@ -70,29 +70,30 @@ def back_up(home: Home, folder: Path, *, now: float, told: Told) -> Backup:
             write_whole(draft / STOP_FILE, b"")
         size = sum(path.stat().st_size for path in draft.rglob("*") if path.is_file())
     loose = bool(folder.stat().st_mode & 0o077)
-    return Backup(folder, networks, now, size, loose)
+    return Backup(folder, networks, min([now, *(at for at in times if at is not None)]), size, loose)
 
 
 def _holds(home: Home) -> bool:
     return home.identity_file.is_file() or home.database.is_file()
 
 
-def _copy_network(source: Path, target: Path, network: str, now: float, kept_in: Path, told: Told) -> None:
+def _copy_network(source: Path, target: Path, network: str, now: float, kept_in: Path, told: Told) -> float | None:
     target.mkdir(mode=0o700)
+    at = None
     if (source / DATABASE).exists():
-        _copy_books(source / DATABASE, target / DATABASE, network, now, kept_in, told)
+        at = _copy_books(source / DATABASE, target / DATABASE, network, now, kept_in, told)
     for path in sorted(source.iterdir()):
         # Neither the log of the database nor a file that is being written.
         if path.is_file() and not path.name.startswith((DATABASE, ".")) and path.name not in _LEFT_OUT:
             write_whole(target / path.name, path.read_bytes())
     _on_disk(target)
+    return at
 
 
-def _copy_books(source: Path, target: Path, label: str, at: float | None, kept_in: Path | None, told: Told) -> None:
-    if source.stat().st_size == 0 and source.with_name(f"{source.name}-new").exists():
-        # Its first start did not come as far as the first table.
-        return
-    copy_database(
+def _copy_books(
+    source: Path, target: Path, label: str, at: float | None, kept_in: Path | None, told: Told
+) -> float | None:
+    return copy_database(
         source, target, label=label, at=at, told=lambda done, size: told(source, done, size), kept_in=kept_in
     )
 

@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 
 from pylon.errors import SetupError
 from pylon.store.faults import cannot_be_opened, is_damage, named
-from pylon.store.look import check_pages, check_self, opened_to_read
+from pylon.store.label import need_beginning
+from pylon.store.look import check_pages, check_self, is_only_begun, opened_to_read
 from pylon.store.marks import COPIED_AT, COPIED_TO, where
 
 # A megabyte, a page being four kilobytes.
@@ -28,25 +29,30 @@ type Told = Callable[[int, int], None]
 
 def copy_database(
     source: Path, target: Path, *, label: str, at: float | None, told: Told, kept_in: Path | None = None
-) -> int:
-    """Writes `target` (0600), which is not there yet, and reads it again; its size in bytes once it is on disk.
+) -> float | None:
+    """Writes `target` (0600), which is not there yet, and reads it again; when its books are of, once it is on disk.
+
+    That is `at`, or the earlier moment of a source that is a copy itself. Where the first start of the source was cut
+    off before the first table there is nothing to copy: no `target` is made.
+
 
     `at` (Unix seconds) is written into it, and the folder that it is `kept_in`: whoever opens it finds that it is a
     copy (`marks`), and whether it is where it was made (`look`). `told` hears after every megabyte how many bytes are
     copied, and of how many. Raises `SetupError` for a source that is damaged or not ours, `sqlite3.Error` where it
     cannot be read or its copy written.
     """
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        with _books(source, target.parent) as books, closing(_opened(target)) as copy:
-            check_self(books, source, (), label)
-            _copy(books, copy, told)
-            # A page that is damaged is copied as it is.
-            check_pages(copy, source)
-            if at is not None:
-                copy.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", (COPIED_AT, repr(at)))
-            if kept_in is not None:
-                copy.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (COPIED_TO, where(kept_in)))
+        with _books(source, target.parent) as books:
+            if is_only_begun(books, source):
+                return None
+            before = check_self(books, source, (), label)
+            at = at if before is None else before
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            with closing(_opened(target)) as copy:
+                _copy(books, copy, told)
+                # A page that is damaged is copied as it is.
+                check_pages(copy, source)
+                _mark(copy, at, kept_in)
     except sqlite3.Error as error:
         if is_damage(error):
             raise cannot_be_opened(source, error) from error
@@ -54,7 +60,7 @@ def copy_database(
         raise
     with target.open("rb") as stream:
         os.fsync(stream.fileno())
-    return target.stat().st_size
+    return at
 
 
 def _copy(books: sqlite3.Connection, copy: sqlite3.Connection, told: Told) -> None:
@@ -66,11 +72,20 @@ def _copy(books: sqlite3.Connection, copy: sqlite3.Connection, told: Told) -> No
     books.execute("COMMIT")
 
 
+def _mark(copy: sqlite3.Connection, at: float | None, kept_in: Path | None) -> None:
+    marks = {COPIED_AT: None if at is None else repr(at), COPIED_TO: None if kept_in is None else where(kept_in)}
+    given = [(name, value) for name, value in marks.items() if value is not None]
+    copy.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", given)
+
+
 @contextmanager
 def _books(path: Path, room: Path) -> Iterator[sqlite3.Connection]:
     """The source, open, also on a disk that cannot be written, as a snapshot's; what that takes is made in `room`."""
     if not path.exists():
         raise SetupError(f"there is no {path}")
+    if not path.stat().st_size:
+        # To write, SQLite would throw away the log that is beside it.
+        need_beginning(path)
     log, index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
     had_log = log.exists()
     if _can_be_written(path.parent):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pylon.store.faults import cannot_be_opened, named
-from pylon.store.label import APPLICATION_ID, check_label, check_version, emptied
+from pylon.store.label import APPLICATION_ID, beginning, check_label, check_version, need_beginning
 from pylon.store.steps import (
     LOG_CHANGES,
     begin,
@@ -107,7 +107,7 @@ class Database:
         crash of the process. Raises `SetupError`, also for a file that is there and holds nothing.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beginning = _begin(path)
+        _begin(path)
         writer = await _connect(path, durability)
         try:
             reader = await _connect(path, durability)
@@ -116,10 +116,10 @@ class Database:
             raise
         database = cls(path, writer, reader, flushes=durability == "FULL")
         try:
-            await database._claim(label, is_new=beginning.exists())
+            await database._claim(label)
             for schema in schemas:
                 await database._migrate(schema)
-            beginning.unlink(missing_ok=True)
+            beginning(path).unlink(missing_ok=True)
         except sqlite3.DatabaseError as error:
             await database.close()
             raise cannot_be_opened(path, error) from error
@@ -199,14 +199,13 @@ class Database:
         async with self._turn:
             return await self._writer.run(partial(transact, work=work))
 
-    async def _claim(self, label: str, *, is_new: bool) -> None:
+    async def _claim(self, label: str) -> None:
         async with self.transaction() as tx:
             row = await tx.fetch_one("PRAGMA application_id")
             tables = await tx.fetch_one("SELECT count(*) FROM sqlite_schema")
             if row is not None and row[0] == 0 and tables is not None and tables[0] == 0:
-                if not is_new:
-                    # As a copy is that was made without the log beside the file.
-                    raise emptied(self.path)
+                # A copy that was made without the log beside the file has none either.
+                need_beginning(self.path)
                 await tx.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 await tx.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
                 await tx.execute(
@@ -247,17 +246,15 @@ async def _connect(path: Path, durability: str) -> SqliteThread:
     return thread
 
 
-def _begin(path: Path) -> Path:
+def _begin(path: Path) -> None:
     """Makes the file where there is none. A second one stands beside it until the first tables are there.
 
     So an empty file that a crash left is told from one that held something once. Raises `SetupError` for the latter.
     """
-    beginning = path.with_name(f"{path.name}-new")
     # In this order, because two processes may begin at once: a file that is there has its tables before the second
     # one goes.
     if not path.exists():
-        beginning.touch(mode=0o600)
+        beginning(path).touch(mode=0o600)
         path.touch(mode=0o600)
-    elif not beginning.exists() and path.stat().st_size == 0:
-        raise emptied(path)
-    return beginning
+    elif path.stat().st_size == 0:
+        need_beginning(path)

@@ -30,9 +30,15 @@ def check_version(path: Path, room: str, version: int, newest: int) -> None:
         )
 
 
-def emptied(path: Path) -> SetupError:
-    """What is said of a file that held something once."""
-    return SetupError(
-        f"{path} is empty, and was not when it was made",
-        hint="Restore it from a backup; or delete it to begin anew, without what it held.",
-    )
+def beginning(path: Path) -> Path:
+    """What stands beside a database from before there is any to after the first tables are in it."""
+    return path.with_name(f"{path.name}-new")
+
+
+def need_beginning(path: Path) -> None:
+    """Raises `SetupError` for a file without any table that held something once: no first start was cut off there."""
+    if not beginning(path).exists():
+        raise SetupError(
+            f"{path} is empty, and was not when it was made",
+            hint="Restore it from a backup; or delete it to begin anew, without what it held.",
+        )

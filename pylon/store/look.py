@@ -10,7 +10,7 @@ from pathlib import Path
 from pylon.errors import SetupError
 from pylon.store.database import Schema
 from pylon.store.faults import cannot_be_opened, damaged
-from pylon.store.label import check_label, check_version, emptied
+from pylon.store.label import check_label, check_version, need_beginning
 from pylon.store.marks import COPIED_AT, COPIED_TO, where
 
 # An interruption that comes between two statements is lost.
@@ -30,7 +30,8 @@ class Looked:
 def look_into(path: Path, schemas: Iterable[Schema], *, label: str, within_s: float) -> Looked | None:
     """Reads every page, for so many seconds at the most; None where there is no file.
 
-    Raises `SetupError` for damage, and for what `Database.open` would not open.
+    The size is 0 where the first start was cut off before the first table. Raises `SetupError` for damage, and for
+    what `Database.open` would not open.
     """
     try:
         size = path.stat().st_size
@@ -40,13 +41,10 @@ def look_into(path: Path, schemas: Iterable[Schema], *, label: str, within_s: fl
         raise SetupError(
             f"{path} cannot be read: {error.strerror}", hint="Check its owner and its folder."
         ) from error
-    if size == 0:
-        if path.with_name(f"{path.name}-new").exists():
-            # Its first start did not come as far as the first table.
-            return Looked(0, whole=True)
-        raise emptied(path)
     try:
         with closing(opened_to_read(path)) as books:
+            if is_only_begun(books, path):
+                return Looked(0, whole=True)
             copied_at = check_self(books, path, schemas, label)
             if size % books.execute("PRAGMA page_size").fetchone()[0]:
                 # SQLite takes what is missing of a page for zeros.
@@ -77,13 +75,20 @@ def opened_to_read(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
 
 
+def is_only_begun(books: sqlite3.Connection, path: Path) -> bool:
+    """Whether its first start was cut off before the first table. Raises `SetupError` for what held one once."""
+    application_id = books.execute("PRAGMA application_id").fetchone()[0]
+    tables = books.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application_id or tables:
+        return False
+    need_beginning(path)
+    return True
+
+
 def check_self(books: sqlite3.Connection, path: Path, schemas: Iterable[Schema], label: str) -> float | None:
     """When it was copied, if it was. Raises `SetupError` for what is not ours or too new, `sqlite3.Error`."""
     application_id = books.execute("PRAGMA application_id").fetchone()[0]
     tables = {row[0] for row in books.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if not tables and not application_id:
-        # As a copy is that was made without the log beside the file.
-        raise emptied(path)
     said = dict(books.execute("SELECT name, value FROM meta").fetchall()) if "meta" in tables else {}
     check_label(path, application_id, said.get("label"), label)
     versions = dict(books.execute("SELECT room, version FROM schema_version").fetchall())

@@ -64,7 +64,7 @@ async def test_it_holds_all_that_cannot_be_had_again_of_every_network_and_is_a_h
     again = await Database.open(there.database, SCHEMAS, label="play")
     await again.close()
     # And it can be backed up itself.
-    back_up(there, tmp_path / "copy of it", now=NOW, told=unheard)
+    assert back_up(there, tmp_path / "copy of it", now=NOW + 9, told=unheard).copied_at == NOW
 
 
 async def test_nobody_else_may_read_it(tmp_path):

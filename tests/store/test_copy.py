@@ -14,6 +14,7 @@ from pylon.store import marks
 from pylon.store.copy import copy_database
 from pylon.store.database import Database, Schema
 from pylon.store.look import look_into
+from tests.store.cut_off import no_table_yet, nothing_yet
 
 ROOM = Schema(
     "room",
@@ -62,7 +63,7 @@ async def test_it_is_of_one_moment_however_much_is_written_meanwhile(tmp_path):
     writing = threading.Thread(target=write)
     writing.start()
     try:
-        size = copy_database(tmp_path / "a.db", tmp_path / "b.db", label="play", at=AT, told=told)
+        copy_database(tmp_path / "a.db", tmp_path / "b.db", label="play", at=AT, told=told)
     finally:
         done.set()
         writing.join()
@@ -74,7 +75,6 @@ async def test_it_is_of_one_moment_however_much_is_written_meanwhile(tmp_path):
             copy.execute("SELECT count(*) FROM thing").fetchone()
             == copy.execute("SELECT number FROM told").fetchone()
         )
-    assert (tmp_path / "b.db").stat().st_size == size
     await database.close()
 
 
@@ -142,7 +142,8 @@ async def test_it_says_that_it_is_a_copy_until_it_is_begun_with(tmp_path):
     await (await made(tmp_path / "a.db", rows=3)).close()
     copy_database(tmp_path / "a.db", tmp_path / "b.db", label="play", at=AT, told=unheard)
     # A copy of that says when its books ended, and not when it was made.
-    copy_database(tmp_path / "b.db", tmp_path / "c.db", label="play", at=AT + 9, told=unheard)
+    at = copy_database(tmp_path / "b.db", tmp_path / "c.db", label="play", at=AT + 9, told=unheard)
+    assert at == AT
     found = look_into(tmp_path / "c.db", [ROOM], label="play", within_s=60)
     assert found is not None and found.copied_at == AT
     database = await Database.open(tmp_path / "c.db", [ROOM], label="play")
@@ -174,3 +175,15 @@ async def test_it_is_written_over_nothing(tmp_path):
     with pytest.raises(FileExistsError):
         copy_database(tmp_path / "a.db", tmp_path / "b.db", label="play", at=AT, told=unheard)
     assert (tmp_path / "b.db").read_bytes() == b"mine"
+
+
+async def test_of_a_first_start_that_was_cut_off_no_copy_is_made_and_what_is_empty_otherwise_is_told(tmp_path):
+    for cut_off in (nothing_yet, no_table_yet):
+        path, target = tmp_path / f"{cut_off.__name__}.db", tmp_path / "b.db"
+        cut_off(path)
+        (tmp_path / f"{path.name}-new").touch()
+        assert copy_database(path, target, label="play", at=AT, told=unheard) is None and not target.exists()
+        (tmp_path / f"{path.name}-new").unlink()
+        with pytest.raises(SetupError, match="is empty, and was not when it was made"):
+            copy_database(path, target, label="play", at=AT, told=unheard)
+        assert not target.exists()

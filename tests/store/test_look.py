@@ -3,12 +3,14 @@
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 
 import pytest
 
 from pylon.errors import SetupError
 from pylon.store.database import Database, Schema
 from pylon.store.look import check_pages, look_into, opened_to_read
+from tests.store.cut_off import no_table_yet, nothing_yet
 
 ROOM = Schema(
     "room", ("CREATE TABLE thing (id INTEGER PRIMARY KEY, name TEXT) STRICT; CREATE INDEX named ON thing (name)",)
@@ -36,12 +38,22 @@ async def test_a_whole_one_is_whole_and_nothing_is_left_beside_it(tmp_path):
     assert {each: each.stat().st_mtime_ns for each in tmp_path.iterdir()} == before
 
 
-async def test_where_there_is_none_or_a_first_start_that_was_cut_off_nothing_is_wrong(tmp_path):
-    assert looked(tmp_path / "a.db") is None
-    (tmp_path / "a.db").touch()
+@pytest.mark.parametrize("cut_off", [nothing_yet, no_table_yet])
+async def test_where_there_is_none_or_a_first_start_that_was_cut_off_nothing_is_wrong(tmp_path, cut_off):
+    path = tmp_path / "a.db"
+    assert looked(path) is None
+    cut_off(path)
     (tmp_path / "a.db-new").touch()
-    found = looked(tmp_path / "a.db")
-    assert found is not None and found.size == 0
+    found = looked(path)
+    assert found is not None and (found.size, found.whole) == (0, True)
+    # As the next start says it.
+    await (await Database.open(path, [ROOM], label="play")).close()
+    assert not (tmp_path / "a.db-new").exists()
+    path.unlink()
+    cut_off(path)
+    for say in (looked, partial(Database.open, schemas=[ROOM], label="play")):
+        with pytest.raises(SetupError, match="is empty, and was not"):
+            await say(path)
 
 
 async def test_one_that_was_cut_is_damaged_wherever_it_was_cut(tmp_path):
