@@ -1,6 +1,7 @@
 """What every command does alike: it runs, prints JSON, fails. The node does so too, and so nothing here draws."""
 
 import asyncio
+import json
 import shutil
 import signal
 import sqlite3
@@ -19,7 +20,7 @@ from pylon.collect import collect_rarely
 from pylon.errors import InterruptError, PylonError, error_row, refused
 from pylon.inference.models import needle
 from pylon.store.faults import told
-from pylon.text import clean_text, escaped_in_json
+from pylon.text import clean_text, escaped_in_json, whole_characters
 
 # What a node has to finish what is there when it is told to stop, in seconds.
 DRAIN_S = 60.0
@@ -54,10 +55,18 @@ def wants_json() -> bool:
 
 def print_json(value: object) -> None:
     """One line of JSON on standard output."""
-    line = orjson.dumps(value, default=str).decode()
+    line = _json(value)
     sys.stdout.write((escaped_in_json(line) if sys.stdout.isatty() else line) + "\n")
     sys.stdout.flush()
     _Told.printed = True
+
+
+def _json(value: object) -> str:
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except orjson.JSONEncodeError:
+        # The name of a file is bytes that need not be UTF-8.
+        return whole_characters(json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")))
 
 
 def print_text(text: str) -> None:

@@ -124,7 +124,7 @@ def test_a_database_that_there_was_no_time_to_read_whole_is_not_called_whole():
 def test_a_backup_that_no_node_has_begun_with_is_told_as_one_with_its_date():
     found = machine.judge_database(DatabaseReading("/h/play/pylon.db", size=5_000_000, copied_at=1_000_000_000.0))
     assert verdicts(found) == [("warning", False)]
-    assert "backup of 2001-09-" in found.said
+    assert "backup of 2001-09-" in found.said and "docs/backup.md" in found.todo
 
 
 def test_a_home_that_others_may_read_is_wrong_and_the_cure_is_named():

@@ -1,6 +1,7 @@
 """What people read: keys that they can type again, and numbers of things."""
 
 import io
+import os
 from pathlib import Path
 
 import orjson
@@ -9,7 +10,7 @@ import typer
 
 from pylon.cli.output import brief, counted, out, short, speed, table
 from pylon.cli.running import fail, print_json, print_text, run
-from pylon.errors import UnreachableError
+from pylon.errors import SetupError, UnreachableError
 from pylon.nostr.bech32 import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database, Schema
@@ -87,6 +88,17 @@ def test_json_gives_no_orders_to_a_terminal_either(monkeypatch: pytest.MonkeyPat
         assert orjson.loads(stream.getvalue()) == said
         orders = [sign for sign in "\x1b\x7f\x9b\u202e" if sign in stream.getvalue()]
         assert orders == ([] if stream.isatty() else ["\x7f", "\x9b", "\u202e"])
+
+
+def test_json_of_a_file_whose_name_is_no_text_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode("/tmp/ö\xff".encode("latin-1"))
+    print_json({"folder": name, "made": [Path(name), True, None, 1.5]})
+    with pytest.raises(typer.Exit):
+        fail(SetupError(f"{name} is there already"), as_json=True)
+    made, failed = capsys.readouterr().out.splitlines()
+    shown = "/tmp/\ufffd\ufffd"
+    assert orjson.loads(made) == {"folder": shown, "made": [shown, True, None, 1.5]}
+    assert orjson.loads(failed)["error"]["message"] == f"{shown} is there already"
 
 
 def test_a_command_that_meets_damage_in_its_database_ends_as_one_that_cannot_open_it(

@@ -117,7 +117,7 @@ def judge_database(read: DatabaseReading) -> Finding:
     return warning(
         "database",
         f"{said}; a backup of {made}, which no node has begun with",
-        "What was earned, paid and spent since is not in it: see docs/money.md before you start.",
+        "What was earned, paid and spent since is not in it: docs/backup.md says what a start does about it.",
     )
 
 
