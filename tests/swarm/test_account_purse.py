@@ -32,7 +32,7 @@ from pylon.store.group import GroupCommit
 from pylon.swarm.providers.lack import STOPPED, UNFUNDED
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import written
-from pylon.swarm.spending import means, paying, unpaid_invoices
+from pylon.swarm.spending import funds, paying, unpaid_invoices
 from pylon.swarm.spending.account_purse import AccountPurse
 from pylon.swarm.spending.purse import Bill
 from pylon.swarm.spending.relation import QUOTE_S, Relation
@@ -528,7 +528,7 @@ async def test_a_wallet_that_was_filled_a_little_makes_no_more_worth_waiting_for
 
 
 async def test_a_wallet_that_does_not_answer_holds_nothing_up(purse, lightning, quick, monkeypatch):
-    for module in (unpaid_invoices, means):
+    for module in (unpaid_invoices, funds):
         monkeypatch.setattr(module, "WALLET_S", 0.05)
     asked_for, again = asyncio.Event(), asyncio.Event()
 
