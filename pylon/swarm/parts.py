@@ -80,7 +80,7 @@ class Parts:
             pool=pool, keys=keys, public=secret.public, clock=clock, flights=flights, answers=answers,
             requests=requests, relays=relays,
         )  # fmt: skip
-        self.presence = Presence(pool, deciders.directory, keys, clock, outlook.changed)
+        self.presence = Presence(pool, deciders.directory, keys, clock, outlook.changed, deciders.known)
         self.late = (
             None if purse is None else LateReceipts(pool, purse, keys, secret.public, flights.awaits, answers.booked)
         )

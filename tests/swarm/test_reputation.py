@@ -52,6 +52,24 @@ def test_who_was_alone_is_proven_by_ten_believable_answers_and_by_no_number_of_t
     assert after(Seen.DOUBTFUL, *alone, *alone).width(P, 0.0) == NEWCOMER_WIDTH
 
 
+def test_one_good_answer_counts_as_answering_for_two_weeks_and_a_bad_one_does_not() -> None:
+    for seen in (Seen.PASSED, Seen.ALONE):
+        assert after(seen).has_answered(P, HALF_LIFE_S)
+        assert not after(seen).has_answered(P, HALF_LIFE_S + 1.0)
+        assert after(*(seen,) * 100).has_answered(P, 6 * HALF_LIFE_S)
+    assert not after(Seen.DOUBTFUL).has_answered(P, 0.0)
+    assert not Reputation().has_answered(P, 0.0)
+
+
+def test_who_answers_is_told_the_latest_first_without_who_is_left_out() -> None:
+    found = Reputation()
+    for at, provider in enumerate(("early", "late", "liar", "early")):
+        found.note(provider, Seen.PASSED, float(at))
+    found.note("liar", Seen.FORGED, 5.0)
+    found.note("never", Seen.FAULTY, 6.0)
+    assert list(found.answering(7.0)) == ["early", "late"]
+
+
 def test_being_alone_earns_no_trust_and_counts_as_no_check() -> None:
     lonely = after(*(Seen.ALONE,) * ALONE_ENOUGH)
     assert lonely.trust(P) == 0.5

@@ -8,7 +8,7 @@ Values in, values out: times are Unix seconds, `reputation_store` keeps the reco
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -31,6 +31,8 @@ WELL_KNOWN = 40
 SAMPLED, SELDOM = 0.03, 10.0
 # Of somebody who was alone so many believable answers stand for being proven: there was nobody to prefer to it.
 ALONE_ENOUGH = 10
+# What is left in a half-life of one answer that was found good: for so long its provider counts as one that answers.
+_ANSWERED = 0.5
 REASONS = 20
 # Anyone can make keys: of more providers than these, those are forgotten of whom nothing was seen for longest.
 REMEMBERED = 50_000
@@ -85,6 +87,11 @@ class Record:
         self.bad *= kept
         self.at = now
 
+    def has_answered(self, now: float) -> bool:
+        """Whether it answered us of late: one answer counts for two weeks, a hundred for three months."""
+        kept: float = 0.5 ** (max(0.0, now - self.at) / HALF_LIFE_S)
+        return (self.passed + self.alone) * kept >= _ANSWERED
+
     @property
     def proven(self) -> bool:
         """Whether it may have as many jobs as it has slots."""
@@ -122,6 +129,19 @@ class Reputation:
         """Whether three of its answers have passed a check."""
         record = self._records.get(provider)
         return self.circle.is_own(provider) or (record is not None and record.proven)
+
+    def has_answered(self, provider: str, now: float) -> bool:
+        """Whether good answers of it came of late, in whatever process."""
+        record = self._records.get(provider)
+        return record is not None and record.has_answered(now)
+
+    def answering(self, now: float) -> Iterator[str]:
+        """Those, the latest first, but for who is left out."""
+        return (
+            one.provider
+            for one in reversed(self._records.values())
+            if one.has_answered(now) and not self.is_out(one.provider, now)
+        )
 
     def is_out(self, provider: str, now: float) -> bool:
         """Whether nothing goes there."""

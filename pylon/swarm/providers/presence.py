@@ -1,21 +1,26 @@
-"""Providers as relays tell of them: one subscription that feeds the directory, and what it left out asked for."""
+"""Providers as relays tell of them: one subscription that feeds the directory, and what it left out asked for.
+
+A relay answers with the newest few hundred of what it has stored, and anybody may write events that are newer than a
+provider's. So those whom we know are asked for by their keys, and of the others heartbeats are read page by page.
+"""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import MalformedError, UnreachableError
+from pylon.errors import MalformedError, RelayError, UnreachableError
 from pylon.forever import forever
-from pylon.jobs.heartbeat import EXPIRY_S
+from pylon.jobs.heartbeat import EXPIRY_S, MAX_EXPIRY_S
 from pylon.jobs.kinds import ANNOUNCEMENT, DELETION, HEARTBEAT, REQUEST_KINDS
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
-from pylon.swarm.providers.directory import Change, Directory, ProviderUp
+from pylon.swarm.providers.directory import MAX_PROVIDERS, Change, Directory, ProviderUp
 from pylon.swarm.transport import Subscription, Transport
 
 logger = log.get("swarm")
@@ -25,13 +30,19 @@ BATCH = 256
 CHUNK = 200
 CHUNKS_AT_ONCE = 5
 ASK_AGAIN_S = 60.0
+# Of those whom we know so many are asked for by their keys.
+KNOWN = 200
+# Heartbeats on a page; a relay that gives fewer than `CUT` has no more.
+PAGE, CUT = 500, 100
+# Whoever dates heartbeats further ahead is heard when it beats: a crowd of such would come before all others.
+AHEAD_S = 60
 # How far clocks of other machines may be off.
 SKEW_S = 900
 WARM_KEYS = 2_000
 
 
 class Presence:
-    """`changed` is called with every change of the directory."""
+    """`changed` is called with every change of the directory; `known` gives those whom we know."""
 
     def __init__(
         self,
@@ -40,6 +51,7 @@ class Presence:
         keys: ConversationKeys,
         clock: Clock,
         changed: Callable[[Change], None],
+        known: Callable[[], Iterable[str]],
     ) -> None:
         self.caught_up = asyncio.Event()
         self._pool = pool
@@ -47,6 +59,8 @@ class Presence:
         self._keys = keys
         self._clock = clock
         self._changed = changed
+        self._known = known
+        self._beats = 0
         self._cold: deque[str] = deque(maxlen=WARM_KEYS)
         self._asked_for: dict[str, float] = {}
 
@@ -62,6 +76,7 @@ class Presence:
 
     async def _read(self, subscription: Subscription) -> None:
         for received in await subscription.next_batch(BATCH):
+            self._beats += received.event.kind == HEARTBEAT
             self._observe(received.event)
         # A full queue would be read without a pause, and nothing else would run.
         await asyncio.sleep(0)
@@ -69,12 +84,49 @@ class Presence:
     async def _catch_up(self, subscription: Subscription) -> None:
         await subscription.caught_up.wait()
         await asyncio.sleep(0)
+        await self._complete()
+        if self._beats < CUT:
+            self.caught_up.set()
+        async with asyncio.TaskGroup() as group:
+            for relay in self._pool.urls:
+                group.create_task(self._read_back(relay))
+        self.caught_up.set()
+
+    async def _complete(self) -> None:
         try:
             await self.complete()
         except Exception as error:
             # What is lacking is asked for again. What relays know is here, and must still be heard.
             logger.error("announcements could not be asked for", exc_info=error)
+
+    async def _read_back(self, relay: str) -> None:
+        """Reads the heartbeats that this relay has stored, the newest first, as many as the directory holds."""
+        try:
+            await self._read_pages(relay)
+        except (RelayError, UnreachableError) as error:
+            logger.debug("stored heartbeats could not be read", relay=relay, error=str(error))
+            return
+        except Exception as error:
+            logger.error("stored heartbeats could not be read", relay=relay, exc_info=error)
+            return
+        await self._complete()
+        # A relay that says nothing holds up nobody.
         self.caught_up.set()
+
+    async def _read_pages(self, relay: str) -> None:
+        now = int(self._clock.wall())
+        since, until, left = now - MAX_EXPIRY_S, now + AHEAD_S, MAX_PROVIDERS
+        while left > 0 and until >= since:
+            sought = Filter(kinds=frozenset({HEARTBEAT}), since=since, until=until, limit=PAGE)
+            page = await self._pool.query((sought,), relays=(relay,), timeout=5.0)
+            for event in page:
+                self._observe(event)
+            if len(page) < CUT:
+                return
+            left -= len(page)
+            # The rest of its last second may have been left out; where that alone fills a page, it stays so.
+            oldest = min(event.created_at for event in page)
+            until = oldest if oldest < until else until - 1
 
     async def complete(self) -> None:
         """Asks for announcements of those who beat without one.
@@ -113,7 +165,10 @@ class Presence:
     def _filters(self) -> tuple[Filter, ...]:
         now = int(self._clock.wall())
         kinds = frozenset(map(str, REQUEST_KINDS))
+        known = frozenset(islice(self._known(), KNOWN))
         return (
+            # Each has one heartbeat: nobody else's take their place in the answer.
+            *((Filter(kinds=frozenset({HEARTBEAT, ANNOUNCEMENT}), authors=known),) if known else ()),
             Filter(kinds=frozenset({HEARTBEAT}), since=now - EXPIRY_S - SKEW_S),
             Filter(kinds=frozenset({ANNOUNCEMENT}), tags={"k": kinds}),
             Filter(kinds=frozenset({DELETION}), tags={"k": frozenset({str(ANNOUNCEMENT)})}, since=now - SKEW_S),

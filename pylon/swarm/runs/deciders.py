@@ -5,7 +5,8 @@ coordinator, who puts these two together. Edges take this one object and tell it
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from pylon.clock import Clock
 from pylon.swarm.checks.checks import Checks
@@ -41,6 +42,11 @@ class Deciders:
         self.dispatcher = Dispatcher(settings.dispatch, rng, relays)
         self.coordinator = Coordinator(self.dispatcher, self.checks, self.circle)
         self._clock = clock
+
+    def known(self) -> Iterator[str]:
+        """Whom we know by name: our own machines, those who alone may be asked, or else who answered us of late."""
+        allow = self.circle.allow
+        return chain(self.circle.own, self.reputation.answering(self._clock.wall()) if allow is None else allow)
 
     def tell(self, event: m.SwarmEvent) -> None:
         """They hear of something, and what they command is done."""
