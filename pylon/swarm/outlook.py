@@ -14,8 +14,9 @@ from pylon.swarm.providers.reach import Reach
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.spending.purse import Purse
 
-# What this customer adds to a listing, for `Listing.seen_as`: width, trust, whether it is our own, why it is barred.
-type _Ours = tuple[int | None, float, bool, str]
+# What this customer adds to a listing, for `Listing.seen_as`: width, trust, whether it is our own and whether it
+# answered us of late, why it is barred.
+type _Ours = tuple[int | None, float, bool, bool, str]
 
 # No provider is sent so many times what it has slots, whatever it may be sent: so a purse that allows more says no
 # more, while each receipt changes how much more.
@@ -96,22 +97,24 @@ class Outlook:
 
     def _ours(self, listing: Listing) -> _Ours:
         provider, purse = listing.provider, self._purse
-        width, trust, barred = None, 1.0, ""
+        width, trust, familiar, barred = None, 1.0, False, ""
         own = self._circle.is_own(provider)
         if purse is not None and not own and (width := purse.width(listing)) is not None:
             barred = purse.barred(listing) if not width else ""
             width = min(width, _MOST_TIMES * max(1, listing.slots))
         if self._deciders.checks is not None:
-            allowed = self._reputation.width(provider, self._clock.wall())
+            now = self._clock.wall()
+            allowed = self._reputation.width(provider, now)
             width = min((one for one in (width, allowed) if one is not None), default=None)
             trust = self._reputation.trust(provider)
+            familiar = self._reputation.has_answered(provider, now)
             if allowed == 0:
                 barred = "left out for wrong answers (`pylon providers --why`)"
         if listing.network == HOUSEHOLD and not own:
             barred = "reserved for a household"
         if self._want_money.get(provider) == (listing.price, listing.priced):
             barred = UNPRICED
-        return width, trust, own, barred
+        return width, trust, own, familiar, barred
 
     def _say(self, listing: Listing, ours: _Ours) -> None:
         held = self._reach is not None and self._reach.holds(listing)

@@ -53,7 +53,7 @@ PACKAGES = {
 }
 # Files that hold each other's values, each circle one idea in several files. No others know each other.
 CIRCLES = [
-    {f"swarm/dispatch/{name}.py" for name in ("constraints", "lane", "slot", "standing", "waiting")},
+    {f"swarm/dispatch/{name}.py" for name in ("constraints", "lane", "seats", "slot", "standing", "waiting")},
     {"relay/reading.py", "relay/shared.py"},
     {"bench/simulation/machine.py", "bench/simulation/world.py"},
 ]
@@ -94,6 +94,7 @@ DECIDERS = [
     "swarm/checks/reputation.py",
     "swarm/checks/ruling.py",
     "swarm/checks/selection.py",
+    "swarm/dispatch/seats.py",
     "swarm/dispatch/silence.py",
     "swarm/dispatch/standing.py",
     "swarm/checks/unchecked.py",

@@ -118,3 +118,14 @@ def test_recent_times_forget_the_oldest_and_know_their_quantiles(times: list[flo
         assert recent.quantile(q) == kept[min(len(kept) - 1, int(q * len(kept)))]
     else:
         assert recent.quantile(q) == math.inf
+
+
+def test_when_the_first_would_be_done_is_its_step() -> None:
+    candidates = Candidates[Machine]()
+    assert candidates.soonest_s == math.inf
+    for at in (40, 7, 0):
+        machine = Machine(f"at {at}")
+        candidates.put(machine, at)
+        if at:
+            assert step(candidates.soonest_s * 1.001) == at
+    assert candidates.soonest_s == 0.0

@@ -43,6 +43,14 @@ class Candidates[C: Candidate]:
         # Bit n is set while step n holds somebody, so that the lowest is found without a walk.
         self._filled = 0
 
+    @property
+    def soonest_s(self) -> float:
+        """The least that whoever is in the lowest step needs, in seconds; infinite when nobody is there."""
+        if not self._filled:
+            return math.inf
+        lowest = (self._filled & -self._filled).bit_length() - 1
+        return _FIRST_S * math.exp(_STEP * lowest) if lowest else 0.0
+
     def put(self, candidate: C, at: int) -> None:
         """Places it in a step, or moves it there."""
         if candidate.step == at:

@@ -7,6 +7,7 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
+from operator import attrgetter
 
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.dispatch.lane import Lane
@@ -20,6 +21,7 @@ REMEMBERED = 10_000
 LANES = 32
 # For a new need so many are taken in. The others join it when they say something new, or when half of these are gone.
 ENOUGH = 4_000
+_is_familiar = attrgetter("is_familiar")
 # Each customer sees a provider's time up to so much longer than it is, by a factor of its own.
 SPREAD = 0.2
 
@@ -126,9 +128,7 @@ class Company:
                     unused.dismiss(seat)
                 del self._lanes[unused.need]
                 self.turns.remove(unused)
-        lane = self._lanes[need] = Lane(
-            need, job.prompt_tokens, job.max_tokens, self._settings.samples, self._settings.price_weight
-        )
+        lane = self._lanes[need] = Lane(need, job.prompt_tokens, job.max_tokens, self._settings)
         lane.empty_since = now
         self.turns.append(lane)
         self._take_in(lane, now)
@@ -164,7 +164,9 @@ class Company:
     def _from_anywhere(self) -> Iterator[Standing]:
         known = list(self._standings.values())
         start = self._rng.randrange(len(known)) if known else 0
-        return chain(islice(known, start, None), islice(known, start))
+        anywhere = chain(islice(known, start, None), islice(known, start))
+        # Where not all are taken in, new keys keep out nobody who answered before.
+        return chain(filter(_is_familiar, known), anywhere) if len(known) > ENOUGH else anywhere
 
     def _leave(self, provider: str) -> None:
         self._gone[provider] = None

@@ -4,19 +4,20 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from functools import partial
 from heapq import nsmallest
 from itertools import islice
 
-from pylon.swarm.dispatch.candidates import Candidates, step
+from pylon.swarm.dispatch.candidates import step
 from pylon.swarm.dispatch.constraints import Constraints, May
 from pylon.swarm.dispatch.moves import Job
 from pylon.swarm.dispatch.pace import Recent
+from pylon.swarm.dispatch.seats import Seat, Seats
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.standing import Standing
 from pylon.swarm.dispatch.waiting import Waiting
 from pylon.swarm.providers.listing import Need
+from pylon.swarm.settings import DispatchSettings
 
 # Jobs that wait for somebody new must not make every decision as long as their queue.
 _LOOKED_AT = 16
@@ -24,39 +25,28 @@ _LOOKED_AT = 16
 STILL_OUT = 4
 # So many of the cheapest are known for a second, for jobs of one size: to find them, all members are looked at.
 _CHEAPEST, _CHEAPEST_S = 8, 1.0
+# So much of what was never sent goes to those who answered before, as long as they have room: a crowd of new keys,
+# which cost nothing, is given the rest.
+_TO_FAMILIAR = 0.5
 # So many of the latest waits are remembered, and at least so many must be known.
 _WAITS, _FEWEST_WAITS = 64, 8
 
 
-@dataclass(slots=True, eq=False)
-class Seat:
-    """A provider's place in a lane. `awake` is one that does not rest, `silent` one that met its last request so."""
-
-    standing: Standing
-    lane: "Lane"
-    provider: str
-    # See `Standing.weight`.
-    weight: float = 1.0
-    awake: bool = False
-    silent: bool = False
-    step: int = -1
-    index: int = 0
-
-
 class Lane:
-    """`members` do for the need and are alive; of those that do not rest, `candidates` have room."""
+    """`members` do for the need and are alive; of those that do not rest, `seats` are those with room."""
 
-    def __init__(self, need: Need, prompt_tokens: int, max_tokens: int, samples: int, price_weight: float) -> None:
+    def __init__(self, need: Need, prompt_tokens: int, max_tokens: int, settings: DispatchSettings) -> None:
         self.need = need
-        self._price_weight = price_weight
+        self._price_weight = settings.price_weight
+        self._ack_s = settings.ack_s
         # The size of its first job stands for all: those of one run are alike, and only the order matters.
         self._prompt_tokens = prompt_tokens
         self._max_tokens = max_tokens
-        self._samples = samples
+        self._samples = settings.samples
         self.members: dict[str, Seat] = {}
         # Whether there may be others who would do.
         self.left_out = False
-        self.candidates: Candidates[Seat] = Candidates()
+        self.seats = Seats()
         # How many of the members are so.
         self._awake = self._silent = 0
         self.fresh = Waiting()
@@ -110,7 +100,7 @@ class Lane:
     def dismiss(self, seat: Seat) -> None:
         """A provider does not do for the need any more."""
         self._set(seat, awake=False, silent=False)
-        self.candidates.remove(seat)
+        self.seats.remove(seat)
         del self.members[seat.provider]
         seat.standing.seats.remove(seat)
 
@@ -123,9 +113,9 @@ class Lane:
             self._set(seat, awake=awake, silent=silent)
         if awake and standing.has_room(lost):
             rank = standing.rank(self._prompt_tokens, self._max_tokens, seat.weight, now)
-            self.candidates.put(seat, step(rank))
+            self.seats.put(seat, step(rank))
         elif seat.step >= 0:
-            self.candidates.remove(seat)
+            self.seats.remove(seat)
 
     def _set(self, seat: Seat, *, awake: bool, silent: bool) -> None:
         if seat.awake is not awake:
@@ -157,7 +147,7 @@ class Lane:
 
         Whoever is short of money is passed over.
         """
-        if not (self.again or self.candidates.count):
+        if not (self.again or self.seats.count):
             return None
         within_s = self._within_s()
         for _ in range(min(_LOOKED_AT, len(self.again))):
@@ -171,7 +161,7 @@ class Lane:
         for slot in self.fresh.firsts(least):
             if constraints.lacks_as_much(slot):
                 continue
-            seat = self.choose(rng, within_s=within_s, accept=partial(_accepts, constraints.may, slot))
+            seat = self._seat_for_fresh(rng, within_s, partial(_accepts, constraints.may, slot))
             if seat is not None:
                 self.fresh.take(slot)
                 return slot, seat.standing
@@ -188,7 +178,12 @@ class Lane:
         accept: Callable[[Seat], bool],
     ) -> Seat | None:
         """One of those with room who would be done soonest, or as soon as anybody where many customers are."""
-        return self.candidates.choose(rng, without, worst=step(within_s), alike=self._alike(), accept=accept)
+        return self.seats.choose(rng, without, worst=step(within_s), alike=self._alike(), accept=accept)
+
+    def _choose_familiar(
+        self, rng: random.Random, without: Collection[str], within_s: float, accept: Callable[[Seat], bool]
+    ) -> Seat | None:
+        return self.seats.choose_familiar(rng, without, worst=step(within_s), alike=self._alike(), accept=accept)
 
     def _alike(self) -> int:
         """Up to which step all are as good: half of what we asked lately came to wait so long behind others.
@@ -263,6 +258,14 @@ class Lane:
         # Ranks are times with factors of up to two and a half: see `Standing.rank`.
         return 4 * usual + queue
 
+    def _seat_for_fresh(self, rng: random.Random, within_s: float, accept: Callable[[Seat], bool]) -> Seat | None:
+        if self.seats.is_mixed and rng.random() < _TO_FAMILIAR:
+            # Somebody new who turns out to be mute costs no more than a familiar one who is slower by so much.
+            found = self._choose_familiar(rng, (), min(within_s, self.seats.soonest_s + self._ack_s), accept)
+            if found is not None:
+                return found
+        return self.choose(rng, within_s=within_s, accept=accept)
+
     def _seat_for(self, slot: Slot, rng: random.Random, within_s: float, may: May) -> Seat | None:
         if slot.job.to:
             return self.first_of(slot.job.to, slot.tried | slot.barred, lambda seat: may(slot, seat.standing))
@@ -272,7 +275,10 @@ class Lane:
             # What met silence once is for somebody who was heard of: the silent ones are tried with other jobs.
             return not (slot.silences and seat.silent) and may(slot, seat.standing)
 
-        found = self.choose(rng, known, within_s=within_s, accept=first)
+        # Among those who never said a word to us a hundred may be mute, and each would cost it a deadline.
+        found = self._choose_familiar(rng, known, within_s, first) if slot.silences else None
+        if found is None:
+            found = self.choose(rng, known, within_s=within_s, accept=first)
         if found is None and not self.others_for(slot):
             # Nobody new is to be expected: one that failed once may do better now.
             found = self.choose(rng, slot.barred, within_s=within_s, accept=lambda seat: may(slot, seat.standing))

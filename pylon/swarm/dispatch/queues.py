@@ -10,7 +10,7 @@ import random
 
 from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.in_flight import InFlight
-from pylon.swarm.dispatch.lane import Seat
+from pylon.swarm.dispatch.seats import Seat
 from pylon.swarm.dispatch.slot import Attempt
 from pylon.swarm.dispatch.standing import Standing
 

@@ -8,7 +8,7 @@ from pylon.swarm.dispatch.pace import Pace
 from pylon.swarm.providers.listing import Listing, Need
 
 if TYPE_CHECKING:
-    from pylon.swarm.dispatch.lane import Seat
+    from pylon.swarm.dispatch.seats import Seat
 
 # Before anything is known of a provider it is taken to need this long for a job.
 UNKNOWN_S = 2.0
@@ -48,6 +48,8 @@ class Standing:
     missed_at: float = -math.inf
     silences: int = 0
     silent_at: float = -math.inf
+    # It answered since we are here.
+    has_answered: bool = False
     # When the latest of the requests was sent for which it had a word.
     heard_of: float = -math.inf
     refusals: int = 0
@@ -107,6 +109,13 @@ class Standing:
         return self.listing is not None and self.listing.own
 
     @property
+    def is_familiar(self) -> bool:
+        """Whether it answered us before, in this process or an earlier one, and not with silence since."""
+        if self.silences or self.listing is None:
+            return False
+        return self.has_answered or self.listing.familiar or self.listing.own
+
+    @property
     def is_idle(self) -> bool:
         """Whether a job sent now would run at once."""
         return self.listing is not None and self.in_flight + self.others < self.listing.slots
@@ -163,6 +172,7 @@ class Standing:
         if attempt == self.told_of:
             self.others_until = -math.inf
         self.pace.saw(seconds)
+        self.has_answered = True
         self.misses = self.refusals = self.busy = 0
         # One more than when it last had enough: it says so again when that is too many.
         self.limit = min(self.limit + 1, self.ceiling)

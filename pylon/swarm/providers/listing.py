@@ -45,24 +45,31 @@ class Listing:
     plain: bool = False
     priced: bool = True
     # What this customer adds. The most jobs in flight that purse and reputation allow (None: what the slots allow),
-    # how much it is trusted (0 to 1), whether it is our own machine.
+    # how much it is trusted (0 to 1), whether it is our own machine, whether it answered us of late.
     width: int | None = field(default=None, compare=False)
     trust: float = field(default=1.0, compare=False)
     own: bool = field(default=False, compare=False)
+    familiar: bool = field(default=False, compare=False)
     # Why nothing may go there, where it may not: with it a provider leaves the pools of candidates.
     barred: str = ""
     # Whether money or credit of ours is there. It is asked: any receipt may change it, and few decisions turn on it.
     funded: Callable[[], bool] = field(default=_unfunded, compare=False, repr=False)
 
     def seen_as(
-        self, width: int | None, trust: float, own: bool, barred: str, funded: Callable[[], bool] = _unfunded
+        self,
+        width: int | None,
+        trust: float,
+        own: bool,
+        familiar: bool,
+        barred: str,
+        funded: Callable[[], bool] = _unfunded,
     ) -> "Listing":
         """The same, with what this customer adds."""
         # Once a heartbeat, where `replace` costs as much as all that comes of it.
         return Listing(
             self.provider, self.d, self.name, self.kinds, self.models, self.price, self.network, self.relays,
             self.slots, self.slots_free, self.queue_s, self.tokens_in_per_s, self.tokens_out_per_s, self.paused,
-            self.loading, self.plain, self.priced, width, trust, own, barred, funded,
+            self.loading, self.plain, self.priced, width, trust, own, familiar, barred, funded,
         )  # fmt: skip
 
     def model(self, wanted: str | None) -> OfferedModel | None:
