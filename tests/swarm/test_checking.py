@@ -76,6 +76,21 @@ async def test_a_liar_among_honest_providers_delivers_nothing_and_is_left_out(re
     assert out.startswith("left out") and "lost" in reasons[0]
 
 
+async def test_who_answers_beside_mute_keys_is_remembered_before_any_check_of_it_ends(relays, stack) -> None:
+    known = FakeProvider(relays, now=time.time())
+    for _ in range(3):
+        FakeProvider(relays, now=time.time(), silent=True)
+    swarm = await customer(relays, stack)
+    asking = asyncio.create_task(swarm.map([f"question {n}" for n in range(8)]))
+    async with asyncio.timeout(10):
+        while not swarm.reputation.has_answered(known.public, time.time()):
+            await asyncio.sleep(0.01)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert list(swarm.reputation.answering(time.time())) == [known.public]
+    assert not swarm.reputation.was_checked(known.public)
+
+
 @pytest.mark.parametrize(
     "used", [None, ModelUsed(MODEL.id), ModelUsed(MODEL.id, "ab" * 32), ModelUsed("another")], ids=str
 )

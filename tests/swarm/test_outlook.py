@@ -8,7 +8,7 @@ from pylon.clock import SystemClock
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm.checks.reputation import Reputation, Seen
+from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.dispatch.moves import SwarmEvent
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.directory import Change, ProviderDown, ProviderUp
@@ -169,7 +169,7 @@ def test_who_answered_us_in_an_earlier_process_is_familiar_and_known_by_its_key(
     relays = FakeRelays()
     asked, new = (FakeProvider(relays, now=time.time()).public for _ in range(2))
     reputation = Reputation()
-    reputation.note(asked, Seen.ALONE, time.time())
+    reputation.answered(asked, time.time())
     deciders = Deciders(SwarmSettings(), SystemClock(), random.Random(1), reputation=reputation)
     told: list[SwarmEvent] = []
     deciders.tell = told.append  # type: ignore[method-assign]
@@ -184,7 +184,7 @@ def test_who_answered_us_in_an_earlier_process_is_familiar_and_known_by_its_key(
 
 def test_our_own_machines_and_who_alone_may_be_asked_are_known_whoever_else_answered():
     reputation = Reputation()
-    reputation.note("a" * 64, Seen.PASSED, time.time())
+    reputation.answered("a" * 64, time.time())
     settings = SwarmSettings(own=frozenset({"b" * 64}), allow=frozenset({"c" * 64}))
     deciders = Deciders(settings, SystemClock(), random.Random(1), reputation=reputation)
     assert list(deciders.known()) == ["b" * 64, "c" * 64]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pylon.swarm.checks import reputation as reputations
 from pylon.swarm.checks.reputation import (
     ALONE_ENOUGH,
+    ANSWERED_S,
     DAY_S,
     FIRST_OUT_S,
     FORGIVEN,
@@ -52,22 +53,30 @@ def test_who_was_alone_is_proven_by_ten_believable_answers_and_by_no_number_of_t
     assert after(Seen.DOUBTFUL, *alone, *alone).width(P, 0.0) == NEWCOMER_WIDTH
 
 
-def test_one_good_answer_counts_as_answering_for_two_weeks_and_a_bad_one_does_not() -> None:
-    for seen in (Seen.PASSED, Seen.ALONE):
-        assert after(seen).has_answered(P, HALF_LIFE_S)
-        assert not after(seen).has_answered(P, HALF_LIFE_S + 1.0)
-        assert after(*(seen,) * 100).has_answered(P, 6 * HALF_LIFE_S)
-    assert not after(Seen.DOUBTFUL).has_answered(P, 0.0)
-    assert not Reputation().has_answered(P, 0.0)
+def test_who_answered_counts_as_answering_for_two_weeks_whatever_was_checked_and_is_trusted_no_more_for_it() -> None:
+    found = Reputation()
+    found.answered(P, 10.0)
+    assert found.has_answered(P, 10.0 + ANSWERED_S)
+    assert not found.has_answered(P, 11.0 + ANSWERED_S)
+    assert (found.trust(P), found.width(P, 10.0)) == (Reputation().trust(P), NEWCOMER_WIDTH)
+    assert not found.was_checked(P)
+    assert not after(*passed(PROVEN)).has_answered(P, 0.0)
+
+
+def test_a_thousand_answers_within_the_hour_are_written_once() -> None:
+    found = Reputation()
+    for second in range(1_000):
+        found.answered(P, 10.0 + second)
+        assert len(found.take_changed()) == (second == 0)
 
 
 def test_who_answers_is_told_the_latest_first_without_who_is_left_out() -> None:
     found = Reputation()
     for at, provider in enumerate(("early", "late", "liar", "early")):
-        found.note(provider, Seen.PASSED, float(at))
-    found.note("liar", Seen.FORGED, 5.0)
-    found.note("never", Seen.FAULTY, 6.0)
-    assert list(found.answering(7.0)) == ["early", "late"]
+        found.answered(provider, 1.0 + 4_000.0 * at)
+    found.note("liar", Seen.FORGED, 16_000.0)
+    found.note("never", Seen.FAULTY, 16_000.0)
+    assert list(found.answering(16_000.0)) == ["early", "late"]
 
 
 def test_being_alone_earns_no_trust_and_counts_as_no_check() -> None:

@@ -101,6 +101,10 @@ class Checks:
             self._consider(case, now, passed_over=passed_over)
         return self._docket.take()
 
+    def came(self, provider: str, now: float) -> None:
+        """An answer of it came that has no fault, whatever is yet to be found of it."""
+        self._reputation.answered(provider, now)
+
     def left(self, slot: int) -> None:
         """The provider of a slot that was on its way left it to somebody else, or to nobody."""
         self._beside.left(slot)

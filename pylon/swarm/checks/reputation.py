@@ -31,8 +31,8 @@ WELL_KNOWN = 40
 SAMPLED, SELDOM = 0.03, 10.0
 # Of somebody who was alone so many believable answers stand for being proven: there was nobody to prefer to it.
 ALONE_ENOUGH = 10
-# What is left in a half-life of one answer that was found good: for so long its provider counts as one that answers.
-_ANSWERED = 0.5
+# So long an answer, checked or not, says that its provider answers; it is noted once in a while.
+ANSWERED_S, _NOTED_S = 14 * DAY_S, 3_600.0
 REASONS = 20
 # Anyone can make keys: of more providers than these, those are forgotten of whom nothing was seen for longest.
 REMEMBERED = 50_000
@@ -76,6 +76,8 @@ class Record:
     streak: int = 0
     offences: int = 0
     out_until: float = 0.0
+    # When an answer last came without a fault; 0: never. It says nothing of whether it was right.
+    answered_at: float = 0.0
     reasons: list[Reason] = field(default_factory=list)
 
     def fade(self, now: float) -> None:
@@ -88,9 +90,8 @@ class Record:
         self.at = now
 
     def has_answered(self, now: float) -> bool:
-        """Whether it answered us of late: one answer counts for two weeks, a hundred for three months."""
-        kept: float = 0.5 ** (max(0.0, now - self.at) / HALF_LIFE_S)
-        return (self.passed + self.alone) * kept >= _ANSWERED
+        """Whether it answered us within two weeks."""
+        return self.answered_at > 0.0 and now - self.answered_at <= ANSWERED_S
 
     @property
     def proven(self) -> bool:
@@ -131,7 +132,7 @@ class Reputation:
         return self.circle.is_own(provider) or (record is not None and record.proven)
 
     def has_answered(self, provider: str, now: float) -> bool:
-        """Whether good answers of it came of late, in whatever process."""
+        """Whether answers of it came within two weeks, in whatever process."""
         record = self._records.get(provider)
         return record is not None and record.has_answered(now)
 
@@ -174,17 +175,18 @@ class Reputation:
         record = self._records.get(provider)
         return record is not None and record.bad >= 0.5 and record.streak < SETTLED
 
+    def answered(self, provider: str, now: float) -> None:
+        """An answer without a fault came: its provider is no mute key."""
+        record = self._records.get(provider)
+        if self.circle.is_own(provider) or (record is not None and now - record.answered_at < _NOTED_S):
+            return
+        self._seen(provider, now).answered_at = now
+
     def note(self, provider: str, seen: Seen, now: float, detail: str = "") -> bool:
         """Books what was seen of an answer; whether the provider is out because of it, and was not before."""
         if self.circle.is_own(provider):
             return False
-        record = self._records.get(provider)
-        if record is None:
-            record = self._records[provider] = Record(provider, now, now)
-            self._forget()
-        self._records.move_to_end(provider)
-        self._changed.add(provider)
-        record.fade(now)
+        record = self._seen(provider, now)
         if seen is Seen.ALONE:
             record.alone += 1
             return False
@@ -216,6 +218,16 @@ class Reputation:
         if record.out_until and record.bad < _ENOUGH:
             record.out_until = 0.0
             record.offences -= 1
+
+    def _seen(self, provider: str, now: float) -> Record:
+        record = self._records.get(provider)
+        if record is None:
+            record = self._records[provider] = Record(provider, now, now)
+            self._forget()
+        self._records.move_to_end(provider)
+        self._changed.add(provider)
+        record.fade(now)
+        return record
 
     def _forget(self) -> None:
         if len(self._records) > REMEMBERED:

@@ -141,6 +141,8 @@ class Coordinator:
                     self._apply(watched.note(answer.provider, Seen.FAULTY, wall, fault.value), now)
                 self._tell(m.Refused(attempt, None), now)
         else:
+            if watched is not None:
+                watched.came(answer.provider, wall)
             self._arrived[attempt] = answer
             self._tell(m.Answered(attempt, charged), now)
             self._arrived.pop(attempt, None)
