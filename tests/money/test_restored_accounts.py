@@ -7,11 +7,14 @@ from pylon.money.accounts import mirror_store, restored
 from pylon.money.accounts import orders as order_store
 from pylon.money.accounts import store as account_store
 from pylon.money.accounts.account import Agreement
-from pylon.money.accounts.mirror import PATIENCE_S, Fault
+from pylon.money.accounts.mirror import CREDIT_PATIENCE_S, PATIENCE_S, Fault
 from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
-from pylon.money.msat import Msat
+from pylon.money.msat import ZERO, Msat
+from pylon.money.payment import BY_HAND, LOOKUP_FAILED
+from pylon.money.payments import store as payment_store
+from pylon.money.states import PaymentState
 from tests.money.accounts import load, open_account
 from tests.money.craft import NOW
 from tests.money.test_gaps import order
@@ -120,3 +123,85 @@ async def test_whatever_an_honest_provider_charged_and_was_paid_since_its_accoun
     assert (await wait(database)).mirror.ended is None
     assert await ledger_store.balance(database, ledger.provider("pp")) == paid - 10_000
     assert audit.examine(await audit.collect(database)) == []
+
+
+LATER = NOW + 2 * CREDIT_PATIENCE_S
+
+
+async def take_up(database, one: Claim):
+    await see(database, one)
+    async with database.transaction() as tx:
+        return await mirror_store.tick(tx, "pp", one.at + PATIENCE_S)
+
+
+async def pays(database, state: str) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO money_payment VALUES ('h2', 'j', 'pp', 'r', 5000, 0, NULL, 'i', 'y', 0, ?, NULL, '', ?, ?)",
+            (state, NOW, NOW),
+        )
+
+
+async def ends(database, state: PaymentState, at: float) -> None:
+    async with database.transaction() as tx:
+        if (await payment_store.get(tx, "h2")).state is PaymentState.RESERVED:
+            await payment_store.move(tx, "h2", PaymentState.SENDING, "", at)
+        if state is PaymentState.FAILED:
+            await payment_store.move(tx, "h2", state, LOOKUP_FAILED, at)
+        else:
+            await payment_store.settle(tx, "h2", "", ZERO, at)
+            await ledger_store.book(tx, ledger.topup_paid(at, "pp", "h2", Msat(5_000), ZERO))
+
+
+@pytest.mark.parametrize("first", [1, 9])
+async def test_a_deposit_that_no_receipt_spoke_of_in_the_copy_was_spent_since(database, first):
+    await restore(database)
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 0
+    # It worked for 8 sat, and long ago: its account was never short of a payment.
+    assert (await take_up(database, claim(first, 1_000, 8_000, 10_000, at=LATER))).mirror.ended is None
+    after = (await see(database, claim(first + 1, 1_000, 9_000, 10_000, at=LATER))).mirror
+    assert (after.ended, after.short) == (None, False)
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 1_000
+    assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_one_result_that_is_lost_after_it_is_forgiven_as_ever(database):
+    await restore(database)
+    await take_up(database, claim(9, 1_000, 8_000, 10_000, at=LATER))
+    await order(database, "j10", LATER)
+    step = await take_up(database, claim(11, 1_000, 10_000, 10_000, at=LATER))
+    assert (step.mirror.ended, bool(step.mirror.suspended_until)) == (None, True)
+
+
+@pytest.mark.parametrize("known", ["before its first receipt", "while that waits"])
+@pytest.mark.parametrize("end", [PaymentState.SETTLED, PaymentState.FAILED])
+@pytest.mark.parametrize("state", ["reserved", "sending", "unknown"])
+async def test_a_payment_that_is_open_in_the_copy_was_spent_if_it_was_paid(database, state, end, known):
+    for seq in range(1, 11):
+        await see(database, claim(seq))
+    await pays(database, state)
+    await restore(database)
+    assert audit.examine(await audit.collect(database)) == []
+    paid = 15_000 if end is PaymentState.SETTLED else 10_000
+    first = claim(13, 1_000, paid - 1_000, paid, at=LATER)
+    if known == "while that waits":
+        assert (await take_up(database, first)).mirror.epoch == ""
+    await ends(database, end, LATER)
+    assert (await take_up(database, first)).mirror.epoch == E1
+    # And later than any patience.
+    late = LATER + 2 * CREDIT_PATIENCE_S
+    after = (await see(database, claim(14, 500, paid - 500, paid, at=late))).mirror
+    assert (after.ended, after.short) == (None, False)
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 500
+    assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_nothing_is_made_of_invoices_that_the_owner_gave_and_of_payments_that_failed(database):
+    async with database.transaction() as tx:
+        for number, (provider, state) in enumerate({f"{BY_HAND}yy": "sending", "qq": "failed"}.items()):
+            await tx.execute(
+                "INSERT INTO money_payment VALUES (?, ?, ?, 'r', 5, 0, NULL, 'i', 'y', 0, ?, NULL, '', 0, 0)",
+                (f"x{number}", f"x{number}", provider, state),
+            )
+    await restore(database)
+    assert [row[0] for row in await database.fetch_all("SELECT provider FROM money_mirror")] == ["pp"]

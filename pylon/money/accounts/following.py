@@ -5,7 +5,8 @@ most, while the missing ones are asked for. What cannot be explained ends the re
 lost results may explain it (`gaps`), the provider is left alone for a while, and then the account goes on.
 
 An account that is new to us, or starts a new epoch, is taken up where it stands when that costs us nothing: the
-provider must hold at least what we left there.
+provider must hold at least what we left there. Where our books were restored from a copy, what we left is not known
+while a payment of the copy is open, and what comes waits for that too.
 
 Values in, decisions out.
 """
@@ -85,6 +86,9 @@ def observe(
 def drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: bool = False) -> Step:
     """Books what follows of the claims that wait; the mirror's own are those from before. With `take_up` the first of
     them opens the account, whatever its number."""
+    if mirror.forgotten and paid.open:
+        # Whether it is counted there already nobody can tell before it is known whether it was paid.
+        return Step(replace(mirror, waiting=waiting), Outcome.ACCEPTED)
     booked: list[Claim] = []
     found = ZERO
     while (claim := _next(mirror, waiting, take_up=take_up)) is not None:

@@ -60,11 +60,13 @@ class Claim:
 @record
 class Paid:
     """Our payments to this provider: all that is settled, of it what was settled lately (when, amount), and what may
-    be or may yet come. `recent` goes back as far as `looks_back_to` says: there may be thousands before."""
+    be or may yet come, of that what is `open` still. `recent` goes back as far as `looks_back_to` says: there may be
+    thousands before."""
 
     settled: Msat = ZERO
     recent: tuple[tuple[float, Msat], ...] = ()
     maybe: Msat = ZERO
+    open: Msat = ZERO
 
     def settled_by(self, at: float) -> Msat:
         """What we had paid by then."""
@@ -94,6 +96,11 @@ class Mirror:
     # What was charged in gaps that were closed, and the last receipt of this epoch that was missing in one.
     lost: Msat = ZERO
     skipped_to: int = 0
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether our books were restored from a copy (`restored`) and the account is not taken up yet."""
+        return not self.epoch and self.charged_total > ZERO
 
     @property
     def seen(self) -> AccountSeen | None:

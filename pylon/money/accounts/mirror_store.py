@@ -23,7 +23,7 @@ _PAID = f"""
 SELECT 'settled' AS what, debit AS msat, NULL AS at FROM money_sum WHERE account = :account AND kind = 'topup_paid'
 UNION ALL SELECT 'recent', msat, changed_at FROM money_payment
     WHERE provider = :provider AND state = 'settled' AND changed_at > :since
-UNION ALL SELECT 'maybe', msat, NULL FROM money_payment
+UNION ALL SELECT 'open', msat, NULL FROM money_payment
     WHERE provider = :provider AND state IN ('reserved', 'sending', 'unknown')
 UNION ALL SELECT 'maybe', msat, NULL FROM money_payment INDEXED BY money_payment_presumed
     WHERE provider = :provider AND state = 'failed' AND reason IN ({", ".join(map(repr, PRESUMED_FAILED))})
@@ -99,7 +99,8 @@ async def paid(reader: Reader, provider: str, claims: Sequence[Claim] = ()) -> P
     return Paid(
         sum((Msat(row["msat"]) for row in rows if row["what"] == "settled"), ZERO),
         tuple((row["at"], Msat(row["msat"])) for row in rows if row["what"] == "recent"),
-        sum((Msat(row["msat"]) for row in rows if row["what"] == "maybe"), ZERO),
+        sum((Msat(row["msat"]) for row in rows if row["what"] in ("maybe", "open")), ZERO),
+        sum((Msat(row["msat"]) for row in rows if row["what"] == "open"), ZERO),
     )
 
 

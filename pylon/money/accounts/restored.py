@@ -5,13 +5,23 @@ numbers would look like fraud to the other side, or make its honest receipts loo
 """
 
 import math
+from dataclasses import replace
 
-from pylon.money.accounts import mirror_store, orders
-from pylon.money.accounts.mirror import balance
+from pylon.money.accounts import mirror_rows, mirror_store, orders
+from pylon.money.accounts.mirror import Outcome, Step, balance
 from pylon.money.accounts.receipt import new_epoch
 from pylon.money.books import ledger
 from pylon.money.books.store import book
+from pylon.money.msat import Msat
+from pylon.money.payment import BY_HAND
 from pylon.store.database import Transaction
+
+# Whom we have an account with, or are to have one once a deposit there is answered.
+_PROVIDERS = """
+SELECT provider FROM money_mirror
+UNION SELECT provider FROM money_payment WHERE state <> 'failed' AND NOT instr(provider, :by_hand)
+EXCEPT SELECT provider FROM money_mirror WHERE ended IS NOT NULL
+"""
 
 
 async def begin_epochs(tx: Transaction, now: float) -> int:
@@ -29,23 +39,32 @@ async def begin_epochs(tx: Transaction, now: float) -> int:
 async def forget_mirrors(tx: Transaction, now: float) -> int:
     """Every account with a provider is taken up where that says it stands, as one that is new to us; how many.
 
-    What the books have there is booked as spent, and what the provider says is left as found. What was ordered before
-    the copy is not asked for: its receipt may have been followed by others. Relations that ended stay so.
+    What the books have there is booked as spent, with what is on its way there, and what the provider says is left as
+    found. What was ordered before the copy is not asked for: its receipt may have been followed by others. Relations
+    that ended stay so.
     """
-    providers = [
-        row["provider"] for row in await tx.fetch_all("SELECT provider FROM money_mirror WHERE ended IS NULL")
-    ]
-    for provider in providers:
-        left = balance(await mirror_store.load(tx, provider), await mirror_store.paid(tx, provider))
-        # What we owe there it will say itself.
-        gone = max(0, left)
+    rows = await tx.fetch_all(_PROVIDERS, {"by_hand": BY_HAND})
+    for row in rows:
+        provider = row["provider"]
+        before = await mirror_store.load(tx, provider)
+        paid = await mirror_store.paid(tx, provider)
+        # A payment that is open in the copy may be counted there, and spent, long before it is settled here. If it
+        # failed it is found with the rest. What we owe there it will say itself.
+        gone = max(0, balance(before, paid) + int(paid.open))
         await book(tx, ledger.work_received(now, provider, f"{provider}/restored/{now!r}", gone))
-        await tx.execute(
-            "UPDATE money_mirror SET epoch = '', seq = 0, short = 0, suspended_until = 0, skipped_to = 0,"
-            " charged_total = charged_total + :gone, lost = lost + :gone,"
-            " paid_seen = min(paid_seen, charged_total + :gone) WHERE provider = :provider",
-            {"gone": gone, "provider": provider},
+        charged = Msat(before.charged_total + gone)
+        after = replace(
+            before,
+            epoch="",
+            seq=0,
+            charged_total=charged,
+            paid_seen=min(before.paid_seen, charged),
+            short=False,
+            waiting=(),
+            suspended_until=0.0,
+            skipped_to=0,
         )
+        await mirror_rows.save(tx, provider, before, Step(after, Outcome.ACCEPTED), now)
     await tx.execute("DELETE FROM money_waiting")
     await orders.forget(tx, before=math.inf)
-    return len(providers)
+    return len(rows)
