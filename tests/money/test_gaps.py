@@ -91,6 +91,14 @@ def test_a_gap_before_an_account_that_opened_anew_ends_the_relation():
     assert tick(mirror, PAID, OVER, [2_000] * 9).mirror.ended is Fault.GAP
 
 
+def test_what_comes_late_of_before_an_account_was_taken_up_is_in_the_total_that_was():
+    mirror = tick(after(claim(9), claim(11)), PAID, OVER).mirror
+    late = observe(mirror, claim(8), PAID)
+    assert (late.outcome, late.mirror, late.booked) == (Outcome.STALE, mirror, ())
+    # What was missing after it follows.
+    assert after(claim(10), mirror=mirror).seq == 11
+
+
 amounts = st.integers(0, 5_000)
 
 
@@ -164,6 +172,15 @@ async def test_a_closed_gap_is_in_the_books_and_what_was_ordered_explains_no_oth
     await see(database, claim(6, at=BACK))
     assert (await ticked(database, BACK + PATIENCE_S)).mirror.ended is Fault.GAP
     assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_an_account_that_is_taken_up_leaves_its_provider_at_work(database):
+    await order(database, "j10", OVER - 1)
+    await see(database, claim(9))
+    assert (await ticked(database, OVER)).mirror.skipped_to == 8
+    assert (await see(database, claim(8))).outcome is Outcome.STALE
+    await see(database, claim(11, at=OVER))
+    assert (await ticked(database, OVER + PATIENCE_S)).mirror.suspended_until
 
 
 def test_of_more_orders_than_receipts_are_missing_the_dearest_may_be_those_that_were_lost():

@@ -185,7 +185,8 @@ async def test_a_payment_that_is_open_in_the_copy_was_spent_if_it_was_paid(datab
     paid = 15_000 if end is PaymentState.SETTLED else 10_000
     first = claim(13, 1_000, paid - 1_000, paid, at=LATER)
     if known == "while that waits":
-        assert (await take_up(database, first)).mirror.epoch == ""
+        waits = (await take_up(database, first)).mirror
+        assert (waits.epoch, waits.skipped_to, len(waits.waiting)) == ("", 0, 1)
     await ends(database, end, LATER)
     assert (await take_up(database, first)).mirror.epoch == E1
     # And later than any patience.

@@ -58,12 +58,21 @@ def tick(mirror: Mirror, paid: Paid, now: float, quotes: Sequence[int] = ()) -> 
         return Step(mirror, Outcome.ACCEPTED if mirror.ended is None else Outcome.REFUSED)
     if not mirror.epoch:
         # We have no memory of this account: we, not the provider, lost a database.
-        return drain(mirror, mirror.waiting, paid, take_up=True)
+        return _taken_up(mirror, paid)
     if not _may_be_lost(mirror, quotes):
         return ends(mirror, Fault.GAP)
     if not mirror.suspended_until:
         return Step(replace(mirror, suspended_until=now + SUSPENSION_S), Outcome.PENDING)
     return _without_the_missing(mirror, paid)
+
+
+def _taken_up(mirror: Mirror, paid: Paid) -> Step:
+    first = mirror.waiting[0].receipt
+    step = drain(mirror, mirror.waiting, paid, take_up=True)
+    if not step.mirror.epoch:
+        return step
+    # What came before it may come yet. The total that was taken up has it.
+    return replace(step, mirror=replace(step.mirror, skipped_to=first.seq - 1))
 
 
 def _may_be_lost(mirror: Mirror, quotes: Sequence[int]) -> bool:

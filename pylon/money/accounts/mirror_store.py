@@ -155,7 +155,8 @@ async def tick(tx: Transaction, provider: str, now: float) -> Step:
         return gaps.tick(mirror, Paid(), now)
     ordered = await orders.unanswered(tx, since=now - orders.KEEP_S, providers=[provider])
     step = gaps.tick(mirror, await paid(tx, provider, mirror.waiting), now, [int(order.quote) for order in ordered])
-    if step.mirror.skipped_to != mirror.skipped_to:
+    # Where an account is taken up its provider was not left alone before: it may be at work.
+    if mirror.epoch and step.mirror.skipped_to != mirror.skipped_to:
         await orders.close(tx, provider, now=now)
     await mirror_rows.save(tx, provider, mirror, step, now)
     return step
