@@ -126,7 +126,7 @@ async def test_a_late_payment_becomes_credit(side):
     await side.payer.pay(issued.invoice, fee_limit=sats(1))
     await side.payer.pay(second.invoice, fee_limit=sats(1))
     credited = await side.receiver.check(at_start=True)
-    assert [(c.job, c.late) for c in credited] == [("j1", True), ("j2", False)]
+    assert [(c.job, c.late) for c in credited] == [("j2", False), ("j1", True)]
     assert await side.balance() == 10_000
 
 
@@ -228,6 +228,58 @@ async def test_a_wallet_that_does_not_tell_of_what_was_given_up_long_ago_is_not_
     with pytest.raises(WalletError):
         await side.receiver.check()
     side.wallet.lookup = original
+
+
+async def given_up(side, number: int) -> None:
+    async with side.database.transaction() as tx:
+        await tx.execute_many(
+            "INSERT INTO money_invoice VALUES (?, ?, ?, 1000, 'i', ?, ?, 'expired', ?)",
+            [(f"h{n}", f"of h{n}", f"c{n}", NOW - 9_000, NOW - 8_000, NOW - 7_000) for n in range(number)],
+        )
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+async def test_an_invoice_that_may_be_paid_is_asked_about_before_those_of_a_day_that_ran_out(
+    side, monkeypatch, at_start
+):
+    monkeypatch.setattr(receiver, "LATE_LOOKUPS", 20)
+    await given_up(side, 50)
+    issued = await side.issue()
+    asked = []
+
+    async def lookup(payment_hash):
+        asked.append(payment_hash)
+        return Lookup(LookupState.NOT_FOUND)
+
+    side.wallet.lookup = lookup
+    await side.receiver.check(at_start=True)
+    assert (asked[0], len(asked)) == (issued.payment_hash, 21)
+    for _ in range(2):
+        side.clock.advance(1)
+        await side.receiver.check(at_start=at_start)
+    assert len(set(asked)) == 51
+    if not at_start:
+        assert sum(one != issued.payment_hash for one in asked) == 50
+
+
+@pytest.mark.parametrize(
+    ("code", "is_down"),
+    [(WalletCode.OTHER, False), (WalletCode.UNREACHABLE, True), (WalletCode.TIMEOUT, True)],
+)
+async def test_a_wallet_that_does_not_know_what_ran_out_is_not_taken_for_one_that_is_down_at_a_start(
+    side, code, is_down
+):
+    await given_up(side, 1)
+
+    async def lookup(payment_hash):
+        raise WalletError(code, "unknown invoice")
+
+    side.wallet.lookup = lookup
+    if is_down:
+        with pytest.raises(WalletError):
+            await side.receiver.check(at_start=True)
+    else:
+        assert await side.receiver.check(at_start=True) == []
 
 
 async def test_one_bad_answer_does_not_hide_another_payment(side):

@@ -22,7 +22,7 @@ from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.states import InvoiceState
-from pylon.money.wallet import Lookup, LookupState, Wallet, WalletError, proves
+from pylon.money.wallet import Lookup, LookupState, Wallet, WalletCode, WalletError, proves
 from pylon.store.database import Database, Transaction
 
 logger = log.get("money")
@@ -33,6 +33,9 @@ GRACE_S = 60.0
 # Given-up invoices are looked up for this long: at start, and whenever they have been so for twice as long.
 MEMORY_S = 86_400.0
 LOOKUPS_AT_ONCE = 8
+# In one go: after a night asleep all of a day's are due together, and strangers may have had hundreds made.
+LATE_LOOKUPS = 64
+_DOWN = (WalletCode.UNREACHABLE, WalletCode.TIMEOUT)
 # An open invoice is asked about after a tenth of its age, and at least this often.
 LOOKUP_EVERY_S = 30.0
 
@@ -189,16 +192,19 @@ class Receiver:
         return None
 
     async def check(self, *, at_start: bool = False) -> list[Credited]:
-        """Looks up invoices that may still be paid, and those that ran out within the last day, each the more seldom
-        the older it is; what was credited.
+        """Looks up invoices that may still be paid, and after them those that ran out within the last day, each the
+        more seldom the older it is; what was credited.
 
-        At start all of them. Raises `WalletError` when the wallet does not answer: paid work is paused then.
+        At start all that may still be paid. Of the others `LATE_LOOKUPS` at most, those asked about longest ago; the
+        rest is due in the next call. Raises `WalletError` when the wallet does not answer: paid work is paused then.
         """
         now, clock = self._clock.wall(), self._clock.boot()
         issued = await invoice_store.to_check(self._database, ended_since=now - MEMORY_S)
         # Forgets what is asked about no more.
         self._asked = {one.payment_hash: self._asked.get(one.payment_hash, -math.inf) for one in issued}
         due = [one for one in issued if at_start or clock >= self._asked[one.payment_hash] + _patience(one, now)]
+        late = sorted([one for one in due if _ran_out(one, now)], key=lambda one: self._asked[one.payment_hash])
+        due = [one for one in due if not _ran_out(one, now)] + late[:LATE_LOOKUPS]
         slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
 
         async def ask(one: Issued) -> Credited | None:
@@ -207,19 +213,18 @@ class Receiver:
                 return await self.look_up(one.payment_hash)
 
         answers = await asyncio.gather(*(ask(one) for one in due), return_exceptions=True)
+        silent: list[BaseException] = []
         for one, answer in zip(due, answers, strict=True):
             if isinstance(answer, ReceiveError):
                 # One bad answer is no reason to leave the other invoices unasked.
                 logger.error("an invoice cannot be credited", payment=one.payment_hash, code=answer.code.value)
+            elif isinstance(answer, WalletError) and _ran_out(one, now):
+                # Of what ran out long ago a wallet may know nothing more, and each says that in its own way.
+                if at_start and answer.code in _DOWN:
+                    silent.append(answer)
+            elif isinstance(answer, BaseException):
+                silent.append(answer)
         credited = [answer for answer in answers if isinstance(answer, Credited)]
-        silent = [
-            answer
-            for one, answer in zip(due, answers, strict=True)
-            if isinstance(answer, BaseException)
-            and not isinstance(answer, ReceiveError)
-            # Of what ran out long ago a wallet may know nothing more.
-            and (at_start or not isinstance(answer, WalletError) or not _ran_out(one, now))
-        ]
         if silent and not credited:
             raise silent[0]
         return credited
