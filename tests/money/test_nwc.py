@@ -91,6 +91,22 @@ async def test_a_payment_is_settled_with_its_preimage(pair):
     assert service.requests[-1].params == {"invoice": "lnbcrt1x"}
 
 
+async def test_whoever_waits_for_an_answer_when_the_wallet_is_closed_asks_no_more(pair):
+    service = pair[1]
+    wallet = NwcWallet(URI, service.relay, clock(), read_timeout_s=2.0, pay_timeout_s=0.05)
+    await wallet.start()
+    waits = asyncio.create_task(wallet.balance())
+    while not service.requests:
+        await asyncio.sleep(0)
+    await wallet.close()
+    with pytest.raises(WalletError, match="closed") as caught:
+        await waits
+    assert caught.value.code is WalletCode.TIMEOUT
+    # What was not sent is known not to have been paid.
+    assert await wallet.pay("i", fee_limit=Msat(1)) == PayResult(PayState.FAILED, code=WalletCode.UNREACHABLE)
+    assert len(service.requests) == 1
+
+
 async def test_no_answer_to_a_payment_is_unknown_and_it_is_asked_once(pair):
     wallet, service = pair
     assert await wallet.pay("i", fee_limit=Msat(1)) == PayResult(PayState.UNKNOWN, code=WalletCode.TIMEOUT)

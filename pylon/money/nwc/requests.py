@@ -43,6 +43,7 @@ class NwcRequests:
         self._announced: Info | None = None
         # Set when the wallet refused NIP-44 although it had announced it.
         self._only_nip04 = False
+        self._closed = False
         self._subscription: Subscription | None = None
         self._tasks = Tasks()
 
@@ -52,7 +53,8 @@ class NwcRequests:
         self._tasks.start(self._listen(self._subscription), "wallet")
 
     async def close(self) -> None:
-        """Stops listening; requests that wait end as timed out."""
+        """Stops listening; requests that wait end as timed out, and none goes out any more."""
+        self._closed = True
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(WalletError(WalletCode.TIMEOUT, "the wallet connection was closed"))
@@ -86,7 +88,8 @@ class NwcRequests:
             try:
                 return (await self.call(method, params, self._read_timeout)).result
             except WalletError as error:
-                if error.code not in (WalletCode.TIMEOUT, WalletCode.RATE_LIMITED) or attempt == ATTEMPTS:
+                again = error.code in (WalletCode.TIMEOUT, WalletCode.RATE_LIMITED) and attempt < ATTEMPTS
+                if self._closed or not again:
                     raise
                 if error.code is WalletCode.RATE_LIMITED:
                     await asyncio.sleep(attempt)
@@ -105,6 +108,9 @@ class NwcRequests:
         return response
 
     async def _exchange(self, scheme: Scheme, method: str, params: dict[str, Any], timeout: float) -> Response:
+        if self._closed:
+            # Nobody would hear the answer. As unreachable: it was not sent.
+            raise WalletError(WalletCode.UNREACHABLE, "the wallet connection was closed")
         now = int(self._clock.wall())
         draft = nip47.request_draft(
             self._cipher, scheme, method, params, now=now, expires_at=now + max(1, int(timeout))
