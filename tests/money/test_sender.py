@@ -485,6 +485,31 @@ async def test_a_cancelled_caller_does_not_lose_the_answer(side):
     assert len(await payment_store.in_state(side.database, PaymentState.SETTLED)) == 1
 
 
+async def test_what_a_payment_fails_with_after_its_caller_left_is_told(side, monkeypatch, caplog):
+    gate, sent = asyncio.Event(), asyncio.Event()
+
+    async def breaks(invoice, *, fee_limit):
+        sent.set()
+        await gate.wait()
+        raise KeyError("broken")
+
+    monkeypatch.setattr(side.wallet, "pay", breaks)
+    task = asyncio.create_task(side.sender.pay(await side.ask(), ORDER))
+    await sent.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    await side.sender.close()
+    assert "a payment failed" in caplog.text
+    assert "broken" in caplog.text
+
+
+async def test_a_refusal_is_told_to_its_caller_alone(side, caplog):
+    await side.refused(await side.ask(verified=False))
+    assert "a payment failed" not in caplog.text
+
+
 async def test_what_a_caller_reserved_who_was_cancelled_meanwhile_is_lifted(side, monkeypatch):
     gate, reserved, reserve = asyncio.Event(), asyncio.Event(), side.sender._reserve
 

@@ -10,10 +10,10 @@ Nothing is ever sent twice: a payment whose outcome is unknown blocks its job an
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pylon.clock import Clock
 from pylon.money.invoices import invoice as invoices
@@ -32,7 +32,7 @@ from pylon.money.payment import (
 )
 from pylon.money.payments import payees as payee_store
 from pylon.money.payments import store as payment_store
-from pylon.money.payments.decision import Decision
+from pylon.money.payments.decision import Decision, DecisionRefusedError
 from pylon.money.payments.outcome import Decided, PaymentOutcomes
 from pylon.money.payments.refused import WHY, refused
 from pylon.money.payments.store import Payment
@@ -40,7 +40,7 @@ from pylon.money.states import PaymentState
 from pylon.money.wallet import PayState, Wallet, WalletCode, proves
 from pylon.nostr.bech32 import nip19
 from pylon.store.database import Database
-from pylon.tasks import end
+from pylon.tasks import Tasks
 
 
 class Policy(Protocol):
@@ -78,8 +78,9 @@ class Sender:
         self._wallet = wallet
         self._policy = policy
         self._clock = clock
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._looks: set[asyncio.Task[None]] = set()
+        # Whoever asked for one may be gone when it fails.
+        self._payments = Tasks("a payment failed", expected=(PaymentRefusedError, DecisionRefusedError))
+        self._looks = Tasks("payments could not be looked up")
         self.outcomes = PaymentOutcomes(database, wallet, clock)
 
     @property
@@ -120,7 +121,7 @@ class Sender:
         """
         gone = asyncio.Event()
         try:
-            return await asyncio.shield(self._begin(self._pay(ask, order, gone)))
+            return await asyncio.shield(self._payments.start(self._pay(ask, order, gone), order.job))
         except asyncio.CancelledError:
             gone.set()
             raise
@@ -150,9 +151,7 @@ class Sender:
 
     async def look(self, *, within_s: float) -> None:
         """Looks them up as `check` does, which tells of those that ended; what takes longer goes on beside."""
-        looking = asyncio.create_task(self.outcomes.look(), name="a look at payments")
-        self._looks.add(looking)
-        looking.add_done_callback(self._looks.discard)
+        looking = self._looks.start(self.outcomes.look(), "a look at payments")
         await asyncio.wait({looking}, timeout=within_s)
         if looking.done():
             looking.result()
@@ -160,12 +159,12 @@ class Sender:
     async def decide(self, payment_hash: str, decision: Decision) -> Decided:
         """Takes the owner's word for what became of a payment; see `PaymentOutcomes`. A caller that is cancelled
         does not cancel it."""
-        return await asyncio.shield(self._begin(self.outcomes.decide(payment_hash, decision)))
+        return await asyncio.shield(self._payments.start(self.outcomes.decide(payment_hash, decision), payment_hash))
 
     async def close(self) -> None:
         """Waits for payments that are under way; their wallet calls end by themselves."""
-        await end(*self._looks)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._looks.close()
+        await self._payments.wait()
 
     # --- the steps --------------------------------------------------------------------------------------------
 
@@ -229,12 +228,6 @@ class Sender:
         reason = "preimage_wrong" if result.state is PayState.SETTLED else ""
         payment = await outcomes.leave_open(payment, reason or (result.code.value if result.code else "no_answer"))
         return await outcomes.look_up(payment)
-
-    def _begin[T](self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
 
 def _other_payee(provider: str) -> str:
