@@ -47,13 +47,14 @@ async def open_serving(
     )
     if config.provider.pricing == "free" and opened.wallet is not None:
         beside(stack, collect_late(_receiver(opened, opened.wallet)), "late payments")
-    # Before anybody is told that jobs are taken on here.
     rules = owner_rules(config, attended=attended)
     watch = OwnerWatch(machine or this_machine(), rules, provider, config.owner, opened.clock)
-    await watch.start()
+    # Pushed before they start: a start that fails may have taken jobs up, which would outlive the model and fail.
     stack.push_async_callback(watch.close)
-    await provider.start()
     stack.push_async_callback(provider.close)
+    # Before anybody is told that jobs are taken on here.
+    await watch.start()
+    await provider.start()
     return Serving(inference, provider, watch)
 
 

@@ -7,12 +7,16 @@ import pytest
 from pylon import config as settings
 from pylon.clock import SystemClock
 from pylon.errors import SetupError, UsageError
-from pylon.node import identity, open_home
+from pylon.inference.engine import EngineSpec
+from pylon.inference.service import InferenceService
+from pylon.node import identity, open_home, serving
 from pylon.node.core import Core
 from pylon.node.home import Home, HomeLock
 from pylon.node.household.members import HouseholdFile
 from pylon.node.open_home import OpenHome
+from pylon.node.owner import OwnerWatch
 from pylon.node.wallet.live import LIVE_FILE
+from pylon.provider.service import Provider
 
 CONFIG = settings.parse({"relays": ["ws://127.0.0.1:9"]})
 
@@ -82,3 +86,34 @@ async def test_a_start_with_a_hub_that_fails_founds_no_household(home, monkeypat
         await core.__aenter__()
     assert HouseholdFile(home.folder).get() is None
     HomeLock(home).acquire()
+
+
+@pytest.mark.parametrize("part", [OwnerWatch, Provider])
+async def test_a_start_that_fails_on_its_way_leaves_nothing_of_the_serving_side_running(home, monkeypatch, part):
+    ended = []
+
+    async def inference(stack, *_):
+        stack.callback(ended.append, "inference")
+        return InferenceService(EngineSpec("instant", "stand-in-instant", slots=1), SystemClock())
+
+    def closes(one: type) -> None:
+        close = one.close
+
+        async def closed(self) -> None:
+            ended.append(one.__name__)
+            await close(self)
+
+        monkeypatch.setattr(one, "close", closed)
+
+    async def half_way(_) -> None:
+        raise OSError("half way")
+
+    monkeypatch.setattr(serving, "open_inference", inference)
+    monkeypatch.setattr(part, "start", half_way)
+    closes(OwnerWatch)
+    closes(Provider)
+    config = settings.parse({"relays": ["ws://127.0.0.1:9"], "inference": {"model": "stand-in-instant"}})
+    with pytest.raises(OSError, match="half way"):
+        await Core(home, config, serve=True).__aenter__()
+    # Jobs that were taken up are let go before the model is, or they would have failed with it.
+    assert ended == ["Provider", "OwnerWatch", "inference"]

@@ -42,6 +42,12 @@ async def test_it_is_on_disk_before_it_is_said(journal, clock):
         assert [one.code(request) for request in "abc"] == [ErrorCode.BUSY, ErrorCode.BID_TOO_LOW, None]
 
 
+async def test_one_with_a_code_of_another_version_ends_no_start_and_stays_refused(journal, clock):
+    await journal.refuse([("a", "a_code_of_another_version", clock.wall()), ("b", "paused", clock.wall())])
+    refused = await next_process(journal, clock)
+    assert [refused.code(request) for request in "abc"] == [ErrorCode.BUSY, ErrorCode.PAUSED, None]
+
+
 async def test_it_is_forgotten_when_no_relay_is_asked_for_it_any_more_and_said_again_it_counts_from_then(
     journal, clock
 ):

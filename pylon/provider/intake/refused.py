@@ -32,7 +32,7 @@ class Refused:
     async def start(self) -> None:
         """Takes up what earlier processes said."""
         for row in await self._journal.refused(since=self._clock.wall() - KEEP_S):
-            self._said[row["id"]] = ErrorCode(row["code"]), row["said_at"]
+            self._said[row["id"]] = _code(row["code"]), row["said_at"]
 
     def code(self, request: str) -> ErrorCode | None:
         """What was said of this request; None: nothing."""
@@ -54,3 +54,11 @@ class Refused:
         except sqlite3.Error as error:
             logger.warning("refusals were not written down", error=str(error))
             self._unwritten = [row for row in rows if row[2] > now - KEEP_S]
+
+
+def _code(written: str) -> ErrorCode:
+    try:
+        return ErrorCode(written)
+    except ValueError:
+        # Another version's. That it was refused counts; what is said of it again may as well be this.
+        return ErrorCode.BUSY
