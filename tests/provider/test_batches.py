@@ -2,16 +2,19 @@
 
 import asyncio
 import sqlite3
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pylon.clock import SystemClock
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode
-from pylon.jobs.kinds import RLM_REQUEST
+from pylon.jobs.kinds import DELETION, RLM_REQUEST
 from pylon.jobs.request import private_draft
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.intake import not_taken
+from pylon.provider.intake.intake import Intake
 from pylon.provider.refusal_budget import RefusalBudget, RefusalLimits
 from pylon.provider.rows import JobState
 
@@ -47,6 +50,37 @@ async def test_a_write_that_fails_costs_its_job_and_nothing_else_of_its_batch(se
             await asyncio.sleep(0.02)
     rows = {row.id: row.state for row in await serving.journal.rows()}
     assert rows == {unwanted.id: JobState.CANCELLED, lucky.id: JobState.QUEUED}
+
+
+async def test_a_fault_over_one_event_costs_no_other_of_its_batch_its_answer():
+    refused, taken_back = [], []
+
+    def judge(received: Any, _: Any) -> Any:
+        if received.event.id == "1":
+            raise RecursionError("a fault of ours")
+        return received.event
+
+    async def refuse(refusals: Any, *, live: bool) -> None:
+        refused.extend(refusal.id for refusal in refusals)
+
+    async def take_back(event: Any) -> list[tuple[str, str]]:
+        if event.id == "a":
+            raise RecursionError("a fault of ours")
+        taken_back.append(event.id)
+        return []
+
+    unused: Any = None
+    judges: Any = SimpleNamespace(judge=judge)
+    refuses: Any = SimpleNamespace(refuse=refuse)
+    in_hand: Any = SimpleNamespace(take_back=take_back)
+    intake = Intake(
+        pool=unused, filters=unused, judge=judges, settlement=unused, in_hand=in_hand, open_cancels=unused,
+        not_taken=refuses, cannot_write=unused,
+    )  # fmt: skip
+    kinds = dict.fromkeys("01234", RLM_REQUEST) | dict.fromkeys("abc", DELETION)
+    events: list[Any] = [SimpleNamespace(id=id_, kind=kind) for id_, kind in kinds.items()]
+    await intake._take([Received(event, "") for event in events], live=True)
+    assert (refused, taken_back) == (["0", "2", "3", "4"], ["b", "c"])
 
 
 async def test_a_refusal_that_nobody_is_told_is_not_logged(serve, customer, monkeypatch):

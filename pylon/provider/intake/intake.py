@@ -10,6 +10,7 @@ from pylon.jobs.kinds import DELETION
 from pylon.latest import Latest
 from pylon.nostr.client.subscriptions import Filters
 from pylon.nostr.copies import Copies
+from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
@@ -104,9 +105,11 @@ class Intake:
         for received in batch:
             if received.event.kind == DELETION:
                 continue
-            found = self._judge.judge(received, queued)
-            if isinstance(found, Job):
-                found = self._still_wanted(found)
+            try:
+                found = self._judged(received, queued)
+            except Exception:
+                logger.exception("a request could not be judged", request=received.event.id)
+                continue
             if isinstance(found, Job):
                 queued.append(found)
                 opened += length(found)
@@ -120,13 +123,19 @@ class Intake:
             await _alone(self._not_taken.refuse(refused, live=live))
         for received in batch:
             if received.event.kind == DELETION:
-                for request in await self._in_hand.take_back(received.event):
-                    self._early.put(request, None)
+                await _alone(self._take_back(received.event))
 
-    def _still_wanted(self, job: Job) -> Job | Refusal | None:
-        if (refusal := self._not_taken.before(job)) is not None:
+    def _judged(self, received: Received, queued: Sequence[Job]) -> Job | Refusal | None:
+        found = self._judge.judge(received, queued)
+        if not isinstance(found, Job):
+            return found
+        if (refusal := self._not_taken.before(found)) is not None:
             return refusal
-        return taken_back(job) if (job.request.customer, job.id) in self._early else job
+        return taken_back(found) if (found.request.customer, found.id) in self._early else found
+
+    async def _take_back(self, cancellation: Event) -> None:
+        for request in await self._in_hand.take_back(cancellation):
+            self._early.put(request, None)
 
     async def _take_all_on(self, queued: Sequence[Job], *, live: bool) -> None:
         if len(queued) == 1:
