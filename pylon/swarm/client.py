@@ -11,7 +11,7 @@ for a publication: publications run beside it, a bounded number at once.
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from itertools import batched
 from typing import Any, Self
@@ -92,11 +92,13 @@ class SwarmClient:
         """Cancels what is out, and stops. Callers that still wait get `cancelled` outcomes."""
         self._check_loop()
         self._closed = True
-        self._parts.runs.cancel_all()
-        await self._parts.outbox.close(within=CLOSE_S)
-        # Money that is on its way is booked.
-        await self._parts.answers.close()
-        await self._upkeep.stop()
+        # From the last to the first. Whoever closes this may be cancelled meanwhile, and none of them shall go on.
+        async with AsyncExitStack() as parts:
+            # Money that is on its way is booked, once nothing more is heard.
+            parts.push_async_callback(self._parts.answers.close)
+            parts.push_async_callback(self._upkeep.close)
+            parts.push_async_callback(self._parts.outbox.close, within=CLOSE_S)
+            self._parts.runs.cancel_all()
 
     async def __aenter__(self) -> Self:
         await self.start()

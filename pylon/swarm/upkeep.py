@@ -1,13 +1,11 @@
 """What goes on by itself while a customer is open: it listens, looks at what relays have stored, and time passes."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 from pylon import log
 from pylon.swarm.dispatch import moves as m
 from pylon.swarm.parts import Parts
-from pylon.swarm.wire.settling import report
+from pylon.tasks import Tasks
 
 logger = log.get("swarm")
 
@@ -21,23 +19,23 @@ class Upkeep:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self.tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks("a part of the customer stopped")
 
     def start(self) -> None:
         """Begins."""
-        parts = self._parts
-        for work in (parts.inbox.run(), parts.presence.run(), self._tick(), self._look()):
-            self._spawn(work)
+        parts, start = self._parts, self._tasks.start
+        start(parts.inbox.run(), "answers")
+        start(parts.presence.run(), "presence")
+        start(self._tick(), "ticks")
+        start(self._look(), "looks")
         if parts.late is not None:
-            self._spawn(parts.late.run())
+            start(parts.late.run(), "late receipts")
         if parts.reach is not None:
-            self._spawn(parts.reach.run())
+            start(parts.reach.run(), "reach")
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Ends all of it."""
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self._tasks.close()
 
     async def _tick(self) -> None:
         parts = self._parts
@@ -61,8 +59,3 @@ class Upkeep:
                 await self._parts.presence.complete()
             except Exception as error:
                 logger.error("a look at the relays failed", exc_info=error)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self.tasks.append(task)
-        task.add_done_callback(report)

@@ -25,6 +25,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import Received
+from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.timers import Timers
 
 MODEL = OfferedModel("fake-model", "ab" * 32, "f32", 4_096)
@@ -265,6 +266,11 @@ class FakeProvider:
 
 def _address(request: ReceivedRequest) -> Address:
     return Address(request.id, request.customer, request.private)
+
+
+def all_goes_on(client: SwarmClient) -> bool:
+    """Whether all runs that a client without a purse does by itself: it hears answers and providers, ticks, looks."""
+    return len(client._upkeep._tasks) == 4
 
 
 def first_due(timers: Timers) -> float | None:

@@ -26,7 +26,7 @@ from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, failed
 from pylon.swarm.runs.asked import fault_in, spec_of, unaskable
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
-from tests.swarm.fakes import FakeProvider, FakeRelays
+from tests.swarm.fakes import FakeProvider, FakeRelays, all_goes_on
 from tests.swarm.test_exchange import serve
 
 NAN, INF = float("nan"), float("inf")
@@ -252,7 +252,7 @@ async def test_a_fault_over_one_answer_keeps_no_other_from_being_heard(swarm, mo
     with pytest.raises(JobFailed):
         await swarm.complete("lost", timeout=0.3)
     assert faults and (await swarm.complete("heard", timeout=20)).text == "echo: heard"
-    assert not any(task.done() for task in swarm._upkeep.tasks)
+    assert all_goes_on(swarm)
 
 
 @pytest.mark.parametrize("name", ["answers", "presence"])
@@ -280,7 +280,7 @@ async def test_an_error_of_what_relays_bring_is_not_the_end_of_hearing_them(rela
     monkeypatch.setattr(relays, "query", lambda *_, **__: asyncio.sleep(0, []))
     async with SwarmClient(relays, SecretKey.generate(), settings=SwarmSettings(checks=None)) as client:
         assert (await client.complete("heard", timeout=20)).text == "echo: heard"
-        assert faults == [name] and not any(task.done() for task in client._upkeep.tasks)
+        assert faults == [name] and all_goes_on(client)
 
 
 async def test_a_turn_that_fails_is_not_the_last(swarm, monkeypatch):
@@ -297,7 +297,7 @@ async def test_a_turn_that_fails_is_not_the_last(swarm, monkeypatch):
         while not faults:
             await asyncio.sleep(0.05)
     await asyncio.sleep(0.1)
-    assert not any(task.done() for task in swarm._upkeep.tasks)
+    assert all_goes_on(swarm)
 
 
 async def test_a_client_that_was_not_started_says_so(relays):

@@ -223,8 +223,7 @@ async def test_a_run_that_was_dropped_is_taken_up_and_asks_nothing_twice(relays,
         await asyncio.sleep(0.01)
     # As kill -9 would: nothing is cancelled or written down, nobody says goodbye.
     stack.callback(asking.cancel)
-    for task in first._upkeep.tasks:
-        task.cancel()
+    first._upkeep._tasks.cancel()
     first._parts.outbox._waiting.clear()
     sent = {event.id for event in relays.requests()}
     second = await stack.enter_async_context(SwarmClient(relays, secret, settings=plain))
@@ -254,8 +253,7 @@ async def test_what_an_earlier_process_took_back_is_not_adopted_and_held_against
         await asyncio.sleep(0.01)
     # As kill -9 would, just after it was cancelled there.
     asking.cancel()
-    for task in first._upkeep.tasks:
-        task.cancel()
+    first._upkeep._tasks.cancel()
     slow.finish = Finish.CANCELLED
     slow.result(relays.requests()[0], slow.received[0], "")
     second = await stack.enter_async_context(SwarmClient(relays, secret))

@@ -36,7 +36,7 @@ from pylon.swarm.runs.run import Run
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from pylon.swarm.wire import inbox, requests
 from pylon.swarm.wire.meaning import Partial
-from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
+from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays, all_goes_on
 from tests.swarm.test_reservation import until
 
 type Customer = Callable[..., Awaitable[SwarmClient]]
@@ -152,7 +152,7 @@ async def test_an_answer_that_cannot_be_read_by_a_fault_of_ours_keeps_no_other_f
     await until(lambda: failed)
     assert (await asyncio.wait_for(swarm.complete("the second"), 5.0)).text == "echo: the second"
     # Not by a look at what relays have stored.
-    assert not any(task.done() for task in swarm._upkeep.tasks)
+    assert all_goes_on(swarm)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
 

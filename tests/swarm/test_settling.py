@@ -175,6 +175,21 @@ async def test_a_result_that_came_just_before_the_end_is_booked() -> None:
     assert answered == ["late"]
 
 
+async def test_one_that_comes_while_another_is_booked_at_the_end_is_booked_too() -> None:
+    class Long(Till):
+        async def _book(self, request: str) -> Msat | None:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            if request == "first":
+                came(made, "second")
+            return await super()._book(request)
+
+    made, answered, _ = settling(Long(first=Msat(3), second=Msat(3)))
+    came(made, "first")
+    await made.close()
+    assert answered == ["first", "second"]
+
+
 PART = JobResult(Address("part", US), 6940, "", usage=Usage(5, 10), finish=Finish.CANCELLED)
 
 

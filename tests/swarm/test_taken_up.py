@@ -96,8 +96,7 @@ class Home:
             swarm = await self.process(stack)
             asking = asyncio.create_task(self.mapped(swarm, Reservation(JOBS * COST), resume=False))
             await until(lambda: len(silent.received) == JOBS)
-            for task in swarm._upkeep.tasks:
-                task.cancel()
+            swarm._upkeep._tasks.cancel()
             await cancel(asking)
         kinds = {event.id: event.kind for event in self.relays.requests()}
         self.till.ordered_of = {one.id: (kinds[one.id], silent.public) for one in silent.received}

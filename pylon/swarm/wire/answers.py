@@ -46,8 +46,10 @@ class Answers:
 
     async def close(self) -> None:
         """Ends, once the money that is on its way has been booked."""
-        await self._settling.close()
-        await self.rescoring.close()
+        try:
+            await self._settling.close()
+        finally:
+            await self.rescoring.close()
 
     def heard(self, event: Event, flight: Flight, meaning: Meaning) -> None:
         """An answer. Where money is at stake it is settled before the deciders hear of it."""

@@ -40,10 +40,12 @@ class Outbox:
         """Lets what is there go out for so many seconds, and drops the rest."""
         self._empty = asyncio.Event()
         self._after()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._empty.wait(), within)
-        self._waiting.clear()
-        await self._sending.close()
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), within)
+        finally:
+            self._waiting.clear()
+            await self._sending.close()
 
     def _ask_turn(self) -> None:
         if not self._turn_is_asked and len(self._sending) < self._limit:

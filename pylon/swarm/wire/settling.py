@@ -54,9 +54,11 @@ class Settling:
     _paying: set[tuple[str, str]] = field(default_factory=set)
 
     async def close(self) -> None:
-        """A receipt that came is booked, and a payment that began is known of, before the database goes."""
-        self._begin()
-        await self._errands.wait()
+        """A receipt that came is booked, and a payment that began is known of, before the database goes; what comes
+        meanwhile as well."""
+        while self._came or self._errands:
+            self._begin()
+            await self._errands.wait()
 
     def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
         """A provider wants to be paid first."""
@@ -223,9 +225,3 @@ def _offers(flight: Flight, amount: Msat) -> bool:
     """Whether so much may be asked for this job, rounded up to a sat. A deposit is offered with every priced one."""
     topup = None if flight.offer is None else flight.offer.topup
     return topup is not None and amount <= Msat.from_sats(topup.sats_up())
-
-
-def report(task: asyncio.Task[None]) -> None:
-    """Logs what was done beside the customer's own work, when it ended with an error."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a part of the customer stopped", error=repr(error))
