@@ -143,8 +143,9 @@ class RelayPool:
     ) -> list[str]:
         """Sends the event to the named relays (all by default); the relays that have said OK so far.
 
-        Returns at the first OK; the others are waited for in the background. Raises `RelayError` when each
-        refused it or stayed silent for `timeout` seconds; of one relay, what `RelayConnection.publish` raises.
+        Returns at the first OK; the others are waited for in the background. Cancelled before that, it goes on over
+        none of them. Raises `RelayError` when each refused it or stayed silent for `timeout` seconds; of one relay,
+        what `RelayConnection.publish` raises.
         """
         connections = self._chosen(relays)
         if len(connections) == 1:
@@ -156,7 +157,13 @@ class RelayPool:
         errors: list[str] = []
         pending = set(sends)
         while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                # A relay that opens later would bring it to somebody who may no longer expect it.
+                for task in pending:
+                    task.cancel()
+                raise
             accepted = [sends[task] for task in done if not task.cancelled() and task.exception() is None]
             if accepted:
                 return accepted

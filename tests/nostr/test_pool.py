@@ -5,6 +5,7 @@ import pytest
 
 from pylon.errors import RelayError, UnreachableError
 from pylon.nostr.client.backoff import Backoff
+from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
@@ -102,6 +103,32 @@ async def test_publish_returns_at_the_first_ok_though_another_relay_is_silent():
     async with ScriptedRelay() as good, ScriptedRelay(lambda *_: []) as silent, pooled(good, silent) as pool:
         await pool.wait_open()
         assert await pool.publish(note(), timeout=10) == [good.url]
+
+
+@pytest.mark.parametrize("relays", [1, 2])
+async def test_a_publication_that_is_given_up_goes_out_nowhere(relays, monkeypatch):
+    pool = RelayPool([f"ws://127.0.0.1:{port}" for port in range(1, relays + 1)])
+    opens, waiting, sent = asyncio.Event(), [], []
+
+    async def publish(connection, event, **_):
+        waiting.append(connection.url)
+        await opens.wait()
+        sent.append(connection.url)
+
+    monkeypatch.setattr(RelayConnection, "publish", publish)
+    publishing = asyncio.create_task(pool.publish(note()))
+    while len(waiting) < relays:
+        await asyncio.sleep(0)
+    publishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+    opens.set()
+    while pool._publishing:
+        await asyncio.sleep(0)
+    assert sent == []
+    # One that a relay has taken is anybody's: the others go on.
+    assert await pool.publish(note()) and len(sent) == relays
+    await pool.close()
 
 
 async def test_publish_raises_when_every_relay_refused():
