@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pylon.errors import PylonError
 from pylon.text import clean_text
 
 FILE_BYTES = 5_000_000
@@ -31,6 +32,11 @@ class Logger(logging.LoggerAdapter[logging.Logger]):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         exc_info = kwargs.pop("exc_info", None)
         return msg, {"exc_info": exc_info, "extra": {"values": dict(kwargs)}}
+
+    def failed(self, said: str, error: BaseException, **values: Any) -> None:
+        """Logs what something failed with. An error of ours says all there is to know of it; of any other somebody
+        has to find out where it came from, and its traceback goes along."""
+        self.error(said, **values, error=repr(error), exc_info=None if isinstance(error, PylonError) else error)
 
 
 def get(name: str) -> Logger:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from pylon import log
-from pylon.errors import PylonError
 
 logger = log.get("tasks")
 
@@ -79,7 +78,7 @@ class Tasks:
         try:
             await work
         except Exception as error:
-            _tell(self._failed, name, error)
+            logger.failed(self._failed, error, task=name)
         finally:
             self._running.discard(asyncio.current_task())
             if self._ended is not None:
@@ -110,9 +109,4 @@ async def _all_over(tasks: Collection[asyncio.Future[Any]]) -> None:
 
 def _tell_of(task: asyncio.Future[Any], failed: str, expected: Errors) -> None:
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, expected):
-        _tell(failed, task.get_name() if isinstance(task, asyncio.Task) else "", error)
-
-
-def _tell(failed: str, name: str, error: BaseException) -> None:
-    # An error of ours says all there is to know of it. Of any other somebody has to find out where it came from.
-    logger.error(failed, task=name, error=repr(error), exc_info=None if isinstance(error, PylonError) else error)
+        logger.failed(failed, error, task=task.get_name() if isinstance(task, asyncio.Task) else "")

@@ -94,7 +94,7 @@ class Outbox:
         if not self._sending:
             self._empty.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a letter could not be handled", error=repr(error))
+            logger.failed("a letter could not be handled", error)
 
     async def _send(self, letter: Letter) -> bool:
         published = await self._deliver(letter)

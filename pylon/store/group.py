@@ -141,7 +141,7 @@ class GroupCommit:
         for waiting, result in zip(group, results, strict=True):
             if waiting.done is None:
                 if isinstance(result, Exception):
-                    _log.error("a write was lost", error=repr(result))
+                    _log.failed("a write was lost", result)
             elif waiting.done.done():
                 continue
             elif isinstance(result, Exception):

@@ -1,3 +1,4 @@
+import ast
 import json
 import logging
 import resource
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pylon import log
+from pylon.errors import RelayError
 
 STEERING = "\x1b[2J\nforged line \u202e"
 
@@ -51,6 +53,33 @@ def test_a_traceback_follows_the_event_of_an_error(written: Path) -> None:
     except ZeroDivisionError as error:
         log.get("inference").error("it failed", exc_info=error)
     assert written.read_text().endswith("ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize(("error", "traced"), [(KeyError("a bug"), True), (RelayError("said no"), False)])
+def test_what_failed_brings_its_traceback_unless_it_is_an_error_that_says_all(
+    written: Path, error: Exception, traced: bool
+) -> None:
+    try:
+        raise error
+    except Exception as caught:
+        log.get("swarm").failed("it failed", caught, job="ab12")
+    said = written.read_text()
+    assert f'it failed error="{error!r}" job=ab12' in said.splitlines()[0]
+    assert ("Traceback" in said) is traced
+
+
+def test_no_error_is_logged_as_its_bare_name() -> None:
+    """Its traceback is lost with that: `failed` keeps it."""
+    package = Path(log.__file__).parent
+    bare = [
+        f"{path.relative_to(package)}:{call.lineno}"
+        for path in package.rglob("*.py")
+        if path != Path(log.__file__)
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "error"
+        if any(given.arg == "error" and ast.unparse(given.value).startswith("repr(") for given in call.keywords)
+    ]
+    assert bare == []
 
 
 def test_a_json_line_holds_event_level_time_and_values(capsys: pytest.CaptureFixture[str]) -> None:

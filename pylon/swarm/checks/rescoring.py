@@ -63,5 +63,5 @@ class Rescoring:
             return None
         except Exception as error:
             # A fault of ours: another provider is asked, as if there were no model here.
-            logger.error("an answer could not be scored", error=repr(error))
+            logger.failed("an answer could not be scored", error)
             return None

@@ -198,7 +198,7 @@ class Requests:
                 await written(rows)
         except Exception as error:
             # It stays here, and its job goes on with somebody else.
-            logger.error("a request could not be written down", error=repr(error))
+            logger.failed("a request could not be written down", error)
             self.runs.fault(flight.slot, not_written(error) if isinstance(error, sqlite3.Error) else not_made(error))
             self.deciders.tell(m.SendFailed(flight.attempt))
             return
@@ -215,7 +215,7 @@ class Requests:
         except Exception as error:
             # A fault of ours, after which nobody knows whether it left. It counts as sent: its cost stays reserved,
             # and when its provider is silent somebody else is asked.
-            logger.error("a publication ended with an error", error=repr(error))
+            logger.failed("a publication ended with an error", error)
         self.flights.went_out(flight.attempt, self.clock.monotonic())
         self.deciders.tell(m.Published(flight.attempt))
 

@@ -167,7 +167,7 @@ class Settling:
                 self.settled.not_paid(other.slot, str(error))
                 self.deciders.tell(m.Refused(other.attempt, None, unpaid=True))
         except Exception as error:
-            logger.error("what a provider asks for could not be paid", provider=provider, error=repr(error))
+            logger.failed("what a provider asks for could not be paid", error, provider=provider)
             for other in self._billed(provider, invoice):
                 other.charge.unbill(invoice)
                 # Without a code: it may be paid all the same, so runs' budgets keep all that these could cost.
@@ -197,7 +197,7 @@ class Settling:
                     then(flight)
                 self.flights.booked(flight)
             except Exception as error:
-                logger.error("what became of a result could not be dealt with", error=repr(error))
+                logger.failed("what became of a result could not be dealt with", error)
 
     def _without_receipt(self, flight: Flight, then: Callable[[Flight], None]) -> None:
         """What came counts. All that it may cost stays set aside: its provider may charge for it later."""
@@ -208,7 +208,7 @@ class Settling:
 
     def _unbooked(self, flight: Flight, error: Exception) -> None:
         """The receipt is not in the books, and its answer does not count as long as that is so."""
-        logger.error("a result could not be settled", error=repr(error))
+        logger.failed("a result could not be settled", error)
         # A copy that a look finds in a relay's store is booked and counts, while the slot is open; after that it is
         # one of the late receipts, which are asked for by what was ordered.
         flight.charge.fail()
