@@ -453,6 +453,19 @@ def test_what_an_earlier_process_sent_is_set_aside_until_it_is_charged_or_lapses
     assert not play.dispatcher.is_open(second + 2), "a run without a budget counts nothing"
 
 
+def test_of_an_attempt_that_is_charged_more_than_once_the_last_charge_counts() -> None:
+    play = Play(priced("a", 4))
+    play.tell(Fund(1, 20))
+    budget = play.dispatcher.budget(1)
+    assert budget is not None
+    [sent] = sends(play.tell(Add((job(0, need=PRICED, run=1),))))
+    play.tell(Refused(sent.attempt, None, ours=True))
+    assert (budget.open, budget.spent) == (4, 0)
+    for charged in (2, 3, 1):
+        play.tell(Charged(sent.attempt, charged))
+        assert (budget.open, budget.spent) == (0, charged)
+
+
 def test_a_provider_that_was_busy_gets_one_more_at_a_time_with_each_answer() -> None:
     standing = Standing("a")
     standing.update(Listing("a", slots=4), overcommit=1.5)
