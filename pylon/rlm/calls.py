@@ -101,12 +101,14 @@ class CallRoom:
 
     async def close(self) -> None:
         """Cancels what is out."""
-        await end(*self._asking)
-        unsent, self._let_through = self._let_through, []
-        for call in unsent:
-            self._finish(call, SubFailure("cancelled", "the run was ended"))
-            if call.reservation is not None:
-                self._gate.settle(call.caller.budget, call.reservation, NOTHING)
+        try:
+            await end(*self._asking)
+        finally:
+            unsent, self._let_through = self._let_through, []
+            for call in unsent:
+                self._finish(call, SubFailure("cancelled", "the run was ended"))
+                if call.reservation is not None:
+                    self._gate.settle(call.caller.budget, call.reservation, NOTHING)
 
     def _call(self, caller: Caller, name: str, prompt: str, model: str | None) -> Call:
         settings = self.settings

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from pylon.clock import Clock
@@ -127,16 +128,21 @@ class Rlm:
             raise
         finally:
             try:
-                await self._room.close()
-                self._late.close()
-                if self._above is None:
-                    # A purse's goes on for the others.
-                    await self._unsettled.close()
+                await self._close()
             finally:
                 # One that was taken up and came no further stays as it was.
                 if outcome.answer is not None or not self._trajectory.draft:
                     ended(self._trajectory, outcome, budget)
         return outcome
+
+    async def _close(self) -> None:
+        # From the last to the first. Whoever ends a run may be ended meanwhile, and none of them shall go on.
+        async with AsyncExitStack() as parts:
+            if self._above is None:
+                # A purse's goes on for the others.
+                parts.push_async_callback(self._unsettled.close)
+            parts.callback(self._late.close)
+            parts.push_async_callback(self._room.close)
 
     def _carry_over(self, budget: Budget) -> None:
         """What was spent before the run was taken up is spent, and what its calls may be charged yet set aside."""

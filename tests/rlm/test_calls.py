@@ -433,6 +433,34 @@ async def test_each_call_of_a_seeded_run_has_a_seed_of_its_own_and_the_same_one_
     assert all(0 <= seed < 2**31 for seed in seeds[0]) and seeds[3] == [None] * 4
 
 
+async def test_a_room_whose_close_is_cancelled_half_way_holds_nothing_either(tmp_path, monkeypatch):
+    ending = asyncio.Event()
+
+    async def out():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await asyncio.sleep(0.01)
+
+    clock = SystemClock()
+    budget, trajectory = Budget(Limits(msat=10_000), now=clock.monotonic()), Trajectory(tmp_path / "run", clock)
+    sub = FunctionSubLM(lambda prompt: "answer", msat=1, most_msat=1_000)
+    room = CallRoom(sub, SubSettings(), Gate(clock), trajectory, clock)
+    # It was let through, and its turn to be sent does not come.
+    monkeypatch.setattr(room, "_send", lambda: None)
+    asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a"], ["x"], None))
+    room._asking.add(asyncio.create_task(out()))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(room.close())
+    await ending.wait()
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    [outcome] = await asyncio.wait_for(asking, 5)
+    assert outcome.code == "cancelled" and (budget.reserved.msat, budget.reserved.calls) == (0, 0)
+
+
 @pytest.mark.parametrize("turns", [1, 2, 3], ids=["before it is sent", "before its first step", "while it is out"])
 async def test_calls_of_a_room_that_is_closed_at_any_moment_are_written_down_and_hold_nothing(tmp_path, turns):
     async def answer(prompt):

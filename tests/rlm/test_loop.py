@@ -267,6 +267,29 @@ async def test_a_run_that_is_ended_once_it_has_its_answer_keeps_it(tmp_path, mon
     assert (stage.text(final["answer"]), final["partial"], final["reason"]) == ("here", False, "final")
 
 
+async def test_a_run_that_is_ended_while_it_ends_asks_nothing_more_after_its_calls(tmp_path, monkeypatch):
+    stage = Stage(tmp_path, [repl("FINAL('here')")])
+    ended = list[str]()
+
+    async def room() -> None:
+        ended.append("room")
+        await asyncio.Event().wait()
+
+    async def unsettled() -> None:
+        ended.append("unsettled")
+
+    monkeypatch.setattr(stage.rlm._room, "close", room)
+    monkeypatch.setattr(stage.rlm._late, "close", lambda: ended.append("late"))
+    monkeypatch.setattr(stage.rlm._unsettled, "close", unsettled)
+    run = asyncio.create_task(stage.run())
+    while not ended:
+        await asyncio.sleep(0.01)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert ended == ["room", "late", "unsettled"] and stage.events("final")
+
+
 async def test_cell_limits_reach_the_repl(tmp_path):
     seen = []
 
