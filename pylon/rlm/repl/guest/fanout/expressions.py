@@ -14,6 +14,12 @@ from .unknown import Ended, Opaque, Unknown, compared
 _CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
 
+# What the compiler may make one constant of.
+_CONSTANT = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.unaryop, ast.operator, ast.expr_context)
+# Steps that building a set costs.
+_COMPILING = 50
+
+
 @dataclass(slots=True)
 class Drawn(Opaque):
     """A generator expression that whoever is given it draws whole."""
@@ -59,8 +65,8 @@ class Expressions(Operations):
                 return tuple(self.evaluate_all(elements))
             case ast.List(elts=elements):
                 return self.evaluate_all(elements)
-            case ast.Set(elts=elements):
-                return self._set(self.evaluate_all(elements))
+            case ast.Set():
+                return self._displayed(node)
             case ast.Dict(keys=keys, values=values):
                 made: dict[Any, Any] = {}
                 for key, value in zip(keys, values, strict=True):
@@ -71,7 +77,9 @@ class Expressions(Operations):
             case ast.ListComp(elt=element):
                 return self._all(node, lambda: self.evaluate(element))
             case ast.SetComp(elt=element):
-                return self._set(self._all(node, lambda: self.hashed(self.evaluate(element))))
+                made_set: set[Any] = set()
+                self._each(node, lambda: self._put_in(made_set, self.evaluate(element)))
+                return made_set
             case ast.DictComp(key=key, value=element):
                 pairs: dict[Any, Any] = {}
                 self._each(node, lambda: self.put(pairs, self.hashed(self.evaluate(key)), self.evaluate(element)))
@@ -176,14 +184,42 @@ class Expressions(Operations):
         self.join([self.snapshot(), after])
         return self.either(one, two)
 
-    def _set(self, values: list[Any]) -> set[Any]:
-        made: set[Any] = set()
-        for value in values:
-            if self.is_known(self.hashed(value)):
-                made.add(value)
+    def _put_in(self, made: set[Any], value: Any) -> None:
+        if self.is_known(self.hashed(value)):
+            made.add(value)
+        else:
+            self.blur(made)
+
+    def _displayed(self, node: ast.Set) -> set[Any]:
+        """`{…}` as the compiler builds it: how it does decides the set's order, and that may be in a prompt."""
+        self.steps += _COMPILING
+        names: dict[str, Any] = {}
+        written: list[ast.expr] = []
+        unknown = False
+        for element in node.elts:
+            starred = isinstance(element, ast.Starred)
+            value = self.evaluate(element.value if isinstance(element, ast.Starred) else element)
+            if starred:
+                self.plain([self.items(value)])
+                self.drew([value])
+                if self.holds_unknown(value):
+                    raise Ended
             else:
-                self.blur(made)
-        return made
+                unknown |= not self.is_known(self.hashed(value))
+            # The compiler puts constants together.
+            if all(isinstance(one, _CONSTANT) for one in ast.walk(element)):
+                written.append(element)
+                continue
+            name = ast.Name(f"v{len(names)}", ast.Load())
+            names[name.id] = value
+            written.append(ast.Starred(name, ast.Load()) if starred else name)
+        if unknown:
+            made: set[Any] = set()
+            self.blur(made)
+            return made
+        expression = ast.fix_missing_locations(ast.Expression(ast.Set(written)))
+        built: set[Any] = eval(compile(expression, "<set>", "eval"), {"__builtins__": {}}, names)  # noqa: S307
+        return built
 
     def _call(self, node: ast.Call) -> Any:
         function = self.evaluate(node.func)
@@ -254,6 +290,7 @@ class Expressions(Operations):
             raise Ended
         items = self.given.pop(generator, None)
         if items is None:
+            not_displayed(generator.iter)
             items = self.evaluate(generator.iter)
         if depth == 0:
             self.frames.append(Frame(bound_names([one.target for one in node.generators]), self.frames[-1]))
@@ -295,3 +332,9 @@ class Expressions(Operations):
                 self.put(self.evaluate(of), self.evaluate(part), value)
             case _:
                 raise Ended
+
+
+def not_displayed(items: ast.expr) -> None:
+    """Raises Ended for `for … in {…}`: the compiler makes another set of that, with another order."""
+    if isinstance(items, ast.Set):
+        raise Ended

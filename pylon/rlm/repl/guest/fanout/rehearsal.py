@@ -10,6 +10,7 @@ import ast
 import sys
 from typing import Any
 
+from .expressions import not_displayed
 from .machine import MAYBE, Variables
 from .methods import Pool
 from .natives import MODULES
@@ -164,6 +165,7 @@ class Rehearsal(Ways):
                 raise Ended
 
     def _for(self, node: ast.For) -> Way:
+        not_displayed(node.iter)
         items = self.evaluate(node.iter)
         if not isinstance(items, Unknown) or items.kind != "lines":
             return self.loop(node, items)
