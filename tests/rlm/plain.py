@@ -29,14 +29,14 @@ def shout(prompt):
     return (prompt.upper(), None)
 
 
-def run(code, *, fan_out=True, answer=shout, given=(), limit=100_000):
-    """The variables, what was printed, the error, and the port."""
+def run(code, *, fan_out=True, answer=shout, given=(), limit=100_000, now=lambda: 0.0):
+    """The variables, what was printed, the error, and the port. `now` is the clock by which rehearsals end."""
     port = RecordingPort(answer)
     calls = Calls(port)
     calls.start_cell(limit)
     llm, rlm = Query(calls, "llm"), Query(calls, "rlm")
     names = {"llm_query": llm, "llm_query_batched": llm.batch, "rlm_query": rlm, "SubCallError": SubCallError}
-    fan = Fan(calls, POOLS)
+    fan = Fan(calls, POOLS, now)
     names["ThreadPoolExecutor"] = OneByOnePool
     names |= {Fan.NAME: fan, **dict(given)}
     before = set(names)

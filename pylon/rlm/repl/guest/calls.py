@@ -65,8 +65,17 @@ class Calls:
         self.refused = 0
         # Answers to what was asked ahead, which the code has not come to yet.
         self.waiting: dict[Ask, deque[Reply]] = {}
+        # Those that the cell before has not come to.
+        self._kept: dict[Ask, deque[Reply]] = {}
 
-    def start_cell(self, limit: int) -> None:
+    def start_cell(self, limit: int, *, keep: bool = False) -> None:
+        """`keep` tells that the cell before was cut off: its code is likely to come again, and finds the answers that
+        have been asked ahead for it."""
+        if keep:
+            for ask, replies in self.waiting.items():
+                self._kept.setdefault(ask, deque()).extend(replies)
+        else:
+            self._kept = {}
         self.waiting = {}
         self.limit, self.made, self.refused = limit, 0, 0
 
@@ -83,7 +92,11 @@ class Calls:
         """Sends what the code is sure to ask; it finds the answers when it comes to that."""
         groups: dict[tuple[str, str | None], list[str]] = {}
         for kind, model, text in asks:
-            groups.setdefault((kind, model), []).append(text)
+            kept = _taken(self._kept, (kind, model, text))
+            if kept is None:
+                groups.setdefault((kind, model), []).append(text)
+            else:
+                self.waiting.setdefault((kind, model, text), deque()).append(kept)
         for (kind, model), texts in groups.items():
             for text, reply in zip(texts, self._send(kind, texts, model), strict=True):
                 self.waiting.setdefault((kind, model, text), deque()).append(reply)
@@ -93,16 +106,10 @@ class Calls:
         return self.limit - self.made + sum(map(len, list(self.waiting.values())))
 
     def _foreseen(self, kind: str, text: str, model: str | None) -> Reply | None:
-        if not self.waiting or not isinstance(model, str | None):
+        if not (self.waiting or self._kept) or not isinstance(model, str | None):
             return None
-        replies = self.waiting.get((kind, model, text), deque())
-        try:
-            reply = replies.popleft()
-        except IndexError:  # another thread may have taken it just now
-            return None
-        if not replies:
-            self.waiting.pop((kind, model, text), None)
-        return reply
+        reply = _taken(self.waiting, (kind, model, text))
+        return _taken(self._kept, (kind, model, text)) if reply is None else reply
 
     def _send(self, kind: str, texts: Sequence[str], model: str | None) -> list[Reply]:
         replies: list[Reply | None] = [None] * len(texts)
@@ -141,6 +148,17 @@ class Calls:
             for slot, (text, code, finish) in zip(slots, answer["replies"], strict=True):
                 replies[slot] = Reply(text, finish) if code is None else SubCallError(text, code)
         return [reply for reply in replies if reply is not None]
+
+
+def _taken(answers: dict[Ask, deque[Reply]], ask: Ask) -> Reply | None:
+    replies = answers.get(ask, deque())
+    try:
+        reply = replies.popleft()
+    except IndexError:  # another thread may have taken it just now
+        return None
+    if not replies:
+        answers.pop(ask, None)
+    return reply
 
 
 class Query:

@@ -44,6 +44,7 @@ class Session:
         self._stderr = Capture(lambda text: port.send({"type": "printed", "stream": "stderr", "text": text}))
         sys.stdout, sys.stderr = self._stdout, self._stderr
         self._cells = 0
+        self._cut_off = False  # whether the last one ended for its time or memory
         self._fan = Fan(self._calls, concurrency.POOLS)
         concurrency.install(self._calls, threads=threads)
         llm, rlm = Query(self._calls, "llm"), Query(self._calls, "rlm")
@@ -74,7 +75,8 @@ class Session:
         name = f"<cell {self._cells}>"
         self._stdout.start(output_bytes)
         self._stderr.start(output_bytes)
-        self._calls.start_cell(calls)
+        self._calls.start_cell(calls, keep=self._cut_off)
+        self._cut_off = False
         linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
         try:
             tree = self._fan.compiled_from(code, name)
@@ -89,6 +91,7 @@ class Session:
             kind = "calls"
             text = f"{self._calls.refused} sub-calls were not made: a cell may make {self._calls.limit}."
         answer, fault = answers.read(self.namespace.get("answer"))
+        self._cut_off = kind in ("time", "memory")
         # Calls over the limit failed by themselves: the code knows, and has gone on.
         failed = kind not in (None, "calls")
         if fault and not failed:

@@ -98,6 +98,7 @@ class Calling(Methods):
     def closure(self, node: Function) -> Closure:
         """Of a `def` or a `lambda`."""
         arguments = node.args
+        self.enclosing.add(self.frames[-1])
         return Closure(
             node,
             self.frames[-1],

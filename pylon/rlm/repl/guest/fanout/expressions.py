@@ -57,7 +57,7 @@ class Expressions(Operations):
             case ast.Compare():
                 return self._compare(node)
             case ast.Subscript(value=of, slice=part):
-                return self.part(self.evaluate(of), self.evaluate(part))
+                return self._part(of, part)
             case ast.Slice(lower=lower, upper=upper, step=step):
                 edges = [None if one is None else self.evaluate(one) for one in (lower, upper, step)]
                 return slice(*edges)
@@ -221,8 +221,33 @@ class Expressions(Operations):
         built: set[Any] = eval(compile(expression, "<set>", "eval"), {"__builtins__": {}}, names)  # noqa: S307
         return built
 
+    def _part(self, node: ast.expr, index: ast.expr) -> Any:
+        of = self._untouched(node)
+        if of is None:
+            return self.part(self.evaluate(node), self.evaluate(index))
+        part = self.evaluate(index)
+        edges = (part.start, part.stop, part.step) if type(part) is slice else (part,)
+        if self.shadows.untouched(of) and all(type(edge) in (int, str, type(None)) for edge in edges):
+            return self.shadows.of(of[part])
+        return self.part(self.shadows.of(of), part)
+
+    def _untouched(self, node: ast.expr) -> Any:
+        """The code's own container, where a part of it can be copied alone; None where that is not so."""
+        match node:
+            case ast.Name(id=name):
+                return self.untouched(name)
+            case ast.Subscript(value=of, slice=ast.Constant(value=int() | str() as key)):
+                whole = self._untouched(of)
+                part = None if whole is None else whole[key]
+                return part if self.shadows.untouched(part) else None
+        return None
+
     def _call(self, node: ast.Call) -> Any:
         function = self.evaluate(node.func)
+        if function is len and len(node.args) == 1 and not node.keywords:
+            whole = self._untouched(node.args[0])
+            if whole is not None:
+                return len(whole)
         arguments: list[Any] = []
         for one in node.args:
             if isinstance(one, ast.GeneratorExp):

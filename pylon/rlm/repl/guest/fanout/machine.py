@@ -3,12 +3,14 @@
 import ast
 import builtins
 import gc
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..calls import Ask, Query, Reply, text_of
+from .budget import Budget
 from .natives import ITERATORS, VIEWS
 from .shadow import Shadows
 from .source import Sources
@@ -17,6 +19,8 @@ from .unknown import Ended, Unknown, joined
 # Steps of a rehearsal, about a microsecond each: all of them, and those in which nothing is asked.
 _STEPS = 1_000_000
 _STEPS_WITHOUT = 200_000
+# So many steps from one look at the clock to the next: any of them may be a native call that takes long.
+_LOOKING = 8
 # A name that may have no value.
 MAYBE = Unknown("maybe")
 _PLAIN_KINDS = frozenset(
@@ -27,7 +31,7 @@ _TOLD = frozenset({"str", "int", "float", "bool", "NoneType"})
 type Variables = list[tuple["Frame", dict[str, Any]]]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Frame:
     """Variables of one scope. `base` is what the code has there already, `local` the names that are the scope's own,
     None for a module's: all of them."""
@@ -46,16 +50,24 @@ class Machine:
     """`waiting` are answers that the code has not come to yet, `room` is how many sub-calls its cell may make."""
 
     def __init__(
-        self, sources: Sources, namespace: Mapping[str, Any], waiting: Mapping[Ask, deque[Reply]], room: int
+        self,
+        sources: Sources,
+        namespace: Mapping[str, Any],
+        waiting: Mapping[Ask, deque[Reply]],
+        room: int,
+        budget: Budget,
     ) -> None:
         self.sources = sources
-        self.shadows = Shadows()
+        self.shadows = Shadows(budget)
+        self._budget = budget
         self.module = Frame(None, None, namespace)
         self.frames = [self.module]
         self.root = self.module
         self.root_cells: frozenset[str] = frozenset()
         self.pools: tuple[type, ...] = ()
         self.given: dict[ast.AST, Any] = {}
+        # Those that a function made in them holds, which they hold.
+        self.enclosing: weakref.WeakSet[Frame] = weakref.WeakSet()
         self.found: list[Ask] = []
         # More than 0 where what is rehearsed may not be happening.
         self.doubt = 0
@@ -68,9 +80,21 @@ class Machine:
         self.asked = 0
         self.steps = 0
         self._last = 0
+        self._looked = 0
+
+    def clear(self) -> None:
+        """Lets go of all values, at once: they may be as large as the code's own, and hold each other."""
+        for frame in {self.module, self.root, *self.frames, *self.enclosing}:
+            frame.base, frame.variables, frame.returned = {}, {}, []
+        self.frames, self.failing = [], []
+        self.given, self.vague = {}, {}
+        self.shadows.clear()
 
     def step(self) -> None:
         self.steps += 1
+        if self.steps - self._looked >= _LOOKING:
+            self._looked = self.steps
+            self._budget.look()
         if self.steps > _STEPS or self.steps - self._last > _STEPS_WITHOUT:
             raise Ended
 
@@ -94,6 +118,7 @@ class Machine:
             return reply if self._exact else Unknown("str")
         if self.asked <= self.room:
             self.found.append(ask)
+            self._budget.found()
             self._last = self.steps
         return Unknown("str")
 
@@ -172,6 +197,18 @@ class Machine:
         if not hasattr(builtins, name):
             raise Ended
         return self.shadows.of(getattr(builtins, name))
+
+    def untouched(self, name: str) -> Any:
+        """A variable's container of the code's own, of which nothing has been copied; None for any other value."""
+        frame: Frame | None = self.frames[-1]
+        while frame is not None:
+            if name in frame.outer:
+                frame = self.module
+            if frame.local is None or name in frame.local:
+                value = None if name in frame.variables else frame.base.get(name)
+                return value if self.shadows.untouched(value) else None
+            frame = frame.parent
+        return None
 
     def value_in(self, frame: Frame, name: str) -> Any:
         """A variable's value, MAYBE where it may have none."""

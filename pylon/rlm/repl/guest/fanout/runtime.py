@@ -9,44 +9,45 @@ import ast
 import inspect
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from ..calls import Calls, Query
+from ..calls import Ask, Calls, Query
+from .budget import STEPS, Budget
 from .machine import Frame
 from .rehearsal import Rehearsal
 from .rewrite import Anchor, rewritten
 from .source import Sources
 from .unknown import Ended
 
-# Steps of all rehearsals of a cell since one has brought something.
-_STEPS = 1_000_000
-# What beginning one costs, in such steps.
-_BEGINNING = 1000
 # After a wave of calls that is fewer than one in so many of what the code asks, the next is not looked for: it would
 # cost more than it can bring.
 _FEW = 16
 
 
 class Fan:
-    """What rewritten code calls, under a name that is not the code's. `pools` are the classes of thread pools."""
+    """What rewritten code calls, under a name that is not the code's.
+
+    `pools` are the classes of thread pools, `now` is a clock in seconds.
+    """
 
     NAME = "__pylon__"
 
-    def __init__(self, calls: Calls, pools: Sequence[type] = ()) -> None:
+    def __init__(self, calls: Calls, pools: Sequence[type] = (), now: Callable[[], float] = time.monotonic) -> None:
         self._calls = calls
         self._pools = tuple(pools)
         self._sources = Sources()
         self._anchors: list[Anchor] = []
         self._thread = threading.get_ident()
-        self._steps = 0
+        self._budget = Budget(now)
 
     def compiled_from(self, code: str, name: str) -> ast.Module:
         """A cell's syntax, to be compiled. Raises what `ast.parse` does."""
-        self._steps = 0
+        self._budget.start_cell()
         tree, original = ast.parse(code, name), ast.parse(code, name)
         self._sources.learn(original, name)
         try:
@@ -56,12 +57,12 @@ class Fan:
 
     def loop(self, key: int, items: Any) -> Any:
         """The items, unchanged: what is asked for them in any case has been asked."""
-        self._ask_ahead(self._anchors[key], sys._getframe(1), items)
+        self._ask_ahead(key, sys._getframe(1), items)
         return items
 
     def ahead(self, key: int) -> None:
         """Asks what the next statements ask in any case."""
-        self._ask_ahead(self._anchors[key], sys._getframe(1), None)
+        self._ask_ahead(key, sys._getframe(1), None)
 
     def later(self, function: Any) -> Any:
         """Instead of the function in `await llm_query(…)`: the coroutine's way to ask together with others."""
@@ -74,31 +75,44 @@ class Fan:
             return lambda *args, **kwargs: loop.later(function, *args, **kwargs)
         return function
 
-    def _ask_ahead(self, anchor: Anchor, frame: FrameType, items: Any) -> None:
+    def _ask_ahead(self, key: int, frame: FrameType, items: Any) -> None:
         # Other threads may change what is rehearsed; and what is asked ahead already is asked.
-        if self._calls.waiting or threading.get_ident() != self._thread:
+        if self._calls.waiting or threading.get_ident() != self._thread or not self._budget.worthwhile(key):
             return
-        while self._steps < _STEPS:
-            rehearsal = self._rehearsal(frame)
-            if rehearsal is None:
-                return
+        brought = False
+        while self._budget.begin():
+            found, asked = self._rehearsed(key, frame, items)
+            if len(found) < 2:
+                break
+            brought = True
+            self._budget.brought(key)
+            self._calls.ask_ahead(found)
+            if len(found) * _FEW < asked:
+                break
+        if not brought:
+            self._budget.brought_nothing(key)
+
+    def _rehearsed(self, key: int, frame: FrameType, items: Any) -> tuple[list[Ask], int]:
+        """What is sure to be asked, and how many calls there were in all."""
+        rehearsal = self._rehearsal(frame)
+        if rehearsal is None:
+            return [], 0
+        steps = 0
+        try:
             with suppress(Ended, Exception), warnings.catch_warnings(action="ignore"):
                 try:
-                    anchor.rehearse(rehearsal, items)
+                    self._anchors[key].rehearse(rehearsal, items)
                 except RecursionError:
                     # So it would in each of its many calls of itself.
-                    self._steps += _STEPS // 4
-            self._steps += rehearsal.steps + _BEGINNING
-            if len(rehearsal.found) < 2:
-                return
-            self._steps = 0
-            self._calls.ask_ahead(rehearsal.found)
-            if len(rehearsal.found) * _FEW < rehearsal.asked:
-                return
+                    steps = STEPS // 4
+        finally:
+            rehearsal.clear()
+            self._budget.end(steps + rehearsal.steps + rehearsal.shadows.objects)
+        return rehearsal.found, rehearsal.asked
 
     def _rehearsal(self, frame: FrameType) -> Rehearsal | None:
         code = frame.f_code
-        rehearsal = Rehearsal(self._sources, frame.f_globals, self._calls.waiting, self._calls.room())
+        rehearsal = Rehearsal(self._sources, frame.f_globals, self._calls.waiting, self._calls.room(), self._budget)
         rehearsal.pools = self._pools
         if code.co_flags & inspect.CO_OPTIMIZED:
             cells = (*code.co_cellvars, *code.co_freevars)

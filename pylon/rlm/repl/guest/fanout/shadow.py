@@ -10,6 +10,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ..calls import Query
+from .budget import Budget
 from .natives import ATOMS, CONTAINERS, ITERATORS, VIEWS
 from .unknown import Ended, Opaque
 
@@ -38,9 +39,11 @@ class Shadows:
     """Of one rehearsal. A copy of a set may have another order: one that has something in it is shared, and `shared`
     tells so."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._made: dict[int, tuple[Any, Any]] = {}  # by the real one's id, with the real one: it has to stay
-        self._objects = 0
+        self._plainly_keyed: dict[int, Any] = {}
+        self.objects = 0
 
     def of(self, value: Any) -> Any:
         """Raises Ended for what is neither plain data nor something to be called."""
@@ -50,9 +53,10 @@ class Shadows:
         if id(value) in self._made:
             return self._made[id(value)][1]
         if kind in _PLAIN:
-            self._objects += len(value) if kind in CONTAINERS else 1
-            if self._objects > _MOST_OBJECTS:
+            self.objects += len(value) if kind in CONTAINERS else 1
+            if self.objects > _MOST_OBJECTS:
                 raise Ended
+            self._budget.look()
             return self._copied(kind, value)
         if kind is MethodType and type(value.__self__) is Query:
             return value
@@ -69,6 +73,23 @@ class Shadows:
     def shared(self, value: Any) -> bool:
         """Whether it is the code's own."""
         return id(value) in self._made and self._made[id(value)][0] is value
+
+    def untouched(self, value: Any) -> bool:
+        """Whether a container is the code's own with nothing of it copied, so that a part of it can be read there.
+        No code of the code's own is run by that."""
+        kind = type(value)
+        if kind not in (list, tuple, dict) or id(value) in self._made:
+            return False
+        if kind is dict and id(value) not in self._plainly_keyed:
+            self.objects += len(value)
+            if not _flat(value):
+                return False
+            self._plainly_keyed[id(value)] = value
+        return True
+
+    def clear(self) -> None:
+        """Lets go of all copies."""
+        self._made, self._plainly_keyed = {}, {}
 
     def _keep[T](self, value: Any, shadow: T) -> T:
         self._made[id(value)] = (value, shadow)

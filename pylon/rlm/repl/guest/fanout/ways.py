@@ -21,6 +21,10 @@ class Ways(Expressions):
         # Of each loop that is gone through, rounds that may have ended at a `continue`.
         self.continued: list[list[Variables]] = []
 
+    def clear(self) -> None:
+        super().clear()
+        self.result, self.continued = None, []
+
     @abstractmethod
     def statements(self, body: list[ast.stmt]) -> Way:
         """One after the other."""
