@@ -79,13 +79,15 @@ class _Rewriter(ast.NodeTransformer):
         made: list[ast.stmt] = []
         asks = [self._sources.asks(self._twins[id(one)]) for one in body]
         last = max((place for place, count in enumerate(asks) if count), default=-1)
+        following = sum(asks)
         for place, statement in enumerate(body):
-            twins = [self._twins[id(one)] for one in body[place : last + 1]]
             if asks[place] and not isinstance(statement, _INSIDE):
-                several = isinstance(statement, ast.While | ast.With) or sum(asks[place:]) > 1
-                if several or self._sources.helps(twins[0]):
+                several = isinstance(statement, ast.While | ast.With) or following > 1
+                if several or self._sources.helps(self._twins[id(statement)]):
+                    twins = [self._twins[id(one)] for one in body[place : last + 1]]
                     call = ast.Expr(self._helper("ahead", [ast.Constant(self._anchor(twins))]))
                     made.append(ast.copy_location(call, statement))
+            following -= asks[place]
             made.append(statement)
         return made
 

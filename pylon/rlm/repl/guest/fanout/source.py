@@ -29,7 +29,7 @@ class Sources:
                 case ast.Lambda():
                     self._add(filename, node.lineno, "<lambda>", node)
                 case ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda() | ast.Name() | ast.Call() as value):
-                    if not isinstance(value, ast.Call) or ast.unparse(value.func).endswith("partial"):
+                    if not isinstance(value, ast.Call) or _is_partial(value.func):
                         self._mentions.setdefault(name, set()).update(_names([value]))
         found = True
         while found:
@@ -65,6 +65,13 @@ class Sources:
     def _add(self, filename: str, line: int, name: str, node: Function) -> None:
         key = (filename, line, name)
         self._functions[key] = None if key in self._functions else node
+
+
+def _is_partial(function: ast.expr) -> bool:
+    match function:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.endswith("partial")
+    return False
 
 
 def _names(nodes: Sequence[ast.AST]) -> set[str]:
