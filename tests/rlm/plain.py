@@ -36,13 +36,13 @@ def run(code, *, fan_out=True, answer=shout, given=(), limit=100_000, now=lambda
     calls.start_cell(limit)
     llm, rlm = Query(calls, "llm"), Query(calls, "rlm")
     names = {"llm_query": llm, "llm_query_batched": llm.batch, "rlm_query": rlm, "SubCallError": SubCallError}
-    fan = Fan(calls, POOLS, now)
+    output = io.StringIO()
+    fan = Fan(calls, output, POOLS, now)
     names["ThreadPoolExecutor"] = OneByOnePool
     names |= {Fan.NAME: fan, **dict(given)}
     before = set(names)
     tree = fan.compiled_from(code, "<cell>") if fan_out else ast.parse(code)
     program = compile(tree, "<cell>", "exec")
-    output = io.StringIO()
     error = None
     with redirect_stdout(output), redirect_stderr(output):
         try:
@@ -50,4 +50,4 @@ def run(code, *, fan_out=True, answer=shout, given=(), limit=100_000, now=lambda
         except Exception as raised:
             error = f"{type(raised).__name__}: {raised}"
     variables = {name: value for name, value in names.items() if name not in before and name != "__builtins__"}
-    return variables, output.getvalue(), error, port
+    return variables, "" if output.closed else output.getvalue(), error, port

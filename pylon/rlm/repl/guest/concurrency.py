@@ -97,7 +97,9 @@ class SubCallPool(concurrent.futures.ThreadPoolExecutor):
 class OneByOnePool(concurrent.futures.Executor):
     """A pool where there are no threads: a task runs when it is handed over, a sub-call when its answer is needed."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, max_workers: int | None = None, *_: Any, **__: Any) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
         self._waiting: list[tuple[Query, tuple[Any, ...], dict[str, Any], _Lazy]] = []
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":

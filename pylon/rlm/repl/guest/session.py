@@ -45,7 +45,7 @@ class Session:
         sys.stdout, sys.stderr = self._stdout, self._stderr
         self._cells = 0
         self._cut_off = False  # whether the last one ended for its time or memory
-        self._fan = Fan(self._calls, concurrency.POOLS)
+        self._fan = Fan(self._calls, self._stdout, concurrency.POOLS)
         concurrency.install(self._calls, threads=threads)
         llm, rlm = Query(self._calls, "llm"), Query(self._calls, "rlm")
         self._given: dict[str, Any] = {

@@ -13,7 +13,7 @@ from typing import Any
 from ..calls import Query
 from .machine import Frame
 from .methods import DATA, Method, Methods, Pool, Task
-from .natives import FUNCTIONS, module_function
+from .natives import ATOMS, CONTAINERS, FUNCTIONS, module_function
 from .shadow import Lazy
 from .source import Function
 from .unknown import Ended, Opaque, Unknown, made
@@ -32,6 +32,9 @@ class Closure(Opaque):
 
 
 _ENTERING = 50
+# What is printed without fear: levels of containers, and bits of an int, which may not have more digits than Python
+# can be told to show at the least.
+_PRINTED_DEEP, _PRINTED_BITS = 20, 2000
 
 
 class Calling(Methods):
@@ -60,20 +63,11 @@ class Calling(Methods):
         if kind is MethodType:
             return self._batch(function.__self__, arguments, keywords)
         if function is print:
-            if (
-                "file" in keywords
-                or type(sys.stdout).__module__ == "__main__"
-                or not all(self.is_known(one) for one in keywords.values())
-            ):
-                raise Ended
-            for one in arguments:
-                if isinstance(one, Opaque) and not isinstance(one, Unknown):
-                    raise Ended
-            return None
+            return self._print(arguments, **keywords)
         if function in _CLOCKS and not arguments and not keywords:
             return Unknown("float")
         if function in self.pools:
-            return Pool()
+            return self._pool(*arguments, **keywords)
         if function is isinstance and len(arguments) == 2 and not keywords:
             return self._is_a(*arguments)
         if function is map and len(arguments) >= 2 and not keywords:
@@ -212,6 +206,38 @@ class Calling(Methods):
     def mapped(self, lazy: Lazy) -> Iterator[Any]:
         for arguments in zip(*lazy.iterators, strict=False):
             yield self.call(lazy.function, list(arguments), {})
+
+    def _print(self, values: list[Any], **keywords: Any) -> None:
+        """Nothing, where printing cannot fail."""
+        if sys.stdout is not self.output or self.output.closed or set(keywords) - {"sep", "end", "flush"}:
+            raise Ended
+        if any(self.kind(keywords.get(name)) not in ("str", "NoneType") for name in ("sep", "end")):
+            raise Ended
+        if type(keywords.get("flush")) not in (bool, type(None)):
+            raise Ended
+        inside = list(values)
+        for _ in range(_PRINTED_DEEP):
+            self.steps += len(inside)
+            following: list[Any] = []
+            for one in inside:
+                if type(one) is dict:
+                    following += (*one.keys(), *one.values())
+                elif type(one) in CONTAINERS:
+                    following += one
+                elif type(one) is int:
+                    if one.bit_length() > _PRINTED_BITS:
+                        raise Ended
+                elif not isinstance(one, Unknown) and type(one) not in ATOMS:
+                    raise Ended
+            if not following:
+                return
+            inside = following
+        raise Ended
+
+    def _pool(self, max_workers: Any = None) -> Pool:
+        if max_workers is not None and (type(max_workers) is not int or max_workers <= 0):
+            raise Ended
+        return Pool()
 
     def _pooled(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         match name, arguments:

@@ -39,6 +39,8 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.UAdd: lambda _, value: +value,
     ast.Invert: lambda _, value: ~value,
 }
+# Kinds of which equal constants may be one object.
+_MERGED = ATOMS | {tuple, frozenset}
 _SINGLE = {type(None), bool, type(...)}
 
 
@@ -98,7 +100,7 @@ class Operations(Calling):
     def native(self, op: ast.AST, left: Any, right: Any) -> Any:
         if isinstance(op, ast.Is | ast.IsNot):
             # Equal values of ours may be one object of the code's.
-            if not any(type(one) not in ATOMS or type(one) in _SINGLE for one in (left, right)):
+            if not any(type(one) not in _MERGED or type(one) in _SINGLE for one in (left, right)):
                 raise Ended
         elif not {type(left), type(right)} <= DATA:
             raise Ended

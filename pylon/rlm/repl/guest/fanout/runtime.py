@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -32,13 +32,16 @@ _FEW = 16
 class Fan:
     """What rewritten code calls, under a name that is not the code's.
 
-    `pools` are the classes of thread pools, `now` is a clock in seconds.
+    `output` is what code prints to, `pools` are the classes of thread pools, `now` is a clock in seconds.
     """
 
     NAME = "__pylon__"
 
-    def __init__(self, calls: Calls, pools: Sequence[type] = (), now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, calls: Calls, output: Any, pools: Sequence[type] = (), now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._calls = calls
+        self._output = output
         self._pools = tuple(pools)
         self._sources = Sources()
         self._anchors: list[Anchor] = []
@@ -99,7 +102,7 @@ class Fan:
             return [], 0
         steps = 0
         try:
-            with suppress(Ended, Exception), warnings.catch_warnings(action="ignore"):
+            with suppress(Ended, Exception), _no_warnings():
                 try:
                     self._anchors[key].rehearse(rehearsal, items)
                 except RecursionError:
@@ -113,7 +116,7 @@ class Fan:
     def _rehearsal(self, frame: FrameType) -> Rehearsal | None:
         code = frame.f_code
         rehearsal = Rehearsal(self._sources, frame.f_globals, self._calls.waiting, self._calls.room(), self._budget)
-        rehearsal.pools = self._pools
+        rehearsal.pools, rehearsal.output = self._pools, self._output
         if code.co_flags & inspect.CO_OPTIMIZED:
             cells = (*code.co_cellvars, *code.co_freevars)
             root = Frame({*code.co_varnames, *cells}, rehearsal.module, dict(frame.f_locals), is_function=True)
@@ -122,3 +125,14 @@ class Fan:
         elif frame.f_locals is not frame.f_globals:
             return None
         return rehearsal
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """What a rehearsal calls warns when the code calls it. `warnings.catch_warnings` would have Python forget which
+    warnings it has shown."""
+    shown, warnings.showwarning = warnings.showwarning, lambda *_, **__: None
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
