@@ -1,10 +1,15 @@
 """What a rehearsal may cost: a cell is not noticeably slower or larger for it, and pays nothing twice."""
 
+import sys
 import tracemalloc
 
+import pytest
+
+from pylon.rlm.repl.guest import concurrency
 from pylon.rlm.repl.guest.calls import Calls, Query
 from pylon.rlm.repl.guest.fanout import runtime
 from pylon.rlm.repl.guest.fanout.rehearsal import Rehearsal
+from pylon.rlm.repl.guest.session import Session
 from tests.rlm.plain import RecordingPort, run, shout
 
 
@@ -113,3 +118,23 @@ def test_answers_that_a_cell_was_cut_off_before_are_there_for_the_next_one():
     calls.start_cell(10)
     assert query("c") == "C"
     assert port.batches == [["a", "b", "c"], ["d"], ["c"]]
+
+
+class SilentPort(RecordingPort):
+    """A fake of the way to the host: what is printed goes nowhere."""
+
+    def send(self, message):
+        pass
+
+
+@pytest.mark.parametrize(("end", "requests"), [("raise MemoryError", 1), ("raise ValueError", 2), ("pass", 2)])
+def test_only_a_cell_that_was_cut_off_leaves_its_answers_to_the_next(monkeypatch, end, requests):
+    monkeypatch.setattr(concurrency, "install", lambda *_, **__: None)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    port = SilentPort(shout)
+    session = Session(port, "", threads=True)
+    session.namespace["ahead"] = lambda: session._calls.ask_ahead([("llm", None, "a")])
+    session.run(f"ahead()\n{end}", 1000, 10)
+    assert session.run("print(llm_query('a'))", 1000, 10)["stdout"] == "A\n"
+    assert len(port.batches) == requests
