@@ -9,7 +9,7 @@ from .machine import Frame
 from .methods import DATA, Method
 from .operations import Operations
 from .source import bound_names
-from .unknown import Ended, Opaque, Unknown, compared
+from .unknown import Ended, Opaque, Unknown, compared, formats
 
 _CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
@@ -150,7 +150,8 @@ class Expressions(Operations):
             form = "" if part.format_spec is None else self.evaluate(part.format_spec)
             if not self.is_known(value) or self.holds_unknown(value):
                 known = False
-                if form != "":
+                convert = _CONVERSIONS[part.conversion]
+                if form != "" and not formats(form, "str" if convert else self.kind(value)):
                     self.may_fail()
                 continue
             if not self.is_known(form) or (type(value) not in DATA):

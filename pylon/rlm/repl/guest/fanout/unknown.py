@@ -99,9 +99,24 @@ def added(operator: str, left: str, right: str) -> str | None:
         return "str"
     if operator == "Add" and left in _LISTS and right in _LISTS:
         return "lines" if left == right == "lines" else "list"
+    if operator in ("Add", "Sub", "Mult") and left == right == "float":
+        return "float"
     if operator in ("Add", "Sub", "Mult") and left in ("int", "bool") and right in ("int", "bool"):
         return "int"
     return None
+
+
+def formats(form: object, kind: str) -> bool:
+    """Whether any value of the kind can be formatted so: as `format` does."""
+    example = {"str": "", "int": 0, "float": 0.0}.get(kind)
+    # An int may be too large for a float, and for a character.
+    if not isinstance(form, str) or example is None or (kind == "int" and form[-1:] in set("eEfFgG%c")):
+        return False
+    try:
+        format(example, form)
+    except ValueError:
+        return False
+    return True
 
 
 def made(function: str, kinds: list[str]) -> str | None:
