@@ -67,7 +67,10 @@ class Children:
                 "returned", **fields, prompt=ref, code=reply.error_code, message=reply.text, attempts=0
             )
             return reply
-        if not known:
+        if known:
+            # What the loop reads is this file, and of an earlier process's nobody knows whether it is whole.
+            self._trajectory.text(prompt)
+        else:
             self._trajectory.write("submitted", **fields, kind="rlm", model=None, prompt=ref)
         reply = SubReply("the run was ended", "cancelled")
         end: dict[str, str] = {}
@@ -111,7 +114,7 @@ class Children:
             if (bound := last["code"].removeprefix("budget_")) in set(Bound):
                 self._refused.add(Bound(bound))
             return True, SubReply(last["message"], last["code"])
-        return True, SubReply(earlier.text(last["text"]), finish=last["finish"])
+        return True, SubReply(earlier.text(last, "text"), finish=last.get("finish"))
 
     async def _descend(self, parent: Budget, name: str, prompt: str, sha256: str) -> tuple[SubReply, dict[str, str]]:
         """What the loop's parent is given, and for the trajectory how the loop ended."""

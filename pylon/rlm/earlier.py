@@ -5,38 +5,25 @@ again, since no REPL outlives its process. It has to do what it did: where it pr
 variables or asks what it did not ask, the rest of the record was said of something else.
 """
 
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
+from pylon import log
 from pylon.errors import PylonError
 from pylon.rlm.budget import Cost
+from pylon.rlm.earlier_calls import Asked, EarlierCalls
 from pylon.rlm.lives import Lives, OpenAsk, inside, lives_of, refused_by
 from pylon.rlm.repl.protocol import CellOutcome
 from pylon.rlm.runs import Run
 from pylon.rlm.sublm import SubAnswer, SubFailure, SubOutcome
 from pylon.rlm.trajectory import Event, name_of
 
-# What a call failed with because its process, its cell or the budget ended. In a cell that has not ended nobody has
-# seen that yet.
-_ENDED = {"cancelled", "internal", "unreachable"}
+logger = log.get("rlm")
 
 
 class DiffersError(PylonError):
     """Code of a run that is taken up does something else than it did then."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """`sent` None: it never went out. `back` None: it never came back."""
-
-    loop: str
-    turn: int
-    cell: int
-    sent: Event | None = None
-    back: Event | None = None
-    used: bool = False
 
 
 class Earlier:
@@ -54,16 +41,11 @@ class Earlier:
         self._cuts: list[tuple[str, int, int]] = []
         self._tell: Callable[[str, int, int], object] | None = None
         self._go_on = go_on
-        self._calls: dict[str, _Call] = {}
-        # By loop, turn and prompt.
-        self._alike: defaultdict[tuple[str, int, str], list[_Call]] = defaultdict(list)
+        self._calls = EarlierCalls(run, self.lives)
         # The cell that each loop is in.
         self._at: dict[str, tuple[int, int]] = {}
-        self._spare: dict[tuple[str | None, str], list[Event]] = {}
-        self._last: dict[tuple[str | None, str], Event] = {}
         # A loop that is begun by the call of another place is known by its old name.
         self._names: dict[str, str] = {}
-        self._index()
 
     @property
     def spent(self) -> Cost:
@@ -95,19 +77,45 @@ class Earlier:
                 _earliest(first, event["loop"], (event["turn"], cell))
                 if "code" not in event:
                     # A loop inside that has not come to its end.
-                    self._reopen(event["call"])
+                    self._calls.reopen(event["call"])
         for loop in list(first):
             # Who began a loop that goes another way has seen what came of it.
             while (call := self.lives.events.get(("submitted", loop))) is not None:
-                _earliest(first, call["loop"], (call["turn"], self._calls[loop].cell))
-                self._reopen(loop)
+                _earliest(first, call["loop"], (call["turn"], self._calls.cell_of(loop)))
+                self._calls.reopen(loop)
                 loop = call["loop"]
         for loop, (turn, cell) in first.items():
             self._cut(loop, turn, cell)
 
-    def _reopen(self, call: str) -> None:
-        self.lives.events.pop(("returned", call), None)
-        self._calls[call].back = None
+    def check(self) -> None:
+        """Looks at the texts of the loops that are gone through again. An answer that is not kept as it was counts as
+        never come back, and what a root was shown as not shown; of what a root said, or was told at first, nothing
+        else can stand in the place: that raises `UsageError`. To be called once, before anything is asked."""
+        if (run := self.run) is None:
+            return
+        events, lost = self.lives.events, 0
+        answers = [event for key, event in events.items() if key[0] == "returned" and "code" not in event]
+        # Outer ones first: one that is lost has its loop gone through again.
+        for event in sorted(answers, key=lambda one: str(one["call"]).count("/")):
+            if self._is_gone_through(event["loop"]) and not run.keeps(event["text"]):
+                self._calls.lose(event["call"])
+                lost += 1
+        if lost:
+            logger.warning("run %s: answers that are not kept as they were, and are asked for anew: %d", run.id, lost)
+        for key, event in list(events.items()):
+            if key[0] not in ("loop", "turn", "shown") or not self._is_gone_through(event["loop"]):
+                continue
+            if key[0] == "shown":
+                if not run.keeps(event["text"]):
+                    del events[key]
+                continue
+            for name in {"system", "opening", "reply"} & set(event):
+                self.text(event, name)
+
+    def _is_gone_through(self, loop: str) -> bool:
+        """Whether neither a loop has come back nor one that it is in."""
+        outer = [loop, *(loop[:place] for place, char in enumerate(loop) if char == "/")]
+        return not any(("returned", one) in self.lives.events for one in outer)
 
     def begin(self, tell: Callable[[str, int, int], object]) -> None:
         """The run goes on: `tell` hears of every loop that goes another way, from which turn and cell on."""
@@ -152,29 +160,22 @@ class Earlier:
         """What became of a sub-call, and the events that tell it; None for one that is to be asked."""
         if self.run is None:
             return None
-        found = self._found(loop, name, "llm", model, sha256)
-        if found is not None:
-            back = found.back
-        elif self._event("repeated", self._old_call(loop, name)) is not None:
-            back = self._last.get((model, sha256))
-        else:
-            pool = self._spare.get((model, sha256))
-            back = pool.pop(0) if pool else None
-        if back is None:
-            if self._is_whole(loop):
-                self._differs(loop, "asks what it did not ask")
-            return None
-        self._last[model, sha256] = back
-        sent = None if found is None else found.sent
-        return ([back] if sent is None else [sent, back]), outcome_of(self.run, back)
+        asked = self._asked(loop, name, sha256)
+        events = self._calls.outcome(asked, model)
+        if events:
+            return events, outcome_of(self.run, events[-1])
+        if asked.whole and not self._calls.was_lost(asked):
+            self._differs(loop, "asks what it did not ask")
+        return None
 
     def child(self, loop: str, name: str, sha256: str) -> list[Event] | None:
         """All that was written of the loop that a call began, the call's own events around it. The last one is the
         call's return where it came to that; the loop is gone through again where it did not. None for one that is
         new."""
-        found = self._found(loop, name, "rlm", None, sha256)
+        asked = self._asked(loop, name, sha256)
+        found = self._calls.find(asked, "rlm", None)
         if found is None:
-            if self._is_whole(loop):
+            if asked.whole:
                 self._differs(loop, "begins a loop that it did not begin")
             return None
         if found.sent is None:
@@ -192,33 +193,19 @@ class Earlier:
         told = {field: event[field] for field in ("loop", "call") if field in event}
         return {field: name + value[len(old) :] for field, value in told.items() if inside(value, old)}
 
-    def text(self, ref: dict[str, Any]) -> str:
-        """The text that an event of before names."""
-        return "" if self.run is None else self.run.text(ref)
+    def text(self, event: Event, name: str) -> str:
+        """The text that an event of before names by that. Raises `UsageError` where it is not kept as it was."""
+        where = f"turn {event['turn']} of loop {event['loop']}" if "turn" in event else f"loop {event['loop']}"
+        return "" if self.run is None else self.run.needed(event[name], f"the {name} of {where}")
 
     def _event(self, *key: Any) -> Event | None:
         kind, name, *rest = key
         return self.lives.events.get((kind, self.called(name), *rest))
 
-    def _old_call(self, loop: str, name: str) -> str:
-        return self.called(loop) + name[len(loop) :]
-
-    def _found(self, loop: str, name: str, kind: str, model: str | None, sha256: str) -> _Call | None:
-        """The recorded call that this one is: that of its name, or the next one of an equal prompt, since those of a
-        cell may be made in another order."""
-        old, whole = self.called(loop), self._is_whole(loop)
-        alike = self._alike.get((old, self._at.get(loop, (0, 0))[0], sha256), [])
-        its = self._calls.get(self._old_call(loop, name))
-        for one in [*(one for one in alike if one is its), *alike]:
-            if one.used or (one.sent is not None and (one.sent["kind"], one.sent["model"]) != (kind, model)):
-                continue
-            if one.back is None and (kind == "llm" or one.sent is None):
-                continue
-            if one.back is not None and not whole and _is_asked_anew(one.back.get("code", "")):
-                continue
-            one.used = True
-            return one
-        return None
+    def _asked(self, loop: str, name: str, sha256: str) -> Asked:
+        old = self.called(loop)
+        turn, _ = self._at.get(loop, (0, 0))
+        return Asked(old + name[len(loop) :], old, turn, sha256, self._is_whole(loop))
 
     def _is_whole(self, loop: str) -> bool:
         """Whether the cell that a loop is in has ended then."""
@@ -236,50 +223,24 @@ class Earlier:
             )
 
     def _cut(self, loop: str, turn: int, cell: int) -> None:
-        self.lives.cut(loop, turn, cell)
+        self._calls.cut(loop, turn, cell)
         self._cuts.append((loop, turn, cell))
         if self._tell is not None:
             self._tell(loop, turn, cell)
-        for model, event in self.lives.spare:
-            call = self._calls.get(event["call"])
-            if call is not None and not call.used:
-                call.used = True
-                self._spare.setdefault((model, event["prompt"]["sha256"]), []).append(event)
-        self.lives.spare.clear()
-        for alike in self._alike.values():
-            alike[:] = [one for one in alike if one.turn <= turn or one.loop != loop]
-
-    def _index(self) -> None:
-        cells: defaultdict[tuple[str, int], int] = defaultdict(int)
-        for (kind, *_), event in self.lives.events.items():
-            if kind == "cell":
-                cells[event["loop"], event["turn"]] += 1
-            elif kind in ("submitted", "returned"):
-                loop, turn, sha256 = event["loop"], event["turn"], event["prompt"]["sha256"]
-                if (call := self._calls.get(event["call"])) is None:
-                    call = self._calls[event["call"]] = _Call(loop, turn, cells[loop, turn])
-                    self._alike[loop, turn, sha256].append(call)
-                if kind == "submitted":
-                    call.sent = event
-                else:
-                    call.back = event
 
 
 def outcome_of(run: Run, event: Event) -> SubOutcome:
-    """What a `returned` event tells."""
+    """What a `returned` event tells. Raises `UsageError` where its text is not kept as it was."""
     if "code" in event:
         return SubFailure(event["code"], event["message"], event["attempts"])
     names = {one.name for one in fields(SubAnswer)} - {"text", "verified"}
     values = {name: event[name] for name in names & set(event)}
-    return SubAnswer(run.text(event["text"]), verified=tuple(event["verified"]), **values)
+    text = run.needed(event["text"], f"the answer to {event['call']}")
+    return SubAnswer(text, verified=tuple(event["verified"]), **values)
 
 
 def _earliest(first: dict[str, tuple[int, int]], loop: str, at: tuple[int, int]) -> None:
     first[loop] = min(first.get(loop, at), at)
-
-
-def _is_asked_anew(code: str) -> bool:
-    return code in _ENDED or code.startswith("budget_")
 
 
 def _difference(was: Event, outcome: CellOutcome) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from pylon.errors import UsageError
 from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.rlm.budget import Cost
-from pylon.rlm.runs import Run, events_of
+from pylon.rlm.runs import Run, sound_events
 from pylon.rlm.trajectory import EVENTS, Event, next_number, older_file
 
 type Key = tuple[object, ...]
@@ -74,10 +74,10 @@ class Lives:
 
 
 def lives_of(run: Run) -> Lives:
-    """Raises `UsageError` for a run that never began."""
+    """Raises `UsageError` for a run that never began, and where an event is not one that was written."""
     lives = Lives()
     for path in files_of(run.folder):
-        _add(lives, events_of(path))
+        _add(lives, sound_events(path))
     if not lives.begun:
         raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows what is there.")
     return lives

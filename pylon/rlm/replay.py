@@ -59,7 +59,9 @@ class RecordedRoot:
             raise RootError("the recorded run has no such turn", lasting=False)
         event = turns.popleft()
         # Its tokens were spent then.
-        return Reply(self._run.text(event["reply"]), 0, 0, event["model"], finish=event.get("finish"))
+        return Reply(
+            self._run.needed(event["reply"], "a turn of the root"), 0, 0, event["model"], finish=event.get("finish")
+        )
 
     async def close(self) -> None:
         """See `Root`."""
@@ -139,8 +141,9 @@ async def replay(
     run: Run, open_repl: Callable[[], Repl], trajectory: Trajectory, clock: Clock, *, settings: LoopSettings
 ) -> Replayed:
     """Runs it again, with as many turns and the limits of a cell as then. Raises `UsageError` when its context is not
-    there any more, or it never began."""
+    there any more, it never began, or what its models said then is not kept as it was."""
     begun, ended = _ends(run)
+    question = _checked(run, begun)
     settings = replace(settings, turns=begun["turns"])
     if "cell" in begun:
         settings = replace(settings, cell=recorded_cell(run, begun))
@@ -150,19 +153,33 @@ async def replay(
     )  # fmt: skip
     limits = Limits(depth=begun["limits"]["depth"], prompt_chars=begun["limits"]["prompt_chars"])
     origin = Origin(begun["strategy"], replay_of=run.id)
-    outcome = await again.run(run.text(begun["question"]), recorded_context(run, begun), limits, origin=origin)
-    recorded = None if ended is None or ended["answer"] is None else run.text(ended["answer"])
-    return Replayed(outcome, recorded, ended is not None and outcome.answer == recorded, ended is not None)
+    outcome = await again.run(question, recorded_context(run, begun), limits, origin=origin)
+    came_to = None if outcome.answer is None else name_of(outcome.answer)["sha256"]
+    answer = None if ended is None else ended["answer"]
+    recorded = None if answer is None else run.text(answer)
+    # By their hashes: the text of then need not be kept for that.
+    same = ended is not None and came_to == (answer and answer["sha256"])
+    return Replayed(outcome, recorded, same, ended is not None)
 
 
 def _ends(run: Run) -> tuple[Event, Event | None]:
     begun = ended = None
-    for event in run.events():
+    for event in run.sound_events():
         begun = event if event["type"] == "run" else begun
         ended = event if event["type"] == "final" else ended
     if begun is None:
         raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows what is there.")
     return begun, ended
+
+
+def _checked(run: Run, begun: Event) -> str:
+    """The question, once every text that is said again is there: what is missing would only fail a call inside."""
+    for event in run.events():
+        if event["type"] == "turn":
+            run.needed(event["reply"], f"turn {event['turn']} of loop {event['loop']}")
+        elif event["type"] == "returned" and "code" not in event:
+            run.needed(event["text"], f"the answer to {event['call']}")
+    return run.needed(begun["question"], "the question")
 
 
 def recorded_cell(run: Run, begun: Event) -> CellLimits:

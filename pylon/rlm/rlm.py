@@ -89,7 +89,8 @@ class Rlm:
     ) -> LoopOutcome:
         """The answer to a question about a context. Raises `UnreachableError` when there is no sub-LM,
         `SandboxError` when no REPL starts, `DiffersError` where a run that is taken up does not go the way that is
-        recorded."""
+        recorded, `UsageError` where what it cannot go on without is not kept as it was."""
+        await asyncio.to_thread(self._earlier.check)
         self._models = await self._sub.describe(self._room.settings.model)
         wall, self._last_s = limits.wall_s, self._settings.last_s
         if wall is not None:
@@ -225,9 +226,8 @@ class Rlm:
         """A loop's task, written down. What its root was told at first it is not told otherwise later."""
         if (was := self._earlier.loop(name)) is not None:
             self._trajectory.copy(was, loop=name)
-            return LoopTask(
-                name, question, self._earlier.text(was["system"]), self._earlier.text(was["opening"]), budget
-            )
+            text_of = self._earlier.text
+            return LoopTask(name, question, text_of(was, "system"), text_of(was, "opening"), budget)
         text = self._trajectory.text
         self._trajectory.write("loop", loop=name, depth=budget.depth, system=text(system), opening=text(opening))
         return LoopTask(name, question, system, opening, budget)

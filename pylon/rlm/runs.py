@@ -1,6 +1,7 @@
 """Runs that are kept: list them, read their trajectories, follow one that is under way, let old ones go."""
 
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -13,10 +14,13 @@ from typing import Any
 import orjson
 
 from pylon.errors import UsageError
+from pylon.rlm import event_shapes
 from pylon.rlm.progress import Tally
-from pylon.rlm.trajectory import BLOBS, EVENTS, Event
+from pylon.rlm.trajectory import BLOBS, EVENTS, Event, name_of
 
 LOOK_S = 0.2
+# Stands behind the beginning of a text that is shown in place of all of it.
+CUT = "… [the rest of this text is not kept]"
 _READ_BYTES = 1 << 20
 
 
@@ -47,6 +51,10 @@ class Run:
         """Its events; a last line that was torn is left out."""
         return events_of(self.folder / EVENTS)
 
+    def sound_events(self) -> Iterator[Event]:
+        """See `sound_events`."""
+        return sound_events(self.folder / EVENTS)
+
     def follow(self) -> Iterator[Event]:
         """Its events as they come, until it has ended or its process has. Blocks between them."""
         with (self.folder / EVENTS).open("rb") as lines:
@@ -67,11 +75,39 @@ class Run:
                 time.sleep(LOOK_S)
 
     def text(self, ref: dict[str, Any]) -> str:
-        """The text that an event names; its preview where it is not kept."""
+        """The text that an event names, for people: where it is not kept as it was, its beginning, marked as such."""
+        if (text := self.whole_text(ref)) is not None:
+            return text
+        return f"{ref['preview']}{CUT}"
+
+    def whole_text(self, ref: dict[str, Any]) -> str | None:
+        """The text that an event names, to the last byte; None where that is not kept."""
         try:
-            return (self.folder / BLOBS / str(ref["sha256"])).read_text(encoding="utf-8", errors="replace")
+            data = self.blob(ref).read_bytes()
         except OSError:
-            return str(ref["preview"])
+            data = b""
+        if hashlib.sha256(data).hexdigest() == ref["sha256"]:
+            return data.decode("utf-8", "replace")
+        # A short one stands in the event itself.
+        beginning = str(ref["preview"])
+        return beginning if name_of(beginning)["sha256"] == ref["sha256"] else None
+
+    def keeps(self, ref: dict[str, Any]) -> bool:
+        """Whether that is kept."""
+        return self.whole_text(ref) is not None
+
+    def needed(self, ref: dict[str, Any], what: str) -> str:
+        """The same of a text that nothing goes on without: `what` it is. Raises `UsageError`."""
+        if (text := self.whole_text(ref)) is not None:
+            return text
+        raise UsageError(
+            f"{what} of run {self.id} is not kept as it was: {self.blob(ref)} is missing or damaged",
+            hint="Put that file back from a backup, or ask the question anew.",
+        )
+
+    def blob(self, ref: dict[str, Any]) -> Path:
+        """Where the text that an event names lies."""
+        return self.folder / BLOBS / str(ref["sha256"])
 
     def whole(self, event: Event) -> Event:
         """An event with the texts that it names, in full, in place of their hashes."""
@@ -108,6 +144,23 @@ def events_of(path: Path) -> Iterator[Event]:
             event = _event(line)
             if event is not None:
                 yield event
+
+
+def sound_events(path: Path) -> Iterator[Event]:
+    """The same, for whoever goes on from them. Raises `UsageError` at the first that does not hold what it must."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            event = _event(line)
+            if event is None and not line.endswith(b"\n"):
+                # It was torn.
+                return
+            wrong = "is no event" if event is None else event_shapes.fault(event)
+            if event is None or wrong:
+                raise UsageError(
+                    f"{path}, line {number} is not what Pylon wrote: {wrong}",
+                    hint="Put that file back from a backup, or ask the question anew.",
+                )
+            yield event
 
 
 def find_run(folder: Path, name: str) -> Run:

@@ -60,8 +60,8 @@ class Talk:
         """What the root said before its run was taken up. It is paid for."""
         self._history.counted(was["prompt_tokens"], messages)
         self._course.copy(was)
-        text = self._course.earlier.text(was["reply"])
-        return Reply(text, was["prompt_tokens"], was["completion_tokens"], was["model"], finish=was["finish"])
+        text = self._course.earlier.text(was, "reply")
+        return Reply(text, was["prompt_tokens"], was["completion_tokens"], was["model"], finish=was.get("finish"))
 
     async def reply(
         self, messages: list[Message], reservation: Reservation, timeout: float, *, last: bool = False
@@ -93,7 +93,7 @@ class Talk:
         course = self._course
         if (was := course.earlier.shown(course.task.name, course.turn)) is not None:
             # Its next turn, if it is recorded, was said to this.
-            text = course.earlier.text(was["text"])
+            text = course.earlier.text(was, "text")
             course.copy(was)
         else:
             course.write("shown", text=course.trajectory.text(text))

@@ -18,7 +18,7 @@ from pylon.rlm.repl.protocol import MIB
 from pylon.rlm.replay import recorded_cell, recorded_context
 from pylon.rlm.runs import Run, answer_of, summary
 from pylon.rlm.sublm import SubLM
-from pylon.rlm.trajectory import Event, Trajectory
+from pylon.rlm.trajectory import EVENTS, Event, Trajectory
 from pylon.sections import Config, RlmSection
 
 _UNSAFE = "unsafe"
@@ -68,7 +68,7 @@ async def resume(
     started = clock.monotonic()
     try:
         tell(_taken_up(earlier))
-        outcome = await rlm.go(home, config, node, run.text(begun["question"]), context, work)
+        outcome = await rlm.go(home, config, node, run.needed(begun["question"], "the question"), context, work)
     finally:
         trajectory.close()
     report = rlm.report(outcome, context, work, clock.monotonic() - started)
@@ -88,7 +88,7 @@ def _check(run: Run, begun: Event, *, unsafe: bool, own: bool) -> None:
             f"the sub-calls of run {run.id} went to {begun['sub']['name']!r} of a program, and not to the swarm",
             hint="`RlmClient.resume` with that `sub` goes on with it.",
         )
-    if begun["sandbox"] == _UNSAFE and not unsafe:
+    if begun.get("sandbox") == _UNSAFE and not unsafe:
         raise UsageError(
             f"the code of run {run.id} ran in no sandbox, and runs again", hint="Say --unsafe-local-repl, if it may."
         )
@@ -96,7 +96,15 @@ def _check(run: Run, begun: Event, *, unsafe: bool, own: bool) -> None:
 
 def _settings(section: RlmSection, run: Run, begun: Event) -> RlmSection:
     """The settings that a run had, as far as it tells them; a root's address, key and window are today's."""
-    limits, root, sub, cell = begun["limits"], begun["root"], begun["sub"], recorded_cell(run, begun)
+    limits, root, sub = begun["limits"], begun["root"], begun["sub"]
+    # What could be replayed without these cannot go on without them.
+    needed = {"kind", "model", "temperature", "max_tokens", "tier"} if begun["strategy"] == "rlm" else set()
+    if lacks := sorted(needed - root.keys()) or [name for name in ("cell",) if name not in begun]:
+        raise UsageError(
+            f"the `run` event in {run.folder / EVENTS} lacks {', '.join(lacks)}",
+            hint="Put that file back from a backup, or ask the question anew.",
+        )
+    cell = recorded_cell(run, begun)
     had: dict[str, Any] = {
         "max_sats": None if limits["msat"] is None else limits["msat"] // 1_000,
         "max_calls": limits["calls"],
@@ -104,14 +112,14 @@ def _settings(section: RlmSection, run: Run, begun: Event) -> RlmSection:
         "max_wall_s": limits["wall_s"],
         "max_depth": limits["depth"],
         "max_prompt_chars": limits["prompt_chars"],
-        "max_root_turns": limits["turns"],
+        "max_root_turns": limits.get("turns"),
         "sub_model": sub["model"] or "",
         "sub_max_tokens": sub["max_tokens"],
         "sub_temperature": sub["temperature"],
-        "seed": -1 if sub["seed"] is None else sub["seed"],
+        "seed": -1 if sub.get("seed") is None else sub["seed"],
         "cell_memory_mb": max(16, cell.memory_bytes // MIB),
     }
-    if begun["sandbox"] in ("wasm", "process"):
+    if begun.get("sandbox") in ("wasm", "process"):
         had["sandbox"] = begun["sandbox"]
     if begun["strategy"] == "rlm":
         temperature = root["temperature"]
