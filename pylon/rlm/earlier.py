@@ -113,9 +113,10 @@ class Earlier:
                 self.text(event, name)
 
     def _is_gone_through(self, loop: str) -> bool:
-        """Whether neither a loop has come back nor one that it is in."""
+        """Whether neither a loop has come to an answer nor one that it is in. What failed may be begun once more."""
         outer = [loop, *(loop[:place] for place, char in enumerate(loop) if char == "/")]
-        return not any(("returned", one) in self.lives.events for one in outer)
+        ends = [self.lives.events.get(("returned", one)) for one in outer]
+        return all(end is None or "code" in end for end in ends)
 
     def begin(self, tell: Callable[[str, int, int], object]) -> None:
         """The run goes on: `tell` hears of every loop that goes another way, from which turn and cell on."""

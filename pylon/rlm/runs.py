@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -21,7 +21,6 @@ from pylon.rlm.trajectory import BLOBS, EVENTS, Event, name_of
 LOOK_S = 0.2
 # Stands behind the beginning of a text that is shown in place of all of it.
 CUT = "… [the rest of this text is not kept]"
-_READ_BYTES = 1 << 20
 
 
 def new_run(folder: Path, wall: float) -> Path:
@@ -56,23 +55,38 @@ class Run:
         return sound_events(self.folder / EVENTS)
 
     def follow(self) -> Iterator[Event]:
-        """Its events as they come, until it has ended or its process has. Blocks between them."""
-        with (self.folder / EVENTS).open("rb") as lines:
-            rest = b""
+        """Its events as they come, until no process writes it any more. Blocks between them. Where the run is taken
+        up, what the new process does comes next, without what it took over."""
+        lines: BinaryIO = (self.folder / EVENTS).open("rb")
+        taken_up = False
+        try:
             while True:
-                # Asked first: what is written before the process ends is still read below.
-                live = self.live
-                while data := lines.read(_READ_BYTES):
-                    *whole, rest = (rest + data).split(b"\n")
-                    for line in whole:
-                        event = _event(line)
-                        if event is not None:
-                            yield event
-                            if event["type"] == "final":
-                                return
-                if not live:
+                # Asked first: what is written before the process ends, or another takes over, is still read below.
+                live, newer = self.live, self._newer(lines)
+                for event in _whole_lines(lines):
+                    if not (taken_up and event.get("recorded")):
+                        yield event
+                if newer is not None:
+                    lines.close()
+                    lines, taken_up = newer, True
+                elif not live:
                     return
-                time.sleep(LOOK_S)
+                else:
+                    time.sleep(LOOK_S)
+        finally:
+            lines.close()
+
+    def _newer(self, lines: BinaryIO) -> BinaryIO | None:
+        """The file of a process that took the run up since these were opened."""
+        try:
+            newer = (self.folder / EVENTS).open("rb")
+        except OSError:
+            # Somebody deletes the run.
+            return None
+        if os.path.sameopenfile(lines.fileno(), newer.fileno()):
+            newer.close()
+            return None
+        return newer
 
     def text(self, ref: dict[str, Any]) -> str:
         """The text that an event names, for people: where it is not kept as it was, its beginning, marked as such."""
@@ -137,6 +151,16 @@ class Run:
         return False
 
 
+def _whole_lines(lines: BinaryIO) -> Iterator[Event]:
+    """The events that are there by now; one that is being written is left for the next time."""
+    while line := lines.readline():
+        if not line.endswith(b"\n"):
+            lines.seek(-len(line), os.SEEK_CUR)
+            return
+        if (event := _event(line)) is not None:
+            yield event
+
+
 def events_of(path: Path) -> Iterator[Event]:
     """The events of one file; a last line that was torn is left out."""
     with path.open("rb") as lines:
@@ -194,10 +218,10 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def answer_of(run: Run) -> str | None:
-    """The whole answer of a run; None where it has none, or has not ended."""
+    """The answer of a run; None where it has none, or has not ended. Raises `UsageError` where part of it is lost."""
     for event in run.events():
         if event["type"] == "final" and event["answer"] is not None:
-            return run.text(event["answer"])
+            return run.needed(event["answer"], "the answer")
     return None
 
 

@@ -13,7 +13,7 @@ from pylon.rlm import event_shapes
 from pylon.rlm.earlier import DiffersError
 from pylon.rlm.lives import lives_of
 from pylon.rlm.replay import replay
-from pylon.rlm.runs import CUT, Run
+from pylon.rlm.runs import CUT, Run, answer_of
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.table import call_rows
 from pylon.rlm.trajectory import EVENTS, Trajectory
@@ -133,6 +133,15 @@ async def test_a_replay_says_no_cut_text_again(tmp_path, kind, name):
     with pytest.raises(UsageError, match=re.escape(str(lost))):
         await replay(Run(tmp_path / "run"), InProcessRepl, copy, SystemClock(), settings=LoopSettings())
     copy.close()
+
+
+async def test_the_answer_of_a_run_that_has_ended_is_given_whole_or_not_at_all(tmp_path):
+    await whole(tmp_path, TURNS, Paid(long))
+    run = Run(tmp_path / "run")
+    assert answer_of(run) == f"{long('a')} {long('b')}"
+    damage(blob(tmp_path, events(tmp_path, "final")[0], "answer"), "empty")
+    with pytest.raises(UsageError, match="the answer of run run is not kept as it was"):
+        answer_of(run)
 
 
 async def test_for_people_the_beginning_stands_there_and_says_that_it_is_no_more(tmp_path):

@@ -441,3 +441,20 @@ def test_a_list_counts_what_the_root_cost_also_of_a_run_that_died(tmp_path):
         tally.add(event)
     row = summary(run)
     assert (row["state"], row["turns"], row["calls"], row["msat"]) == ("died", 1, 1, 731) and tally.msat == 731
+
+
+async def test_whoever_follows_a_run_that_is_taken_up_sees_what_the_new_process_does(tmp_path):
+    first = Trajectory(tmp_path / "run", SystemClock())
+    begun = [first.write("run"), first.write("loop", loop="0")]
+    first.close()
+    again = Trajectory.again(tmp_path / "run", SystemClock())
+    follower = Run(tmp_path / "run").follow()
+    seen = [await asyncio.to_thread(next, follower) for _ in begun]
+    again.write("run", before={})
+    again.copy(begun[1])
+    rest = asyncio.create_task(asyncio.to_thread(list, follower))
+    again.write("turn", loop="0", turn=1)
+    again.write("final")
+    again.close()
+    seen += await asyncio.wait_for(rest, 20)
+    assert [event["type"] for event in seen] == ["run", "loop", "run", "turn", "final"]
