@@ -149,5 +149,9 @@ def _whole(run: Run, earlier: Earlier) -> dict[str, Any]:
 
 def _taken_up(earlier: Earlier) -> str:
     spent, lost = earlier.spent, earlier.lives.lost
-    out = f"; {lost:,} sub-calls were out and are asked again" if lost else ""
-    return f"taken up after {spent.turns:,} turns and {spent.calls:,} sub-calls{out}"
+    out = f"; {_counted(lost, 'sub-call')} {'was' if lost == 1 else 'were'} out, to be asked again" if lost else ""
+    return f"taken up after {_counted(spent.turns, 'turn')} and {_counted(spent.calls, 'sub-call')}{out}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
