@@ -70,6 +70,7 @@ class _File(TypedDict):
 
 class _Context(TypedDict):
     kind: str
+    chars: _Count
     files: list[_File]
 
 

@@ -16,10 +16,22 @@ from tests.node import programs
 def ended_run(folder, answer):
     """A run of which its question and its end are written."""
     made = Trajectory(folder / "run", SystemClock())
-    made.write("run", question=made.text("What?"), strategy="search", root={"name": "r"}, sub={"name": "s"},
-               limits={"depth": 1}, turns=1, context={"chars": 3})  # fmt: skip
+    root = {"name": "r", "context_tokens": 0}
+    sub = {
+        "name": "s",
+        "models": [],
+        "context_tokens": 0,
+        "width": 1,
+        "model": None,
+        "max_tokens": 1,
+        "temperature": 0.0,
+    }
+    limits = {"msat": None, "calls": None, "tokens": None, "wall_s": None, "depth": 1, "prompt_chars": None}
+    made.write("run", question=made.text("What?"), strategy="search", root=root, sub=sub, limits=limits, turns=1,
+               context={"kind": "text", "chars": 3, "files": []})  # fmt: skip
     said = None if answer is None else made.text(answer)
-    made.write("final", answer=said, partial=False, reason="final", detail="", turns=1, spent={})
+    made.write("final", answer=said, partial=False, reason="final", detail="", turns=1,
+               spent={"msat": 0, "calls": 0, "tokens": 0})  # fmt: skip
     made.close()
     return Run(folder / "run")
 
