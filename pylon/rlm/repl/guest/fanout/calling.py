@@ -38,6 +38,8 @@ _PRINTED_DEEP, _PRINTED_BITS = 20, 2000
 
 
 class Calling(Methods):
+    """What calls come to: the code's own functions are gone through, those of `natives.py` are called."""
+
     @abstractmethod
     def evaluate(self, node: ast.expr) -> Any:
         """An expression's value."""

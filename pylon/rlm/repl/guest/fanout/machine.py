@@ -66,6 +66,7 @@ class Machine:
         self.root_cells: frozenset[str] = frozenset()
         self.pools: tuple[type, ...] = ()
         self.output: Any = None  # what the code prints to, if it has put nothing else there
+        # By comprehension: items that the code has evaluated already, to be drawn from once.
         self.given: dict[ast.AST, Any] = {}
         # Those that a function made in them holds, which they hold.
         self.enclosing: weakref.WeakSet[Frame] = weakref.WeakSet()

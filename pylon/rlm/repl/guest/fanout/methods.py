@@ -37,7 +37,7 @@ class Task(Opaque):
 
 
 class Methods(Machine):
-    """A step of `Rehearsal`."""
+    """What attributes and methods of values come to."""
 
     def attribute(self, of: Any, name: str) -> Any:
         if isinstance(of, ModuleType):

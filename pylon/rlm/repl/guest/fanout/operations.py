@@ -45,7 +45,7 @@ _SINGLE = {type(None), bool, type(...)}
 
 
 class Operations(Calling):
-    """A step of `Rehearsal`."""
+    """What operators come to, and what a loop draws."""
 
     def rounds(self, value: Any) -> Iterator[Any]:
         """The same one after the other, for a loop whose body may change it."""

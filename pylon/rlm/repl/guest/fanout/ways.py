@@ -13,7 +13,7 @@ type Way = str | None
 
 
 class Ways(Expressions):
-    """A step of `Rehearsal`."""
+    """Goes both ways where an answer decides, and joins what they leave."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
