@@ -269,8 +269,9 @@ class CallRoom:
         """Writes down what became of a call."""
         # Whoever writes next in the loop is told too, and that ends the run.
         with suppress(TrajectoryError):
-            text = self._trajectory.text
-            row = asdict(outcome) | ({"text": text(outcome.text)} if isinstance(outcome, SubAnswer) else {})
+            row = asdict(outcome)
+            if isinstance(outcome, SubAnswer):
+                row |= {"text": self._trajectory.text(outcome.text), "tokens": call.spent.tokens}
             self._write("returned", call, prompt=call.named, **row)
 
     def _write(self, kind: str, call: Call, /, **fields: object) -> None:

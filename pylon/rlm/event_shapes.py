@@ -170,6 +170,7 @@ class _Answered(_Call):
     model: str
     msat: _Count
     verified: list[str]
+    tokens: NotRequired[_Count]
     prompt_tokens: NotRequired[_Count]
     completion_tokens: NotRequired[_Count]
     finish: NotRequired[str | None]

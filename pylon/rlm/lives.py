@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pylon.errors import UsageError
-from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.rlm.budget import Cost
 from pylon.rlm.runs import Run, sound_events
 from pylon.rlm.trajectory import EVENTS, Event, next_number, older_file
 
 type Key = tuple[object, ...]
-# UTF-8 has no longer ones.
-_BYTES_PER_CHAR = 4
 
 
 @dataclass(slots=True)
@@ -163,10 +160,8 @@ def _cost(lives: Lives, event: Event) -> Cost:
         case "submitted":
             return Cost(calls=1)
         case "returned" if "code" not in event:
-            # As they were booked: nobody checked the count of what costs nothing.
-            read = min(event.get("prompt_tokens", 0), _BYTES_PER_CHAR * event["prompt"]["chars"] + TEMPLATE_TOKENS)
-            said = min(event.get("completion_tokens", 0), lives.begun["sub"]["max_tokens"])
-            tokens = max(0, read) + max(0, said)
+            # A loop's answer has none: its turns and calls have.
+            tokens = event.get("tokens", 0)
             lives.sub_tokens += tokens
             return Cost(event["msat"], 0, tokens)
     return Cost()

@@ -1,6 +1,7 @@
 """Runs that are taken up: what was answered is asked of nobody again, and what was spent is spent."""
 
 import asyncio
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -410,3 +411,13 @@ async def test_what_is_left_to_do_is_decided_by_how_a_run_ended(tmp_path):
             left_to_do("r", lives, LIMITS, 20)
         assert caught.value.hint == "--calls"
         assert left_to_do("r", lives, Limits(msat=2_000_000, calls=50, depth=1), 20) is LeftToDo.BACK
+
+
+async def test_tokens_that_a_provider_overstated_count_no_more_for_a_run_that_is_taken_up(tmp_path):
+    class Overstating(Paid):
+        async def _one(self, threads, place, job):
+            place, answer = await super()._one(threads, place, job)
+            return place, replace(answer, prompt_tokens=1_000_000)
+
+    await whole(tmp_path, sub=Overstating())
+    assert lives_of(Run(tmp_path / "run")).spent.tokens == events(tmp_path, "budget")[-1]["spent"]["tokens"]
