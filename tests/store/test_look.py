@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from pylon.errors import SetupError
+from pylon.store import look
 from pylon.store.database import Database, Schema
 from pylon.store.look import check_pages, look_into, opened_to_read
 from tests.store.cut_off import no_table_yet, nothing_yet
@@ -106,7 +107,9 @@ async def test_what_no_node_would_open_is_said_as_a_start_would_say_it(tmp_path)
         looked(other)
 
 
-async def test_looking_ends_when_its_time_is_over(tmp_path):
+async def test_looking_ends_when_its_time_is_over(tmp_path, monkeypatch):
+    # What comes before the statement has begun interrupts nothing.
+    monkeypatch.setattr(look, "_AGAIN_S", 0.001)
     path = await made(tmp_path, rows=300_000)
     with closing(opened_to_read(path)) as books:
         books.execute("SELECT count(*) FROM thing").fetchone()
