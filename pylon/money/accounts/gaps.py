@@ -3,8 +3,8 @@
 The receipt after a gap says how many are missing and what they charged together. An honest provider signed them for
 jobs that it was given and whose results were lost on the way; then the gap is no larger than what was ordered there
 and never answered. Nobody can tell whether they were lost or never sent, so their sum may not pass that of what was
-answered: to charge for what is not delivered brings less than to work does. What an account had charged before it was taken
-up counts as answered: nobody here knows better.
+answered: to charge for what is not delivered brings less than to work does. What an account had charged before it
+was taken up counts as answered: nobody here knows better.
 """
 
 from collections.abc import Sequence
