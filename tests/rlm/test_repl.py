@@ -509,9 +509,9 @@ async def test_a_repl_whose_closing_is_cut_short_leaves_no_context_and_no_proces
     monkeypatch, folders, tmp_path
 ):
     (tmp_path / "context").write_text("x")
-    repl = ChildRepl(UNSAFE)
+    repl, before = ChildRepl(UNSAFE), {*psutil.Process().children()}
     await repl.open(ContextSource("text", (ContextFile("context", tmp_path / "context"),)), CellLimits(), shout)
-    child, ending = psutil.Process().children()[-1], SandboxChild.end
+    (child,), ending = {*psutil.Process().children()} - before, SandboxChild.end
 
     async def cancelled(self):
         await ending(self)
