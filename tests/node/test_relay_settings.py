@@ -53,8 +53,9 @@ def test_what_is_no_kind_is_refused() -> None:
 
 
 def test_the_documented_relay_of_a_swarm_takes_what_pylon_writes() -> None:
-    block = PAGE.partition("## A relay for a swarm alone")[2].partition("takes profiles")[0]
-    taken = set(tomllib.loads(block.replace("    ", ""))["relay"]["kinds"])
+    section = PAGE.partition("## A relay for a swarm alone")[2].partition("## ")[0]
+    block = "\n".join(line.strip() for line in section.splitlines() if line.startswith("    "))
+    taken = set(tomllib.loads(block)["relay"]["kinds"])
     jobs = {kinds.DELETION, kinds.FEEDBACK, kinds.HEARTBEAT, kinds.ANNOUNCEMENT}
     wallet = {nip47.INFO, nip47.REQUEST, nip47.RESPONSE, nip47.NOTIFICATION}
     written = jobs | kinds.REQUEST_KINDS | kinds.RESULT_KINDS | wallet | {wire.JOIN, wire.LIST, RELAY_LIST_KIND}
