@@ -127,6 +127,18 @@ class SilentPort(RecordingPort):
         pass
 
 
+def test_a_name_that_a_cell_has_taken_is_ours_again_in_the_next(monkeypatch):
+    monkeypatch.setattr(concurrency, "install", lambda *_, **__: None)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    port = SilentPort(shout)
+    session = Session(port, "", threads=True)
+    for taken in ("__pylon__ = None", "del globals()['__pylon__']"):
+        session.run(taken, 1000, 10)
+        assert session.run("print([llm_query(c) for c in 'ab'])", 1000, 10)["stdout"] == "['A', 'B']\n"
+    assert port.batches == [["a", "b"]] * 2
+
+
 @pytest.mark.parametrize(("end", "requests"), [("raise MemoryError", 1), ("raise ValueError", 2), ("pass", 2)])
 def test_only_a_cell_that_was_cut_off_leaves_its_answers_to_the_next(monkeypatch, end, requests):
     monkeypatch.setattr(concurrency, "install", lambda *_, **__: None)

@@ -72,6 +72,8 @@ class Session:
     def run(self, code: str, output_bytes: int, calls: int) -> Message:
         """What happened, as the host's CellOutcome wants it."""
         self._cells += 1
+        # The cell before may have taken it for a name of its own.
+        self.namespace[Fan.NAME] = self._fan
         name = f"<cell {self._cells}>"
         self._stdout.start(output_bytes)
         self._stderr.start(output_bytes)
@@ -114,6 +116,7 @@ class Session:
 
     def _execute(self, program: CodeType) -> tuple[str | None, str]:
         try:
+            self._fan.start_cell()
             if program.co_flags & inspect.CO_COROUTINE:
                 coroutine: Coroutine[Any, Any, Any] = eval(program, self.namespace)  # noqa: S307
                 asyncio.run(coroutine)
