@@ -26,6 +26,18 @@ PROMPTS = st.sampled_from(
         "f'{odd}{c}'",
         "[c, n]",
         "c * k",
+        "f'{emptied}{c}'",
+        "f'{len(emptied)}{sorted(emptied)}{c}'",
+        "','.join(emptied | {c})",
+        "f'{tools}'.split(' at 0x')[0] + c",
+        "'{} {}'.format(c, tools.get(c)).split(' at 0x')[0]",
+        "f'{[iter(docs)]}'.split(' at 0x')[0] + c",
+        "f'{dict(groups)}{c}'",
+        "f'{counts}{c}{counts[c]}'",
+        "f'{groups[c]}{c}'",
+        "'{} of {c}'.format(a, c=c)",
+        "re.sub('[a-c]', '-', c)",
+        "json.dumps(docs) + c",
     ]
 )
 ASKED = st.builds(
@@ -87,6 +99,29 @@ SIMPLE = st.sampled_from(
         "a = a.finish",
         "c = docs.index(c)",
         "a = out and out[-1]",
+        "emptied.add(c)",
+        "emptied.add(c)",
+        "emptied.discard(c)",
+        "emptied |= {c, 'z'}",
+        "emptied = emptied - {c}",
+        "seen.remove('s')",
+        "seen.update(docs)",
+        "tools[c] = lambda x: x",
+        "tools = {'up': lambda x: x + c}",
+        "groups[c].append(a)",
+        "groups[a].append(c)",
+        "groups[a] = out",
+        "counts[c] += 1",
+        "counts[a] += 1",
+        "counts['a'] = c",
+        "cache[a] = cache.get(a, 0) + 1",
+        "a = re.sub('x', 'y', a)",
+        "a = re.findall('(a)|b', a)",
+        "n += len(re.split('[[a]', c))",
+        "json.loads = loads",
+        "re.sub = sub",
+        "a = json.loads(c)",
+        "a = max(docs, key=lambda d: len(llm_query(d + c)))",
     ]
 )
 TESTS = st.sampled_from(
@@ -166,7 +201,12 @@ def helpers(draw, name):
         lines = ["class Tool:", "    k, a, m = 1, '', None", "    def go(self, c, k=1, a='', m=None):"]
         return [*lines, *indent(indent([*declared, *ask, *body, *end])), f"{name} = Tool().go"]
     if shape == "recursive":
-        ask = [*ask, f"if len(c) > 1 and k < 3:\n    return {name}(c[1:], k=k + 1)"]
+        again = [
+            "if len(c) > 1 and k < 3:\n    return {}(c[1:], k=k + 1)",
+            "if len(c) > 1 and k < 3:\n    return max(str({}(x, k=k + 1)) for x in (c[1:], c[:1]))",
+            "if k < 45:\n    return sorted([c], key=lambda x: str({}(x, k=k + 1)))[0]",
+        ]
+        ask = [*ask, draw(st.sampled_from(again)).format(name)]
     lines = [head, *indent([*declared, *ask, *body, *end])]
     if shape == "decorated":
         return ["@twice", *lines]
@@ -178,19 +218,24 @@ def helpers(draw, name):
 
 @st.composite
 def uses(draw):
-    items = draw(st.sampled_from(["docs", "docs", "docs", "docs * 2", "table", "sorted(docs)", "table.items()",
-                                  "range(3)",
-                                  "enumerate(docs)", "zip(docs, docs)", "iter(docs)", "map(str, docs)",
-                                  "(d for d in docs)",
-                                  "map(inner, docs)", "seen", "drawn()", "odd", "reversed(docs)"]))  # fmt: skip
+    items = draw(
+        st.sampled_from(
+            ["docs", "docs", "docs", "docs * 2", "table", "sorted(docs)", "table.items()", "range(3)",
+             "enumerate(docs)", "zip(docs, docs)", "iter(docs)", "map(str, docs)", "(d for d in docs)",
+             "map(inner, docs)", "seen", "emptied", "{*docs, 'q'}", "drawn()", "odd", "reversed(docs)"]
+        )
+    )  # fmt: skip
     ask = draw(
         st.sampled_from(
             ["ask(c)", "ask(c)", "ask(c)", "other(c)", "ask(c, k=2)", "inner(c)", "ask(other(c))", "noted(ask(c))"]
         )
     )
-    shape = draw(st.sampled_from(["for", "for", "for", "list", "dict", "map", "pool", "submit", "while", "straight",
-                                  "any",
-                                  "sorted", "pairs", "join", "set", "lambda", "work"]))  # fmt: skip
+    shape = draw(
+        st.sampled_from(
+            ["for", "for", "for", "list", "dict", "map", "pool", "submit", "futures", "while", "straight", "any",
+             "sorted", "pairs", "join", "set", "lambda", "work"]
+        )
+    )  # fmt: skip
     made = {
         "list": f"r = [{ask} for c in {items}]",
         "dict": f"r = {{c: {ask} for c in {items}}}",
@@ -202,6 +247,8 @@ def uses(draw):
         "join": f"r = ','.join({ask} for c in {items})",
         "lambda": f"r = list(map(lambda c: {ask}, {items}))",
         "pool": f"with ThreadPoolExecutor() as ex:\n    r = list(ex.map(ask, {items}))",
+        "futures": "with ThreadPoolExecutor(3) as ex:\n"
+        f"    __f = {{ex.submit(ask, c): c for c in {items}}}\n    r = [(__f[x], x.result()) for x in __f]",
         "submit": "with ThreadPoolExecutor(3) as ex:\n"
         f"    f = [ex.submit(ask, c) for c in {items}]\n    r = [x.result() for x in f]",
     }
@@ -232,6 +279,21 @@ def uses(draw):
 START = """
 import functools
 import json
+import re
+from collections import Counter, defaultdict
+read, real_sub = json.loads, re.sub
+def loads(text):
+    out.append('read')
+    return read(text)
+def sub(*given):
+    out.append('sub')
+    return real_sub(*given)
+emptied = set()
+for c in 'pqrs':
+    emptied.add(c)
+for c in 'pqrs':
+    emptied.discard(c)
+groups, counts, tools = defaultdict(list), Counter(), {}
 class Odd(list):
     def __repr__(self):
         out.append('shown')

@@ -2,6 +2,8 @@
 
 import ast
 import io
+import json
+import re
 from contextlib import redirect_stderr, redirect_stdout
 
 from pylon.rlm.repl.guest.calls import Calls, Query, SubCallError
@@ -44,10 +46,16 @@ def run(code, *, fan_out=True, answer=shout, given=(), limit=100_000, now=lambda
     tree = fan.compiled_from(code, "<cell>") if fan_out else ast.parse(code)
     program = compile(tree, "<cell>", "exec")
     error = None
+    kept = json.loads, re.sub
+    re.purge()
     with redirect_stdout(output), redirect_stderr(output):
         try:
+            fan.start_cell()
             exec(program, names)
         except Exception as raised:
             error = f"{type(raised).__name__}: {raised}"
-    variables = {name: value for name, value in names.items() if name not in before and name != "__builtins__"}
+        finally:
+            # Code may have put others in their places.
+            json.loads, re.sub = kept
+    variables = {name: value for name, value in names.items() if name not in before and not name.startswith("__")}
     return variables, "" if output.closed else output.getvalue(), error, port

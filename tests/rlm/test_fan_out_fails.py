@@ -27,6 +27,20 @@ _FAILING = {
     "a pool with what it has not": "with SubCallPool(workers=4) as pool:\n    r = list(pool.map(llm_query, P))",
     "equal tuples": "for p in P:\n    x = (1, 2)\n    y = (1, 2)\n    if x is not y:\n        llm_query(p)",
 }
+_SHOWING = "for p in P:\n    {}\n    r.append(llm_query({}).split('0x')[0])"
+# What stands in the rehearsal for a value of the code's own is never told.
+_SHOWN = {
+    "functions in a dict": ("tools = {'up': lambda x: x}", "f'{p} {tools}'.split(' at 0x')[0]"),
+    "functions in a list": ("tools = [lambda x: x]", "(p + str(tools)).split(' at 0x')[0]"),
+    "a function as it is": ("tool = lambda x: x", "'{} {}'.format(p, tool).split(' at 0x')[0]"),
+    "its attribute": ("tool = lambda x: x", "'{} {.__name__}'.format(p, tool)"),
+    "a function with %": ("tool = lambda x: x", "('%s %r' % (p, tool)).split(' at 0x')[0]"),
+    "a pool": ("tool = ThreadPoolExecutor()", "f'{p} {[tool]}'.split(' at 0x')[0]"),
+    "an iterator's address": ("one = [iter(P)]", "f'{p} {one}'"),
+    "an iterator's address, as it is": ("one = zip(P, P)", "p + str(one)"),
+    "an iterator, asked": ("one = enumerate(P)", "one"),
+    "an iterator with %": ("one = reversed(P)", "'%s %s' % (p, one)"),
+}
 _START = "P = [str(n) for n in range(6)]\nr = []\n"
 
 
@@ -36,6 +50,14 @@ def test_a_call_that_the_code_does_not_come_to_is_not_made(code):
     together, plain = run(_START + code, given=given), run(_START + code, given=given, fan_out=False)
     assert together[1:3] == plain[1:3]
     assert together[3].prompts == plain[3].prompts == []
+
+
+@pytest.mark.parametrize(("made", "prompt"), _SHOWN.values(), ids=_SHOWN)
+def test_what_a_rehearsal_has_made_is_not_told(made, prompt):
+    together, plain = (run(_START + _SHOWING.format(made, prompt), fan_out=fan_out) for fan_out in (True, False))
+    assert len(together[3].prompts) == len(plain[3].prompts) == 6
+    if "iter" not in made and "P)" not in made:
+        assert together[3].prompts == plain[3].prompts
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 import pytest
 
+from pylon.rlm.repl.guest.concurrency import as_completed
 from tests.rlm.plain import run
 
 START = """
-import json
+import json, re
+from collections import Counter, defaultdict
 P = [f'{n}' for n in range(8)]
+words = re.compile(r'\\W+')
 def star(*values):
     return list(values)
 r = []
@@ -93,6 +96,56 @@ for p in P:
         r.append(json.loads(llm_query(p)))
     except Exception:
         r.append(None)""",
+    "an assertion": """
+for p in P:
+    assert p
+    r.append(llm_query(p))""",
+    "a regular expression": """
+for p in P:
+    a = llm_query(p)
+    r.extend(re.findall(r'\\d+', a))
+    r.append(re.sub(r'\\s+', ' ', a))
+    r.append(words.split(a))
+    if re.search('none', a, re.I):
+        continue
+    r.append(a)""",
+    "groups by what is asked": """
+d = defaultdict(list)
+for p in P:
+    d[p[-1:]].append(llm_query(p))
+r = sorted(d.items())""",
+    "groups by what is answered": """
+d = defaultdict(list)
+for p in P:
+    label = llm_query(p).strip()
+    d[label].append(p)
+    if label == '3':
+        d[p].append(label)
+r = sorted(d.items())""",
+    "a count of answers": """
+counts = Counter()
+for p in P:
+    counts[llm_query(p)] += 1
+r = sorted(counts.items())""",
+    "a count of answers in a defaultdict": """
+counts = defaultdict(int)
+for p in P:
+    label = llm_query(p)
+    counts[label] += 1
+    print(label, counts[label])
+r = sorted(counts.items())""",
+    "a count of answers in a dict": """
+counts = {}
+for p in P:
+    label = llm_query(p).lower()
+    counts[label] = counts.get(label, 0) + 1
+r = sorted(counts.items())""",
+    "a text that is filled in": """
+form = 'of {p}: {a} {}'
+for p in P:
+    a = llm_query('about {p}'.format(p=p))
+    r.append(form.format(len(p), p=p, a=a))""",
+    "the best": "r = [max(P, key=lambda p: len(llm_query(p)))]",
     "a part": """
 for p in P:
     try:
@@ -155,6 +208,54 @@ for p in P:
         x = json.loads(llm_query(p) + ',')
     except Exception:
         x = int('x')""",
+    "a count of what is no number": """
+counts = {'x': 0}
+for p in P:
+    label = llm_query(p)
+    counts[label] = counts.get(label, 0) + 1
+    counts['x'] = label
+    try:
+        counts['x'] = counts.get('x', 0) + 1
+    except TypeError:
+        r.append(llm_query(p + '!'))""",
+    "a defaultdict of what it does not make itself": """
+d = defaultdict(list, {'3': None})
+for p in P:
+    try:
+        d[llm_query(p)].append(p)
+    except AttributeError:
+        r.append(llm_query(p + '!'))""",
+    "a list that an answer leads to": """
+d = defaultdict(list)
+mine = d['3']
+for p in P:
+    d[llm_query(p)].append(p)
+    r.append(llm_query(f'{p} {mine}'))""",
+    "a defaultdict that is looked into": """
+d = defaultdict(list)
+for p in P:
+    if llm_query(p) == '3':
+        d[p].append(p)
+    r.append(llm_query(f'{p} {len(d)} {dict(d)}'))""",
+    "futures in a set, one after the other": """
+with ThreadPoolExecutor(4) as ex:
+    f = {ex.submit(json.loads, p) for p in P}
+    for x in f:
+        r.append(llm_query(f'{x.result()}'))
+r.sort()
+del f, x""",
+    "what a form asks for": """
+form = '{0.__class__} {1:{2}}'
+for p in P:
+    try:
+        a = llm_query(p)
+        r.append(llm_query(p + form.format(a, 'x', a)))
+    except ValueError:
+        r.append(p)""",
+    "what a value is": """
+for p in P:
+    r.append(llm_query('{0.__class__} {1.__class__}'.format([p], p)))
+    r.append(llm_query('{0[0].__class__}'.format([lambda x: x])))""",
     "what the next line finds": """
 for p in P:
     n = len(r)
@@ -179,6 +280,21 @@ HELPERS = {
     "a helper, submitted": (
         ASK
         + "with ThreadPoolExecutor() as ex:\n    f = [ex.submit(ask, p) for p in P]\n    r = [x.result() for x in f]",
+        1,
+    ),
+    "a helper, submitted into a dict": (
+        ASK + "with ThreadPoolExecutor(4) as ex:\n    f = {ex.submit(ask, p): p for p in P}\n"
+        "    for x in as_completed(f):\n        r.append((f[x], x.result()))\nr.sort()\ndel f, x",
+        1,
+    ),
+    "a helper, submitted into a dict in a loop": (
+        ASK + "f = {}\nwith ThreadPoolExecutor(4) as ex:\n    for p in P:\n        f[ex.submit(ask, p)] = p\n"
+        "r = sorted(x.result() for x in f)\ndel f",
+        1,
+    ),
+    "a helper, submitted into a set": (
+        ASK + "with ThreadPoolExecutor(4) as ex:\n    f = {ex.submit(ask, p) for p in P}\n"
+        "    r = sorted(x.result() for x in f)\ndel f",
         1,
     ),
     "while": ("i = 0\nwhile i < len(P):\n    r.append(llm_query(P[i]))\n    i += 1", 1),
@@ -261,7 +377,8 @@ ALONE = {
 
 def asked(code):
     """How many calls were sent with others, and by themselves: with fan-out, and without."""
-    together, plain = run(START + code), run(START + code, fan_out=False)
+    given = {"as_completed": as_completed}
+    together, plain = run(START + code, given=given), run(START + code, given=given, fan_out=False)
     assert together[0]["r"] == plain[0]["r"] and together[1:3] == plain[1:3]
     assert sorted(together[3].prompts) == sorted(plain[3].prompts)
     return len(together[3].batches), len(plain[3].batches)

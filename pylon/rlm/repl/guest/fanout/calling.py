@@ -5,6 +5,7 @@ import functools
 import sys
 import time
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FunctionType, MethodType
@@ -13,7 +14,7 @@ from typing import Any
 from ..calls import Query
 from .machine import Frame
 from .methods import DATA, Method, Methods, Pool, Task
-from .natives import ATOMS, CONTAINERS, FUNCTIONS, module_function
+from .natives import FUNCTIONS, SEARCHES, factory, module_function
 from .shadow import Lazy
 from .source import Function
 from .unknown import Ended, Opaque, Unknown, made
@@ -21,7 +22,7 @@ from .unknown import Ended, Opaque, Unknown, made
 _CLOCKS = (time.time, time.perf_counter, time.monotonic)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Closure(Opaque):
     """A function that the code makes in the rehearsal."""
 
@@ -32,9 +33,6 @@ class Closure(Opaque):
 
 
 _ENTERING = 50
-# What is printed without fear: levels of containers, and bits of an int, which may not have more digits than Python
-# can be told to show at the least.
-_PRINTED_DEEP, _PRINTED_BITS = 20, 2000
 
 
 class Calling(Methods):
@@ -66,6 +64,8 @@ class Calling(Methods):
             return self._batch(function.__self__, arguments, keywords)
         if function is print:
             return self._print(arguments, **keywords)
+        if function is defaultdict:
+            return self._defaultdict(*arguments, **keywords)
         if function in _CLOCKS and not arguments and not keywords:
             return Unknown("float")
         if function in self.pools:
@@ -129,7 +129,7 @@ class Calling(Methods):
         variables = _bound(declared, closure, arguments, keywords)
         frame = Frame((names | set(variables)) - outer, closure.frame, {}, variables, outer, True)
         self.frames.append(frame)
-        result = self.run_body(node)
+        result = self.deeper(lambda: self.run_body(node))
         self.frames.pop()
         return result
 
@@ -162,22 +162,29 @@ class Calling(Methods):
             raise Ended
         if function in (list, tuple, sorted) and len(arguments) == 1 and isinstance(arguments[0], Lazy):
             arguments = [list(self.mapped(arguments[0]))]
+        if function is len and self.holds(arguments[0] if arguments else None) and not keywords:
+            (of,) = arguments
+            return len(self.members.get(id(of), of))
         if callable(keywords.get("key")) or isinstance(keywords.get("key"), Opaque):
             return self._by_key(function, arguments, **keywords)
         every = [*arguments, *keywords.values()]
         if any(not self.is_known(one) for one in every):
+            if function is sorted and len(every) == 1 and id(every[0]) in self.members:
+                return self._sorted(self.members[id(every[0])])
+            if function in SEARCHES.values():
+                return self.searched(function.__name__, arguments, keywords)
             kinds = [self.kind(one) for one in every]
             kind = None if keywords else made(FUNCTIONS.get(function, ""), kinds)
             return self.may_fail_as(function, kinds) if kind is None else Unknown(kind)
         if any(isinstance(one, Opaque) or callable(one) for one in every):
             raise Ended
-        if function in (str, repr) and self.holds_unknown(every):
+        if function in (str, repr) and not self.shown(every):
             return Unknown("str")
         if function in (sum, max, min) and not keywords and self.holds_unknown(every):
             return self._reckoned(every)
         if function is set and self.holds_unknown(every):
             for value in self.items(every[0]):
-                self.hashed(value)
+                self.keyed(value)
             vague: set[Any] = set()
             self.blur(vague)
             return vague
@@ -197,17 +204,34 @@ class Calling(Methods):
         return self.may_fail()
 
     def _by_key(self, function: Any, arguments: list[Any], key: Any, reverse: Any = False) -> Any:
-        """`sorted(…, key=…)`"""
-        if function is not sorted or len(arguments) != 1 or not isinstance(reverse, bool | int):
+        """`sorted`, `max` or `min` with a `key`."""
+        if function not in (sorted, max, min) or len(arguments) != 1 or not isinstance(reverse, bool | int):
+            raise Ended
+        if function is not sorted and reverse is not False:
             raise Ended
         values = list(self.items(arguments[0]))
-        keys = [self.call(key, [value], {}) for value in values]
+        keys: list[Any] = []
+        for value in values:
+            keys.append(self.deeper(functools.partial(self.call, key, [value], {})))
+            # It compares one before it asks for the next.
+            if function is not sorted and self.kind(keys[-1]) not in ("int", "float", "bool"):
+                raise Ended
         self.plain(keys)
-        return [values[place] for place in sorted(range(len(values)), key=keys.__getitem__, reverse=bool(reverse))]
+        if function is sorted:
+            return [
+                values[place] for place in sorted(range(len(values)), key=keys.__getitem__, reverse=bool(reverse))
+            ]
+        return values[function(range(len(values)), key=keys.__getitem__)]
+
+    def _sorted(self, members: set[Any]) -> list[Any]:
+        """A set whose order is not known: of these values none are equal, and each is less than another or not."""
+        if not all(isinstance(one, str | int) for one in members):
+            raise Ended
+        return sorted(members)
 
     def mapped(self, lazy: Lazy) -> Iterator[Any]:
         for arguments in zip(*lazy.iterators, strict=False):
-            yield self.call(lazy.function, list(arguments), {})
+            yield self.deeper(functools.partial(self.call, lazy.function, list(arguments), {}))
 
     def _print(self, values: list[Any], **keywords: Any) -> None:
         """Nothing, where printing cannot fail."""
@@ -217,24 +241,12 @@ class Calling(Methods):
             raise Ended
         if type(keywords.get("flush")) not in (bool, type(None)):
             raise Ended
-        inside = list(values)
-        for _ in range(_PRINTED_DEEP):
-            self.steps += len(inside)
-            following: list[Any] = []
-            for one in inside:
-                if type(one) is dict:
-                    following += (*one.keys(), *one.values())
-                elif type(one) in CONTAINERS:
-                    following += one
-                elif type(one) is int:
-                    if one.bit_length() > _PRINTED_BITS:
-                        raise Ended
-                elif not isinstance(one, Unknown) and type(one) not in ATOMS:
-                    raise Ended
-            if not following:
-                return
-            inside = following
-        raise Ended
+        self.shown(values)
+
+    def _defaultdict(self, made_by: Any = None) -> Any:
+        made: defaultdict[Any, Any] = defaultdict(made_by)
+        factory(made)
+        return made
 
     def _pool(self, max_workers: Any = None) -> Pool:
         if max_workers is not None and (type(max_workers) is not int or max_workers <= 0):

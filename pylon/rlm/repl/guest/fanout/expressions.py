@@ -14,13 +14,7 @@ from .unknown import Ended, Opaque, Unknown, compared, formats
 _CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
 
-# What the compiler may make one constant of.
-_CONSTANT = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.unaryop, ast.operator, ast.expr_context)
-# Steps that building a set costs.
-_COMPILING = 50
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Drawn(Opaque):
     """A generator expression that whoever is given it draws whole."""
 
@@ -65,8 +59,8 @@ class Expressions(Operations):
                 return tuple(self.evaluate_all(elements))
             case ast.List(elts=elements):
                 return self.evaluate_all(elements)
-            case ast.Set():
-                return self._displayed(node)
+            case ast.Set(elts=elements):
+                return self._displayed(elements)
             case ast.Dict(keys=keys, values=values):
                 made: dict[Any, Any] = {}
                 for key, value in zip(keys, values, strict=True):
@@ -82,7 +76,7 @@ class Expressions(Operations):
                 return made_set
             case ast.DictComp(key=key, value=element):
                 pairs: dict[Any, Any] = {}
-                self._each(node, lambda: self.put(pairs, self.hashed(self.evaluate(key)), self.evaluate(element)))
+                self._each(node, lambda: self.put(pairs, self.evaluate(key), self.evaluate(element)))
                 return pairs
             case ast.Lambda():
                 return self.closure(node)
@@ -132,6 +126,8 @@ class Expressions(Operations):
             return self.native(op, left, right)
         if isinstance(op, ast.Is | ast.IsNot) and left is right:
             return isinstance(op, ast.Is)
+        if isinstance(op, ast.In | ast.NotIn) and id(right) in self.members and self.keyed(left):
+            return (left in self.members[id(right)]) is isinstance(op, ast.In)
         kinds = self.kind(left), self.kind(right)
         if isinstance(op, ast.Is | ast.IsNot) and kinds in (("str", "NoneType"), ("NoneType", "str")):
             return isinstance(op, ast.IsNot)
@@ -148,7 +144,7 @@ class Expressions(Operations):
                 raise Ended
             value = self.evaluate(part.value)
             form = "" if part.format_spec is None else self.evaluate(part.format_spec)
-            if not self.is_known(value) or self.holds_unknown(value):
+            if not self.shown([value]):
                 known = False
                 convert = _CONVERSIONS[part.conversion]
                 if form != "" and not formats(form, "str" if convert else self.kind(value)):
@@ -186,41 +182,21 @@ class Expressions(Operations):
         return self.either(one, two)
 
     def _put_in(self, made: set[Any], value: Any) -> None:
-        if self.is_known(self.hashed(value)):
+        if self.keyed(value):
             made.add(value)
         else:
             self.blur(made)
 
-    def _displayed(self, node: ast.Set) -> set[Any]:
-        """`{…}` as the compiler builds it: how it does decides the set's order, and that may be in a prompt."""
-        self.steps += _COMPILING
-        names: dict[str, Any] = {}
-        written: list[ast.expr] = []
-        unknown = False
-        for element in node.elts:
-            starred = isinstance(element, ast.Starred)
-            value = self.evaluate(element.value if isinstance(element, ast.Starred) else element)
-            if starred:
-                self.plain([self.items(value)])
-                self.drew([value])
-                if self.holds_unknown(value):
-                    raise Ended
-            else:
-                unknown |= not self.is_known(self.hashed(value))
-            # The compiler puts constants together.
-            if all(isinstance(one, _CONSTANT) for one in ast.walk(element)):
-                written.append(element)
-                continue
-            name = ast.Name(f"v{len(names)}", ast.Load())
-            names[name.id] = value
-            written.append(ast.Starred(name, ast.Load()) if starred else name)
-        if unknown:
-            made: set[Any] = set()
+    def _displayed(self, elements: list[ast.expr]) -> set[Any]:
+        """`{…}`: the compiler decides in which order it is built, and that hangs on what was compiled before."""
+        values = self.evaluate_all(elements)
+        made: set[Any] = set()
+        known = [self.keyed(value) for value in values]
+        if all(known):
+            self.unordered(made).update(values)
+        else:
             self.blur(made)
-            return made
-        expression = ast.fix_missing_locations(ast.Expression(ast.Set(written)))
-        built: set[Any] = eval(compile(expression, "<set>", "eval"), {"__builtins__": {}}, names)  # noqa: S307
-        return built
+        return made
 
     def _part(self, node: ast.expr, index: ast.expr) -> Any:
         of = self._untouched(node)
@@ -261,7 +237,7 @@ class Expressions(Operations):
                 raise Ended
             keywords[keyword.arg] = self.evaluate(keyword.value)
         if any(isinstance(one, Drawn) for one in arguments):
-            return self._call_drawing(function, arguments, keywords)
+            return self.deeper(lambda: self._call_drawing(function, arguments, keywords))
         return self.call(function, arguments, keywords)
 
     def _call_drawing(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
@@ -287,8 +263,7 @@ class Expressions(Operations):
             case [Drawn(node=node)] if function in (list, tuple, sorted):
                 return self.call(function, [self.drawn(node)], keywords)
             case [Drawn(node=node)] if function in (set, frozenset):
-                values = self._all(node, lambda: self.hashed(self.evaluate(node.elt)))
-                return self.call(function, [values], keywords)
+                return self.call(function, [self._all(node, lambda: self._key(node.elt))], keywords)
             case [Drawn(node=node)] if function is dict:
                 pairs: dict[Any, Any] = {}
                 self._each(node, lambda: self._pair(pairs, self.evaluate(node.elt)))
@@ -302,7 +277,12 @@ class Expressions(Operations):
     def _pair(self, pairs: dict[Any, Any], pair: Any) -> None:
         if type(pair) is not tuple or len(pair) != 2:
             raise Ended
-        self.put(pairs, self.hashed(pair[0]), pair[1])
+        self.put(pairs, pair[0], pair[1])
+
+    def _key(self, node: ast.expr) -> Any:
+        value = self.evaluate(node)
+        self.keyed(value)
+        return value
 
     def _number(self, value: Any) -> Any:
         if self.kind(value) not in ("int", "float", "bool"):
@@ -316,7 +296,6 @@ class Expressions(Operations):
             raise Ended
         items = self.given.pop(generator, None)
         if items is None:
-            not_displayed(generator.iter)
             items = self.evaluate(generator.iter)
         if depth == 0:
             self.frames.append(Frame(bound_names([one.target for one in node.generators]), self.frames[-1]))
@@ -358,9 +337,3 @@ class Expressions(Operations):
                 self.put(self.evaluate(of), self.evaluate(part), value)
             case _:
                 raise Ended
-
-
-def not_displayed(items: ast.expr) -> None:
-    """Raises Ended for `for … in {…}`: the compiler makes another set of that, with another order."""
-    if isinstance(items, ast.Set):
-        raise Ended

@@ -2,16 +2,17 @@
 
 import ast
 import builtins
+import functools
 import gc
 import weakref
-from collections import deque
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..calls import Ask, Query, Reply, text_of
 from .budget import Budget
-from .natives import ITERATORS, VIEWS
+from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS
 from .shadow import Shadows
 from .source import Sources
 from .unknown import Ended, Unknown, joined
@@ -19,6 +20,12 @@ from .unknown import Ended, Unknown, joined
 # Steps of a rehearsal, about a microsecond each: all of them, and those in which nothing is asked.
 _STEPS = 1_000_000
 _STEPS_WITHOUT = 200_000
+# How deep a call may stand that is gone into, from the cell's own statements on: plain execution comes deeper in any
+# sandbox, even if each goes by way of a sort's key, where WebAssembly has some 40.
+DEEPEST = 30
+# Levels of containers and bits of an int that can be shown without fear: an int may not have more digits than Python
+# can be told to show at the least.
+_SHOWN_DEEP, _SHOWN_BITS = 20, 2000
 # So many steps from one look at the clock to the next: any of them may be a native call that takes long.
 _LOOKING = 8
 # A name that may have no value.
@@ -26,6 +33,7 @@ MAYBE = Unknown("maybe")
 _PLAIN_KINDS = frozenset(
     {"str", "int", "float", "bool", "NoneType", "bytes", "list", "lines", "dict", "set", "tuple", "any"}
 )
+_SHOWN_WHOLE = ATOMS - {int}
 _TOLD = frozenset({"str", "int", "float", "bool", "NoneType"})
 
 type Variables = list[tuple["Frame", dict[str, Any]]]
@@ -76,6 +84,10 @@ class Machine:
         # Of each `try` with one handler: what that catches, and where something may have failed.
         self.failing: list[tuple[tuple[type, ...], list[Variables]]] = []
         self.vague: dict[int, Any] = {}  # containers of which no more than the type is known
+        # Known of these all the same: the members of a set, in whatever order, and the kind of the values of a dict.
+        self.members: dict[int, set[Any]] = {}
+        self._held: dict[int, str] = {}
+        self.depth = 0
         self._waiting = {ask: deque(replies) for ask, replies in list(waiting.items())}
         self._exact = True  # whether every sub-call until now is known
         self.room = room
@@ -89,7 +101,7 @@ class Machine:
         for frame in {self.module, self.root, *self.frames, *self.enclosing}:
             frame.base, frame.variables, frame.returned = {}, {}, []
         self.frames, self.failing = [], []
-        self.given, self.vague = {}, {}
+        self.given, self.vague, self.members = {}, {}, {}
         self.shadows.clear()
 
     def step(self) -> None:
@@ -111,7 +123,9 @@ class Machine:
                 raise Ended
             self._exact = False
             return Unknown("str")
-        self.plain([prompt])
+        if not isinstance(prompt, str) and not self.shown([prompt]):
+            self._exact = False
+            return Unknown("str")
         ask = (query.kind, model, text_of(prompt))
         replies = self._waiting.get(ask)
         if replies:
@@ -156,9 +170,9 @@ class Machine:
             one = waiting.pop()
             if id(one) in self.vague:
                 raise Ended
-            if type(one) in (list, tuple, dict) and id(one) not in seen:
+            if (type(one) in (list, tuple) or type(one) in DICTS) and id(one) not in seen:
                 seen.add(id(one))
-                waiting += one.values() if type(one) is dict else one
+                waiting += one.values() if type(one) in DICTS else one
             elif type(one) in VIEWS | ITERATORS:
                 waiting += gc.get_referents(one)
 
@@ -170,17 +184,81 @@ class Machine:
             self.blur(one)
             waiting += [inner for inner in gc.get_referents(one) if type(inner) in ITERATORS]
 
+    def shown(self, values: list[Any]) -> bool:
+        """Whether the text of these values is known. Raises Ended where showing them may fail or tells an address."""
+        known = True
+        for _ in range(_SHOWN_DEEP):
+            self.steps += len(values)
+            inside: list[Any] = []
+            for one in values:
+                kind = type(one)
+                if not self.is_known(one):
+                    known = False
+                elif kind in CONTAINERS or kind in VIEWS:
+                    self.plain([one] if kind in VIEWS else [])
+                    for held in (one.keys(), one.values()) if kind in DICTS else (one,):
+                        if not set(map(type, held)) <= _SHOWN_WHOLE:
+                            inside += held
+                elif kind not in ATOMS or (kind is int and one.bit_length() > _SHOWN_BITS):
+                    raise Ended
+            if not inside:
+                return known
+            values = inside
+        raise Ended
+
+    def deeper[T](self, run: Callable[[], T]) -> T:
+        """What a function gives that the code's own call, or a built-in function's, would run."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise Ended
+        result = run()
+        self.depth -= 1
+        return result
+
     def changes(self, container: Any) -> bool:
         """Whether a change to it can be made here; if not, no more than its type is known from now on."""
-        if id(container) in self.vague:
-            return False
-        if self.doubt or self.shadows.shared(container):
+        if self.doubt or not self.is_known(container):
             self.blur(container)
             return False
         return True
 
     def blur(self, container: Any) -> None:
+        """From now on no more than its type is known of it, and of what kind a dict's values are."""
         self.vague[id(container)] = container
+        self.members.pop(id(container), None)
+        if type(container) in DICTS:
+            self._held[id(container)] = self.held(container)
+            if type(container) is defaultdict:
+                # Any of them is what a key of which nothing is known may give.
+                for one in container.values():
+                    self._blur_part(one)
+
+    def _blur_part(self, value: Any) -> None:
+        if type(value) in CONTAINERS and self.is_known(value):
+            self.blur(value)
+
+    def held(self, container: Any) -> str:
+        """The kind of a dict's values, empty where it has none."""
+        if id(container) in self._held:
+            return self._held[id(container)]
+        self.steps += len(container)
+        return functools.reduce(joined, map(self.kind, container.values()), "")
+
+    def put_somewhere(self, container: Any, value: Any) -> None:
+        """Puts it into a container of which no more than the type is known from now on."""
+        self.shown([value])
+        self.blur(container)
+        if type(container) in DICTS:
+            self._held[id(container)] = joined(self._held[id(container)], self.kind(value))
+            if type(container) is defaultdict:
+                self._blur_part(value)
+
+    def unordered(self, of: set[Any]) -> set[Any]:
+        """What a set holds, to be changed; its order is not known from now on."""
+        if id(of) not in self.members:
+            self.blur(of)
+            self.members[id(of)] = set(of)
+        return self.members[id(of)]
 
     # Variables.
 

@@ -2,21 +2,22 @@
 
 import builtins
 import re
+import string
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from ..calls import Query, Reply
 from .machine import Machine
-from .natives import ATOMS, CHANGING, CONTAINERS, ITERATORS, METHODS, VIEWS
-from .unknown import HASHABLE, Ended, FirstPart, Opaque, Unknown, text_method
+from .natives import ATOMS, CHANGING, CONTAINERS, DICTS, ITERATORS, METHODS, SEARCHES, VIEWS
+from .unknown import HASHABLE, Ended, FirstPart, Opaque, Unknown, joined, text_method
 
 DATA = ATOMS | CONTAINERS | VIEWS
 ITERABLE = CONTAINERS | VIEWS | ITERATORS | {str, bytes, range}
 _METHODICAL = DATA | {Query, re.Pattern, re.Match}
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Method(Opaque):
     """`of.name`, to be called."""
 
@@ -24,12 +25,12 @@ class Method(Opaque):
     name: str
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Pool(Opaque):
     """A thread pool."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Task(Opaque):
     """What a pool was given, done."""
 
@@ -65,14 +66,18 @@ class Methods(Machine):
             if name in CHANGING:
                 raise Ended
             return self.may_fail()
-        if name in CHANGING and type(of) in (list, dict, set):
+        if type(of) is set and name in CHANGING:
+            return self._change_set(of, name, arguments, keywords)
+        if name in CHANGING and (type(of) is list or type(of) in DICTS):
             return self._change(of, name, arguments, keywords)
+        if type(of) is re.Pattern and name in SEARCHES and any(isinstance(one, Unknown) for one in arguments):
+            return self.searched(name, [of, *arguments], keywords)
         if name not in METHODS or any(isinstance(one, Opaque) and not isinstance(one, Unknown) for one in every):
             raise Ended
         if not self.is_known(of) or any(not self.is_known(one) for one in every):
-            if type(of) is dict and name == "get" and 1 <= len(arguments) <= 2 and not keywords:
-                self.hashed(arguments[0])
-                return Unknown("any")
+            if type(of) in DICTS and name == "get" and 1 <= len(arguments) <= 2 and not keywords:
+                self.keyed(arguments[0])
+                return Unknown(self._got(of, (*arguments, None)[1]))
             return self.may_fail()
         if any(callable(one) for one in every):
             raise Ended
@@ -86,11 +91,14 @@ class Methods(Machine):
                 return self.may_fail()
             raise Ended
         known = self.is_known(of) and all(self.is_known(one) for one in every)
+        if name == "format" and self.is_known(of):
+            return self._filled(of, arguments, keywords)
         if name == "join" and len(arguments) == 1 and not keywords and (not known or self.holds_unknown(every)):
             parts = arguments[0]
             if self.kind(parts) == "lines":
                 return Unknown("str")
-            if self.is_known(parts) and all(self.kind(part) == "str" for part in self.items(parts)):
+            held = self.members.get(id(parts)) or self.items(parts)
+            if all(self.kind(part) == "str" for part in held):
                 return Unknown("str")
             return self.may_fail()
         if known:
@@ -106,15 +114,50 @@ class Methods(Machine):
             return self.may_fail()
         return FirstPart() if name == "split" and arguments and arguments != [None] else Unknown(kind)
 
+    def _filled(self, form: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """`form.format(…)`"""
+        for _, field, spec, _ in string.Formatter().parse(form):
+            # An attribute of a value may tell what stands for it here.
+            if "." in (field or "") or "{" in (spec or ""):
+                raise Ended
+        every = [*arguments, *keywords.values()]
+        unknown = [one for one in every if isinstance(one, Unknown)]
+        if not self.shown([one for one in every if not isinstance(one, Unknown)]):
+            raise Ended
+        if any(self.kind(one) != "str" for one in unknown):
+            return self.may_fail()
+        # What takes an empty text takes any.
+        texts = ["" if isinstance(one, Unknown) else one for one in arguments]
+        named = {name: "" if isinstance(one, Unknown) else one for name, one in keywords.items()}
+        text = form.format(*texts, **named)
+        return Unknown("str") if unknown else text
+
+    def searched(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """What a function of `re` gives for a text of which only the type is known."""
+        place = 2 if name == "sub" else 1
+        known = [*arguments[:place], *arguments[place + 1 :], *keywords.values()]
+        text = arguments[place] if len(arguments) > place else None
+        if self.kind(text) != "str" or any(type(one) not in (str, re.Pattern, re.RegexFlag) for one in known):
+            return self.may_fail()
+        # What it makes of an empty text it makes of any.
+        SEARCHES[name](*arguments[:place], "", *arguments[place + 1 :], **keywords)
+        # A flag may decide what is a group.
+        groups = re.compile(known[0]).groups if len(known) == place else 2
+        match name:
+            case "sub":
+                return Unknown("str")
+            case "findall":
+                return Unknown("lines" if groups < 2 else "list")
+            case "split":
+                return Unknown("list" if groups else "lines")
+        return Unknown("any")
+
     def _change(self, of: Any, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         if keywords:
             raise Ended
         match name, arguments:
             case "append", [_] if type(of) is list:
                 pass
-            case "add", [value] if type(of) is set:
-                if not self.is_known(self.hashed(value)):
-                    self.blur(of)
             case "extend", [value] if type(of) is list:
                 if isinstance(value, Unknown) and value.kind in ("lines", "list", "str", "tuple"):
                     self.blur(of)
@@ -126,21 +169,56 @@ class Methods(Machine):
                 if self.doubt or not self.is_known(of) or any(not self.is_known(one) for one in arguments):
                     raise Ended
                 self.plain(arguments)
-        if not self.changes(of):
-            return None if name in ("append", "add", "extend") else self._no_more()
-        return getattr(of, name)(*arguments)
+        if self.changes(of):
+            return getattr(of, name)(*arguments)
+        if name not in ("append", "extend"):
+            raise Ended
+        self.shown(arguments)
+        return None
 
-    def _no_more(self) -> Any:
-        raise Ended
+    def _change_set(self, of: set[Any], name: str, arguments: list[Any], keywords: dict[str, Any]) -> None:
+        """Its order is followed only where the rehearsal has made it, and nothing was ever taken out of it."""
+        if keywords or len(arguments) != 1 or name not in ("add", "discard", "remove", "update"):
+            raise Ended
+        (value,) = arguments
+        values = [value]
+        if name == "update":
+            values = list(self.members[id(value)] if id(value) in self.members else self.items(value))
+        known = [self.keyed(one) for one in values]
+        if not all(known) or self.doubt or not self.holds(of):
+            if name == "remove":
+                raise Ended
+            self.blur(of)
+        elif name not in ("add", "update"):
+            if value in self.members.get(id(of), of):
+                self.unordered(of).discard(value)
+            elif name == "remove":
+                raise Ended
+        elif not set(values) <= self.members.get(id(of), of):
+            if name == "add" and self.is_known(of) and not self.shadows.shared(of):
+                of.add(value)
+            else:
+                self.unordered(of).update(values)
 
-    def hashed(self, value: Any) -> Any:
-        """The value, which can be a key. Raises Ended where it may not."""
+    def holds(self, value: Any) -> bool:
+        """Whether it is known what a container holds, in whatever order."""
+        return self.is_known(value) or id(value) in self.members
+
+    def keyed(self, value: Any) -> bool:
+        """Whether it is known which key a value is. Raises Ended where it may be none."""
         if isinstance(value, Unknown):
             if value.kind not in HASHABLE:
                 raise Ended
-        else:
-            hash(value)
-        return value
+            return False
+        if isinstance(value, Task):
+            return False
+        hash(value)
+        return True
+
+    def _got(self, of: Any, default: Any) -> str:
+        """The kind of `of.get(…, default)`: a container may be one that has another name."""
+        kind = joined(self.held(of), self.kind(default))
+        return kind if kind in HASHABLE else "any"
 
     def holds_unknown(self, value: Any) -> bool:
         """Whether something in it hangs on an answer."""
@@ -150,9 +228,9 @@ class Methods(Machine):
             one = waiting.pop()
             if not self.is_known(one):
                 return True
-            if type(one) in (list, tuple, dict) and id(one) not in seen:
+            if (type(one) in (list, tuple) or type(one) in DICTS) and id(one) not in seen:
                 seen.add(id(one))
-                waiting += one.values() if type(one) is dict else one
+                waiting += one.values() if type(one) in DICTS else one
         return False
 
     def items(self, value: Any) -> Any:

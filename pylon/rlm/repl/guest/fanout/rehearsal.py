@@ -10,10 +10,9 @@ import ast
 import sys
 from typing import Any
 
-from .expressions import not_displayed
 from .machine import MAYBE, Variables
 from .methods import Pool
-from .natives import MODULES
+from .natives import DICTS, MODULES
 from .source import Function
 from .unknown import Ended, Unknown
 from .ways import Way, Ways
@@ -115,6 +114,12 @@ class Rehearsal(Ways):
                     raise Ended
                 self.result = None if value is None else self.evaluate(value)
                 return "return"
+            case ast.Assert(test=test):
+                truth = self.truth(self.evaluate(test))
+                if truth is None:
+                    self.may_fail(AssertionError)
+                elif not truth:
+                    raise Ended
             case ast.Pass() | ast.Global():
                 pass
             case ast.Continue():
@@ -150,13 +155,16 @@ class Rehearsal(Ways):
                 elif type(before) is list and isinstance(op, ast.Add):
                     self.call(self.attribute(before, "extend"), [after], {})
                     self.assign(name, before)
+                elif type(before) is set and type(after) is set and isinstance(op, ast.BitOr):
+                    self.call(self.attribute(before, "update"), [after], {})
+                    self.assign(name, before)
                 else:
                     raise Ended
             case ast.Subscript(value=of, slice=part):
                 container, key = self.evaluate(of), self.evaluate(part)
-                if not self.is_known(container) or not self.is_known(key) or type(container) not in (list, dict):
+                if type(container) is not list and type(container) not in DICTS:
                     raise Ended
-                before = container[key]
+                before = self.part(container, key)
                 if isinstance(before, Unknown) or type(before) in (int, float, str, bool):
                     self.put(container, key, self.binary(op, before, self.evaluate(value)))
                 else:
@@ -165,7 +173,6 @@ class Rehearsal(Ways):
                 raise Ended
 
     def _for(self, node: ast.For) -> Way:
-        not_displayed(node.iter)
         items = self.evaluate(node.iter)
         if not isinstance(items, Unknown) or items.kind != "lines":
             return self.loop(node, items)

@@ -6,6 +6,7 @@ rehearsed again, which may bring what hangs on them. Then the code itself runs, 
 """
 
 import ast
+import builtins
 import inspect
 import sys
 import threading
@@ -18,11 +19,11 @@ from typing import Any
 
 from ..calls import Ask, Calls, Query
 from .budget import STEPS, Budget
-from .machine import Frame
+from .machine import DEEPEST, Frame
 from .rehearsal import Rehearsal
 from .rewrite import Anchor, rewritten
 from .source import Sources
-from .unknown import Ended
+from .unknown import Ended, end
 
 # After a wave of calls that is fewer than one in so many of what the code asks, the next is not looked for: it would
 # cost more than it can bring.
@@ -47,10 +48,16 @@ class Fan:
         self._anchors: list[Anchor] = []
         self._thread = threading.get_ident()
         self._budget = Budget(now)
+        self._builtins = dict(vars(builtins))
+        self._base = 0  # frames below the cell's own statements
+
+    def start_cell(self) -> None:
+        """To be called by whatever runs a cell, right before it does."""
+        self._budget.start_cell()
+        self._base = _depth()
 
     def compiled_from(self, code: str, name: str) -> ast.Module:
         """A cell's syntax, to be compiled. Raises what `ast.parse` does."""
-        self._budget.start_cell()
         tree, original = ast.parse(code, name), ast.parse(code, name)
         self._sources.learn(original, name)
         try:
@@ -80,7 +87,10 @@ class Fan:
 
     def _ask_ahead(self, key: int, frame: FrameType, items: Any) -> None:
         # Other threads may change what is rehearsed; and what is asked ahead already is asked.
-        if self._calls.waiting or threading.get_ident() != self._thread or not self._budget.worthwhile(key):
+        if self._calls.waiting or threading.get_ident() != self._thread:
+            return
+        # Where the code is deep in calls, no more of the stack is used than has to be: it is the code's.
+        if self._is_deep() or not self._has_pythons_builtins() or not self._budget.worthwhile(key):
             return
         brought = False
         while self._budget.begin():
@@ -95,6 +105,22 @@ class Fan:
         if not brought:
             self._budget.brought_nothing(key)
 
+    def _is_deep(self) -> bool:
+        """Whether the code stands as deep in calls as a rehearsal may go."""
+        try:
+            sys._getframe(self._base + DEEPEST)
+        except ValueError:
+            return False
+        return True
+
+    def _has_pythons_builtins(self) -> bool:
+        """Whether the code has left Python's built-in functions as they are: a rehearsal takes them for those."""
+        now, changed = vars(builtins), False
+        # By none of them.
+        for name, value in self._builtins.items():
+            changed = changed or now.get(name) is not value
+        return not changed
+
     def _rehearsed(self, key: int, frame: FrameType, items: Any) -> tuple[list[Ask], int]:
         """What is sure to be asked, and how many calls there were in all."""
         rehearsal = self._rehearsal(frame)
@@ -102,7 +128,7 @@ class Fan:
             return [], 0
         steps = 0
         try:
-            with suppress(Ended, Exception), _no_warnings():
+            with suppress(Ended, Exception), _without_warnings():
                 try:
                     self._anchors[key].rehearse(rehearsal, items)
                 except RecursionError:
@@ -117,6 +143,7 @@ class Fan:
         code = frame.f_code
         rehearsal = Rehearsal(self._sources, frame.f_globals, self._calls.waiting, self._calls.room(), self._budget)
         rehearsal.pools, rehearsal.output = self._pools, self._output
+        rehearsal.depth = _depth() - self._base
         if code.co_flags & inspect.CO_OPTIMIZED:
             cells = (*code.co_cellvars, *code.co_freevars)
             root = Frame({*code.co_varnames, *cells}, rehearsal.module, dict(frame.f_locals), is_function=True)
@@ -127,12 +154,20 @@ class Fan:
         return rehearsal
 
 
+def _depth() -> int:
+    """How many frames there are, this one among them."""
+    depth = 0
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+    return depth
+
+
 @contextmanager
-def _no_warnings() -> Iterator[None]:
-    """What a rehearsal calls warns when the code calls it. `warnings.catch_warnings` would have Python forget which
-    warnings it has shown."""
-    shown, warnings.showwarning = warnings.showwarning, lambda *_, **__: None
+def _without_warnings() -> Iterator[None]:
+    """A rehearsal ends where `re` warns of an expression, before that is kept: the code is to be warned itself."""
+    warn, warnings.warn = warnings.warn, end
     try:
         yield
     finally:
-        warnings.showwarning = shown
+        warnings.warn = warn

@@ -3,7 +3,7 @@
 import functools
 import gc
 import re
-import sys
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -11,11 +11,11 @@ from typing import Any
 
 from ..calls import Query
 from .budget import Budget
-from .natives import ATOMS, CONTAINERS, ITERATORS, VIEWS
+from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
 from .unknown import Ended, Opaque
 
 # Named and called, but never looked into.
-_WHOLE = (FunctionType, BuiltinFunctionType, ModuleType, type, Query, re.Pattern, re.Match)
+_WHOLE = (FunctionType, BuiltinFunctionType, ModuleType, type, Query, re.Pattern, re.Match, re.RegexFlag)
 _PLAIN = ATOMS | CONTAINERS | VIEWS | ITERATORS
 _OVER_HASHES: dict[type, Callable[[Any], Any]] = {
     type(iter({})): iter,
@@ -27,7 +27,7 @@ _OVER_HASHES: dict[type, Callable[[Any], Any]] = {
 _MOST_OBJECTS = 2_000_000
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Lazy(Opaque):
     """A `map` that nobody has drawn from."""
 
@@ -36,8 +36,7 @@ class Lazy(Opaque):
 
 
 class Shadows:
-    """Of one rehearsal. A copy of a set may have another order: one that has something in it is shared, and `shared`
-    tells so."""
+    """The copies of one rehearsal. A copy of a set may have another order: sets are shared, and never changed."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -100,11 +99,15 @@ class Shadows:
             copy: list[Any] = self._keep(value, [])
             copy.extend(value if _flat(value) else (self.of(one) for one in list(value)))
             return copy
-        if kind is dict:
-            pairs: dict[Any, Any] = self._keep(value, {})
+        if kind in DICTS:
+            if kind is defaultdict:
+                factory(value)
+            pairs: dict[Any, Any] = self._keep(
+                value, defaultdict(value.default_factory) if kind is defaultdict else kind()
+            )
             self._frozen(value)
             if _flat(value.values()):
-                pairs.update(value)
+                dict.update(pairs, value)
             else:
                 for key, one in list(value.items()):
                     pairs[key] = self.of(one)
@@ -113,8 +116,7 @@ class Shadows:
             return value if _flat(value) else self._keep(value, tuple(self.of(one) for one in value))
         if kind in (set, frozenset):
             self._frozen(value)
-            fresh = kind is set and not value and sys.getsizeof(value) == sys.getsizeof(set())
-            return self._keep(value, set() if fresh else value)
+            return self._keep(value, value)
         if kind in VIEWS:
             (viewed,) = gc.get_referents(value)
             shadow = self.of(viewed)

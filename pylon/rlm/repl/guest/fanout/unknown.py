@@ -11,24 +11,33 @@ class Ended(BaseException):
     """The rehearsal comes no further. What it has foreseen until here is certain."""
 
 
+def end(*_: Any, **__: Any) -> NoReturn:
+    """Raises Ended, whatever it is given."""
+    raise Ended
+
+
 class Opaque:
-    """A value that nothing but the rehearsal may look into."""
+    """A value that stands for one of the code's and that only the rehearsal itself may look into.
+
+    Any operation on it raises Ended. Subclasses must not define special methods; a dataclass among them takes
+    `eq=False, repr=False`.
+    """
 
     __slots__ = ()
 
 
-def _ends(*_: Any, **__: Any) -> NoReturn:
-    raise Ended
-
-
-_SPECIAL = """
-    bool call contains delitem enter eq exit float format ge getattr getitem gt hash index int invert iter le len lt
-    ne neg next pos repr reversed setitem str abs round complex bytes fspath
-    add radd iadd sub rsub mul rmul imul truediv rtruediv floordiv rfloordiv mod rmod pow rpow and rand or ror xor
-    rxor lshift rlshift rshift rrshift matmul rmatmul divmod rdivmod
+_BINARY = "add sub mul truediv floordiv mod pow and or xor lshift rshift matmul"
+_SPECIAL = f"""
+    bool bytes call complex float fspath format hash index int len length_hint repr str
+    abs ceil floor invert neg pos round trunc divmod rdivmod {_BINARY}
+    {" ".join(f"r{name} i{name}" for name in _BINARY.split())}
+    eq ge gt le lt ne
+    contains delitem getattr getitem iter next reversed setitem
+    aenter aexit aiter anext await enter exit
+    buffer copy deepcopy dir getstate reduce reduce_ex
 """
 for _name in _SPECIAL.split():
-    setattr(Opaque, f"__{_name}__", _ends)
+    setattr(Opaque, f"__{_name}__", end)
 
 
 class Unknown(Opaque):
@@ -101,7 +110,8 @@ def added(operator: str, left: str, right: str) -> str | None:
         return "lines" if left == right == "lines" else "list"
     if operator in ("Add", "Sub", "Mult") and left == right == "float":
         return "float"
-    if operator in ("Add", "Sub", "Mult") and left in ("int", "bool") and right in ("int", "bool"):
+    # A product may have more digits than Python shows.
+    if operator in ("Add", "Sub") and left in ("int", "bool") and right in ("int", "bool"):
         return "int"
     return None
 
@@ -131,7 +141,7 @@ def made(function: str, kinds: list[str]) -> str | None:
 
 
 def joined(one: str, other: str) -> str:
-    """The kind of a value that is either."""
-    if one == other:
-        return one
+    """The kind of a value that is either; an empty kind is that of no value."""
+    if one == other or not (one and other):
+        return one or other
     return "list" if {one, other} == _LISTS else "any"
