@@ -102,6 +102,7 @@ SIMPLE = st.sampled_from(
         "emptied.add(c)",
         "emptied.add(c)",
         "emptied.discard(c)",
+        "docs.pop() if len(docs) > 2 else None",
         "emptied |= {c, 'z'}",
         "emptied = emptied - {c}",
         "seen.remove('s')",

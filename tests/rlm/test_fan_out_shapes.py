@@ -208,6 +208,17 @@ for p in P:
         x = json.loads(llm_query(p) + ',')
     except Exception:
         x = int('x')""",
+    "a task that takes from the list that tasks are made of": """
+def ask(p):
+    P.remove(p)
+    return llm_query(p)
+with ThreadPoolExecutor(4) as ex:
+    r = list(ex.map(ask, P))""",
+    "a key that takes from the list that values come from": """
+def key(p):
+    P.remove(p)
+    return len(llm_query(p))
+r = max(P, key=key)""",
     "a count of what is no number": """
 counts = {'x': 0}
 for p in P:

@@ -43,6 +43,10 @@ class Calling(Methods):
         """An expression's value."""
 
     @abstractmethod
+    def rounds(self, value: Any) -> Iterator[Any]:
+        """What a loop over a value draws, one after the other."""
+
+    @abstractmethod
     def run_body(self, node: Function) -> Any:
         """What a function gives, whose frame is the last."""
 
@@ -209,11 +213,12 @@ class Calling(Methods):
             raise Ended
         if function is not sorted and reverse is not False:
             raise Ended
-        values = list(self.items(arguments[0]))
+        values: list[Any] = []
         keys: list[Any] = []
-        for value in values:
+        # `sorted` draws all values first; the others compare one before they draw the next.
+        for value in list(self.items(arguments[0])) if function is sorted else self.rounds(arguments[0]):
+            values.append(value)
             keys.append(self.deeper(functools.partial(self.call, key, [value], {})))
-            # It compares one before it asks for the next.
             if function is not sorted and self.kind(keys[-1]) not in ("int", "float", "bool"):
                 raise Ended
         self.plain(keys)
@@ -258,7 +263,8 @@ class Calling(Methods):
             case "map", [function, *lists] if lists:
                 if set(keywords) - {"timeout", "chunksize"}:
                     raise Ended
-                rounds = list(zip(*(list(self.items(one)) for one in lists), strict=False))
+                # A task may change the list that the next one is drawn from.
+                rounds = zip(*(self.rounds(one) for one in lists), strict=False)
                 return iter([self.call(function, list(one), {}) for one in rounds])
             case "submit", [function, *rest]:
                 return Task(self.call(function, rest, keywords))
