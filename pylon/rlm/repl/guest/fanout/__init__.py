@@ -1,28 +1,32 @@
-"""Automatic fan-out: sub-calls that code will make in any case are sent together.
+"""Automatic fan-out: the sub-calls that code is certain to make are sent together, before it makes them.
 
-Read `runtime.py` first, which the code calls, then `rewrite.py`, which has it call there. What they use is one small
-interpreter of Python, `Rehearsal`, in a chain of classes, each a file that knows those before it:
+Read `runtime.py` first, which the running code calls, then `rewrite.py`, which inserts those calls. Both use
+`Rehearsal`, a small interpreter of Python, which is a chain of classes, each in a file of its own that knows only the
+ones before it:
 
-    Machine      where it stands: variables, doubt, what has been asked
+    Knowledge    what is known of values and containers
+    Machine      state: variables, depth, sub-calls found
     Methods      attributes and methods of values
-    Calling      functions, the code's own and others
-    Operations   operators, and what a loop draws
-    Expressions  whatever stands where a value is wanted
-    Ways         conditions and errors that hang on an answer
-    Rehearsal    statements
+    Calling      calls: functions of the code's own, built-in functions, thread pools
+    Operations   operators, subscripts, and the items of a loop
+    Expressions  every kind of expression
+    Branches     conditions and errors that an answer decides
+    Rehearsal    every kind of statement
 
-Beside it: `unknown.py` values of which only the type is known, `shadow.py` copies of what the code has, `natives.py`
-what may be called as it is, `source.py` the syntax of the code's functions, `budget.py` what rehearsing may cost.
+Beside it: `unknown.py`, values of which only the type is known; `shadow.py`, copies of the running code's values;
+`closures.py`, functions of the code's own; `natives.py`, the built-in functions that may be called as they are;
+`source.py`, the syntax of the code's functions; `budget.py`, what rehearsing may cost.
 
-What all of it hangs on:
+The rules that hold all of it together:
 
-- `found` are calls that the code makes with these very prompts whatever it is answered. So nothing is added to it
-  while `doubt` is more than 0: then what is gone through may not be happening. After a call that is in doubt or whose
-  prompt is not known, an answer that lies ready is not used either, since that call may take it.
-- What hangs on an answer is gone through both ways, each in doubt. Ways that end alike are joined: a variable that
-  they leave different is an `Unknown` of their common type, or `MAYBE`. A way out that may have been taken
-  (`returned`, `continued`, `failing`) leaves its variables there and one more `doubt` behind, until it is joined.
-- `vague` are containers that such ways have changed: of these no more than the type is known, whoever holds them.
-- `Ended` flies through everything, and nothing is put right behind it: frames stay pushed, doubt stays as it is. What
-  had been found by then is certain all the same, and `clear` lets go of the rest.
+- `found` are calls that the code makes, with these very prompts, whatever it is answered. So nothing is added to it
+  while `doubt` is more than 0: the code that is rehearsed may not be running then. After a call that is in doubt, or
+  whose prompt is not known, answers that are waiting are not used either: that call may take them.
+- Where an answer decides, both branches are rehearsed, each in doubt, and then joined: a variable that they leave
+  with different values becomes an `Unknown` of their common type, or `MAYBE`. An early exit that may have been taken
+  (`returned`, `continued`, `failing`) keeps its variables and one more `doubt` until it is joined too.
+- `vague` are containers that were changed in doubt: only their type is known from then on, by whatever name.
+- What stands for a value of the code's is `Opaque`: every operation on it that is not allowed here raises `Ended`.
+- `Ended` passes through everything, and nothing is tidied up behind it: frames stay, doubt stays. What had been found
+  by then is certain all the same, and `clear` releases the rest.
 """

@@ -1,4 +1,4 @@
-"""Calls in a rehearsal: functions of the code's own step by step, what only gives a value as it is."""
+"""Calls in a rehearsal: the code's own functions are interpreted, built-in ones that change nothing are called."""
 
 import ast
 import functools
@@ -7,36 +7,27 @@ import time
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
 from ..calls import Query
+from .closures import Closure, bound, prompt_and_model
 from .machine import Frame
 from .methods import DATA, Method, Methods, Pool, Task
 from .natives import FUNCTIONS, SEARCHES, factory, module_function
-from .shadow import Lazy
+from .shadow import LazyMap
 from .source import Function
 from .unknown import Ended, Opaque, Unknown, made
 
 _CLOCKS = (time.time, time.perf_counter, time.monotonic)
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Closure(Opaque):
-    """A function that the code makes in the rehearsal."""
-
-    node: Function
-    frame: Frame
-    defaults: list[Any]
-    keyword_defaults: dict[str, Any]
-
-
+# Steps that entering a function costs.
 _ENTERING = 50
 
 
 class Calling(Methods):
-    """What calls come to: the code's own functions are gone through, those of `natives.py` are called."""
+    """Calls of functions, queries and thread pools."""
 
     @abstractmethod
     def evaluate(self, node: ast.expr) -> Any:
@@ -48,9 +39,10 @@ class Calling(Methods):
 
     @abstractmethod
     def run_body(self, node: Function) -> Any:
-        """What a function gives, whose frame is the last."""
+        """The result of a function's body. Its frame is the last of `frames`."""
 
     def call(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """The result of a call. Raises Ended for any function that cannot be followed."""
         self.step()
         if isinstance(function, Closure):
             return self._enter(function, arguments, keywords)
@@ -63,7 +55,7 @@ class Calling(Methods):
             given = {**function.keywords, **keywords}
             return self.call(function.func, [*function.args, *arguments], given)
         if kind is Query:
-            return self.ask(function, *_prompt_and_model(arguments, keywords))
+            return self.ask(function, *prompt_and_model(arguments, keywords))
         if kind is MethodType:
             return self._batch(function.__self__, arguments, keywords)
         if function is print:
@@ -77,8 +69,8 @@ class Calling(Methods):
         if function is isinstance and len(arguments) == 2 and not keywords:
             return self._is_a(*arguments)
         if function is map and len(arguments) >= 2 and not keywords:
-            # Whoever gets it draws it at once, or the rehearsal has ended.
-            return Lazy(arguments[0], [iter(self.items(one)) for one in arguments[1:]])
+            # Whatever it is given to draws from it at once, or ends the rehearsal.
+            return LazyMap(arguments[0], [iter(self.items(one)) for one in arguments[1:]])
         if isinstance(function, Opaque):
             raise Ended
         return self._built_in(function, arguments, keywords)
@@ -96,7 +88,7 @@ class Calling(Methods):
         return self.of_value(method, arguments, keywords)
 
     def closure(self, node: Function) -> Closure:
-        """Of a `def` or a `lambda`."""
+        """The function that a `def` or a `lambda` makes."""
         arguments = node.args
         self.enclosing.add(self.frames[-1])
         return Closure(
@@ -111,13 +103,14 @@ class Calling(Methods):
         )
 
     def _as_closure(self, function: FunctionType) -> Closure:
+        """A function of the running code as one of the rehearsal's. Raises Ended if no cell defines it."""
         node = self.sources.function(function.__code__)
         if node is None or function.__globals__ is not self.module.base:
             raise Ended
         frame = self.module
         names = function.__code__.co_freevars
         if names:
-            # What the loop's own scope has assigned meanwhile, a function of before would see.
+            # The rehearsal has assigned variables that this function sees in its cells, where they are unchanged.
             if self.root_cells & set(names) & set(self.root.variables):
                 raise Ended
             cells = {name: cell.cell_contents for name, cell in zip(names, function.__closure__ or (), strict=True)}
@@ -128,9 +121,8 @@ class Calling(Methods):
     def _enter(self, closure: Closure, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         node, declared = closure.node, closure.node.args
         names, outer = self.sources.scope(node)
-        # Entering costs more than a step.
         self.steps += _ENTERING
-        variables = _bound(declared, closure, arguments, keywords)
+        variables = bound(declared, closure, arguments, keywords)
         frame = Frame((names | set(variables)) - outer, closure.frame, {}, variables, outer, True)
         self.frames.append(frame)
         result = self.deeper(lambda: self.run_body(node))
@@ -145,7 +137,7 @@ class Calling(Methods):
             if type(value) in DATA:
                 return isinstance(value, of)
             raise Ended
-        # A reply is a str; what it is else is not known.
+        # An answer is a str; whether it is a SubCallError is not known.
         if self.kind(value) in ("str", "int", "bool", "float") and of in (str, list, dict, tuple, set):
             return self.kind(value) == of.__name__
         return Unknown("bool")
@@ -153,7 +145,7 @@ class Calling(Methods):
     def _batch(self, query: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         if "prompts" in keywords:
             keywords = {("prompt" if key == "prompts" else key): value for key, value in keywords.items()}
-        prompts, model = _prompt_and_model(arguments, keywords)
+        prompts, model = prompt_and_model(arguments, keywords)
         if type(prompts) not in (list, tuple) or not self.is_known(prompts):
             raise Ended
         for prompt in prompts:
@@ -164,7 +156,7 @@ class Calling(Methods):
     def _built_in(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         if function not in FUNCTIONS and not module_function(function):
             raise Ended
-        if function in (list, tuple, sorted) and len(arguments) == 1 and isinstance(arguments[0], Lazy):
+        if function in (list, tuple, sorted) and len(arguments) == 1 and isinstance(arguments[0], LazyMap):
             arguments = [list(self.mapped(arguments[0]))]
         if function is len and self.holds(arguments[0] if arguments else None) and not keywords:
             (of,) = arguments
@@ -197,7 +189,7 @@ class Calling(Methods):
         return function(*arguments, **keywords)
 
     def may_fail_as(self, function: Any, kinds: list[str]) -> Unknown:
-        """The same; where it gives a value, that is one of the function's type."""
+        """The result of a built-in function that may raise an error for arguments of these kinds; see `may_fail`."""
         self.may_fail(ValueError if function in (int, float) and kinds == ["str"] else Exception)
         return Unknown(function.__name__ if function in (int, float, str) else "any")
 
@@ -208,7 +200,7 @@ class Calling(Methods):
         return self.may_fail()
 
     def _by_key(self, function: Any, arguments: list[Any], key: Any, reverse: Any = False) -> Any:
-        """`sorted`, `max` or `min` with a `key`."""
+        """The result of `sorted`, `max` or `min` with a `key` function."""
         if function not in (sorted, max, min) or len(arguments) != 1 or not isinstance(reverse, bool | int):
             raise Ended
         if function is not sorted and reverse is not False:
@@ -229,17 +221,18 @@ class Calling(Methods):
         return values[function(range(len(values)), key=keys.__getitem__)]
 
     def _sorted(self, members: set[Any]) -> list[Any]:
-        """A set whose order is not known: of these values none are equal, and each is less than another or not."""
+        """The sorted members of a set whose order is not known. Raises Ended if their sorted order depends on it."""
         if not all(isinstance(one, str | int) for one in members):
             raise Ended
         return sorted(members)
 
-    def mapped(self, lazy: Lazy) -> Iterator[Any]:
+    def mapped(self, lazy: LazyMap) -> Iterator[Any]:
+        """The items that a `map` gives."""
         for arguments in zip(*lazy.iterators, strict=False):
             yield self.deeper(functools.partial(self.call, lazy.function, list(arguments), {}))
 
     def _print(self, values: list[Any], **keywords: Any) -> None:
-        """Nothing, where printing cannot fail."""
+        """Rehearses a `print`, which prints nothing. Raises Ended if printing may fail."""
         if sys.stdout is not self.output or self.output.closed or set(keywords) - {"sep", "end", "flush"}:
             raise Ended
         if any(self.kind(keywords.get(name)) not in ("str", "NoneType") for name in ("sep", "end")):
@@ -263,7 +256,7 @@ class Calling(Methods):
             case "map", [function, *lists] if lists:
                 if set(keywords) - {"timeout", "chunksize"}:
                     raise Ended
-                # A task may change the list that the next one is drawn from.
+                # One by one: a task may change the list that the next one's arguments come from.
                 rounds = zip(*(self.rounds(one) for one in lists), strict=False)
                 return iter([self.call(function, list(one), {}) for one in rounds])
             case "submit", [function, *rest]:
@@ -271,44 +264,3 @@ class Calling(Methods):
             case "shutdown", _:
                 return None
         raise Ended
-
-
-def _prompt_and_model(arguments: list[Any], keywords: dict[str, Any]) -> tuple[Any, Any]:
-    values = dict(zip(("prompt", "model"), arguments, strict=False)) | keywords
-    if len(arguments) + len(keywords) != len(values) or not {"prompt"} <= set(values) <= {"prompt", "model"}:
-        raise Ended
-    return values["prompt"], values.get("model")
-
-
-def _bound(
-    declared: ast.arguments, closure: Closure, arguments: list[Any], keywords: dict[str, Any]
-) -> dict[str, Any]:
-    """Parameters with their values. Raises Ended where the call does not fit."""
-    names = [one.arg for one in (*declared.posonlyargs, *declared.args)]
-    bound = dict(zip(names, arguments, strict=False))
-    if len(arguments) > len(names) and declared.vararg is None:
-        raise Ended
-    if declared.vararg is not None:
-        bound[declared.vararg.arg] = tuple(arguments[len(names) :])
-    rest: dict[str, Any] = {}
-    by_name = {one.arg for one in (*declared.args, *declared.kwonlyargs)}
-    for name, value in keywords.items():
-        if name in by_name and name not in bound:
-            bound[name] = value
-        elif declared.kwarg is not None and name not in by_name:
-            rest[name] = value
-        else:
-            raise Ended
-    if declared.kwarg is not None:
-        bound[declared.kwarg.arg] = rest
-    defaults = dict(zip(names[len(names) - len(closure.defaults) :], closure.defaults, strict=True))
-    for name in (*names, *(one.arg for one in declared.kwonlyargs)):
-        if name in bound:
-            continue
-        if name in defaults:
-            bound[name] = defaults[name]
-        elif name in closure.keyword_defaults:
-            bound[name] = closure.keyword_defaults[name]
-        else:
-            raise Ended
-    return bound

@@ -1,4 +1,4 @@
-"""Expressions in a rehearsal: worked out as Python does, as long as that needs no answer."""
+"""Expressions in a rehearsal, evaluated as Python does. What an answer decides gives an unknown value."""
 
 import ast
 from collections.abc import Callable
@@ -15,16 +15,17 @@ _CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Drawn(Opaque):
-    """A generator expression that whoever is given it draws whole."""
+class GeneratorArgument(Opaque):
+    """A generator expression as an argument of a function that draws it to its end at once."""
 
     node: ast.GeneratorExp
 
 
 class Expressions(Operations):
-    """Of whatever stands where a value is wanted."""
+    """All kinds of expressions."""
 
     def evaluate(self, node: ast.expr) -> Any:
+        """The value of an expression. Raises Ended where it cannot be followed."""
         self.step()
         match node:
             case ast.Constant(value=value):
@@ -87,6 +88,7 @@ class Expressions(Operations):
         raise Ended
 
     def evaluate_all(self, nodes: list[ast.expr]) -> list[Any]:
+        """The values of expressions, of which some may be starred."""
         found: list[Any] = []
         for node in nodes:
             if not isinstance(node, ast.Starred):
@@ -98,6 +100,7 @@ class Expressions(Operations):
         return found
 
     def drawn(self, node: ast.GeneratorExp) -> list[Any]:
+        """All values of a generator expression."""
         return self._all(node, lambda: self.evaluate(node.elt))
 
     def _all(self, node: Any, element: Callable[[], Any]) -> list[Any]:
@@ -106,7 +109,7 @@ class Expressions(Operations):
         return found
 
     def doubtful[T](self, run: Callable[[], T]) -> T:
-        """What may be happening or not."""
+        """The result of `run`, which rehearses code that may not be running."""
         self.doubt += 1
         result = run()
         self.doubt -= 1
@@ -117,7 +120,7 @@ class Expressions(Operations):
             values = self.evaluate_all([node.left, *node.comparators])
             if not all(self.is_known(value) for value in values):
                 raise Ended
-            # All are looked at here, where Python may stop before the last.
+            # All operands are evaluated here, where Python may stop before the last.
             if not all(isinstance(one, ast.Name | ast.Constant) for one in node.comparators):
                 raise Ended
             return all(self.native(op, *values[place : place + 2]) for place, op in enumerate(node.ops))
@@ -188,7 +191,7 @@ class Expressions(Operations):
             self.blur(made)
 
     def _displayed(self, elements: list[ast.expr]) -> set[Any]:
-        """`{…}`: the compiler decides in which order it is built, and that hangs on what was compiled before."""
+        """The set that `{…}` makes. Its order is not known: it depends on what the compiler has compiled before."""
         values = self.evaluate_all(elements)
         made: set[Any] = set()
         known = [self.keyed(value) for value in values]
@@ -209,7 +212,7 @@ class Expressions(Operations):
         return self.part(self.shadows.of(of), part)
 
     def _untouched(self, node: ast.expr) -> Any:
-        """The code's own container, where a part of it can be copied alone; None where that is not so."""
+        """The running code's container that an expression names, if a part of it can be copied alone; else None."""
         match node:
             case ast.Name(id=name):
                 return self.untouched(name)
@@ -228,7 +231,7 @@ class Expressions(Operations):
         arguments: list[Any] = []
         for one in node.args:
             if isinstance(one, ast.GeneratorExp):
-                arguments.append(Drawn(one))
+                arguments.append(GeneratorArgument(one))
             else:
                 arguments += self.evaluate_all([one])
         keywords: dict[str, Any] = {}
@@ -236,18 +239,18 @@ class Expressions(Operations):
             if keyword.arg is None:
                 raise Ended
             keywords[keyword.arg] = self.evaluate(keyword.value)
-        if any(isinstance(one, Drawn) for one in arguments):
+        if any(isinstance(one, GeneratorArgument) for one in arguments):
             return self.deeper(lambda: self._call_drawing(function, arguments, keywords))
         return self.call(function, arguments, keywords)
 
     def _call_drawing(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        """A call of what draws a generator expression."""
+        """The result of a call whose argument is a generator expression."""
         match arguments:
-            case [Drawn(node=node)] if isinstance(function, Method):
+            case [GeneratorArgument(node=node)] if isinstance(function, Method):
                 if function.name != "join":
                     raise Ended
                 return self.call(function, [self.drawn(node)], keywords)
-            case [Drawn(node=node)] if function in (any, all):
+            case [GeneratorArgument(node=node)] if function in (any, all):
                 wanted = function is any
                 found: list[bool] = []
 
@@ -260,16 +263,16 @@ class Expressions(Operations):
 
                 self._each(node, take)
                 return function(found)
-            case [Drawn(node=node)] if function in (list, tuple, sorted):
+            case [GeneratorArgument(node=node)] if function in (list, tuple, sorted):
                 return self.call(function, [self.drawn(node)], keywords)
-            case [Drawn(node=node)] if function in (set, frozenset):
+            case [GeneratorArgument(node=node)] if function in (set, frozenset):
                 return self.call(function, [self._all(node, lambda: self._key(node.elt))], keywords)
-            case [Drawn(node=node)] if function is dict:
+            case [GeneratorArgument(node=node)] if function is dict:
                 pairs: dict[Any, Any] = {}
                 self._each(node, lambda: self._pair(pairs, self.evaluate(node.elt)))
                 return pairs
-            case [Drawn(node=node)] if function in (sum, max, min):
-                # It looks at one before it draws the next.
+            case [GeneratorArgument(node=node)] if function in (sum, max, min):
+                # Python looks at each item before it draws the next.
                 values = self._all(node, lambda: self._number(self.evaluate(node.elt)))
                 return self.call(function, [values], keywords)
         raise Ended
@@ -290,7 +293,7 @@ class Expressions(Operations):
         return value
 
     def _each(self, node: Any, take: Callable[[], bool | None], depth: int = 0) -> bool | None:
-        """Does `take` for each round of a comprehension, until that gives True."""
+        """Calls `take` in each round of a comprehension, until it returns True; whether it did."""
         generator: ast.comprehension = node.generators[depth]
         if generator.is_async:
             raise Ended
@@ -314,6 +317,7 @@ class Expressions(Operations):
         return stopped
 
     def _conditions(self, tests: list[ast.expr]) -> bool | None:
+        """Whether all conditions of a comprehension hold, None if an answer decides."""
         for test in tests:
             truth = self.truth(self.evaluate(test))
             if not truth:
@@ -321,7 +325,7 @@ class Expressions(Operations):
         return True
 
     def bind(self, target: ast.expr, value: Any) -> None:
-        """Assigns to whatever may stand on the left."""
+        """Assigns a value to a target of an assignment."""
         match target:
             case ast.Name(id=name):
                 self.assign(name, value)

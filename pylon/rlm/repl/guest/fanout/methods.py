@@ -19,7 +19,7 @@ _METHODICAL = DATA | {Query, re.Pattern, re.Match}
 
 @dataclass(slots=True, eq=False, repr=False)
 class Method(Opaque):
-    """`of.name`, to be called."""
+    """A bound method: `of.name`, not yet called."""
 
     of: Any
     name: str
@@ -27,20 +27,21 @@ class Method(Opaque):
 
 @dataclass(slots=True, eq=False, repr=False)
 class Pool(Opaque):
-    """A thread pool."""
+    """A thread pool that the rehearsal has made."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Task(Opaque):
-    """What a pool was given, done."""
+    """A future: a task given to a thread pool, with its result. As a key it is one that nobody knows."""
 
     result: Any
 
 
 class Methods(Machine):
-    """What attributes and methods of values come to."""
+    """Attributes and methods of values."""
 
     def attribute(self, of: Any, name: str) -> Any:
+        """The value of `of.name`."""
         if isinstance(of, ModuleType):
             if name not in vars(of):
                 raise Ended
@@ -57,12 +58,13 @@ class Methods(Machine):
         raise Ended
 
     def of_value(self, method: Method, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """The result of a method of plain data, or of an unknown value."""
         of, name = method.of, method.name
         every = [*arguments, *keywords.values()]
         if isinstance(of, str) or self.kind(of) == "str":
             return self._text_method(of, name, arguments, keywords)
         if isinstance(of, Unknown):
-            # An unknown list may be one that has another name.
+            # An unknown list may be the same object as one that is known by another name.
             if name in CHANGING:
                 raise Ended
             return self.may_fail()
@@ -115,9 +117,9 @@ class Methods(Machine):
         return FirstPart() if name == "split" and arguments and arguments != [None] else Unknown(kind)
 
     def _filled(self, form: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        """`form.format(…)`"""
+        """The result of `form.format(…)`."""
         for _, field, spec, _ in string.Formatter().parse(form):
-            # An attribute of a value may tell what stands for it here.
+            # An attribute may show what stands for a value here; a specification in an answer may be invalid.
             if "." in (field or "") or "{" in (spec or ""):
                 raise Ended
         every = [*arguments, *keywords.values()]
@@ -126,22 +128,22 @@ class Methods(Machine):
             raise Ended
         if any(self.kind(one) != "str" for one in unknown):
             return self.may_fail()
-        # What takes an empty text takes any.
+        # A format that accepts an empty text accepts any.
         texts = ["" if isinstance(one, Unknown) else one for one in arguments]
         named = {name: "" if isinstance(one, Unknown) else one for name, one in keywords.items()}
         text = form.format(*texts, **named)
         return Unknown("str") if unknown else text
 
     def searched(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        """What a function of `re` gives for a text of which only the type is known."""
+        """The result of a function of `re` on a text of which only the type is known."""
         place = 2 if name == "sub" else 1
         known = [*arguments[:place], *arguments[place + 1 :], *keywords.values()]
         text = arguments[place] if len(arguments) > place else None
         if self.kind(text) != "str" or any(type(one) not in (str, re.Pattern, re.RegexFlag) for one in known):
             return self.may_fail()
-        # What it makes of an empty text it makes of any.
+        # Raises what is wrong with the other arguments; the text itself cannot make it fail.
         SEARCHES[name](*arguments[:place], "", *arguments[place + 1 :], **keywords)
-        # A flag may decide what is a group.
+        # With flags the number of groups is left open, since a flag may change it.
         groups = re.compile(known[0]).groups if len(known) == place else 2
         match name:
             case "sub":
@@ -177,7 +179,7 @@ class Methods(Machine):
         return None
 
     def _change_set(self, of: set[Any], name: str, arguments: list[Any], keywords: dict[str, Any]) -> None:
-        """Its order is followed only where the rehearsal has made it, and nothing was ever taken out of it."""
+        """Changes a set. Its order stays known only if the rehearsal has made it, and only adds to it."""
         if keywords or len(arguments) != 1 or name not in ("add", "discard", "remove", "update"):
             raise Ended
         (value,) = arguments
@@ -200,12 +202,8 @@ class Methods(Machine):
             else:
                 self.unordered(of).update(values)
 
-    def holds(self, value: Any) -> bool:
-        """Whether it is known what a container holds, in whatever order."""
-        return self.is_known(value) or id(value) in self.members
-
     def keyed(self, value: Any) -> bool:
-        """Whether it is known which key a value is. Raises Ended where it may be none."""
+        """Whether a key is known. Raises Ended if the value may not be hashable."""
         if isinstance(value, Unknown):
             if value.kind not in HASHABLE:
                 raise Ended
@@ -216,25 +214,12 @@ class Methods(Machine):
         return True
 
     def _got(self, of: Any, default: Any) -> str:
-        """The kind of `of.get(…, default)`: a container may be one that has another name."""
+        """The kind of `of.get(…, default)`, `any` for a container: it may be one that is known by another name."""
         kind = joined(self.held(of), self.kind(default))
         return kind if kind in HASHABLE else "any"
 
-    def holds_unknown(self, value: Any) -> bool:
-        """Whether something in it hangs on an answer."""
-        seen: set[int] = set()
-        waiting = [value]
-        while waiting:
-            one = waiting.pop()
-            if not self.is_known(one):
-                return True
-            if (type(one) in (list, tuple) or type(one) in DICTS) and id(one) not in seen:
-                seen.add(id(one))
-                waiting += one.values() if type(one) in DICTS else one
-        return False
-
     def items(self, value: Any) -> Any:
-        """What a loop over it goes through. Raises Ended where that is not known."""
+        """A value that is to be iterated over. Raises Ended unless its items are known."""
         if type(value) not in ITERABLE or not self.is_known(value):
             raise Ended
         self.plain([value] if type(value) in VIEWS | ITERATORS else [])

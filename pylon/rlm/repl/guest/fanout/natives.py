@@ -1,4 +1,7 @@
-"""What a rehearsal may call as it is: it changes nothing but the rehearsal's own values and runs no other code."""
+"""Built-in functions, methods and types that a rehearsal uses as they are.
+
+With plain data they change nothing but the rehearsal's own values, and run no code of the cell's.
+"""
 
 import builtins
 import json
@@ -11,10 +14,11 @@ from typing import Any
 from ..calls import Reply, SubCallError
 from .unknown import Ended
 
-# Values that never change.
+# Types of values that never change.
 ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None), range, slice, type(...), Reply, SubCallError})
 DICTS = frozenset({dict, defaultdict, Counter})
 CONTAINERS = DICTS | {list, tuple, set, frozenset}
+# The default factories of a defaultdict that run no code of the cell's.
 _FACTORIES = (list, dict, set, int, float, str)
 VIEWS = frozenset({type({}.keys()), type({}.values()), type({}.items())})
 ITERATORS = frozenset(
@@ -23,7 +27,7 @@ ITERATORS = frozenset(
     | {type(iter("é")), type(iter({}.values())), type(iter({}.items())), type(iter(range(0))), type(reversed([]))}
 )
 
-# Called with plain data these do nothing but give a value.
+# Built-in functions that only return a value when they are called with plain data.
 FUNCTIONS = {
     getattr(builtins, name): name
     for name in [
@@ -58,32 +62,32 @@ FUNCTIONS = {
         "zip",
     ]
 } | {Counter: "Counter"}
-# Of modules, with which the same holds. They are these very objects: code may put others in their places.
+# Functions of modules of which the same is true. What counts is the object, since code may replace them by others.
 _OF_MODULES: tuple[Any, ...] = (
     *(json.dumps, json.loads, textwrap.dedent, textwrap.shorten, textwrap.wrap, textwrap.indent),
     *(math.ceil, math.floor, math.sqrt, math.log),
     *(re.sub, re.split, re.findall, re.search, re.match, re.fullmatch, re.escape, re.compile),
 )
 _IDS = frozenset(map(id, _OF_MODULES))
-# By name, those that look for a regular expression in their last argument.
+# By name, the functions that search a text for a regular expression.
 SEARCHES: dict[str, Any] = {
     one.__name__: one for one in (re.sub, re.split, re.findall, re.search, re.match, re.fullmatch)
 }
-# Modules that code may import in a rehearsal, where they are loaded already.
+# Modules that a rehearsal may import if they are loaded already.
 MODULES = frozenset(
     {"collections", "json", "textwrap", "math", "re", "concurrent.futures", "itertools", "functools", "time"}
 )
 
 
 def module_function(function: Any) -> bool:
-    """Whether it is one of the functions of modules that only give a value."""
+    """Whether this is one of the modules' functions that only return a value."""
     return id(function) in _IDS
 
 
 def factory(of: defaultdict[Any, Any] | Counter[Any]) -> Any:
-    """The class of which a key that it lacks gets its value; NoneType where it gets none.
+    """The class that makes the value of a missing key, NoneType if a missing key is an error.
 
-    Raises Ended for anything else that makes values: it may be the code's own.
+    Raises Ended for any other factory, which may be a function of the code's own.
     """
     made_by = of.default_factory if type(of) is defaultdict else int
     if made_by is None:
@@ -93,7 +97,7 @@ def factory(of: defaultdict[Any, Any] | Counter[Any]) -> Any:
     return made_by
 
 
-# Methods that change nothing, of whatever plain data has them.
+# Methods of plain data that change nothing.
 METHODS = frozenset(
     [
         "capitalize",
@@ -163,6 +167,7 @@ METHODS = frozenset(
         "sub",
     ]
 )
+# Methods of containers that change them.
 CHANGING = frozenset(
     [
         "append",

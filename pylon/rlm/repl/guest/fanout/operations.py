@@ -1,4 +1,4 @@
-"""Operations on values in a rehearsal, and loops over them."""
+"""Operators and subscripts in a rehearsal, and the items that a loop draws."""
 
 import ast
 import gc
@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .calling import Calling, Closure
+from .calling import Calling
+from .closures import Closure
 from .methods import DATA, ITERABLE
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
-from .shadow import Lazy
+from .shadow import LazyMap
 from .unknown import Ended, FirstPart, Unknown, added
 
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
@@ -39,17 +40,17 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.USub: lambda _, value: -value,
     ast.UAdd: lambda _, value: +value,
 }
-# Kinds of which equal constants may be one object.
+# Types of which equal constants may be the same object, or not.
 _MERGED = ATOMS | {tuple, frozenset}
 _SINGLE = {type(None), bool, type(...)}
 
 
 class Operations(Calling):
-    """What operators come to, and what a loop draws."""
+    """Operators, subscripts, and the items of a loop."""
 
     def rounds(self, value: Any) -> Iterator[Any]:
-        """The same one after the other, for a loop whose body may change it."""
-        if isinstance(value, Lazy):
+        """The items of a loop, one after the other. Raises Ended if the loop's body makes them unknown."""
+        if isinstance(value, LazyMap):
             yield from self.mapped(value)
             return
         watched = [self.items(value)]
@@ -65,7 +66,7 @@ class Operations(Calling):
             self.drew([value])
 
     def truth(self, value: Any) -> bool | None:
-        """None where it hangs on an answer."""
+        """Whether a value is true, None if an answer decides."""
         if not self.holds(value):
             return None
         if type(value) in DATA:
@@ -75,10 +76,11 @@ class Operations(Calling):
         raise Ended
 
     def binary(self, op: ast.operator, left: Any, right: Any) -> Any:
+        """The result of an operator with two operands."""
         if self.is_known(left) and self.is_known(right):
             return self.native(op, left, right)
         if self.holds(left) and self.holds(right) and isinstance(op, ast.BitOr | ast.BitAnd | ast.Sub):
-            # Two sets, of which one has an order that is not known.
+            # Two sets, one of them with an order that is not known.
             made: set[Any] = set()
             held = [self.members.get(id(one), one) for one in (left, right)]
             self.unordered(made).update(self.native(op, *held))
@@ -87,7 +89,7 @@ class Operations(Calling):
         return self.may_fail() if kind is None else Unknown(kind)
 
     def put(self, container: Any, key: Any, value: Any) -> None:
-        """`container[key] = value`"""
+        """Rehearses `container[key] = value`."""
         known = self.is_known(container) and self.is_known(key) and not self.doubt
         if type(container) in DICTS:
             if self.keyed(key) and known:
@@ -100,8 +102,9 @@ class Operations(Calling):
             raise Ended
 
     def native(self, op: ast.AST, left: Any, right: Any) -> Any:
+        """The result of an operator on values that are known."""
         if isinstance(op, ast.Is | ast.IsNot):
-            # Equal values of ours may be one object of the code's.
+            # Values that are two objects here may be one object in the running code.
             if not any(type(one) not in _MERGED or type(one) in _SINGLE for one in (left, right)):
                 raise Ended
         elif not {type(left), type(right)} <= DATA or type(op) not in _OPERATORS:
@@ -112,6 +115,7 @@ class Operations(Calling):
         return _OPERATORS[type(op)](left, right)
 
     def part(self, of: Any, part: Any) -> Any:
+        """The value of `of[part]`."""
         if type(of) in (defaultdict, Counter):
             return self._value_of(of, part)
         edges = [part.start, part.stop, part.step] if type(part) is slice else [part]
@@ -128,7 +132,7 @@ class Operations(Calling):
         return self.may_fail()
 
     def _value_of(self, of: Any, key: Any) -> Any:
-        """`of[key]`, which has a value for a key that it lacks: a defaultdict keeps that."""
+        """The value of `of[key]` in a defaultdict, which adds a missing key, or in a Counter, which does not."""
         made_by = factory(of)
         if self.keyed(key) and self.is_known(of) and (key in of or not self.doubt):
             return of[key]
@@ -138,7 +142,7 @@ class Operations(Calling):
             self.blur(of)
         if made_by not in CONTAINERS:
             return Unknown(made_by.__name__)
-        # One of those in it, of which nothing is known any more either.
+        # It may be any container in `of`; their contents are not known any more either.
         value = made_by()
         self.blur(value)
         return value

@@ -1,36 +1,38 @@
-"""A rehearsal: a piece of a cell's code gone through before it runs, to learn what it will ask in any case.
+"""A rehearsal: a piece of a cell's code is interpreted before it runs, to learn what it will ask in any case.
 
-It is Python's own meaning of a part of the language, over copies of what the code has, so that nothing of it is seen.
-A sub-call gives a value of which only the type is known. What hangs on one is gone through as something that may be
-happening, both ways; what cannot be followed any further ends the rehearsal. So what it has found by then are
-sub-calls that the code makes whatever it is answered, with these very prompts.
+It interprets a part of Python over copies of the code's values, so that nothing of it has an effect. A sub-call gives
+a value of which only the type is known. Where such a value decides, both branches are rehearsed as code that may not
+be running; at anything that cannot be followed the rehearsal ends. The sub-calls it has found by then are those that
+the code makes whatever it is answered, with these very prompts.
 """
 
 import ast
 import sys
 from typing import Any
 
+from .branches import Branches, Exit
 from .machine import MAYBE, Variables
 from .methods import Pool
 from .natives import DICTS, MODULES
 from .source import Function
 from .unknown import Ended, Unknown
-from .ways import Way, Ways
 
+# Rounds of a loop over an unknown number of lines, before it is given up.
 _ROUNDS = 6
 
 
-class Rehearsal(Ways):
-    """`begin` one of the two, and read `found`."""
+class Rehearsal(Branches):
+    """The interpreter: run `statements`, `loop` or `evaluate`, and read `found`."""
 
-    def statements(self, body: list[ast.stmt]) -> Way:
+    def statements(self, body: list[ast.stmt]) -> Exit:
         for statement in body:
             way = self._statement(statement)
             if way is not None:
                 return way
         return None
 
-    def loop(self, node: ast.For, items: Any) -> Way:
+    def loop(self, node: ast.For, items: Any) -> Exit:
+        """Rehearses a `for` loop over these items."""
         way = None
         for item in self.rounds(items):
             self.bind(node.target, item)
@@ -60,8 +62,8 @@ class Rehearsal(Ways):
                 raise Ended
         return result
 
-    def _round(self, body: list[ast.stmt]) -> Way:
-        """One round of a loop's body: None where the next one follows."""
+    def _round(self, body: list[ast.stmt]) -> Exit:
+        """Rehearses one round of a loop; None if the next round follows."""
         self.continued.append([])
         way = self.statements(body)
         left = self.continued.pop()
@@ -72,7 +74,7 @@ class Rehearsal(Ways):
             self.join([self.snapshot(), *left])
         return None if way == "continue" else way
 
-    def _statement(self, node: ast.stmt) -> Way:
+    def _statement(self, node: ast.stmt) -> Exit:
         self.step()
         match node:
             case ast.Expr(value=value):
@@ -131,7 +133,7 @@ class Rehearsal(Ways):
         return None
 
     def _annotated(self, node: ast.expr) -> None:
-        """A type, which is worked out where it stands."""
+        """Evaluates an annotation, since Python does."""
         match node:
             case ast.Constant() | ast.Name():
                 self.evaluate(node)
@@ -172,13 +174,13 @@ class Rehearsal(Ways):
             case _:
                 raise Ended
 
-    def _for(self, node: ast.For) -> Way:
+    def _for(self, node: ast.For) -> Exit:
         items = self.evaluate(node.iter)
         if not isinstance(items, Unknown) or items.kind != "lines":
             return self.loop(node, items)
         if node.orelse:
             raise Ended
-        # Nobody knows how often: until another round changes nothing.
+        # The number of rounds is not known: it is rehearsed until another round changes nothing.
         for _ in range(_ROUNDS):
             before, vague, asked = self.snapshot(), len(self.vague), self.asked
             self.bind(node.target, Unknown("str"))
@@ -193,6 +195,8 @@ class Rehearsal(Ways):
         raise Ended
 
     def _same(self, one: Variables, other: Variables) -> bool:
+        """Whether both snapshots hold the same objects, or unknown values of the same kind."""
+
         def told(value: Any) -> Any:
             return (value.kind,) if isinstance(value, Unknown) else id(value)
 
@@ -202,7 +206,7 @@ class Rehearsal(Ways):
             for (_, mine), (_, theirs) in zip(one, other, strict=True)
         )
 
-    def _while(self, node: ast.While) -> Way:
+    def _while(self, node: ast.While) -> Exit:
         while True:
             truth = self.truth(self.evaluate(node.test))
             if truth is None:

@@ -1,4 +1,4 @@
-"""Rewrites a cell's syntax tree so that it says where it is, wherever several sub-calls may follow."""
+"""Rewrites a cell's syntax tree so that it calls the fan-out wherever several sub-calls may follow."""
 
 import ast
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from typing import Any
 from .rehearsal import Rehearsal
 from .source import QUERIES, Sources
 
-# Who takes a generator whole and at once, if it is what it seems to be: that is looked at in the rehearsal.
+# Names of functions that draw a generator to its end at once; the rehearsal makes sure that they are what they seem.
 _TAKERS = frozenset({"list", "tuple", "set", "frozenset", "sorted", "dict", "sum", "max", "min", "any", "all"})
+# Statements whose parts are rewritten, and which need no call before them.
 _INSIDE = (
     ast.For
     | ast.AsyncFor
@@ -25,12 +26,15 @@ _INSIDE = (
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A piece of a cell as it was written: a loop, an expression whose items are known, or statements."""
+    """A piece of a cell to be rehearsed: a loop or comprehension whose items are known, or statements."""
 
     nodes: Sequence[ast.AST]
 
     def rehearse(self, rehearsal: Rehearsal, items: Any) -> None:
-        """Raises Ended, or whatever error stands in its way."""
+        """Rehearses this piece. `items` are those that its loop runs over, None for statements.
+
+        Raises Ended, or whatever error the piece itself raises.
+        """
         match self.nodes:
             case [ast.For() as loop] if items is not None:
                 rehearsal.loop(loop, rehearsal.shadows.of(items))
@@ -50,8 +54,11 @@ class Anchor:
 def rewritten(
     tree: ast.Module, original: ast.Module, name: str, sources: Sources, anchors: list[Anchor]
 ) -> ast.Module:
-    """The same program, which calls `name.loop(…)` and `name.ahead(…)` with the places of what it adds to `anchors`.
-    `original` is the same tree again. Raises RecursionError on absurdly deep code."""
+    """The same program with calls of `name.loop(…)` and `name.ahead(…)`, which give their place in `anchors`.
+
+    Changes `tree` and adds to `anchors`; these refer to `original`, which is a second tree of the same code. Raises
+    RecursionError on code that is nested too deep.
+    """
     if not sources.asks(original):
         return tree
     pairs = zip(ast.walk(tree), ast.walk(original), strict=True)
@@ -65,7 +72,7 @@ class _Rewriter(ast.NodeTransformer):
         self._name = name
         self._sources = sources
         self._anchors = anchors
-        # Inside of a comprehension its variables cannot be seen from outside.
+        # How many comprehensions this is inside of: their variables cannot be seen by the fan-out.
         self._hidden = 0
 
     def generic_visit(self, node: ast.AST) -> ast.AST:

@@ -1,8 +1,9 @@
-"""Fan-out while the code runs: asks together what the code is sure to ask, then lets it run as it was written.
+"""Fan-out while the code runs: sends together the sub-calls that the code is certain to make.
 
-`rewrite.py` has the code say where it is, before loops and before statements that ask several times. There what
-follows is rehearsed (see `rehearsal.py`), and what it will ask in any case is sent at once; with those answers it is
-rehearsed again, which may bring what hangs on them. Then the code itself runs, and its calls find their answers.
+`rewrite.py` inserts calls of `Fan` before loops and before statements that ask several times. At each of these the
+following code is rehearsed (see `rehearsal.py`), and the sub-calls that it makes in any case are sent at once. With
+their answers it is rehearsed again, which may find sub-calls that depend on them. Then the code itself runs as it was
+written, and its calls find their answers waiting.
 """
 
 import ast
@@ -25,15 +26,15 @@ from .rewrite import Anchor, rewritten
 from .source import Sources
 from .unknown import Ended, end
 
-# After a wave of calls that is fewer than one in so many of what the code asks, the next is not looked for: it would
-# cost more than it can bring.
+# If a wave of calls is less than this fraction of the calls in the code, the next is not looked for: it would cost
+# more than it can save.
 _FEW = 16
 
 
 class Fan:
-    """What rewritten code calls, under a name that is not the code's.
+    """The object that rewritten code calls, by the name `NAME`.
 
-    `output` is what code prints to, `pools` are the classes of thread pools, `now` is a clock in seconds.
+    `output` is the cells' standard output, `pools` are the classes of thread pools, `now` is a clock in seconds.
     """
 
     NAME = "__pylon__"
@@ -52,12 +53,12 @@ class Fan:
         self._base = 0  # frames below the cell's own statements
 
     def start_cell(self) -> None:
-        """To be called by whatever runs a cell, right before it does."""
+        """Must be called right before a cell runs, from the function that runs it."""
         self._budget.start_cell()
         self._base = _depth()
 
     def compiled_from(self, code: str, name: str) -> ast.Module:
-        """A cell's syntax, to be compiled. Raises what `ast.parse` does."""
+        """The syntax tree of a cell, rewritten. Raises what `ast.parse` raises."""
         tree, original = ast.parse(code, name), ast.parse(code, name)
         self._sources.learn(original, name)
         try:
@@ -66,16 +67,16 @@ class Fan:
             return original
 
     def loop(self, key: int, items: Any) -> Any:
-        """The items, unchanged: what is asked for them in any case has been asked."""
+        """Sends what a loop over these items is certain to ask, and returns the items unchanged."""
         self._ask_ahead(key, sys._getframe(1), items)
         return items
 
     def ahead(self, key: int) -> None:
-        """Asks what the next statements ask in any case."""
+        """Sends what the following statements are certain to ask."""
         self._ask_ahead(key, sys._getframe(1), None)
 
     def later(self, function: Any) -> Any:
-        """Instead of the function in `await llm_query(…)`: the coroutine's way to ask together with others."""
+        """Takes the place of the function in `await llm_query(…)`, so that coroutines ask together."""
         import asyncio
 
         from ..concurrency import GuestLoop
@@ -86,10 +87,10 @@ class Fan:
         return function
 
     def _ask_ahead(self, key: int, frame: FrameType, items: Any) -> None:
-        # Other threads may change what is rehearsed; and what is asked ahead already is asked.
+        # Not in another thread, as the others may change what is rehearsed; not while answers are still waiting.
         if self._calls.waiting or threading.get_ident() != self._thread:
             return
-        # Where the code is deep in calls, no more of the stack is used than has to be: it is the code's.
+        # Checked first: where the code is deep in calls, it needs what is left of the stack itself.
         if self._is_deep() or not self._has_pythons_builtins() or not self._budget.worthwhile(key):
             return
         brought = False
@@ -106,7 +107,7 @@ class Fan:
             self._budget.brought_nothing(key)
 
     def _is_deep(self) -> bool:
-        """Whether the code stands as deep in calls as a rehearsal may go."""
+        """Whether the code is as deep in calls as a rehearsal may go."""
         try:
             sys._getframe(self._base + DEEPEST)
         except ValueError:
@@ -114,15 +115,15 @@ class Fan:
         return True
 
     def _has_pythons_builtins(self) -> bool:
-        """Whether the code has left Python's built-in functions as they are: a rehearsal takes them for those."""
+        """Whether no built-in function has been replaced: the rehearsal uses them itself, and knows what they do."""
         now, changed = vars(builtins), False
-        # By none of them.
+        # Without calling any of them.
         for name, value in self._builtins.items():
             changed = changed or now.get(name) is not value
         return not changed
 
     def _rehearsed(self, key: int, frame: FrameType, items: Any) -> tuple[list[Ask], int]:
-        """What is sure to be asked, and how many calls there were in all."""
+        """The calls that are certain to be made, and how many calls the rehearsal came to in all."""
         rehearsal = self._rehearsal(frame)
         if rehearsal is None:
             return [], 0
@@ -132,7 +133,7 @@ class Fan:
                 try:
                     self._anchors[key].rehearse(rehearsal, items)
                 except RecursionError:
-                    # So it would in each of its many calls of itself.
+                    # A function that calls itself without end would be rehearsed in vain at each of its calls.
                     steps = STEPS // 4
         finally:
             rehearsal.clear()
@@ -140,6 +141,7 @@ class Fan:
         return rehearsal.found, rehearsal.asked
 
     def _rehearsal(self, frame: FrameType) -> Rehearsal | None:
+        """A rehearsal that starts where this frame of the code stands, None in the body of a class."""
         code = frame.f_code
         rehearsal = Rehearsal(self._sources, frame.f_globals, self._calls.waiting, self._calls.room(), self._budget)
         rehearsal.pools, rehearsal.output = self._pools, self._output
@@ -155,7 +157,7 @@ class Fan:
 
 
 def _depth() -> int:
-    """How many frames there are, this one among them."""
+    """How many frames are on the stack, this function's own included."""
     depth = 0
     frame: FrameType | None = sys._getframe()
     while frame is not None:
@@ -165,7 +167,8 @@ def _depth() -> int:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """A rehearsal ends where `re` warns of an expression, before that is kept: the code is to be warned itself."""
+    """Ends the rehearsal where `re` would warn, before `re` caches the expression: it warns only at the first time,
+    and that has to be the code's own."""
     warn, warnings.warn = warnings.warn, end
     try:
         yield

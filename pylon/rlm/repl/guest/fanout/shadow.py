@@ -1,4 +1,4 @@
-"""Copies of what the code has, for a rehearsal to change: the same values, the same sharing of containers."""
+"""Copies of the running code's values, for a rehearsal to change: equal, and with the same objects shared."""
 
 import functools
 import gc
@@ -14,7 +14,7 @@ from .budget import Budget
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
 from .unknown import Ended, Opaque
 
-# Named and called, but never looked into.
+# Types whose values a rehearsal uses as they are, and never looks into.
 _WHOLE = (FunctionType, BuiltinFunctionType, ModuleType, type, Query, re.Pattern, re.Match, re.RegexFlag)
 _PLAIN = ATOMS | CONTAINERS | VIEWS | ITERATORS
 _OVER_HASHES: dict[type, Callable[[Any], Any]] = {
@@ -23,29 +23,33 @@ _OVER_HASHES: dict[type, Callable[[Any], Any]] = {
     type(iter({}.items())): lambda over: iter(over.items()),
     type(iter(set())): iter,
 }
-# Copying more costs more than it can bring.
+# Copying more objects costs more time than fan-out can save.
 _MOST_OBJECTS = 2_000_000
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Lazy(Opaque):
-    """A `map` that nobody has drawn from."""
+class LazyMap(Opaque):
+    """A `map` object: its function is called only when an item is drawn."""
 
     function: Any
     iterators: list[Any]
 
 
 class Shadows:
-    """The copies of one rehearsal. A copy of a set may have another order: sets are shared, and never changed."""
+    """The copies of one rehearsal. Sets are shared and must not be changed: a copy may have another order."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._made: dict[int, tuple[Any, Any]] = {}  # by the real one's id, with the real one: it has to stay
+        # By the id of the original: the original, which keeps its id from being used anew, and its copy.
+        self._made: dict[int, tuple[Any, Any]] = {}
         self._plainly_keyed: dict[int, Any] = {}
         self.objects = 0
 
     def of(self, value: Any) -> Any:
-        """Raises Ended for what is neither plain data nor something to be called."""
+        """The copy of a value; always the same for the same object.
+
+        Raises Ended for anything but plain data, functions, classes and modules.
+        """
         kind = type(value)
         if kind in ATOMS or isinstance(value, Opaque):
             return value
@@ -61,7 +65,7 @@ class Shadows:
             return value
         if kind is map:
             _, (of, *iterators) = value.__reduce__()
-            return self._keep(value, Lazy(self.of(of), [self.of(one) for one in iterators]))
+            return self._keep(value, LazyMap(self.of(of), [self.of(one) for one in iterators]))
         if kind is functools.partial:
             of, arguments, keywords = (self.of(one) for one in (value.func, value.args, value.keywords))
             return self._keep(value, functools.partial(of, *arguments, **keywords))
@@ -70,12 +74,14 @@ class Shadows:
         return value
 
     def shared(self, value: Any) -> bool:
-        """Whether it is the code's own."""
+        """Whether a value is the running code's own object."""
         return id(value) in self._made and self._made[id(value)][0] is value
 
     def untouched(self, value: Any) -> bool:
-        """Whether a container is the code's own with nothing of it copied, so that a part of it can be read there.
-        No code of the code's own is run by that."""
+        """Whether a container is the running code's own and not copied yet, so that one item can be copied alone.
+
+        False if looking an item up might run code: for keys that are not plain data.
+        """
         kind = type(value)
         if kind not in (list, tuple, dict) or id(value) in self._made:
             return False
@@ -87,7 +93,7 @@ class Shadows:
         return True
 
     def clear(self) -> None:
-        """Lets go of all copies."""
+        """Releases all copies."""
         self._made, self._plainly_keyed = {}, {}
 
     def _keep[T](self, value: Any, shadow: T) -> T:
@@ -124,7 +130,7 @@ class Shadows:
                 value, {"dict_keys": dict.keys, "dict_values": dict.values}.get(kind.__name__, dict.items)(shadow)
             )
         if kind in _OVER_HASHES:
-            # It fails where what it goes over has changed: the copy has to go over the copy.
+            # An iterator fails if its container has changed: the copy has to iterate over the container's copy.
             over: Any = next((one for one in gc.get_referents(value) if type(one) in (dict, set, frozenset)), {})
             again = _OVER_HASHES[kind](self.of(over))
             for _ in range(len(over) - value.__length_hint__()):
@@ -137,7 +143,7 @@ class Shadows:
         return again
 
     def _frozen(self, values: Any) -> None:
-        """Keys, or what a set holds: the rehearsal shares these."""
+        """Makes sure that the rehearsal may share these keys, or members of a set. Raises Ended if not."""
         waiting = list(values)
         while waiting:
             one = waiting.pop()

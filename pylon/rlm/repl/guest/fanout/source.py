@@ -1,4 +1,4 @@
-"""What the cells define: the syntax of their functions, and which names may lead to a sub-call."""
+"""The syntax of the functions that cells define, and the names whose use may lead to a sub-call."""
 
 import ast
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ type Function = ast.FunctionDef | ast.Lambda
 
 
 class Sources:
-    """Of all cells so far. Trees that are given stay as they are: they are what a rehearsal reads."""
+    """The functions and names of all cells so far. Their syntax trees must not be changed: rehearsals read them."""
 
     def __init__(self) -> None:
         self._functions: dict[tuple[str, int, str], Function | None] = {}
@@ -19,7 +19,7 @@ class Sources:
         self._scopes: dict[Function, tuple[set[str], frozenset[str]]] = {}
 
     def learn(self, tree: ast.Module, filename: str) -> None:
-        """Takes a cell's functions in."""
+        """Adds the functions of a cell, and the names by which they can be called."""
         for node in ast.walk(tree):
             match node:
                 case ast.FunctionDef(name=name):
@@ -40,7 +40,7 @@ class Sources:
                     found = True
 
     def function(self, code: CodeType) -> Function | None:
-        """A function's syntax; None where it is no cell's, or may be one of several."""
+        """The syntax of a function, None if no cell defines it, or if several on the same line could be meant."""
         return self._functions.get((code.co_filename, code.co_firstlineno, code.co_name))
 
     def scope(self, node: Function) -> tuple[set[str], frozenset[str]]:
@@ -51,11 +51,11 @@ class Sources:
         return self._scopes[node]
 
     def asks(self, node: ast.AST) -> int:
-        """How many names in it may lead to a sub-call."""
+        """How many names in a piece of code may lead to a sub-call."""
         return sum(name in self._asking for name in _mentioned(node))
 
     def helps(self, node: ast.AST) -> bool:
-        """Whether one of them is of a function that the code has made, or is given to another function."""
+        """Whether a name that may lead to a sub-call is a function of the code's own, or an argument of a call."""
         called = {id(one.func) for one in ast.walk(node) if isinstance(one, ast.Call)}
         return any(name in self._asking - QUERIES for name in _mentioned(node)) or any(
             isinstance(one, ast.Lambda) or (isinstance(one, ast.Name) and one.id in QUERIES and id(one) not in called)
@@ -87,11 +87,12 @@ def _mentioned(node: ast.AST) -> list[str]:
 
 
 def bound_names(nodes: Sequence[ast.AST]) -> set[str]:
-    """The names that they assign in their own scope."""
+    """The names that these pieces of code assign in their own scope."""
     return _scope(nodes)[0]
 
 
 def _scope(nodes: Sequence[ast.AST]) -> tuple[set[str], set[str]]:
+    """The names that they assign in their own scope, and those that they declare `global`."""
     found: set[str] = set()
     outer: set[str] = set()
     waiting: list[ast.AST] = list(nodes)

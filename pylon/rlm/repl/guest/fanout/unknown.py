@@ -1,14 +1,14 @@
-"""What a rehearsal knows of a value that hangs on an answer: its type at the most.
+"""Values that depend on an answer: at most their type is known, and what it says of operations on them.
 
-Whatever looks at such a value by itself ends the rehearsal: each of its special methods raises `Ended`, in the
-middle of a built-in function too.
+Each special method of such a value raises `Ended`, so that it ends the rehearsal in the middle of a built-in function
+too.
 """
 
 from typing import Any, NoReturn
 
 
 class Ended(BaseException):
-    """The rehearsal comes no further. What it has foreseen until here is certain."""
+    """The rehearsal cannot follow the code any further. The sub-calls found so far are certain all the same."""
 
 
 def end(*_: Any, **__: Any) -> NoReturn:
@@ -41,7 +41,10 @@ for _name in _SPECIAL.split():
 
 
 class Unknown(Opaque):
-    """`kind` is the name of a class, `lines` for a list of str, or `any` for plain data of some type."""
+    """A value of which only the kind is known.
+
+    `kind` is the name of a built-in class, `lines` for a list of str, or `any` for plain data of any type.
+    """
 
     __slots__ = ("kind",)
 
@@ -50,7 +53,7 @@ class Unknown(Opaque):
 
 
 class FirstPart(Unknown):
-    """What splitting a text by a separator gives: there always is a first part."""
+    """The list that splitting a text by a separator gives: unlike other lists of str it always has a first item."""
 
     __slots__ = ()
 
@@ -81,7 +84,10 @@ _LISTS = frozenset({"list", "lines"})
 
 
 def text_method(name: str, arguments: list[str], texts: list[object]) -> str | None:
-    """The kind that a method of a str gives that cannot fail; `arguments` are kinds, `texts` the values."""
+    """The kind of the result of a method of an unknown str, None if it may fail.
+
+    `arguments` are the kinds of its arguments, `texts` the arguments themselves.
+    """
     if name == "split":
         # An empty separator is an error.
         separated = len(texts) == 1 and isinstance(texts[0], str) and bool(texts[0])
@@ -93,7 +99,7 @@ def text_method(name: str, arguments: list[str], texts: list[object]) -> str | N
 
 
 def compared(operator: str, left: str, right: str) -> bool:
-    """Whether a comparison of two kinds cannot fail."""
+    """Whether a comparison of values of two kinds cannot fail."""
     if operator in ("Eq", "NotEq", "Is", "IsNot"):
         return True
     if operator in ("In", "NotIn"):
@@ -103,7 +109,7 @@ def compared(operator: str, left: str, right: str) -> bool:
 
 
 def added(operator: str, left: str, right: str) -> str | None:
-    """The kind of an operation on two that cannot fail."""
+    """The kind of the result of an operator on two kinds, None if it may fail."""
     if operator == "Add" and left == right == "str":
         return "str"
     if operator == "Add" and left in _LISTS and right in _LISTS:
@@ -117,7 +123,7 @@ def added(operator: str, left: str, right: str) -> str | None:
 
 
 def formats(form: object, kind: str) -> bool:
-    """Whether any value of the kind can be formatted so: as `format` does."""
+    """Whether `format` accepts this format specification for any value of the kind."""
     example = {"str": "", "int": 0, "float": 0.0}.get(kind)
     # An int may be too large for a float, and for a character.
     if not isinstance(form, str) or example is None or (kind == "int" and form[-1:] in set("eEfFgG%c")):
@@ -130,7 +136,7 @@ def formats(form: object, kind: str) -> bool:
 
 
 def made(function: str, kinds: list[str]) -> str | None:
-    """The kind that a built-in function gives for one argument, where it cannot fail."""
+    """The kind of the result of a built-in function of one argument, None if it may fail."""
     if len(kinds) != 1:
         return None
     if function == "len":
@@ -141,7 +147,7 @@ def made(function: str, kinds: list[str]) -> str | None:
 
 
 def joined(one: str, other: str) -> str:
-    """The kind of a value that is either; an empty kind is that of no value."""
+    """The kind of a value that has one of two kinds; an empty kind stands for no value."""
     if one == other or not (one and other):
         return one or other
     return "list" if {one, other} == _LISTS else "any"

@@ -1,4 +1,4 @@
-"""Ways that a rehearsal cannot decide between, as they hang on an answer: conditions, and errors that may come."""
+"""Branches that an answer decides: conditions, and errors that may occur. Both ways are rehearsed and joined."""
 
 import ast
 from abc import abstractmethod
@@ -8,17 +8,17 @@ from .expressions import Expressions
 from .machine import MAYBE, Variables
 from .unknown import Ended, Unknown
 
-# How a statement ends what it is in; None where the next one follows.
-type Way = str | None
+# How a statement leaves what it stands in: `return`, `break` or `continue`; None if the next statement follows.
+type Exit = str | None
 
 
-class Ways(Expressions):
-    """Goes both ways where an answer decides, and joins what they leave."""
+class Branches(Expressions):
+    """Conditions and `try` statements."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.result: Any = None  # of the `return` that was come to last
-        # Of each loop that is gone through, rounds that may have ended at a `continue`.
+        self.result: Any = None  # the value of the latest `return`
+        # For each loop that is being rehearsed, the variables where its current round may have ended at a `continue`.
         self.continued: list[list[Variables]] = []
 
     def clear(self) -> None:
@@ -26,10 +26,11 @@ class Ways(Expressions):
         self.result, self.continued = None, []
 
     @abstractmethod
-    def statements(self, body: list[ast.stmt]) -> Way:
-        """One after the other."""
+    def statements(self, body: list[ast.stmt]) -> Exit:
+        """Rehearses statements one after the other."""
 
-    def branch(self, truth: bool | None, body: list[ast.stmt], other: list[ast.stmt]) -> Way:
+    def branch(self, truth: bool | None, body: list[ast.stmt], other: list[ast.stmt]) -> Exit:
+        """Rehearses an `if` statement whose condition is true, false, or not known (None)."""
         if truth is not None:
             return self.statements(body if truth else other)
         start = self.snapshot()
@@ -45,17 +46,18 @@ class Ways(Expressions):
                 raise Ended
             return one
         if two is None:
-            # The rest is rehearsed as what follows where this way out is not taken.
-            self._leaves(one, result, first)
+            # What follows is rehearsed as the case in which this exit is not taken.
+            self._leave_early(one, result, first)
             return None
         if one is None:
             second = self.snapshot()
             self.restore(first)
-            self._leaves(two, self.result, second)
+            self._leave_early(two, self.result, second)
             return None
         raise Ended
 
-    def _leaves(self, way: Way, result: Any, variables: Variables) -> None:
+    def _leave_early(self, way: Exit, result: Any, variables: Variables) -> None:
+        """Records an exit that may have been taken: from here on the code may not be running."""
         if way == "continue" and self.continued:
             self.continued[-1].append(variables)
         elif way == "return" and self.frames[-1].is_function:
@@ -64,7 +66,8 @@ class Ways(Expressions):
             raise Ended
         self.doubt += 1
 
-    def attempt(self, node: ast.Try) -> Way:
+    def attempt(self, node: ast.Try) -> Exit:
+        """Rehearses a `try` statement. One with several handlers catches nothing here."""
         catching = self._catching(node)
         start, exits = self.doubt, self._exits()
         if catching is not None:
@@ -85,8 +88,8 @@ class Ways(Expressions):
             raise Ended
         return way
 
-    def _caught(self, handler: ast.ExceptHandler, failed: list[Variables], way: Way) -> Way:
-        """What the handler does where something has failed, or does not."""
+    def _caught(self, handler: ast.ExceptHandler, failed: list[Variables], way: Exit) -> Exit:
+        """Rehearses the handler, for the case that something failed, and joins it with the case that nothing did."""
         result, after = self.result, self.snapshot()
         self.join(failed)
         if handler.name:
@@ -106,15 +109,15 @@ class Ways(Expressions):
             return way
         if other is None:
             self.restore(caught)
-            self._leaves(way, result, after)
+            self._leave_early(way, result, after)
         elif way is None:
-            self._leaves(other, caught_result, caught)
+            self._leave_early(other, caught_result, caught)
         else:
             raise Ended
         return None
 
     def _catching(self, node: ast.Try) -> tuple[tuple[type, ...], list[Variables]] | None:
-        """What its one handler catches."""
+        """The classes that its one handler catches, with a list for the points where errors may occur."""
         if len(node.handlers) != 1:
             return None
         named = node.handlers[0].type
@@ -123,4 +126,5 @@ class Ways(Expressions):
         return (classes, []) if all(type(one) is type for one in classes) else None
 
     def _exits(self) -> int:
+        """How many early exits are waiting to be joined."""
         return sum(map(len, self.continued)) + sum(len(frame.returned) for frame in self.frames)
