@@ -19,7 +19,7 @@ from pylon.frames import FrameDecoder, encode
 from pylon.rlm.repl import context
 from pylon.rlm.repl.guest.endings import CellTime
 from pylon.rlm.repl.guest.port import Message, to_bytes
-from pylon.rlm.repl.guest.session import Session, not_json
+from pylon.rlm.repl.guest.session import Session, not_json, without_memory
 
 _READ_BYTES = 65_536
 _THREAD_STACK_BYTES = 1024 * 1024
@@ -111,7 +111,11 @@ class Runner:
             message = self._port.commands.get()
             match message["type"]:
                 case "run":
-                    self._port.send(self._run(message))
+                    try:
+                        self._port.send(self._run(message))
+                    except MemoryError:
+                        self._in_cell = False
+                        self._port.send(without_memory())
                 case "variables":
                     self._port.send({"type": "variables", "variables": self._session.variables()})
                 case "value":

@@ -70,7 +70,7 @@ class Session:
         }
 
     def run(self, code: str, output_bytes: int, calls: int) -> Message:
-        """What happened, as the host's CellOutcome wants it."""
+        """Runs one cell; the message that tells the host of its outcome. Raises MemoryError if that does not fit."""
         self._cells += 1
         # The cell before may have taken it for a name of its own.
         self.namespace[Fan.NAME] = self._fan
@@ -202,6 +202,22 @@ class Session:
 
     def _held(self, text: str) -> bool:
         return any(type(value) is str and value == text for value in list(self.namespace.values()))
+
+
+def without_memory() -> Message:
+    """The outcome of a cell that has left too little memory even for its own outcome."""
+    return {
+        "type": "done",
+        "stdout": "",
+        "stderr": "",
+        "truncated": True,
+        "error": {
+            "kind": "memory",
+            "text": "The variables leave too little memory for the cell's outcome. They stand: delete some.",
+        },
+        "answer": None,
+        "variables": [],
+    }
 
 
 def not_json(files: Any, error: Exception) -> Message:
