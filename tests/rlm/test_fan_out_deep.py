@@ -60,6 +60,19 @@ def test_a_recursion_that_ends_goes_out_together(way):
     assert len(together[3].batches) < len(plain[3].batches)
 
 
+@pytest.mark.parametrize(("deep", "batches"), [(29, 1), (30, 2)])
+def test_a_rehearsal_enters_calls_to_a_depth_of_thirty(deep, batches):
+    code = f"def f(n):\n    return llm_query('x') if n == 1 else f(n - 1)\nr = [f(2) for _ in 'ab'] + [f({deep + 1})]"
+    assert len(run(code)[3].batches) == batches
+
+
+@pytest.mark.parametrize(("deep", "batches"), [(29, 1), (30, 2)])
+def test_where_the_code_is_thirty_calls_deep_no_rehearsal_begins(deep, batches):
+    asks = "for p in 'ab':\n            llm_query(p)"
+    code = f"def f(n):\n    if n == 1:\n        {asks}\n    else:\n        g(n - 1)\ng = [f][0]\n[g][0]({deep})"
+    assert len(run(code)[3].batches) == batches
+
+
 @pytest.mark.parametrize("way", [_WAYS["max"], _WAYS["sorted"]], ids=["max", "sorted"])
 async def test_in_a_sandbox_too_it_asks_nothing_else_and_costs_no_variable(open_repl, way):
     asked = []

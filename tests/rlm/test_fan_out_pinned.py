@@ -36,6 +36,13 @@ def shorten(text, width):
 textwrap.shorten = shorten
 for p in P:
     r.append(llm_query(textwrap.shorten(p, 4)))""",
+    "a method that a function calls": """
+def default(self, value):
+    r.append('asked')
+    return sorted(value)
+json.JSONEncoder.default = default
+for p in P:
+    r.append(llm_query(json.dumps({p})))""",
     "a built-in function": """
 real = builtins.len
 def counting(of):
@@ -54,6 +61,8 @@ for p in P:
     print('said ' + p)
     r.append(llm_query(p))""",
 }
+_REPLACED = [(json, "loads"), (json.JSONEncoder, "default"), (re, "sub"), (textwrap, "shorten"), (builtins, "len"),
+             (builtins, "print")]  # fmt: skip
 _START = "import builtins, json, re, textwrap\nP = [str(n) for n in range(4)]\nr = []\n"
 
 
@@ -61,8 +70,7 @@ _START = "import builtins, json, re, textwrap\nP = [str(n) for n in range(4)]\nr
 def test_a_function_that_the_code_has_replaced_is_not_called_in_a_rehearsal(code, monkeypatch):
     def ran(fan_out):
         with monkeypatch.context() as patched:
-            for module, name in [(json, "loads"), (re, "sub"), (textwrap, "shorten"), (builtins, "len"),
-                                 (builtins, "print")]:  # fmt: skip
+            for module, name in _REPLACED:
                 patched.setattr(module, name, getattr(module, name))
             return run(_START + code, fan_out=fan_out)
 

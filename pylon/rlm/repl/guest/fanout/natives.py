@@ -9,6 +9,7 @@ import math
 import re
 import textwrap
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from ..calls import Reply, SubCallError
@@ -77,6 +78,29 @@ SEARCHES: dict[str, Any] = {
 MODULES = frozenset(
     {"collections", "json", "textwrap", "math", "re", "concurrent.futures", "itertools", "functools", "time"}
 )
+
+
+# Where Python's own functions are found that these and the rehearsal itself call.
+_PYTHON: tuple[Any, ...] = (
+    *(builtins, json, json.encoder, json.decoder, math, re, textwrap),
+    *(json.JSONEncoder, json.JSONDecoder, textwrap.TextWrapper, Counter),
+)
+
+type Snapshot = list[tuple[Mapping[str, Any], dict[str, Any]]]
+
+
+def snapshot() -> Snapshot:
+    """Python's own functions as they are now."""
+    return [(vars(one), dict(vars(one))) for one in _PYTHON]
+
+
+def unchanged(python: Snapshot) -> bool:
+    """Whether the code has replaced none of these functions. Calls none of them to find out."""
+    for now, before in python:
+        for name, value in before.items():
+            if name not in now or now[name] is not value:
+                return False
+    return True
 
 
 def module_function(function: Any) -> bool:

@@ -7,7 +7,6 @@ written, and its calls find their answers waiting.
 """
 
 import ast
-import builtins
 import inspect
 import sys
 import threading
@@ -21,6 +20,7 @@ from typing import Any
 from ..calls import Ask, Calls, Query
 from .budget import STEPS, Budget
 from .machine import DEEPEST, Frame
+from .natives import snapshot, unchanged
 from .rehearsal import Rehearsal
 from .rewrite import Anchor, rewritten
 from .source import Sources
@@ -49,13 +49,13 @@ class Fan:
         self._anchors: list[Anchor] = []
         self._thread = threading.get_ident()
         self._budget = Budget(now)
-        self._builtins = dict(vars(builtins))
-        self._base = 0  # frames below the cell's own statements
+        self._python = snapshot()
+        self._base = 0  # frames on the stack at the cell's own statements
 
     def start_cell(self) -> None:
         """Must be called right before a cell runs, from the function that runs it."""
         self._budget.start_cell()
-        self._base = _depth()
+        self._base = _depth(sys._getframe(1)) + 1
 
     def compiled_from(self, code: str, name: str) -> ast.Module:
         """The syntax tree of a cell, rewritten. Raises what `ast.parse` raises."""
@@ -91,7 +91,7 @@ class Fan:
         if self._calls.waiting or threading.get_ident() != self._thread:
             return
         # Checked first: where the code is deep in calls, it needs what is left of the stack itself.
-        if self._is_deep() or not self._has_pythons_builtins() or not self._budget.worthwhile(key):
+        if self._is_deep() or not self._budget.worthwhile(key) or not unchanged(self._python):
             return
         brought = False
         while self._budget.begin():
@@ -109,18 +109,11 @@ class Fan:
     def _is_deep(self) -> bool:
         """Whether the code is as deep in calls as a rehearsal may go."""
         try:
-            sys._getframe(self._base + DEEPEST)
+            # Three of these frames are the fan-out's.
+            sys._getframe(self._base + DEEPEST + 2)
         except ValueError:
             return False
         return True
-
-    def _has_pythons_builtins(self) -> bool:
-        """Whether no built-in function has been replaced: the rehearsal uses them itself, and knows what they do."""
-        now, changed = vars(builtins), False
-        # Without calling any of them.
-        for name, value in self._builtins.items():
-            changed = changed or now.get(name) is not value
-        return not changed
 
     def _rehearsed(self, key: int, frame: FrameType, items: Any) -> tuple[list[Ask], int]:
         """The calls that are certain to be made, and how many calls the rehearsal came to in all."""
@@ -145,7 +138,7 @@ class Fan:
         code = frame.f_code
         rehearsal = Rehearsal(self._sources, frame.f_globals, self._calls.waiting, self._calls.room(), self._budget)
         rehearsal.pools, rehearsal.output = self._pools, self._output
-        rehearsal.depth = _depth() - self._base
+        rehearsal.depth = _depth(frame) - self._base
         if code.co_flags & inspect.CO_OPTIMIZED:
             cells = (*code.co_cellvars, *code.co_freevars)
             root = Frame({*code.co_varnames, *cells}, rehearsal.module, dict(frame.f_locals), is_function=True)
@@ -156,10 +149,9 @@ class Fan:
         return rehearsal
 
 
-def _depth() -> int:
-    """How many frames are on the stack, this function's own included."""
+def _depth(frame: FrameType | None) -> int:
+    """How many frames are on the stack up to this one."""
     depth = 0
-    frame: FrameType | None = sys._getframe()
     while frame is not None:
         depth, frame = depth + 1, frame.f_back
     return depth
