@@ -1,4 +1,4 @@
-"""Answers a sandbox's sub-calls: how many there may be, how much of them at once, and what a failure becomes."""
+"""Answers the sub-calls of a sandbox, within the limits of a cell, and turns failures into error replies."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,22 +10,26 @@ from pylon.rlm.repl.protocol import OnCalls, SubCalls, SubReply
 from pylon.rlm.repl.wire import Asked
 from pylon.tasks import Tasks
 
-# Of prompts that are being answered; over this the sandbox's pipe is not read, so that it waits.
+# Characters of all prompts that are being answered. Above this the sandbox's pipe is not read, so that it waits.
 _PROMPT_CHARS = 128 * 1024 * 1024
+# Characters of replies in one frame.
 _PART_CHARS = 1024 * 1024
-# Empty requests, and prompts over a cell's limit, are nobody's business but their sandbox's. Our own guest sends none
-# of them, but for threads that count at once or outlive their cell; nobody needs many.
+# Requests and prompts that are tolerated beyond a cell's limit. Our own guest sends some only when threads count at
+# the same time or outlive their cell.
 _SPARE = 1_000
 # One reply must fit a frame, with every character escaped.
 _REPLY_CHARS = 2 * 1024 * 1024
-# What stands around each.
+# Characters of JSON around each reply.
 _AROUND_CHARS = 64
 
 _log = log.get("rlm")
 
 
 class Answering:
-    """`send` takes frames to the sandbox; `out` and `back` tell when a request begins and ends."""
+    """Answers the requests of one sandbox by `on_calls`.
+
+    `send` sends a frame to the sandbox; `out` and `back` are called when a request begins and ends.
+    """
 
     def __init__(
         self,
@@ -49,17 +53,21 @@ class Answering:
 
     @property
     def most_prompts(self) -> int:
-        """So many may still come in a request."""
+        """The most prompts that the next request may hold."""
         return self._prompts_left
 
     def start_cell(self, calls: int) -> None:
+        """Begins to count for the next cell, which may make so many sub-calls."""
         self._left = calls
-        # A thread keeps to the limit of the cell that began it.
+        # A thread may outlive its cell, and counts by the limit of that one.
         self._most = max(self._most, calls)
         self._requests_left = self._prompts_left = self._most + _SPARE
 
     async def take(self, asked: Asked) -> bool:
-        """Begins to answer; False when the sandbox floods its host with requests. Returns when there is room."""
+        """Begins to answer a request, and waits until there is room for another one.
+
+        False if the sandbox has sent more requests or prompts than a cell may make.
+        """
         self._requests_left -= 1
         self._prompts_left -= len(asked.prompts)
         if min(self._requests_left, self._prompts_left) < 0:
@@ -74,7 +82,7 @@ class Answering:
         return True
 
     async def cancel(self) -> None:
-        """Lets all requests go."""
+        """Cancels all requests that are being answered."""
         await self._tasks.close()
 
     async def _answer(self, asked: Asked, size: int) -> None:
@@ -97,7 +105,7 @@ class Answering:
             replies = await self._on_calls(calls)
         except PylonError as error:
             return [SubReply(str(error), "failed")] * allowed
-        except Exception as error:  # a fault of ours must not take the cell's other answers down
+        except Exception as error:  # a fault of ours must not cost the cell its other answers
             _log.error("a sub-call failed inside", error=type(error).__name__, exc_info=True)
             return [SubReply(f"The call failed inside ({type(error).__name__}).", "internal")] * allowed
         missing = SubReply("No answer came.", "internal")
@@ -105,7 +113,7 @@ class Answering:
 
 
 def _frames(request: str, replies: Sequence[SubReply]) -> list[bytes]:
-    """One request's replies in as many frames as they need."""
+    """The replies to one request, in as many frames as they need."""
     parts: list[list[tuple[str, str | None, str | None]]] = [[]]
     size = 0
     for reply in replies:

@@ -1,4 +1,4 @@
-"""The REPL's backends by name, and which of them this machine can use."""
+"""The sandboxes that a REPL can run in, and the choice of one that works on this machine."""
 
 import tempfile
 from pathlib import Path
@@ -13,11 +13,11 @@ from pylon.rlm.repl.protocol import MIB, CellLimits, ContextFile, ContextSource,
 type Setting = Literal["auto", "wasm", "process"]
 
 PROCESS = Backend("process", "pylon.rlm.repl.locked_child", (), interrupts=True, overhead_bytes=None)
-# No sandbox at all: the code may do whatever the user may. Only for who says so: --unsafe-local-repl.
+# No sandbox at all: the code may do whatever the user may. Only chosen by --unsafe-local-repl.
 UNSAFE = Backend("unsafe", "pylon.rlm.repl.locked_child", ("--unlocked",), interrupts=True, overhead_bytes=None)
 
 _NAMES = {"wasm": ("wasm",), "process": ("process",), "auto": ("wasm", "process")}
-# Each line does what a sandbox must not let it do, and says so if it could.
+# A cell that tries what a sandbox must not allow, and answers with what it could do.
 _FORBIDDEN = """
 import os, socket
 held = []
@@ -39,17 +39,20 @@ answer["content"] = llm_query("ready") + ";" + ",".join(held)
 
 
 def wasm(cache: Path) -> Backend:
-    """The WebAssembly sandbox. `cache` is a folder that only its user may enter: the runtime, which is native code,
-    unpacks itself there once, and is loaded from there at each start."""
+    """The WebAssembly sandbox.
+
+    `cache` is a folder that only its user may enter: the runtime, which is native code, is unpacked there once and
+    loaded from there at each start.
+    """
     module = "pylon.rlm.repl.wasm_child"
     return Backend("wasm", module, (str(cache.absolute()),), interrupts=False, overhead_bytes=512 * MIB)
 
 
 async def choose(setting: Setting = "auto", *, cache: Path, unsafe: bool = False) -> Backend:
-    """The first backend that passes its self-test, or is known to have passed it; `unsafe` is the user's word that no
-    sandbox is wanted. `cache` is a folder as for `wasm`.
+    """The first backend that passes its self-test, or that is recorded to have passed it.
 
-    Raises SandboxError when none does: code of a model never runs unsandboxed by itself.
+    `unsafe` is the user's explicit wish for no sandbox; `cache` is the folder that `wasm` takes. Raises SandboxError
+    if no backend passes: a model's code never runs without a sandbox unless the user says so.
     """
     if unsafe:
         return UNSAFE
@@ -72,7 +75,10 @@ async def choose(setting: Setting = "auto", *, cache: Path, unsafe: bool = False
 
 
 async def self_test(backend: Backend) -> str:
-    """Starts it once and lets it try what it must not do: why it cannot be used, or nothing."""
+    """Starts a sandbox and runs code in it that tries what is forbidden.
+
+    Returns why the sandbox cannot be used, an empty text if it can.
+    """
     with tempfile.TemporaryDirectory(prefix="pylon-repl-test-") as folder:
         file = Path(folder) / "context"
         file.write_text("self-test", encoding="utf-8")

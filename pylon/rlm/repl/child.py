@@ -1,4 +1,4 @@
-"""One life of a sandbox's child process, with two pipes for frames."""
+"""A sandbox's child process, to which two pipes lead that carry frames."""
 
 import os
 import signal
@@ -7,19 +7,22 @@ from collections.abc import Sequence
 
 from pylon.childprocess import FramedProcess
 
-# Nothing else of this process's environment: keys and passphrases may be in it.
+# All that the child gets of this process's environment, which may hold keys and passphrases.
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 
 class SandboxChild(FramedProcess):
+    """A child process that runs one of Pylon's sandbox modules."""
+
     @classmethod
     async def spawn(cls, module: str, arguments: Sequence[str], folder: str) -> "SandboxChild":
-        """Runs a module of ours in `folder`. Raises OSError."""
-        # -P: a folder called `pylon` where the command happens to be called must not be imported.
+        """Starts `module` with `folder` as its working folder and home. Raises OSError."""
+        # -P: a folder named `pylon` in the current folder must not be imported.
         command = (sys.executable, "-P", "-m", module, *arguments)
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         private = {"HOME": folder, "TMPDIR": folder, "PYTHONNOUSERSITE": "1"}
         return await cls.start(command, environment | private, folder)
 
     def interrupt(self) -> None:
+        """Asks the child to end its cell, whose time is over."""
         self.signal(signal.SIGALRM)

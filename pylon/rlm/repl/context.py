@@ -1,4 +1,4 @@
-"""The file that becomes `context`, as the two sandboxes' children read it."""
+"""Reads the files that become the variable `context`, in the process sandbox's child."""
 
 import json
 import mmap
@@ -7,7 +7,11 @@ from pathlib import Path
 
 
 def load(kind: str, files: Sequence[tuple[str, str]]) -> object:
-    """`files` are pairs of name and path. Bytes that are no UTF-8 become U+FFFD. Raises OSError or ValueError."""
+    """The value of `context`: a text, a dict of texts by name, or what a JSON file holds.
+
+    `kind` is that of `protocol.ContextSource`; `files` are pairs of name and path. Bytes that are not UTF-8 become
+    U+FFFD. Raises OSError, and ValueError or RecursionError for what is not JSON.
+    """
     if kind == "files":
         return {name: _text(Path(path)) for name, path in files}
     ((_, path),) = files
@@ -19,6 +23,6 @@ def _text(path: Path) -> str:
     with path.open("rb") as file:
         if not path.stat().st_size:
             return ""
-        # Mapped, not read: only the decoded text is a copy.
+        # Mapped instead of read, so that the decoded text is the only copy in memory.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return str(data, "utf-8", "replace")

@@ -1,4 +1,4 @@
-"""A REPL whose code runs in a child process: its context, its cells, and its next life when a child was lost."""
+"""A REPL whose code runs in a child process, and in a new one after a child was lost."""
 
 import asyncio
 import os
@@ -25,16 +25,16 @@ from pylon.rlm.repl.protocol import (
 )
 
 _CODE_CHARS = 2 * MIB
-# Two streams of it, escaped, must fit a frame.
+# The most output of one stream: two of them, with every character escaped, must fit a frame.
 _OUTPUT_BYTES = MIB
-# A context that is JSON takes more room as objects than as text.
+# How much more memory a JSON context takes as objects than as text.
 _CONTEXT_GROWTH = 4
 _FAULT_CHARS = 1_000
 _LOST = "Its variables are lost; `context` is there again in the next cell."
 
 
 class ChildRepl:
-    """See protocol.Repl."""
+    """A REPL in a child process of this backend; implements `protocol.Repl`."""
 
     def __init__(self, backend: Backend, clock: Clock | None = None) -> None:
         self.backend = backend
@@ -63,7 +63,7 @@ class ChildRepl:
         except MalformedError:
             return _not_run("syntax", "The cell holds characters that are no Unicode text.")
         except asyncio.CancelledError:
-            # Whoever asked has gone, and the code still runs.
+            # Nobody waits for the cell any more, but its code still runs.
             await self._end()
             raise
         if isinstance(ended, wire.Done):
@@ -94,7 +94,7 @@ class ChildRepl:
         try:
             await self._end()
         finally:
-            # Also when whoever closes it is ended meanwhile: the context is in there.
+            # Even if this is cancelled meanwhile: the folder holds the context.
             if opened is not None:
                 await asyncio.to_thread(opened.made.remove)
 
@@ -151,7 +151,10 @@ class ChildRepl:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """`context_bytes` are those of the links and copies in `made`: the files themselves may go meanwhile."""
+    """What an open REPL needs to start a child.
+
+    `context_bytes` is the size of the links and copies in the folder `made`, since the files may be gone meanwhile.
+    """
 
     made: ReplFolder
     context: ContextSource
@@ -173,7 +176,7 @@ def _place(folder: Path, number: int) -> Path:
 
 
 def _lay_out(folder: Path, context: ContextSource) -> int:
-    """The context's files by number in a folder of their own, which is all that a child needs to see; their bytes."""
+    """Links or copies the context's files into the REPL's folder, named by number; their size in bytes."""
     (folder / "context").mkdir()
     (folder / "replies").mkdir()
     size = 0

@@ -1,7 +1,7 @@
-"""Which sandboxes passed their self-test here, so that a run need not begin with one.
+"""The record of which sandboxes have passed their self-test, so that not every run begins with one.
 
-What was found holds for these versions on this system alone. The process sandbox proves at each start that it holds,
-and a sandbox that does not start is forgotten.
+A record is valid only for the same versions on the same system. It is deleted when a sandbox does not start; the
+process sandbox tests its lock at each start anyway.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _FILE = "sandboxes.json"
 
 
 def passed(cache: Path) -> list[str]:
-    """The names of those that passed."""
+    """The names of the sandboxes that are recorded to have passed."""
     try:
         record = orjson.loads((cache / _FILE).read_bytes())
     except (OSError, orjson.JSONDecodeError):
@@ -32,7 +32,7 @@ def passed(cache: Path) -> list[str]:
 
 
 def remember(cache: Path, name: str) -> None:
-    """One more has passed. Where that cannot be written down, the next run tests again."""
+    """Records that a sandbox has passed. If that cannot be written, the next run tests it again."""
     record = {"here": _here(), "passed": sorted({*passed(cache), name})}
     with contextlib.suppress(OSError):
         handle, draft = tempfile.mkstemp(dir=cache)
@@ -42,7 +42,7 @@ def remember(cache: Path, name: str) -> None:
 
 
 def forget(cache: Path) -> None:
-    """The next run tests again."""
+    """Deletes the record, so that the next run tests again."""
     with contextlib.suppress(OSError):
         (cache / _FILE).unlink(missing_ok=True)
 

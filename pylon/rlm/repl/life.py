@@ -1,4 +1,4 @@
-"""One life of a sandbox: its child, the requests to it, and the sub-calls from it."""
+"""One child process of a sandbox, from its start to its end: requests to it, and sub-calls from it."""
 
 import asyncio
 import contextlib
@@ -18,22 +18,23 @@ from pylon.rlm.repl.wire import Asked, FromSandbox, Printed, Ready, Told, Unable
 from pylon.tasks import end
 
 START_S = 60.0
-# After its time is over a cell gets this long to notice, then the child is killed.
+# How long a cell may go on after it was told that its time is over, before its child is killed.
 GRACE_S = 2.0
+# Seconds between two looks at a running cell's time and memory.
 _LOOK_S = 0.25
-# Between cells, where nothing should go on.
+# The same between cells, when nothing should be running.
 _LOOK_AT_REST_S = 1.0
-# What WebAssembly's runtime says of a stack that has ended, and what a process says.
+# What WebAssembly's runtime prints when the stack overflows, and what is reported for that.
 _STACK_ENDED = "overflowed its stack"
 _NO_STACK = "ran out of stack: a recursion without end, or data or text nested thousands deep"
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A kind of child.
+    """A kind of sandbox: the module that its child runs, with arguments.
 
-    `interrupts`: a cell can be ended and its variables kept. `overhead_bytes`: what the child may be seen to use
-    beside the context and the cells' memory; None where it limits itself.
+    `interrupts` tells whether a cell can be ended with its variables kept. `overhead_bytes` is the resident memory
+    that the child may use beside the context and the cells' memory, None if the child limits itself.
     """
 
     name: str
@@ -45,13 +46,15 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The sandbox had to be ended, or ended by itself: why."""
+    """Why a sandbox has ended, or has to be ended, in the middle of a cell."""
 
     kind: ErrorKind
     text: str
 
 
 class Life:
+    """A running child of a sandbox. One request at a time: `ask`, or `cell`."""
+
     def __init__(self, backend: Backend, child: SandboxChild, on_calls: OnCalls, clock: Clock) -> None:
         self._backend = backend
         self._child = child
@@ -68,7 +71,10 @@ class Life:
     async def start(
         cls, backend: Backend, folder: str, hello: dict[str, object], on_calls: OnCalls, clock: Clock
     ) -> "Life":
-        """Raises SandboxError, and UsageError for a context that is not what it was said to be."""
+        """Starts a child and has it load the context, which `hello` describes.
+
+        Raises SandboxError, and UsageError for a context that is not of the kind it was declared to be.
+        """
         try:
             child = await SandboxChild.spawn(backend.module, backend.arguments, folder)
         except OSError as error:
@@ -94,7 +100,7 @@ class Life:
         )
 
     async def ask(self, message: dict[str, object], within_s: float) -> FromSandbox | None:
-        """Its answer, or None when it died or took too long; then it must be ended."""
+        """The child's answer to a request; None if it died or took too long, and then it must be ended."""
         self._wake()
         self._answering.start_cell(0)
         expected = self._expect(message)
@@ -104,8 +110,10 @@ class Life:
     async def cell(
         self, message: dict[str, object], seconds: float, calls: int, rss_bytes: int | None, output_bytes: int
     ) -> tuple[FromSandbox | Stopped, float]:
-        """What came of it, and the seconds it ran. After Stopped this life must be ended, and `told` holds what the
-        cell had printed."""
+        """Runs a cell: its outcome, and the seconds that its own code took.
+
+        After Stopped the child must be ended; `told` holds what the cell had printed until then.
+        """
         self._answering.start_cell(calls)
         self.told = Told(output_bytes)
         self._wake()
@@ -129,7 +137,7 @@ class Life:
                 return Stopped("memory", "The cell used more memory than it may and was ended."), used
 
     async def end(self) -> str:
-        """Ends it, whatever it does, and says how it went."""
+        """Ends the child, whatever it is doing, and returns how it ended."""
         self._wake()
         try:
             how = await self._child.end()
@@ -141,8 +149,10 @@ class Life:
         return self._fault or how
 
     async def _at_rest(self, seconds: float, rss_bytes: int | None) -> None:
-        """Ends a child that goes on when its cell has ended: with a thread, or since the end was forged. It may
-        compute as long as a cell, in which nobody waits for it, and hold as much."""
+        """Ends a child that goes on computing after its cell: in a thread, or after a forged outcome.
+
+        It may take as much processor time and memory as a cell.
+        """
         before, over = self._cpu_s(), False
         while not over:
             await asyncio.sleep(_LOOK_AT_REST_S)
@@ -169,13 +179,13 @@ class Life:
             async for frame in self._child.frames(lambda body: look(body, self._answering.most_prompts)):
                 message = from_sandbox(frame, most_prompts=self._answering.most_prompts)
                 if isinstance(message, Printed):
-                    # A thread that outlives its cell may print still.
+                    # Accepted between cells too: a thread that outlives its cell may still print.
                     if not self.told.take(message):
                         self._fault = "printed more than a cell may print"
                         break
                 elif not isinstance(message, Asked):
                     if self._expected is None or self._expected.done():
-                        # What is left of a forgery would be taken for the next cell's answer.
+                        # Otherwise a forged message would be taken for the next cell's outcome.
                         self._fault = "spoke unasked"
                         break
                     self._expected.set_result(message)

@@ -1,6 +1,6 @@
-"""The process sandbox's main: one CPython that locks itself, then runs the code it is sent.
+"""The main module of the process sandbox: a Python process that locks itself, then runs the cells it is sent.
 
-Started fresh as `python -P -m pylon.rlm.repl.locked_child`, with a clean environment and two pipes.
+Started as `python -P -m pylon.rlm.repl.locked_child`, with a clean environment and two pipes.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from pylon.rlm.repl.guest.session import Session, not_json, without_memory
 
 _READ_BYTES = 65_536
 _THREAD_STACK_BYTES = 1024 * 1024
-# What needs a shared library from outside the standard library's folder cannot be loaded after the lock.
+# Modules that need shared libraries from outside the standard library's folder, which the lock makes unreadable.
 _PRELOADED = ("bz2", "ctypes", "decimal", "hashlib", "lzma", "sqlite3", "zlib", "zoneinfo")
 UNLOCKED = "--unlocked"
 
@@ -37,12 +37,12 @@ class PipePort:
         self._lock = threading.Lock()
         self._waiting: dict[str, queue.SimpleQueue[Message]] = {}
         self.commands: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        # A timeout that comes in the middle of a frame must wait until it is out.
+        # A timeout that comes while a frame is being written waits until the frame is complete.
         self.writing = False
         self.interrupted = False
 
     def read(self) -> None:
-        """Until the pipe ends; then the node is gone, and so is this process."""
+        """Reads messages until the pipe ends; then the host is gone, and this process ends too."""
         decoder = FrameDecoder()
         while data := os.read(self._source, _READ_BYTES):
             for message in decoder.feed(data):
@@ -82,7 +82,7 @@ class PipePort:
 
 
 def _whole(arrived: "queue.SimpleQueue[Message]") -> Message:
-    """A reply that came in parts."""
+    """The reply to a request, put together from its parts."""
     replies: list[Any] = []
     while True:
         message = arrived.get()
@@ -92,7 +92,7 @@ def _whole(arrived: "queue.SimpleQueue[Message]") -> Message:
 
 
 class Runner:
-    """Runs cells, and ends one whose time is over when the node says so by SIGALRM."""
+    """Runs cells, and interrupts one when the host sends SIGALRM because its time is over."""
 
     def __init__(self, port: PipePort, session: Session) -> None:
         self._port = port
@@ -127,7 +127,7 @@ class Runner:
             outcome = self._session.run(message["code"], message["output_bytes"], message["calls"])
             self._in_cell = False
         except CellTime:
-            # It came while the cell's end was being written down.
+            # The signal came while the cell's outcome was being put together.
             self._in_cell = False
             return self._session.run("", message["output_bytes"], 0) | {
                 "error": {"kind": "time", "text": "The cell's time is over. Its variables are as it left them."}
@@ -146,7 +146,7 @@ def main() -> None:
     try:
         value = context.load(hello["context"], hello["files"])
         if UNLOCKED not in sys.argv:
-            # Only Linux has what this needs, and other systems must not import it.
+            # Imported here, since it only works on Linux.
             lock: Any = importlib.import_module("pylon.rlm.repl.lock.confine")
             lock.confine(hello["memory_bytes"])
     except (ValueError, RecursionError) as error:
@@ -175,7 +175,7 @@ def _first_message(source: int) -> Message:
 
 
 def _private_pipes() -> tuple[int, int]:
-    """Moves the pipes away from descriptors 0 and 1, where a library may read or print."""
+    """Moves the pipes away from descriptors 0 and 1, which libraries may read from or print to."""
     source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)

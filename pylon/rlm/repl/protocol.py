@@ -1,10 +1,11 @@
-"""What a REPL is, in values: the seam between the RLM loop and the sandboxes that run its code.
+"""The interface of a REPL, between the RLM loop and the sandboxes that run the root model's code.
 
-A REPL holds the prompt as the variable `context` and runs one cell at a time. Names in it are those of the paper's
-engine (arXiv 2512.24601): `llm_query`, `llm_query_batched`, `rlm_query`, `rlm_query_batched`, `SHOW_VARS` and
-`answer = {"content": "", "ready": False}`; and also `llm_batch`, `SUBMIT`, `FINAL` and `FINAL_VAR`.
+A REPL holds the prompt as the variable `context` and runs one cell of code at a time. The names that it gives the
+code are those of the paper's engine (arXiv 2512.24601): `llm_query`, `llm_query_batched`, `rlm_query`,
+`rlm_query_batched`, `SHOW_VARS` and `answer = {"content": "", "ready": False}`; and also `llm_batch`, `SUBMIT`,
+`FINAL` and `FINAL_VAR`.
 
-Everything in an outcome was written by code that is not trusted: text and numbers, bounded, never objects.
+Everything in an outcome was written by code that is not trusted. It is text and numbers of bounded size.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,9 +29,9 @@ class UnknownVariableError(SandboxError):
 class CellLimits:
     """What one cell may use.
 
-    `seconds` is time in which the code itself runs: waiting for sub-calls is not counted, since how long the swarm
-    takes is the budget's business. `memory_bytes` is what the REPL may hold beyond its context. `output_bytes`
-    bounds standard output and standard error each; `calls` is the number of prompts sent.
+    `seconds` is the time in which its own code runs, without waiting for sub-calls, whose time the budget limits.
+    `memory_bytes` is what the REPL may hold beyond its context. `output_bytes` limits standard output and standard
+    error, each by itself; `calls` is the number of prompts that may be sent.
     """
 
     seconds: float = 60.0
@@ -41,7 +42,7 @@ class CellLimits:
 
 @dataclass(frozen=True, slots=True)
 class ContextFile:
-    """`name` is what the code sees, `path` a UTF-8 file on this machine."""
+    """One file of a context: `name` is what the code sees, `path` a UTF-8 file on this machine."""
 
     name: str
     path: Path
@@ -49,10 +50,11 @@ class ContextFile:
 
 @dataclass(frozen=True, slots=True)
 class ContextSource:
-    """What `context` becomes in the REPL, by file, so that no copy of it passes through this process.
+    """The files from which the REPL makes `context`, so that their text does not pass through this process.
 
-    `text`: one file, a str (bytes that are no UTF-8 become U+FFFD). `json`: one file, whatever it holds. `files`: a
-    dict from name to text. The files must stay as they are until the REPL is closed.
+    `kind` says what `context` is: `text`, the str in the one file (bytes that are not UTF-8 become U+FFFD); `json`,
+    the value in the one file; `files`, a dict from names to texts. The files must stay unchanged until the REPL is
+    closed.
     """
 
     kind: Literal["text", "json", "files"]
@@ -61,8 +63,10 @@ class ContextSource:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The REPL's `answer` variable, or what SUBMIT, FINAL or FINAL_VAR made of it. `partial` says what it lacks: the
-    code has said so, or it is longer than 2 MiB as JSON and was cut."""
+    """The REPL's `answer` variable, which the code or SUBMIT, FINAL or FINAL_VAR has set.
+
+    `partial` says what the answer lacks, if anything: the code has said so, or it was cut at 2 MiB of JSON.
+    """
 
     content: str
     ready: bool
@@ -71,7 +75,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """`type` is the class's name, `preview` the start of its repr, `size` its len, or None where it has none."""
+    """A variable of the REPL: the name of its class, the start of its repr, and its len, None if it has none."""
 
     name: str
     type: str
@@ -81,11 +85,11 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class CellError:
-    """Why a cell did not end well; `text` is for the root model to read.
+    """Why a cell failed; `text` is for the root model.
 
-    `calls`: the cell ran on, but calls over its limit got an error in their slot. `memory` and `exception`: variables
-    stand. `time` and `died`: `text` says whether they do. `refused`: the code uses something that this backend
-    cannot do, and nothing of it ran.
+    `calls`: the cell went on, but sub-calls over its limit got an error instead of an answer. `memory` and
+    `exception`: the variables are kept. `time` and `died`: `text` says whether they are. `refused`: the backend
+    cannot run this code, and ran none of it.
     """
 
     kind: ErrorKind
@@ -94,7 +98,10 @@ class CellError:
 
 @dataclass(frozen=True, slots=True)
 class CellOutcome:
-    """`truncated` tells that output went over the limit; `seconds` is the cell's time without its sub-calls'."""
+    """What a cell has done.
+
+    `truncated` tells whether output was dropped at the limit; `seconds` is the time that the cell's own code took.
+    """
 
     stdout: str
     stderr: str
@@ -106,17 +113,17 @@ class CellOutcome:
 
     @property
     def gives_answer(self) -> bool:
-        """Whether its answer ends the loop. What a cell that failed has left is half of something; calls over the
-        limit failed by themselves, in their slots."""
+        """Whether its answer ends the loop. The answer of a cell that failed does not count, except where only
+        sub-calls over the limit have failed."""
         return self.answer is not None and self.answer.ready and (self.error is None or self.error.kind == "calls")
 
 
 @dataclass(frozen=True, slots=True)
 class SubCalls:
-    """Prompts that the code sent at once; `model` is what it asked for, if anything.
+    """Prompts that the code has sent together; `model` is the model it asked for, if any.
 
-    They may be answered in any order and all at once. Whoever answers them may ask equal prompts once only, at
-    temperature 0, where that changes nothing.
+    They may be answered in any order, and at the same time. Equal prompts may be asked only once if that changes
+    nothing, which is so at temperature 0.
     """
 
     kind: CallKind
@@ -126,10 +133,10 @@ class SubCalls:
 
 @dataclass(frozen=True, slots=True)
 class SubReply:
-    """A failed sub-call has an `error_code` and says in `text` what happened: in the REPL a SubCallError, a str.
+    """The answer to one prompt, or, with an `error_code`, a text that says why there is none.
 
-    `finish` is why the answer ended, as `Answer.finish` of the swarm: `length` and `size` tell that it was cut off,
-    and `partial` that the loop which gave it came to no whole one.
+    In the REPL a failure becomes a SubCallError, which is a str. `finish` is why the answer ended, as in the swarm's
+    `Answer.finish`: `length` and `size` if it was cut off, `partial` if the loop that gave it did not complete it.
     """
 
     text: str
@@ -137,31 +144,35 @@ class SubReply:
     finish: str | None = None
 
 
-# Gives one reply a prompt, in the prompts' order. May be running many times at once. What it raises becomes an
-# `internal` error in each slot.
+# Answers sub-calls: one reply for each prompt, in their order. May be called again before it has returned. If it
+# raises, each prompt gets an error reply.
 type OnCalls = Callable[[SubCalls], Awaitable[Sequence[SubReply]]]
 
 
 class Repl(Protocol):
-    """One sandboxed Python with its variables. Calls of one REPL do not overlap; many REPLs run beside each other."""
+    """A sandboxed Python with its variables.
+
+    The methods of one REPL must not be called at the same time; several REPLs may run beside each other.
+    """
 
     async def open(self, context: ContextSource, limits: CellLimits, on_calls: OnCalls) -> None:
-        """Starts it and loads the context. Raises SandboxError."""
+        """Starts the sandbox and loads the context. Raises SandboxError."""
 
     async def run(self, code: str, *, seconds: float | None = None) -> CellOutcome:
-        """Runs one cell; `seconds` takes the place of its limits' where that is less.
+        """Runs one cell; `seconds` lowers the limit of its time.
 
-        Works again after any outcome: where variables were lost, the outcome says so.
+        May be called again after any outcome. If variables were lost, the outcome says so.
         """
 
     async def variables(self) -> tuple[Variable, ...]:
-        """What the code has defined, without what was there at the start. Raises SandboxError."""
+        """The variables that the code has defined. Raises SandboxError."""
 
     async def value(self, name: str) -> Answer:
-        """A variable as an answer, for FINAL_VAR. Raises UnknownVariableError where there is none of that name.
+        """The value of a variable as an answer, for FINAL_VAR.
 
-        Raises SandboxError where it cannot be made text, or the sandbox ended over that: the message says which.
+        Raises UnknownVariableError if there is no such variable, and SandboxError if it cannot be made text, or if
+        the sandbox has ended over that.
         """
 
     async def close(self) -> None:
-        """Ends it. May be called at any time, more than once, and while a cell runs."""
+        """Ends the sandbox. May be called at any time, more than once, and while a cell runs."""

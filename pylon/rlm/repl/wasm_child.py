@@ -1,7 +1,8 @@
-"""The wasm sandbox's main: a process around one CPython in WebAssembly, between two pipes and a folder.
+"""The main module of the wasm sandbox: a process that runs CPython in WebAssembly.
 
-It carries bytes and understands none of them: what the guest writes goes out as it is, and each message for the guest
-becomes a file. Started fresh as `python -P -m pylon.rlm.repl.wasm_child CACHE` in a folder of its own.
+It passes messages on without reading them: what the guest writes goes to the host's pipe as it is, and each message
+from the host becomes a file for the guest. Started as `python -P -m pylon.rlm.repl.wasm_child CACHE`, in a folder of
+its own.
 """
 
 import contextlib
@@ -19,18 +20,18 @@ from pylon.rlm.repl.protocol import MIB
 from pylon.rlm.repl.wasm_program import program
 
 _READ_BYTES = 65_536
-# The interpreter itself, in its own memory.
+# What the interpreter itself takes of the WebAssembly memory.
 _INTERPRETER_BYTES = 64 * MIB
-# Decoding a text holds it twice; objects made of JSON take more.
+# How much more memory loading a context takes than its text: decoding holds it twice, JSON's objects take more.
 _CONTEXT_GROWTH = 4
 
 
 class Replies:
-    """The messages for the guest, as files that are whole when they appear."""
+    """The messages for the guest, as numbered files that appear only when they are complete."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # What a former life of this sandbox left must not be read as ours.
+        # Files that an earlier child in this folder has left must not be read by this one.
         for leftover in folder.iterdir():
             leftover.unlink()
         self._written = 0
@@ -38,7 +39,7 @@ class Replies:
 
     def write(self, message: dict[str, object]) -> None:
         if message["type"] == "run":
-            # A new cell means that everything before it was read.
+            # A new cell begins only when everything before it has been read.
             self._remove()
         draft = self._folder / "draft"
         draft.write_bytes(orjson.dumps(message))
@@ -54,7 +55,7 @@ class Replies:
 def main() -> None:
     source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
-    # What the guest writes to its descriptor 1 comes out of this process's.
+    # The guest's own descriptors 0 and 1 are this process's: they lead nowhere.
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     os.close(nothing)
@@ -88,15 +89,15 @@ def main() -> None:
         sandbox.execute(program(runtime))
     except eryx.EryxError as error:
         print(str(error)[-2000:], file=sys.stderr, flush=True)  # noqa: T201
-    # The guest never ends by itself; threads of the runtime may, so this does not wait for them.
+    # Reached only when the guest has failed. Threads of the runtime may still run and are not waited for.
     os._exit(1)
 
 
 def _runtime(cache: Path) -> Path:
-    """Where the runtime of this version unpacks itself, 60 MB in a thousand files, and finds itself from then on."""
+    """The folder where this version of the runtime is unpacked at its first start: 60 MB in a thousand files."""
     folder = cache / f"eryx-{eryx.__version__}"
     if not folder.exists():
-        # Another may just have made the folder too.
+        # Another process may make the folder at the same time.
         for former in set(cache.glob("eryx-*")) - {folder}:
             shutil.rmtree(former, ignore_errors=True)
         folder.mkdir(exist_ok=True)
@@ -115,7 +116,7 @@ def _carry(source: int, decoder: FrameDecoder, replies: Replies) -> None:
     while data := os.read(source, _READ_BYTES):
         for message in decoder.feed(data):
             replies.write(message)
-    # The node is gone, and the guest may be deep in a computation that nobody waits for.
+    # The host is gone, and the guest may be computing something that nobody waits for.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
-"""The guest's modules as one program for the wasm sandbox, compiled once.
+"""The guest's modules as one program for the wasm sandbox, compiled once and kept as bytecode.
 
-The interpreter in WebAssembly takes longer to compile them than to start, so their bytecode is kept. It is made in a
-sandbox that has seen no code but ours, and only a guest ever reads it.
+The interpreter in WebAssembly takes longer to compile them than to start. The bytecode is made in a sandbox that runs
+nothing but our own code, and is loaded only inside of a sandbox.
 """
 
 import base64
@@ -16,13 +16,13 @@ from pylon.rlm.repl import guest
 
 _PACKAGE = "pylon_guest"
 _DIGEST_BYTES = 32
-# Writes the bytecode of every module on standard output.
+# A program that prints the bytecode of every module.
 _COMPILER = """
 import base64, marshal
 codes = {{name: compile(text, "<pylon " + name + ">", "exec") for name, (text, _) in {sources!r}.items()}}
 print(base64.b64encode(marshal.dumps(codes)).decode())
 """
-# A finder without base classes: those of importlib.abc take long to load.
+# A program that imports the modules from bytecode. Its finder has no base class, as importlib.abc takes long to load.
 _LOADER = """
 import binascii, importlib.machinery, marshal, sys
 class _Guest:
@@ -45,13 +45,16 @@ type Sources = dict[str, tuple[bytes, bool]]
 
 
 def program(folder: Path) -> str:
-    """Code that makes the guest's modules and runs their main. `folder` is where their bytecode is kept."""
+    """The source of a program that loads the guest's modules and runs `wasm.main`.
+
+    `folder` is where their bytecode is kept.
+    """
     sources = _sources()
     path = folder / "guest.bytecode"
     bytecode = _kept(path, sources)
     if bytecode is None:
         bytecode = _compiled(sources)
-        # Where it cannot be kept, each start compiles.
+        # If it cannot be written, each start compiles anew.
         with contextlib.suppress(OSError):
             write_whole(path, _digest(sources, bytecode) + bytecode)
     packages = {name for name, (_, is_package) in sources.items() if is_package}
@@ -59,7 +62,7 @@ def program(folder: Path) -> str:
 
 
 def _sources() -> Sources:
-    """Each module's text, and whether it is a package."""
+    """The text of each module of the guest by its name, and whether it is a package."""
     root = Path(guest.__file__).parent
     return {
         ".".join((_PACKAGE, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__"): (
@@ -76,7 +79,7 @@ def _compiled(sources: Sources) -> bytes:
 
 
 def _kept(path: Path, sources: Sources) -> bytes | None:
-    """Bytecode of these very sources for this very interpreter, whole; or None."""
+    """The bytecode that is kept in a file; None unless it is complete, and made of these sources for this version."""
     try:
         data = path.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a sandbox says to its host. All of it is hostile: bounded by the frame, checked field by field, never run."""
+"""The messages that a sandbox sends to its host, checked field by field: hostile code may have forged any of them."""
 
 import re
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from pylon.errors import MalformedError
 from pylon.rlm.repl.protocol import Answer, CallKind, CellError, CellOutcome, ErrorKind, Variable
 
 _MAX_VARIABLES = 500
-# Beside prompts a message has no more values than a cell's end, with four for each variable.
+# The most JSON values of a message, without prompts: a cell's outcome, with four for each variable.
 _MOST_VALUES = 6 * _MAX_VARIABLES
 _TOO_MANY = "A message from the sandbox holds more values than any may."
-# One that has no end goes on to the end, or each quote in it would be the begin of another.
+# A JSON string; one without a closing quote extends to the end, so that the search stays linear.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.?+)*+(?:"|\Z)', re.DOTALL)
 
 type Name = Annotated[str, Field(max_length=200)]
 
 
 class _Message:
-    """Has its own fields and no others."""
+    """Base of messages: fields that they do not declare are errors."""
 
     __slots__ = ()
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -28,26 +28,28 @@ class _Message:
 
 @dataclass(frozen=True, slots=True)
 class Ready(_Message):
+    """The sandbox has started and loaded its context."""
+
     type: Literal["ready"]
 
 
 @dataclass(frozen=True, slots=True)
 class Unable(_Message):
-    """It cannot start."""
+    """The sandbox cannot start."""
 
     type: Literal["unable"]
     text: Annotated[str, Field(max_length=2000)]
     hint: Annotated[str, Field(max_length=2000)] = ""
-    # Its context is not what it was said to be.
+    # Whether the reason is that the context is not of the kind it was declared to be.
     context: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Asked(_Message):
-    """Sub-calls."""
+    """A request for sub-calls."""
 
     type: Literal["calls"]
-    # Goes back with the replies, and nowhere else.
+    # Only sent back with the replies.
     id: Annotated[str, Field(pattern="^c[0-9]{1,12}$")]
     kind: CallKind
     prompts: list[str]
@@ -77,7 +79,7 @@ class SentAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Done(_Message):
-    """A cell's end."""
+    """The outcome of a cell."""
 
     type: Literal["done"]
     stdout: str
@@ -90,7 +92,7 @@ class Done(_Message):
 
 @dataclass(frozen=True, slots=True)
 class Printed(_Message):
-    """What a cell has printed since the last time, in case it is ended."""
+    """What a running cell has printed since the last such message. It counts only if the cell has to be ended."""
 
     type: Literal["printed"]
     stream: Literal["stdout", "stderr"]
@@ -105,7 +107,7 @@ class Variables(_Message):
 
 @dataclass(frozen=True, slots=True)
 class Value(_Message):
-    """A variable's text, and what that lacks. `fault`: it is there, and why it has none."""
+    """The text of a variable, and what it lacks. `fault` says why a variable that was found has no text."""
 
     type: Literal["value"]
     found: bool
@@ -120,8 +122,10 @@ _from_sandbox: TypeAdapter[FromSandbox] = TypeAdapter(Annotated[FromSandbox, Fie
 
 
 def look(body: bytearray, most_prompts: int) -> None:
-    """Raises MalformedError for JSON of far more values than any message may hold, before it is read: millions of
-    empty lists take seconds, in which the whole process does nothing else."""
+    """Raises MalformedError for JSON of more values than a message may hold, before it is parsed.
+
+    Parsing millions of empty lists would block the process for seconds.
+    """
     most = 2 * (_MOST_VALUES + most_prompts)
     if _signs(body) <= most:
         return
@@ -131,13 +135,15 @@ def look(body: bytearray, most_prompts: int) -> None:
 
 
 def _signs(text: bytes | bytearray) -> int:
-    # There are as many as values, or more by one for each list and object that is empty.
+    # At least as many as there are values; an empty list or object counts one more.
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def from_sandbox(message: dict[str, object], *, most_prompts: int) -> FromSandbox:
-    """Raises MalformedError. What holds more than any message may is not looked at further: each wrong field of
-    millions would be an error to report."""
+    """A message, checked. Raises MalformedError.
+
+    The number of values is checked first: validating millions of wrong fields would make an error of each.
+    """
     if _values_over(message, _MOST_VALUES + most_prompts):
         raise MalformedError(_TOO_MANY)
     try:
@@ -158,7 +164,7 @@ def _values_over(message: dict[str, object], most: int) -> bool:
 
 
 def outcome(done: Done, seconds: float, output_bytes: int) -> CellOutcome:
-    """The sandbox was asked to keep to the limit of output; that it did is not taken on trust."""
+    """The outcome of a cell for the loop, with its output cut to the limit in case the sandbox has not done so."""
     stdout, stderr = _cut(done.stdout, output_bytes), _cut(done.stderr, output_bytes)
     return CellOutcome(
         stdout=stdout,
@@ -186,7 +192,7 @@ def _cut(text: str, most_bytes: int) -> str:
 
 
 class Told:
-    """What a cell printed as long as it ran, kept up to `output_bytes` a stream."""
+    """What a running cell has printed so far, up to `output_bytes` for each stream."""
 
     def __init__(self, output_bytes: int) -> None:
         self._parts: dict[str, list[str]] = {"stdout": [], "stderr": []}
@@ -194,8 +200,8 @@ class Told:
         self._room = 2 * output_bytes
 
     def take(self, printed: Printed) -> bool:
-        """False when that is more than a cell may print: our own guest drops what is over the limit."""
-        # Nothing is told with nothing in it, or there could be any number of such.
+        """Adds a message. False if it is more than a cell may print: our own guest drops that by itself."""
+        # An empty message counts as well: otherwise there could be any number of them.
         self._room -= max(1, len(printed.text))
         self._parts[printed.stream].append(printed.text)
         return self._room >= 0

@@ -1,5 +1,6 @@
-"""What runs inside the sandbox, beside code that is not trusted: the standard library only, CPython 3.12 to 3.14.
+"""The part of the REPL that runs inside the sandbox, beside the root model's code.
 
-The process backend imports it; the wasm backend ships its files as text. Nothing here is a boundary: hostile code in
-the same interpreter may change all of it, and then only harms its own REPL.
+It uses the standard library only, of CPython 3.12 to 3.14. The process sandbox imports it; the wasm sandbox is given
+its source. Nothing here is a security boundary: hostile code in the same interpreter may change all of it, and harms
+only its own REPL by that.
 """

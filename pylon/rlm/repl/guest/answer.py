@@ -1,4 +1,4 @@
-"""What code gives for an answer: its text, what that lacks, and why it is none."""
+"""The answer that a cell gives: its text, what the text lacks, or why the value cannot be an answer."""
 
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
@@ -7,7 +7,8 @@ from .endings import CellTime
 from .port import Message, cut
 from .shown import preview, type_name
 
-# As JSON. A cell's end holds two streams of output too, which may be six times as long there as they are.
+# The most bytes of an answer as JSON. A cell's outcome holds two streams of output too, each up to six times as long
+# in JSON as it is.
 ANSWER_BYTES = 2 * 1024 * 1024
 PARTIAL_CHARS = 2_000
 _SAID_CHARS = 300
@@ -15,12 +16,12 @@ _NO_ANSWERS = (ModuleType, FunctionType, BuiltinFunctionType, MethodType, type)
 
 
 def read(answer: object) -> tuple[Message | None, str]:
-    """What the variable `answer` holds, for the host; or None and what is wrong with it."""
+    """The answer in the variable `answer`, for the host; None if it is not taken, with the reason for the root."""
     if isinstance(answer, dict):
         content, ready = answer.get("content", ""), _is_yes(answer.get("ready", False))
         partial = answer.get("partial", "")
     else:
-        # Some models write `answer = "…"`; that is text, but not yet said to be final.
+        # Some models write `answer = "…"`, which does not say that it is final.
         content, ready, partial = ("" if answer is None else answer), False, ""
     why_not = no_answer(content)
     if why_not:
@@ -34,14 +35,14 @@ def read(answer: object) -> tuple[Message | None, str]:
 
 
 def withdraw(answer: object) -> None:
-    """What was not taken is not ready any more, or the next cell would give it."""
+    """Marks an answer that was not taken as not ready, so that the next cell does not give it again."""
     if isinstance(answer, dict):
         dict.__setitem__(answer, "ready", False)
 
 
 def no_answer(value: object) -> str:
-    """Why a value answers nothing whatever the question is; empty where it may."""
-    # By its type alone: methods of a value are the code's own.
+    """Why a value cannot be the answer to any question, an empty text if it can."""
+    # Only its type is looked at, since the methods of a value may be the code's own.
     kind = type(value)
     if value is None or (issubclass(kind, str) and not str.strip(value, " \t\r\n")):  # type: ignore[arg-type]
         return "nothing"
@@ -55,7 +56,7 @@ def no_answer(value: object) -> str:
 
 
 def told(value: object) -> tuple[str, str, str]:
-    """A value's text, what that lacks, and why there is none: what the code made may refuse to be shown."""
+    """The text of a value, what the text lacks, and why there is none: turning a value into text may fail."""
     try:
         whole = as_text(value)
         text = cut(whole, ANSWER_BYTES)
@@ -74,14 +75,14 @@ def told(value: object) -> tuple[str, str, str]:
 
 
 def _failed(value: object) -> tuple[list[SubCallError], int]:
-    """The failed calls that a value is or holds, and how many values it holds."""
+    """The failed sub-calls among the values in a container, and how many values it holds; 1 for any other value."""
     inside = value.values() if type(value) is dict else value
     values = list(inside) if type(value) in (dict, list, tuple) else [value]  # type: ignore[call-overload]
     return [one for one in values if type(one) is SubCallError], len(values)
 
 
 def _is_yes(value: object) -> bool:
-    """Whether somebody who wrote this means yes: models write `1`, `"yes"` and `"True"` for True."""
+    """Whether a value means yes: models write `1`, `"yes"` and `"True"` for True."""
     if isinstance(value, str):
         return value.strip().lower() in ("true", "yes", "y", "1", "ready", "done")
     return isinstance(value, int | float) and bool(value)

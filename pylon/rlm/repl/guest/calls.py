@@ -1,4 +1,4 @@
-"""`llm_query` and its relatives, as the code in the REPL sees them."""
+"""Sub-calls from inside the sandbox: `llm_query` and its relatives, and the answers that they return."""
 
 import itertools
 import json
@@ -8,19 +8,19 @@ from typing import Any, Self
 
 from .port import GROUP_BYTES, PART_BYTES, Message, Port, json_bytes
 
-# No model's name is longer.
+# The most characters of a model's name.
 MODEL_CHARS = 200
-# Levels of lists and dicts in an answer.
+# The most levels of lists and dicts in an answer.
 DEEPEST = 200
 
 type Ask = tuple[str, str | None, str]  # `llm` or `rlm`, the model, the prompt
 
 
 class Reply(str):
-    """A sub-call's answer. It may be awaited too, since some models take `llm_query` for a coroutine.
+    """The answer to a sub-call. It can be awaited, since some models take `llm_query` for a coroutine.
 
-    `finish` is why it ended: `length` or `size` where it was cut off, `partial` where the loop that gives it did
-    not come to a whole one, `stop` where it is whole, None if nobody said.
+    `finish` is why it ended: `stop` if it is complete, `length` or `size` if it was cut off, `partial` if the loop
+    that gave it did not complete it, None if that is not known.
     """
 
     __slots__ = ("finish",)
@@ -37,7 +37,7 @@ class Reply(str):
 
 
 class SubCallError(Reply):
-    """A sub-call that failed, in its answer's place: the text says what happened, `code` is for programs."""
+    """The failure of a sub-call, in place of its answer: the text says what happened, `code` is for programs."""
 
     __slots__ = ("code",)
     code: str
@@ -55,7 +55,7 @@ class SubCallError(Reply):
 
 
 class Calls:
-    """The calls of one REPL, counted by cell."""
+    """Sends the sub-calls of one REPL to the host, and counts them by cell."""
 
     def __init__(self, port: Port) -> None:
         self._port = port
@@ -63,14 +63,17 @@ class Calls:
         self.limit = 0
         self.made = 0
         self.refused = 0
-        # Answers to what was asked ahead, which the code has not come to yet.
+        # Answers to calls that were asked ahead, and that the code has not made yet.
         self.waiting: dict[Ask, deque[Reply]] = {}
-        # Those that the cell before has not come to.
+        # Such answers that an earlier cell, which was cut off, has left.
         self._kept: dict[Ask, deque[Reply]] = {}
 
     def start_cell(self, limit: int, *, keep: bool = False) -> None:
-        """`keep` tells that the cell before was cut off: its code is likely to come again, and finds the answers that
-        have been asked ahead for it."""
+        """Begins to count for the next cell, which may make up to `limit` calls.
+
+        `keep`: the cell before was cut off. Its code is likely to be run again, so the answers to calls that were
+        asked ahead for it are kept.
+        """
         if keep:
             for ask, replies in self.waiting.items():
                 self._kept.setdefault(ask, deque()).extend(replies)
@@ -80,7 +83,7 @@ class Calls:
         self.limit, self.made, self.refused = limit, 0, 0
 
     def send(self, kind: str, prompts: Sequence[object], model: str | None = None) -> list[Reply]:
-        """All at once. One reply a prompt, in order; what fails is a SubCallError in its slot."""
+        """Asks all prompts together: one reply for each, in their order, a SubCallError for what fails."""
         texts = [text_of(prompt) for prompt in prompts]
         replies = [self._foreseen(kind, text, model) for text in texts]
         lacking = [slot for slot, reply in enumerate(replies) if reply is None]
@@ -89,7 +92,7 @@ class Calls:
         return [reply for reply in replies if reply is not None]
 
     def ask_ahead(self, asks: Sequence[Ask]) -> None:
-        """Sends what the code is sure to ask; it finds the answers when it comes to that."""
+        """Sends calls that the code is certain to make later; their answers wait for it."""
         groups: dict[tuple[str, str | None], list[str]] = {}
         for kind, model, text in asks:
             kept = _taken(self._kept, (kind, model, text))
@@ -102,7 +105,7 @@ class Calls:
                 self.waiting.setdefault((kind, model, text), deque()).append(reply)
 
     def room(self) -> int:
-        """How many sub-calls the code may come to in this cell, those that were asked ahead among them."""
+        """How many sub-calls the code may still make in this cell, including those that were asked ahead."""
         return self.limit - self.made + sum(map(len, list(self.waiting.values())))
 
     def _foreseen(self, kind: str, text: str, model: str | None) -> Reply | None:
@@ -120,7 +123,7 @@ class Calls:
                 self.refused += 1
                 replies[slot] = SubCallError(f"Not asked: a cell may make {self.limit} sub-calls.", "call_limit")
                 continue
-            # Not measured where its characters alone are too many: it may be huge.
+            # A text with too many characters is not encoded just to be measured: it may be huge.
             length = json_bytes(text) if len(text) <= PART_BYTES else len(text)
             if length > PART_BYTES:
                 replies[slot] = SubCallError(
@@ -162,7 +165,7 @@ def _taken(answers: dict[Ask, deque[Reply]], ask: Ask) -> Reply | None:
 
 
 class Query:
-    """One of the REPL's functions: `llm_query` for a prompt, `llm_query.batch` for many."""
+    """`llm_query` or `rlm_query`: called with one prompt, or by `batch` with many."""
 
     def __init__(self, calls: Calls, kind: str) -> None:
         self._calls = calls
@@ -176,7 +179,7 @@ class Query:
         return self._calls.send(self.kind, [prompt], model)[0]
 
     def batch(self, prompts: Iterable[object], model: str | None = None) -> list[Reply]:
-        """Asks all at once; the answers come in the prompts' order."""
+        """Asks all prompts together; the answers are in the order of the prompts."""
         if isinstance(prompts, str):
             raise TypeError(
                 f"{self.kind}_query_batched takes a list of prompts; for one prompt use {self.kind}_query."
@@ -188,6 +191,7 @@ class Query:
 
 
 def text_of(prompt: object) -> str:
+    """The text of a prompt. Raises what `as_text` does."""
     if isinstance(prompt, str):
         return str(prompt)
     if isinstance(prompt, bytes):
@@ -196,9 +200,9 @@ def text_of(prompt: object) -> str:
 
 
 def as_text(value: object) -> str:
-    """A value as the text of an answer: a str as it is, plain data as JSON, anything else as its str().
+    """The text of a value: a str as it is, plain data as JSON, anything else by `str`.
 
-    Raises ValueError for data that is nested too deep, and whatever a str() of the code's own raises.
+    Raises ValueError for data that is nested too deep, and whatever the code's own `__str__` raises.
     """
     if isinstance(value, str):
         return str(value)
@@ -213,7 +217,7 @@ def as_text(value: object) -> str:
 
 
 def _is_deep(value: object) -> bool:
-    # Before anything goes down into it: WebAssembly has no stack for that, and would end.
+    # Level by level, without recursion: in WebAssembly that would overflow the stack and end the sandbox.
     level = {id(value): value}
     for _ in range(DEEPEST):
         inner: list[object] = []

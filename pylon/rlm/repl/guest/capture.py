@@ -1,19 +1,23 @@
-"""Standard output and error of a cell, kept up to a limit.
+"""The standard output or error of a cell, kept up to a limit.
 
-They are told while it runs, too: a cell may be ended at any time, and what it printed says how far it came.
+It is sent to the host while the cell runs, too: if the cell has to be ended, what it printed shows how far it got.
 """
 
 import io
 import time
 from collections.abc import Callable
 
-# So many lines of a cell are told as they come, what follows every so often: a telling costs more than a print.
+# The first lines of a cell are sent one by one, what follows at most four times a second: sending costs more than
+# printing.
 _LINES = 200
 _EVERY_S = 0.25
 
 
 class Capture(io.TextIOBase):
-    """Counts in bytes of UTF-8. What goes over the limit is dropped, and `truncated` says so."""
+    """A text stream that keeps what is written, up to a limit in bytes of UTF-8.
+
+    What exceeds the limit is dropped, and `truncated` is set. `tell` sends what was written to the host.
+    """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._parts: list[str] = []
@@ -26,6 +30,7 @@ class Capture(io.TextIOBase):
         self._told_at = 0.0
 
     def start(self, limit_bytes: int) -> None:
+        """Begins with the next cell."""
         self._parts, self._untold = [], []
         self._room = limit_bytes
         self.truncated = False
@@ -40,7 +45,7 @@ class Capture(io.TextIOBase):
         if self._room <= 0:
             self.truncated = self.truncated or bool(text)
             return len(text)
-        # A slice first: encoding a huge string whole would double it.
+        # Sliced first: encoding a huge text as a whole would double it in memory.
         kept = text[: self._room]
         size = len(kept) if kept.isascii() else len(kept.encode("utf-8", "replace"))
         if size > self._room:
@@ -64,11 +69,11 @@ class Capture(io.TextIOBase):
         elif self._room > 0 and time.monotonic() - self._told_at < _EVERY_S:
             return
         untold, self._untold = self._untold, []
-        # It may send, and with that be interrupted.
+        # Taken out before: sending may be interrupted.
         self._tell("".join(untold))
         self._told_at = time.monotonic()
 
     def text(self) -> str:
-        """All of the cell's, which has ended."""
+        """All that was kept of the cell, which has ended."""
         self._live = False
         return "".join(self._parts)

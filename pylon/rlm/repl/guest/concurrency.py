@@ -1,8 +1,8 @@
-"""asyncio and thread pools as the root model's code uses them, with sub-calls that go out together.
+"""Replacements for asyncio's event loop and for thread pools, which send sub-calls together.
 
-The event loop needs no socket and no selector. What coroutines ask is collected until none of them can go on, and
-then sent at once. Where the sandbox has no threads, a pool runs its tasks one after the other, but sub-calls that
-are handed to it directly still go out together.
+The event loop needs no socket and no selector. It collects what coroutines ask until none of them can go on, and then
+sends it together. In a sandbox without threads a pool runs its tasks one after the other, but sends the sub-calls
+that it is given directly together.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from .calls import Calls, Query
 
 
 class GuestLoop(asyncio.base_events.BaseEventLoop):
-    """Sends the waiting sub-calls when there is nothing else to do."""
+    """An event loop that sends the waiting sub-calls when nothing else is left to do."""
 
     calls: Calls  # of the one REPL in this interpreter
     threads = False
@@ -29,7 +29,7 @@ class GuestLoop(asyncio.base_events.BaseEventLoop):
         self._waiting: list[tuple[Query, object, str | None, asyncio.Future[Any]]] = []
 
     def later(self, query: Query, prompt: object, model: str | None = None) -> "asyncio.Future[Any]":
-        """Its answer, once everything that can ask has asked."""
+        """A future for the answer; the call is sent when no coroutine can go on without it."""
         future: asyncio.Future[Any] = self.create_future()
         self._waiting.append((query, prompt, model, future))
         return future
@@ -86,7 +86,7 @@ async def to_thread(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> A
 
 
 class SubCallPool(concurrent.futures.ThreadPoolExecutor):
-    """A pool that sends `map(llm_query, …)` at once, however few workers it was given."""
+    """A thread pool that sends `map(llm_query, …)` together, however few workers it has."""
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
         if isinstance(fn, Query) and len(iterables) == 1:
@@ -95,7 +95,7 @@ class SubCallPool(concurrent.futures.ThreadPoolExecutor):
 
 
 class OneByOnePool(concurrent.futures.Executor):
-    """A pool where there are no threads: a task runs when it is handed over, a sub-call when its answer is needed."""
+    """A pool without threads: a task runs when it is submitted, a sub-call is sent when an answer is needed."""
 
     def __init__(self, max_workers: int | None = None, *_: Any, **__: Any) -> None:
         if max_workers is not None and max_workers <= 0:
@@ -119,6 +119,7 @@ class OneByOnePool(concurrent.futures.Executor):
         return super().map(fn, *iterables, **options)
 
     def send(self) -> None:
+        """Sends the sub-calls that were submitted and not sent yet."""
         waiting, self._waiting = self._waiting, []
         groups: dict[tuple[Query, str | None], list[tuple[object, _Lazy]]] = {}
         for query, args, kwargs, future in waiting:
@@ -144,7 +145,7 @@ def _arguments(prompt: object, model: str | None = None) -> tuple[object, str | 
 
 
 class _Lazy(Future):  # type: ignore[type-arg]
-    """A future of OneByOnePool: whoever looks at it makes the pool send."""
+    """A future of OneByOnePool: looking at it makes the pool send its sub-calls."""
 
     def __init__(self, pool: OneByOnePool) -> None:
         super().__init__()
@@ -180,7 +181,7 @@ def wait(fs: Iterable[Any], timeout: float | None = None, return_when: str = con
 
 
 def install(calls: Calls, *, threads: bool) -> None:
-    """Puts these in the place of the standard library's, for the whole interpreter."""
+    """Replaces the standard library's classes and functions by these, for the whole interpreter."""
     GuestLoop.calls = calls
     GuestLoop.threads = threads
     places: tuple[tuple[Any, str, Any], ...] = (

@@ -1,30 +1,30 @@
-"""JSON that is nested too deep, refused before anything goes down into it.
+"""Refuses JSON that is nested too deep for the sandbox in WebAssembly, before it is parsed.
 
-CPython's parser recurses in C. In WebAssembly that ends the whole sandbox some 1,000 levels down, and every variable
-with it, where elsewhere it is a RecursionError. A sub-call's answer or a context may hold such JSON.
+CPython's JSON parser recurses in C. Elsewhere that ends in a RecursionError, but in WebAssembly some 1,000 levels end
+the whole sandbox and lose its variables. A context or a sub-call's answer may hold such JSON.
 """
 
 import json
 import re
 from typing import Any
 
-# Up to twice as many levels are let through: enough for any data, and far from where the stack ends.
+# The most levels, though up to twice as many may be let through: enough for any data, and far from the stack's end.
 DEEPEST = 200
-# Strings, in which a bracket means nothing, and whatever else is none.
+# Text without brackets that count: strings, and anything that is not a bracket.
 _NO_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^\[\]{}"]++', re.DOTALL)
-# Up to a string that has no end; its brackets count. Found once, or each quote in it would be the begin of another.
+# Text up to a string that is not closed, whose brackets count. Split off once, so that the search stays linear.
 _ENDED = re.compile(r'(?:[^"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _NO_BRACKET = re.compile(r"[^\[\]{}]++")
 
 
 def is_deep(text: str) -> bool:
-    """Whether JSON in this text stands in more than `DEEPEST` lists and objects, give or take as many again."""
+    """Whether a JSON text is nested more than `DEEPEST` levels deep. Up to twice as many may not be noticed."""
     if text.count("[") + text.count("{") <= DEEPEST:
         return False
     ended = _ENDED.match(text)
     end = 0 if ended is None else ended.end()
     brackets = _NO_BRACKETS.sub("", text[:end]) + _NO_BRACKET.sub("", text[end:])
-    # Each time round goes the innermost level, at the speed of C: a scan of ours would take minutes for a context.
+    # Each round removes the innermost level, at the speed of C: a loop over characters would take minutes.
     for _ in range(DEEPEST):
         outer = brackets.replace("[]", "").replace("{}", "")
         if len(outer) == len(brackets):
@@ -34,10 +34,10 @@ def is_deep(text: str) -> bool:
 
 
 def guard() -> None:
-    """Has `json` of this interpreter raise RecursionError for what is too deep."""
+    """Makes `json` of this interpreter raise RecursionError for text that is nested too deep."""
     read = json.JSONDecoder.raw_decode
-    # Of the text that was looked at last, as code reads one value after another from the same. The text itself would
-    # be held in memory.
+    # The hash of the text that was checked last, since code may read many values from one text. The text itself would
+    # be kept in memory.
     shallow: list[int] = []
 
     def raw_decode(self: json.JSONDecoder, s: str, idx: int = 0) -> tuple[Any, int]:

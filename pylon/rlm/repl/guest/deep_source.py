@@ -1,8 +1,8 @@
-"""Python that is nested too deep, refused before the parser goes down into it.
+"""Refuses Python source that is nested too deep for the sandbox in WebAssembly, before it is parsed.
 
-Code reads lists that sub-calls answered with by `ast.literal_eval`, and an answer may be anything. In WebAssembly
-some 150 brackets in one another, or 1,000 signs in a row, end the whole sandbox in CPython's parser, and every
-variable with it.
+Code reads answers of sub-calls by `ast.literal_eval`, and an answer may be anything. In WebAssembly some 150 nested
+brackets, or 1,000 operators in a row, overflow the stack in CPython's parser: the sandbox ends and its variables are
+lost.
 """
 
 import ast
@@ -14,26 +14,26 @@ from functools import wraps
 from io import StringIO
 from typing import Any
 
-# The parser's stack for a bracket is that of several operators.
+# How many operators take as much of the parser's stack as one bracket.
 _BRACKET = 6
-# Less than half of what was seen to end it.
+# The greatest depth, in operators: less than half of what was seen to end the sandbox.
 DEEPEST = 400
 _OPENS, _CLOSES = frozenset("([{"), frozenset(")]}")
-# Of those that are names, what makes an expression deeper by one.
+# Operators and keywords that are words, and make an expression deeper by one.
 _WORDS = frozenset({"not", "if", "else", "lambda", "await", "yield", "and", "or", "in", "is"})
 
 
 def is_deep(text: str) -> bool:
-    """Whether an expression in this text may be deeper than the parser can go.
+    """Whether an expression in this source may be nested too deep for the parser.
 
-    Counted are brackets around a place, and operators in a row beside it: as many in a flat row are refused as well.
-    Text that is no Python is not deep as far as it is some: the parser stops there too.
+    It counts the brackets around each place and the operators in the same row, so that long flat rows are refused as
+    well. Text that is not Python is checked up to there: the parser stops there, too.
     """
-    # Too short to be deep, and need not be read.
+    # Too short to be deep: it need not be read.
     if sum(map(text.count, "([{")) * _BRACKET + len(text) <= DEEPEST:
         return False
-    # Of each bracket that is open: the operators in a row in it, and the lambdas whose colon is to come. A comma ends
-    # the row, but for one between a lambda's parameters.
+    # For each open bracket: the operators in its current row, and the lambdas whose colon has not come yet. A comma
+    # ends the row, except between the parameters of a lambda.
     rows: list[tuple[int, int]] = [(0, 0)]
     depth = 0
     try:
@@ -46,7 +46,7 @@ def is_deep(text: str) -> bool:
             elif (kind.endswith("STRING_END") or token.string in _CLOSES) and len(rows) > 1:
                 rows.pop()
                 depth -= _BRACKET + row
-                # A call of what was called, an index of what was indexed.
+                # Calls and subscripts in a row, as in `f()()[0]`, are nested too.
                 rows[-1] = (rows[-1][0] + 1, rows[-1][1])
                 depth += 1
             elif kind == "NEWLINE" or (not lambdas and token.string in (",", ";")):
@@ -64,10 +64,13 @@ def is_deep(text: str) -> bool:
 
 
 def guard() -> None:
-    """Has `ast.parse`, `ast.literal_eval`, `eval`, `exec` and `compile` of this interpreter raise SyntaxError for
-    what is too deep, as CPython does for too many brackets: who reads an answer catches that."""
+    """Makes `ast.parse`, `ast.literal_eval`, `eval`, `exec` and `compile` of this interpreter refuse deep source.
+
+    They raise SyntaxError, as CPython does for too many brackets: code that reads answers catches that.
+    """
     ast.parse = _guarded(ast.parse, bytes, bytearray)
-    # That ends in a compile, and an import in one of bytes: looked at, a module takes half as long again to load.
+    # `ast.parse` ends in a call of compile. So does an import, but with bytes, which are not checked: that would make
+    # loading a module half as slow again.
     builtins.compile = _guarded(compile, str)
     builtins.eval = _where_called(eval)
     builtins.exec = _where_called(exec)
@@ -84,7 +87,7 @@ def _guarded(read: Any, *kinds: type[str | bytes | bytearray]) -> Any:
 
 
 def _where_called(run: Any) -> Any:
-    """The names that the code sees are those of whoever calls."""
+    """`eval` or `exec`, checked, with the caller's variables as the default."""
 
     @wraps(run)
     def guarded(source: Any, /, globals: Any = None, locals: Any = None, **more: Any) -> Any:  # noqa: A002

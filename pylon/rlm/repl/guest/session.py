@@ -1,4 +1,4 @@
-"""One REPL: its variables, and what running a cell in them brings."""
+"""The REPL inside the sandbox: its variables, and running cells with them."""
 
 import ast
 import asyncio
@@ -26,15 +26,16 @@ _HERE = __file__.removesuffix("session.py")
 
 
 class Within(Protocol):
-    """Runs something where code may run, and gives what it gives."""
+    """Runs a function where the code is allowed to run, and returns its result."""
 
     def __call__[T](self, run: Callable[[], T], /) -> T: ...
 
 
 class Session:
-    """`port` leads to the host; `threads` tells whether the sandbox has any.
+    """One REPL. `port` is the connection to the host; `threads` tells whether the sandbox has threads.
 
-    All that may run what the code has made runs `within`, but for the compiler: a long `elif` needs more stack.
+    Everything that may run code of the cells is run by `within`; only the compiler is not, since a long `elif` chain
+    needs more stack than that leaves.
     """
 
     def __init__(self, port: Port, context: object, *, threads: bool, within: Within = lambda run: run()) -> None:
@@ -44,7 +45,7 @@ class Session:
         self._stderr = Capture(lambda text: port.send({"type": "printed", "stream": "stderr", "text": text}))
         sys.stdout, sys.stderr = self._stdout, self._stderr
         self._cells = 0
-        self._cut_off = False  # whether the last one ended for its time or memory
+        self._cut_off = False  # whether the last cell was ended for its time or memory
         self._fan = Fan(self._calls, self._stdout, concurrency.POOLS)
         concurrency.install(self._calls, threads=threads)
         llm, rlm = Query(self._calls, "llm"), Query(self._calls, "rlm")
@@ -72,7 +73,7 @@ class Session:
     def run(self, code: str, output_bytes: int, calls: int) -> Message:
         """Runs one cell; the message that tells the host of its outcome. Raises MemoryError if that does not fit."""
         self._cells += 1
-        # The cell before may have taken it for a name of its own.
+        # An earlier cell may have used this name for a variable.
         self.namespace[Fan.NAME] = self._fan
         name = f"<cell {self._cells}>"
         self._stdout.start(output_bytes)
@@ -94,7 +95,7 @@ class Session:
             text = f"{self._calls.refused} sub-calls were not made: a cell may make {self._calls.limit}."
         answer, fault = answers.read(self.namespace.get("answer"))
         self._cut_off = kind in ("time", "memory")
-        # Calls over the limit failed by themselves: the code knows, and has gone on.
+        # Sub-calls over the limit are no failure of the cell: the code has gone on without their answers.
         failed = kind not in (None, "calls")
         if fault and not failed:
             kind, text = "exception", fault
@@ -131,12 +132,12 @@ class Session:
         except BaseException as error:
             return "exception", _traceback(error)
         finally:
-            # Code may have put something else there.
+            # The code may have replaced them.
             sys.stdout, sys.stderr = self._stdout, self._stderr
         return None, ""
 
     def variables(self) -> list[Message]:
-        """What the code has defined, newest last."""
+        """The variables that the code has defined, newest last."""
         return self._within(self._variables)
 
     def _variables(self) -> list[Message]:
@@ -162,7 +163,7 @@ class Session:
         ]
 
     def value(self, name: str) -> Message:
-        """A variable's text."""
+        """The message with the text of a variable."""
         if name not in self.namespace:
             return {"type": "value", "found": False, "text": ""}
         if why_not := answers.no_answer(self.namespace[name]):
@@ -192,7 +193,8 @@ class Session:
     def _final_var(self, name: object) -> None:
         if isinstance(name, str) and (word := name.strip()) in self.namespace:
             self._submit(self.namespace[word])
-        # `FINAL_VAR(result)` without quotes gives what a variable holds; a bare word that none holds is misspelt.
+        # `FINAL_VAR(result)`, without quotes, passes a variable's value, which is the answer. But a single word that
+        # no variable holds is taken for a misspelt name.
         if type(name) is str and name.strip().isidentifier() and not self._held(name):
             raise NameError(
                 f"FINAL_VAR: there is no variable {name[: shown.PREVIEW_CHARS]!r}."
@@ -221,14 +223,14 @@ def without_memory() -> Message:
 
 
 def not_json(files: Any, error: Exception) -> Message:
-    """For the host: the one file of a context that was said to be JSON, and where it is not."""
+    """The message that the context, declared to be JSON, is not, and where."""
     why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
     text = f"{files[0][0]} is no JSON that can be read: {why}"
     return {"type": "unable", "text": text[:2000], "hint": "Without --as json it is a text.", "context": True}
 
 
 def _traceback(error: BaseException) -> str:
-    """Without our own frames: the root model wrote the others."""
+    """The traceback of an error for the root model, without the frames of Pylon's own code."""
     report = traceback.TracebackException.from_exception(error, max_group_depth=3, limit=20)
     parts: list[traceback.TracebackException | None] = [report]
     while parts:
@@ -236,7 +238,7 @@ def _traceback(error: BaseException) -> str:
         if part is not None:
             part.stack = traceback.StackSummary.from_list([f for f in part.stack if not _ours(f.filename)])
             parts += [part.__cause__, part.__context__]
-    # The end says most: it is the error itself.
+    # Cut at the front: the end is the error itself.
     return "".join(report.format()).strip()[-_ERROR_CHARS:]
 
 

@@ -1,22 +1,22 @@
-"""Code that goes too deep in WebAssembly, ended by a RecursionError and not with the whole sandbox.
+"""Makes too deep a recursion in WebAssembly a RecursionError, where it would end the whole sandbox.
 
-An interpreter there has two stacks. CPython measures the one that it keeps in its memory, 1 MB long; the calls
-themselves stand on the runtime's own, which it cannot see, which nobody can make longer, and which ends first where a
-function calls itself by way of C: `sum(f(x) for x in …)`, a sort's key, a `__repr__`. So most of the first is used up
-before the code runs: as much as leaves the second the longer one.
+An interpreter has two stacks there. CPython measures the one in its own memory, which is 1 MB long. Calls also use
+the runtime's stack, which CPython cannot see and which cannot be enlarged. That one overflows first where a function
+calls itself through C: in `sum(f(x) for x in …)`, a sort's key, a `__repr__`. So most of the first stack is used up
+before the code runs, so that it is the first to end.
 """
 
 import contextlib
 from collections.abc import Callable
 from select import select
 
-# A select has room for three times 1,024 descriptors on the stack, 50 KB. Of such layers 18 are too few for the code
-# to be stopped in time, and 20 leave too little to compile a module of the standard library.
+# Each layer is a call of select, which takes 50 KB of the stack for its descriptors. With 18 layers the code is not
+# stopped in time; 20 leave too little stack to compile a module of the standard library.
 _LAYERS = 19
 
 
 class _Ran(BaseException):
-    """The way back through the layers: no select is made."""
+    """Raised to leave the layers before any select is made."""
 
 
 class _Layers[T]:
@@ -35,7 +35,7 @@ class _Layers[T]:
 
 
 def within[T](run: Callable[[], T]) -> T:
-    """What it gives, or raises, run on what is left of the stack."""
+    """Runs a function on what is left of the stack, and returns its result."""
     layers = _Layers(run)
     with contextlib.suppress(_Ran):
         layers.fileno()

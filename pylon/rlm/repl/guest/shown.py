@@ -1,4 +1,4 @@
-"""How a variable is shown in a line: the code has made it, and it may lie, or refuse."""
+"""Short descriptions of variables. Their methods may be the code's own, and may fail or say anything."""
 
 import reprlib
 
@@ -9,12 +9,13 @@ PREVIEW_CHARS = 200
 
 
 def type_name(value: object) -> str:
-    # Not what a metaclass says it is: that may be anything, and may raise anything.
+    """The name of a value's class."""
+    # Not by `type(value).__name__`, which a metaclass may define as anything.
     return str(type.__dict__["__name__"].__get__(type(value)))[:100]
 
 
 def preview(value: object) -> str:
-    """The start of its repr, without making the whole of it."""
+    """The start of a value's repr, without making the whole of it."""
     try:
         if isinstance(value, str | bytes):
             start = value[:PREVIEW_CHARS]
@@ -32,6 +33,7 @@ _short = reprlib.Repr(maxlevel=3, maxlist=8, maxtuple=8, maxdict=8, maxset=8, ma
 
 
 def size(value: object) -> int | None:
+    """The length of a value, None unless its class is a built-in container or text."""
     if type(value) in (str, bytes, list, tuple, dict, set, frozenset, Reply, SubCallError):
         return len(value)  # type: ignore[arg-type]
     return None

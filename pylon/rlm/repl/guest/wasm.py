@@ -1,8 +1,8 @@
-"""The guest's main where it runs in WebAssembly.
+"""The main function of the guest in WebAssembly, and its connection to the host.
 
-Calls into the host are coroutines there, so that no plain function could make one. So messages go out over the
-stream of standard output, which carries nothing else, and come in as numbered files in a folder that only the host
-writes. Waiting is looking for the next file: any code, in whatever function, can do it.
+Calls of the host are coroutines there, which plain functions could not make. So messages are written to standard
+output, which carries nothing else, and arrive as numbered files in a folder that only the host writes to. Waiting for
+a message means looking for the next file, which any function can do.
 """
 
 import asyncio
@@ -17,14 +17,16 @@ from .session import Session, not_json
 
 _REPLIES = "/replies"
 _CONTEXT = "/context"
-# Larger ones do not fit the gaps that former ones have left, and come to stand in the growing text's way.
+# Bytes that are read at once. Larger pieces do not fit into freed memory, and get in the way of the growing text.
 _PIECE_BYTES = 64 * 1024
-# Each look costs a third of a millisecond, and a loop that waits for its children is one of many that do. So what is
-# waited for already sets the pause: a fiftieth of it is not felt.
+# The pause between two looks for a file, each of which costs a third of a millisecond: a fiftieth of the time waited
+# so far, between a shortest and a longest pause in seconds.
 _SHORT_S, _SHARE, _LONG_S = 0.001, 0.02, 0.2
 
 
 class FilePort:
+    """The guest's port: sends over standard output, and receives files."""
+
     def __init__(self) -> None:
         import _eryx  # type: ignore[import-not-found]  # the runtime's own module, in the guest alone
 
@@ -36,6 +38,7 @@ class FilePort:
         self._write(0, len(body).to_bytes(4, "big") + body)
 
     def receive(self) -> Message:
+        """Waits for the next message."""
         self._number += 1
         path = f"{_REPLIES}/{self._number}"
         began = time.monotonic()
@@ -55,7 +58,7 @@ class FilePort:
         open_ids = set(arrived)
         while open_ids:
             message = self.receive()
-            # Replies to a cell that was ended by an error may still come.
+            # Replies to requests of a cell that was ended by an error may still arrive, and are dropped.
             if message.get("id") in arrived:
                 arrived[message["id"]] += message["replies"]
                 if message["last"]:
@@ -73,8 +76,8 @@ def _context(hello: Message) -> object:
 def _text(path: str) -> str:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = ""
-    # There are no mapped files here, and memory that has grown never shrinks: the bytes of a text beside it would
-    # keep their room for ever. This way it grows where it stands.
+    # Files cannot be mapped here, and memory never shrinks: reading all bytes before decoding them would take their
+    # size for good. In pieces the text grows in place.
     with open(path, "rb") as file:  # noqa: PTH123
         while piece := file.read(_PIECE_BYTES):
             text += decoder.decode(piece)
@@ -83,13 +86,14 @@ def _text(path: str) -> str:
 
 
 def _read(path: str) -> bytes:
-    # pathlib is not among what the interpreter has loaded, and takes longer to load than all of the above.
+    # Without pathlib, which is not loaded yet and takes longer to load than all of this module's imports.
     with open(path, "rb") as file:  # noqa: PTH123
         return file.read()
 
 
 def main() -> None:
-    # The runtime's own loop runs us; the code's loops are to be the only ones that it sees.
+    """Loads the context, then runs what the host asks for, without end."""
+    # This function runs in the runtime's own event loop, which must not keep the code from running one.
     asyncio.events._set_running_loop(None)
     deep_json.guard()
     deep_source.guard()

@@ -1,1 +1,1 @@
-"""How a Linux process gives up everything but computing: Landlock, seccomp, resource limits, no capabilities."""
+"""Takes every right but computing from a Linux process: Landlock, seccomp, resource limits, no capabilities."""

@@ -1,4 +1,4 @@
-"""Locks this process, for good, and proves that it did."""
+"""Locks the current process irrevocably, and tests that the lock holds."""
 
 import contextlib
 import os
@@ -10,15 +10,16 @@ from pylon.errors import SandboxError
 from pylon.rlm.repl.lock import kernel, landlock, seccomp
 
 _OPEN_FILES = 64
-# CPython counts 10,000 calls of C in one another before it says RecursionError; those of a sort's key take 3 KB each.
+# CPython allows 10,000 nested calls in C before it raises RecursionError; those of a sort's key take 3 KB each.
 _STACK_BYTES = 64 * 1024 * 1024
 _ZONES = Path("/usr/share/zoneinfo")
 
 
 def confine(memory_bytes: int) -> None:
-    """No network, no file but the standard library's, no other process, and so much more memory than it has now.
+    """Takes the network, files but the standard library's, and other processes from this one, and limits its memory.
 
-    To be called while the process has one thread. Raises SandboxError, and then the process must end.
+    `memory_bytes` is how much more it may use than now. To be called while the process has one thread. Raises
+    SandboxError, and then the process must end.
     """
     machine = kernel.machine()
     try:
@@ -29,7 +30,7 @@ def confine(memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
         for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
             resource.setrlimit(limit, (0, 0))
-        # Should the node die without a word, this goes with it.
+        # If the host dies without ending this process, it ends with it.
         kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         kernel.drop_capabilities()
@@ -45,7 +46,7 @@ def confine(memory_bytes: int) -> None:
 
 
 def _standard_library() -> tuple[list[Path], list[Path]]:
-    """Folders to list, and what to read: all but the packages that are installed beside the standard library."""
+    """The folders that may be listed, and what may be read: the standard library without installed packages."""
     folder = Path(sysconfig.get_path("stdlib"))
     parts = [part for part in folder.iterdir() if part.name not in ("site-packages", "dist-packages")]
     return [folder], [*parts, _ZONES]
@@ -57,7 +58,7 @@ def _size_bytes() -> int:
 
 
 def _prove() -> None:
-    """Does what must fail. Raises SandboxError when it does not."""
+    """Tries what the lock must refuse. Raises SandboxError if it succeeds."""
     held = 0
     with contextlib.suppress(OSError):
         os.close(os.open("/proc/self/environ", os.O_RDONLY))

@@ -1,4 +1,4 @@
-"""The system calls that the C library has no wrapper for, by ctypes. Linux on x86-64 and arm64."""
+"""System calls without a wrapper in the C library, by ctypes. Linux on x86-64 and arm64."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def machine() -> str:
-    """`x86_64` or `aarch64`. Raises SandboxError elsewhere."""
+    """This machine's architecture, `x86_64` or `aarch64`. Raises SandboxError on any other, or another system."""
     name = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
     if platform.system() != "Linux" or name not in _CAPSET:
         raise SandboxError(
@@ -43,7 +43,7 @@ def prctl(option: int, *arguments: int) -> None:
 
 
 def drop_capabilities() -> None:
-    """All of them, for good: what runs as root keeps root's name and none of its rights."""
+    """Drops all capabilities irrevocably: even a process of root has none of root's rights then."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)

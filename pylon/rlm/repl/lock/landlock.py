@@ -1,4 +1,4 @@
-"""Landlock: no file but those under a few folders, and those for reading only.
+"""Landlock: restricts a process to reading files below a few folders.
 
 See the kernel's Documentation/userspace-api/landlock.rst; the numbers are its UAPI's.
 """
@@ -14,7 +14,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _PATH_BENEATH = 1
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
-# How many file rights each ABI knows; a ruleset must not name more.
+# The number of file rights that each ABI version knows; a ruleset must not name others.
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _LATEST_FS_RIGHTS = 16  # since ABI 5
 _NET_RIGHTS = 0b11  # bind and connect of TCP, since ABI 4
@@ -22,12 +22,12 @@ _SCOPES = 0b11  # abstract Unix sockets and signals, since ABI 6
 
 
 def abi() -> int:
-    """The kernel's Landlock version. Raises OSError where it has none."""
+    """The Landlock ABI version of the kernel. Raises OSError if it has no Landlock."""
     return syscall(_CREATE_RULESET, None, 0, _VERSION)
 
 
 def restrict_files(listed: Iterable[Path], readable: Iterable[Path]) -> None:
-    """From here on this process opens nothing but what is or lies in `readable`, and that for reading.
+    """From now on this process can open only files that are, or lie below, one of `readable`, for reading.
 
     Folders in `listed` may be listed, and those in them. Raises OSError.
     """

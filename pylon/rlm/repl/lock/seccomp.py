@@ -1,4 +1,4 @@
-"""The seccomp filter, as classic BPF, and its installation.
+"""The seccomp filter of the process sandbox, as classic BPF, and its installation.
 
 See the kernel's Documentation/userspace-api/seccomp_filter.rst.
 """
@@ -39,7 +39,10 @@ def _argument(index: int, *, high: bool = False) -> int:
 
 
 def _when_number(number: int, body: Sequence[Instruction]) -> list[Instruction]:
-    """`body`, which must return, for that call alone; the number is in the accumulator before and after."""
+    """Instructions that run `body`, which must return, for one system call only.
+
+    The accumulator holds the call's number before and after.
+    """
     return [(_JUMP_EQUAL, 0, len(body), number), *body]
 
 
@@ -54,8 +57,8 @@ def _returns(value: int) -> list[Instruction]:
     return [(_RETURN, 0, 0, value)]
 
 
-# Code may be mapped from a file that it could open (an extension module of the standard library), never from memory
-# that it wrote itself.
+# Memory may be made executable only by mapping a file that it can open (an extension module of the standard library),
+# never where the process has written itself.
 _MMAP: list[Instruction] = [
     (_LOAD, 0, 0, _argument(2)),
     (_JUMP_SET, 0, 3, _PROT_EXEC),
@@ -70,7 +73,7 @@ _MPROTECT: list[Instruction] = [
     (_RETURN, 0, 0, _REFUSE),
     (_RETURN, 0, 0, _ALLOW),
 ]
-# Limits may be read, which is a call without new ones.
+# Limits may be read: a call that sets no new ones.
 _PRLIMIT: list[Instruction] = [
     (_LOAD, 0, 0, _argument(2)),
     (_JUMP_EQUAL, 0, 3, 0),
@@ -82,7 +85,7 @@ _PRLIMIT: list[Instruction] = [
 
 
 def program(machine: str, pid: int) -> list[Instruction]:
-    """The filter for a process of that id, which may signal itself (abort) and nobody else."""
+    """The filter for a process with this id, which may send signals (abort) only to itself."""
     result: list[Instruction] = [
         (_LOAD, 0, 0, _ARCH),
         (_JUMP_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
@@ -113,7 +116,7 @@ def program(machine: str, pid: int) -> list[Instruction]:
 
 
 def restrict_calls(machine: str, pid: int) -> None:
-    """From here on, for this thread and all that it starts. Raises OSError."""
+    """Installs the filter for this thread and all threads that it starts. Raises OSError."""
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     instructions = program(machine, pid)
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in instructions))

@@ -1,4 +1,4 @@
-"""Which system calls the locked process may make: a list of what is allowed, everything else fails with EPERM.
+"""The system calls that the locked process may make; all others fail with EPERM.
 
 Numbers are those of the kernel's tables for x86-64 and for arm64 (None where it has no such call).
 """
