@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pylon.errors import MalformedError
 from pylon.rlm.repl.answering import Answering
 from pylon.rlm.repl.protocol import SubReply
-from pylon.rlm.repl.wire import Asked, Variables, from_sandbox, look
+from pylon.rlm.repl.wire import Asked, Variables, check_value_count, from_sandbox
 
 CALLS = {"type": "calls", "id": "c1", "kind": "llm", "model": None}
 DONE = {"type": "done", "stdout": "", "stderr": "", "truncated": False, "error": None, "answer": None}
@@ -46,7 +46,7 @@ def test_a_message_with_too_many_values_is_refused_without_a_look_at_each(heavy)
 def test_json_of_too_many_values_is_refused_before_it_is_read(heavy):
     # Cut off, it is no JSON: whoever read it first would say that.
     with pytest.raises(MalformedError, match="more values than any may"):
-        look(bytearray(orjson.dumps(heavy)[:-1]), 100)
+        check_value_count(bytearray(orjson.dumps(heavy)[:-1]), 100)
 
 
 SIGNS = st.text(alphabet='[]{},:"\\\n', max_size=200)
@@ -55,14 +55,14 @@ SIGNS = st.text(alphabet='[]{},:"\\\n', max_size=200)
 @given(st.lists(SIGNS, max_size=100), st.sampled_from([1, 100]))
 def test_no_text_is_taken_for_values_whatever_stands_in_it(texts, often):
     message = {**CALLS, "prompts": [text * often for text in texts]}
-    look(bytearray(orjson.dumps(message)), len(texts))
-    look(bytearray(orjson.dumps({**DONE, "stdout": "[,{" * 100_000, "variables": [VARIABLE] * 500})), 0)
+    check_value_count(bytearray(orjson.dumps(message)), len(texts))
+    check_value_count(bytearray(orjson.dumps({**DONE, "stdout": "[,{" * 100_000, "variables": [VARIABLE] * 500})), 0)
 
 
 def test_a_text_that_has_no_end_is_looked_at_once():
     # Were each quote the begin of another text, this would take hours.
-    look(bytearray(b'["' + b'[\\"' * 3_000_000), 0)
-    look(bytearray(b'["' + b'[\\"' * 3_000_000 + b"\\"), 0)
+    check_value_count(bytearray(b'["' + b'[\\"' * 3_000_000), 0)
+    check_value_count(bytearray(b'["' + b'[\\"' * 3_000_000 + b"\\"), 0)
 
 
 def test_a_message_has_its_own_fields_and_no_others():

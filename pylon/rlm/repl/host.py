@@ -72,7 +72,7 @@ class ChildRepl:
         kind: ErrorKind = ended.kind if isinstance(ended, Stopped) else "died"
         text = ended.text if isinstance(ended, Stopped) and ended.text else f"The sandbox {how}."
         text += f" {_LOST}"
-        stdout, stderr = life.told.text("stdout"), life.told.text("stderr")
+        stdout, stderr = life.printed.text("stdout"), life.printed.text("stderr")
         return CellOutcome(stdout, stderr, False, CellError(kind, text), used_s, None, ())
 
     async def variables(self) -> tuple[Variable, ...]:

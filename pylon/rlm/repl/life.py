@@ -14,7 +14,16 @@ from pylon.rlm.repl.answering import Answering
 from pylon.rlm.repl.child import SandboxChild
 from pylon.rlm.repl.protocol import ErrorKind, OnCalls
 from pylon.rlm.repl.stopwatch import Stopwatch
-from pylon.rlm.repl.wire import Asked, FromSandbox, Printed, Ready, Told, Unable, from_sandbox, look
+from pylon.rlm.repl.wire import (
+    Asked,
+    FromSandbox,
+    Printed,
+    Ready,
+    RunningOutput,
+    Unable,
+    check_value_count,
+    from_sandbox,
+)
 from pylon.tasks import end
 
 START_S = 60.0
@@ -64,7 +73,7 @@ class Life:
         self._expected: asyncio.Future[FromSandbox] | None = None
         self._fault = ""
         self._rest: asyncio.Task[None] | None = None
-        self.told = Told(0)
+        self.printed = RunningOutput(0)
         self._reader = asyncio.create_task(self._read(), name="what a sandbox says")
 
     @classmethod
@@ -112,10 +121,10 @@ class Life:
     ) -> tuple[FromSandbox | Stopped, float]:
         """Runs a cell: its outcome, and the seconds that its own code took.
 
-        After Stopped the child must be ended; `told` holds what the cell had printed until then.
+        After Stopped the child must be ended; `printed` holds what the cell had printed until then.
         """
         self._answering.start_cell(calls)
-        self.told = Told(output_bytes)
+        self.printed = RunningOutput(output_bytes)
         self._wake()
         self._watch = Stopwatch(self._clock.monotonic())
         expected = self._expect(message)
@@ -176,11 +185,11 @@ class Life:
 
     async def _read(self) -> None:
         try:
-            async for frame in self._child.frames(lambda body: look(body, self._answering.most_prompts)):
+            async for frame in self._child.frames(lambda body: check_value_count(body, self._answering.most_prompts)):
                 message = from_sandbox(frame, most_prompts=self._answering.most_prompts)
                 if isinstance(message, Printed):
                     # Accepted between cells too: a thread that outlives its cell may still print.
-                    if not self.told.take(message):
+                    if not self.printed.take(message):
                         self._fault = "printed more than a cell may print"
                         break
                 elif not isinstance(message, Asked):

@@ -121,7 +121,7 @@ FromSandbox = Ready | Unable | Asked | Printed | Done | Variables | Value
 _from_sandbox: TypeAdapter[FromSandbox] = TypeAdapter(Annotated[FromSandbox, Field(discriminator="type")])
 
 
-def look(body: bytearray, most_prompts: int) -> None:
+def check_value_count(body: bytearray, most_prompts: int) -> None:
     """Raises MalformedError for JSON of more values than a message may hold, before it is parsed.
 
     Parsing millions of empty lists would block the process for seconds.
@@ -191,7 +191,7 @@ def _cut(text: str, most_bytes: int) -> str:
     return text.encode("utf-8", "replace")[:most_bytes].decode("utf-8", "ignore")
 
 
-class Told:
+class RunningOutput:
     """What a running cell has printed so far, up to `output_bytes` for each stream."""
 
     def __init__(self, output_bytes: int) -> None:

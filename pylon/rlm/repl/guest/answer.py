@@ -26,7 +26,7 @@ def read(answer: object) -> tuple[Message | None, str]:
     why_not = no_answer(content)
     if why_not:
         return None, f"`answer` was not taken: it is {why_not}" if ready else ""
-    text, lacks, fault = told(content)
+    text, lacks, fault = described(content)
     if fault:
         return None, f"What `answer` holds cannot be made text: {fault}"
     said = str(partial) if isinstance(partial, str) else ""
@@ -55,7 +55,7 @@ def no_answer(value: object) -> str:
     return ""
 
 
-def told(value: object) -> tuple[str, str, str]:
+def described(value: object) -> tuple[str, str, str]:
     """The text of a value, what the text lacks, and why there is none: turning a value into text may fail."""
     try:
         whole = as_text(value)

@@ -173,7 +173,7 @@ class Session:
                 "text": "",
                 "fault": f"{name[: shown.PREVIEW_CHARS]} is {why_not}",
             }
-        text, lacks, fault = self._within(lambda: answers.told(self.namespace[name]))
+        text, lacks, fault = self._within(lambda: answers.described(self.namespace[name]))
         fault = f"It cannot be made text: {fault}" if fault else ""
         return {"type": "value", "found": True, "text": text, "lacks": lacks, "fault": fault}
 

@@ -197,12 +197,12 @@ class Rehearsal(Branches):
     def _same(self, one: Variables, other: Variables) -> bool:
         """Whether both snapshots hold the same objects, or unknown values of the same kind."""
 
-        def told(value: Any) -> Any:
+        def identity(value: Any) -> Any:
             return (value.kind,) if isinstance(value, Unknown) else id(value)
 
         return all(
-            {name: told(value) for name, value in mine.items()}
-            == {name: told(value) for name, value in theirs.items()}
+            {name: identity(value) for name, value in mine.items()}
+            == {name: identity(value) for name, value in theirs.items()}
             for (_, mine), (_, theirs) in zip(one, other, strict=True)
         )
 
