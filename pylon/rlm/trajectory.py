@@ -10,9 +10,11 @@ and the run ends. Nothing is forced to the disk: that takes ten times as long as
 a text may be shorter than its event says, and whoever goes on from it compares the hash.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,10 @@ from pylon.errors import PylonError, UsageError, refusal
 PREVIEW_CHARS = 160
 EVENTS = "events.jsonl"
 BLOBS = "blobs"
+
+# Those who look whether a run is written hold its lock for microseconds.
+_LOCK_TRIES = 100
+_LOCK_PAUSE_S = 0.01
 
 # What costs something, and the end: with one of these a run that is taken up goes on.
 _GOES_ON = {"submitted", "reserved", "turn", "charged", "final"}
@@ -52,7 +58,7 @@ class Trajectory:
         with self.writing():
             self._blobs.mkdir(mode=0o700, parents=True)
             folder.chmod(0o700)
-            self._file = self._locked(folder / EVENTS)
+            self._file = _opened(folder / EVENTS)
 
     def _begin(self, folder: Path, clock: Clock, listener: Listener | None) -> None:
         self.folder = folder
@@ -77,15 +83,31 @@ class Trajectory:
         self._begin(folder, clock, listener)
         with self.writing():
             old = os.open(folder / EVENTS, os.O_RDONLY | os.O_CLOEXEC)
-            if not _lock(old) or not os.path.samestat(os.fstat(old), (folder / EVENTS).stat()):
+            try:
+                if not _locked(old) or not os.path.samestat(os.fstat(old), (folder / EVENTS).stat()):
+                    raise UsageError(
+                        f"run {self.id} is under way", hint=f"`pylon rlm show {self.id} --follow` shows it."
+                    )
+                self._make_blobs()
+                self._taken = _size(folder)
+                # Whoever was killed over one held the lock that is ours now.
+                self._draft.unlink(missing_ok=True)
+                self._file = _opened(self._draft)
+            except BaseException:
                 os.close(old)
-                raise UsageError(f"run {self.id} is under way", hint=f"`pylon rlm show {self.id} --follow` shows it.")
-            self._taken = _size(folder)
+                raise
             self._before = old, older_file(folder, next_number(folder))
-            # Whoever was killed over one held the lock that is ours now.
-            self._draft.unlink(missing_ok=True)
-            self._file = self._locked(self._draft)
         return self
+
+    def _make_blobs(self) -> None:
+        """Where that folder is lost, the texts that were in it are missed one by one, by whoever needs them."""
+        try:
+            self._blobs.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:
+            raise UsageError(
+                f"{self._blobs} is no folder, so that no text of run {self.id} is there",
+                hint="Put that folder back from a backup, or ask the question anew.",
+            ) from None
 
     @property
     def draft(self) -> bool:
@@ -95,11 +117,6 @@ class Trajectory:
     @property
     def _draft(self) -> Path:
         return self.folder / f"{EVENTS}.part"
-
-    def _locked(self, path: Path) -> int:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return file
 
     def _take_place(self) -> None:
         """The new file becomes the run's, all of it at once."""
@@ -225,11 +242,37 @@ def _write_blob(path: Path, data: bytes) -> None:
     draft.replace(path)
 
 
-def _lock(file: int) -> bool:
+def _opened(path: Path) -> int:
+    """A new file, locked for its writer."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    if not _locked(file):
+        os.close(file)
+        raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(path))
+    return file
+
+
+def _locked(file: int) -> bool:
+    """Locks a file for its writer; False where another process writes it. `Run.live` shares the lock for an instant,
+    which is waited for."""
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not _is_shared(file):
+                return False
+            time.sleep(_LOCK_PAUSE_S)
+        else:
+            return True
+    return False
+
+
+def _is_shared(file: int) -> bool:
+    """Whether whoever keeps this file locked only looks."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    fcntl.flock(file, fcntl.LOCK_UN)
     return True
 
 

@@ -1,14 +1,19 @@
 """Runs that are taken up: what was answered is asked of nobody again, and what was spent is spent."""
 
 import asyncio
+import fcntl
+import os
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
 
 from pylon.clock import SystemClock
 from pylon.errors import UsageError
-from pylon.node.rlm.resume import _check
+from pylon.node.home import Home
+from pylon.node.rlm.resume import _check, resume
 from pylon.rlm import runs
 from pylon.rlm.budget import Limits
 from pylon.rlm.charges import Open, Reserved
@@ -26,6 +31,7 @@ from pylon.rlm.sublm import FunctionSubLM, SubFailure
 from pylon.rlm.table import call_rows
 from pylon.rlm.trajectory import EVENTS, Trajectory
 from pylon.rlm.viewer import export_rlm
+from pylon.sections import Config
 from pylon.unsettled import CameTo
 from tests.rlm.fakes import InProcessRepl, Stage, repl
 
@@ -391,6 +397,49 @@ async def test_one_that_is_under_way_is_not_taken_up(tmp_path):
     with pytest.raises(UsageError, match="under way"):
         Trajectory.again(tmp_path / "run", SystemClock())
     first.close()
+
+
+@pytest.mark.parametrize("begins", [False, True], ids=["resumed", "begun"])
+def test_whoever_only_looks_whether_a_run_is_written_does_not_keep_its_writer_out(tmp_path, monkeypatch, begins):
+    path = tmp_path / "run" / EVENTS
+    if not begins:
+        Trajectory(tmp_path / "run", SystemClock()).close()
+    looking = []
+
+    def opened(name, *options, real=os.open):
+        if Path(name) == path and not looking:
+            # As `Run.live` does.
+            looking.append(real(path, os.O_RDONLY | os.O_CREAT, 0o600))
+            fcntl.flock(looking[0], fcntl.LOCK_SH)
+        return real(name, *options)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(looking[0], fcntl.LOCK_UN))
+    writing = (Trajectory if begins else Trajectory.again)(tmp_path / "run", SystemClock())
+    assert looking and Run(tmp_path / "run").live
+    writing.close()
+    os.close(looking[0])
+
+
+async def test_what_another_process_writes_until_it_ends_is_read_by_whoever_resumes_the_run(tmp_path, monkeypatch):
+    _, outcome = await whole(tmp_path)
+    path = tmp_path / "run" / EVENTS
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    lines[0]["strategy"] = "map-reduce"
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    everything = path.read_bytes()
+    killed(tmp_path, 10)
+    again = Trajectory.again
+
+    def ends(*given):
+        path.write_bytes(everything)
+        return again(*given)
+
+    monkeypatch.setattr(Trajectory, "again", ends)
+    report = await resume(Home(tmp_path), Config(), None, Run(tmp_path / "run"), {}, sub=(sub := Paid()))
+    assert (report["answer"], report["resumed"], report["state"]) == (outcome.answer, False, "ended")
+    assert not sub.jobs and path.read_bytes() == everything
+    assert not [*path.parent.glob("*.part"), *path.parent.glob("events.1.*")]
 
 
 async def test_what_is_left_to_do_is_decided_by_how_a_run_ended(tmp_path):

@@ -44,35 +44,44 @@ async def resume(
     was. Raises `UsageError` for a run that cannot be taken up, or not with these limits, and what `run.ask` does.
     """
     clock = SystemClock()
-    earlier = await asyncio.to_thread(Earlier, run, go_on=go_on)
-    begun = earlier.lives.begun
-    _check(run, begun, unsafe=unsafe, own=sub is not None)
-    section = parts.overridden(_settings(config.rlm, run, begun), wishes)
-    limits = parts.limits_of(section)
-    left = left_to_do(run.id, earlier.lives, limits, section.turns)
-    if left is LeftToDo.NOTHING:
-        return _whole(run, earlier)
-    if left is LeftToDo.BACK:
-        codes = {f"budget_{bound}" for bound in raised(earlier.lives, limits)}
-        earlier.more({*codes, "budget", *(["turns"] if section.turns > begun["turns"] else [])})
     work: rlm.Work
 
     def heard(event: Event) -> None:
         work.hear(event, listener)
 
-    context = await asyncio.to_thread(recorded_context, run, begun)
+    # The lock comes before the reading: what another process still does to the run would not be in what was read.
     trajectory = Trajectory.again(run.folder, clock, heard)
-    work = rlm.Work(
-        section, begun["strategy"], trajectory, clock, tell, unsafe, root=None, sub=sub, purse=None, earlier=earlier
-    )
-    started = clock.monotonic()
     try:
-        tell(_taken_up(earlier))
-        outcome = await rlm.go(home, config, node, run.needed(begun["question"], "the question"), context, work)
+        earlier = await asyncio.to_thread(Earlier, run, go_on=go_on)
+        begun = earlier.lives.begun
+        _check(run, begun, unsafe=unsafe, own=sub is not None)
+        section = parts.overridden(_settings(config.rlm, run, begun), wishes)
+        left = _left(run, earlier, section)
+        if left is not LeftToDo.NOTHING:
+            context = await asyncio.to_thread(recorded_context, run, begun)
+            work = rlm.Work(
+                section, begun["strategy"], trajectory, clock, tell, unsafe, root=None, sub=sub, purse=None,
+                earlier=earlier,
+            )  # fmt: skip
+            started = clock.monotonic()
+            tell(_taken_up(earlier))
+            outcome = await rlm.go(home, config, node, run.needed(begun["question"], "the question"), context, work)
     finally:
         trajectory.close()
+    if left is LeftToDo.NOTHING:
+        return _whole(run, earlier)
     report = rlm.report(outcome, context, work, clock.monotonic() - started)
     return {**report, "warnings": [], "resumed": True}
+
+
+def _left(run: Run, earlier: Earlier, section: RlmSection) -> LeftToDo:
+    """What is left to do with these settings; the loops are sent back to where that begins."""
+    lives, limits = earlier.lives, parts.limits_of(section)
+    left = left_to_do(run.id, lives, limits, section.turns)
+    if left is LeftToDo.BACK:
+        codes = {f"budget_{bound}" for bound in raised(lives, limits)}
+        earlier.more({*codes, "budget", *(["turns"] if section.turns > lives.begun["turns"] else [])})
+    return left
 
 
 def _check(run: Run, begun: Event, *, unsafe: bool, own: bool) -> None:
