@@ -14,6 +14,7 @@ class _Text(TypedDict):
 
 
 class _Event(TypedDict):
+    n: _Count
     type: str
     at: float
 
@@ -213,20 +214,25 @@ _SHAPES: dict[str, TypeAdapter[Any]] = {
     "repeated": TypeAdapter(_Call), "charged": TypeAdapter(_Charged), "reserved": TypeAdapter(_Reserved),
     "settled": TypeAdapter(_Settled), "cut": TypeAdapter(_Cut), "final": TypeAdapter(_Final),
 }  # fmt: skip
+_ANY: TypeAdapter[Any] = TypeAdapter(_Event)
 _FAILED: TypeAdapter[Any] = TypeAdapter(_Failed)
 _ANSWERED: TypeAdapter[Any] = TypeAdapter(_Answered)
 
 
-def fault(event: dict[str, Any]) -> str:
-    """What an event lacks, or holds that it must not; empty where it holds what it must."""
-    shape = _SHAPES.get(event["type"]) if isinstance(event["type"], str) else _SHAPES["run"]
-    if event["type"] == "returned":
+def fault(event: dict[str, Any], place: int) -> str:
+    """What an event lacks, or holds that it must not, at its place in its file, from 0; empty where it holds what it
+    must. One that is missing or stands there twice would be counted so."""
+    kind = event["type"]
+    shape = _ANY if not isinstance(kind, str) else _SHAPES.get(kind)
+    if kind == "returned":
         shape = _FAILED if "code" in event else _ANSWERED
     if shape is None:
-        return ""
+        return f"type: there is no event {kind[:40]!r}"
     try:
         shape.validate_python(event, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if event["n"] != place:
+        return f"n: {event['n']} stands where {place} should"
     return ""

@@ -171,20 +171,22 @@ def events_of(path: Path) -> Iterator[Event]:
 
 
 def sound_events(path: Path) -> Iterator[Event]:
-    """The same, for whoever goes on from them. Raises `UsageError` at the first that does not hold what it must."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            event = _event(line)
-            if event is None and not line.endswith(b"\n"):
-                # It was torn.
-                return
-            wrong = "is no event" if event is None else event_shapes.fault(event)
-            if event is None or wrong:
-                raise UsageError(
-                    f"{path}, line {number} is not what Pylon wrote: {wrong}",
-                    hint="Put that file back from a backup, or ask the question anew.",
-                )
-            yield event
+    """The same, for whoever goes on from them. Raises `UsageError` at the first that does not hold what it must, or
+    is not in its place, and where the file cannot be read."""
+    hint = "Put that file back from a backup, or ask the question anew."
+    try:
+        with path.open("rb") as lines:
+            for place, line in enumerate(lines):
+                event = _event(line)
+                if event is None and not line.endswith(b"\n"):
+                    # It was torn.
+                    return
+                wrong = "is no event" if event is None else event_shapes.fault(event, place)
+                if event is None or wrong:
+                    raise UsageError(f"{path}, line {place + 1} is not what Pylon wrote: {wrong}", hint=hint)
+                yield event
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}", hint=hint) from error
 
 
 def find_run(folder: Path, name: str) -> Run:

@@ -163,6 +163,8 @@ EDITS = [
     ("returned", lambda event: event["text"].update(sha256="../../identity"), "text.sha256"),
     ("run", lambda event: event["limits"].pop("calls"), "limits.calls"),
     ("submitted", lambda event: event.update(type=["x"]), "type"),
+    ("submitted", lambda event: event.update(type="Submitted"), "type: there is no event 'Submitted'"),
+    ("shown", lambda event: event.pop("n"), "n: Field required"),
     ("budget", lambda event: event["spent"].update(msat=-5), "spent.msat"),
     ("final", lambda event: event.update(spent=None), "spent"),
 ]
@@ -196,10 +198,48 @@ async def test_a_line_in_the_middle_that_is_no_event_is_no_torn_one(tmp_path):
         lives_of(Run(tmp_path / "run"))
 
 
+@pytest.mark.parametrize("change", ["doubled", "lost", "without a time"])
+async def test_an_event_that_is_lost_or_there_twice_is_named_and_counted_no_other_way(tmp_path, change):
+    await whole(tmp_path, TURNS)
+    path = tmp_path / "run" / EVENTS
+    lines = path.read_bytes().splitlines(keepends=True)
+    place = after(tmp_path, "returned", 1)
+    lines[place - 1 : place] = {
+        "doubled": lines[place - 1 : place] * 2, "lost": [], "without a time": [b'{"type":"x"}\n']
+    }[change]  # fmt: skip
+    path.write_bytes(b"".join(lines))
+    wrong = place if change == "without a time" else place + (change == "doubled")
+    with pytest.raises(UsageError, match=f"line {wrong} is not what Pylon wrote: (n|type): "):
+        lives_of(Run(tmp_path / "run"))
+
+
+async def test_a_file_of_events_that_cannot_be_read_is_named(tmp_path):
+    await whole(tmp_path, TURNS)
+    older = tmp_path / "run" / "events.1.jsonl"
+    older.mkdir()
+    with pytest.raises(UsageError, match=re.escape(f"{older} cannot be read: Is a directory")):
+        lives_of(Run(tmp_path / "run"))
+
+
+async def test_where_the_folder_of_texts_is_gone_what_is_missing_is_named(tmp_path):
+    await whole(tmp_path, TURNS, Paid(long))
+    killed(tmp_path, after(tmp_path, "shown", 2))
+    lost, blobs = blob(tmp_path, events(tmp_path, "loop")[0], "system"), tmp_path / "run" / "blobs"
+    blobs.rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=re.escape(str(lost))):
+        await Again(tmp_path, TURNS, Paid(long)).run()
+    blobs.rmdir()
+    blobs.write_text("no folder")
+    for _ in range(2):
+        # And the run is not left locked.
+        with pytest.raises(UsageError, match=re.escape(f"{blobs} is no folder")):
+            Again(tmp_path, TURNS, Paid(long))
+
+
 async def test_every_event_that_is_written_holds_what_must_be_read(tmp_path):
     await whole(tmp_path, nested, Paid())
-    for event in events(tmp_path):
-        assert event_shapes.fault(event) == ""
+    for place, event in enumerate(events(tmp_path)):
+        assert event_shapes.fault(event, place) == ""
     assert call_rows(Run(tmp_path / "run"))
 
 
