@@ -117,7 +117,7 @@ async def _show(name: str, follow: bool, as_json: bool) -> None:
     home, config = open_home()
     unit = Network(config.network).unit
     found = runs.find_run(home.runs, name)
-    events = found.follow() if follow else found.sound_events()
+    events = found.follow() if follow else found.checked_events()
     if as_json:
         for event in events:
             print_json(event)
@@ -245,7 +245,7 @@ def export_(
 async def _export(name: str, form: str, output: Path | None) -> None:
     home, _ = open_home()
     found = runs.find_run(home.runs, name)
-    for _ in found.sound_events():
+    for _ in found.checked_events():
         # What fails here names its line.
         pass
     if form == "csv":

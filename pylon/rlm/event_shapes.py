@@ -1,4 +1,4 @@
-"""What events must hold for whoever reads a run from them: somebody may have edited their file. Pure."""
+"""The fields that each type of event must have. Readers check them, since the file may have been edited. Pure."""
 
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -220,8 +220,8 @@ _ANSWERED: TypeAdapter[Any] = TypeAdapter(_Answered)
 
 
 def fault(event: dict[str, Any], place: int) -> str:
-    """What an event lacks, or holds that it must not, at its place in its file, from 0; empty where it holds what it
-    must. One that is missing or stands there twice would be counted so."""
+    """What is wrong with an event at this place in its file (from 0), in words; empty if nothing is. The place is
+    checked since an event that is lost or there twice would make the sums of what was spent wrong."""
     kind = event["type"]
     shape = _ANY if not isinstance(kind, str) else _SHAPES.get(kind)
     if kind == "returned":

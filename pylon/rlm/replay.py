@@ -15,16 +15,16 @@ from pylon.errors import UsageError
 from pylon.rlm import prompts
 from pylon.rlm.budget import Limits
 from pylon.rlm.context import Context, FileFacts, file_facts
-from pylon.rlm.course import LoopOutcome
-from pylon.rlm.earlier import outcome_of
+from pylon.rlm.loop_state import LoopOutcome
+from pylon.rlm.recorded_run import outcome_of
 from pylon.rlm.repl.protocol import CellLimits, ContextFile, ContextSource, Repl
 from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import Charged, Message, Reply, RootError, unpaid
-from pylon.rlm.run_ends import Origin
+from pylon.rlm.run_events import Origin
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import Came, Job, SubFailure, SubModels, SubOutcome
-from pylon.rlm.trajectory import BLOBS, Event, Trajectory, name_of
+from pylon.rlm.trajectory import BLOBS, Event, Trajectory, text_ref
 from pylon.unsettled import CameTo
 
 # Whatever held the run up then is known now.
@@ -60,7 +60,11 @@ class RecordedRoot:
         event = turns.popleft()
         # Its tokens were spent then.
         return Reply(
-            self._run.needed(event["reply"], "a turn of the root"), 0, 0, event["model"], finish=event.get("finish")
+            self._run.required_text(event["reply"], "a turn of the root"),
+            0,
+            0,
+            event["model"],
+            finish=event.get("finish"),
         )
 
     async def close(self) -> None:
@@ -115,7 +119,7 @@ class RecordedSubLM:
         return dict.fromkeys(names)
 
     def _outcome(self, job: Job) -> SubOutcome:
-        sha256 = name_of(job.prompt)["sha256"]
+        sha256 = text_ref(job.prompt)["sha256"]
         key = (job.model, sha256)
         if known := self._asked[key] or self._refused[sha256]:
             self._last[key] = known.popleft()
@@ -154,7 +158,7 @@ async def replay(
     limits = Limits(depth=begun["limits"]["depth"], prompt_chars=begun["limits"]["prompt_chars"])
     origin = Origin(begun["strategy"], replay_of=run.id)
     outcome = await again.run(question, recorded_context(run, begun), limits, origin=origin)
-    came_to = None if outcome.answer is None else name_of(outcome.answer)["sha256"]
+    came_to = None if outcome.answer is None else text_ref(outcome.answer)["sha256"]
     answer = None if ended is None else ended["answer"]
     recorded = None if answer is None else run.text(answer)
     # By their hashes: the text of then need not be kept for that.
@@ -164,7 +168,7 @@ async def replay(
 
 def _ends(run: Run) -> tuple[Event, Event | None]:
     begun = ended = None
-    for event in run.sound_events():
+    for event in run.checked_events():
         begun = event if event["type"] == "run" else begun
         ended = event if event["type"] == "final" else ended
     if begun is None:
@@ -176,10 +180,10 @@ def _checked(run: Run, begun: Event) -> str:
     """The question, once every text that is said again is there: what is missing would only fail a call inside."""
     for event in run.events():
         if event["type"] == "turn":
-            run.needed(event["reply"], f"turn {event['turn']} of loop {event['loop']}")
+            run.required_text(event["reply"], f"turn {event['turn']} of loop {event['loop']}")
         elif event["type"] == "returned" and "code" not in event:
-            run.needed(event["text"], f"the answer to {event['call']}")
-    return run.needed(begun["question"], "the question")
+            run.required_text(event["text"], f"the answer to {event['call']}")
+    return run.required_text(begun["question"], "the question")
 
 
 def recorded_cell(run: Run, begun: Event) -> CellLimits:

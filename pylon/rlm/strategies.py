@@ -12,7 +12,7 @@ from typing import Literal
 from pylon.inference.models import needle
 from pylon.jobs.size import text_bytes
 from pylon.rlm import prompts
-from pylon.rlm.course import LoopEnd, Reason
+from pylon.rlm.loop_state import LoopEnd, Reason
 from pylon.rlm.root import Charged, Message, Reply, unpaid
 from pylon.rlm.sublm import SubModels
 

@@ -99,7 +99,7 @@ class SubLM(Teller, Protocol):
         """Each job's place and outcome, in the order in which they come; what was charged beside them before the
         outcomes with which it became known. All of it together never costs more than `budget_msat`; None is no
         bound. Closing the iterator cancels the rest. Where it may still be charged once it is over it tells
-        `Reserved` first, and `Open` when it is whole."""
+        `Reserved` first, and `OpenCharge` when it is whole."""
 
 
 # From prompt to answer; a `SubFailure` is a failed call.

@@ -17,7 +17,7 @@ from pylon.gateway.trajectories import MOST_CHARS, MOST_EVENTS
 from pylon.jobs.codes import ErrorCode
 from pylon.provider.rows import JobState
 from pylon.provider.work.latency import Latency
-from pylon.rlm.course import Reason
+from pylon.rlm.loop_state import Reason
 from pylon.rlm.trajectory import Trajectory
 from pylon.swarm.dispatch.moves import Failure
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, client_of, gateway_of, listing

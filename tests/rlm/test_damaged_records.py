@@ -10,8 +10,8 @@ from pylon.clock import SystemClock
 from pylon.errors import UsageError
 from pylon.node.rlm.resume import _settings
 from pylon.rlm import event_shapes
-from pylon.rlm.earlier import DiffersError
-from pylon.rlm.lives import lives_of
+from pylon.rlm.record import read_record
+from pylon.rlm.recorded_run import DiffersError
 from pylon.rlm.replay import replay
 from pylon.rlm.runs import CUT, Run, answer_of
 from pylon.rlm.settings import LoopSettings
@@ -181,7 +181,7 @@ async def test_an_event_that_somebody_edited_is_named_by_its_file_and_line(tmp_p
     run, copy = Run(tmp_path / "run"), Trajectory(tmp_path / "copy", SystemClock())
     told = re.escape(f"{path}, line {place + 1} is not what Pylon wrote: {says}")
     with pytest.raises(UsageError, match=told):
-        lives_of(run)
+        read_record(run)
     with pytest.raises(UsageError, match=told):
         await replay(run, InProcessRepl, copy, SystemClock(), settings=LoopSettings())
     copy.close()
@@ -195,7 +195,7 @@ async def test_a_line_in_the_middle_that_is_no_event_is_no_torn_one(tmp_path):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:4], b'{"n": 4, \n', *lines[5:]]))
     with pytest.raises(UsageError, match="line 5 is not what Pylon wrote: is no event"):
-        lives_of(Run(tmp_path / "run"))
+        read_record(Run(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("change", ["doubled", "lost", "without a time"])
@@ -210,7 +210,7 @@ async def test_an_event_that_is_lost_or_there_twice_is_named_and_counted_no_othe
     path.write_bytes(b"".join(lines))
     wrong = place if change == "without a time" else place + (change == "doubled")
     with pytest.raises(UsageError, match=f"line {wrong} is not what Pylon wrote: (n|type): "):
-        lives_of(Run(tmp_path / "run"))
+        read_record(Run(tmp_path / "run"))
 
 
 async def test_a_file_of_events_that_cannot_be_read_is_named(tmp_path):
@@ -218,7 +218,7 @@ async def test_a_file_of_events_that_cannot_be_read_is_named(tmp_path):
     older = tmp_path / "run" / "events.1.jsonl"
     older.mkdir()
     with pytest.raises(UsageError, match=re.escape(f"{older} cannot be read: Is a directory")):
-        lives_of(Run(tmp_path / "run"))
+        read_record(Run(tmp_path / "run"))
 
 
 async def test_where_the_folder_of_texts_is_gone_what_is_missing_is_named(tmp_path):
@@ -246,7 +246,7 @@ async def test_every_event_that_is_written_holds_what_must_be_read(tmp_path):
 @pytest.mark.parametrize(("strategy", "lacks"), [("rlm", "kind, model, temperature"), ("search", "cell")])
 async def test_a_run_that_does_not_say_with_what_it_ran_cannot_go_on(tmp_path, strategy, lacks):
     await whole(tmp_path, TURNS)
-    begun = lives_of(Run(tmp_path / "run")).begun | {"strategy": strategy}
+    begun = read_record(Run(tmp_path / "run")).begun | {"strategy": strategy}
     begun.pop("cell" if strategy == "search" else "version")
     with pytest.raises(UsageError, match=f"lacks {lacks}\n"):
         _settings(RlmSection(), Run(tmp_path / "run"), begun)

@@ -67,8 +67,8 @@ def test_whatever_a_file_holds_it_is_rows_or_a_usage_error(lines):
 async def test_all_questions_have_one_purse_unless_each_is_to_have_the_whole_budget(monkeypatch, tmp_path, each):
     purses, told = [], []
 
-    async def ask(*_, purse, **__):
-        purses.append(purse)
+    async def ask(*_, shared_budget, **__):
+        purses.append(shared_budget)
         return {}
 
     monkeypatch.setattr(rlm, "ask", ask)

@@ -13,7 +13,7 @@ from pylon.inference.models import needle
 from pylon.jobs import fit
 from pylon.rlm import strategies
 from pylon.rlm.budget import Limits
-from pylon.rlm.course import Reason
+from pylon.rlm.loop_state import Reason
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.strategies import ProgramRoot, phrasings, program
 from pylon.rlm.sublm import FunctionSubLM, SubFailure, SubModels

@@ -5,7 +5,7 @@ import pytest
 from pylon.errors import UnreachableError
 from pylon.node.calls.control import Event, RemoteNode, Result, ended
 from pylon.node.rlm.sublm import SwarmSubLM
-from pylon.rlm.charges import Beside, Open, Reserved
+from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
 from pylon.rlm.root import Message, RootError
 from pylon.rlm.roots import SwarmRoot
 from pylon.rlm.sublm import Job, SubAnswer, SubFailure
@@ -139,13 +139,13 @@ async def test_a_root_in_the_swarm_that_gets_no_answer_says_why():
     charged = []
     with pytest.raises(RootError, match="all are busy"):
         await SwarmRoot(SwarmSubLM(Busy()), None, 2_048).reply([Message("user", "q")], charged=charged.append)
-    assert charged[1:] == [Beside(331)] and isinstance(charged[0], Reserved)
+    assert charged[1:] == [ExtraCharge(331)] and isinstance(charged[0], Reserved)
 
 
 async def test_what_is_charged_beside_the_answers_is_told_before_the_outcomes_with_which_it_came():
     sub = SwarmSubLM(FakeNode(beside_msat=660))
     came = [each async for each in sub.ask([Job("a"), Job("b")], budget_msat=2_000)]
-    assert came[2] == Beside(660)
+    assert came[2] == ExtraCharge(660)
     assert [each[0] for each in (came[1], came[3])] == [1, 0] and len(came) == 5
 
 
@@ -153,7 +153,7 @@ async def test_an_ask_with_a_bound_has_a_name_by_which_it_is_asked_after_and_end
     node = FakeNode()
     sub = SwarmSubLM(node)
     first, *_, last = [each async for each in sub.ask([Job("a"), Job("b")], budget_msat=2_000)]
-    assert isinstance(first, Reserved) and first.by is sub and last == Open(50)
+    assert isinstance(first, Reserved) and first.by is sub and last == OpenCharge(50)
     assert node.asked[-1][1]["reservation"] == first.name
     again = await anext(aiter(sub.ask([Job("a")], budget_msat=2_000)))
     assert again.name != first.name

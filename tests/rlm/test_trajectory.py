@@ -447,7 +447,7 @@ async def test_whoever_follows_a_run_that_is_taken_up_sees_what_the_new_process_
     first = Trajectory(tmp_path / "run", SystemClock())
     begun = [first.write("run"), first.write("loop", loop="0")]
     first.close()
-    again = Trajectory.again(tmp_path / "run", SystemClock())
+    again = Trajectory.resume(tmp_path / "run", SystemClock())
     follower = Run(tmp_path / "run").follow()
     seen = [await asyncio.to_thread(next, follower) for _ in begun]
     again.write("run", before={})

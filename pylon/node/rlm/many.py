@@ -19,8 +19,8 @@ from pylon.node.rlm import run as rlm
 from pylon.node.rlm.run import Question
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import runs
-from pylon.rlm.purse import Purse
 from pylon.rlm.root import Root
+from pylon.rlm.shared_budget import SharedBudget
 from pylon.sections import Config, RlmSection
 from pylon.tasks import end
 
@@ -107,11 +107,11 @@ async def ask_many(
     if len(wanted) > section.keep_runs:
         tell(f"their runs stay until the next command; then the newest {section.keep_runs:,} do (rlm.keep_runs)")
     runs.prune(home.runs, section.keep_runs)
-    purse = None if budget_each else _purse(section, question)
+    shared_budget = None if budget_each else _shared_budget(section, question)
     places = asyncio.Semaphore(at_once)
     async with AsyncExitStack() as stack:
-        if purse is not None:
-            stack.push_async_callback(purse.close)
+        if shared_budget is not None:
+            stack.push_async_callback(shared_budget.close)
         root = None
         if parts.strategy_of(section, question.strategy) == "rlm":
             sub = SwarmSubLM(node)
@@ -124,7 +124,7 @@ async def ask_many(
 
         async def _one(wanted: Question, root: Root | None) -> dict[str, Any]:
             try:
-                return await rlm.ask(home, config, node, wanted, root=root, purse=purse, prune=False)
+                return await rlm.ask(home, config, node, wanted, root=root, shared_budget=shared_budget, prune=False)
             except PylonError as error:
                 return {"answer": None, "partial": True, "error": error_row(error)}
 
@@ -136,11 +136,11 @@ async def ask_many(
             await end(*tasks)
 
 
-def _purse(section: RlmSection, question: Question) -> Purse:
+def _shared_budget(section: RlmSection, question: Question) -> SharedBudget:
     limits = parts.limits_of(section)
     last_s = parts.loop_settings(section, parts.strategy_of(section, question.strategy)).last_s
     # As in a run of its own: the last turn's time is not the loops' to spend.
-    return Purse(replace(limits, wall_s=section.max_wall_s - last_s), SystemClock())
+    return SharedBudget(replace(limits, wall_s=section.max_wall_s - last_s), SystemClock())
 
 
 def _asked(row: Row, question: Question) -> Question:

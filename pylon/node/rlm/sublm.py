@@ -15,7 +15,7 @@ from pylon.money.price import FREE, Price
 from pylon.node.calls.control import Event, Node, Result, result_of
 from pylon.node.rlm.window import Announced, window_of
 from pylon.rlm.budget import Bound
-from pylon.rlm.charges import Beside, Open, Reserved
+from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
 from pylon.rlm.prompts import showable
 from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
 from pylon.unsettled import CameTo, told
@@ -102,12 +102,12 @@ class SwarmSubLM:
                 # All that the run was charged up to here, whatever for.
                 charged = answer.data["msat" if isinstance(answer, Event) else "paid_msat"]
                 if charged > told:
-                    yield Beside(charged - told)
+                    yield ExtraCharge(charged - told)
                     told = charged
                 for row in rows:
                     yield places[row["index"]], _outcome(row)
                 if isinstance(answer, Result) and budget_msat is not None:
-                    yield Open(answer.data["most_msat"] - charged)
+                    yield OpenCharge(answer.data["most_msat"] - charged)
 
     async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
         """See `SubLM`. A core that was started since knows none of them."""

@@ -1,4 +1,4 @@
-"""The first and the last event of a run's trajectory: what it was asked and given, and what came of it."""
+"""Writes the first and the last event of a run: `run`, what it was asked and given, and `final`, how it ended."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -7,7 +7,7 @@ from pylon import __version__
 from pylon.rlm import prompts
 from pylon.rlm.budget import Budget, Limits
 from pylon.rlm.context import Context, readable
-from pylon.rlm.course import LoopOutcome
+from pylon.rlm.loop_state import LoopOutcome
 from pylon.rlm.root import Root
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import SubModels
@@ -16,8 +16,8 @@ from pylon.rlm.trajectory import Trajectory
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """For the trajectory: which strategy runs, which run this one replays, which sandbox holds its code, and what
-    else there is to say of the root (temperature, address, seed)."""
+    """What the `run` event says besides the settings: the strategy, the run that this one replays, the sandbox, and
+    more about the root (temperature, address, seed)."""
 
     strategy: str = "rlm"
     replay_of: str | None = None
@@ -25,7 +25,7 @@ class Origin:
     root: Mapping[str, object] = field(default_factory=dict)
 
 
-def begun(
+def write_run(
     trajectory: Trajectory,
     question: str,
     context: Context,
@@ -40,7 +40,8 @@ def begun(
     before: Mapping[str, object] | None = None,
     shared: bool = False,
 ) -> None:
-    """Writes `run`. `before` is what was spent when it was taken up, `shared` that its budget is others' too."""
+    """Writes the `run` event. `before` is what was spent when the run was resumed; `shared` tells that other runs
+    spend from its budget too. Raises `TrajectoryError`."""
     trajectory.write(
         "run",
         id=trajectory.id,
@@ -72,8 +73,8 @@ def begun(
     )
 
 
-def ended(trajectory: Trajectory, outcome: LoopOutcome, budget: Budget) -> None:
-    """Writes `final`."""
+def write_final(trajectory: Trajectory, outcome: LoopOutcome, budget: Budget) -> None:
+    """Writes the `final` event. Raises `TrajectoryError`."""
     trajectory.write(
         "final",
         answer=None if outcome.answer is None else trajectory.text(outcome.answer),

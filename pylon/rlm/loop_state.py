@@ -1,13 +1,13 @@
-"""What a loop is given, where it stands, and how it ends."""
+"""The state of one loop: its task, the turn it is in, and how it ended."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from pylon.clock import Clock
-from pylon.rlm import raising
+from pylon.rlm import budget_hints
 from pylon.rlm.budget import Budget, Left, Refusal
-from pylon.rlm.earlier import Earlier
 from pylon.rlm.pace import Pace
+from pylon.rlm.recorded_run import RecordedRun
 from pylon.rlm.root import RootError
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.trajectory import Event, Trajectory
@@ -30,8 +30,8 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LoopOutcome:
-    """`answer` None: there is not even a partial one. `detail` says for people what `reason` cannot, and `hint` what
-    they may do about it; `fault` is what a root failed with."""
+    """How a loop ended. `answer` None: there is not even a partial one. `detail` explains `reason` to people, and
+    `hint` says what they can do about it; `fault` is the error that a root failed with."""
 
     answer: str | None
     partial: bool
@@ -44,7 +44,8 @@ class LoopOutcome:
 
 @dataclass(frozen=True, slots=True)
 class LoopTask:
-    """`name` is unique in its run, `question` None when the task stands in the context itself."""
+    """What a loop is given. `name` is unique in its run; `question` is None if the context itself says the task;
+    `system` and `opening` are the first two messages to its root."""
 
     name: str
     question: str | None
@@ -54,7 +55,7 @@ class LoopTask:
 
 
 class LoopEnd(Exception):  # noqa: N818 - it ends the turns, and is no error
-    """No more turns, and no answer: why. `in_vain` tells that a last turn would bring nothing either."""
+    """Ends a loop that has no answer yet. `in_vain` tells that a last turn would bring none either."""
 
     def __init__(
         self,
@@ -74,22 +75,22 @@ class LoopEnd(Exception):  # noqa: N818 - it ends the turns, and is no error
 
 
 def out_of_budget(refusal: Refusal) -> LoopEnd:
-    """The end of a loop whose budget refused what it cannot go on without."""
-    return LoopEnd(Reason.BUDGET, refusal.message, hint=raising.more([refusal.bound]))
+    """The end of a loop whose budget refused something that it cannot do without."""
+    return LoopEnd(Reason.BUDGET, refusal.message, hint=budget_hints.raise_hint([refusal.bound]))
 
 
-class Course:
-    """Where one loop stands: `turn` is the one under way, from 1. What is written of the loop says so."""
+class LoopState:
+    """A loop under way: `turn` is the current turn, from 1, which all events of the loop name."""
 
     def __init__(
-        self, task: LoopTask, trajectory: Trajectory, clock: Clock, settings: LoopSettings, earlier: Earlier
+        self, task: LoopTask, trajectory: Trajectory, clock: Clock, settings: LoopSettings, recorded: RecordedRun
     ) -> None:
         self.turn = 0
         self.task = task
         self.trajectory = trajectory
         self.clock = clock
         self.settings = settings
-        self.earlier = earlier
+        self.recorded = recorded
         self.pace = Pace()
 
     @property
@@ -101,7 +102,8 @@ class Course:
         return self.budget.left(now=self.clock.monotonic())
 
     def status(self) -> str:
-        """The same in one line, for the root model, and what there is to say of this turn's calls in another."""
+        """What is left, in one line for the root model; before it a line on how the turn's calls were made, if the
+        root should change that."""
         left = self.left()
         parts = [f"turn {self.turn} of {self.settings.turns}"]
         if left.calls is not None:
@@ -117,8 +119,8 @@ class Course:
         return "\n".join(filter(None, (self.pace.said(), f"[{'; '.join(parts)}]")))
 
     def book(self) -> None:
-        """Writes what is spent after this turn, and what is left."""
-        if (was := self.earlier.budget(self.task.name, self.turn)) is not None:
+        """Writes the `budget` event of this turn: what is spent, and what is left."""
+        if (was := self.recorded.budget(self.task.name, self.turn)) is not None:
             self.copy(was)
         else:
             self.trajectory.write(
@@ -127,9 +129,9 @@ class Course:
             )  # fmt: skip
 
     def copy(self, was: Event) -> None:
-        """An event of this turn that is written down already."""
+        """Copies a recorded event of this turn to the trajectory."""
         self.trajectory.copy(was, loop=self.task.name)
 
     def write(self, kind: str, **fields: object) -> None:
-        """One event of this turn."""
+        """Writes an event of this turn."""
         self.trajectory.write(kind, loop=self.task.name, turn=self.turn, **fields)

@@ -1,4 +1,4 @@
-"""A loop's talk with its root LM: what it is shown, what it replies, and what that costs."""
+"""The chat of a loop with its root LM: asks for turns, books their cost, and records what is said and shown."""
 
 import asyncio
 from functools import partial
@@ -6,47 +6,47 @@ from functools import partial
 from pylon import log
 from pylon.errors import PylonError
 from pylon.rlm.budget import Bound, Cost, Refusal, Reservation
-from pylon.rlm.charges import Beside, Charge, Reserved, Tab
-from pylon.rlm.course import Course, LoopEnd, Reason, out_of_budget
+from pylon.rlm.charges import Charge, ExtraCharge, Reserved, Tab
 from pylon.rlm.gate import Gate
 from pylon.rlm.history import History
 from pylon.rlm.late import LateCharges
+from pylon.rlm.loop_state import LoopEnd, LoopState, Reason, out_of_budget
 from pylon.rlm.root import Message, Reply, Root, RootError, estimate_tokens, meaning
 from pylon.rlm.trajectory import Event
 
 logger = log.get("rlm")
 
-# Of the root's window: the chat, its reply, and some room for what we estimate badly.
+# The share of the root's window for the chat and its reply; the rest is room for errors of the token estimate.
 _WINDOW_SHARE = 0.8
-# Of a reply, in the chat.
+# The most of a single reply that is kept in the chat.
 _MOST_REPLY_CHARS = 40_000
 
 
-class Talk:
-    """See the module. `root` is whom it is with."""
+class RootChat:
+    """The chat of one loop with `root`."""
 
-    def __init__(self, course: Course, root: Root, gate: Gate, late: LateCharges) -> None:
+    def __init__(self, state: LoopState, root: Root, gate: Gate, late: LateCharges) -> None:
         self.root = root
-        self._course = course
+        self._state = state
         self._gate = gate
         self._late = late
         room = int(root.context_tokens * _WINDOW_SHARE) - root.max_tokens
-        task = course.task
+        task = state.task
         self._history = History(task.system, task.opening, limit_tokens=max(room, root.context_tokens // 4))
 
     async def ask(self) -> Reply:
-        """The root's next turn. Raises `LoopEnd`."""
+        """Asks for the root's next turn, or takes it from the record. Raises `LoopEnd`."""
         messages = self._history.messages()
-        course = self._course
-        if (was := course.earlier.turn(course.task.name, course.turn)) is not None:
-            return self._again(was, messages)
-        if course.trajectory.full:
+        state = self._state
+        if (was := state.recorded.turn(state.task.name, state.turn)) is not None:
+            return self._recorded_reply(was, messages)
+        if state.trajectory.full:
             raise out_of_budget(Refusal(Bound.DISK, 0, 0))
-        reservation = await self._gate.wait(self._course.budget, self.most(messages))
+        reservation = await self._gate.wait(self._state.budget, self.most(messages))
         if isinstance(reservation, Refusal):
             raise out_of_budget(reservation)
-        wall = self._course.left().wall_s
-        timeout = self._course.settings.root_timeout_s
+        wall = self._state.left().wall_s
+        timeout = self._state.settings.root_timeout_s
         try:
             return await self.reply(messages, reservation, timeout if wall is None else min(timeout, wall))
         except TimeoutError:
@@ -56,19 +56,20 @@ class Talk:
         except RootError as error:
             raise LoopEnd(Reason.ROOT_FAILED, str(error), error) from error
 
-    def _again(self, was: Event, messages: list[Message]) -> Reply:
-        """What the root said before its run was taken up. It is paid for."""
+    def _recorded_reply(self, was: Event, messages: list[Message]) -> Reply:
+        """A reply from the record of a resumed run, which is paid already."""
         self._history.counted(was["prompt_tokens"], messages)
-        self._course.copy(was)
-        text = self._course.earlier.text(was, "reply")
+        self._state.copy(was)
+        text = self._state.recorded.text(was, "reply")
         return Reply(text, was["prompt_tokens"], was["completion_tokens"], was["model"], finish=was.get("finish"))
 
     async def reply(
         self, messages: list[Message], reservation: Reservation, timeout: float, *, last: bool = False
     ) -> Reply:
-        """Asks, books and writes down. `timeout` is in seconds. Raises `RootError`, `TimeoutError`."""
-        course = self._course
-        started = course.clock.monotonic()
+        """Asks the root, books the cost and writes the `turn` event. `timeout` is in seconds. Raises `RootError`,
+        `TimeoutError`."""
+        state = self._state
+        started = state.clock.monotonic()
         spent, tab = Cost(turns=reservation.cost.turns), Tab()
         try:
             async with asyncio.timeout(timeout):
@@ -76,54 +77,54 @@ class Talk:
             spent += Cost(reply.msat, 0, reply.prompt_tokens + reply.completion_tokens)
         finally:
             self._late.hand_over(
-                tab, course.budget, answers=spent.msat, bound=reservation.cost.msat, loop=course.task.name,
-                turn=course.turn,
+                tab, state.budget, answers=spent.msat, bound=reservation.cost.msat, loop=state.task.name,
+                turn=state.turn,
             )  # fmt: skip
-            self._gate.settle(course.budget, reservation, spent)
+            self._gate.settle(state.budget, reservation, spent)
         self._history.counted(reply.prompt_tokens, messages)
-        course.write(
-            "turn", last=last, reply=course.trajectory.text(reply.text), model=reply.model, msat=reply.msat,
+        state.write(
+            "turn", last=last, reply=state.trajectory.text(reply.text), model=reply.model, msat=reply.msat,
             prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens, finish=reply.finish,
-            ms=round(1_000 * (course.clock.monotonic() - started)), compactions=self._history.compactions,
+            ms=round(1_000 * (state.clock.monotonic() - started)), compactions=self._history.compactions,
         )  # fmt: skip
         return reply
 
     def show(self, reply: Reply, text: str) -> None:
-        """What the root sees after its turn: adds both to the chat."""
-        course = self._course
-        if (was := course.earlier.shown(course.task.name, course.turn)) is not None:
-            # Its next turn, if it is recorded, was said to this.
-            text = course.earlier.text(was, "text")
-            course.copy(was)
+        """Adds a reply, and the text that the root is shown for it, to the chat."""
+        state = self._state
+        if (was := state.recorded.shown(state.task.name, state.turn)) is not None:
+            # The recorded next turn, if there is one, was a reply to this text.
+            text = state.recorded.text(was, "text")
+            state.copy(was)
         else:
-            course.write("shown", text=course.trajectory.text(text))
+            state.write("shown", text=state.trajectory.text(text))
         self._history.add(reply.text, text, reply_chars=_MOST_REPLY_CHARS)
 
     def so_far(self, tokens: int) -> list[Message]:
-        """The chat for the last turn: cut to so many tokens for good, which bound it from here on."""
+        """The chat for the last turn, permanently cut to this many tokens."""
         return self._history.messages(tokens)
 
     def most(self, messages: list[Message]) -> Cost:
-        """What a reply to these may cost at most."""
-        # A program is no model, and asks nobody.
+        """The most that a reply to these messages may cost."""
+        # A program in the root's place has no `max_tokens` and takes no turn of a model.
         turns = 1 if self.root.max_tokens else 0
         return Cost(self.root.most_msat, 0, estimate_tokens(messages) + self.root.max_tokens, turns)
 
     def _charged(self, tab: Tab, bound: int, charge: Charge) -> None:
-        """Books and writes down what no reply accounts for, as it comes: there may never be a reply."""
+        """Books and records charges besides the price of the reply, as they come: there may never be a reply."""
         tab.hear(charge)
         if isinstance(charge, Reserved):
-            self._late.reserved(tab, bound, self._course.task.name, self._course.turn)
-        if isinstance(charge, Beside):
-            self._course.budget.book(Cost(charge.msat))
-            self._course.write("charged", msat=charge.msat, **tab.named)
+            self._late.reserved(tab, bound, self._state.task.name, self._state.turn)
+        if isinstance(charge, ExtraCharge):
+            self._state.budget.book(Cost(charge.msat))
+            self._state.write("charged", msat=charge.msat, **tab.named)
 
     async def _said(self, messages: list[Message], tab: Tab, bound: int) -> Reply:
-        """The reply, or `RootError` whatever it was that failed: a run ends with its reason, and with what it has.
-        A program says itself how it ends."""
+        """The reply. Raises `RootError` whatever failed, so that the loop ends with a reason and keeps what it has; a
+        program in the root's place raises `LoopEnd` itself."""
         try:
             return await self.root.reply(
-                messages, loop=self._course.task.name, charged=partial(self._charged, tab, bound)
+                messages, loop=self._state.task.name, charged=partial(self._charged, tab, bound)
             )
         except (RootError, LoopEnd, TimeoutError):
             raise
