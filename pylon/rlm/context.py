@@ -1,6 +1,7 @@
-"""What a run works on: files, folders, globs, standard input, or a value of the caller's; read by the REPL itself.
+"""The context of a run: files, folders, globs, standard input, or a value of the caller's.
 
-This process looks at the bytes once, piece by piece, for their length and hash. It never holds the text.
+The REPL reads the files itself. This process reads them once, piece by piece, for length and hash, and never holds
+the whole text.
 """
 
 import codecs
@@ -33,10 +34,11 @@ _REFUSED = "{} holds a secret key or a wallet's link, and a context goes to stra
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """One file as it was when the run began. `name` is Unicode whatever the disk calls it.
+    """One file as it was when the run began: `size` in bytes, `chars` in characters. `name` is valid Unicode,
+    whatever the disk calls it.
 
-    `replaced` counts the characters U+FFFD that stand in the place of bytes which are no UTF-8; `kind` says what it
-    is when it is no text: `PDF` or `binary`.
+    `replaced` counts the characters U+FFFD that replace bytes which are not UTF-8; `kind` is `PDF` or `binary` if the
+    file is not text.
     """
 
     name: str
@@ -50,7 +52,8 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`skipped` counts files of folders that were left out because they are no text."""
+    """The context of a run. `skipped` counts files of folders that were left out, as they are not text or are held
+    back."""
 
     source: ContextSource
     files: tuple[FileFacts, ...]
@@ -62,7 +65,7 @@ class Context:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size of all files, in bytes."""
         return sum(file.size for file in self.files)
 
     @property
@@ -70,7 +73,7 @@ class Context:
         return sum(file.replaced for file in self.files)
 
     def doubts(self) -> list[str]:
-        """For people: what of it is hardly the text that they meant."""
+        """Warnings for people: what of the context may not be the text that they meant."""
         if not self.chars:
             return ["the context is empty: an answer can come from the question alone"]
         named = [one for file in self.files if (one := _doubt(file))]
@@ -78,7 +81,7 @@ class Context:
         return named if more <= 0 else [*named[:_MOST_DOUBTS], f"and {more:,} more files are no UTF-8 text"]
 
     def describe(self) -> str:
-        """For the root model: what the variable is."""
+        """What the variable `context` holds, in words for the root model."""
         if self.source.kind == "text":
             return f"a str of {self.chars:,} characters"
         if self.source.kind == "json":
@@ -89,23 +92,23 @@ class Context:
 
 
 def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: BinaryIO | None = None) -> Context:
-    """Files, folders, globs and `-` for standard input, which is written to `spool` first.
+    """The context from files, folders, globs, and `-` for standard input, which is written to `spool` first.
 
-    `auto` makes a str of a single file and a dict of texts by name of anything else. Pylon's own homes and other
-    files that hold a key or a wallet's link are left out, since what a context holds goes to strangers; a key that is
-    itself named, or stands in standard input, is refused. Blocking. Raises `UsageError`.
+    `auto` makes a str of a single file and a dict of texts by name of anything else. Since the text goes to
+    strangers, Pylon's own homes and files that hold a key or a wallet's link are left out of folders and globs, and
+    refused if they are named themselves or come from standard input. Blocking. Raises `UsageError`.
     """
     found: list[tuple[str, Path]] = []
     skipped = 0
     single = len(given) == 1
     if given.count("-") > 1:
         raise UsageError("standard input is read once, and --context names it twice")
-    # Of many files below one folder it is asked once.
+    # Cached, since many files have the same parent folders.
     is_home = cache(withheld.is_home)
     for one in given:
         path = Path(one).expanduser()
         if not one:
-            # As from a variable that is not set; to `Path` it is the folder where one is.
+            # As from an unset shell variable. `Path("")` would be the working directory.
             raise UsageError("a --context is empty", hint="Name a file, a folder or a glob, or - for standard input.")
         if one == "-":
             found.append(("stdin", _spool(stdin, spool)))
@@ -160,7 +163,8 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
 
 
 def from_value(value: object, spool: Path) -> Context:
-    """A str, or a list, dict or other JSON value; written to `spool` once. Raises `UsageError`."""
+    """The context from a str, or a list, dict or other JSON value, which is written to `spool`. Blocking. Raises
+    `UsageError`."""
     if isinstance(value, str):
         kind: Literal["text", "json"] = "text"
         data = value.encode("utf-8", "replace")
@@ -188,12 +192,12 @@ def _doubt(file: FileFacts) -> str:
 
 
 def readable(name: str) -> str:
-    """A file's name or path as Unicode. Bytes of it that are no UTF-8 stand as Python writes them: `caf\\xe9.txt`."""
+    """A file's name or path as valid Unicode. Bytes that are not UTF-8 are escaped as in Python: `caf\\xe9.txt`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _distinct(found: Iterable[tuple[str, Path]]) -> list[tuple[str, Path]]:
-    """Each file once, under a name of its own: files of two folders that are called alike there are so by their
+    """Each file once, under a distinct name. Files of two folders that have the same name are named by their
     paths."""
     files: dict[Path, tuple[str, Path]] = {}
     for given, path in found:
@@ -202,7 +206,7 @@ def _distinct(found: Iterable[tuple[str, Path]]) -> list[tuple[str, Path]]:
     named: dict[str, Path] = {}
     for name, path in files.values():
         wanted = name if shared[name] == 1 else readable(str(path))
-        # Bytes that are no UTF-8 may read as another file's name does.
+        # A name with escaped bytes may equal the name of another file.
         others = (f"{wanted} ({number})" for number in itertools.count(2))
         named[next(one for one in itertools.chain([wanted], others) if one not in named)] = path
     return list(named.items())
@@ -235,7 +239,7 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def file_facts(name: str, path: Path) -> FileFacts:
-    """Looks at a file once. Blocking. Raises `UsageError`."""
+    """Reads a file once for its facts. Blocking. Raises `UsageError`."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     digest = hashlib.sha256()
     size = chars = replaced = 0
@@ -252,7 +256,7 @@ def file_facts(name: str, path: Path) -> FileFacts:
                 size += len(piece)
                 text = decoder.decode(piece)
                 chars += len(text)
-                # Those that stand in the file itself are no replacements.
+                # U+FFFD that the file itself contains is no replacement.
                 replaced += text.count(_REPLACEMENT) - (before + piece).count(_REPLACEMENT.encode())
                 before = (before + piece)[-2:]
     except OSError as error:

@@ -1,7 +1,7 @@
-"""A run once more, with no model at all: the root's turns and the sub-calls' answers come from its trajectory.
+"""Replays a run without any model: the root's turns and the sub-calls' answers come from its trajectory.
 
-The code runs again, in a REPL as before. So a replay shows what a change of the sandbox or of the loop does to a run
-that was paid for once, and whether a trajectory tells the truth.
+The code runs again, in a REPL. So a replay shows what a change of the sandbox or of the loop does to a run, without
+paying for it again, and whether its trajectory is true.
 """
 
 from collections import defaultdict, deque
@@ -27,12 +27,12 @@ from pylon.rlm.sublm import Came, Job, SubFailure, SubModels, SubOutcome
 from pylon.rlm.trajectory import BLOBS, Event, Trajectory, text_ref
 from pylon.unsettled import CameTo
 
-# Whatever held the run up then is known now.
+# Recorded outcomes come at once, so no call needs a limit of time.
 _UNBOUND_S = 1e9
 
 
 class RecordedRoot:
-    """A root that is no model: it says again what was said in each loop."""
+    """A root that repeats the recorded turns of each loop."""
 
     most_msat = 0
 
@@ -58,7 +58,7 @@ class RecordedRoot:
         if not turns or turns[0]["last"] != prompts.is_extraction(messages[-1].content):
             raise RootError("the recorded run has no such turn", lasting=False)
         event = turns.popleft()
-        # Its tokens were spent then.
+        # Its tokens and its price were spent by the recorded run.
         return Reply(
             self._run.required_text(event["reply"], "a turn of the root"),
             0,
@@ -72,8 +72,8 @@ class RecordedRoot:
 
 
 class RecordedSubLM:
-    """A sub-LM that is no model: equal prompts to the same model get the outcomes that they got, in the order in
-    which they were asked. Those that were refused come after them: nobody was asked."""
+    """A sub-LM that repeats the recorded outcomes: for equal prompts to the same model, in the order in which they
+    were asked; refused calls, which have no recorded model, come after those that were sent."""
 
     def __init__(self, run: Run, begun: Event) -> None:
         self.name = f"recorded:{begun['sub']['name']}"
@@ -115,7 +115,7 @@ class RecordedSubLM:
             yield place, self._outcome(job)
 
     async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
-        """See `SubLM`. What was recorded costs nothing."""
+        """See `SubLM`. A replay costs nothing."""
         return dict.fromkeys(names)
 
     def _outcome(self, job: Job) -> SubOutcome:
@@ -125,15 +125,16 @@ class RecordedSubLM:
             self._last[key] = known.popleft()
         if (event := self._last.get(key)) is None:
             return SubFailure("not_recorded", "the recorded run has no such call")
-        # The last one stands for whatever was asked more often now.
+        # If a prompt is asked more often than in the recorded run, the last outcome is repeated.
         outcome = outcome_of(self._run, event)
-        # It was paid then.
+        # The recorded run has paid for it.
         return outcome if isinstance(outcome, SubFailure) else replace(outcome, msat=0, verified=("recorded",))
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """`same` tells whether both gave the same answer; a run that never `ended` gave none to compare with."""
+    """The outcome of a replay. `recorded` is the answer of the recorded run; `same` tells whether both are equal.
+    `ended` is False for a recorded run that never ended, which has no answer to compare."""
 
     outcome: LoopOutcome
     recorded: str | None
@@ -144,8 +145,8 @@ class Replayed:
 async def replay(
     run: Run, open_repl: Callable[[], Repl], trajectory: Trajectory, clock: Clock, *, settings: LoopSettings
 ) -> Replayed:
-    """Runs it again, with as many turns and the limits of a cell as then. Raises `UsageError` when its context is not
-    there any more, it never began, or what its models said then is not kept as it was."""
+    """Replays a run, with its number of turns and its limits of a cell. Raises `UsageError` if it never began, its
+    context is gone, or a recorded text is missing or damaged."""
     begun, ended = _ends(run)
     question = _checked(run, begun)
     settings = replace(settings, turns=begun["turns"])
@@ -161,12 +162,13 @@ async def replay(
     came_to = None if outcome.answer is None else text_ref(outcome.answer)["sha256"]
     answer = None if ended is None else ended["answer"]
     recorded = None if answer is None else run.text(answer)
-    # By their hashes: the text of then need not be kept for that.
+    # Compared by hash, for which the recorded text need not be kept.
     same = ended is not None and came_to == (answer and answer["sha256"])
     return Replayed(outcome, recorded, same, ended is not None)
 
 
 def _ends(run: Run) -> tuple[Event, Event | None]:
+    """The last `run` and `final` events; the latter is None if there is none. Raises `UsageError`."""
     begun = ended = None
     for event in run.checked_events():
         begun = event if event["type"] == "run" else begun
@@ -177,7 +179,8 @@ def _ends(run: Run) -> tuple[Event, Event | None]:
 
 
 def _checked(run: Run, begun: Event) -> str:
-    """The question, once every text that is said again is there: what is missing would only fail a call inside."""
+    """The question of a run, after checking that every text which the replay repeats is there: a missing one would
+    otherwise appear as a failed call. Raises `UsageError`."""
     for event in run.events():
         if event["type"] == "turn":
             run.required_text(event["reply"], f"turn {event['turn']} of loop {event['loop']}")
@@ -187,8 +190,8 @@ def _checked(run: Run, begun: Event) -> str:
 
 
 def recorded_cell(run: Run, begun: Event) -> CellLimits:
-    """The limits of a cell that a run had. Raises `UsageError` for one that this version of Pylon does not know:
-    without it the code may do something else than it did then."""
+    """The limits of a cell that a run had. Raises `UsageError` if one of them is unknown to this version of Pylon,
+    since the code may behave differently without it."""
     unknown = sorted(set(begun["cell"]) - {one.name for one in fields(CellLimits)})
     if unknown:
         raise UsageError(
@@ -203,7 +206,8 @@ def _sub_settings(sub: dict[str, Any]) -> SubSettings:
 
 
 def recorded_context(run: Run, begun: Event) -> Context:
-    """What a run worked on. Raises `UsageError` where that is not there any more."""
+    """The context of a run: the copy kept with it, or the original files if they are unchanged. Blocking. Raises
+    `UsageError` if neither is there."""
     files: list[FileFacts] = []
     for file in begun["context"]["files"]:
         given, kept = Path(file["path"]), run.folder / BLOBS / file["sha256"]
