@@ -43,12 +43,12 @@ class _Group(typer.core.TyperGroup):
         return super().parse_args(ctx, args)
 
     def _mistyped(self, args: list[str]) -> bool:
-        """Whether a command is meant, and its name is written wrongly: a question names what it is about."""
+        """Whether the first argument is a mistyped command. A question comes with `--context` or `--questions`."""
         asked = any(arg.startswith(("-c", "--context", "--questions")) for arg in args)
         return not asked and bool(get_close_matches(args[0], self.commands))
 
 
-# In so many columns there is room for the turns and the answer of a run, too.
+# From this many columns on there is room for the turns and the answer of a run, too.
 _WIDE = 100
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, help="Ask a question about a text of any length.")
@@ -76,7 +76,7 @@ async def _list(limit: int, as_json: bool) -> None:
 
 
 def _row(found: runs.Run) -> dict[str, Any]:
-    """What the list shows of a run, of one too whose file somebody has edited: the others are listed all the same."""
+    """What the list shows of a run. A run whose record is damaged is listed as such, so that the others still are."""
     try:
         return runs.summary(found)
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -84,8 +84,8 @@ def _row(found: runs.Run) -> dict[str, Any]:
 
 
 def _listing(rows: list[dict[str, Any]], unit: str, width: int) -> Table:
-    """A line for each run, however narrow the terminal is: an id that is cut is of no use, and a question is known
-    again by its beginning.
+    """A line for each run, however narrow the terminal is: ids are never cut, questions and answers are cut to their
+    beginnings.
     """
     wide = width >= _WIDE
     made = table(
@@ -127,7 +127,8 @@ async def _show(name: str, follow: bool, as_json: bool) -> None:
 
 
 def _lines(found: runs.Run, events: Iterable[Event], unit: str) -> Iterator[tuple[float, str]]:
-    """Seconds since the run began, and what happened. Calls that were cancelled together are one line."""
+    """For each event the seconds since the run began and a line on it. Calls that were cancelled together share a
+    line."""
     begun = None
     for cancelled, group in groupby(events, _is_cancelled):
         together = 0
@@ -170,7 +171,7 @@ def _line(found: runs.Run, event: Event, unit: str) -> str:
         case "returned" if "code" in event:
             return f"  ✗ {event['call']} {event['code']}: {event['message']}"
         case "returned":
-            # Of a loop of its own there is none.
+            # The answer of a child loop has no provider.
             who = f"{short(event['provider'])} " if event["provider"] else ""
             told = f"{who}{event['model']}, {sats_text(event['msat'], unit)}"
             return f"  ← {event['call']} {_short(event['text']['preview'])} ({told})"
@@ -246,7 +247,7 @@ async def _export(name: str, form: str, output: Path | None) -> None:
     home, _ = open_home()
     found = runs.find_run(home.runs, name)
     for _ in found.checked_events():
-        # What fails here names its line.
+        # Only checked: a damaged record is refused here with the line at fault.
         pass
     if form == "csv":
         text = "".join(as_csv(call_rows(found)))

@@ -1,4 +1,4 @@
-"""Many questions in one go: one node, one root model, a run and a report each."""
+"""Asks many questions at once (`pylon rlm --questions`): one node and one root model, a run and a report for each."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -29,8 +29,8 @@ _FORM = 'A line is like {"question": "Who signed it?"}, with `context` or `text`
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A question of a data set. `context` None is that of all of them; `value` is a text in its place. `given` is
-    what the set says of it, which its report says again."""
+    """A question of a set. `context` None: it has the context of the whole set; `value` is a text in place of a
+    context. `given` is its object in the file without `text`, which its report repeats."""
 
     question: str
     context: tuple[str, ...] | None
@@ -39,10 +39,10 @@ class Row:
 
 
 def rows_of(text: str, name: str) -> list[Row]:
-    """The questions of a JSONL file: objects with `question`, and `context` (a path or several) or `text` where they
-    have one of their own; other fields are for whoever reads the reports.
+    """Parses a JSONL file of questions: objects with `question`, and optionally a `context` (a path or several) or
+    `text` of their own; other fields are only repeated in the reports.
 
-    Raises `UsageError` that says `name`, which is the file's, and the line.
+    Raises `UsageError` with `name`, which is the file's, and the line.
     """
     rows = [_row(f"{name}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
@@ -51,10 +51,10 @@ def rows_of(text: str, name: str) -> list[Row]:
 
 
 def answered(text: str, name: str, rows: list[Row]) -> frozenset[int]:
-    """The places of questions that have a whole answer in `text`, the reports of before.
+    """The places of the questions that have a whole answer in `text`, the reports of an earlier command.
 
-    Raises `UsageError` that says `name`, which is their file's, and the line: for what is no report, and for a report
-    of another question than the one in its place.
+    Raises `UsageError` with `name`, which is the file's, and the line, for a line that is no report, or the report of
+    another question than the one at its place.
     """
     found: set[int] = set()
     for number, line in enumerate(text.split("\n"), 1):
@@ -91,12 +91,12 @@ async def ask_many(
     leave_out: frozenset[int] = frozenset(),
     tell: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[dict[str, Any]]:
-    """Each row's report as it is done: `index` from 0, `given`, and what `rlm.ask` gives or `error`.
-    The places in `leave_out` are not asked.
+    """Asks the questions in `rows`, `at_once` at a time; yields each report when its run is done: `index` from 0,
+    `given`, and what `rlm.ask` returns, or `error`. The rows at the places in `leave_out` are not asked.
 
-    Everything else is as `question` has it. All runs spend from one budget, or with `budget_each` each has the whole
-    of it for itself. A question that fails leaves the others alone, but for a root model that cannot be opened: then
-    nothing is asked. Older runs are let go at the beginning only, so that none of these goes.
+    Everything but the question itself is taken from `question`. All runs share one budget, or with `budget_each` each
+    has the whole of it. A question that fails does not affect the others; only if the root model cannot be opened,
+    nothing is asked. Older runs are deleted before the first question, so that the runs of this set are all kept.
     """
     section = parts.overridden(config.rlm, question.wishes)
     asked = [_asked(row, question) for row in rows]
@@ -139,11 +139,12 @@ async def ask_many(
 def _shared_budget(section: RlmSection, question: Question) -> SharedBudget:
     limits = parts.limits_of(section)
     last_s = parts.loop_settings(section, parts.strategy_of(section, question.strategy)).last_s
-    # As in a run of its own: the last turn's time is not the loops' to spend.
+    # As in a single run, the time for the last turn is kept back from the loops.
     return SharedBudget(replace(limits, wall_s=section.max_wall_s - last_s), SystemClock())
 
 
 def _asked(row: Row, question: Question) -> Question:
+    """The question of a row, with everything else from `question`. Raises `UsageError`."""
     asked = replace(question, question=row.question)
     if row.value is not None:
         return replace(asked, context=(), value=row.value)

@@ -1,4 +1,4 @@
-"""The parts of a run, from the settings in `[rlm]`."""
+"""Makes the parts of a run from the settings in `[rlm]`: limits, REPLs, root model, program."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,14 +32,14 @@ from pylon.rlm.strategies import ProgramRoot, Strategy
 from pylon.rlm.sublm import SubLM, SubModels
 from pylon.sections import Config, RlmSection
 
-# A strategy's program looks through the whole text itself.
+# The least time limit of a cell that is a strategy's program: it goes through the whole text itself.
 _PROGRAM_S = 600.0
-# Of a chat: as `estimate_tokens` has it.
+# As in `pylon.rlm.root.estimate_tokens`.
 _BYTES_PER_TOKEN = 4
 
 
 def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
-    """The settings with a command's options over them; None is no wish. Raises `UsageError`."""
+    """The settings with `wishes` in place of some; a wish of None changes nothing. Raises `UsageError`."""
     given = {name: value for name, value in wishes.items() if value is not None}
     unknown = set(given) - set(RlmSection.model_fields)
     if unknown:
@@ -54,12 +54,12 @@ def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
 
 
 def strategy_of(section: RlmSection, wished: Strategy | None) -> Strategy:
-    """The RLM where a root model is configured, and map-reduce otherwise, unless another one is wished for."""
+    """The strategy that is wished for; otherwise the RLM if a root model is configured, and map-reduce if not."""
     return wished or ("map-reduce" if section.root == "none" else "rlm")
 
 
 def limits_of(section: RlmSection) -> Limits:
-    """The budget of a run."""
+    """The limits of a run's budget."""
     return Limits(
         msat=section.max_sats * 1_000,
         calls=section.max_calls,
@@ -73,16 +73,16 @@ def limits_of(section: RlmSection) -> Limits:
 
 
 def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
-    """How the loops go about it."""
+    """The settings of a run's loops."""
     program = strategy != "rlm"
     cell = CellLimits(
         seconds=max(section.cell_s, _PROGRAM_S) if program else section.cell_s,
         memory_bytes=section.cell_memory_mb * MIB,
-        # It is the budget that refuses calls, and says so; a cell's own limit ends only floods.
+        # Calls over the limit should be refused by the budget, which says so; a cell's own limit only ends floods.
         calls=max(CellLimits().calls, 2 * section.max_calls),
     )
     return LoopSettings(
-        # A program that is asked for a second turn says that it has none.
+        # In its second turn a program says why it gave no answer.
         turns=2 if program else section.turns,
         root_timeout_s=section.root_timeout_s,
         last_s=min(section.root_timeout_s, section.max_wall_s / 10),
@@ -94,7 +94,8 @@ def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
 def sub_settings(
     section: RlmSection, strategy: Strategy, models: SubModels, timeout_s: float, event_bytes: int | None
 ) -> SubSettings:
-    """How sub-calls are asked. `event_bytes` is the largest event that relays take; None where none carries them."""
+    """The settings of a run's sub-calls. `event_bytes` is the largest event that relays accept; None if the calls do
+    not travel in events."""
     tokens = section.sub_max_tokens
     if strategy != "rlm" and strategies.is_reader(models):
         tokens = min(tokens, strategies.READER_TOKENS)
@@ -113,17 +114,17 @@ class Repls:
 
 
 async def open_repls(section: RlmSection, cache: Path, *, unsafe: bool = False) -> Repls:
-    """What makes REPLs; `cache` is where sandboxes keep what each start needs. Raises `SandboxError` when no sandbox
-    works here; `unsafe` wants none."""
+    """Chooses a sandbox and returns what makes its REPLs; `cache` is the folder for files that every start needs.
+    With `unsafe` there is no sandbox. Raises `SandboxError` when no sandbox works here."""
     private_folder(cache)
-    # A run that was killed could not remove its context.
+    # Removes the contexts that killed runs left behind.
     await asyncio.to_thread(sweep)
     return Repls(await choose(section.sandbox, cache=cache, unsafe=unsafe))
 
 
 def about_root(section: RlmSection, strategy: Strategy) -> dict[str, object]:
-    """What a trajectory says of the root beside its name: what one must know to ask it so again. No key, and of an
-    address neither user nor query."""
+    """What the trajectory says of the root besides its name, so that it can be asked in the same way again. Without
+    the key, and without user and query of an address. Raises `SetupError`."""
     if strategy != "rlm":
         return {}
     temperature = section.root_temperature
@@ -143,7 +144,7 @@ def about_root(section: RlmSection, strategy: Strategy) -> dict[str, object]:
 
 
 def seed_of(section: RlmSection) -> int | None:
-    """The seed of a run, if it has one."""
+    """The seed of a run; None if it has none."""
     return None if section.seed < 0 else section.seed
 
 
@@ -151,8 +152,8 @@ def seed_of(section: RlmSection) -> int | None:
 async def open_root(
     home: Home, config: Config, section: RlmSection, sub: SubLM, clock: Clock, event_bytes: int
 ) -> AsyncIterator[Root]:
-    """The root model that the settings name; one of the swarm has its chat in an event of `event_bytes` at most.
-    Raises `SetupError`, `ModelError`."""
+    """A context manager that opens the root model of the settings. The chat with a model in the swarm has to fit an
+    event of `event_bytes`. Raises `SetupError`, `ModelError`, `UnreachableError`."""
     root = await _root(home, config, section, sub, clock, event_bytes)
     try:
         yield root
@@ -167,7 +168,7 @@ def program_root(
     settings: SubSettings,
     prompt_bytes: int | None,
 ) -> ProgramRoot:
-    """The program of a strategy, in a root's place. `prompt_bytes` is the longest prompt that is let through."""
+    """The program of a strategy, in a root's place. `prompt_bytes` is the longest prompt that is allowed."""
     code = strategies.program(
         strategy, question, models, answer_tokens=settings.max_tokens, prompt_bytes=prompt_bytes
     )
