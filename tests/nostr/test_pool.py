@@ -235,7 +235,7 @@ async def test_a_pool_of_addresses_that_are_none_says_so_without_waiting():
     pool = RelayPool(["ws://127.0.0.1:99999"])
     pool.start()
     async with asyncio.timeout(5):
-        with pytest.raises(UnreachableError, match=r"99999 \(a relay address has"):
+        with pytest.raises(UnreachableError, match=r"99999 \(the relay address has"):
             await pool.wait_open(60)
     await pool.close()
 
