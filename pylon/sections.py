@@ -325,23 +325,23 @@ class RlmSection(_Section):
     root: Literal["none", "endpoint", "local", "swarm"] = Field(
         "none",
         description=(
-            "Where the root LM runs: `endpoint` is an OpenAI-compatible server, `local` a model on "
-            "this machine, `swarm` a provider. With `none`, only strategies without a root LM work."
+            "Where the root model runs: `endpoint` is an OpenAI-compatible server, `local` a model on "
+            "this machine, `swarm` a provider. With `none`, only strategies without a root model work."
         ),
     )
-    root_model: str = Field("", description="The root LM's model id.")
+    root_model: str = Field("", description="The root model's id.")
     root_url: str = Field("", description="With `endpoint`: the base URL, without `/chat/completions`.")
     root_key_file: str = Field("", description="With `endpoint`: a file with its API key.")
-    root_context: int = Field(128_000, ge=2_048, description="The root LM's context window, in tokens.")
-    root_max_tokens: int = Field(4_096, ge=64, description="The longest turn of the root LM, in tokens.")
+    root_context: int = Field(128_000, ge=2_048, description="The root model's context window, in tokens.")
+    root_max_tokens: int = Field(4_096, ge=64, description="The longest turn of the root model, in tokens.")
     root_temperature: float = Field(
-        -1.0, ge=-1, le=2, description="The root LM's temperature; -1 uses the server's default."
+        -1.0, ge=-1, le=2, description="The root model's temperature; -1 uses the server's default."
     )
-    root_timeout_s: float = Field(300.0, gt=0, description="Seconds the root LM may take for one turn.")
+    root_timeout_s: float = Field(300.0, gt=0, description="Seconds the root model may take for one turn.")
     prompt: Literal["auto", "large", "small"] = Field(
         "auto",
         description=(
-            "The root LM's prompt: `large` explains everything, `small` gives one pattern; `auto` "
+            "The root model's prompt: `large` explains everything, `small` gives one pattern; `auto` "
             "chooses by its context window."
         ),
     )
@@ -351,7 +351,7 @@ class RlmSection(_Section):
         0.0, ge=0, le=2, description="The temperature of sub-calls. At 0, equal prompts are asked once."
     )
     seed: int = Field(
-        -1, ge=-1, le=2**31 - 1, description="The seed for sampled answers of root LM and sub-calls; -1 sets none."
+        -1, ge=-1, le=2**31 - 1, description="The seed for sampled answers of root model and sub-calls; -1 sets none."
     )
     sandbox: Literal["auto", "wasm", "process"] = Field(
         "auto", description="The sandbox for the REPL's code; `auto` takes the first that passes its self-test."
@@ -359,12 +359,12 @@ class RlmSection(_Section):
     max_depth: int = Field(1, ge=0, le=16, description="How deeply recursive calls may nest.")
     turns: int = Field(20, ge=1, description="The most turns of one loop.")
     max_root_turns: int = Field(
-        500, ge=1, le=1_000_000_000, description="The most root LM turns in a run, over all its loops."
+        500, ge=1, le=1_000_000_000, description="The most root model turns in a run, over all its loops."
     )
     max_calls: int = Field(5_000, ge=0, le=1_000_000_000, description="The most sub-calls in a run.")
     max_sats: int = Field(1_000, ge=0, le=21_000_000 * 100_000_000, description="The most a run may cost, in sats.")
     max_tokens: int = Field(
-        0, ge=0, le=10**15, description="The most tokens in a run, root LM and sub-calls together; 0 is no limit."
+        0, ge=0, le=10**15, description="The most tokens in a run, root model and sub-calls together; 0 is no limit."
     )
     max_wall_s: float = Field(3_600.0, gt=0, description="The most seconds a run may take.")
     max_prompt_chars: int = Field(

@@ -48,12 +48,12 @@ def left_to_do(run_id: str, lives: Lives, limits: Limits, turns: int) -> LeftToD
     wants_more = end["reason"] in (Reason.BUDGET, Reason.TURNS) or "were refused" in end["detail"]
     if not wants_more:
         raise UsageError(
-            f"run {run_id} came to its end by itself ({end['reason']}): {end['detail']}",
-            hint="Ask the question again: taken up, it would end so once more.",
+            f"run {run_id} has already ended ({end['reason']}): {end['detail']}",
+            hint="Ask the question again; resuming the run would end the same way.",
         )
     if not more:
         raise UsageError(
-            f"run {run_id} ended for want of what it does not get now either ({end['reason']}): {end['detail']}",
+            f"run {run_id} ended because of a limit that still holds ({end['reason']}): {end['detail']}",
             hint=end["hint"] or f"{raising.more(Bound)} {raising.MORE_TURNS}",
         )
     return LeftToDo.BACK

@@ -76,7 +76,7 @@ def lives_of(run: Run) -> Lives:
     for path in files_of(run.folder):
         _add(lives, sound_events(path))
     if not lives.begun:
-        raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows what is there.")
+        raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows the stored runs.")
     return lives
 
 

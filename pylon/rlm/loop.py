@@ -1,4 +1,4 @@
-"""One loop of a Recursive Language Model (arXiv 2512.24601): root LM ↔ REPL, turn by turn.
+"""One loop of a Recursive Language Model (arXiv 2512.24601): root model ↔ REPL, turn by turn.
 
 What ends it: an answer; or turns, budget, a root that fails, falls silent, repeats itself or writes no code. Then the
 root has one last turn in plain words, and its answer is marked partial.

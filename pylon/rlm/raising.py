@@ -14,7 +14,7 @@ _RAISED_BY = {
     Bound.DISK: "rlm.keep_run_mb",
 }
 # A loop's own, which is no part of the budget.
-MORE_TURNS = "More turns for a loop: --turns (rlm.turns)."
+MORE_TURNS = "To allow more turns per loop: --turns (rlm.turns)."
 
 
 def may_lack(refused: Iterable[Bound]) -> list[Bound]:
@@ -25,4 +25,4 @@ def may_lack(refused: Iterable[Bound]) -> list[Bound]:
 def more(bounds: Iterable[Bound]) -> str:
     """The hint for a run that these bounds held up; empty where nothing is to be raised."""
     by = ", ".join(_RAISED_BY[bound] for bound in may_lack(bounds))
-    return f"A larger budget asks more: {by}." if by else ""
+    return f"To raise the budget: {by}." if by else ""

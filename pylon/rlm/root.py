@@ -1,4 +1,4 @@
-"""The root LM: a chat in, one reply out. What it is stands behind one small protocol.
+"""The root model: a chat in, one reply out. What it is stands behind one small protocol.
 
 `endpoint.py` asks an OpenAI-shaped server, `roots.py` a model of this machine or a provider of the swarm.
 `ScriptedRoot` is no model: it says what it was given, for tests and offline benchmarks.

@@ -1,4 +1,4 @@
-"""A loop's talk with its root LM: what it is shown, what it replies, and what that costs."""
+"""A loop's talk with its root model: what it is shown, what it replies, and what that costs."""
 
 import asyncio
 from functools import partial
@@ -130,5 +130,7 @@ class Talk:
         except PylonError as error:
             raise RootError(str(error), hint=error.hint, lasting=False, means=meaning(error)) from error
         except Exception as error:
-            logger.exception("the root model failed inside")
-            raise RootError(f"the root model failed inside ({type(error).__name__})", lasting=False) from error
+            logger.exception("the root model failed because of an internal error")
+            raise RootError(
+                f"the root model failed because of an internal error ({type(error).__name__})", lasting=False
+            ) from error

@@ -79,7 +79,9 @@ class Trajectory:
             old = os.open(folder / EVENTS, os.O_RDONLY | os.O_CLOEXEC)
             if not _lock(old) or not os.path.samestat(os.fstat(old), (folder / EVENTS).stat()):
                 os.close(old)
-                raise UsageError(f"run {self.id} is under way", hint=f"`pylon rlm show {self.id} --follow` shows it.")
+                raise UsageError(
+                    f"run {self.id} is still running", hint=f"`pylon rlm show {self.id} --follow` shows its progress."
+                )
             self._taken = _size(folder)
             self._before = old, older_file(folder, next_number(folder))
             # Whoever was killed over one held the lock that is ours now.
@@ -181,7 +183,7 @@ class Trajectory:
         except OSError as error:
             self.fault = TrajectoryError(
                 f"the trajectory of run {self.id} cannot be written: {refusal(error)}",
-                hint=f"Make room where {self.folder} is, or delete old runs beside it; then ask again.",
+                hint=(f"Free some space on the disk of {self.folder}, or delete old runs there; then ask again."),
             )
             raise self.fault from error
 

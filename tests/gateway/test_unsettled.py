@@ -109,7 +109,7 @@ async def test_whoever_is_refused_hears_that_nothing_is_left_where_more_was_char
     asks = asks_of(core, tmp_path)
     await asks.whole(CHAT)
     assert asks.budget.left == -30
-    with pytest.raises(Problem, match=r"may cost 10 msat, and 0 are left"):
+    with pytest.raises(Problem, match=r"may cost 10 msat, and only 0 of"):
         await asks.whole(CHAT)
     core.seen["bid_msat"] = 0
     await asks.whole(CHAT)

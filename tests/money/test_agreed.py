@@ -82,6 +82,6 @@ def test_a_cap_is_a_whole_number_of_sats(wrong):
 
 @pytest.mark.parametrize(("payment", "day", "total"), [(50, 51, 5_000), (50, 500, 499)])
 def test_caps_that_do_not_fit_together_are_refused(payment, day, total):
-    with pytest.raises(UsageError, match="do not fit") as caught:
+    with pytest.raises(UsageError, match="do not fit together") as caught:
         Agreed(payment, day, total)
     assert "52 sat" in caught.value.hint

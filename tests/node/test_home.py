@@ -300,7 +300,7 @@ def test_an_empty_key_file_is_named_with_what_to_do(home):
 def test_a_key_file_that_holds_something_else_is_named(home):
     home.identity_file.touch(mode=0o600)
     home.identity_file.write_text("not-a-key")
-    with pytest.raises(SetupError, match="is not a key that can be used") as caught:
+    with pytest.raises(SetupError, match="is not a usable key") as caught:
         identity.load(home.identity_file)
     assert str(home.identity_file) in str(caught.value) and "not-a-key" not in str(caught.value)
 
@@ -387,7 +387,7 @@ def test_what_somebody_else_put_there_is_named_and_not_followed(tmp_path, monkey
         here.touch()
     else:
         here.symlink_to(ours if what == "a link to a folder" else tmp_path / "nothing")
-    with pytest.raises(SetupError, match="is not a folder of yours"):
+    with pytest.raises(SetupError, match="does not belong to you, or is not a folder"):
         private_folder(here)
     assert ours.stat().st_mode & 0o777 == 0o755
 

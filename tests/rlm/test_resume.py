@@ -370,9 +370,9 @@ async def test_the_seconds_that_a_run_took_are_taken(tmp_path):
     ("begun", "says"),
     [
         ({"replay_of": "x"}, "is a replay"),
-        ({"shared": True}, "one of a set"),
+        ({"shared": True}, "belongs to a set"),
         ({"sub": {"name": "function"}}, "of a program"),
-        ({"sandbox": "unsafe"}, "in no sandbox"),
+        ({"sandbox": "unsafe"}, "without a sandbox"),
     ],
 )
 def test_what_cannot_be_taken_up_says_why(tmp_path, begun, says):
@@ -407,7 +407,7 @@ async def test_what_is_left_to_do_is_decided_by_how_a_run_ended(tmp_path):
             left_to_do("r", lives, LIMITS, 99)
     for reason in ("budget", "turns"):
         lives.ended |= {"reason": reason, "hint": "--calls"}
-        with pytest.raises(UsageError, match="for want of") as caught:
+        with pytest.raises(UsageError, match="because of a limit") as caught:
             left_to_do("r", lives, LIMITS, 20)
         assert caught.value.hint == "--calls"
         assert left_to_do("r", lives, Limits(msat=2_000_000, calls=50, depth=1), 20) is LeftToDo.BACK
