@@ -76,7 +76,7 @@ def test_no_caps_beyond_the_ceiling_can_be_made(payment, day, total):
 
 @pytest.mark.parametrize("wrong", [True, 50.0, "50", None, 0, -1, MOST.payment + 1])
 def test_a_cap_is_a_whole_number_of_sats(wrong):
-    with pytest.raises(UsageError, match="`payment` is a whole number"):
+    with pytest.raises(UsageError, match="`payment` must be a whole number"):
         Agreed(wrong, 500, 5_000)
 
 
