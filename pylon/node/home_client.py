@@ -47,7 +47,7 @@ class HomeClient:
     @property
     def _node(self) -> Node:
         if self._opened is None:
-            raise UnreachableError(f"this {self._name} is not open", hint="Use it inside `with`.")
+            raise UnreachableError(f"this {self._name} is closed, or was never opened", hint="Use it inside `with`.")
         self._check_loop()
         return self._opened
 

@@ -185,7 +185,7 @@ def test_a_secret_is_found_wherever_it_stands_also_in_standard_input(tmp_path, b
     assert [file.name for file in found.source.files] == ["a.txt"] and found.skipped == 1
     with pytest.raises(UsageError, match="secret key"):
         load(tmp_path / "d" / "log.txt")
-    with pytest.raises(UsageError, match="standard input holds a secret key"):
+    with pytest.raises(UsageError, match="standard input contains a secret key"):
         load("-", spool=tmp_path / "spool", stdin=io.BytesIO(text.encode()))
     assert not (tmp_path / "spool").exists()
 

@@ -35,8 +35,8 @@ def test_a_line_may_have_a_context_of_its_own_and_fields_for_whoever_reads_the_r
         ('{"question": " "}', "`question` is missing"),
         ('{"question": "q", "context": []}', "a path or a list of paths"),
         ('{"question": "q", "context": [1]}', "a path or a list of paths"),
-        ('{"question": "q", "text": 1}', "a text"),
-        ('{"question": "q", "text": "t", "context": "c"}', "one of them"),
+        ('{"question": "q", "text": 1}', "must be text"),
+        ('{"question": "q", "text": "t", "context": "c"}', "not both"),
     ],
 )
 def test_a_line_that_is_wrong_is_named(line, said):
