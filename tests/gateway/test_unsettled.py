@@ -99,7 +99,7 @@ async def test_nobody_waits_for_what_may_be_charged_yet_and_whoever_is_refused_h
     name = await leave(asks, core)
     core.costs[name] = cost(0, 10)
     await until(lambda: books(asks) == (0, 0, 10))
-    with pytest.raises(Problem, match=r"5 are left .* 10 may come back"):
+    with pytest.raises(Problem, match=r"only 5 of .* 10 may come back"):
         await asks.whole(CHAT)
     await asks.close()
 
