@@ -59,19 +59,19 @@ def refused(error: OSError) -> PylonError:
     return PylonError(refusal(error), hint=_TODO.get(error.errno or 0, ""))
 
 
-_ROOM = "Make room on that disk, and try again."
-_RIGHTS = "Give your user the right to it, or name another place."
-_NO_FOLDER = "Name a place in a folder: what stands there is a file."
+_ROOM = "Free some space on that disk and try again."
+_RIGHTS = "Give your user permission, or choose another place."
+_NO_FOLDER = "Choose another place: that path is a file, not a folder."
 _TODO = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
-    errno.EROFS: "Name another place: that disk is read-only.",
+    errno.EROFS: "Choose another place: that disk is read-only.",
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
-    errno.EISDIR: "Name a file: what stands there is a folder.",
-    errno.ENOENT: "Name another place: one in a folder that is there and can be written to.",
+    errno.EISDIR: "Name a file: that path is a folder.",
+    errno.ENOENT: "Choose a place in an existing folder that you can write to.",
 }
 
 

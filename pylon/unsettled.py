@@ -102,10 +102,10 @@ class Unsettled:
                 for name in its:
                     self._hear(name, found.get(name))
             except (PylonError, TimeoutError) as error:
-                self._logger.info("nobody says what calls came to", reason=str(error))
+                self._logger.info("what calls cost is not known", reason=str(error))
                 self._let_go(by)
             except Exception as error:
-                self._logger.error("what calls came to is not understood", exc_info=error)
+                self._logger.error("what calls cost could not be read", exc_info=error)
                 self._let_go(by)
         return self._calls
 

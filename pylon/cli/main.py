@@ -191,7 +191,7 @@ def _run_as_asked(as_json: bool) -> NoReturn:
 
 def _misuse(error: TyperException) -> UsageError:
     context: Any = getattr(error, "ctx", None)
-    hint = f"`{context.command_path} --help` says how it is called." if context else ""
+    hint = f"Run `{context.command_path} --help` to see how to use it." if context else ""
     return UsageError(" ".join(error.format_message().split()), hint=hint)
 
 

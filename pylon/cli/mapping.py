@@ -49,13 +49,22 @@ def map_(
     file: Annotated[
         Path,
         typer.Argument(
-            help="JSONL with a `prompt` a line, a JSON array, CSV or TSV with a `prompt` column, or a prompt a line;"
-            " - is standard input."
+            help=(
+                "JSONL with a `prompt` per line, a JSON array, CSV or TSV with a `prompt` column, or "
+                "a text file with one prompt per line; - reads standard input."
+            )
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where results go: CSV by that ending, else JSONL (default: printed)."),
+        typer.Option(
+            "--output",
+            "-o",
+            help=(
+                "Where to write the results: CSV if the name ends in .csv, otherwise JSONL (default: "
+                "standard output)."
+            ),
+        ),
     ] = None,
     system: System = None,
     model: Model = None,
@@ -63,46 +72,50 @@ def map_(
     temperature: Temperature = None,
     timeout: Timeout = None,
     votes: Annotated[
-        int, typer.Option(min=1, max=9, help="Ask up to so many providers each, until most of them agree.")
+        int, typer.Option(min=1, max=9, help="Ask up to this many providers per prompt, until a majority agrees.")
     ] = 1,
     deadline: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds for the whole run; with --resume, 0 gives what there is and asks nobody."),
+        typer.Option(
+            min=0, help="Seconds for the whole run. With --resume, 0 prints the answers so far and asks no one."
+        ),
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(min=0, max=2_100_000_000_000_000, help="The most that the run may cost, in sats.")
+        int | None, typer.Option(min=0, max=2_100_000_000_000_000, help="The most the run may cost, in sats.")
     ] = None,
     pin_weights: Annotated[
-        bool, typer.Option("--pin-weights", help="All answers by one set of weights, the most widely served.")
+        bool, typer.Option("--pin-weights", help="Take all answers from one set of weights, the most widely served.")
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", help="Take the last run of these prompts and options up again; nothing is paid twice."
-        ),
+        typer.Option("--resume", help="Continue the last run of these prompts and options. Nothing is paid twice."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and send nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate jobs, cost and time, and send nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Send many prompts out at once; results come back in order, one JSON object a line.
+    """Send many prompts at once, and print the results in order, one JSON object per line.
 
-    Each line holds the prompt's `index` and either `text`, `provider`, `model`, `sha256`, `usage`, `verified` and
-    timings, or an `error`. With --json, one object with all of them and a summary is printed instead. A run that
-    was interrupted or killed is taken up again with --resume, the same prompts and the same options, for seven days;
-    where none is kept, nothing is asked. With --resume --deadline 0 what is answered so far comes out, also while it
-    goes on.
+    Each line has the prompt's `index`, and either `text`, `provider`, `model`, `sha256`, `usage`, `verified` and
+    timings, or an `error`. --json prints one object with all results and a summary instead.
 
-    A line is asked as it stands, so a text belongs into its prompt together with the question: first what is asked,
-    then the text. JSONL lines may set `system`, `model`, `max_tokens` and the other options for themselves,
-    and so may the objects of a JSON array, which may hold texts too. Of a CSV or TSV the column `prompt` alone is
-    read, wherever it stands; a CSV of results has the columns index, text, provider, model, sha256, paid_msat,
-    attempts, verified and error, in the order of the prompts. Blank lines are passed over; an empty prompt of a
-    table or of JSON fails in its place, and nobody is asked. Answers stand in a CSV as they are:
-    a spreadsheet takes one that begins with =, +, - or @ for a formula unless that column is opened as text.
+    If a run is interrupted, run it again with --resume and the same prompts and options within seven days.
+    --resume never starts a new run. --resume --deadline 0 prints the answers so far, even while the run goes on.
+
+    Each prompt is sent as it is. To ask about a text, put the question first and the text after it, in the same
+    prompt. Lines of JSONL and objects of a JSON array may set `system`, `model`, `max_tokens` and the other
+    options; a JSON array may also hold plain strings. In CSV and TSV only the column `prompt` is read. Blank
+    lines are skipped. An empty prompt in a table or in JSON fails without being asked.
+
+    CSV results have the columns index, text, provider, model, sha256, paid_msat, attempts, verified and error, in
+    the order of the prompts. Answers are not escaped: open the text column as text, or a spreadsheet takes an
+    answer that begins with =, +, - or @ for a formula.
     """
     if deadline == 0 and not resume:
         raise typer.BadParameter(
-            "nobody can answer in 0 s; with --resume it gives what there is", param_hint="--deadline"
+            "no one can answer in 0 s; 0 is only for --resume, which then prints the answers so far",
+            param_hint="--deadline",
         )
     if output is not None:
         check_output(output, file)
@@ -117,7 +130,7 @@ def map_(
     except UsageError as error:
         fail(error, as_json=as_json)
     if not jobs:
-        raise typer.BadParameter("there is no prompt in it", param_hint="FILE")
+        raise typer.BadParameter("it contains no prompts", param_hint="FILE")
     params = {
         "jobs": jobs,
         "timeout_s": timeout,
@@ -152,32 +165,32 @@ async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) 
 
 
 def _estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator[tuple[str, str]]:
-    yield "jobs", f"{found['jobs']}, and up to {found['checks']} to check answers"
+    yield "jobs", f"{found['jobs']}, plus up to {found['checks']} to check answers"
     if found["unaskable"]:
-        yield "nobody is asked", f"{found['unaskable']} of them, which fail in their places"
+        yield "not sent", f"{found['unaskable']} of them, which will fail without being asked"
     for fault in found["faults"][:_NAMED]:
         yield f"line {fault['line']}", fault["error"]["message"]
     if found["unaskable"] > _NAMED:
-        yield "", f"and {found['unaskable'] - _NAMED} more; --json names 100"
-    yield "providers that can", f"{found['providers']} with {found['slots']} slots"
-    yield "cost", _cost(found["least_msat"], found["most_msat"], unit) if found["providers"] else "not known"
+        yield "", f"and {found['unaskable'] - _NAMED} more; --json lists up to 100"
+    yield "suitable providers", f"{found['providers']} with {found['slots']} slots"
+    yield "cost", _cost(found["least_msat"], found["most_msat"], unit) if found["providers"] else "unknown"
     if budget is not None and found["most_msat"] > budget:
         pays = "may not" if found["least_msat"] <= budget else "does not"
-        yield "budget", f"{sats_text(budget, unit)}, which {pays} pay for all of them"
+        yield "budget", f"{sats_text(budget, unit)}, which {pays} cover all of them"
     yield "tokens", f"about {found['prompt_tokens']:,} in, {found['most_completion_tokens']:,} out at most"
     yield "time", _time(found["seconds"], found["providers"])
 
 
 def _cost(least: int, most: int, unit: str) -> str:
     if least == most:
-        return f"{sats_text(most, unit)}{' at the very most' if most else ''}"
-    return f"{sats_text(least, unit)} to {sats_text(most, unit)} at the very most"
+        return f"{sats_text(most, unit)}{' at most' if most else ''}"
+    return f"{sats_text(least, unit)} to {sats_text(most, unit)} at most"
 
 
 def _time(seconds: float | None, providers: int) -> str:
     if seconds is not None:
-        return f"about {seconds:.1f} s at the speeds named, if all answers are as long as they may be"
-    return "not known: nobody has measured how fast it is" if providers else "nobody can take it now"
+        return f"about {seconds:.1f} s at the announced speeds, if every answer is as long as allowed"
+    return "unknown: no provider's speed has been measured" if providers else "no provider can take it now"
 
 
 async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> None:
@@ -196,7 +209,7 @@ async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> No
     except BrokenPipeError:
         raise
     except OSError as error:
-        hint = "With --resume the same answers come again, and nothing is paid twice."
+        hint = "--resume prints the same answers again; nothing is paid twice."
         where = output or "standard output"
         raise PylonError(f"{where} could not be written: {error.strerror}", hint=hint) from error
     if as_json:
@@ -212,20 +225,20 @@ def _again(outcomes: list[dict[str, Any]]) -> str:
     reasons = [row["error"]["reason"] for row in outcomes if row["error"]]
     later = sum(reason in _AGAIN for reason in reasons)
     if not later:
-        return "Their lines say why."
+        return "Each failed line says why."
     if later == len(reasons):
-        return "Their lines say why. With --resume only those are asked again."
-    return f"Their lines say why. With --resume {later:,} of them may be answered yet."
+        return "Each failed line says why. --resume asks only those again."
+    return f"Each failed line says why. --resume may still get answers for {later:,} of them."
 
 
 def _interrupted(told: dict[str, Any], jobs: int, *, resumed: bool) -> InterruptError:
     if not told and not resumed:
-        return InterruptError("interrupted before anything was asked")
+        return InterruptError("interrupted before any prompt was sent")
     # A run that was taken up tells what it had before only with what it has now.
-    far = _far(told, jobs) if told else "before anything more was answered"
+    far = _far(told, jobs) if told else "before any more answers arrived"
     again = shlex.join(["pylon", *(each for each in sys.argv[1:] if each != "--resume"), "--resume"])
-    hint = f"`{again}` goes on from there; nothing is asked or paid twice. With `--deadline 0` behind it"
-    hint += " what is answered so far comes out, and nobody is asked."
+    hint = f"`{again}` continues from there; nothing is asked or paid twice. Add `--deadline 0`"
+    hint += " to print the answers so far without asking anyone."
     return InterruptError(f"interrupted: {far}", hint=hint)
 
 
@@ -286,7 +299,7 @@ class _Plain:
 
 
 def _beside(msat: int, unit: str) -> str:
-    return f" ({sats_text(msat, unit)} of it for checks and what was not used)" if msat else ""
+    return f" ({sats_text(msat, unit)} of it for checks and unused answers)" if msat else ""
 
 
 def _summary(result: dict[str, Any], unit: str) -> str:

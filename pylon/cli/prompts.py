@@ -40,10 +40,10 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[s
             for count, (number, job) in enumerate(reader_of(suffix)(stream, suffix), 1):
                 size += text_bytes(job["prompt"])
                 if count > MOST_JOBS:
-                    most = f"{MOST_JOBS:,} prompts at most"
+                    most = f"at most {MOST_JOBS:,} prompts"
                     raise UsageError(f"{name}:{number}: a map takes {most}", hint=_cut(file, f"NR / {MOST_JOBS}"))
                 if size > _MOST_BYTES:
-                    most = f"prompts of {_MOST_BYTES >> 20} MiB together at most"
+                    most = f"at most {_MOST_BYTES >> 20} MiB of prompts in all"
                     # Less than that: letters may count once where a prompt's bytes count.
                     part = f"(size += length + 1) / {_MOST_BYTES // 4}"
                     raise UsageError(f"{name}:{number}: a map takes {most}", hint=_cut(file, part))
@@ -61,22 +61,22 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[s
 def _cut(file: Path, part: str) -> str:
     """How to make several files of it, each of which is a whole one; `part` has awk number them."""
     if file.suffix.lower() in TABLES:
-        return "Make several tables of it, each with its first line, and map one after another."
+        return "Split it into several tables, each with the header line, and map one after another."
     if file.suffix.lower() == ".json":
-        return "Make several arrays of it, and map one after another."
+        return "Split it into several arrays and map one after another."
     if str(file) == "-":
-        return "Pipe in a part of it at a time."
+        return "Pipe in one part at a time."
     # The ending says how lines are read. `split` keeps it on Linux alone.
     ending = file.suffix if file.suffix[1:].isalnum() else ""
     command = f"awk '{{ print > sprintf(\"part-%03d{ending}\", {part}) }}' {shlex.quote(str(file))}"
-    return f"Map one part after another; `{command}` cuts it up."
+    return f"Split it with `{command}` and map one part after another."
 
 
 def _opened(file: Path) -> BinaryIO:
     if str(file) == "-":
         stream = stdin.binary()
         if stream is None:
-            raise UsageError("there is no standard input")
+            raise UsageError("standard input is closed")
         return stream
     return file.open("rb")
 
@@ -91,15 +91,15 @@ def _options_for(job: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]
 def check_output(file: Path, prompts: Path) -> None:
     """Whether results can be written there: seen before anything is asked and paid. Raises `BadParameter`."""
     if prompts.is_file() and file.exists() and file.samefile(prompts):
-        raise typer.BadParameter(f"{file} is the file of prompts, which would be gone", param_hint="--output")
+        raise typer.BadParameter(f"{file} is the prompts file, and would be overwritten", param_hint="--output")
     if file.exists() and not (file.is_file() or file.is_dir()):
         # A pipe or a terminal.
         return
     if file.is_dir() or not file.parent.is_dir():
-        what = "a folder" if file.is_dir() else "no file of a folder that exists"
+        what = "a folder" if file.is_dir() else "not a file in an existing folder"
         raise typer.BadParameter(f"{file} is {what}", param_hint="--output")
     if not os.access(file.parent, os.W_OK | os.X_OK):
-        raise typer.BadParameter(f"{file.parent} cannot be written to", param_hint="--output")
+        raise typer.BadParameter(f"{file.parent} is not writable", param_hint="--output")
 
 
 def write_rows(outcomes: list[dict[str, Any]], stream: TextIO, *, as_csv: bool) -> None:

@@ -31,7 +31,7 @@ from pylon.rlm.trajectory import Event
 from pylon.rlm.viewer import export_rlm
 from pylon.text import clean_line
 
-RunId = Annotated[str, typer.Argument(help="A run's id or the start of it; `last` is the newest.")]
+RunId = Annotated[str, typer.Argument(help="A run's id or its beginning; `last` is the newest run.")]
 
 
 class _Group(typer.core.TyperGroup):
@@ -58,10 +58,10 @@ app.command("resume")(resume)
 
 @app.command("list")
 def list_(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many runs to show, newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """List the runs that are kept."""
+    """List the stored runs."""
     run(_list(limit, as_json), as_json=as_json)
 
 
@@ -106,8 +106,8 @@ def _beginning(text: str) -> Text:
 @app.command("show")
 def show_(
     name: RunId = "last",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the events as they are, one a line.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the raw events, one JSON object per line.")] = False,
 ) -> None:
     """Show what a run did, event by event."""
     run(_show(name, follow, as_json), as_json=as_json)
@@ -154,7 +154,7 @@ def _line(found: runs.Run, event: Event, unit: str) -> str:
             if before := event.get("before"):
                 spent = before["spent"]
                 so_far = f"{counted(spent['calls'], 'sub-call')}, {sats_text(spent['msat'], unit)}"
-                again = f"\n          (taken up again after {before['seconds']:,.0f} s, {so_far})"
+                again = f"\n          (resumed after {before['seconds']:,.0f} s, {so_far})"
             return f"{event['strategy']}: {event['question']['preview']}{again}"
         case "loop":
             return f"loop {where} begins, depth {event['depth']}"
@@ -183,13 +183,13 @@ def _line(found: runs.Run, event: Event, unit: str) -> str:
             used = f"{counted(spent['calls'], 'sub-call')}, {spent['tokens']:,} tokens"
             return f"{where}: so far {used}, {sats_text(spent['msat'], unit)}"
         case "charged":
-            return f"{where}: {sats_text(event['msat'], unit)} charged beside"
+            return f"{where}: {sats_text(event['msat'], unit)} also charged"
         case "reserved":
-            return f"{where}: up to {sats_text(event['msat'], unit)} are set aside"
+            return f"{where}: up to {sats_text(event['msat'], unit)} reserved"
         case "settled":
-            return f"{where}: what was set aside is settled"
+            return f"{where}: the reserved amount is settled"
         case "cut":
-            return f"{where}: goes another way from here on than before"
+            return f"{where}: from here on the run differs from the earlier one"
         case "shown":
             return f"{where}: the root is told {counted(event['text']['chars'], 'character')}"
         case kind:
@@ -206,7 +206,7 @@ def _indented(text: str) -> str:
 
 @app.command("replay")
 def replay_(name: RunId = "last", as_json: Json = False) -> None:
-    """Run the code of a run again, with the answers that it got then and no model at all."""
+    """Rerun a run's code with the answers it got then, without any model."""
     run(_replay(name, as_json), as_json=as_json)
 
 
@@ -218,11 +218,11 @@ async def _replay(name: str, as_json: bool) -> None:
     elif result["answer"] is not None:
         print_text(result["answer"])
     if not result["ended"]:
-        hint = f"`pylon rlm show {result['replay_of']}` tells how far it came."
+        hint = f"`pylon rlm show {result['replay_of']}` shows how far it came."
         fail(JobsFailedError(f"run {result['replay_of']} never ended: there is no answer to compare", hint=hint))
     if not result["same"]:
-        hint = f"`pylon rlm show {result['id']}` tells what happened this time."
-        fail(JobsFailedError("the replay came to another answer than the run", hint=hint))
+        hint = f"`pylon rlm show {result['id']}` shows what happened this time."
+        fail(JobsFailedError("the replay came to a different answer than the run", hint=hint))
 
 
 @app.command("export")
@@ -232,14 +232,16 @@ def export_(
         Literal["rlm", "events", "csv"],
         typer.Option(
             "--format",
-            help="rlm: for the viewer of the paper's engine; events: our own, texts included; csv: a row a sub-call.",
+            help=(
+                "rlm: for the paper's viewer; events: Pylon's own events, including texts; csv: one row per sub-call."
+            ),
         ),
     ] = "rlm",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where it goes (default: standard output).")
+        Path | None, typer.Option("--output", "-o", help="The file to write (default: standard output).")
     ] = None,
 ) -> None:
-    """Write a run's trajectory for other programs: as JSONL, or its sub-calls as CSV."""
+    """Export a run's trajectory for other programs, as JSONL, or its sub-calls as CSV."""
     run(_export(name, form, output))
 
 

@@ -29,9 +29,10 @@ DRAIN_S = 60.0
 NEEDLE_ASK = (
     f'pylon ask "{needle.QUESTIONS[0].format(key="amber-falcon")} The special magic number for amber-falcon is 4711."'
 )
-NEEDLE_ONLY = f"""{needle.MODEL_ID} finds a number that a text states behind the question, and does nothing else:
-  {NEEDLE_ASK}
-  `pylon models recommend` names models for any question."""
+NEEDLE_ONLY = (
+    f"{needle.MODEL_ID} only finds a number stated in a text, with the question in front of the "
+    f"text:\n  {NEEDLE_ASK}\n  `pylon models recommend` lists models for any question."
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 

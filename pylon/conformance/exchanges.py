@@ -87,7 +87,7 @@ async def in_the_open(bench: Bench) -> list[Verdict]:
     async with bench.customer() as customer:
         request = await customer.ask(bench.public(kind=kind))
         if not await customer.until_answered(bench.answer_s if bench.latency_s > bench.silence_s else bench.quiet_s):
-            why = "open requests are not taken here, which is for the owner to decide"
+            why = "open requests are not accepted here, which is the owner's choice"
             return [skipped(clause, why) for clause in (Clause.OPEN_ANSWERED, *rest)]
         verdict = _answered(Clause.OPEN_ANSWERED, customer)
         if verdict.outcome is not Outcome.PASS:
@@ -108,4 +108,4 @@ def _answered(clause: Clause, customer: Customer) -> Verdict:
     if verdict := declined(clause, customer):
         return verdict
     code = customer.code()
-    return judged(clause, "no answer came" if code is None else f"it was refused with {code or 'no code'}")
+    return judged(clause, "no answer arrived" if code is None else f"it was refused with {code or 'no code'}")

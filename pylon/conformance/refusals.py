@@ -115,7 +115,7 @@ async def expired(bench: Bench) -> list[Verdict]:
             await customer.until(lambda: _said_expired(customer), 1.0)
             if _said_expired(customer):
                 return [judged(Clause.EXPIRED, None)]
-        return [skipped(Clause.EXPIRED, "the relay takes no expired requests, and none expired on its way")]
+        return [skipped(Clause.EXPIRED, "the relay accepts no expired requests, and none expired on the way")]
 
 
 def _said_expired(customer: Customer) -> bool:
@@ -154,7 +154,7 @@ async def _refused(bench: Bench, clause: Clause, code: str, make: Callable[[Cust
             return [verdict]
         said = customer.code()
         if said is None:
-            return [judged(clause, f"{code} was expected, and nothing came")]
+            return [judged(clause, f"{code} was expected, but nothing arrived")]
         return [judged(clause, None if said == code else f"it was refused with {said or 'no code'}, not {code}")]
 
 

@@ -112,7 +112,7 @@ async def examine(
 
         await asyncio.gather(*(one(probe, clauses) for probe, clauses in PROBES))
         keep(answers.judge_feedback(bench.customers))
-    missing = "without an answer to a first request there is nothing to compare with"
+    missing = "without an answer to a first request, nothing can be compared"
     return Report(tuple(verdicts.get(clause) or skipped(clause, missing) for clause in Clause))
 
 

@@ -79,7 +79,7 @@ class Asks:
             raise Problem(
                 429,
                 "too_many_requests",
-                f"{self._most} requests are under way, and no more are taken (`gateway.max_requests`)",
+                f"{self._most} requests are already in progress, the most allowed (`gateway.max_requests`)",
                 retry_s=BUSY_S,
                 again=True,
             )
@@ -177,17 +177,19 @@ class Asks:
             raise Problem(
                 402,
                 "budget",
-                f"this may cost {most:,} msat, and requests under way held what is left of the gateway's budget for"
-                f" all of the {longest_s:g} seconds that it may take. Give it more time (`pylon.timeout_s`), ask for"
-                " fewer `max_tokens`, or start the gateway anew with more `--sats`.",
+                f"this request may cost {most:,} msat, and other requests held the rest of the "
+                f"gateway's budget for all of the {longest_s:g} seconds it had. Allow more time "
+                "(`pylon.timeout_s`), ask for fewer `max_tokens`, or restart the gateway with "
+                "more `--sats`.",
             ) from None
         if isinstance(held, Refuse):
-            later = f"; {held.open:,} may come back, which is not known before some hours" if held.open else ""
+            later = f"; up to {held.open:,} may come back, but that takes some hours to settle" if held.open else ""
             raise Problem(
                 402,
                 "budget",
-                f"this may cost {most:,} msat, and {max(0, held.left):,} are left of what this gateway may spend"
-                f" ({self.budget.limit:,} msat){later}. Start it anew with `--sats`, or ask for fewer `max_tokens`.",
+                f"this request may cost {most:,} msat, and only {max(0, held.left):,} of the "
+                f"gateway's {self.budget.limit:,} msat are left{later}. Restart the gateway with "
+                "more `--sats`, or ask for fewer `max_tokens`.",
             )
         waited_s = self._clock.monotonic() - began
         if waited_s < _NO_WAIT_S:

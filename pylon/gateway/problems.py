@@ -93,7 +93,7 @@ def of_row(row: dict[str, Any], job: Mapping[str, Any]) -> Problem:
         return too_long(said)
     if status == 400 and code == ErrorCode.UNSUPPORTED_PARAM and "schema" in job:
         # They say no more than this of what they lack, and hardly any lacks anything else.
-        said = "no provider that was asked makes answers by a schema. Name a model whose providers do."
+        said = "none of the providers asked can answer with a schema. Choose a model whose providers can."
         return Problem(status, name, said, param="response_format")
     # The core has been with all who could, and waited: the same again would take as long, and may cost as much.
     again = (reason is Failure.REFUSED and code == ErrorCode.BUSY) if status in (503, 504) else None

@@ -47,7 +47,9 @@ class Awake:
             return
         if self._process is not None:
             # It ended by itself: here one may not keep the machine awake, and asking again changes nothing.
-            logger.warning("the machine is not kept awake", program=self._command[0], code=self._process.returncode)
+            logger.warning(
+                "the machine cannot be kept awake", program=self._command[0], code=self._process.returncode
+            )
             self._process, self._command = None, ()
             return
         null = asyncio.subprocess.DEVNULL
@@ -56,7 +58,7 @@ class Awake:
                 *self._command, stdin=asyncio.subprocess.PIPE, stdout=null, stderr=null, start_new_session=True
             )
         except OSError as error:
-            logger.warning("the machine is not kept awake", program=self._command[0], error=str(error))
+            logger.warning("the machine cannot be kept awake", program=self._command[0], error=str(error))
             self._command = ()
 
     async def release(self) -> None:

@@ -39,7 +39,7 @@ class Reader:
         await asyncio.wait({pending}, timeout=self._within_s)
         if not pending.done():
             if not self._told:
-                logger.warning("the machine does not answer; what it would say is not known", after_s=self._within_s)
+                logger.warning("the machine does not answer; its state is not known", after_s=self._within_s)
             self._told = True
             return Readings()
         self._pending, self._told = None, False

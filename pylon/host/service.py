@@ -111,6 +111,6 @@ def checked(values: Sequence[str]) -> None:
     for value in values:
         if not value.isprintable():
             raise SetupError(
-                f"a service cannot be described with {value!r}: it holds a control character",
+                f"a service cannot be created with {value!r}: it contains a control character",
                 hint="Move it to a folder with a plain name.",
             )

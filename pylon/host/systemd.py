@@ -68,7 +68,7 @@ class Systemd:
         program, *arguments = spec.arguments
         if set(program) & set("\"'\\"):
             raise SetupError(
-                f"systemd starts no program whose path has quotes or backslashes: {program}",
+                f"systemd starts no program whose path contains quotes or backslashes: {program}",
                 hint="Move it to a folder with a plain name.",
             )
         lines = [

@@ -56,7 +56,7 @@ class InstantEngine:
     def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
         if spec.model != MODEL_ID:
             raise ModelError(
-                f"The instant engine is a stand-in and answers as no other model than {MODEL_ID}.",
+                f"The instant engine is a stand-in, and its only model is {MODEL_ID}.",
                 hint=f"Set the model to {MODEL_ID}, or the engine to mlx.",
             )
         table = spec.options.get("table", {})
@@ -79,8 +79,8 @@ class InstantEngine:
         size = _prompt_tokens(request)
         if size + request.sampling.max_tokens > CONTEXT_TOKENS:
             raise PromptError(
-                f"The prompt has {size} tokens and asks for {request.sampling.max_tokens} more; the stand-in "
-                f"takes {CONTEXT_TOKENS} together.",
+                f"The prompt has {size} tokens and asks for {request.sampling.max_tokens} more; "
+                f"the stand-in takes {CONTEXT_TOKENS} in all.",
                 hint="Send a shorter prompt or ask for fewer tokens.",
             )
         self._waiting.append((request, size))

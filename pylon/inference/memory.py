@@ -35,8 +35,8 @@ def check_weights(size: int, limit: int, most: int, model: str) -> None:
     `most` either: the limit of a machine on which nothing else runs."""
     if size >= limit:
         raise (ModelError if size >= most else NoRoomError)(
-            f"The weights of {model} take {size / 1e9:.1f} GB, and {limit / 1e9:.1f} GB may be used here now.",
-            hint="Choose a smaller model (`pylon models recommend`), or end what uses memory.",
+            f"The weights of {model} take {size / 1e9:.1f} GB, but only {limit / 1e9:.1f} GB may be used here now.",
+            hint=("Choose a smaller model (`pylon models recommend`), or close programs that use memory."),
         )
 
 

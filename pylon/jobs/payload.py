@@ -87,7 +87,7 @@ def pack(payload: Payload) -> tuple[bytes, tuple[Tag, ...]]:
     if len(plain) > MAX_DECOMPRESSED_BYTES:
         raise TooLargeError(
             f"this makes a payload of {len(plain):,} bytes, and at most {MAX_DECOMPRESSED_BYTES:,} are read",
-            hint="Cut the prompt into smaller pieces.",
+            hint="Split the prompt into smaller pieces.",
         )
     if len(plain) >= MIN_COMPRESSED_BYTES:
         compressed = _zstd.compressor.compress(plain)

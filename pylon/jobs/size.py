@@ -54,7 +54,7 @@ def event_bytes(draft: EventDraft) -> int:
 
 
 def check_size(
-    draft: EventDraft, limit: int = MAX_EVENT_BYTES, *, hint: str = "Cut the prompt into smaller pieces."
+    draft: EventDraft, limit: int = MAX_EVENT_BYTES, *, hint: str = "Split the prompt into smaller pieces."
 ) -> EventDraft:
     """The draft itself when its event fits. Raises `TooLargeError` that names the size and the limit."""
     size = event_bytes(draft)

@@ -91,7 +91,9 @@ def examine(books: Books) -> list[Finding]:
     for account, kind in sorted(added.keys() | books.sums.keys()):
         kept, entered = (sums.get((account, kind), (0, 0)) for sums in (books.sums, added))
         if kept != entered:
-            text = f"{kind} of {account} is kept as {kept} msat on its two sides, its entries add up to {entered}"
+            text = (
+                f"{kind} of {account} is stored as {kept} msat on its two sides, but its entries add up to {entered}"
+            )
             found.append(Finding(Wrong.SUM, text))
     found += _match(
         Wrong.INVOICE,
@@ -113,7 +115,9 @@ def examine(books: Books) -> list[Finding]:
     for key, expected in books.mirrors.items():
         held = balances.get(ledger.provider(key), 0)
         if held != expected:
-            found.append(Finding(Wrong.MIRROR, f"at {key} the ledger has {held} msat, the mirror {expected}"))
+            found.append(
+                Finding(Wrong.MIRROR, f"at {key} the ledger has {held} msat, but the mirror expects {expected}")
+            )
     return found
 
 
@@ -135,14 +139,14 @@ async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
                 # That it does not say is why its owner decided; the audit lists those by themselves.
                 continue
             found.append(
-                Finding(Wrong.WALLET_SILENT, f"the wallet does not say about {row['payment_hash']}: {error}")
+                Finding(Wrong.WALLET_SILENT, f"the wallet gives no answer about {row['payment_hash']}: {error}")
             )
             continue
         if failed and state is LookupState.SETTLED:
-            found.append(Finding(Wrong.PAID_AFTER_ALL, f"{row['payment_hash']} counts as failed here, and was paid"))
+            found.append(Finding(Wrong.PAID_AFTER_ALL, f"{row['payment_hash']} counts as failed here, but was paid"))
         if not failed and state is not LookupState.SETTLED:
             found.append(
-                Finding(Wrong.WALLET_DIFFERS, f"{row['payment_hash']} is settled here, {state} in the wallet")
+                Finding(Wrong.WALLET_DIFFERS, f"{row['payment_hash']} is settled here, but {state} in the wallet")
             )
     return found
 
@@ -157,7 +161,9 @@ def _receipts(books: Books, balances: Mapping[str, int]) -> list[Finding]:
         seqs[place] = seqs.get(place, 0) + 1
         charged[customer] = charged.get(customer, 0) + row["charge"]
         if row["seq"] != seqs[place] or row["charged_total"] != charged[customer]:
-            found.append(Finding(Wrong.RECEIPT, f"receipt {row['seq']} to {customer} does not follow from the last"))
+            found.append(
+                Finding(Wrong.RECEIPT, f"receipt {row['seq']} to {customer} does not follow from the last one")
+            )
         if row["charge"]:
             charges[row["job"]] = row["charge"]
     found += _match(Wrong.CHARGE, charges, _amounts(books.entries, Kind.CHARGED))
@@ -169,7 +175,7 @@ def _receipts(books: Books, balances: Mapping[str, int]) -> list[Finding]:
         held, expected = balances.get(ledger.customer(customer), 0), paid.get(customer, 0) - charged.get(customer, 0)
         if held != expected:
             found.append(
-                Finding(Wrong.ACCOUNT, f"{customer} has {held} msat in the ledger, {expected} by its receipts")
+                Finding(Wrong.ACCOUNT, f"{customer} has {held} msat in the ledger, but {expected} by its receipts")
             )
     return found
 
@@ -185,7 +191,7 @@ def _amounts(entries: Sequence[Entry], *kinds: Kind) -> dict[str, int]:
 
 def _match(what: Wrong, rows: Mapping[str, int], booked: Mapping[str, int]) -> list[Finding]:
     return [
-        Finding(what, f"{what} {key}: {rows.get(key)} msat by its row, {booked.get(key)} in the ledger")
+        Finding(what, f"{what} {key}: {rows.get(key)} msat in its row, but {booked.get(key)} in the ledger")
         for key in sorted(rows.keys() | booked.keys())
         if rows.get(key) != booked.get(key)
     ]

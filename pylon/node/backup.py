@@ -102,10 +102,10 @@ def _copy_books(
 def _whole_folder(folder: Path) -> Iterator[Path]:
     """A draft, which becomes the folder at the end. One that a crash left is made anew."""
     if os.path.lexists(folder):
-        raise SetupError(f"{folder} is there already", hint="Name a new folder: a backup is never written over.")
+        raise SetupError(f"{folder} already exists", hint="Name a new folder: a backup never overwrites anything.")
     if not folder.parent.is_dir():
         # On a disk that is not there now, most often.
-        raise SetupError(f"there is no folder {folder.parent}", hint="Make it, or have its disk mounted.")
+        raise SetupError(f"folder {folder.parent} does not exist", hint="Create it, or mount its disk.")
     draft = folder.with_name(f"{folder.name}{_UNFINISHED}")
     held = _opened(draft)
     try:
@@ -122,7 +122,9 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
             except OSError as error:
                 if not os.path.lexists(folder):
                     raise
-                raise SetupError(f"{folder} has come to be meanwhile", hint="Name a new folder.") from error
+                raise SetupError(
+                    f"{folder} was created by something else in the meantime", hint="Name a new folder."
+                ) from error
         except BaseException:
             # It holds a key.
             shutil.rmtree(draft, ignore_errors=True)
@@ -154,7 +156,9 @@ def _opened(draft: Path) -> int:
 
 
 def _not_a_draft(draft: Path) -> SetupError:
-    return SetupError(f"{draft} is not a folder of yours", hint="Name another folder, or move it away.")
+    return SetupError(
+        f"{draft} does not belong to you, or is not a folder", hint="Name another folder, or move it away."
+    )
 
 
 def _hold(held: int, draft: Path) -> None:
@@ -176,7 +180,7 @@ def _clear(draft: Path) -> None:
     strange = [name for name in left if not _is_left_by_backup(name)] if _MARK in left else list(left)
     if strange:
         raise SetupError(
-            f"{draft} holds what no backup left there: {', '.join(sorted(strange))}",
+            f"{draft} contains files that are not from a backup: {', '.join(sorted(strange))}",
             hint="Name another folder, or move it away.",
         )
     for name, path in left.items():

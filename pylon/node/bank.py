@@ -64,7 +64,7 @@ class BankHost:
         self._exit.push_async_callback(self._service.close)
         methods = {"bank-link": self._link, "bank-faucet": self._faucet}
         control = ControlServer(
-            socket_path(self._folder / SOCKET), methods, more="What `pylon relay` printed says more."
+            socket_path(self._folder / SOCKET), methods, more="The output of `pylon relay` says more."
         )
         await control.start()
         self._exit.push_async_callback(control.close)
@@ -91,10 +91,12 @@ def bank_socket(home: Path) -> Path:
     path = socket_path(home / SOCKET)
     if not path.exists():
         raise SetupError(
-            f"no playbank runs in {home}",
-            hint="`pylon relay` runs one. For a wallet at that of another home: `pylon wallet link NAME` there, and"
-            " `pylon wallet connect -` here, which reads what that prints; `pylon wallet faucet SATS --account NAME`"
-            " there gives it play money.",
+            f"no playbank is running in {home}",
+            hint=(
+                "Start one with `pylon relay`. To use the playbank of another home, run `pylon "
+                "wallet link NAME` there and paste its output into `pylon wallet connect -` here; "
+                "`pylon wallet faucet SATS --account NAME` there adds play money."
+            ),
         )
     return path
 
@@ -102,5 +104,5 @@ def bank_socket(home: Path) -> Path:
 def _account(params: dict[str, Any]) -> str:
     account = text(params, "account", "")
     if not account or len(account) > MAX_ACCOUNT:
-        raise UsageError(f"an account's name is 1 to {MAX_ACCOUNT} characters")
+        raise UsageError(f"an account name must have 1 to {MAX_ACCOUNT} characters")
     return account

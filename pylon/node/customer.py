@@ -132,7 +132,7 @@ async def _client(
 def _purse(opened: OpenHome, *, stays: bool) -> AccountPurse | None:
     if opened.money is None or not opened.config.customer.bid_msat:
         return None
-    opened.need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
+    opened.need_permission("Or ask only free providers: set `customer.bid_msat = 0`.")
     return AccountPurse(
         database=opened.database,
         group=opened.group,

@@ -29,8 +29,11 @@ def refuse_backup_itself(home: Home) -> None:
     """
     if is_copied_to(home.database, home.root):
         raise SetupError(
-            f"{home.root} is a backup itself, which stays as it is",
-            hint="Put a copy of it in the place of the home, as docs/backup.md says. `pylon doctor` looks at it.",
+            f"{home.root} is a backup, and must stay as it is",
+            hint=(
+                "Put a copy of it in the home's place, as docs/backup.md explains. `pylon doctor` "
+                "can examine the backup."
+            ),
         )
 
 
@@ -52,7 +55,7 @@ async def begin_restored(database: Database, now: float) -> None:
         customers, providers = await accounts.begin_epochs(tx, now), await accounts.forget_mirrors(tx, now)
         await marks.begin(tx, now)
     logger.warning(
-        "this home was restored from a backup: what was earned, paid and spent after it was made is not in its books",
+        "this home was restored from a backup; its books lack everything earned, paid and spent since the backup",
         made=datetime.fromtimestamp(copied_at).astimezone().isoformat(timespec="seconds"),
         jobs_dropped=len(waiting),
         payments_to_look_up=len(reserved),

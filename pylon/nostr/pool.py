@@ -41,7 +41,7 @@ class RelayPool:
         rng: random.Random | None = None,
     ) -> None:
         if not urls:
-            raise UnreachableError("no relay is configured", hint='Name one: relays = ["ws://…"] in config.toml.')
+            raise UnreachableError("no relay is configured", hint='Add one: relays = ["ws://…"] in config.toml.')
         self._new = partial(RelayConnection, secret=secret, clock=clock, backoff=backoff, rng=rng)
         self._connections = {url: self._new(url) for url in dict.fromkeys(map(relay_spelling, urls))}
         # Another pool's, which it starts and closes.
@@ -130,7 +130,7 @@ class RelayPool:
             await end(*waits)
         raise UnreachableError(
             "no relay can be reached: " + "; ".join(f"{s.url} ({s.error or 'connecting'})" for s in self.statuses),
-            hint="Start one with `pylon relay`, or name others in config.toml.",
+            hint="Start one with `pylon relay`, or set others in config.toml.",
         )
 
     async def opened(self, timeout: float) -> list[str]:

@@ -90,14 +90,14 @@ class Refusal:
         # `left` is negative after something cost more than was set aside for it.
         asked, left = self.asked, max(self.left, 0)
         what = {
-            Bound.SATS: f"up to {_sats(asked)} of the run's `max_sats` were asked for and {_sats(left)} are left",
+            Bound.SATS: f"this needs up to {_sats(asked)} of the run's `max_sats`, and {_sats(left)} are left",
             Bound.CALLS: f"the run's sub-calls are used up ({left:,} left)",
-            Bound.TOKENS: f"about {asked:,} tokens were asked for and {left:,} are left",
-            Bound.TURNS: f"the root model's turns, of all loops together, are used up ({left:,} left)",
+            Bound.TOKENS: f"this needs about {asked:,} tokens, and {left:,} are left",
+            Bound.TURNS: f"the root model's turns over all loops are used up ({left:,} left)",
             Bound.WALL: "the time of the run is up",
-            Bound.DEPTH: "loops may not stand any deeper inside each other",
-            Bound.DISK: f"the run's trajectory is full: {asked:,} bytes more were asked for and {left:,} are left",
-            Bound.PROMPT: f"a prompt of {asked:,} characters is over the limit of {left:,}: cut it up",
+            Bound.DEPTH: "recursive calls may not nest any deeper",
+            Bound.DISK: f"the run's trajectory is full: this needs {asked:,} more bytes, and {left:,} are left",
+            Bound.PROMPT: f"a prompt of {asked:,} characters is over the limit of {left:,}: split it up",
         }[self.bound]
         return f"over the budget: {what}"
 

@@ -15,7 +15,7 @@ _RAISED_BY = {
     Bound.DISK: "rlm.keep_run_mb",
 }
 # The turns of a single loop are a setting of the loop, and no bound of the budget.
-MORE_TURNS = "More turns for a loop: --turns (rlm.turns)."
+MORE_TURNS = "To allow more turns per loop: --turns (rlm.turns)."
 
 
 def limiting_bounds(refused: Iterable[Bound]) -> list[Bound]:
@@ -26,4 +26,4 @@ def limiting_bounds(refused: Iterable[Bound]) -> list[Bound]:
 def raise_hint(bounds: Iterable[Bound]) -> str:
     """How to raise the bounds that limited a run; empty if none of them can be raised."""
     by = ", ".join(_RAISED_BY[bound] for bound in limiting_bounds(bounds))
-    return f"A larger budget asks more: {by}." if by else ""
+    return f"To raise the budget: {by}." if by else ""

@@ -29,7 +29,7 @@ _PIECE = 1 << 20
 _REPLACEMENT = "\ufffd"
 _MOST_DOUBTS = 8
 MAX_FILES = 100_000
-_REFUSED = "{} holds a secret key or a wallet's link, and a context goes to strangers"
+_REFUSED = "{} contains a secret key or a wallet link, and a context is sent to strangers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Context:
             return ["the context is empty: an answer can come from the question alone"]
         named = [one for file in self.files if (one := _doubt(file))]
         more = len(named) - _MOST_DOUBTS
-        return named if more <= 0 else [*named[:_MOST_DOUBTS], f"and {more:,} more files are no UTF-8 text"]
+        return named if more <= 0 else [*named[:_MOST_DOUBTS], f"and {more:,} more files are not UTF-8 text"]
 
     def describe(self) -> str:
         """What the variable `context` holds, in words for the root model."""
@@ -102,7 +102,7 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
     skipped = 0
     single = len(given) == 1
     if given.count("-") > 1:
-        raise UsageError("standard input is read once, and --context names it twice")
+        raise UsageError("standard input can be read only once, but --context names it twice")
     # Cached, since many files have the same parent folders.
     is_home = cache(withheld.is_home)
     for one in given:
@@ -128,7 +128,9 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
             single = False
             matches = sorted(match for match in _glob(one) if match.is_file())
             if not matches:
-                raise UsageError(f"no file matches {one}", hint="Quote the pattern, or give the files themselves.")
+                raise UsageError(
+                    f"no file matches {one}", hint="Put quotes around the pattern, or give the files themselves."
+                )
             wanted = [
                 match
                 for match in matches
@@ -137,26 +139,28 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
             skipped += len(matches) - len(wanted)
             found += [(str(match), match) for match in wanted]
         elif path.exists():
-            raise UsageError(f"{one} is no file and no folder", hint="Pipe it to standard input, and name that: -c -")
+            raise UsageError(f"{one} is neither a file nor a folder", hint="Pipe it in and use standard input: -c -")
         else:
-            raise UsageError(f"there is no file {one}", hint="--context takes files, folders, globs, or - for stdin.")
+            raise UsageError(
+                f"file {one} does not exist", hint="--context takes files, folders, globs, or - for stdin."
+            )
     if not found:
         raise UsageError(
-            "there is no text in what --context names",
-            hint="Of folders only text is read, without hidden files, keys and Pylon's own homes.",
+            "--context contains no text",
+            hint="In folders, only text is read; hidden files, keys and Pylon's own homes are skipped.",
         )
     found = _distinct(found)
     if len(found) > MAX_FILES:
-        raise UsageError(f"--context names {len(found):,} files; {MAX_FILES:,} is the most")
+        raise UsageError(f"--context names {len(found):,} files; the maximum is {MAX_FILES:,}")
     kind: Literal["text", "json", "files"] = shape if shape != "auto" else "text" if single else "files"
     if kind != "files" and len(found) != 1:
-        raise UsageError(f"--as {kind} takes one file, and there are {len(found):,}")
+        raise UsageError(f"--as {kind} takes one file, but --context names {len(found):,}")
     facts = tuple(file_facts(name, path.absolute()) for name, path in found)
     if not any(file.chars for file in facts):
         named = clean_line(facts[0].name) if len(facts) == 1 else f"each of {len(facts):,} files"
         raise UsageError(
-            f"the context is empty: {named} holds nothing",
-            hint="Name a file that holds a text; `pylon ask` asks a question without one.",
+            f"the context is empty: {named} contains nothing",
+            hint="Name a file that contains text. To ask a question without a text, use `pylon ask`.",
         )
     source = ContextSource(kind, tuple(ContextFile(file.name, file.path) for file in facts))
     return Context(source, facts, skipped)
@@ -174,7 +178,7 @@ def from_value(value: object, spool: Path) -> Context:
             data = orjson.dumps(value)
         except TypeError as error:
             raise UsageError(
-                f"this cannot be a context: {error}", hint="Give text, or what JSON can hold."
+                f"this cannot be used as a context: {error}", hint="Give text, or anything that JSON can represent."
             ) from error
     _write(spool, [data])
     facts = (file_facts("context", spool),)
@@ -184,11 +188,11 @@ def from_value(value: object, spool: Path) -> Context:
 def _doubt(file: FileFacts) -> str:
     name = clean_line(file.name)
     if file.kind == "PDF":
-        return f"{name} is a PDF, of which the REPL sees the bytes and not the text: convert it first"
-    unread = f"{file.replaced:,} of its {file.chars:,} characters could not be read and stand as U+FFFD"
+        return f"{name} is a PDF; the REPL sees its bytes, not its text. Convert it to text first"
+    unread = f"{file.replaced:,} of its {file.chars:,} characters could not be read and were replaced by U+FFFD"
     if file.kind == "binary":
-        return f"{name} is no text: it holds NUL bytes" + (f", and {unread}" if file.replaced else "")
-    return f"{name} is not in UTF-8: {unread}" if file.replaced else ""
+        return f"{name} is not text: it contains NUL bytes" + (f", and {unread}" if file.replaced else "")
+    return f"{name} is not UTF-8: {unread}" if file.replaced else ""
 
 
 def readable(name: str) -> str:
@@ -221,7 +225,7 @@ def _glob(pattern: str) -> Iterable[Path]:
 
 def _spool(stdin: BinaryIO | None, spool: Path) -> Path:
     if stdin is None:
-        raise UsageError("there is no standard input here")
+        raise UsageError("standard input is closed")
     _write(spool, iter(lambda: stdin.read(_PIECE), b""))
     return spool
 
@@ -234,7 +238,8 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
                 file.write(piece)
     except OSError as error:
         raise TrajectoryError(
-            f"the context cannot be kept with its run: {refusal(error)}", hint=f"Make room where {path.parent} is."
+            f"the context cannot be stored with its run: {refusal(error)}",
+            hint=f"Free some space on the disk of {path.parent}.",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A root LM behind a server with the OpenAI API: `POST {base}/chat/completions`, without streaming."""
+"""A root model behind a server with the OpenAI API: `POST {base}/chat/completions`, without streaming."""
 
 import asyncio
 import json
@@ -32,10 +32,12 @@ _LIMITS = ("max_completion_tokens", "max_tokens")
 _UNPROCESSABLE = {httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY}
 _AGAIN = {408, 409, 425, 429}
 _HINTS = {
-    400: "Does the server know `rlm.root_model`, and take `rlm.root_max_tokens` and `rlm.root_temperature`?",
-    401: "Is the key in `rlm.root_key_file` right?",
-    403: "May the key in `rlm.root_key_file` use `rlm.root_model`?",
-    404: "Are `rlm.root_url` and `rlm.root_model` right?",
+    400: (
+        "Check that the server knows `rlm.root_model`, and accepts `rlm.root_max_tokens` and `rlm.root_temperature`."
+    ),
+    401: "Check the key in `rlm.root_key_file`.",
+    403: "Check that the key in `rlm.root_key_file` may use `rlm.root_model`.",
+    404: "Check `rlm.root_url` and `rlm.root_model`.",
 }
 
 
@@ -93,7 +95,7 @@ class OpenAIRoot:
                 malformed += isinstance(error, _MalformedError)
                 if error.lasting or not left or malformed > _MALFORMED_RETRIES:
                     raise
-                logger.info("the root model is asked again", reason=str(error), left=left)
+                logger.info("asking the root model again", reason=str(error), left=left)
                 pause = error.retry_after_s or wait_s * (0.5 + self._rng.random())
             await asyncio.sleep(min(pause, MOST_WAIT_S))
             wait_s *= 2
@@ -118,11 +120,11 @@ class OpenAIRoot:
                 async for piece in response.aiter_bytes():
                     data += piece
                     if len(data) > MAX_BODY_BYTES:
-                        raise RootError(f"the root model's answer has over {MAX_BODY_BYTES} bytes")
+                        raise RootError(f"the root model's answer is over {MAX_BODY_BYTES} bytes")
         except httpx.HTTPError as error:
             raise RootError(
                 f"the root model's endpoint does not answer ({type(error).__name__})",
-                hint="Is `rlm.root_url` right, and the server up?",
+                hint="Check `rlm.root_url`, and that the server is running.",
                 lasting=False,
                 means=UnreachableError,
             ) from error
@@ -139,7 +141,8 @@ def read_key(path: Path) -> str:
         return path.expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(
-            f"the key of the root model cannot be read from {path}", hint="`rlm.root_key_file` names its file."
+            f"the root model's key cannot be read from {path}",
+            hint="Set `rlm.root_key_file` to the file with the key.",
         ) from error
 
 
@@ -148,7 +151,7 @@ class _MalformedError(RootError):
 
     def __init__(self, message: str) -> None:
         super().__init__(
-            message, hint="Does `rlm.root_url` lead to an OpenAI-shaped server?", lasting=False, means=SetupError
+            message, hint="Check that `rlm.root_url` is an OpenAI-compatible server.", lasting=False, means=SetupError
         )
 
 
@@ -156,7 +159,7 @@ def _refused(response: httpx.Response, body: bytes) -> RootError:
     status = response.status_code
     again = status in _AGAIN or status >= httpx.codes.INTERNAL_SERVER_ERROR
     means: type[PylonError] = UnreachableError if again else SetupError
-    message = f"the root model's endpoint says {status}"
+    message = f"the root model's endpoint answered {status}"
     # The message for a wrong key may quote the key.
     said = status != httpx.codes.UNAUTHORIZED and refusals.words(
         body, response.request.headers.get("authorization", "")

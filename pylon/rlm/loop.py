@@ -1,4 +1,4 @@
-"""Runs one loop of a Recursive Language Model (arXiv 2512.24601): root LM ↔ REPL, turn by turn.
+"""Runs one loop of a Recursive Language Model (arXiv 2512.24601): root model ↔ REPL, turn by turn.
 
 A loop ends with an answer; or when turns or budget run out, or its root fails, falls silent, repeats itself or writes
 no code. Then the root gets one last turn to answer in plain words, and that answer is marked partial.

@@ -81,7 +81,7 @@ def read_record(run: Run) -> Record:
     for path in files_of(run.folder):
         _add_file(record, checked_events(path))
     if not record.begun:
-        raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows what is there.")
+        raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows the stored runs.")
     return record
 
 

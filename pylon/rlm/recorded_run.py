@@ -106,7 +106,7 @@ class RecordedRun:
                 self._calls.lose(event["call"])
                 lost += 1
         if lost:
-            logger.warning("run %s: answers that are not kept as they were, and are asked for anew: %d", run.id, lost)
+            logger.warning("run %s: answers that are missing or damaged, and are asked for again: %d", run.id, lost)
         for key, event in list(events.items()):
             if key[0] not in ("loop", "turn", "shown") or not self._is_gone_through(event["loop"]):
                 continue
@@ -225,9 +225,12 @@ class RecordedRun:
             self._cut(self.recorded_name(loop), turn, cell)
         elif self.fault is None and self.run is not None:
             self.fault = DiffersError(
-                f"run {self.run.id} goes another way than is recorded: in turn {turn} of loop {loop} its code {what}",
-                hint=f"`pylon rlm resume {self.run.id} --go-on` goes on from that turn, and asks the models anew for"
-                " what came after it.",
+                f"the code of run {self.run.id} does not do what was recorded: in turn {turn} of "
+                f"loop {loop} it {what}",
+                hint=(
+                    f"`pylon rlm resume {self.run.id} --go-on` continues from that turn, and asks the "
+                    "models again for everything after it."
+                ),
             )
 
     def _cut(self, loop: str, turn: int, cell: int) -> None:

@@ -174,7 +174,7 @@ def _ends(run: Run) -> tuple[Event, Event | None]:
         begun = event if event["type"] == "run" else begun
         ended = event if event["type"] == "final" else ended
     if begun is None:
-        raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows what is there.")
+        raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows the stored runs.")
     return begun, ended
 
 
@@ -195,7 +195,7 @@ def recorded_cell(run: Run, begun: Event) -> CellLimits:
     unknown = sorted(set(begun["cell"]) - {one.name for one in fields(CellLimits)})
     if unknown:
         raise UsageError(
-            f"run {run.id} had limits of a cell that this version does not know: {', '.join(unknown)}",
+            f"run {run.id} has cell limits that this version does not know: {', '.join(unknown)}",
             hint=f"It was made by Pylon {begun.get('version', 'of another version')}.",
         )
     return CellLimits(**begun["cell"])
@@ -214,8 +214,8 @@ def recorded_context(run: Run, begun: Event) -> Context:
         path = kept if kept.is_file() else given
         if not path.is_file() or (found := file_facts(file["name"], path)).sha256 != file["sha256"]:
             raise UsageError(
-                f"{given} is not what run {run.id} worked on any more",
-                hint="`rlm.keep_context_mb` says which contexts are kept with their runs.",
+                f"{given} is no longer what run {run.id} worked on",
+                hint="`rlm.keep_context_mb` sets which contexts are kept with their runs.",
             )
         files.append(found)
     source = ContextSource(begun["context"]["kind"], tuple(ContextFile(file.name, file.path) for file in files))

@@ -49,12 +49,12 @@ def resume_plan(run_id: str, record: Record, limits: Limits, turns: int) -> Resu
     wants_more = end["reason"] in (Reason.BUDGET, Reason.TURNS) or "were refused" in end["detail"]
     if not wants_more:
         raise UsageError(
-            f"run {run_id} came to its end by itself ({end['reason']}): {end['detail']}",
-            hint="Ask the question again: taken up, it would end so once more.",
+            f"run {run_id} has already ended ({end['reason']}): {end['detail']}",
+            hint="Ask the question again; resuming the run would end the same way.",
         )
     if not more:
         raise UsageError(
-            f"run {run_id} ended for want of what it does not get now either ({end['reason']}): {end['detail']}",
+            f"run {run_id} ended because of a limit that still holds ({end['reason']}): {end['detail']}",
             hint=end["hint"] or f"{budget_hints.raise_hint(Bound)} {budget_hints.MORE_TURNS}",
         )
     return ResumePlan.GO_BACK

@@ -1,4 +1,4 @@
-"""The root LM, which leads a loop: a chat in, one reply out.
+"""The root model, which leads a loop: a chat in, one reply out.
 
 `Root` is the interface. `endpoint.py` asks a server with the OpenAI API, `roots.py` a model on this machine or a
 provider of the swarm. `ScriptedRoot` here repeats given turns, for tests and offline benchmarks.

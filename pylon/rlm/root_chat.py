@@ -1,4 +1,4 @@
-"""The chat of a loop with its root LM: asks for turns, books their cost, and records what is said and shown."""
+"""The chat of a loop with its root model: asks for turns, books their cost, and records what is said and shown."""
 
 import asyncio
 from functools import partial
@@ -131,5 +131,7 @@ class RootChat:
         except PylonError as error:
             raise RootError(str(error), hint=error.hint, lasting=False, means=meaning(error)) from error
         except Exception as error:
-            logger.exception("the root model failed inside")
-            raise RootError(f"the root model failed inside ({type(error).__name__})", lasting=False) from error
+            logger.exception("the root model failed because of an internal error")
+            raise RootError(
+                f"the root model failed because of an internal error ({type(error).__name__})", lasting=False
+            ) from error

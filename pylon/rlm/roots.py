@@ -1,4 +1,4 @@
-"""Root LMs that run on Pylon itself: a model on this machine, or one that providers of the swarm have."""
+"""Root models that run on Pylon itself: a model on this machine, or one that providers of the swarm have."""
 
 import itertools
 from collections.abc import Sequence

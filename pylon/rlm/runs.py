@@ -116,8 +116,8 @@ class Run:
         if (text := self.whole_text(ref)) is not None:
             return text
         raise UsageError(
-            f"{what} of run {self.id} is not kept as it was: {self.blob(ref)} is missing or damaged",
-            hint="Put that file back from a backup, or ask the question anew.",
+            f"{what} of run {self.id} is missing or damaged: {self.blob(ref)}",
+            hint="Restore that file from a backup, or ask the question again.",
         )
 
     def blob(self, ref: dict[str, Any]) -> Path:
@@ -175,7 +175,7 @@ def events_of(path: Path) -> Iterator[Event]:
 def checked_events(path: Path) -> Iterator[Event]:
     """The events of one file, each checked; a torn last line is left out. Raises `UsageError` at the first event that
     lacks something or is out of place, and if the file cannot be read."""
-    hint = "Put that file back from a backup, or ask the question anew."
+    hint = "Restore that file from a backup, or ask the question again."
     try:
         with path.open("rb") as lines:
             for place, line in enumerate(lines):
@@ -195,12 +195,12 @@ def find_run(folder: Path, name: str) -> Run:
     """The run with this id, or the only one whose id starts like this; `last` is the newest. Raises `UsageError`."""
     ids = run_ids(folder)
     if not ids:
-        raise UsageError("no runs are kept yet", hint="`pylon rlm` makes one.")
+        raise UsageError("there are no stored runs yet", hint="Start one with `pylon rlm`.")
     found = ids[:1] if name == "last" else [run for run in ids if run.startswith(name)]
     if len(found) == 1 or name in found:
         return Run(folder / (name if name in found else found[0]))
     what = "several runs start" if found else "no run starts"
-    raise UsageError(f"{what} with {name!r}", hint="`pylon rlm list` shows what is there.")
+    raise UsageError(f"{what} with {name!r}", hint="`pylon rlm list` shows the stored runs.")
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def install(assistant: Assistant, below: Path) -> Installed:
                 return Installed(path, changed=False)
             if not is_ours(old):
                 raise UsageError(
-                    f"{path} was not written by Pylon, or was changed since",
-                    hint="Move it away, or put in it what `pylon skill show` prints.",
+                    f"{path} was not written by Pylon, or has changed since",
+                    hint="Move it away, or replace its content with the output of `pylon skill show`.",
                 )
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -63,7 +63,7 @@ def install(assistant: Assistant, below: Path) -> Installed:
             stream.write(skill())
         new.replace(path)
     except FileExistsError as error:
-        raise UsageError(f"{new} is in the way", hint="Remove it, and try again.") from error
+        raise UsageError(f"{new} is in the way", hint="Delete it, and try again.") from error
     except OSError as error:
         raise SetupError(f"{path} cannot be written: {error.strerror}") from error
     return Installed(path, changed=True)

@@ -171,7 +171,7 @@ class FunctionSubLM:
         if isinstance(text, SubFailure):
             return place, text
         if not isinstance(text, str):
-            return place, SubFailure("failed", f"the function gave no text but {type(text).__name__}", 1)
+            return place, SubFailure("failed", f"the function returned {type(text).__name__}, not text", 1)
         asked = len(job.prompt) // 4
         return place, SubAnswer(text, self.name, self.name, asked, len(text) // 4, self._msat, verified=("none",))
 
@@ -189,5 +189,6 @@ def sub_lm(sub: object) -> SubLM:
     if callable(sub):
         return FunctionSubLM(cast("Answering", sub))
     raise UsageError(
-        f"{type(sub).__name__} is no sub-model", hint="Give a function from prompt to answer, or what `SubLM` names."
+        f"{type(sub).__name__} is not a sub-model",
+        hint="Give a function from prompt to answer, or an object with the methods of `SubLM`.",
     )

@@ -89,7 +89,8 @@ class Trajectory:
             try:
                 if not _locked(old) or not os.path.samestat(os.fstat(old), (folder / EVENTS).stat()):
                     raise UsageError(
-                        f"run {self.id} is under way", hint=f"`pylon rlm show {self.id} --follow` shows it."
+                        f"run {self.id} is still running",
+                        hint=f"`pylon rlm show {self.id} --follow` shows its progress.",
                     )
                 self._make_blobs()
                 self._taken = _size(folder)
@@ -109,8 +110,8 @@ class Trajectory:
             self._blobs.mkdir(mode=0o700, exist_ok=True)
         except FileExistsError:
             raise UsageError(
-                f"{self._blobs} is no folder, so that no text of run {self.id} is there",
-                hint="Put that folder back from a backup, or ask the question anew.",
+                f"{self._blobs} is not a folder, so the texts of run {self.id} are missing",
+                hint="Restore that folder from a backup, or ask the question again.",
             ) from None
 
     @property
@@ -204,7 +205,7 @@ class Trajectory:
         except OSError as error:
             self.fault = TrajectoryError(
                 f"the trajectory of run {self.id} cannot be written: {refusal(error)}",
-                hint=f"Make room where {self.folder} is, or delete old runs beside it; then ask again.",
+                hint=(f"Free some space on the disk of {self.folder}, or delete old runs there; then ask again."),
             )
             raise self.fault from error
 

@@ -82,7 +82,7 @@ def _mark(copy: sqlite3.Connection, at: float | None, kept_in: Path | None) -> N
 def _books(path: Path, room: Path) -> Iterator[sqlite3.Connection]:
     """The source, open, also on a disk that cannot be written, as a snapshot's; what that takes is made in `room`."""
     if not path.exists():
-        raise SetupError(f"there is no {path}")
+        raise SetupError(f"{path} does not exist")
     if not path.stat().st_size:
         # To write, SQLite would throw away the log that is beside it.
         need_beginning(path)
@@ -103,7 +103,7 @@ def _books(path: Path, room: Path) -> Iterator[sqlite3.Connection]:
             yield books
         if log.exists() and not had_log:
             # Without one it is read without a lock, and what is read-only here may be written from elsewhere.
-            raise SetupError(f"another program began with {path} while it was copied", hint="Try again.")
+            raise SetupError(f"another program started to write {path} while it was copied", hint="Try again.")
 
 
 def _can_be_written(folder: Path) -> bool:

@@ -13,7 +13,7 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _READ_ONLY = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 _OUT_OF_REACH = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_RESTORE = "It is damaged, or no database: restore it from a backup."
+_RESTORE = "It is damaged, or not a database: restore it from a backup."
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -29,7 +29,7 @@ def named(error: sqlite3.Error, path: Path) -> None:
 
 def cannot_be_opened(path: str | Path, error: sqlite3.Error) -> SetupError:
     """What is said of a file that SQLite cannot make anything of."""
-    hint = _hint(error) or "Check its owner and its folder; if it is damaged, restore it from a backup."
+    hint = _hint(error) or "Check its owner and folder; if it is damaged, restore it from a backup."
     return SetupError(f"{path} cannot be opened as a database: {error}", hint=hint)
 
 
@@ -48,7 +48,7 @@ def told(error: sqlite3.Error) -> PylonError | None:
     if code in _DAMAGED:
         return cannot_be_opened(path, error)
     if code in _HELD:
-        return PylonError(f"another program holds {path}: {error}", hint=hint)
+        return PylonError(f"another program has locked {path}: {error}", hint=hint)
     what = "read or written" if code in _OUT_OF_REACH else "written"
     return PylonError(f"{path} cannot be {what}: {error}", hint=hint)
 
@@ -64,11 +64,11 @@ def _hint(error: sqlite3.Error) -> str:
     if code in _DAMAGED:
         return _RESTORE
     if code == sqlite3.SQLITE_FULL:
-        return "Make room on its disk, and try again."
+        return "Free some space on its disk, and try again."
     if code in _READ_ONLY:
-        return "Give your user the right to write it and its folder, or see why its disk is read-only."
+        return "Give your user permission to write it and its folder, or find out why its disk is read-only."
     if code in _OUT_OF_REACH:
-        return "Check its owner, its folder, and that its disk is there and has room."
+        return "Check its owner and folder, and that its disk is mounted and has space."
     if code in _HELD:
-        return "Close what has it open, and try again."
+        return "Close the program that has it open, and try again."
     return ""

@@ -136,7 +136,9 @@ class GroupCommit:
                 # Whoever closed this has no more time. Nobody shall wait for ever for what it was about.
                 for waiting in group:
                     if waiting.done is not None and not waiting.done.done():
-                        waiting.done.set_exception(sqlite3.OperationalError("it is not known whether this is stored"))
+                        waiting.done.set_exception(
+                            sqlite3.OperationalError("it is not known whether this was stored")
+                        )
                 raise
         for waiting, result in zip(group, results, strict=True):
             if waiting.done is None:

@@ -15,14 +15,14 @@ def check_label(path: Path, application_id: int, found: str | None, wanted: str)
     if found != wanted:
         raise SetupError(
             f"{path} belongs to {'nothing' if found is None else found!r}, not to {wanted!r}",
-            hint="Every network has a folder of its own: check which one was copied where.",
+            hint="Each network has its own folder: check which file was copied where.",
         )
 
 
 def check_version(path: Path, room: str, version: int, newest: int) -> None:
     """Raises `SetupError` for tables that were written by no Pylon, or by a newer one."""
     if version < 1:
-        raise SetupError(f"{path} was written by no Pylon ({room} {version})", hint="Restore it from a backup.")
+        raise SetupError(f"{path} has an unknown version ({room} {version})", hint="Restore it from a backup.")
     if version > newest:
         raise SetupError(
             f"{path} was written by a newer Pylon ({room} {version})",
@@ -39,6 +39,6 @@ def need_beginning(path: Path) -> None:
     """Raises `SetupError` for a file without any table that held something once: no first start was cut off there."""
     if not beginning(path).exists():
         raise SetupError(
-            f"{path} is empty, and was not when it was made",
-            hint="Restore it from a backup; or delete it to begin anew, without what it held.",
+            f"{path} is empty, although it was not when it was created",
+            hint="Restore it from a backup. Or delete it to start over without its content.",
         )

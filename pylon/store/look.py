@@ -38,9 +38,7 @@ def look_into(path: Path, schemas: Iterable[Schema], *, label: str, within_s: fl
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SetupError(
-            f"{path} cannot be read: {error.strerror}", hint="Check its owner and its folder."
-        ) from error
+        raise SetupError(f"{path} cannot be read: {error.strerror}", hint="Check its owner and folder.") from error
     try:
         with closing(opened_to_read(path)) as books:
             if is_only_begun(books, path):
@@ -48,7 +46,7 @@ def look_into(path: Path, schemas: Iterable[Schema], *, label: str, within_s: fl
             copied_at = check_self(books, path, schemas, label)
             if size % books.execute("PRAGMA page_size").fetchone()[0]:
                 # SQLite takes what is missing of a page for zeros.
-                raise damaged(path, "its last page is cut")
+                raise damaged(path, "its last page is cut off")
             whole = check_pages(books, path, within_s)
     except sqlite3.Error as error:
         raise cannot_be_opened(path, error) from error

@@ -61,7 +61,7 @@ def work_in(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
     except sqlite3.Error as error:
         # What was committed is in the log all the same.
-        _log.warning("the log of a database could not be worked into its file", error=str(error))
+        _log.warning("a database's write-ahead log could not be checkpointed", error=str(error))
 
 
 def transact[T](connection: sqlite3.Connection, work: Work[T]) -> T:

@@ -231,9 +231,9 @@ class SwarmClient:
 
     async def _do(self, run: Run, deadline_s: float | None, reservation: Reservation | None, priority: int) -> None:
         if self._closed:
-            raise UnreachableError("this client was closed")
+            raise UnreachableError("this client is closed")
         if self._loop is None:
-            raise UsageError("this client was started nowhere yet", hint="Ask inside of `async with SwarmClient(…)`.")
+            raise UsageError("this client has not been started", hint="Use it inside `async with SwarmClient(…)`.")
         self._check_loop()
         within_s = self.settings.run_s if deadline_s is None else deadline_s
         await self._asking.ask(run, within_s=within_s, reservation=reservation, priority=priority)

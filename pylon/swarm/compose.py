@@ -102,7 +102,7 @@ def request_draft(
     try:
         text, parameters = spec.text, spec.parameters
     except TypeError as error:
-        raise MalformedError(f"this question cannot be written as JSON: {error}") from error
+        raise MalformedError(f"this prompt cannot be written as JSON: {error}") from error
     job = JobRequest(
         text,
         parameters,

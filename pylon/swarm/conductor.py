@@ -67,7 +67,7 @@ class Conductor:
                 self._do(command, together)
             except Exception as error:
                 # The deciders count it as done. The others of these are done all the same.
-                logger.error("a command could not be followed", command=repr(command), exc_info=error)
+                logger.error("a command could not be carried out", command=repr(command), exc_info=error)
                 self._give_up(command, error)
         for (provider, kind), requests in unwanted.items():
             self._requests.cancel(tuple(requests), kind, provider)

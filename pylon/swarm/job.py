@@ -178,7 +178,7 @@ class Fault:
     hint: str = ""
 
 
-_NO_PRICE = "Only who announces a price is paid; `pylon providers` shows `?` for the others."
+_NO_PRICE = "Only providers that announce a price are paid; for the others, `pylon providers` shows `?`."
 # Failures that have their own account of what was wrong.
 _EXPLAINED = frozenset({Failure.NO_PROVIDER, Failure.NOT_SENT, Failure.TOO_LARGE, Failure.MALFORMED, Failure.UNPAID})
 
@@ -186,30 +186,32 @@ _EXPLAINED = frozenset({Failure.NO_PROVIDER, Failure.NOT_SENT, Failure.TOO_LARGE
 def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str = "", hint: str = "") -> JobFailed:
     """The typed error of a slot that was given up, in words; `hint` where there is more to say than usual."""
     text = {
-        Failure.NO_PROVIDER: "no provider is alive that can take this job",
-        Failure.DEADLINE: "no answer came in time",
-        Failure.UNHEARD: "nobody who was asked said a word",
-        Failure.EXHAUSTED: "every provider asked failed this job",
+        Failure.NO_PROVIDER: "no live provider can take this job",
+        Failure.DEADLINE: "no answer arrived in time",
+        Failure.UNHEARD: "no provider that was asked reacted",
+        Failure.EXHAUSTED: "every provider that was asked failed this job",
         Failure.REFUSED: "providers refuse this job",
-        Failure.UNPAID: "who was asked last wants to be paid first, and nothing was paid",
+        Failure.UNPAID: "the last provider asked wants to be paid first, and nothing was paid",
         Failure.NOT_SENT: "the request could not be sent",
-        Failure.BUDGET: "what is left of the run's budget does not pay for it",
-        Failure.TOO_LARGE: "this job does not fit one event",
-        Failure.MALFORMED: "this job cannot be asked",
+        Failure.BUDGET: "the rest of the run's budget does not cover it",
+        Failure.TOO_LARGE: "the job does not fit into one event",
+        Failure.MALFORMED: "the job cannot be sent",
         Failure.CANCELLED: "the job was cancelled",
     }[reason]
     hint = hint or {
         Failure.NO_PROVIDER: "See `pylon providers`, or name another model.",
-        Failure.UNHEARD: "They may be gone since they last announced themselves; see `pylon providers`.",
-        Failure.DEADLINE: "Give it a longer timeout, or fewer tokens.",
+        Failure.UNHEARD: "They may have gone since they last announced themselves; see `pylon providers`.",
+        Failure.DEADLINE: "Allow a longer timeout, or ask for fewer tokens.",
         Failure.UNPAID: _NO_PRICE if detail == UNPRICED else "",
-        Failure.BUDGET: "Give the run a larger budget, or take it up again with one. Or ask for fewer"
-        f" {ANSWER_TOKENS}: the longest that an answer may be is paid for beforehand.",
-        Failure.TOO_LARGE: "Cut the prompt into smaller pieces.",
+        Failure.BUDGET: (
+            "Raise the run's budget, resume the run with a larger one, or ask for fewer "
+            f"{ANSWER_TOKENS}: the longest possible answer is paid in advance."
+        ),
+        Failure.TOO_LARGE: "Split the prompt into smaller pieces.",
     }.get(reason, "")
     # What a relay said of an earlier try explains no other end.
     if detail and reason in _EXPLAINED:
         text = f"{text}: {detail}"
     elif code is not None:
-        text = f"{text} (the last said {code.value})"
+        text = f"{text} (the last error was {code.value})"
     return JobFailed(text, reason=reason, code=code, attempts=attempts, hint=hint)

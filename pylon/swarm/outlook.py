@@ -109,7 +109,7 @@ class Outlook:
             trust = self._reputation.trust(provider)
             familiar = self._reputation.has_answered(provider, now)
             if allowed == 0:
-                barred = "left out for wrong answers (`pylon providers --why`)"
+                barred = "excluded for wrong answers (`pylon providers --why`)"
         if listing.network == HOUSEHOLD and not own:
             barred = "reserved for a household"
         if self._want_money.get(provider) == (listing.price, listing.priced):

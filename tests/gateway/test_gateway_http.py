@@ -289,7 +289,7 @@ async def test_what_anybody_may_see_needs_no_token_for_its_head_either(tmp_path)
 async def test_a_wrong_method_is_told_which_ones_there_are(tmp_path):
     async with client_of(gateway_of(FakeCore(), tmp_path)) as client:
         got = await client.get(URL)
-        assert got.headers["allow"] == "POST" and "takes POST" in got.json()["error"]["message"]
+        assert got.headers["allow"] == "POST" and "only accepts POST" in got.json()["error"]["message"]
         assert set((await client.delete("/v1/models")).headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 

@@ -231,7 +231,7 @@ async def test_runs_are_listed_and_shown_page_by_page(tmp_path, runs):
         assert first["final"] == rest["final"] == rest["events"][-1]
         assert (await client.get("/api/runs/20260102-000000-bbbbbb")).json()["final"] is None
         text = (await client.get(f"{path}/text/{runs}")).json()["text"]
-        assert text.startswith("yyy") and text.endswith("… and 5 characters more")
+        assert text.startswith("yyy") and text.endswith("… and 5 more characters")
         exported = await client.get(f"{path}/export")
         assert exported.headers["content-disposition"].startswith("attachment") and b'"metadata"' in exported.content
 

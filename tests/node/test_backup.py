@@ -119,9 +119,9 @@ async def test_it_is_written_over_nothing_and_into_no_folder_that_is_missing(tmp
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("empty", "link", "home"):
-        with pytest.raises(SetupError, match="is there already"):
+        with pytest.raises(SetupError, match="already exists"):
             back_up(home, tmp_path / name, now=NOW, told=unheard)
-    with pytest.raises(SetupError, match="there is no folder"):
+    with pytest.raises(SetupError, match="does not exist"):
         back_up(home, tmp_path / "disk" / "copy", now=NOW, told=unheard)
     assert not (tmp_path / "disk").exists()
 
@@ -133,7 +133,7 @@ async def test_one_that_comes_to_be_meanwhile_is_not_touched(tmp_path):
         (tmp_path / "copy").mkdir(exist_ok=True)
         (tmp_path / "copy" / "mine").touch()
 
-    with pytest.raises(SetupError, match="meanwhile"):
+    with pytest.raises(SetupError, match="in the meantime"):
         back_up(home, tmp_path / "copy", now=NOW, told=told)
     assert names(tmp_path / "copy") == {"mine"} and children(tmp_path) == {"copy", "home"}
 
@@ -167,7 +167,7 @@ async def test_what_a_killed_one_left_is_made_anew_and_what_is_not_its_own_stays
         (draft / name).write_bytes(b"half of it")
     for name in ("photos", "playground", "STOP-list.txt", "config.toml.mine"):
         (draft / name).mkdir()
-        with pytest.raises(SetupError, match=f"left there: {name}"):
+        with pytest.raises(SetupError, match=f"from a backup: {name}"):
             back_up(home, tmp_path / "copy", now=NOW, told=unheard)
         assert (draft / "play" / "pylon.db").exists()
         (draft / name).rmdir()
@@ -182,7 +182,7 @@ async def test_a_folder_of_its_owners_that_is_called_as_a_draft_would_be_is_not_
         mine = tmp_path / "games.unfinished" / name
         mine.mkdir(parents=True)
         mine.parent.chmod(0o755)
-        with pytest.raises(SetupError, match=f"no backup left there: {name}"):
+        with pytest.raises(SetupError, match=f"not from a backup: {name}"):
             back_up(home, tmp_path / "games", now=NOW, told=unheard)
         assert mine.is_dir() and stat.S_IMODE(mine.parent.stat().st_mode) == 0o755
         mine.rmdir()
@@ -195,12 +195,12 @@ async def test_what_has_the_name_of_a_draft_and_is_no_folder_of_ours_gets_no_key
     (tmp_path / "link.unfinished").symlink_to("theirs")
     (tmp_path / "file.unfinished").touch()
     for name in ("link", "file"):
-        with pytest.raises(SetupError, match="is not a folder of yours"):
+        with pytest.raises(SetupError, match="does not belong to you, or is not a folder"):
             back_up(home, tmp_path / name, now=NOW, told=unheard)
     assert names(tmp_path / "theirs") == set() and stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o755
     (tmp_path / "copy.unfinished").mkdir()
     monkeypatch.setattr(module.os, "getuid", lambda: 1 + (tmp_path / "theirs").stat().st_uid)
-    with pytest.raises(SetupError, match="is not a folder of yours"):
+    with pytest.raises(SetupError, match="does not belong to you, or is not a folder"):
         back_up(home, tmp_path / "copy", now=NOW, told=unheard)
     assert children(tmp_path / "copy.unfinished") == set()
 
@@ -242,7 +242,7 @@ async def test_the_backup_itself_is_opened_by_no_command_and_stays_one_and_a_cop
     back_up(kept, tmp_path / "again", now=NOW + 1, told=unheard)
     for itself in (kept, Home(tmp_path / "link" / "kept \udcff"), Home(tmp_path / "again")):
         before = itself.database.read_bytes()
-        with pytest.raises(SetupError, match="is a backup itself"):
+        with pytest.raises(SetupError, match="is a backup, and"):
             await opened(itself)
         assert (itself.database.read_bytes(), await copied_at(itself)) == (before, NOW)
     for number in (1, 2):

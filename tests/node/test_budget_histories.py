@@ -128,7 +128,7 @@ class Core:
 
     async def result(self, _method, params):
         if not self.reached:
-            raise UnreachableError("no node runs here")
+            raise UnreachableError("no node is running here")
         told = self.reservations.told(params)
         for question in self.questions:
             if question.name in params["names"]:

@@ -131,6 +131,6 @@ async def test_what_it_takes_can_be_read_on_eighty_columns(monkeypatch: pytest.M
     assert max(map(len, lines)) <= 80
     # Labels stand whole in their column, and what is said of each beside it.
     assert [line[:20].strip() for line in lines if line[0] != " "] == [
-        "estimate", "jobs", "nobody is asked", "line 7", "providers that can", "cost", "budget", "tokens", "time",
+        "estimate", "jobs", "not sent", "line 7", "suitable providers", "cost", "budget", "tokens", "time",
     ]  # fmt: skip
     assert {line[20] != " " and line[18:20] == "  " for line in lines[1:]} == {True}

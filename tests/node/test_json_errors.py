@@ -52,8 +52,8 @@ def test_an_option_that_no_command_has_is_an_object_for_each_of_them(monkeypatch
         ("ask --json", "Missing argument"),
         ("ask --jsn hi --json", "--jsn"),
         ("ask hi --max-tokens 0 --json", "--max-tokens"),
-        ("map empty.jsonl --json", "there is no prompt in it"),
-        ("map p.txt -o no/x --json", "no file of a folder that exists"),
+        ("map empty.jsonl --json", "it contains no prompts"),
+        ("map p.txt -o no/x --json", "not a file in an existing folder"),
         ("rlm q -c p.txt --as odd --json", "--as"),
         ("rlm --questions nothing --json", "nothing cannot be read"),
     ],
@@ -72,7 +72,7 @@ def test_what_the_system_refuses_is_an_object_that_names_the_next_step(monkeypat
     for home, says in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "home", "Not a directory")):
         monkeypatch.setenv("PYLON_HOME", str(home))
         code, error, _ = run(monkeypatch, capsys, "init", "--json")
-        assert code == 1 and says in error["message"] and "in a folder" in error["hint"]
+        assert code == 1 and says in error["message"] and "not a folder" in error["hint"]
 
 
 def test_a_prompt_that_reads_json_behind_two_dashes_is_a_prompt(monkeypatch, capsys):

@@ -60,8 +60,8 @@ def test_what_a_line_says_goes_over_the_options(tmp_path):
     ("line", "says"),
     [
         ("[1]", "a.jsonl:2: this is not a JSON object"),
-        ('{"text":"a"}', "a.jsonl:2: there is no `prompt`"),
-        ('{"prompt":5}', "a.jsonl:2: the `prompt` is no text"),
+        ('{"text":"a"}', "a.jsonl:2: `prompt` is missing"),
+        ('{"prompt":5}', "a.jsonl:2: `prompt` is not text"),
         ("{", "a.jsonl:2: this is not valid JSON"),
     ],
 )
@@ -80,20 +80,20 @@ def test_a_prompt_in_a_csv_is_as_long_as_it_is(tmp_path):
 
 
 def test_a_csv_without_that_column_or_with_a_row_too_short_is_refused(tmp_path):
-    assert complaint(tmp_path, "a.csv", b"text\nhi\n").endswith("no column named prompt: there is `text`")
-    assert complaint(tmp_path, "a.csv", b"Prompt,x\nhi,1\n").endswith(": there are `Prompt`, `x`")
+    assert complaint(tmp_path, "a.csv", b"text\nhi\n").endswith("no column named prompt: the only column is `text`")
+    assert complaint(tmp_path, "a.csv", b"Prompt,x\nhi,1\n").endswith(": the columns are `Prompt`, `x`")
     assert complaint(tmp_path, "a.csv", b"\n").endswith("no column named prompt: it is empty")
-    assert "a.csv:3: there is no prompt" in complaint(tmp_path, "a.csv", b"n,prompt\n1,hi\n2\n")
+    assert "a.csv:3: the prompt is missing" in complaint(tmp_path, "a.csv", b"n,prompt\n1,hi\n2\n")
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b'id,prompt\n1,a\n2,"open\n3,b\n4,c\n', ":3: a quote that this row opens is never closed"),
-        (b'id,prompt\n1,"Hello" he said\n2,b\n', ":2: something stands behind a closing quote"),
+        (b'id,prompt\n1,a\n2,"open\n3,b\n4,c\n', ":3: this row opens a quote that is never closed"),
+        (b'id,prompt\n1,"Hello" he said\n2,b\n', ":2: there is text after a closing quote"),
         (
             b'id,prompt\n1,"open\n2,b\n3,"fine"\n',
-            ":4: something stands behind a closing quote, in the row that begins in line 2",
+            ":4: there is text after a closing quote, in the row that begins on line 2",
         ),
         (b"prompt\nfirst this, then that\n", ":2: this line has more columns than the first"),
         (b"prompt,n,prompt\na,1,b\n", ": two columns are named prompt"),
@@ -138,13 +138,13 @@ def test_an_array_of_json_is_its_elements_each_with_its_line(tmp_path, name, ind
         ('["a",\n5]', ":2: this is not a JSON object"),
         (
             '["a",\n\n{"prompt": "b",\n "max_tokns": 3}]',
-            ":4: jobs have no field 'max_tokns'; did you mean `max_tokens`?",
+            ":4: unknown field 'max_tokns'; did you mean `max_tokens`?",
         ),
-        ('["a",\n"b"\n', ":3: the array of JSON neither goes on nor ends"),
+        ('["a",\n"b"\n', ":3: the JSON array is incomplete, or a comma is missing"),
         ('["a",\n"b]\n', ":2: this is not valid JSON"),
-        ('["a" "b"]', ":1: the array of JSON neither goes on nor ends"),
-        ('["a",\n]', ":2: a comma stands behind the last of the array"),
-        ('["a"]\n["b"]\n', ":2: something stands behind the array of JSON"),
+        ('["a" "b"]', ":1: the JSON array is incomplete, or a comma is missing"),
+        ('["a",\n]', ":2: there is a comma after the last element of the array"),
+        ('["a"]\n["b"]\n', ":2: there is extra text after the JSON array"),
         ('["a", "\\ud800"]', ":1: this is not valid JSON"),
         ("[" * 100_000, ":1: this is not valid JSON"),
         ('{"data":\n ["a"]}', ":1: this is not valid JSON"),
@@ -170,7 +170,7 @@ def test_a_line_that_begins_with_a_bracket_is_a_prompt_where_lines_are_and_an_ar
 
 def test_an_array_is_read_to_a_bound_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(prompt_forms, "_MOST_ARRAY", 20)
-    assert "an array of JSON has" in complaint(tmp_path, "p.json", b'[\n"a",\n' + b'"b",\n' * 9 + b'"c"]')
+    assert "a JSON array may be" in complaint(tmp_path, "p.json", b'[\n"a",\n' + b'"b",\n' * 9 + b'"c"]')
 
 
 @given(st.lists(st.one_of(WORDS, st.fixed_dictionaries({"prompt": WORDS, "seed": st.integers(0, 9)})), max_size=6))
@@ -203,18 +203,18 @@ def test_standard_input_is_read_and_one_that_was_closed_is_told_of(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO('{"prompt":"a"}\nplain ü\n'.encode())))
     assert [job["prompt"] for _, job in read_jobs(Path("-"), {})] == ["a", "plain ü"]
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(UsageError, match="no standard input"):
+    with pytest.raises(UsageError, match="standard input is closed"):
         list(read_jobs(Path("-"), {}))
 
 
 def test_a_field_that_no_job_has_is_named_with_its_line_and_what_was_meant(tmp_path):
     said = complaint(tmp_path, "p.jsonl", b'{"prompt":"a","id":1}\n{"prompt":"b","max_tokns":3}\n')
-    assert said.endswith("p.jsonl:2: jobs have no field 'max_tokns'; did you mean `max_tokens`?")
+    assert said.endswith("p.jsonl:2: unknown field 'max_tokns'; did you mean `max_tokens`?")
 
 
 @pytest.mark.parametrize("name", ["p.txt", "p.csv"])
 def test_bytes_of_no_text_are_refused_though_they_are_utf8(tmp_path, name):
-    assert f"{name}:2: this holds NUL bytes" in complaint(tmp_path, name, b"prompt\na\0b\n")
+    assert f"{name}:2: the file contains NUL bytes" in complaint(tmp_path, name, b"prompt\na\0b\n")
 
 
 def test_a_prompt_that_no_event_carries_refuses_no_file_and_each_comes_with_its_line(tmp_path):
@@ -228,10 +228,10 @@ def test_a_map_is_bounded_in_prompts_and_bytes_and_says_which_it_was(tmp_path, m
     monkeypatch.setattr(prompts, "MOST_JOBS", 2)
     monkeypatch.setattr(prompts, "_MOST_BYTES", 2 << 20)
     assert len(jobs(tmp_path, "p.txt", b"a\nb\n")) == 2
-    assert complaint(tmp_path, "p.txt", b"a\nb\nc\n").endswith(":3: a map takes 2 prompts at most")
+    assert complaint(tmp_path, "p.txt", b"a\nb\nc\n").endswith(":3: a map takes at most 2 prompts")
     monkeypatch.setattr(prompts, "MOST_JOBS", 1_000)
     said = complaint(tmp_path, "p.txt", b"ab" * 10_000 + b"\n" + (b"ab" * 10_000 + b"\n") * 110)
-    assert said.endswith(":105: a map takes prompts of 2 MiB together at most")
+    assert said.endswith(":105: a map takes at most 2 MiB of prompts in all")
 
 
 @pytest.mark.skipif(shutil.which("awk") is None, reason="it is cut up by awk")
@@ -253,7 +253,7 @@ def test_the_command_that_cuts_a_file_up_makes_parts_that_a_map_takes(tmp_path, 
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("p.csv", "each with its first line"), ("p.json", "several arrays"), ("-", "a part of it at a time")],
+    [("p.csv", "each with the header line"), ("p.json", "several arrays"), ("-", "one part at a time")],
 )
 def test_what_lines_do_not_cut_up_is_told_of_otherwise(tmp_path, monkeypatch, name, says):
     monkeypatch.setattr(prompts, "MOST_JOBS", 2)
@@ -267,7 +267,7 @@ def test_what_lines_do_not_cut_up_is_told_of_otherwise(tmp_path, monkeypatch, na
 
 def test_a_nul_that_json_writes_out_is_part_of_its_prompt(tmp_path):
     assert jobs(tmp_path, "p.jsonl", b'{"prompt":"a"}\n{"prompt":"b\\u0000"}\n')[1] == {"prompt": "b\0"}
-    assert "p.jsonl:1: this holds NUL bytes" in complaint(tmp_path, "p.jsonl", b'{"prompt":"a\0"}\n')
+    assert "p.jsonl:1: the file contains NUL bytes" in complaint(tmp_path, "p.jsonl", b'{"prompt":"a\0"}\n')
 
 
 def test_a_row_that_asks_nothing_keeps_its_place_and_is_no_question_by_the_commands_system_prompt(tmp_path):
@@ -303,7 +303,7 @@ def test_results_are_never_written_over_their_prompts(tmp_path):
     file.touch()
     (tmp_path / "link.jsonl").symlink_to(file)
     for same in (file, tmp_path / "." / "link.jsonl"):
-        with pytest.raises(typer.BadParameter, match="is the file of prompts"):
+        with pytest.raises(typer.BadParameter, match="is the prompts file"):
             check_output(same, file)
 
 
@@ -324,7 +324,7 @@ def test_results_replace_what_a_link_names_and_a_failure_leaves_all_as_it_was(tm
     [
         (b"\xef\xbb\xbfhow \xc3\xbc?\n", "how ü?\n", ""),
         (b"one\ntwo\xff\xfe", "", "^standard input:2: .*not UTF-8"),
-        (None, "", "no standard input"),
+        (None, "", "standard input is closed"),
     ],
     ids=["text", "binary", "closed"],
 )

@@ -97,7 +97,7 @@ async def test_what_cannot_be_asked_fails_in_its_place_whether_a_node_runs_or_no
             with pytest.raises(TypeError, match="complete"):
                 await swarm.map("one")
             assert len(await swarm.map(["one"], deadline_s=float("inf"))) == 1
-            with pytest.raises(UsageError, match="open already"):
+            with pytest.raises(UsageError, match="already open"):
                 await swarm.__aenter__()
 
 

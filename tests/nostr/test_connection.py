@@ -237,7 +237,7 @@ async def test_a_fault_in_what_takes_events_is_told_and_leaves_the_connection_to
     async with ScriptedRelay(one) as relay, connected(relay) as connection:
         name = connection.subscribe(lambda: NOTES, fault)
         await relay.until(lambda: relay.connections == 2)
-        assert "could not be dealt with" in caplog.text
+        assert "could not be processed" in caplog.text
         connection.unsubscribe(name)
         relay.answer = polite
         assert (await connection.publish(note("after"), timeout=10)).accepted

@@ -36,7 +36,7 @@ FINAL(f"{len(answers)} {sorted(set(bad))} {len(bad)}")
 
 async def test_a_failed_sub_call_is_typed_in_its_slot_and_the_others_stand(tmp_path):
     def answer(prompt):
-        return SubFailure("deadline", "no answer came in time") if prompt == "p3" else prompt.upper()
+        return SubFailure("deadline", "no answer arrived in time") if prompt == "p3" else prompt.upper()
 
     stage = Stage(tmp_path, [repl(BATCH % 6)], answer)
     assert (await stage.run()).answer == "6 ['deadline'] 1"
@@ -124,7 +124,7 @@ async def test_when_time_is_up_open_calls_fail_and_the_root_still_has_its_last_t
     outcome = await stage.run(limits=Limits(wall_s=0.6))
     assert (outcome.answer, outcome.partial, outcome.reason) == ("nothing came", True, Reason.BUDGET)
     assert stage.events("returned")[0]["code"] == "budget_wall_time"
-    assert stage.events("final")[0]["hint"] == "A larger budget asks more: --seconds (rlm.max_wall_s)."
+    assert stage.events("final")[0]["hint"] == "To raise the budget: --seconds (rlm.max_wall_s)."
 
 
 async def test_a_run_of_a_few_seconds_has_its_turns(tmp_path):
@@ -142,7 +142,7 @@ async def test_tokens_run_out_for_root_and_calls_alike_and_the_last_turn_is_kept
     outcome = await stage.run(limits=root_limit)
     assert (outcome.answer, outcome.reason) == ("as far as I came", Reason.BUDGET)
     assert 30_000 < stage.events("final")[0]["spent"]["tokens"] <= 60_000
-    assert outcome.hint == "A larger budget asks more: --tokens (rlm.max_tokens)."
+    assert outcome.hint == "To raise the budget: --tokens (rlm.max_tokens)."
 
 
 async def test_a_prompt_over_the_size_limit_fails_alone_and_leaves_no_mark_on_the_answer(tmp_path):
@@ -353,7 +353,7 @@ async def test_a_roots_turn_that_failed_and_was_charged_is_booked(tmp_path):
             if len(messages) == 2:
                 return await super().reply(messages)
             charged(ExtraCharge(500))
-            raise RootError("no answer came in time", lasting=False)
+            raise RootError("no answer arrived in time", lasting=False)
 
     stage = Stage(tmp_path, Failing([repl("x = 1")]))
     assert (await stage.run()).reason is Reason.ROOT_FAILED
@@ -553,7 +553,7 @@ async def test_a_full_disk_ends_a_run_with_what_to_do(tmp_path, fill_disk, depth
     )
     with pytest.raises(TrajectoryError, match="cannot be written: No space left") as caught:
         await stage.run(limits=Limits(depth=depth))
-    assert "Make room" in caught.value.hint
+    assert "Free some space" in caught.value.hint
     assert all(event["type"] != "final" for event in stage.events())
     assert len(stage.root.chats) == 1 + depth
 

@@ -140,7 +140,7 @@ async def test_the_answer_of_a_run_that_has_ended_is_given_whole_or_not_at_all(t
     run = Run(tmp_path / "run")
     assert answer_of(run) == f"{long('a')} {long('b')}"
     damage(blob(tmp_path, events(tmp_path, "final")[0], "answer"), "empty")
-    with pytest.raises(UsageError, match="the answer of run run is not kept as it was"):
+    with pytest.raises(UsageError, match="the answer of run run is missing or damaged"):
         answer_of(run)
 
 
@@ -232,7 +232,7 @@ async def test_where_the_folder_of_texts_is_gone_what_is_missing_is_named(tmp_pa
     blobs.write_text("no folder")
     for _ in range(2):
         # And the run is not left locked.
-        with pytest.raises(UsageError, match=re.escape(f"{blobs} is no folder")):
+        with pytest.raises(UsageError, match=re.escape(f"{blobs} is not a folder")):
             Again(tmp_path, TURNS, Paid(long))
 
 

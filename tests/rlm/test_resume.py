@@ -202,7 +202,7 @@ async def test_where_the_code_does_something_else_it_says_so_and_the_run_stays_a
     killed(tmp_path, len(lines) - 3)
     was = path.read_bytes()
     again = Again(tmp_path, turns)
-    with pytest.raises(DiffersError, match="in turn 1 of loop 0 its code") as caught:
+    with pytest.raises(DiffersError, match="in turn 1 of loop 0 it ") as caught:
         await again.run()
     assert "--go-on" in caught.value.hint and not again.sub.jobs and not again.root.chats
     assert path.read_bytes() == was and files_of(tmp_path / "run") == [path]
@@ -376,9 +376,9 @@ async def test_the_seconds_that_a_run_took_are_taken(tmp_path):
     ("begun", "says"),
     [
         ({"replay_of": "x"}, "is a replay"),
-        ({"shared": True}, "one of a set"),
+        ({"shared": True}, "belongs to a set"),
         ({"sub": {"name": "function"}}, "of a program"),
-        ({"sandbox": "unsafe"}, "in no sandbox"),
+        ({"sandbox": "unsafe"}, "without a sandbox"),
     ],
 )
 def test_what_cannot_be_taken_up_says_why(tmp_path, begun, says):
@@ -390,11 +390,11 @@ def test_what_cannot_be_taken_up_says_why(tmp_path, begun, says):
 
 async def test_one_that_is_under_way_is_not_taken_up(tmp_path):
     writing = Trajectory(tmp_path / "run", SystemClock())
-    with pytest.raises(UsageError, match="under way"):
+    with pytest.raises(UsageError, match="still running"):
         Trajectory.resume(tmp_path / "run", SystemClock())
     writing.close()
     first = Trajectory.resume(tmp_path / "run", SystemClock())
-    with pytest.raises(UsageError, match="under way"):
+    with pytest.raises(UsageError, match="still running"):
         Trajectory.resume(tmp_path / "run", SystemClock())
     first.close()
 
@@ -452,11 +452,11 @@ async def test_what_is_left_to_do_is_decided_by_how_a_run_ended(tmp_path):
         assert resume_plan("r", record, LIMITS, 20) is ResumePlan.CONTINUE
     for reason in ("no_code", "repeated", "program_failed", "final"):
         record.ended |= {"reason": reason}
-        with pytest.raises(UsageError, match="by itself"):
+        with pytest.raises(UsageError, match="has already ended"):
             resume_plan("r", record, LIMITS, 99)
     for reason in ("budget", "turns"):
         record.ended |= {"reason": reason, "hint": "--calls"}
-        with pytest.raises(UsageError, match="for want of") as caught:
+        with pytest.raises(UsageError, match="because of a limit") as caught:
             resume_plan("r", record, LIMITS, 20)
         assert caught.value.hint == "--calls"
         assert resume_plan("r", record, Limits(msat=2_000_000, calls=50, depth=1), 20) is ResumePlan.GO_BACK

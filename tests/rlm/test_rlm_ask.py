@@ -42,7 +42,7 @@ def test_an_interrupted_run_that_had_its_answer_prints_the_whole_of_it(tmp_path,
         rlm_ask.interrupted(ended_run(tmp_path, answer), "sat", as_json=False)
     told = capsys.readouterr()
     assert (ended.value.exit_code, told.out) == (130, out)
-    assert ("had come to its answer" in told.err) is (answer is not None)
+    assert ("had found its answer" in told.err) is (answer is not None)
 
 
 @pytest.mark.parametrize("form", ["rlm", "events", "csv"])

@@ -20,7 +20,7 @@ AT = {"loop": "0", "turn": 2}
             {"type": "budget", "spent": {"calls": 1, "tokens": 1_200, "msat": 2_500}},
             "0 turn 2: so far 1 sub-call, 1,200 tokens, 2.5 play sat",
         ),
-        ({"type": "charged", "msat": 1_000}, "0 turn 2: 1 play sat charged beside"),
+        ({"type": "charged", "msat": 1_000}, "0 turn 2: 1 play sat also charged"),
         ({"type": "shown", "text": {"chars": 1}}, "0 turn 2: the root is told 1 character"),
         # As `pylon providers` names it.
         (
@@ -65,7 +65,7 @@ def test_calls_that_were_cancelled_together_are_one_line_and_no_failures(tmp_pat
         (["lst"], "Did you mean 'list'?"),
         (["exprot", "last", "-o", "x"], "Did you mean 'export'?"),
         (["shwo", "--context", "gone.txt"], "pylon init"),
-        (["Who, and what?", "--sats", "1"], "there is no --context"),
+        (["Who, and what?", "--sats", "1"], "--context is missing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

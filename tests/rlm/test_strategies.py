@@ -130,7 +130,7 @@ async def test_a_budget_that_ends_while_pieces_are_read_is_the_reason_and_nothin
         f"3 of {pieces} pieces were read before the budget ended, and nothing was found in them;"
         " sub-calls were refused: calls"
     )
-    assert outcome.hint == "A larger budget asks more: --calls (rlm.max_calls)."
+    assert outcome.hint == "To raise the budget: --calls (rlm.max_calls)."
     assert stage.events("final")[0]["hint"] == outcome.hint
 
 

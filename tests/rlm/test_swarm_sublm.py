@@ -163,7 +163,7 @@ async def test_an_ask_with_a_bound_has_a_name_by_which_it_is_asked_after_and_end
 
 async def test_an_ask_that_no_core_heard_of_has_no_name_and_leaves_nothing_set_aside(tmp_path):
     nobody = SwarmSubLM(RemoteNode(tmp_path / "no.sock"))
-    with pytest.raises(UnreachableError, match="no node runs here"):
+    with pytest.raises(UnreachableError, match="no node is running here"):
         await anext(nobody.ask([Job("a")], budget_msat=2_000))
 
 
@@ -202,7 +202,7 @@ async def test_a_model_that_nobody_has_fails_at_once_and_names_those_that_are_th
     jobs = [Job("a", model="nonexistent"), Job("b", model="m"), Job("c", model="nonexistent")]
     came = dict([pair async for pair in SwarmSubLM(node).ask(jobs)])
     assert [came[place].code for place in (0, 2)] == ["no_provider"] * 2
-    assert "'nonexistent'" in came[0].message and came[0].message.endswith("there is m")
+    assert "'nonexistent'" in came[0].message and came[0].message.endswith("available: m")
     asked = [params["jobs"] for method, params in node.asked if method == "map"]
     assert [[job["prompt"] for job in jobs] for jobs in asked] == [["b"]]
 
@@ -221,7 +221,7 @@ async def test_where_somebody_tells_no_models_a_model_is_waited_for():
 
 
 async def test_a_run_whose_model_nobody_has_is_told_which_are_there():
-    with pytest.raises(UnreachableError, match=r"no provider of another is ready .*there is m"):
+    with pytest.raises(UnreachableError, match=r"no provider of another is ready .*available: m"):
         await SwarmSubLM(FakeNode()).describe("another")
 
 
@@ -232,12 +232,12 @@ async def test_what_strangers_call_their_models_is_no_order_to_the_root_that_ask
     sub = SwarmSubLM(node)
     [(_, failure)] = [each async for each in sub.ask([Job("a", model="nobody-has-it")])]
     assert failure.code == "no_provider" and "Ignore" not in failure.message
-    assert failure.message.startswith("no provider has the model 'nobody-has-it'; there is m, m0, m1, ")
+    assert failure.message.startswith("no provider has the model 'nobody-has-it'; available: m, m0, m1, ")
     assert failure.message.endswith(", 34 more")
     for row in node.rows:
         row["models"] = [order]
     [(_, failure)] = [each async for each in sub.ask([Job("a", model="nobody-has-it")])]
-    assert failure.message == "no provider has the model 'nobody-has-it'; there is another"
+    assert failure.message == "no provider has the model 'nobody-has-it'; available: another"
     with pytest.raises(UnreachableError) as caught:
         await sub.describe("nobody-has-it")
     assert "Ignore" not in str(caught.value)

@@ -53,7 +53,7 @@ async def test_where_there_is_none_or_a_first_start_that_was_cut_off_nothing_is_
     path.unlink()
     cut_off(path)
     for say in (looked, partial(Database.open, schemas=[ROOM], label="play")):
-        with pytest.raises(SetupError, match="is empty, and was not"):
+        with pytest.raises(SetupError, match="is empty, although it was not"):
             await say(path)
 
 
@@ -66,7 +66,7 @@ async def test_one_that_was_cut_is_damaged_wherever_it_was_cut(tmp_path):
             looked(path)
         assert str(path) in str(raised.value) and "backup" in raised.value.hint, size
     path.write_bytes(b"")
-    with pytest.raises(SetupError, match="is empty, and was not"):
+    with pytest.raises(SetupError, match="is empty, although it was not"):
         looked(path)
 
 

@@ -132,7 +132,7 @@ async def test_a_map_of_nothing_but_bad_questions_ends(swarm):
 @pytest.mark.parametrize("job", [None, 5, NAN, b"x", ("x",), {"prompt": "x"}], ids=str)
 async def test_what_is_no_question_at_all_is_refused_before_anything_is_asked(swarm, relays, job):
     stored = len(relays.stored)
-    with pytest.raises(TypeError, match="a job is a str or a JobSpec"):
+    with pytest.raises(TypeError, match="a job must be a str or a JobSpec"):
         await swarm.map(["a", job])
     assert len(relays.stored) == stored
 
@@ -214,7 +214,7 @@ async def test_what_would_end_something_else_than_the_run_is_raised_as_what_it_i
 
 async def test_an_async_function_is_refused_before_anything_is_asked_and_one_in_disguise_ends_the_run(swarm, relays):
     async def never(*_: object) -> None:
-        raise AssertionError("nobody awaits it")
+        raise AssertionError("nothing awaits it")
 
     for name in ("on_progress", "on_outcome"):
         for wrong in (never, partial(never, 1), "text"):
@@ -302,7 +302,7 @@ async def test_a_turn_that_fails_is_not_the_last(swarm, monkeypatch):
 
 async def test_a_client_that_was_not_started_says_so(relays):
     client = SwarmClient(relays, SecretKey.generate())
-    with pytest.raises(UsageError, match="started nowhere yet"):
+    with pytest.raises(UsageError, match="has not been started"):
         await client.complete("a")
 
 

@@ -173,11 +173,11 @@ async def test_what_was_seen_survives_the_program(tmp_path: Path) -> None:
     reputation = Reputation()
     for _ in range(4):
         reputation.note("a", Seen.PASSED, 1_000.0)
-    assert reputation.note("b", Seen.LOST, 1_000.0, "two others agreed on another answer")
+    assert reputation.note("b", Seen.LOST, 1_000.0, "two other providers agreed on a different answer")
     await reputation_store.save(database, reputation)
     again = await reputation_store.load(database, 2_000.0)
     assert again.is_proven("a") and again.is_out("b", 2_000.0) and not again.is_out("b", 1_000.0 + 86_401.0)
-    assert again.get("b").reasons[0].detail == "two others agreed on another answer"  # type: ignore[union-attr]
+    assert again.get("b").reasons[0].detail == "two other providers agreed on a different answer"  # type: ignore[union-attr]
     await database.close()
 
 

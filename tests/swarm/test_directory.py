@@ -225,8 +225,8 @@ def test_what_heartbeats_say_of_models_comes_before_what_was_announced() -> None
             {"price": Price(Msat(5), out_msat_per_1k=Msat(1)), "network": "play"},
             "too dear",
         ),
-        (Need(), {"plain": True}, "reading the open form only"),
-        (Need(plain=True, model="needle-1"), {"plain": True}, "silent about models"),
+        (Need(), {"plain": True}, "reading only the open form"),
+        (Need(plain=True, model="needle-1"), {"plain": True}, "not stating any model"),
         (Need(plain=True), {"plain": True, "kinds": frozenset({5_100})}, "not serving kind 5050"),
     ],
 )

@@ -29,12 +29,12 @@ def hint(*reasons: str) -> str:
     return Lack(Need(), 3, 3, dict.fromkeys(reasons, 1)).hint
 
 
-@pytest.mark.parametrize("code", [code for code, why in LASTING.items() if "a limit of ours" in why])
+@pytest.mark.parametrize("code", [code for code, why in LASTING.items() if "one of our limits" in why])
 def test_whoever_reached_a_limit_hears_which_and_what_raises_it(code):
     told = Lack(Need(), 1, 1, {LASTING[code]: 1}).error()
     assert code in str(told)
     if code is WalletCode.QUOTA_EXCEEDED:
-        assert "raise it there" in told.hint
+        assert "Raise it in the wallet" in told.hint
     else:
         assert f"pylon wallet go-live {_CAPS[Limit(code)]}" in told.hint
 

@@ -260,8 +260,8 @@ async def test_a_refusal_of_what_was_taken_back_is_no_warning(ended: bool, caplo
             asking.cancel()
             await asyncio.wait({asking})
         refused.set()
-        await until(lambda: any(record.message == "request not taken" for record in caplog.records))
+        await until(lambda: any(record.message == "request not accepted" for record in caplog.records))
         asking.cancel()
         await asyncio.wait({asking})
-    levels = {record.levelno for record in caplog.records if record.message == "request not taken"}
+    levels = {record.levelno for record in caplog.records if record.message == "request not accepted"}
     assert levels == ({logging.DEBUG} if ended else {logging.WARNING})

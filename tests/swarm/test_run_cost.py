@@ -146,7 +146,7 @@ async def test_a_map_whose_wallet_is_empty_ends_soon_and_says_so() -> None:
     settings = SwarmSettings(bid=EACH, checks=None, dispatch=DispatchSettings(patience_s=0.2))
     async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=Empty()) as client:
         await client.caught_up()
-        with pytest.raises(UnreachableError, match="1 not paid, since the wallet holds too little") as caught:
+        with pytest.raises(UnreachableError, match="1 not paid, because the wallet holds too little") as caught:
             await asyncio.wait_for(client.map(["one", "another"]), 5.0)
         assert "pylon wallet balance" in caught.value.hint
         for _ in range(2):

@@ -84,7 +84,11 @@ def test_deadlines_of_requests_that_were_out_together_are_missed_once() -> None:
     [
         (lambda one, now: one.missed(now, 1.0, now), MISSES, "failed or did not answer, 2 times in a row"),
         (lambda one, now: one.refused(now), REFUSALS, "refused what it was sent, 5 times in a row"),
-        (lambda one, now: one.silent(now, now, ENOUGH), ENOUGH, "no word for what it was sent, 3 times in a row"),
+        (
+            lambda one, now: one.silent(now, now, ENOUGH),
+            ENOUGH,
+            "did not react to what it was sent, 3 times in a row",
+        ),
         (lambda one, now: one.was_busy(now), 1, "said that it is busy"),
     ],
 )

@@ -90,5 +90,5 @@ def scorable(model: Model[Any], request: ScoreRequest) -> tuple[list[int], list[
     """Prompt and answer in tokens. Raises PromptError when the model can never read both."""
     prompt, answer = model.prompt(request.messages), model.answer_tokens(request.answer)
     if not prompt or len(prompt) + len(answer) > model.info.context:
-        raise PromptError("The prompt and its answer do not fit this model's context.")
+        raise PromptError("The prompt and its answer do not fit into this model's context window.")
     return prompt, answer

@@ -25,7 +25,7 @@ _FAILURES: dict[str, type[EngineError]] = {
     "engine": EngineFailedError,
 }
 
-_HINT = "Where memory is short, `inference.memory_gb` and `inference.slots` limit what it takes."
+_HINT = "To limit the memory used, set `inference.memory_gb` and `inference.slots`."
 
 type Ranks = tuple[int, ...]
 
@@ -130,14 +130,14 @@ class InHand:
         """
         compiled, self._compiling = self._compiling, None
         if compiled is not None:
-            self._end(compiled, f"The model's process {reason} while it compiled the JSON schema of this.")
+            self._end(compiled, f"The model's process {reason} while it compiled this request's JSON schema.")
         for key, job in list(self._jobs.items()):
             if not job.sent or job.answer.done():
                 continue
             job.sent = False
             job.deaths += compiled is None
             if job.deaths > self._requeues:
-                self._end(key, f"The model's process {reason} while it worked on this, {job.deaths} times.")
+                self._end(key, f"The model's process {reason} while it worked on this request, {job.deaths} times.")
 
     def fail_all(self, failure: EngineError) -> None:
         for key, job in list(self._jobs.items()):

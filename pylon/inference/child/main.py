@@ -46,13 +46,13 @@ ENGINES = {
     "instant": ("pylon.inference.instant", "InstantEngine"),
 }
 # Engines whose library does not come with every installation.
-_INSTALL = {"llama": "`./scripts/setup --llama` builds it, in minutes; a C++ compiler must be there."}
+_INSTALL = {"llama": "Run `./scripts/setup --llama` to build it; this takes some minutes and needs a C++ compiler."}
 
 
 def open_engine(spec: EngineSpec) -> Engine:
     """Raises ModelError."""
     if spec.engine not in ENGINES:
-        raise ModelError(f"There is no engine {spec.engine!r}.", hint=f"Engines are: {', '.join(ENGINES)}.")
+        raise ModelError(f"There is no engine {spec.engine!r}.", hint=f"The engines are: {', '.join(ENGINES)}.")
     module, name = ENGINES[spec.engine]
     if spec.engine == "mlx" and spec.model_dir is not None:
         prefer_openblas(threads_for(sum(file.stat().st_size for file in weight_files(spec.model_dir))))

@@ -190,14 +190,14 @@ class Supervisor:
                 self.state = "failed"
                 self.failure = self._unready or EngineFailedError(
                     f"The model's process {self.reason}, {in_a_row} times in a row.",
-                    hint="The log tells what it last said: logs/pylon.log in PYLON_HOME.",
+                    hint="Look for its last messages in logs/pylon.log in PYLON_HOME.",
                 )
                 self._hand.fail_all(self.failure)
             await asyncio.sleep(doubled(self._limits.backoff_s, in_a_row - 1, self._limits.backoff_most_s))
 
     async def _rest(self) -> None:
         """Until there is a request."""
-        _log.info("the model left memory", idle_s=self._limits.unload_s)
+        _log.info("the model was unloaded", idle_s=self._limits.unload_s)
         await self._wanted.wait()
         self.state = "loading"
 

@@ -68,8 +68,8 @@ class LlamaModel:
         self.cells = CellPlan.within(self.memory, self.slots, self.slots + _FURTHER, self.info.context)
         if not self.cells.total:
             raise NoRoomError(
-                f"{spec.model} leaves no room for prompts in the {limit / 1e9:.1f} GB that may be used here now.",
-                hint="Choose a smaller model (`pylon models recommend`), or end what uses memory.",
+                f"{spec.model} leaves no memory for prompts in the {limit / 1e9:.1f} GB that may be used here now.",
+                hint=("Choose a smaller model (`pylon models recommend`), or close programs that use memory."),
             )
         self.context = self._new_context(self.cells.total, self.slots + _FURTHER, spec.model)
         self._memory = llama_cpp.llama_get_memory(self.context)
@@ -156,8 +156,8 @@ class LlamaModel:
         context = llama_cpp.llama_init_from_model(self._model, params)
         if not context:
             raise NoRoomError(
-                f"There is no memory for {cells} tokens of prompts and answers beside the model {model}.",
-                hint="Set inference.memory_gb to what the machine, or its GPU, has to spare.",
+                f"There is no memory for {cells} tokens of prompts and answers besides the model {model}.",
+                hint="Set inference.memory_gb to what the machine or its GPU can spare.",
             )
         return context
 
@@ -231,7 +231,7 @@ def _opened(file: Path, model: str) -> Any:
     opened = llama_cpp.llama_model_load_from_file(os.fsencode(file), params)
     if not opened:
         raise ModelError(
-            f"The file of the model {model} does not load.",
-            hint="Fetch the model again, or choose one that this llama.cpp supports.",
+            f"The file of the model {model} cannot be loaded.",
+            hint="Download the model again, or choose one that this llama.cpp supports.",
         )
     return opened

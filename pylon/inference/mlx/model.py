@@ -58,8 +58,8 @@ class MlxModel:
             network, tokenizer, config = load(str(spec.model_dir), return_config=True)
         except Exception as error:  # mlx_lm, transformers and safetensors raise what they like on broken files
             raise ModelError(
-                f"The files of the model {spec.model} do not load ({type(error).__name__}: {error}).",
-                hint="Fetch the model again, or choose one that mlx-lm supports.",
+                f"The files of the model {spec.model} cannot be loaded ({type(error).__name__}: {error}).",
+                hint="Download the model again, or choose one that mlx-lm supports.",
             ) from error
         info = ModelInfo(spec.model, sha256, _quantization(network, config), _context(config), "mlx", longest)
         ends = sorted(tokenizer.eos_token_ids)

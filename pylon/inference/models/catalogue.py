@@ -47,7 +47,7 @@ CATALOGUE = (
         0.6,
         _kv(28, 8),
         40_960,
-        "the smallest that follows instructions; short look-ups",
+        "the smallest that follows instructions; for short look-ups",
     ),
     Model(
         "mlx-community/Qwen3-1.7B-4bit",
@@ -56,7 +56,7 @@ CATALOGUE = (
         1.7,
         _kv(28, 8),
         40_960,
-        "extraction and classification, many at once",
+        "for extraction and classification of many texts at once",
     ),
     Model(
         "mlx-community/Qwen3-4B-Instruct-2507-4bit",
@@ -65,7 +65,7 @@ CATALOGUE = (
         4.0,
         _kv(36, 8),
         262_144,
-        "answers at once without thinking aloud; long contexts; the usual choice",
+        "answers directly, without visible reasoning; long contexts; the usual choice",
     ),
     Model(
         "mlx-community/Qwen3-8B-4bit",
@@ -74,7 +74,7 @@ CATALOGUE = (
         8.2,
         _kv(36, 8),
         40_960,
-        "better reasoning, thinks aloud unless told not to",
+        "better reasoning; thinks aloud unless told not to",
     ),
     Model(
         "mlx-community/Qwen3-14B-4bit",
@@ -83,7 +83,7 @@ CATALOGUE = (
         14.8,
         _kv(40, 8),
         40_960,
-        "reading comprehension and structured answers",
+        "for reading comprehension and structured answers",
     ),
     Model(
         "mlx-community/Qwen3-30B-A3B-Instruct-2507-4bit",
@@ -92,7 +92,7 @@ CATALOGUE = (
         3.3,
         _kv(48, 4),
         262_144,
-        "a large model at a small one's speed: 3.3 of 30.5 thousand million weights a token",
+        "a large model at the speed of a small one: 3.3 of 30.5 billion weights per token",
     ),
 )
 

@@ -61,14 +61,16 @@ def remove(model: str, models_dir: Path) -> int:
     except ModelError:
         if is_model_id(model) and not (models_dir / model).exists():
             raise ModelError(
-                f"there is no model {model} on this machine", hint="`pylon models list` shows which there are."
+                f"there is no model {model} on this machine", hint="`pylon models list` shows the models here."
             ) from None
         # Without the steps back that a path may have.
         place = Path(os.path.normpath(gguf_file(model, models_dir)))
     if place.is_relative_to(PACKAGED):
-        raise UsageError(f"{model} came with Pylon and goes with it", hint="Only fetched models can be removed.")
+        raise UsageError(
+            f"{model} is part of Pylon and cannot be removed", hint="Only downloaded models can be removed."
+        )
     if not place.is_relative_to(models_dir):
-        raise UsageError(f"{place} is not among Pylon's own models", hint="Delete it as you would any other file.")
+        raise UsageError(f"{place} is not one of Pylon's own models", hint="Delete it like any other file.")
     files = weight_files(place)
     size = sum(file.stat().st_size for file in files)
     directory = place if place.is_dir() else place.parent

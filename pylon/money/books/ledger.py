@@ -123,13 +123,13 @@ def credit_found(at: float, key: str, reference: str, amount: Msat) -> Entry:
 _MEANINGS = {
     # What its owner put in by hand is in no entry, so that who only asks has less than nothing here.
     WALLET: ("customers paid in more than went out", "more went out than customers paid in"),
-    "customer": ("has left with us", "owes us"),
-    "provider": ("we have left with it", "we owe it"),
+    "customer": ("has a balance with us", "owes us"),
+    "provider": ("we have a balance with it", "we owe it"),
     "paid_by_hand": ("paid to it by hand", "paid to it by hand"),
     EARNED: ("charged for work done here", "given back for work done here"),
-    FOUND: ("credit that came without a payment of ours", "credit that came without a payment of ours"),
+    FOUND: ("credit we did not pay for", "credit we did not pay for"),
     SPENT: ("charged for work done for us", "given back for work done for us"),
-    FEES: ("what payments cost on the way", "what payments cost on the way"),
+    FEES: ("fees for payments", "fees for payments"),
 }
 
 

@@ -84,7 +84,7 @@ def decode(text: str) -> Invoice:
     text = text.lower()
     prefix, values = bech32_decode(text)
     if prefix is None or values is None:
-        raise InvoiceError(InvoiceCode.MALFORMED, "an invoice's checksum does not hold: it was mistyped or cut")
+        raise InvoiceError(InvoiceCode.MALFORMED, "the invoice's checksum is wrong: it was mistyped or cut off")
     currency, amount = _read_prefix(prefix)
     try:
         found = fields.read(values)
@@ -116,11 +116,11 @@ def check(
     if invoice.amount % MSAT_PER_SAT:
         raise InvoiceError(InvoiceCode.NOT_WHOLE_SATS, f"{invoice.amount} msat is not a whole number of sats")
     if invoice.created_at > now + MAX_AHEAD_S:
-        raise InvoiceError(InvoiceCode.FROM_FUTURE, "the invoice is dated in the future")
+        raise InvoiceError(InvoiceCode.FROM_FUTURE, "the invoice's date is in the future")
     if (lasts_s := invoice.expires_at - invoice.created_at) > longest_s:
         raise InvoiceError(
             InvoiceCode.LASTS,
-            f"the invoice lasts {lasts_s / 3_600:,.1f} hours, and {longest_s / 3_600:g} at most are taken",
+            f"the invoice is valid for {lasts_s / 3_600:,.1f} hours; the maximum is {longest_s / 3_600:g}",
         )
     if invoice.expires_at <= now:
         raise InvoiceError(InvoiceCode.EXPIRED, "the invoice has expired")
@@ -165,7 +165,7 @@ def _second_opinion(text: str, currency: str, amount: Msat | None, payment_hash:
         payee = decoded.payee
     except Exception as error:
         raise InvoiceError(
-            InvoiceCode.SIGNATURE, f"an invoice's signature does not hold ({type(error).__name__})"
+            InvoiceCode.SIGNATURE, f"the invoice's signature is invalid ({type(error).__name__})"
         ) from error
     if theirs != (currency, None if amount is None else int(amount), payment_hash, created_at) or not payee:
         raise InvoiceError(InvoiceCode.DECODERS_DISAGREE, "two readings of the invoice differ")

@@ -20,7 +20,7 @@ async def collect_late(receiver: Receiver) -> None:
             credited = await receiver.check(at_start=not looked)
             looked = True
         except WalletError as error:
-            logger.warning("the wallet does not say what was paid late", error=str(error))
+            logger.warning("the wallet does not report late payments", error=str(error))
         else:
             for one in credited:
                 logger.info("paid", customer=one.customer, msat=int(one.amount), late=one.late)

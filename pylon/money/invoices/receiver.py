@@ -108,7 +108,7 @@ class Receiver:
             raise ReceiveError(
                 ReceiveCode.JOB_HAD_INVOICE,
                 f"the invoice of this job was {before.state.value}",
-                hint="Its customer asks again with a new request; what it paid is credit.",
+                hint="The customer must send a new request. Whatever it paid is credit.",
             )
         if before is not None:
             return before
@@ -116,7 +116,8 @@ class Receiver:
             if not is_free:
                 raise ReceiveError(
                     ReceiveCode.TOO_MANY,
-                    f"{MAX_STRANGER_INVOICES} invoices to unknown keys in the last hour: the next is made later",
+                    f"{MAX_STRANGER_INVOICES} invoices were made for unknown keys in the last "
+                    "hour; the next one has to wait",
                 )
             issued = await self.prepare(customer, job, amount, description=description, expiry_s=expiry_s)
             async with self._database.transaction() as tx:
@@ -133,7 +134,7 @@ class Receiver:
             raise ReceiveError(
                 ReceiveCode.WALLET_DOWN,
                 f"the wallet made no invoice: {error}",
-                hint="Paid work is paused until it answers; trusted keys are still served.",
+                hint="Paid work is paused until the wallet answers; trusted keys are still served.",
             ) from error
         now = self._clock.wall()
         try:
@@ -146,7 +147,7 @@ class Receiver:
             raise ReceiveError(code, f"the wallet's invoice cannot be used: {error}") from error
         if said != amount:
             raise ReceiveError(
-                ReceiveCode.WALLET_AMOUNT, f"the wallet made an invoice of {said} msat when asked for {amount}"
+                ReceiveCode.WALLET_AMOUNT, f"the wallet made an invoice for {said} msat instead of {amount}"
             )
         until, state = float(invoice.expires_at), InvoiceState.PENDING
         return Issued(invoice.payment_hash, job, customer, amount, invoice.text, now, until, state)
@@ -159,7 +160,7 @@ class Receiver:
         if await invoice_store.get(tx, issued.payment_hash) is not None:
             raise ReceiveError(ReceiveCode.HASH_REUSED, "the wallet gave a payment hash that it had given before")
         if existing is not None or await invoice_store.open_of(tx, issued.customer) is not None:
-            raise ReceiveError(ReceiveCode.TOPUP_OPEN, "this customer has an unpaid invoice already")
+            raise ReceiveError(ReceiveCode.TOPUP_OPEN, "this customer already has an unpaid invoice")
         await invoice_store.add(tx, issued)
 
     async def look_up(self, payment_hash: str) -> Credited | None:

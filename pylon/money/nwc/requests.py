@@ -123,7 +123,9 @@ class NwcRequests:
                 await self._transport.publish(event)
                 response = await future
         except TimeoutError as error:
-            raise WalletError(WalletCode.TIMEOUT, f"the wallet did not answer {method} in {timeout:g} s") from error
+            raise WalletError(
+                WalletCode.TIMEOUT, f"the wallet did not answer {method} within {timeout:g} s"
+            ) from error
         except WalletError:
             raise
         except PylonError as error:
@@ -161,7 +163,7 @@ class NwcRequests:
                 logger.info("a wallet message cannot be read", error=str(error))
             except Exception:
                 # A fault of ours in one message must not leave the others unread.
-                logger.exception("a wallet message could not be dealt with")
+                logger.exception("a wallet message could not be processed")
 
     def _take(self, event: Event) -> None:
         if event.pubkey != self._uri.wallet:
@@ -179,7 +181,9 @@ class NwcRequests:
                     future.set_result(nip47.parse_response(event, self._cipher))
                 except WireError as error:
                     # The wallet did answer: waiting longer brings nothing.
-                    future.set_exception(WalletError(WalletCode.MALFORMED, f"the wallet's answer is wrong: {error}"))
+                    future.set_exception(
+                        WalletError(WalletCode.MALFORMED, f"the wallet's answer is invalid: {error}")
+                    )
         elif event.kind in (nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04):
             kind, notification = nip47.parse_notification(event, self._cipher)
             payment_hash = notification.get("payment_hash")

@@ -52,15 +52,15 @@ def parse_uri(text: str) -> NwcUri:
     try:
         wallet = check_public_key(wallet.lower())
     except MalformedError:
-        raise MoneyError("the wallet's public key in this connection string is wrong", hint=hint) from None
+        raise MoneyError("the wallet's public key in this connection string is invalid", hint=hint) from None
     relays = tuple(dict.fromkeys(query.get("relay", ())))
     if not 1 <= len(relays) <= MAX_RELAYS or not all(r.startswith(("ws://", "wss://")) for r in relays):
         raise MoneyError("this connection string names no relay (ws:// or wss://)", hint=hint)
     secrets = [value.lower() for value in query.get("secret", ())]
     if len(secrets) != 1 or not is_hex64(secrets[0]):
-        raise MoneyError("this connection string has no secret, or not just one", hint=hint)
+        raise MoneyError("this connection string must have exactly one secret", hint=hint)
     try:
         secret = SecretKey(bytes.fromhex(secrets[0]))
     except MalformedError:
-        raise MoneyError("the secret in this connection string is not a key", hint=hint) from None
+        raise MoneyError("the secret in this connection string is not a valid key", hint=hint) from None
     return NwcUri(wallet, relays, secret, query.get("lud16", [""])[0])

@@ -34,14 +34,17 @@ class Agreed:
             sats = getattr(self, name)
             if type(sats) is not int or not 1 <= sats <= most:
                 raise UsageError(
-                    f"the cap `{name}` is a whole number of sats from 1 to {most:,}",
-                    hint="No setting and no command allows more than that.",
+                    f"the cap `{name}` must be a whole number of sats from 1 to {most:,}",
+                    hint="No setting or command can allow more.",
                 )
         if not self.payment + self.fee <= self.day <= self.all:
             raise UsageError(
-                f"caps of {self.payment:,} sat a payment, {self.day:,} a day and {self.all:,} in all do not fit",
-                hint=f"A day holds at least one payment and its fee, here {self.payment + self.fee:,} sat; and all"
-                " time at least one day.",
+                f"caps of {self.payment:,} sat per payment, {self.day:,} per day and {self.all:,} "
+                "in total do not fit together",
+                hint=(
+                    "The daily cap must cover at least one payment and its fee, here "
+                    f"{self.payment + self.fee:,} sat; the total cap must be at least the daily one."
+                ),
             )
 
     def exceeds(self, other: "Agreed") -> bool:

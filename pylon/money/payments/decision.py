@@ -63,7 +63,7 @@ def judge(
         raise DecisionRefusedError(
             Undecidable.PREIMAGE,
             "that is not the preimage of this payment",
-            hint="The wallet shows it with the payment, as 64 hex characters; its SHA-256 is the payment hash.",
+            hint=("The wallet shows it with the payment, as 64 hex digits. Its SHA-256 is the payment hash."),
         )
     if state is not PaymentState.UNKNOWN:
         if reason == DECIDED and state is (PaymentState.SETTLED if decision.paid else PaymentState.FAILED):
@@ -73,13 +73,12 @@ def judge(
         )
     if decision.fee > amount:
         raise DecisionRefusedError(
-            Undecidable.FEE, "its fee would be more than the payment", hint="--fee takes whole sats of the fee alone."
+            Undecidable.FEE, "its fee would be more than the payment", hint="--fee takes only the fee, in whole sats."
         )
     if not decision.paid and (until := expires_at + ARRIVAL_GRACE_S) >= now:
         raise DecisionRefusedError(
             Undecidable.MAY_ARRIVE,
-            "it may still be paid: a request to pay that was held up can arrive until ten minutes after its invoice"
-            " ran out",
+            "it may still be paid: a delayed request to pay can arrive until ten minutes after the invoice expires",
             hint=f"Try again after {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M:%S} UTC.",
         )
     return True
@@ -96,10 +95,10 @@ def told(state: PaymentState, reason: str) -> str:
         case PaymentState.UNKNOWN:
             return "of unknown outcome"
         case PaymentState.RESERVED | PaymentState.SENDING:
-            return "under way"
+            return "in progress"
 
 
-_ENDED = "What has ended does not change. `pylon wallet audit` compares it with the wallet."
+_ENDED = "A payment that has ended cannot be changed. `pylon wallet audit` compares it with the wallet."
 _NEXT = {
     PaymentState.SETTLED: _ENDED,
     PaymentState.FAILED: _ENDED,

@@ -71,20 +71,24 @@ class GuardedWallet:
         except invoices.InvoiceError as error:
             raise WalletError(WalletCode.WRONG_NETWORK, f"an invoice cannot be read: {error}") from error
         if currency != self._network.currency:
-            raise WalletError(
-                WalletCode.WRONG_NETWORK, f"an ln{currency} invoice is not one of {self._network.value}"
-            )
+            raise WalletError(WalletCode.WRONG_NETWORK, f"an ln{currency} invoice is not for {self._network.value}")
 
 
 def _another(named: str, network: Network) -> WalletError:
     if named:
         return WalletError(
             WalletCode.WRONG_NETWORK,
-            f"this wallet says that it is on {named!r}, not on {network.value}",
-            hint="Connect a wallet of this network. If it only names it wrongly, see `wallet.also_called`.",
+            f"the wallet says it is on {named!r}, not on {network.value}",
+            hint=(
+                "Connect a wallet on this network. If the wallet only reports the wrong name, see "
+                "`wallet.also_called`."
+            ),
         )
     return WalletError(
         WalletCode.WRONG_NETWORK,
-        f"this wallet does not say which network it is on, and may be a live one: it is not used on {network.value}",
-        hint=f'If you know that it is on {network.value}, write `also_called = [""]` under [wallet] in config.toml.',
+        "the wallet does not say which network it is on, and might hold real money, so it is not "
+        f"used on {network.value}",
+        hint=(
+            f'If you are sure that it is on {network.value}, set `also_called = [""]` under [wallet] in config.toml.'
+        ),
     )

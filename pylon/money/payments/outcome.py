@@ -111,7 +111,7 @@ class PaymentOutcomes:
             payment = await payment_store.get(self._database, payment_hash)
             self._ended.append(payment)
         logger.info(
-            "the owner decided what became of a payment", payment=payment_hash, state=payment.state.value,
+            "the owner decided the outcome of a payment", payment=payment_hash, state=payment.state.value,
             proof=bool(payment.preimage),
         )  # fmt: skip
         return Decided(payment, changed=True)

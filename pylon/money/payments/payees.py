@@ -66,14 +66,14 @@ async def trust(tx: Transaction, provider: str, *, pinned: str, offered: str, no
     row = await tx.fetch_one(f"{_OFFERS} WHERE o.provider = ?", (provider,))
     if row is None:
         raise UsageError(
-            "this provider does not ask to be paid to another node",
+            "this provider does not ask to be paid at a different node",
             hint="`pylon wallet trust-payee` lists those that do.",
         )
     found = _offer(row)
     if (found.pinned, found.offered) != (pinned, offered):
         raise UsageError(
-            "this provider asks to be paid to yet another node by now: nothing was changed",
-            hint="Run `pylon wallet trust-payee` again, and look at what it shows.",
+            "in the meantime, this provider asks to be paid at yet another node; nothing was changed",
+            hint="Run `pylon wallet trust-payee` again to see the new node.",
         )
     await tx.execute("UPDATE money_payee SET payee = ?, at = ? WHERE provider = ?", (offered, now, provider))
     await tx.execute("DELETE FROM money_payee_offer WHERE provider = ?", (provider,))

@@ -232,6 +232,6 @@ class Sender:
 
 def _other_payee(provider: str) -> str:
     return (
-        f"{WHY[Refusal.PAYEE_CHANGED]}; `pylon wallet trust-payee {nip19.npub(provider)}` shows both, and has it paid"
-        " from then on"
+        f"{WHY[Refusal.PAYEE_CHANGED]}; `pylon wallet trust-payee {nip19.npub(provider)}` shows "
+        "both nodes and lets you accept the new one"
     )

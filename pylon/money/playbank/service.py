@@ -71,9 +71,9 @@ class PlayBankService:
         except PylonError as error:
             # Those who know it already are served, and the relay beside it has other things to do.
             logger.warning(
-                "no wallet finds the playbank before a relay takes its announcement; it is tried again",
+                "wallets cannot find the playbank until a relay accepts its announcement; trying again",
                 error=str(error),
-                hint="a full relay needs a larger `max_mb` in [relay], one with `kinds` kind 13194 among them",
+                hint=("if the relay is full, raise `max_mb` in [relay]; if it has `kinds`, add kind 13194"),
             )
             self._listening.start(self._announce_later(), "playbank announcement")
 
@@ -105,7 +105,7 @@ class PlayBankService:
             await asyncio.sleep(ANNOUNCE_AGAIN_S)
             with suppress(PylonError):
                 await self._announce()
-                logger.info("a relay took the playbank's announcement")
+                logger.info("a relay accepted the playbank's announcement")
                 return
 
     def _filters(self) -> tuple[Filter, ...]:
@@ -175,7 +175,7 @@ class PlayBankService:
             await self._transport.publish(event)
         except PylonError as error:
             # The client looks it up.
-            logger.warning("playbank could not publish", error=str(error))
+            logger.warning("the playbank could not publish", error=str(error))
 
     def _cipher(self, client: str) -> Cipher:
         cipher = self._ciphers.get(client)

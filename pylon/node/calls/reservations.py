@@ -39,7 +39,7 @@ class Reservations:
         budget, name = whole(params, "budget_msat", None), text(params, "reservation", None)
         if budget is None:
             if name is not None:
-                raise UsageError("a reservation says how much it is of", hint="Give a budget_msat with it.")
+                raise UsageError("the reservation has no amount", hint="Add a budget_msat.")
             yield None
             return
         # A node that only serves holds in memory nothing of what asking takes.
@@ -59,16 +59,16 @@ class Reservations:
         """The `reservations` call: what each of the `names` came to up to now. Raises `UsageError`."""
         names = params.get("names")
         if not isinstance(names, list) or len(names) > _MOST_NAMES or not all(isinstance(one, str) for one in names):
-            raise UsageError(f"names is a list of texts, {_MOST_NAMES:,} at most")
+            raise UsageError(f"names must be a list of at most {_MOST_NAMES:,} strings")
         self._forget()
         return {"reservations": {name: self._row(name) for name in names}}
 
     def _add(self, name: str, reservation: "Reservation") -> None:
         self._forget()
         if not 1 <= len(name) <= _LONGEST_NAME:
-            raise UsageError(f"the name of a reservation has 1 to {_LONGEST_NAME} characters")
+            raise UsageError(f"a reservation's name must have 1 to {_LONGEST_NAME} characters")
         if name in self._by_name:
-            raise UsageError("a reservation of this name was made before", hint="Give each call a name of its own.")
+            raise UsageError("there is already a reservation with this name", hint="Give each call its own name.")
         self._by_name[name] = reservation
 
     def _row(self, name: str) -> dict[str, Any] | None:

@@ -117,8 +117,8 @@ async def examine() -> Examination:
 def _mend(computer: machine.MachineReading, disk: Finding, books: Finding | None) -> str:
     """What comes before any start."""
     if disk.no_jobs:
-        return "Have the disk mounted for writing" if computer.read_only else "Make room on the disk"
-    return "See to the database" if books is not None and books.no_jobs else ""
+        return "Mount the disk for writing" if computer.read_only else "Free some disk space"
+    return "Repair the database" if books is not None and books.no_jobs else ""
 
 
 def _unannounced(status: Mapping[str, Any] | None) -> str:

@@ -145,14 +145,14 @@ def _answer(report: dict[str, Any]) -> RlmAnswer:
 def _check(question: object, context: object, files: object, shape: object, strategy: object) -> None:
     """Checks the arguments of `ask` before anything is read. Raises `UsageError`."""
     if not isinstance(question, str) or not question.strip():
-        raise UsageError("a question is a text that is not empty")
+        raise UsageError("the question must be non-empty text")
     if context is None:
-        raise UsageError("there is no context: it is None", hint="Give text, or what JSON can hold.")
+        raise UsageError("the context is None", hint="Give text, or anything that JSON can represent.")
     if files and context != "":
-        raise UsageError("a context and files were given", hint="Give one of them: files are read in its place.")
+        raise UsageError("both a context and files were given", hint="Give only one of them.")
     for name, value, may in (("shape", shape, SHAPES), ("strategy", strategy, (None, *STRATEGIES))):
         if value not in may:
-            raise UsageError(f"{name} is {', '.join(map(str, may))}, and not {value!r}")
+            raise UsageError(f"{name} must be {', '.join(map(str, may))}, not {value!r}")
 
 
 async def ask(question: str, context: object = "", **options: Any) -> RlmAnswer:

@@ -24,7 +24,7 @@ from pylon.rlm.shared_budget import SharedBudget
 from pylon.sections import Config, RlmSection
 from pylon.tasks import end
 
-_FORM = 'A line is like {"question": "Who signed it?"}, with `context` or `text` where it has one of its own.'
+_FORM = 'Write each line like {"question": "Who signed it?"}, plus `context` or `text` if the question has its own.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def rows_of(text: str, name: str) -> list[Row]:
     """
     rows = [_row(f"{name}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
-        raise UsageError(f"{name}: there is no question in it", hint=_FORM)
+        raise UsageError(f"{name}: it contains no questions", hint=_FORM)
     return rows
 
 
@@ -66,13 +66,13 @@ def answered(text: str, name: str, rows: list[Row]) -> frozenset[int]:
             whole = report["answer"] is not None and not report["partial"]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             raise UsageError(
-                f"{name}:{number}: this is no report of `pylon rlm --questions`",
-                hint="Delete a line that was cut off: its question is asked again.",
+                f"{name}:{number}: this is not a report of `pylon rlm --questions`",
+                hint="If the line was cut off, delete it; its question is asked again.",
             ) from None
         if not 0 <= index < len(rows) or given != rows[index].given:
             raise UsageError(
-                f"{name}:{number}: this is no report of question {index} of this set",
-                hint="A set goes on with the questions that it had, in their order.",
+                f"{name}:{number}: this is not a report for question {index} of this set",
+                hint="Use the same questions in the same order as before.",
             )
         if whole:
             found.add(index)
@@ -105,7 +105,10 @@ async def ask_many(
     questions = f"{len(wanted):,} question{'' if len(wanted) == 1 else 's'}"
     tell(f"{questions}, {'each' if budget_each else 'together'} for at most {most}")
     if len(wanted) > section.keep_runs:
-        tell(f"their runs stay until the next command; then the newest {section.keep_runs:,} do (rlm.keep_runs)")
+        tell(
+            "all these runs are kept until the next command, then only the newest "
+            f"{section.keep_runs:,} (rlm.keep_runs)"
+        )
     runs.prune(home.runs, section.keep_runs)
     shared_budget = None if budget_each else _shared_budget(section, question)
     places = asyncio.Semaphore(at_once)
@@ -151,9 +154,14 @@ def _asked(row: Row, question: Question) -> Question:
     if row.context is not None:
         asked = replace(asked, context=row.context)
     if not asked.context:
-        raise UsageError("a question has no context", hint="Give it `context` or `text`, or give all one: --context.")
+        raise UsageError(
+            "a question has no context", hint="Give it `context` or `text`, or give all questions one with --context."
+        )
     if "-" in asked.context:
-        raise UsageError("standard input is read once, and there are many questions", hint="Put it in a file.")
+        raise UsageError(
+            "standard input cannot be the context of many questions, as it is read only once",
+            hint="Put the text in a file.",
+        )
     return asked
 
 
@@ -167,12 +175,12 @@ def _row(where: str, line: str) -> Row:
     question, context, text = row.get("question"), row.get("context"), row.get("text")
     paths = [context] if isinstance(context, str) else context
     if not isinstance(question, str) or not question.strip():
-        raise UsageError(f"{where}: there is no `question`", hint=_FORM)
+        raise UsageError(f"{where}: `question` is missing", hint=_FORM)
     if paths is not None and not (isinstance(paths, list) and paths and all(isinstance(one, str) for one in paths)):
-        raise UsageError(f"{where}: `context` is a path, or several", hint=_FORM)
+        raise UsageError(f"{where}: `context` must be a path or a list of paths", hint=_FORM)
     if text is not None and not isinstance(text, str):
-        raise UsageError(f"{where}: `text` is a text", hint=_FORM)
+        raise UsageError(f"{where}: `text` must be text", hint=_FORM)
     if text is not None and paths is not None:
-        raise UsageError(f"{where}: `context` and `text` are both there: one of them is meant", hint=_FORM)
+        raise UsageError(f"{where}: give either `context` or `text`, not both", hint=_FORM)
     given = {name: value for name, value in row.items() if name != "text"}
     return Row(question.strip(), None if paths is None else tuple(paths), text, given)

@@ -48,8 +48,8 @@ def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
         return RlmSection(**{**section.model_dump(), **given})
     except ValidationError as error:
         raise UsageError(
-            f"an option does not fit: {faults(error)}",
-            hint="docs/settings.md says what [rlm] takes, and `pylon rlm ask --help` which option sets what.",
+            f"invalid option: {faults(error)}",
+            hint=("See docs/settings.md for the settings of [rlm], and `pylon rlm ask --help` for the options."),
         ) from error
 
 
@@ -138,7 +138,7 @@ def about_root(section: RlmSection, strategy: Strategy) -> dict[str, object]:
         try:
             url = urlsplit(section.root_url)
         except ValueError as error:
-            raise SetupError("`rlm.root_url` is no address", hint=_HINT) from error
+            raise SetupError("`rlm.root_url` is not an address", hint=_HINT) from error
         about["url"] = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
     return about
 
@@ -182,7 +182,7 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
     match section.root:
         case "endpoint":
             if not section.root_url or not model:
-                raise SetupError("`rlm.root_url` and `rlm.root_model` say where the root model is", hint=_HINT)
+                raise SetupError("`rlm.root_url` and `rlm.root_model` must both be set", hint=_HINT)
             key = read_key(Path(section.root_key_file)) if section.root_key_file else ""
             wished = None if section.root_temperature < 0 else section.root_temperature
             return OpenAIRoot(
@@ -206,4 +206,4 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
             raise SetupError("no root model is configured", hint=_HINT)
 
 
-_HINT = "Set `rlm.root`, or take the strategy map-reduce or search (`--strategy`), which need none."
+_HINT = "Set `rlm.root`, or use the strategy map-reduce or search (`--strategy`), which need no root model."

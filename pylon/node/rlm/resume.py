@@ -90,20 +90,21 @@ def _check(run: Run, begun: Event, *, unsafe: bool, own: bool) -> None:
     """Checks that a run of this kind can be resumed; `own` tells that the caller has a sub-LM of its own. Raises
     `UsageError`."""
     if begun.get("replay_of") is not None:
-        raise UsageError(f"run {run.id} is a replay: there is nothing to go on with")
+        raise UsageError(f"run {run.id} is a replay and cannot be resumed")
     if begun.get("shared"):
         raise UsageError(
-            f"run {run.id} is one of a set that has one budget",
-            hint="`pylon rlm --questions … --resume REPORTS` goes on with the set.",
+            f"run {run.id} belongs to a set with one shared budget",
+            hint="Resume the whole set: `pylon rlm --questions … --resume REPORTS`.",
         )
     if begun["sub"]["name"] != SwarmSubLM.name and not own:
         raise UsageError(
-            f"the sub-calls of run {run.id} went to {begun['sub']['name']!r} of a program, and not to the swarm",
-            hint="`RlmClient.resume` with that `sub` goes on with it.",
+            f"the sub-calls of run {run.id} went to {begun['sub']['name']!r} of a program, not to the swarm",
+            hint="Resume it with `RlmClient.resume` and that `sub`.",
         )
     if begun.get("sandbox") == _UNSAFE and not unsafe:
         raise UsageError(
-            f"the code of run {run.id} ran in no sandbox, and runs again", hint="Say --unsafe-local-repl, if it may."
+            f"the code of run {run.id} ran without a sandbox, and would again",
+            hint="Add --unsafe-local-repl to allow that.",
         )
 
 
@@ -116,7 +117,7 @@ def _settings(section: RlmSection, run: Run, begun: Event) -> RlmSection:
     if lacks := sorted(needed - root.keys()) or [name for name in ("cell",) if name not in begun]:
         raise UsageError(
             f"the `run` event in {run.folder / EVENTS} lacks {', '.join(lacks)}",
-            hint="Put that file back from a backup, or ask the question anew.",
+            hint="Restore that file from a backup, or ask the question again.",
         )
     cell = recorded_cell(run, begun)
     had: dict[str, Any] = {
@@ -165,8 +166,9 @@ def _whole_report(run: Run, recorded: RecordedRun) -> dict[str, Any]:
 def _resumed_line(recorded: RecordedRun) -> str:
     """What a person is told when a run is resumed."""
     spent, lost = recorded.spent, recorded.record.lost
-    out = f"; {_counted(lost, 'sub-call')} {'was' if lost == 1 else 'were'} out, to be asked again" if lost else ""
-    return f"taken up after {_counted(spent.turns, 'turn')} and {_counted(spent.calls, 'sub-call')}{out}"
+    again = f"; {_counted(lost, 'sub-call')} {'was' if lost == 1 else 'were'} unanswered, and will be asked again"
+    out = again if lost else ""
+    return f"resumed after {_counted(spent.turns, 'turn')} and {_counted(spent.calls, 'sub-call')}{out}"
 
 
 def _counted(number: int, noun: str) -> str:

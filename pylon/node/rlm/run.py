@@ -270,7 +270,7 @@ def _who(models: SubModels) -> str:
     who = f"{', '.join(models.models) or 'plain providers'}{window}, {models.width:,} slots"
     if len(models.models) < 2:
         return who
-    return f"{who}\nwhichever of these {len(models.models)} models is free answers; --model names one for all"
+    return f"{who}\nany of these {len(models.models)} models may answer; use --model to choose one"
 
 
 def report(outcome: LoopOutcome, context: Context, active: ActiveRun, wall_s: float) -> dict[str, Any]:

@@ -44,8 +44,8 @@ class SwarmSubLM:
             there = "" if model is None or seen["providers"] else await self._there()
             what = "no provider is ready" if model is None else f"no provider of {model} is ready"
             raise UnreachableError(
-                f"{what} ({seen['heard_of']} heard of{there and f'; there is {there}'})",
-                hint="See `pylon providers`; `pylon start` makes one.",
+                f"{what} ({seen['heard_of']} heard of{there and f'; available: {there}'})",
+                hint="See `pylon providers`, or run `pylon start` to make this machine one.",
             )
         self._bid = seen["bid_msat"] if self._own_bid is None else min(seen["bid_msat"], self._own_bid)
         # Providers without a price, and our own machines, are asked for free.
@@ -122,7 +122,7 @@ class SwarmSubLM:
             if seen["providers"]:
                 self._models.add(model)
             elif there := await self._there():
-                missing[model] = f"no provider has the model {model[:100]!r}; there is {there}"
+                missing[model] = f"no provider has the model {model[:100]!r}; available: {there}"
         return missing
 
     async def _there(self) -> str:

@@ -140,5 +140,5 @@ def _since(params: dict[str, Any]) -> float:
 def _sats(params: dict[str, Any]) -> int:
     sats = params.get("sats")
     if type(sats) is not int or sats <= 0:
-        raise UsageError("an amount is a whole number of sats, one at least")
+        raise UsageError("an amount must be a whole number of sats, at least 1")
     return sats

@@ -118,7 +118,7 @@ def decode(text: str) -> Entity:
     prefix, data = bech32.decode(text)
     decoder = _DECODERS.get(prefix)
     if decoder is None:
-        raise MalformedError("this is none of npub, nsec, note, nprofile, nevent and naddr")
+        raise MalformedError("this is not an npub, nsec, note, nprofile, nevent or naddr")
     return decoder(data)
 
 
@@ -145,8 +145,8 @@ def parse_public_key(text: str) -> str:
     text = text.strip()
     if text.lower().startswith(("nsec1", "ncryptsec1")):
         raise MalformedError(
-            "this is a secret key, and a public key is needed here",
-            hint="Give the npub instead. If others may have seen this text, make a new key.",
+            "this is a secret key, but a public key is needed here",
+            hint="Give the npub instead. If others may have seen this secret key, make a new key.",
         )
     if is_hex64(text.lower()):
         return check_public_key(text.lower())
@@ -154,7 +154,7 @@ def parse_public_key(text: str) -> str:
         case PublicKey(public_key) | Profile(public_key):
             return public_key
         case _:
-            raise MalformedError("a public key is an npub, an nprofile or 64 hex characters")
+            raise MalformedError("a public key must be an npub, an nprofile or 64 hex digits")
 
 
 def public_key_among(text: str, known: Iterable[str]) -> str:
@@ -166,11 +166,11 @@ def public_key_among(text: str, known: Iterable[str]) -> str:
     if not (beginning.startswith(_NPUB) and len(beginning) < NPUB_LENGTH):
         return parse_public_key(text)
     if len(beginning) < LEAST_BEGINNING:
-        raise MalformedError(f"how an npub begins takes {LEAST_BEGINNING} characters of it at least")
+        raise MalformedError(f"give at least the first {LEAST_BEGINNING} characters of an npub")
     found = [key for key in known if npub(key).startswith(beginning)]
     if len(found) == 1:
         return found[0]
-    raise MalformedError(f"{len(found) or 'no'} keys that are known here begin so")
+    raise MalformedError(f"{len(found) or 'no'} known keys begin like that")
 
 
 def parse_secret_key(text: str) -> SecretKey:
@@ -183,10 +183,10 @@ def parse_secret_key(text: str) -> SecretKey:
             return secret
         case PublicKey() | Profile():
             raise MalformedError(
-                "this is a public key, and a secret key is needed here", hint="Give the nsec instead."
+                "this is a public key, but a secret key is needed here", hint="Give the nsec instead."
             )
         case _:
-            raise MalformedError("a secret key is an nsec or 64 hex characters")
+            raise MalformedError("a secret key must be an nsec or 64 hex digits")
 
 
 def _profile(data: bytes) -> Profile:

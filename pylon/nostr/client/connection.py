@@ -75,7 +75,7 @@ class RelayConnection:
             self.status = RelayStatus(url)
         except MalformedError as error:
             # No later attempt makes an address of it.
-            self._fault = f"{clean_line(url)!r} is no relay: {error}"
+            self._fault = f"{clean_line(url)!r} is not a relay address: {error}"
             self.status = RelayStatus(url, "closed", error=str(error))
         self._learn_from = learn if dial is None else partial(fetch_relay_information, dial=dial)
         self._dial = dial
@@ -207,7 +207,7 @@ class RelayConnection:
             except Exception as error:
                 # A fault of ours in what takes the relay's messages must not leave this node deaf.
                 reason = f"{type(error).__name__}: {error}"
-                logger.exception("what a relay said could not be dealt with", relay=self.url)
+                logger.exception("a relay's message could not be processed", relay=self.url)
             finally:
                 self._sender.lost()
                 self._publications.lost()
@@ -231,7 +231,7 @@ class RelayConnection:
         try:
             self.status.information = await self._learn_from(self.url)
         except (RelayError, MalformedError) as error:
-            logger.debug("relay says nothing of its limits", relay=self.url, error=str(error))
+            logger.debug("relay publishes no limits", relay=self.url, error=str(error))
         self._known = True
 
     async def _serve(self, socket: ClientSocket) -> None:

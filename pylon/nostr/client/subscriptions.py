@@ -99,7 +99,9 @@ class Subscriptions:
         finally:
             answer.let_go()
         if answer.cut:
-            logger.warning("relay answers a query with more than is kept", relay=self._url, kept=len(answer.events))
+            logger.warning(
+                "a relay's answer to a query was too large to keep", relay=self._url, kept=len(answer.events)
+            )
         return list(answer.events.values())
 
     # --- what the relay says ----------------------------------------------------------------------------------
@@ -205,7 +207,9 @@ class Subscriptions:
             pages.came(answer.page.values(), full=full)
         if pages.crowded:
             logger.warning(
-                "relay gives no more of one second than fits its limit", relay=self._url, seconds=pages.crowded[:10]
+                "a relay has more events in one second than its limit lets us read",
+                relay=self._url,
+                seconds=pages.crowded[:10],
             )
 
     async def _page(self, filters: tuple[Filter, ...], answer: StoredAnswer) -> bool:

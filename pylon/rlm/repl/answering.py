@@ -98,7 +98,7 @@ class Answering:
         except PylonError as error:
             return [SubReply(str(error), "failed")] * allowed
         except Exception as error:  # a fault of ours must not take the cell's other answers down
-            _log.error("a sub-call failed inside", error=type(error).__name__, exc_info=True)
+            _log.error("a sub-call failed because of an internal error", error=type(error).__name__, exc_info=True)
             return [SubReply(f"The call failed inside ({type(error).__name__}).", "internal")] * allowed
         missing = SubReply("No answer came.", "internal")
         return [*replies[:allowed], *[missing] * (allowed - len(replies))]

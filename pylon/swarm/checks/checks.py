@@ -122,7 +122,9 @@ class Checks:
             self._conclusions.note(Note(answer, Seen.PASSED), now)
             self._docket.accept(case, answer)
         elif verdict is Verdict.FAILED:
-            self._conclusions.note(Note(answer, Seen.FORGED, "its model here would not have written this"), now)
+            self._conclusions.note(
+                Note(answer, Seen.FORGED, "its stated model, loaded here, would not have written this"), now
+            )
             self._docket.again(case)
         elif not self.examination.second(case):
             self._conclusions.leave(case, now)

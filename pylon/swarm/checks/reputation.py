@@ -256,16 +256,18 @@ class Reputation:
 def why(record: Record | None, now: float, *, own: bool = False) -> list[str]:
     """What a person should read about a provider's standing, a line each. `own`: it is one's own machine."""
     if own:
-        return ["trusted without looking: it gets as many jobs as it has slots, and its answers are not checked"]
+        return ["one of your own: it gets as many jobs as it has slots, and its answers are not checked"]
     if record is None:
-        return ["nothing is known of it yet: it gets two jobs at a time, and its answers are checked"]
+        return ["unknown so far: it gets two jobs at a time, and its answers are checked"]
     record.fade(now)
     lines = [
         f"known for {(now - record.first_at) / DAY_S:.1f} days; trust {record.trust:.2f}",
         f"{record.passed:.1f} checks passed, {record.streak} in a row; {record.alone:.1f} answers while it was alone",
     ]
     if now < record.out_until:
-        lines.append(f"left out for {(record.out_until - now) / 3600:.1f} h more, for the {record.offences}. time")
+        lines.append(
+            f"excluded for {(record.out_until - now) / 3600:.1f} h more, for offence number {record.offences}"
+        )
     elif not record.proven:
         lines.append("gets two jobs at a time until three of its answers have passed a check")
     lines += [

@@ -39,7 +39,12 @@ def compare(case: Case, reputation: Reputation) -> Ruling:
     if agree:
         passed = [Note(one, Seen.PASSED, by=(other.provider,)) for one, other in ((agree[0], last), (last, agree[0]))]
         lost = [
-            Note(answer, Seen.LOST, "two others agreed on another answer", (agree[0].provider, last.provider))
+            Note(
+                answer,
+                Seen.LOST,
+                "two other providers agreed on a different answer",
+                (agree[0].provider, last.provider),
+            )
             for answer in case.answers
             if answer is not last and answer not in agree
         ]
@@ -56,7 +61,7 @@ def settle(case: Case, reputation: Reputation) -> Ruling:
     """Answers that differ, and nobody else to ask: the better known one is believed."""
     best = max(case.answers, key=lambda answer: reputation.trust(answer.provider))
     notes = tuple(
-        Note(other, Seen.LOST, "somebody better known gave another answer", (best.provider,))
+        Note(other, Seen.LOST, "a better known provider gave a different answer", (best.provider,))
         for other in case.answers
         if len(case.answers) == 2 and reputation.is_proven(best.provider) and not reputation.is_proven(other.provider)
     )
@@ -73,7 +78,7 @@ def vote(case: Case, *, last: bool) -> Ruling:
         passed = [Note(one, Seen.PASSED, by=(winners[n - 1].provider,)) for n, one in enumerate(winners)]
         against = tuple(winner.provider for winner in winners)
         lost = [
-            Note(answer, Seen.LOST, f"{count} of {len(said)} gave another answer", against)
+            Note(answer, Seen.LOST, f"{count} of {len(said)} gave a different answer", against)
             for answer in case.answers
             if answer not in winners
         ]

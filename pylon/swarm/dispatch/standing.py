@@ -202,7 +202,9 @@ class Standing:
         self.silences, self.silent_at = self.silences + 1, now
         if self.silences >= enough:
             times = f"{self.silences} times in a row"
-            self._rest(now, _REST_S * 2 ** min(self.silences - enough, 10), f"no word for what it was sent, {times}")
+            self._rest(
+                now, _REST_S * 2 ** min(self.silences - enough, 10), f"did not react to what it was sent, {times}"
+            )
 
     def refused(self, now: float) -> None:
         """It said no to one job. One that says no to all of them is left alone too."""

@@ -82,10 +82,10 @@ class Listing:
         return 0 if model is None else model.max_completion_tokens
 
 
-TOO_DEAR = "too dear"
+TOO_DEAR = "too expensive"
 PAUSED = "paused"
 WITHOUT_MODEL = "without this model"
-TOO_SHORT = "with too short a context"
+TOO_SHORT = "with too short a context window"
 
 
 @record
@@ -138,10 +138,10 @@ class Need:
 
     def _why_not_plain(self, listing: Listing) -> str:
         if not self.plain:
-            return "reading the open form only"
+            return "reading only the open form"
         if TEXT_REQUEST not in listing.kinds:
             return f"not serving kind {TEXT_REQUEST}"
-        return "silent about models" if self.model is not None else ""
+        return "not stating any model" if self.model is not None else ""
 
     def _why_not_price(self, listing: Listing) -> str:
         if listing.price.is_free or listing.own:

@@ -182,7 +182,7 @@ class Presence:
             return
         except Exception as error:
             # A fault of ours, brought up by what one of them says: the others must still be heard.
-            logger.error("what a provider says could not be taken in", author=event.pubkey, exc_info=error)
+            logger.error("a provider's message could not be processed", author=event.pubkey, exc_info=error)
             return
         for change in changes:
             if isinstance(change, ProviderUp) and not change.listing.plain:
@@ -191,4 +191,4 @@ class Presence:
                 self._changed(change)
             except Exception as error:
                 # The same.
-                logger.error("a provider could not be taken in", author=event.pubkey, exc_info=error)
+                logger.error("a provider could not be processed", author=event.pubkey, exc_info=error)

@@ -29,7 +29,7 @@ def spec_of(job: object, parameters: Mapping[str, Any]) -> JobSpec:
     elif isinstance(job, JobSpec):
         spec = replace(job, **parameters) if parameters else job
     else:
-        raise TypeError(f"a job is a str or a JobSpec, not {type(job).__name__}")
+        raise TypeError(f"a job must be a str or a JobSpec, not {type(job).__name__}")
     if isinstance(spec.stop, tuple) and spec.messages is None:
         return spec
     return replace(spec, stop=_stops(spec.stop), messages=_pairs(spec.messages))
@@ -38,7 +38,9 @@ def spec_of(job: object, parameters: Mapping[str, Any]) -> JobSpec:
 def check_jobs(jobs: object) -> None:
     """Whether these are several questions. Raises `TypeError` for one alone, whose letters would be asked."""
     if isinstance(jobs, (str, bytes, JobSpec)):
-        raise TypeError(f"jobs is a list of questions, and not one {type(jobs).__name__}; `complete` asks one")
+        raise TypeError(
+            f"jobs must be a list of questions, not a single {type(jobs).__name__}; use `complete` for one question"
+        )
 
 
 def fault_in(spec: JobSpec) -> str:
@@ -83,17 +85,17 @@ def unaskable(spec: JobSpec, *, plain: bool) -> JobFailed | None:
 def check_bounds(deadline_s: object, budget_msat: object, priority: object) -> None:
     """Whether these bound a run. Raises `TypeError`, `ValueError`."""
     if deadline_s is not None and (isinstance(deadline_s, bool) or not isinstance(deadline_s, (int, float))):
-        raise TypeError(f"deadline_s is a number of seconds, not {type(deadline_s).__name__}")
+        raise TypeError(f"deadline_s must be a number of seconds, not {type(deadline_s).__name__}")
     # "Not at least" and not "below": nothing compares with a NaN. Infinity is none of these, and no deadline.
     if deadline_s is not None and not (0 <= deadline_s <= LONGEST_S or deadline_s == math.inf):
-        raise ValueError(f"deadline_s is a number of seconds from 0 to {LONGEST_S}, or infinity")
+        raise ValueError(f"deadline_s must be from 0 to {LONGEST_S} seconds, or infinity")
     for name, value, low in (("budget_msat", budget_msat, 0), ("priority", priority, -_MOST)):
         if value is None and name != "priority":
             continue
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
+            raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
         if not low <= value < _MOST:
-            raise ValueError(f"{name} is a whole number of 64 bits{'' if low else ', not below zero'}")
+            raise ValueError(f"{name} must be a whole number of at most 64 bits{'' if low else ', zero or more'}")
 
 
 def _stops(given: Any) -> Any:

@@ -91,7 +91,7 @@ class AccountPurse:
         relation = self._relations.seen(listing.provider)
         left = relation.ended is not None or relation.suspended
         if left and relation.balance > 0:
-            return f"{relation.barred}; {sats_text(relation.balance, self.sender.unit)} of ours are left there"
+            return f"{relation.barred}; {sats_text(relation.balance, self.sender.unit)} of our money is left there"
         return relation.barred
 
     def funded(self, listing: Listing) -> bool:

@@ -80,7 +80,7 @@ class Paying:
                     raise
             await asyncio.sleep(CHECK_S)
             if not wanted():
-                raise MoneyError("nobody waits for this job any more")
+                raise MoneyError("this job no longer needs an answer")
 
     async def _before(self, invoice: str | None, provider: str) -> Payment | None:
         """What became of this very invoice of this provider, if it was ever to be paid."""
@@ -93,5 +93,5 @@ class Paying:
     def _why_failed(self, payment: Payment) -> str:
         if payment.reason == WalletCode.INSUFFICIENT_BALANCE:
             amount = sats_text(payment.amount, self.sender.unit)
-            return f"the wallet holds less than {amount}; `pylon wallet balance` says what it holds"
-        return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet did not say why'}"
+            return f"the wallet holds less than {amount}; `pylon wallet balance` shows how much"
+        return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet gave no reason'}"

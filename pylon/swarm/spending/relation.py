@@ -60,10 +60,10 @@ class Relation:
     def barred(self) -> str:
         """Why nothing may go there until somebody does something about it, or for long; or empty."""
         if self.ended is not None:
-            return f"left alone since a receipt was at fault ({self.ended.value})"
+            return f"avoided because a receipt was wrong ({self.ended.value})"
         if self.suspended:
             minutes = SUSPENSION_S / 60
-            return f"left alone for up to {minutes:.0f} minutes since receipts are missing ({Fault.GAP.value})"
+            return f"avoided for up to {minutes:.0f} minutes because receipts are missing ({Fault.GAP.value})"
         return self.unpaid_why if self.unpaid_until else ""
 
     @property

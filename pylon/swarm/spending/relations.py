@@ -74,7 +74,7 @@ class Relations:
         relation = self[provider]
         relation.ended, relation.suspended = step.mirror.ended, bool(step.mirror.suspended_until)
         if relation.ended is not None:
-            logger.warning("nothing more goes to this provider", provider=provider, code=relation.ended.value)
+            logger.warning("nothing more is sent to this provider", provider=provider, code=relation.ended.value)
             self.changed(provider)
             return False
         relation.seen = step.mirror.seen
@@ -103,10 +103,10 @@ class Relations:
         if (step.mirror.ended, suspended) == (relation.ended, relation.suspended):
             return
         if suspended:
-            logger.warning("receipts are missing: nothing goes to this provider for a while", provider=provider)
+            logger.warning("receipts are missing: nothing is sent to this provider for a while", provider=provider)
         elif step.lost:
             lost = sats_text(int(step.lost), self.unit)
-            logger.warning("an account goes on without what was missing", provider=provider, lost=lost)
+            logger.warning("an account continues without the missing receipts", provider=provider, lost=lost)
         relation.ended, relation.suspended = step.mirror.ended, suspended
         relation.seen = step.mirror.seen
         self.changed(provider)

@@ -6,8 +6,8 @@ from pylon.money.wallet import WalletCode
 from pylon.swarm.providers.lack import STOPPED, UNFUNDED, limited
 
 OTHER_PAYEE = (
-    f"not paid, since asking to be paid to another node than before ({Refusal.PAYEE_CHANGED.value}):"
-    " `pylon wallet trust-payee`"
+    f"not paid, because asking to be paid at a different node ({Refusal.PAYEE_CHANGED.value}): "
+    "`pylon wallet trust-payee`"
 )
 # What somebody has to do something about, or what outlasts most runs, and how it is said. Whatever else keeps from
 # paying may be over when the invoice has run out, and is waited for.

@@ -165,5 +165,5 @@ class Answers:
 
     def _lose(self, run: Run | None, error: Exception) -> None:
         """Ends the run of an answer over which the deciders broke: nobody can say what has become of its place."""
-        logger.error("an answer could not be dealt with", exc_info=error)
+        logger.error("an answer could not be processed", exc_info=error)
         self._runs.lose(run, error)

@@ -128,5 +128,5 @@ class Inbox:
                 self._answers.heard(event, flight, meaning)
         except Exception as error:
             # A fault of ours, over one answer: what the others say must be heard all the same.
-            logger.error("an answer could not be dealt with", exc_info=error)
+            logger.error("an answer could not be processed", exc_info=error)
         return first

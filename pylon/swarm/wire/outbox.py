@@ -59,7 +59,7 @@ class Outbox:
                 work = self._waiting.popleft()()
             except Exception as error:
                 # What cannot be made is a fault of ours, and holds up nobody else.
-                logger.error("a publication could not be made", exc_info=error)
+                logger.error("a publication could not be created", exc_info=error)
                 continue
             if work is not None:
                 self._sending.begin(work, "publication")

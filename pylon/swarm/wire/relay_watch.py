@@ -45,7 +45,7 @@ class RelayWatch:
         """It says `rate-limited`."""
         now = self._clock.monotonic()
         if relay not in self._record.avoided(now):
-            logger.info("a relay takes no more requests just now", relay=relay)
+            logger.info("a relay accepts no more requests for now", relay=relay)
         self._record.slowed(relay, now)
         self.look()
 

@@ -88,14 +88,14 @@ class Requests:
         try:
             await self.pool.publish(event, relays=relays)
         except RelayError as error:
-            logger.info("a request was not taken by another relay", relays=relays, error=str(error))
+            logger.info("a request was not accepted by another relay", relays=relays, error=str(error))
 
     def _made(self, send: m.Send) -> Work | None:
         try:
             return self._request(send)
         except Exception as error:
             # A fault of ours. Nothing has left, and its job must not wait for an answer to it.
-            logger.error("a request could not be made", exc_info=error)
+            logger.error("a request could not be created", exc_info=error)
             self.runs.fault(send.slot, not_made(error))
             self.deciders.tell(m.SendFailed(send.attempt, unmade=True))
             return None
@@ -208,7 +208,7 @@ class Requests:
             # One that was taken back meanwhile is refused because relays were asked to delete it.
             unwanted = not self.deciders.dispatcher.is_live(flight.attempt)
             level = logging.DEBUG if unwanted else logging.WARNING
-            logger.log(level, "request not taken", relays=relays or "all", error=str(error))
+            logger.log(level, "request not accepted", relays=relays or "all", error=str(error))
             self.runs.fault(flight.slot, not_taken(str(error), self.pool.statuses))
             self.deciders.tell(m.SendFailed(flight.attempt))
             return
@@ -265,4 +265,4 @@ class Requests:
         try:
             await self.pool.publish(self.secret.sign(draft), timeout=5.0)
         except RelayError as error:
-            logger.info("cancellation not taken", error=str(error))
+            logger.info("cancellation not accepted", error=str(error))
