@@ -5,17 +5,15 @@ import time
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, cast
 
 import typer
-from rich.status import Status
 
 from pylon.cli import stdin
-from pylon.cli.output import counted, err
-from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, print_text, run
+from pylon.cli.rlm_report import progress, tell, tell_interrupted, tell_report
+from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
 from pylon.cli.stdin import StandardInput
-from pylon.errors import InterruptError, JobsFailedError, UsageError, error_row
-from pylon.money.msat import sats_text
+from pylon.errors import InterruptError, JobsFailedError, UsageError
 from pylon.money.network import Network
 from pylon.node.home import open_home
 from pylon.node.rlm import many as rlm_many
@@ -23,9 +21,7 @@ from pylon.node.rlm import run as node_rlm
 from pylon.node.rlm.run import Question
 from pylon.node.session import open_node
 from pylon.rlm import runs
-from pylon.rlm.progress import Tally
 from pylon.rlm.strategies import Strategy
-from pylon.rlm.trajectory import Event
 
 
 def ask(
@@ -164,61 +160,21 @@ async def _ask(question: Question, given: StandardInput, as_json: bool) -> None:
     if not question.context:
         hint = "Name a file, a folder or a glob, or - for standard input."
         if len(question.question.split()) == 1:
-            # A command that there is not is a question of one word.
+            # A mistyped command looks like a question of one word.
             hint += " If you meant a command: `pylon rlm --help` lists them."
         raise UsageError("--context is missing", hint=hint)
     home, config = open_home()
     unit = Network(config.network).unit
     folder = runs.new_run(home.runs, time.time())
     try:
-        with (
-            Status("starting", console=err) if err.is_terminal and not as_json else Quiet() as status,
-            ended_as_by_ctrl_c(),
-            given.in_use(),
-        ):
-
-            def heard(_: Event, tally: Tally) -> None:
-                status.update(tally.line(unit))
-
+        with progress(unit, as_json) as heard, ended_as_by_ctrl_c(), given.in_use():
             async with open_node(home, config) as node:
                 report = await node_rlm.ask(
                     home, config, node, question, listener=heard, tell=tell, folder=folder
                 )  # fmt: skip
     except asyncio.CancelledError:
-        interrupted(runs.Run(folder), unit, as_json)
+        tell_interrupted(runs.Run(folder), unit, as_json)
     tell_report(report, unit, as_json)
-
-
-def tell_report(report: dict[str, Any], unit: str, as_json: bool) -> None:
-    """A run's answer, what was spent on it, and an error where that is partial or there is none."""
-    if as_json:
-        print_json(report)
-    elif report["answer"] is not None:
-        print_text(report["answer"])
-    tell(_summary(report, unit))
-    if report["answer"] is None or report["partial"]:
-        what = "there is no answer" if report["answer"] is None else "the answer is partial"
-        more = report["reason"] in ("budget", "turns") or "were refused" in report["detail"]
-        on = f"After that, `pylon rlm resume {report['id']}` continues the run. " if more else ""
-        hint = f"`pylon rlm show {report['id']}` shows what it did."
-        hint = f"{report['hint']} {on}{hint}" if report["hint"] else hint
-        fail(JobsFailedError(f"{what} ({report['reason']}): {report['detail']}", hint=hint))
-
-
-def interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
-    """What was done and spent until then stays true, and an answer that it had come to is one."""
-    if not run.begun:
-        fail(InterruptError("interrupted before anything was asked"), as_json=as_json)
-    report, answer = runs.summary(run), runs.answer_of(run)
-    what = "the run was interrupted" if answer is None else "interrupted after the run had found its answer"
-    on = f"`pylon rlm resume {run.id}` continues it; " if answer is None else ""
-    error = InterruptError(what, hint=f"{on}`pylon rlm show {run.id}` shows what it did.")
-    if as_json:
-        print_json({**report, "answer": answer, "trajectory": str(run.folder), "error": error_row(error)})
-    elif answer is not None:
-        print_text(answer)
-    tell(_summary(report, unit))
-    fail(error)
 
 
 async def _ask_many(
@@ -269,40 +225,3 @@ async def _ask_many(
                 f"{lacking:,} of {len(rows):,} questions got no answer, or a partial one", hint="Each line says why."
             )
         )
-
-
-def tell(text: str) -> None:
-    """For whoever watches."""
-    err.print(text, style="dim")
-
-
-class Quiet:
-    """Where nobody watches."""
-
-    def __enter__(self) -> "Quiet":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing was shown."""
-
-    def update(self, text: str) -> None:
-        """Shows nothing."""
-
-
-def _summary(report: dict[str, Any], unit: str) -> str:
-    parts = [counted(report["turns"], "turn"), counted(report["calls"], "sub-call")]
-    parts += [f"{report[name]:,} {word}" for name, word in _REMARKS if report[name]]
-    parts += [counted(len(report["providers"]), "provider"), sats_text(report["msat"], unit)]
-    if "wall_s" in report:
-        parts.append(f"{report['wall_s']:.1f} s")
-    models = f"\nanswered by {', '.join(report['models'])}" if len(report["models"]) > 1 else ""
-    return f"{', '.join(parts)}; run {report['id']}{models}"
-
-
-_REMARKS = (
-    ("failed", "failed"),
-    ("cancelled", "cancelled"),
-    ("truncated", "not complete"),
-    ("refused", "more refused"),
-    ("repeated", "asked before"),
-)

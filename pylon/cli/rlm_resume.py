@@ -4,18 +4,14 @@ import asyncio
 from typing import Annotated, Any
 
 import typer
-from rich.status import Status
 
-from pylon.cli.output import err
-from pylon.cli.rlm_ask import Quiet, interrupted, tell, tell_report
+from pylon.cli.rlm_report import progress, tell, tell_interrupted, tell_report
 from pylon.cli.running import Json, ended_as_by_ctrl_c, run
 from pylon.money.network import Network
 from pylon.node.home import open_home
 from pylon.node.rlm.resume import resume as resume_run
 from pylon.node.session import open_node
 from pylon.rlm import runs
-from pylon.rlm.progress import Tally
-from pylon.rlm.trajectory import Event
 
 
 def resume(
@@ -76,18 +72,13 @@ async def _resume(name: str, wishes: dict[str, Any], go_on: bool, unsafe: bool, 
     unit = Network(config.network).unit
     found = runs.find_run(home.runs, name)
     try:
-        with Status("starting", console=err) if err.is_terminal and not as_json else Quiet() as status:
-
-            def heard(_: Event, tally: Tally) -> None:
-                status.update(tally.line(unit))
-
-            with ended_as_by_ctrl_c():
-                async with open_node(home, config) as node:
-                    report = await resume_run(
-                        home, config, node, found, wishes, go_on=go_on, unsafe=unsafe, listener=heard, tell=tell
-                    )  # fmt: skip
+        with progress(unit, as_json) as heard, ended_as_by_ctrl_c():
+            async with open_node(home, config) as node:
+                report = await resume_run(
+                    home, config, node, found, wishes, go_on=go_on, unsafe=unsafe, listener=heard, tell=tell
+                )  # fmt: skip
     except asyncio.CancelledError:
-        interrupted(found, unit, as_json)
+        tell_interrupted(found, unit, as_json)
     if not report["resumed"]:
         tell(f"run {found.id} already has a complete answer")
     tell_report(report, unit, as_json)

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -100,50 +100,18 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
     """
     found: list[tuple[str, Path]] = []
     skipped = 0
-    single = len(given) == 1
     if given.count("-") > 1:
         raise UsageError("standard input can be read only once, but --context names it twice")
     # Cached, since many files have the same parent folders.
     is_home = cache(withheld.is_home)
     for one in given:
-        path = Path(one).expanduser()
-        if not one:
-            # As from an unset shell variable. `Path("")` would be the working directory.
-            raise UsageError("a --context is empty", hint="Name a file, a folder or a glob, or - for standard input.")
         if one == "-":
-            found.append(("stdin", _spool(stdin, spool)))
-            if withheld.is_secret(spool):
-                spool.unlink()
-                raise UsageError(_REFUSED.format("standard input"))
-        elif path.is_dir():
-            single = False
-            files, left_out = withheld.text_files(path)
+            found.append(("stdin", _standard_input(stdin, spool)))
+        else:
+            files, left_out = _files_of(one, is_home)
             found += files
             skipped += left_out
-        elif path.is_file():
-            if withheld.is_secret(path):
-                raise UsageError(_REFUSED.format(one))
-            found.append((one, path))
-        elif any(sign in one for sign in withheld.SIGNS):
-            single = False
-            matches = sorted(match for match in _glob(one) if match.is_file())
-            if not matches:
-                raise UsageError(
-                    f"no file matches {one}", hint="Put quotes around the pattern, or give the files themselves."
-                )
-            wanted = [
-                match
-                for match in matches
-                if not (withheld.is_hidden_from(match, one) or withheld.is_kept_back(match, is_home))
-            ]
-            skipped += len(matches) - len(wanted)
-            found += [(str(match), match) for match in wanted]
-        elif path.exists():
-            raise UsageError(f"{one} is neither a file nor a folder", hint="Pipe it in and use standard input: -c -")
-        else:
-            raise UsageError(
-                f"file {one} does not exist", hint="--context takes files, folders, globs, or - for stdin."
-            )
+    single = len(given) == 1 and (given[0] == "-" or Path(given[0]).expanduser().is_file())
     if not found:
         raise UsageError(
             "--context contains no text",
@@ -164,6 +132,48 @@ def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Binary
         )
     source = ContextSource(kind, tuple(ContextFile(file.name, file.path) for file in facts))
     return Context(source, facts, skipped)
+
+
+def _files_of(one: str, is_home: Callable[[Path], bool]) -> tuple[list[tuple[str, Path]], int]:
+    """The files that one --context names, with their names, and how many files of a folder or glob were left out.
+    `is_home` is `withheld.is_home`, cached. Raises `UsageError`."""
+    path = Path(one).expanduser()
+    if not one:
+        # As from an unset shell variable. `Path("")` would be the working directory.
+        raise UsageError("a --context is empty", hint="Name a file, a folder or a glob, or - for standard input.")
+    if path.is_dir():
+        return withheld.text_files(path)
+    if path.is_file():
+        if withheld.is_secret(path):
+            raise UsageError(_REFUSED.format(one))
+        return [(one, path)], 0
+    if any(sign in one for sign in withheld.SIGNS):
+        matches = sorted(match for match in _glob(one) if match.is_file())
+        if not matches:
+            raise UsageError(
+                f"no file matches {one}", hint="Put quotes around the pattern, or give the files themselves."
+            )
+        wanted = [
+            match
+            for match in matches
+            if not (withheld.is_hidden_from(match, one) or withheld.is_kept_back(match, is_home))
+        ]
+        return [(str(match), match) for match in wanted], len(matches) - len(wanted)
+    if path.exists():
+        raise UsageError(f"{one} is neither a file nor a folder", hint="Pipe it in and use standard input: -c -")
+    raise UsageError(f"file {one} does not exist", hint="--context takes files, folders, globs, or - for stdin.")
+
+
+def _standard_input(stdin: BinaryIO | None, spool: Path) -> Path:
+    """Writes standard input to `spool`, which it returns. Raises `UsageError` if there is none, or it holds a
+    secret."""
+    if stdin is None:
+        raise UsageError("standard input is closed")
+    _write(spool, iter(lambda: stdin.read(_PIECE), b""))
+    if withheld.is_secret(spool):
+        spool.unlink()
+        raise UsageError(_REFUSED.format("standard input"))
+    return spool
 
 
 def from_value(value: object, spool: Path) -> Context:
@@ -221,13 +231,6 @@ def _glob(pattern: str) -> Iterable[Path]:
     if path.is_absolute():
         return Path(path.anchor).glob(str(path.relative_to(path.anchor)))
     return Path().glob(pattern)
-
-
-def _spool(stdin: BinaryIO | None, spool: Path) -> Path:
-    if stdin is None:
-        raise UsageError("standard input is closed")
-    _write(spool, iter(lambda: stdin.read(_PIECE), b""))
-    return spool
 
 
 def _write(path: Path, pieces: Iterable[bytes]) -> None:

@@ -95,14 +95,8 @@ class Rlm:
         """
         await asyncio.to_thread(self._recorded.check_texts)
         self._models = await self._sub.describe(self._sub_calls.settings.model)
-        wall, self._last_s = limits.wall_s, self._settings.last_s
-        if wall is not None:
-            # The time for the last turn is kept back from the loops: at most half of what is left.
-            wall = max(0.0, wall - self._recorded.record.seconds)
-            self._last_s = min(self._last_s, wall / 2)
-            wall -= self._last_s
         self._trajectory.most_bytes = limits.disk_bytes
-        budget = Budget(replace(limits, wall_s=wall), now=self._clock.monotonic(), parent=self._above)
+        budget = self._budget(limits)
         write_run(
             self._trajectory, question, context, limits, origin or Origin(),
             root=self._root, settings=self._settings, sub_name=self._sub.name, models=self._models,
@@ -138,6 +132,16 @@ class Rlm:
                 if outcome.answer is not None or not self._trajectory.draft:
                     write_final(self._trajectory, outcome, budget)
         return outcome
+
+    def _budget(self, limits: Limits) -> Budget:
+        """The budget of the run, without the time that earlier processes took and that of the last turn."""
+        wall, self._last_s = limits.wall_s, self._settings.last_s
+        if wall is not None:
+            wall = max(0.0, wall - self._recorded.record.seconds)
+            # The last turn gets at most half of what is left.
+            self._last_s = min(self._last_s, wall / 2)
+            wall -= self._last_s
+        return Budget(replace(limits, wall_s=wall), now=self._clock.monotonic(), parent=self._above)
 
     async def _close(self) -> None:
         # Closed in reverse order. The stack closes the others too if one of them is cancelled meanwhile.

@@ -6,7 +6,7 @@ import resource
 import pytest
 import typer
 
-from pylon.cli import rlm_ask
+from pylon.cli import rlm_report
 from pylon.clock import SystemClock
 from pylon.rlm.runs import Run
 from pylon.rlm.trajectory import Trajectory
@@ -39,7 +39,7 @@ def ended_run(folder, answer):
 @pytest.mark.parametrize(("answer", "out"), [("x" * 5_000, "x" * 5_000 + "\n"), (None, "")])
 def test_an_interrupted_run_that_had_its_answer_prints_the_whole_of_it(tmp_path, capsys, answer, out):
     with pytest.raises(typer.Exit) as ended:
-        rlm_ask.interrupted(ended_run(tmp_path, answer), "sat", as_json=False)
+        rlm_report.tell_interrupted(ended_run(tmp_path, answer), "sat", as_json=False)
     told = capsys.readouterr()
     assert (ended.value.exit_code, told.out) == (130, out)
     assert ("had found its answer" in told.err) is (answer is not None)
