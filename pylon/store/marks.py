@@ -18,7 +18,7 @@ def where(folder: Path) -> str:
     return folder.resolve().as_uri()
 
 
-async def begun_at(database: Database) -> float | None:
+async def begun_at(database: Database | Transaction) -> float | None:
     """When the last copy that this comes from was begun with; None in what is no copy."""
     return await _mark(database, BEGUN_AT)
 
@@ -31,6 +31,6 @@ async def begin(tx: Transaction, now: float) -> None:
     )
 
 
-async def _mark(database: Database, name: str) -> float | None:
+async def _mark(database: Database | Transaction, name: str) -> float | None:
     row = await database.fetch_one("SELECT value FROM meta WHERE name = ?", (name,))
     return None if row is None else float(row["value"])

@@ -72,27 +72,31 @@ def observe(
     if receipt.epoch == mirror.epoch and receipt.seq <= mirror.seq:
         # It was never accepted, yet its place is taken: the account was taken up after it.
         return ends(mirror, Fault.REPLAYED)
-    if len(mirror.waiting) >= MAX_WAITING:
-        return ends(mirror, Fault.GAP)
     waiting: tuple[Claim, ...] = (claim,)
     if mirror.waiting:
         waiting = tuple(sorted((*mirror.waiting, claim), key=lambda c: (c.receipt.epoch, c.receipt.seq)))
+    if len(waiting) > MAX_WAITING:
+        if mirror.epoch:
+            return ends(mirror, Fault.GAP)
+        # The last ones say where an account stands that is to be taken up; their totals have the oldest.
+        oldest = min(waiting, key=lambda c: (c.signed_at, c.receipt.seq))
+        waiting = tuple(other for other in waiting if other is not oldest)
+    if mirror.forgotten and paid.open:
+        # Whether it is counted there already nobody can tell before it is known whether it was paid.
+        return Step(replace(mirror, waiting=waiting), Outcome.PENDING)
     step = drain(mirror, waiting, paid)
     if step.outcome is Outcome.ACCEPTED and claim not in step.booked:
         return replace(step, outcome=Outcome.PENDING)
     return step
 
 
-def drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: bool = False) -> Step:
-    """Books what follows of the claims that wait; the mirror's own are those from before. With `take_up` the first of
-    them opens the account, whatever its number."""
-    if mirror.forgotten and paid.open:
-        # Whether it is counted there already nobody can tell before it is known whether it was paid.
-        return Step(replace(mirror, waiting=waiting), Outcome.ACCEPTED)
+def drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: Claim | None = None) -> Step:
+    """Books what follows of the claims that wait; the mirror's own are those from before. `take_up` of them opens the
+    account, whatever its number."""
     booked: list[Claim] = []
     found = ZERO
-    while (claim := _next(mirror, waiting, take_up=take_up)) is not None:
-        take_up = False
+    while (claim := take_up or _next(mirror, waiting)) is not None:
+        take_up = None
         opens = claim.receipt.epoch != mirror.epoch
         if opens:
             fault, after, more = _open(mirror, claim, paid)
@@ -116,11 +120,11 @@ def drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: bo
     return Step(mirror, Outcome.ACCEPTED, tuple(booked), found)
 
 
-def _next(mirror: Mirror, waiting: tuple[Claim, ...], *, take_up: bool) -> Claim | None:
+def _next(mirror: Mirror, waiting: tuple[Claim, ...]) -> Claim | None:
     for claim in waiting:
         follows = claim.receipt.epoch == mirror.epoch and claim.receipt.seq == mirror.seq + 1
         opens = claim.receipt.epoch != mirror.epoch and claim.receipt.seq == 1
-        if follows or opens or take_up:
+        if follows or opens:
             return claim
     return None
 
@@ -163,7 +167,9 @@ def _open(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirro
     ours = balance(mirror, paid)
     if int(receipt.charged_total) < receipt.charge_msat:
         return Fault.WRONG_SUM, mirror, ZERO
-    if opening < int(mirror.paid_seen) - int(mirror.charged_total):
+    # What the last receipt said was left there. Where that is not remembered it may all have been used since.
+    least = int(mirror.paid_seen) - int(mirror.charged_total)
+    if opening < (least if mirror.epoch else min(least, 0)):
         return (Fault.NEW_EPOCH if mirror.epoch else Fault.WRONG_SUM), mirror, ZERO
     # A payment that is on its way into their books makes the opening too small; one whose outcome we do not
     # know yet may make it too large, and is no gift.

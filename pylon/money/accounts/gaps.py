@@ -3,8 +3,11 @@
 The receipt after a gap says how many are missing and what they charged together. An honest provider signed them for
 jobs that it was given and whose results were lost on the way; then the gap is no larger than what was ordered there
 and never answered. Nobody can tell whether they were lost or never sent, so their sum may not pass that of what was
-answered: to charge for what is not delivered brings less than to work does. What an account had charged before it
-was taken up counts as answered: nobody here knows better.
+answered: to charge for what is not delivered brings less than to work does. What was answered is what our own books
+have receipts for, and not the provider's total: that of an account that was taken up is its word alone.
+
+In books that were restored from a copy some of what was ordered is missing for a while: what went out after the copy.
+A provider is not left alone for what we do not remember, and the sum alone is looked at then.
 """
 
 from collections.abc import Sequence
@@ -12,7 +15,7 @@ from dataclasses import replace
 
 from pylon.money.accounts.following import drain, ends
 from pylon.money.accounts.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, Paid, Step
-from pylon.money.msat import Msat
+from pylon.money.msat import MAX_MSAT, Msat
 from pylon.records import record
 
 # So long a provider is left alone whose receipts are missing: relays come back, and whoever holds results back to be
@@ -28,16 +31,18 @@ class Gap:
     msat: int
 
 
-def may_be_lost(gap: Gap, quotes: Sequence[int], *, lost: int, answered: int) -> bool:
+def may_be_lost(gap: Gap, quotes: Sequence[int] | None, *, lost: int, answered: int) -> bool:
     """Whether results that were lost explain it.
 
-    `quotes` are the most that each job may cost which was ordered there and has no receipt; gaps before this one
-    charged `lost`, and receipts that came with answers `answered`, in msat.
+    `quotes` are the most that each job may cost which was ordered there and has no receipt, or None where not all of
+    them are known; gaps before this one charged `lost`, and receipts that came with answers `answered`, in msat.
     """
-    if gap.msat < 0 or gap.receipts > len(quotes):
+    if gap.msat < 0 or lost + gap.msat > answered:
         return False
+    if quotes is None:
+        return True
     most = sum(sorted(quotes, reverse=True)[: gap.receipts])
-    return gap.msat <= most and lost + gap.msat <= answered
+    return gap.receipts <= len(quotes) and gap.msat <= most
 
 
 def is_due(mirror: Mirror, now: float) -> bool:
@@ -50,33 +55,58 @@ def is_due(mirror: Mirror, now: float) -> bool:
     return now - min(claim.at for claim in mirror.waiting) >= PATIENCE_S
 
 
-def tick(mirror: Mirror, paid: Paid, now: float, quotes: Sequence[int] = ()) -> Step:
+def tick(mirror: Mirror, paid: Paid, now: float, quotes: Sequence[int] | None = (), *, answered: int = 0) -> Step:
     """Time passed while relays could be asked: what has waited too long is unexplained.
 
-    `quotes` are the most that each job may cost which was ordered there lately and has no receipt.
+    `quotes` are the most that each job may cost which was ordered there lately and has no receipt, or None where not
+    all of them are known. `answered` (msat) is what the accepted receipts of this provider charged, of every epoch.
     """
     if not is_due(mirror, now):
         return Step(mirror, Outcome.ACCEPTED if mirror.ended is None else Outcome.REFUSED)
     if not mirror.epoch:
         # We have no memory of this account: we, not the provider, lost a database.
         return _taken_up(mirror, paid)
-    if not _may_be_lost(mirror, quotes):
+    if not _may_be_lost(mirror, quotes, answered):
         return ends(mirror, Fault.GAP)
-    if not mirror.suspended_until:
+    if not mirror.suspended_until and quotes is not None:
         return Step(replace(mirror, suspended_until=now + SUSPENSION_S), Outcome.PENDING)
     return _without_the_missing(mirror, paid)
 
 
 def _taken_up(mirror: Mirror, paid: Paid) -> Step:
-    first = mirror.waiting[0].receipt
-    step = drain(mirror, mirror.waiting, paid, take_up=True)
+    """Begins with the last receipts that follow on each other: what is missing before them is in their totals."""
+    if mirror.forgotten and paid.open:
+        return Step(mirror, Outcome.ACCEPTED)
+    first = _last_in_a_row(mirror.waiting)
+    receipt = first.receipt
+    # These came with answers, and what was left there paid for them.
+    earlier = [
+        claim
+        for claim in mirror.waiting
+        if claim.receipt.epoch == receipt.epoch and claim.receipt.seq < receipt.seq and claim.receipt.charge_msat >= 0
+    ]
+    spent = sum([claim.receipt.charge_msat for claim in earlier])
+    step = drain(replace(mirror, paid_base=mirror.paid_base - spent), mirror.waiting, paid, take_up=first)
     if not step.mirror.epoch:
-        return step
-    # What came before it may come yet. The total that was taken up has it.
-    return replace(step, mirror=replace(step.mirror, skipped_to=first.seq - 1))
+        return replace(step, mirror=replace(step.mirror, paid_base=mirror.paid_base))
+    waiting = tuple(claim for claim in step.mirror.waiting if claim.receipt.seq > receipt.seq)
+    # Others that came before it may come yet.
+    after = replace(step.mirror, waiting=waiting, skipped_to=receipt.seq - 1)
+    return replace(step, mirror=after, booked=(*earlier, *step.booked))
 
 
-def _may_be_lost(mirror: Mirror, quotes: Sequence[int]) -> bool:
+def _last_in_a_row(waiting: Sequence[Claim]) -> Claim:
+    """The first of the last receipts without a gap, in the epoch that was signed last."""
+    epoch = max(waiting, key=lambda claim: claim.signed_at).receipt.epoch
+    *earlier, first = [claim for claim in waiting if claim.receipt.epoch == epoch]
+    for claim in reversed(earlier):
+        if claim.receipt.seq != first.receipt.seq - 1:
+            break
+        first = claim
+    return first
+
+
+def _may_be_lost(mirror: Mirror, quotes: Sequence[int] | None, answered: int) -> bool:
     claims = mirror.waiting
     if any(claim.receipt.epoch != mirror.epoch for claim in claims):
         # How an account that opened anew began is not known.
@@ -84,8 +114,7 @@ def _may_be_lost(mirror: Mirror, quotes: Sequence[int]) -> bool:
     came = sum([claim.receipt.charge_msat for claim in claims])
     last = claims[-1].receipt
     gap = Gap(last.seq - mirror.seq - len(claims), int(last.charged_total) - int(mirror.charged_total) - came)
-    answered = int(mirror.charged_total) - int(mirror.lost) + came
-    return may_be_lost(gap, quotes, lost=int(mirror.lost), answered=answered)
+    return may_be_lost(gap, quotes, lost=int(mirror.lost), answered=answered + came)
 
 
 def _without_the_missing(mirror: Mirror, paid: Paid) -> Step:
@@ -94,7 +123,7 @@ def _without_the_missing(mirror: Mirror, paid: Paid) -> Step:
     while mirror.waiting:
         first = mirror.waiting[0].receipt
         at = int(first.charged_total) - first.charge_msat
-        if at < mirror.charged_total:
+        if not mirror.charged_total <= at <= MAX_MSAT:
             return replace(ends(mirror, Fault.WRONG_SUM), booked=booked, lost=Msat(mirror.lost - before))
         lost = Msat(mirror.lost + at - mirror.charged_total)
         mirror = replace(mirror, seq=first.seq - 1, charged_total=Msat(at), lost=lost, skipped_to=first.seq - 1)

@@ -77,8 +77,8 @@ class Paid:
 class Mirror:
     """Where we stand with one provider.
 
-    `paid_base` is added to our settled payments to give what the provider should call paid: it is not zero when
-    we took up an account that had a history.
+    `paid_base` (msat) is added to our settled payments to give what the provider should call paid. It is not zero for
+    an account with a history that was taken up, and where what we had paid is written off (`restored`).
     """
 
     epoch: str = ""
@@ -100,7 +100,7 @@ class Mirror:
     @property
     def forgotten(self) -> bool:
         """Whether our books were restored from a copy (`restored`) and the account is not taken up yet."""
-        return not self.epoch and self.charged_total > ZERO
+        return not self.epoch and (self.charged_total > ZERO or self.paid_base != 0)
 
     @property
     def seen(self) -> AccountSeen | None:

@@ -13,6 +13,7 @@ from pylon.money.books.store import Reader
 from pylon.money.msat import ZERO, Msat
 from pylon.money.payment import BY_HAND, PRESUMED_FAILED
 from pylon.records import record
+from pylon.store import marks
 from pylon.store.database import Transaction
 
 # Below the number of values that SQLite takes in one statement anywhere.
@@ -153,13 +154,33 @@ async def tick(tx: Transaction, provider: str, now: float) -> Step:
     mirror = await load(tx, provider)
     if not gaps.is_due(mirror, now):
         return gaps.tick(mirror, Paid(), now)
-    ordered = await orders.unanswered(tx, since=now - orders.KEEP_S, providers=[provider])
-    step = gaps.tick(mirror, await paid(tx, provider, mirror.waiting), now, [int(order.quote) for order in ordered])
-    # Where an account is taken up its provider was not left alone before: it may be at work.
-    if mirror.epoch and step.mirror.skipped_to != mirror.skipped_to:
+    step = gaps.tick(
+        mirror,
+        await paid(tx, provider, mirror.waiting),
+        now,
+        await _quotes(tx, provider, now),
+        answered=await _answered(tx, provider),
+    )
+    # A provider that was not left alone before may be at work.
+    if mirror.suspended_until and step.mirror.skipped_to != mirror.skipped_to:
         await orders.close(tx, provider, now=now)
     await mirror_rows.save(tx, provider, mirror, step, now)
     return step
+
+
+async def _quotes(tx: Transaction, provider: str, now: float) -> list[int] | None:
+    """The most that each job may cost which this provider has not answered, in msat; None where not all are known."""
+    begun_at = await marks.begun_at(tx)
+    if begun_at is not None and begun_at <= now < begun_at + orders.KEEP_S:
+        return None
+    ordered = await orders.unanswered(tx, since=now - orders.KEEP_S, providers=[provider])
+    return [int(order.quote) for order in ordered]
+
+
+async def _answered(tx: Transaction, provider: str) -> int:
+    rows = await tx.fetch_all("SELECT charge FROM money_claim WHERE provider = ?", (provider,))
+    # Summed here: what a stranger gives back may be more together than SQLite can add.
+    return sum([row["charge"] for row in rows])
 
 
 async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:

@@ -12,7 +12,6 @@ from pylon.money.accounts.mirror import Outcome, Step, balance
 from pylon.money.accounts.receipt import new_epoch
 from pylon.money.books import ledger
 from pylon.money.books.store import book
-from pylon.money.msat import Msat
 from pylon.money.payment import BY_HAND
 from pylon.store.database import Transaction
 
@@ -52,13 +51,12 @@ async def forget_mirrors(tx: Transaction, now: float) -> int:
         # failed it is found with the rest. What we owe there it will say itself.
         gone = max(0, balance(before, paid) + int(paid.open))
         await book(tx, ledger.work_received(now, provider, f"{provider}/restored/{now!r}", gone))
-        charged = Msat(before.charged_total + gone)
+        # What is gone is taken off what we paid, a plain number: the totals are the provider's word, as large as any.
         after = replace(
             before,
             epoch="",
             seq=0,
-            charged_total=charged,
-            paid_seen=min(before.paid_seen, charged),
+            paid_base=before.paid_base - gone,
             short=False,
             waiting=(),
             suspended_until=0.0,
