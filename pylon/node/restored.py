@@ -18,6 +18,7 @@ from pylon.provider.rows import JobState
 from pylon.store import marks
 from pylon.store.database import Database
 from pylon.store.look import is_copied_to
+from pylon.swarm.runs.journal import forget_unanswered
 
 logger = log.get("node")
 
@@ -52,6 +53,8 @@ async def begin_restored(database: Database, now: float) -> None:
             # Run again, one that was answered since would be answered and charged twice.
             await account_store.release(tx, row["id"])
             await rows.end(tx, row["id"], JobState.FAILED, code="", finished_at=now)
+        # Their receipts are older than the accounts are from now on.
+        await forget_unanswered(tx)
         customers, providers = await accounts.begin_epochs(tx, now), await accounts.forget_mirrors(tx, now)
         await marks.begin(tx, now)
     logger.warning(
