@@ -220,8 +220,12 @@ class Receiver:
                 # One bad answer is no reason to leave the other invoices unasked.
                 logger.error("an invoice cannot be credited", payment=one.payment_hash, code=answer.code.value)
             elif isinstance(answer, WalletError) and _ran_out(one, now):
-                # Of what ran out long ago a wallet may know nothing more, and each says that in its own way.
-                if at_start and answer.code in _DOWN:
+                is_pending = one.state is InvoiceState.PENDING
+                if answer.code not in _DOWN:
+                    # Of what ran out a wallet may know nothing more, and each says that in its own way.
+                    if is_pending:
+                        await self._give_up(one)
+                elif at_start or is_pending:
                     silent.append(answer)
             elif isinstance(answer, BaseException):
                 silent.append(answer)
@@ -230,10 +234,17 @@ class Receiver:
             raise silent[0]
         return credited
 
+    async def _give_up(self, issued: Issued) -> None:
+        async with self._database.transaction() as tx:
+            # A notice may have had it looked up meanwhile.
+            now = await invoice_store.get(tx, issued.payment_hash)
+            if now is not None and now.state is InvoiceState.PENDING:
+                await invoice_store.move(tx, now, InvoiceState.EXPIRED, self._clock.wall())
+
 
 def _ran_out(issued: Issued, now: float) -> bool:
-    # One that was given up for another before it ran out may be paid all the same.
-    return issued.state is InvoiceState.EXPIRED and now > issued.expires_at + GRACE_S
+    # By its time alone: one that was given up for another before may be paid all the same.
+    return now > issued.expires_at + GRACE_S
 
 
 def _patience(issued: Issued, now: float) -> float:
