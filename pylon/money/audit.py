@@ -18,14 +18,15 @@ from pylon.money.books import store as ledger_store
 from pylon.money.books.ledger import Entry, Kind, Sums
 from pylon.money.books.store import Reader
 from pylon.money.msat import Msat
-from pylon.money.payment import DECIDED, LOOKUP_FAILED, PRESUMED_FAILED, not_before
+from pylon.money.payment import BY_HAND, DECIDED, LOOKUP_FAILED, PRESUMED_FAILED, not_before
 from pylon.money.states import InvoiceState, PaymentState
-from pylon.money.wallet import LookupState, Wallet, WalletError
+from pylon.money.wallet import Lookup, LookupState, Wallet, WalletError
 
 
 class Wrong(StrEnum):
     """What does not hold. docs/money.md says what each means and what is to be done."""
 
+    DAMAGED = "damaged"
     UNBALANCED = "unbalanced"
     SUM = "sum"
     INVOICE = "invoice"
@@ -106,6 +107,7 @@ def examine(books: Books) -> list[Finding]:
         {row["payment_hash"]: row["msat"] for row in settled},
         _amounts(books.entries, Kind.TOPUP_PAID, Kind.PAID_BY_HAND),
     )
+    found += _paid_to(settled, books.entries)
     found += _match(
         Wrong.FEE,
         {row["payment_hash"]: row["fee"] for row in settled if row["fee"]},
@@ -133,7 +135,7 @@ async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
             continue
         since = not_before(row["invoice"], row["reserved_at"]) if "reserved_at" in row else None
         try:
-            state = (await wallet.lookup(row["payment_hash"], since=since)).state
+            lookup = await wallet.lookup(row["payment_hash"], since=since)
         except WalletError as error:
             if row.get("reason") == DECIDED:
                 # That it does not say is why its owner decided; the audit lists those by themselves.
@@ -142,12 +144,46 @@ async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
                 Finding(Wrong.WALLET_SILENT, f"the wallet gives no answer about {row['payment_hash']}: {error}")
             )
             continue
-        if failed and state is LookupState.SETTLED:
+        settled = lookup.state is LookupState.SETTLED
+        if failed and settled:
             found.append(Finding(Wrong.PAID_AFTER_ALL, f"{row['payment_hash']} counts as failed here, but was paid"))
-        if not failed and state is not LookupState.SETTLED:
+        if not failed and not settled:
             found.append(
-                Finding(Wrong.WALLET_DIFFERS, f"{row['payment_hash']} is settled here, but {state} in the wallet")
+                Finding(Wrong.WALLET_DIFFERS, f"{row['payment_hash']} is settled here, but {lookup.state} in the wallet")
             )
+        if not failed and settled:
+            found += _differences(row, lookup)
+    return found
+
+
+def _differences(row: Mapping[str, Any], lookup: Lookup) -> list[Finding]:
+    """Between what came or went by the books and by the wallet, as far as that says it."""
+    said = [("amount", row["msat"], lookup.amount)]
+    if "fee" in row:
+        said.append(("fee", row["fee"], lookup.fee))
+    elif lookup.amount is not None and lookup.amount > row["msat"]:
+        # Whoever pays an invoice may give more than it asks.
+        return []
+    return [
+        Finding(
+            Wrong.WALLET_DIFFERS,
+            f"the {what} of {row['payment_hash']} is {booked} msat here, {int(found)} msat in the wallet",
+        )
+        for what, booked, found in said
+        if found is not None and found != booked
+    ]
+
+
+def _paid_to(settled: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> list[Finding]:
+    """Payments that the ledger has of another account than their row."""
+    booked = {entry.reference: entry.debit for entry in entries if entry.kind in (Kind.TOPUP_PAID, Kind.PAID_BY_HAND)}
+    found: list[Finding] = []
+    for row in settled:
+        # Older books have what was paid by hand as a provider's.
+        ours = {ledger.provider(row["provider"]), ledger.by_hand(row["provider"].removeprefix(BY_HAND))}
+        if (account := booked.get(row["payment_hash"])) is not None and account not in ours:
+            text = f"payment {row['payment_hash']}: to {row['provider']} by its row, to {account} in the ledger"
+            found.append(Finding(Wrong.PAYMENT, text))
     return found
 
 

@@ -35,7 +35,11 @@ def cannot_be_opened(path: str | Path, error: sqlite3.Error) -> SetupError:
 
 def damaged(path: str | Path, what: str) -> SetupError:
     """The same of one that opens, and whose pages are at fault."""
-    return SetupError(f"{path} is damaged: {what}", hint=_RESTORE)
+    hint = _RESTORE
+    if "index" in what:
+        hint = f"Its indexes can be made anew: end what uses it, then `sqlite3 {path} REINDEX`. If it stays damaged,"
+        hint += " restore it from a backup."
+    return SetupError(f"{path} is damaged: {what}", hint=hint)
 
 
 def told(error: sqlite3.Error) -> PylonError | None:

@@ -53,6 +53,18 @@ def look_into(path: Path, schemas: Iterable[Schema], *, label: str, within_s: fl
     return Looked(size, whole, copied_at)
 
 
+def check_in_use(path: Path) -> None:
+    """The same beside whoever has the database open, on a connection of its own, for as long as it takes.
+
+    Raises `SetupError` for damage.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as books:
+            check_pages(books, path)
+    except sqlite3.Error as error:
+        raise cannot_be_opened(path, error) from error
+
+
 def is_copied_to(path: Path, folder: Path) -> bool:
     """Whether it is a copy that nobody has begun with, and `folder` the one that it was made in (`copy_database`)."""
     try:
@@ -97,10 +109,14 @@ def check_self(books: sqlite3.Connection, path: Path, schemas: Iterable[Schema],
 
 
 def check_pages(connection: sqlite3.Connection, path: Path, within_s: float | None = None) -> bool:
-    """Reads every page; whether there was time for all of them. Raises `SetupError` for damage, `sqlite3.Error`."""
+    """Reads every page, and compares every index with its table; whether there was time for all of it.
+
+    Raises `SetupError` for damage, `sqlite3.Error`.
+    """
     try:
         with _interrupted(connection, within_s):
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            # Not `quick_check`: that compares no index with its table, and what an index lacks no query finds.
+            found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
             raise
