@@ -51,18 +51,14 @@ def back_up(home: Home, folder: Path, *, now: float, told: Told) -> Backup:
     `told` hears how the databases come along. Raises `SetupError`, also where the home has no key or its database is
     damaged; `OSError` and `sqlite3.Error` where something cannot be read or written.
     """
-    # A copy without what opens it is none.
-    if not home.identity_file.exists():
-        raise SetupError(
-            f"there is no key in {home.identity_file}", hint="Run `pylon init`, or `pylon identity restore`."
-        )
-    identity.is_protected(home.identity_file)
     networks = tuple(each.value for each in Network if _holds(Home(home.root, each)))
+    for network in (home.network, *networks):
+        _need_key(Home(home.root, network), in_use=network == home.network)
     with _whole_folder(folder) as draft:
         times = [_copy_network(home.root / name, draft / name, name, now, folder, told) for name in networks]
         # After the books: a payment that is open in them the bank may know, and none that they know is new to it.
         if (home.root / bank.DATABASE).exists():
-            _copy_books(home.root / bank.DATABASE, draft / bank.DATABASE, bank.LABEL, None, None, told)
+            _copy_books(home.root / bank.DATABASE, draft / bank.DATABASE, bank.LABEL, now, folder, told)
         for name in _AT_ROOT:
             if (home.root / name).is_file():
                 write_whole(draft / name, (home.root / name).read_bytes())
@@ -71,6 +67,18 @@ def back_up(home: Home, folder: Path, *, now: float, told: Told) -> Backup:
         size = sum(path.stat().st_size for path in draft.rglob("*") if path.is_file())
     loose = bool(folder.stat().st_mode & 0o077)
     return Backup(folder, networks, min([now, *(at for at in times if at is not None)]), size, loose)
+
+
+def _need_key(home: Home, *, in_use: bool) -> None:
+    # A copy without what opens it is none.
+    if not home.identity_file.exists():
+        hint = "Run `pylon init`, or `pylon identity restore`."
+        if not in_use:
+            hint = (
+                f"`PYLON_NETWORK={home.network} pylon identity restore` brings it back; or move {home.folder} away."
+            )
+        raise SetupError(f"there is no key in {home.identity_file}", hint=hint)
+    identity.is_protected(home.identity_file)
 
 
 def _holds(home: Home) -> bool:
@@ -90,9 +98,7 @@ def _copy_network(source: Path, target: Path, network: str, now: float, kept_in:
     return at
 
 
-def _copy_books(
-    source: Path, target: Path, label: str, at: float | None, kept_in: Path | None, told: Told
-) -> float | None:
+def _copy_books(source: Path, target: Path, label: str, at: float, kept_in: Path, told: Told) -> float | None:
     return copy_database(
         source, target, label=label, at=at, told=lambda done, size: told(source, done, size), kept_in=kept_in
     )

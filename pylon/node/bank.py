@@ -19,6 +19,7 @@ from pylon.node.calls.control import Answers, ControlServer, Result
 from pylon.node.calls.params import flag, text, whole
 from pylon.node.home import private_folder, socket_path
 from pylon.nostr.pool import RelayPool
+from pylon.store import marks
 from pylon.store.database import Database
 
 KEY_FILE = "bank-identity"
@@ -55,6 +56,10 @@ class BankHost:
         key = identity.load(file) if file.exists() else identity.create(file)
         database = await Database.open(self._folder / DATABASE, [PLAYBANK], label=LABEL)
         self._exit.push_async_callback(database.close)
+        if await marks.copied_at(database) is not None:
+            # It goes on as it was: what it keeps is play money.
+            async with database.transaction() as tx:
+                await marks.begin(tx, self._clock.wall())
         pool = RelayPool([self._url], secret=key, clock=self._clock)
         pool.start()
         self._exit.push_async_callback(pool.close)

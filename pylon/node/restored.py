@@ -12,6 +12,7 @@ from pylon.money.accounts import restored as accounts
 from pylon.money.accounts import store as account_store
 from pylon.money.payments import store as payment_store
 from pylon.money.states import PaymentState
+from pylon.node import bank
 from pylon.node.home import Home
 from pylon.provider import rows
 from pylon.provider.rows import JobState
@@ -28,7 +29,7 @@ def refuse_backup_itself(home: Home) -> None:
 
     Once begun with it would be known for a backup no more, and two lives that come of it would sign the same numbers.
     """
-    if is_copied_to(home.database, home.root):
+    if any(is_copied_to(books, home.root) for books in (home.database, home.root / bank.DATABASE)):
         raise SetupError(
             f"{home.root} is a backup, and must stay as it is",
             hint=(

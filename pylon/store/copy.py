@@ -28,13 +28,12 @@ type Told = Callable[[int, int], None]
 
 
 def copy_database(
-    source: Path, target: Path, *, label: str, at: float | None, told: Told, kept_in: Path | None = None
+    source: Path, target: Path, *, label: str, at: float, told: Told, kept_in: Path | None = None
 ) -> float | None:
     """Writes `target` (0600), which is not there yet, and reads it again; when its books are of, once it is on disk.
 
     That is `at`, or the earlier moment of a source that is a copy itself. Where the first start of the source was cut
     off before the first table there is nothing to copy: no `target` is made.
-
 
     `at` (Unix seconds) is written into it, and the folder that it is `kept_in`: whoever opens it finds that it is a
     copy (`marks`), and whether it is where it was made (`look`). `told` hears after every megabyte how many bytes are
@@ -72,10 +71,9 @@ def _copy(books: sqlite3.Connection, copy: sqlite3.Connection, told: Told) -> No
     books.execute("COMMIT")
 
 
-def _mark(copy: sqlite3.Connection, at: float | None, kept_in: Path | None) -> None:
-    marks = {COPIED_AT: None if at is None else repr(at), COPIED_TO: None if kept_in is None else where(kept_in)}
-    given = [(name, value) for name, value in marks.items() if value is not None]
-    copy.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", given)
+def _mark(copy: sqlite3.Connection, at: float, kept_in: Path | None) -> None:
+    marks = {COPIED_AT: repr(at)} | ({} if kept_in is None else {COPIED_TO: where(kept_in)})
+    copy.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(marks.items()))
 
 
 @contextmanager
