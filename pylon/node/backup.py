@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pylon.errors import SetupError
-from pylon.files import write_whole
+from pylon.files import flush_to_disk, write_whole
 from pylon.money.network import Network
 from pylon.node import bank, identity
 from pylon.node.home import DATABASE, Home
@@ -205,6 +205,6 @@ def _is_left_by_backup(name: str) -> bool:
 def _on_disk(folder: Path) -> None:
     entry = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(entry)
+        flush_to_disk(entry)
     finally:
         os.close(entry)

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pylon.errors import SetupError
+from pylon.files import flush_to_disk
 from pylon.store.faults import cannot_be_opened, is_damage, named
 from pylon.store.label import need_beginning
 from pylon.store.look import check_pages, check_self, is_only_begun, opened_to_read
@@ -58,7 +59,7 @@ def copy_database(
         named(error, target if error.sqlite_errorcode == sqlite3.SQLITE_FULL else source)
         raise
     with target.open("rb") as stream:
-        os.fsync(stream.fileno())
+        flush_to_disk(stream.fileno())
     return at
 
 
