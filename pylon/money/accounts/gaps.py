@@ -1,13 +1,16 @@
-"""What a gap in a provider's receipts may be: results that a relay lost, or charges for what nobody ordered.
+"""Decides on receipts that stay missing: results that a relay lost, or charges for what nobody ordered.
 
-The receipt after a gap says how many are missing and what they charged together. An honest provider signed them for
-jobs that it was given and whose results were lost on the way; then the gap is no larger than what was ordered there
-and never answered. Nobody can tell whether they were lost or never sent, so their sum may not pass that of what was
-answered: to charge for what is not delivered brings less than to work does. What was answered is what our own books
-have receipts for, and not the provider's total: that of an account that was taken up is its word alone.
+The receipt after a gap tells how many are missing and what they charged together. An honest provider signed them for
+jobs that it was given and whose results were lost on the way; so the gap is no larger than what was ordered there and
+has no receipt. Nobody can tell whether results were lost or never sent, so all gaps together may not charge more than
+receipts that came with answers: charging for work that is not delivered then brings less than working. What counts as
+answered is what our own books have receipts for, not the provider's total, which for an account that was taken up is
+the provider's word alone.
 
-In books that were restored from a copy some of what was ordered is missing for a while: what went out after the copy.
-A provider is not left alone for what we do not remember, and the sum alone is looked at then.
+Books that were restored from a copy lack what was ordered after the copy. For a while after a restore only that sum
+is checked, and a provider is not left alone for orders that we do not remember.
+
+Pure functions: values in, decisions out.
 """
 
 from collections.abc import Sequence
@@ -18,8 +21,8 @@ from pylon.money.accounts.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcom
 from pylon.money.msat import MAX_MSAT, Msat
 from pylon.records import record
 
-# So long a provider is left alone whose receipts are missing: relays come back, and whoever holds results back to be
-# paid for them is paid seldom.
+# How long, in seconds, a provider whose receipts are missing is left alone. Relays may come back in that time, and a
+# provider that holds results back gains only seldom.
 SUSPENSION_S = 600.0
 
 
@@ -32,7 +35,7 @@ class Gap:
 
 
 def may_be_lost(gap: Gap, quotes: Sequence[int] | None, *, lost: int, answered: int) -> bool:
-    """Whether results that were lost explain it.
+    """Whether lost results may explain a gap.
 
     `quotes` are the most that each job may cost which was ordered there and has no receipt, or None where not all of
     them are known; gaps before this one charged `lost`, and receipts that came with answers `answered`, in msat.
@@ -56,7 +59,7 @@ def is_due(mirror: Mirror, now: float) -> bool:
 
 
 def tick(mirror: Mirror, paid: Paid, now: float, quotes: Sequence[int] | None = (), *, answered: int = 0) -> Step:
-    """Time passed while relays could be asked: what has waited too long is unexplained.
+    """Decides on receipts that have waited too long for missing ones, while relays could be asked for those.
 
     `quotes` are the most that each job may cost which was ordered there lately and has no receipt, or None where not
     all of them are known. `answered` (msat) is what the accepted receipts of this provider charged, of every epoch.
@@ -64,7 +67,7 @@ def tick(mirror: Mirror, paid: Paid, now: float, quotes: Sequence[int] | None = 
     if not is_due(mirror, now):
         return Step(mirror, Outcome.ACCEPTED if mirror.ended is None else Outcome.REFUSED)
     if not mirror.epoch:
-        # We have no memory of this account: we, not the provider, lost a database.
+        # We have no record of this account: we lost our database, not the provider its own.
         return _taken_up(mirror, paid)
     if not _may_be_lost(mirror, quotes, answered):
         return ends(mirror, Fault.GAP)
@@ -74,12 +77,12 @@ def tick(mirror: Mirror, paid: Paid, now: float, quotes: Sequence[int] | None = 
 
 
 def _taken_up(mirror: Mirror, paid: Paid) -> Step:
-    """Begins with the last receipts that follow on each other: what is missing before them is in their totals."""
+    """Opens an account at the last receipts without a gap: their totals include what is missing before them."""
     if mirror.forgotten and paid.open:
         return Step(mirror, Outcome.ACCEPTED)
     first = _last_in_a_row(mirror.waiting)
     receipt = first.receipt
-    # These came with answers, and what was left there paid for them.
+    # Earlier ones came with answers too, and are paid from what we had left there.
     earlier = [
         claim
         for claim in mirror.waiting
@@ -90,13 +93,13 @@ def _taken_up(mirror: Mirror, paid: Paid) -> Step:
     if not step.mirror.epoch:
         return replace(step, mirror=replace(step.mirror, paid_base=mirror.paid_base))
     waiting = tuple(claim for claim in step.mirror.waiting if claim.receipt.seq > receipt.seq)
-    # Others that came before it may come yet.
+    # Missing ones from before may still come: they are counted.
     after = replace(step.mirror, waiting=waiting, skipped_to=receipt.seq - 1)
     return replace(step, mirror=after, booked=(*earlier, *step.booked))
 
 
 def _last_in_a_row(waiting: Sequence[Claim]) -> Claim:
-    """The first of the last receipts without a gap, in the epoch that was signed last."""
+    """The first claim of the last run of consecutive numbers, in the epoch that was signed last."""
     epoch = max(waiting, key=lambda claim: claim.signed_at).receipt.epoch
     *earlier, first = [claim for claim in waiting if claim.receipt.epoch == epoch]
     for claim in reversed(earlier):
@@ -109,7 +112,7 @@ def _last_in_a_row(waiting: Sequence[Claim]) -> Claim:
 def _may_be_lost(mirror: Mirror, quotes: Sequence[int] | None, answered: int) -> bool:
     claims = mirror.waiting
     if any(claim.receipt.epoch != mirror.epoch for claim in claims):
-        # How an account that opened anew began is not known.
+        # How many receipts of a new epoch are missing, and what they charged, cannot be told.
         return False
     came = sum([claim.receipt.charge_msat for claim in claims])
     last = claims[-1].receipt
@@ -118,7 +121,7 @@ def _may_be_lost(mirror: Mirror, quotes: Sequence[int] | None, answered: int) ->
 
 
 def _without_the_missing(mirror: Mirror, paid: Paid) -> Step:
-    """Books what waits as if what is missing had come before it."""
+    """Accepts the waiting receipts, with what the missing ones charged booked as lost."""
     before, booked = mirror.lost, tuple[Claim, ...]()
     while mirror.waiting:
         first = mirror.waiting[0].receipt
