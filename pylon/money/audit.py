@@ -153,7 +153,9 @@ async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
             found.append(Finding(Wrong.PAID_AFTER_ALL, f"{row['payment_hash']} counts as failed here, but was paid"))
         if not failed and not settled:
             found.append(
-                Finding(Wrong.WALLET_DIFFERS, f"{row['payment_hash']} is settled here, but {lookup.state} in the wallet")
+                Finding(
+                    Wrong.WALLET_DIFFERS, f"{row['payment_hash']} is settled here, but {lookup.state} in the wallet"
+                )
             )
         if not failed and settled:
             found += _differences(row, lookup)
