@@ -124,19 +124,32 @@ class TooLargeError(WireError):
 
 
 class RelayError(PylonError):
+    """`may_have_arrived`: whether a relay may have an event all the same, since its last word on it is missing."""
+
     exit_code = 4
+    may_have_arrived = False
+
+    def __init__(self, message: str, *, hint: str = "", may_have_arrived: bool | None = None) -> None:
+        super().__init__(message, hint=hint)
+        if may_have_arrived is not None:
+            self.may_have_arrived = may_have_arrived
 
 
 class ConnectionLostError(RelayError):
-    """A relay is not connected, or not any more: what was sent may have come there."""
+    """A relay is not connected, or not any more. It may have an event that was sent before, and that it said nothing
+    of."""
 
 
 class NotAcknowledgedError(RelayError):
-    """A relay neither took nor refused an event in time: what was sent may have come there."""
+    """A relay neither took nor refused an event in time. It may have it, if it was connected."""
+
+    may_have_arrived = True
 
 
 class RateLimitedError(NotAcknowledgedError):
-    """A relay took an event not yet: it said that they come too fast (NIP-01, `rate-limited`)."""
+    """A relay did not take an event: it said that they come too fast (NIP-01, `rate-limited`)."""
+
+    may_have_arrived = False
 
 
 class EngineError(PylonError):

@@ -144,8 +144,8 @@ class RelayPool:
         """Sends the event to the named relays (all by default); the relays that have said OK so far.
 
         Returns at the first OK; the others are waited for in the background. Cancelled before that, it goes on over
-        none of them. Raises `RelayError` when each refused it or stayed silent for `timeout` seconds; of one relay,
-        what `RelayConnection.publish` raises.
+        none of them. Raises `RelayError` when each refused it or stayed silent for `timeout` seconds, with
+        `may_have_arrived` when it may be with one of them; of one relay, what `RelayConnection.publish` raises.
         """
         connections = self._chosen(relays)
         if len(connections) == 1:
@@ -155,6 +155,7 @@ class RelayPool:
         start = self._publishing.start
         sends = {start(c.publish(event, timeout=timeout, once=once), "publication"): c.url for c in connections}
         errors: list[str] = []
+        may_have_arrived = False
         pending = set(sends)
         while pending:
             try:
@@ -167,9 +168,12 @@ class RelayPool:
             accepted = [sends[task] for task in done if not task.cancelled() and task.exception() is None]
             if accepted:
                 return accepted
-            # Cancelled by `close`: whoever waits here was not.
-            errors += [f"{sends[task]} was closed" if task.cancelled() else str(task.exception()) for task in done]
-        raise RelayError("no relay took the event: " + "; ".join(errors))
+            for task in done:
+                # Cancelled by `close`: whoever waits here was not.
+                error = None if task.cancelled() else task.exception()
+                errors.append(f"{sends[task]} was closed" if error is None else str(error))
+                may_have_arrived |= not isinstance(error, RelayError) or error.may_have_arrived
+        raise RelayError("no relay took the event: " + "; ".join(errors), may_have_arrived=may_have_arrived)
 
     def subscribe(self, filters: Filters, *, name: str = "", copies: Copies | None = None) -> PoolSubscription:
         """One subscription on every relay. `filters` is asked anew at each (re)connection; `copies` says which copies

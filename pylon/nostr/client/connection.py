@@ -137,8 +137,8 @@ class RelayConnection:
         """Sends the event until the relay acknowledges it, over reconnections too, if not `once`.
 
         Raises `RelayError` when the relay refuses it, `NotAcknowledgedError` when it does neither within `timeout`
-        seconds; with `once` `ConnectionLostError` when it is not connected, or not any more, and `RateLimitedError`
-        as soon as it says so.
+        seconds; with `once` `ConnectionLostError` when it is not connected, or not any more, and as soon as the relay
+        says so `RateLimitedError`, or `RelayError` when it does not let us in.
         """
         if self._fault:
             raise RelayError(self._fault)
@@ -306,6 +306,7 @@ class RelayConnection:
             told = logger.debug if error == self.status.error else logger.warning
             told("relay refused authentication", relay=self.url, reason=ok.message)
             self.status.error = error
+            self._publications.shut_out(ok.message)
             return
         self.status.let_in()
         self._sender.beside(self._publications.authenticated())

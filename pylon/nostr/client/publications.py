@@ -17,11 +17,13 @@ from pylon.tasks import end
 @dataclass(slots=True)
 class _Publication:
     """`waiting` are those who want to hear of it, and until when (the event loop's time). `once`: they have another
-    way, and wait for no second sending. `refusal`: the relay's last word, when it was too fast for it."""
+    way, and wait for no second sending. `unanswered`: it was sent, and the relay has said nothing since. `refusal`:
+    the relay's last word on it, when it was too fast, or the relay did not know yet who sends it."""
 
     frame: bytes
     once: bool
     waiting: list[tuple[asyncio.Future[m.Ok], float]] = field(default_factory=list)
+    unanswered: bool = False
     refusal: str = ""
 
 
@@ -41,6 +43,9 @@ class Publications:
         self._open: dict[str, _Publication] = {}
         # Why those wait that are held back behind another: what the relay said of that one.
         self._slowed = ""
+        self._connected = False
+        # What the relay says of our key, if it does not let us in (NIP-42).
+        self._shut_out = ""
         # What the relay has not taken yet. They fail in silence: what was not sent is sent again.
         self._sending: set[asyncio.Future[None]] = set()
         # One timer for all: hundreds are under way at once, and nearly every one is answered in time.
@@ -50,9 +55,10 @@ class Publications:
     async def publish(self, event: Event, *, timeout: float, once: bool = False) -> m.Ok:
         """Sends the event until the relay acknowledges it, or one time alone, if `once`.
 
-        Raises `RelayError` when the relay refuses it; `NotAcknowledgedError` when it is silent for `timeout` seconds,
-        `RateLimitedError` when it was too fast for it as long. With `once` that is raised at the relay's word, and
-        where others wait for that already, and `ConnectionLostError` when the connection ends meanwhile.
+        Raises `RelayError` when the relay refuses it; `NotAcknowledgedError` when it is silent, or does not let us
+        in, for `timeout` seconds; `RateLimitedError` when it was too fast for it as long. With `once` a refusal is
+        raised at the relay's word (plain `RelayError`, where it does not let us in), `RateLimitedError` also where
+        others wait for that already, and `ConnectionLostError` when the connection ends meanwhile.
         """
         if self._closed:
             raise RelayError(f"{self._url} was closed")
@@ -72,7 +78,7 @@ class Publications:
             self._open[event.id] = publication
             if self._pacer.busy:
                 self._pacer.hold(event.id)
-            elif (pending := self._send(publication.frame)) is not None:
+            elif (pending := self._write(publication)) is not None:
                 # Beside it: a relay that reads nothing must not keep us beyond the time that we have.
                 sending = asyncio.ensure_future(pending)
                 self._sending.add(sending)
@@ -84,22 +90,32 @@ class Publications:
 
     async def opened(self) -> None:
         """The connection is new: sends what has no answer yet, but for what the relay was too slow for."""
+        self._connected = True
         for event_id, publication in list(self._open.items()):
-            if event_id not in self._pacer and (pending := self._send(publication.frame)) is not None:
+            if event_id not in self._pacer and (pending := self._write(publication)) is not None:
                 await pending
 
     def lost(self) -> None:
         """The connection is gone."""
+        self._connected, self._shut_out = False, ""
         for event_id, publication in list(self._open.items()):
             if publication.once:
                 lost = f"the connection to {self._url} was lost before it answered"
-                self._give_up(event_id, ConnectionLostError(lost))
+                self._give_up(event_id, ConnectionLostError(lost, may_have_arrived=publication.unanswered))
 
     async def authenticated(self) -> None:
         """The relay knows now who we are: sends all again."""
+        self._shut_out = ""
         for publication in list(self._open.values()):
-            if (pending := self._send(publication.frame)) is not None:
+            if (pending := self._write(publication)) is not None:
                 await pending
+
+    def shut_out(self, said: str) -> None:
+        """The relay does not let our key in. What waits only for that, and has another way, takes that."""
+        self._shut_out = said
+        for event_id, publication in list(self._open.items()):
+            if publication.once and publication.refusal and not publication.unanswered:
+                self._give_up(event_id, self._not_let_in())
 
     def answered(self, ok: m.Ok) -> None:
         """The relay's word on an event."""
@@ -108,6 +124,7 @@ class Publications:
             return
         reason = ok.message.partition(":")[0] if ok.message else ""
         refused = not ok.accepted and reason == "rate-limited"
+        publication.unanswered = False
         self._pacer.answered(ok.event_id, refused=refused)
         if refused:
             publication.refusal = self._slowed = ok.message
@@ -116,6 +133,9 @@ class Publications:
             return
         # It is sent again when the relay accepted who we are.
         if not ok.accepted and reason == "auth-required" and self._has_key:
+            publication.refusal = ok.message
+            if publication.once and self._shut_out:
+                self._give_up(ok.event_id, self._not_let_in())
             return
         del self._open[ok.event_id]
         said = m.Ok(ok.event_id, True, ok.message) if reason == "duplicate" else ok
@@ -129,8 +149,9 @@ class Publications:
         if self._timer is not None:
             self._timer.cancel()
         for publication in self._open.values():
+            closed = f"{self._url} was closed before it answered"
             for answer, _ in publication.waiting:
-                _fail(answer, RelayError(f"{self._url} was closed before it answered"))
+                _fail(answer, RelayError(closed, may_have_arrived=publication.unanswered))
         await self._pacer.close()
         await end(*self._sending)
 
@@ -143,10 +164,10 @@ class Publications:
         """Whoever has waited long enough hears so; what nobody waits for any more is forgotten."""
         now, self._timer = asyncio.get_running_loop().time(), None
         for event_id, publication in list(self._open.items()):
-            said = publication.refusal or (self._slowed if event_id in self._pacer else "")
+            slowed = self._slowed if event_id in self._pacer else ""
             for answer, until in publication.waiting:
                 if until <= now:
-                    _fail(answer, self._late(said))
+                    _fail(answer, self._late(publication, slowed))
             publication.waiting = [one for one in publication.waiting if not one[0].done()]
             if not publication.waiting:
                 del self._open[event_id]
@@ -154,10 +175,16 @@ class Publications:
         if ends:
             self._look_at(min(ends))
 
-    def _late(self, said: str) -> NotAcknowledgedError:
-        if said:
-            return RateLimitedError(f"{self._url} refused an event: {said}")
-        return NotAcknowledgedError(f"{self._url} did not acknowledge an event in time")
+    def _late(self, publication: _Publication, slowed: str) -> NotAcknowledgedError:
+        said, may_have = publication.refusal, publication.unanswered
+        if said.startswith("auth-required:") and self._shut_out:
+            return NotAcknowledgedError(str(self._not_let_in()), may_have_arrived=may_have)
+        if slowed or said.startswith("rate-limited:"):
+            return RateLimitedError(f"{self._url} refused an event: {slowed or said}", may_have_arrived=may_have)
+        return NotAcknowledgedError(f"{self._url} did not acknowledge an event in time", may_have_arrived=may_have)
+
+    def _not_let_in(self) -> RelayError:
+        return RelayError(f"{self._url} refused our key: {self._shut_out}")
 
     def _give_up(self, event_id: str, error: RelayError) -> None:
         for answer, _ in self._open.pop(event_id).waiting:
@@ -167,9 +194,14 @@ class Publications:
         publication = self._open.get(event_id)
         if publication is None:
             return False
-        if (pending := self._send(publication.frame)) is not None:
+        if (pending := self._write(publication)) is not None:
             await pending
         return True
+
+    def _write(self, publication: _Publication) -> Awaitable[None] | None:
+        """Writes it; what to wait for when the relay reads too slowly to take it now."""
+        publication.unanswered |= self._connected
+        return self._send(publication.frame)
 
 
 def _fail(answer: asyncio.Future[m.Ok], error: RelayError) -> None:
