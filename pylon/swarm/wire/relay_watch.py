@@ -31,8 +31,10 @@ class RelayWatch:
         now, known = self._clock.monotonic(), self._since
         since = {one.url: known.get(one.url, now) for one in self._pool.statuses if one.state != "open"}
         self._since = since
-        # What is avoided is nothing that anybody waits for: whoever is reached over it alone is asked there.
-        avoided = self._record.avoided(now)
+        # What is avoided is nothing that anybody waits for: whoever is reached over it alone is asked there. One that
+        # is open and has an error does not let our key in (NIP-42).
+        shut = [one.url for one in self._pool.statuses if one.state == "open" and one.error]
+        avoided = self._record.avoided(now).union(shut)
         if avoided.union(since).issuperset(self._pool.urls):
             avoided = frozenset()
         gone = frozenset(url for url, began in since.items() if now - began >= GONE_S)
@@ -41,12 +43,20 @@ class RelayWatch:
             self._told = down
             self._deciders.tell(down)
 
-    def slowed(self, relay: str) -> None:
-        """It says `rate-limited`."""
+    def refused(self, relay: str, said: str) -> None:
+        """It did not take a request, and said why."""
         now = self._clock.monotonic()
         if relay not in self._record.avoided(now):
-            logger.info("a relay accepts no more requests for now", relay=relay)
-        self._record.slowed(relay, now)
+            logger.info("a relay accepts no more requests for now", relay=relay, error=said)
+        self._record.refused(relay, now)
+        self.look()
+
+    def silent(self, relay: str) -> None:
+        """It neither took nor refused a request while others were there to take it."""
+        now = self._clock.monotonic()
+        if relay not in self._record.avoided(now):
+            logger.info("a relay does not acknowledge requests", relay=relay)
+        self._record.silent(relay, now)
         self.look()
 
     def spoke(self, flight: Flight, relay: str | None) -> None:

@@ -35,10 +35,13 @@ from pylon.swarm.spending.purse import Offer, Purse
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.outbox import Outbox, Work
 from pylon.swarm.wire.relay_watch import RelayWatch
-from pylon.swarm.wire.routes import Routes
+from pylon.swarm.wire.routes import HEAD_START_S, Routes
 from pylon.swarm.wire.unsent import dearer, not_made, not_taken, not_written
 
 logger = log.get("swarm")
+
+# So long relays have to take a request.
+PATIENCE_S = 15.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -205,13 +208,10 @@ class Requests:
         try:
             await self._over(event, relays, flight)
         except RelayError as error:
-            # One that was taken back meanwhile is refused because relays were asked to delete it.
-            unwanted = not self.deciders.dispatcher.is_live(flight.attempt)
-            level = logging.DEBUG if unwanted else logging.WARNING
-            logger.log(level, "request not accepted", relays=relays or "all", error=str(error))
-            self.runs.fault(flight.slot, not_taken(str(error), self.pool.statuses))
-            self.deciders.tell(m.SendFailed(flight.attempt))
-            return
+            # With a word of its provider's it was taken, whatever relays leave unsaid.
+            if not flight.heard:
+                self._not_taken(flight, relays, error)
+                return
         except Exception as error:
             # A fault of ours, after which nobody knows whether it left. It counts as sent: its cost stays reserved,
             # and when its provider is silent somebody else is asked.
@@ -219,30 +219,62 @@ class Requests:
         self.flights.went_out(flight.attempt, self.clock.monotonic())
         self.deciders.tell(m.Published(flight.attempt))
 
+    def _not_taken(self, flight: Flight, relays: list[str] | None, error: RelayError) -> None:
+        # One that was taken back meanwhile is refused because relays were asked to delete it.
+        unwanted = not self.deciders.dispatcher.is_live(flight.attempt)
+        level = logging.DEBUG if unwanted else logging.WARNING
+        logger.log(level, "request not taken", relays=relays or "all", error=str(error))
+        self.runs.fault(flight.slot, not_taken(str(error), self.pool.statuses))
+        if error.may_have_arrived:
+            # Its provider may work on it, and answer.
+            self.flights.went_out(flight.attempt, self.clock.monotonic())
+        self.deciders.tell(m.SendFailed(flight.attempt, unknown=error.may_have_arrived))
+
     async def _over(self, event: Event, relays: list[str] | None, flight: Flight) -> None:
-        """Over the relay that was drawn. When that is not connected, or not any more, the very same event goes over
-        all that both sides use: its provider knows it again, and works once. When that says `rate-limited`, it goes
-        over the others, and waits its turn where there is none.
+        """Over the relay that was drawn, which has a head start; then, where it is not connected, refuses or says
+        nothing, the very same event over the others that both sides use: its provider knows it again, and works once.
+        A relay that says `rate-limited` is waited for where there is no other.
 
         Raises `RelayError` when none took it, the first one's also when nobody waits for it any more.
         """
-        if relays is not None and len(self.pool.urls) > 1:
-            try:
-                await self.pool.publish(event, relays=relays, once=True)
-                return
-            except (ConnectionLostError, RateLimitedError) as error:
-                slow = relays if isinstance(error, RateLimitedError) else []
-                for url in slow:
-                    self.relays.slowed(url)
-                # What was taken back meanwhile would be worked on in vain.
-                if not self.deciders.dispatcher.is_live(flight.attempt):
-                    raise
-            listing = self.deciders.directory.get(flight.provider)
-            shared = (listing and self.routes.shared(listing)) or relays
-            if others := [url for url in shared if url not in slow]:
-                flight.relay = flight.event = None
-                relays = others
-        await self.pool.publish(event, relays=relays)
+        if relays is None or len(self.pool.urls) == 1:
+            await self.pool.publish(event, relays=relays, timeout=PATIENCE_S)
+            return
+        [drawn] = relays
+        listing = self.deciders.directory.get(flight.provider)
+        others = [] if listing is None else [url for url in self.routes.shared(listing) if url != drawn]
+        try:
+            within = HEAD_START_S if others else PATIENCE_S
+            await self.pool.publish(event, relays=relays, timeout=within, once=True)
+            return
+        except RelayError as error:
+            # What was taken back meanwhile would be worked on in vain, and relays were asked to delete it.
+            if flight.heard or not self.deciders.dispatcher.is_live(flight.attempt):
+                raise
+            first = error
+        over = self._instead(first, drawn, event, others)
+        if not over:
+            raise first
+        if over != relays:
+            flight.relay = flight.event = None
+        try:
+            await self.pool.publish(event, relays=over, timeout=PATIENCE_S)
+        except RelayError as error:
+            error.may_have_arrived |= first.may_have_arrived
+            raise
+
+    def _instead(self, error: RelayError, drawn: str, event: Event, others: list[str]) -> list[str]:
+        """The relays for an event that was not taken at once by the one that was drawn, which is remembered."""
+        size = len(event.to_json())
+        fit = [url for url in others if self.routes.takes([url]) >= size]
+        if isinstance(error, ConnectionLostError):
+            return [drawn, *fit]
+        if error.may_have_arrived:
+            self.relays.silent(drawn)
+            # It may say OK yet.
+            return [drawn, *fit] if fit else []
+        self.relays.refused(drawn, str(error))
+        return fit or ([drawn] if isinstance(error, RateLimitedError) else [])
 
     def _rows(self, flight: Flight, piece: Piece, expires_at: float) -> list[Row]:
         """What must be on disk before it goes out."""

@@ -11,6 +11,8 @@ from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.reach import Reach
 from pylon.swarm.transport import Transport
 
+# A relay that was drawn has so long to take a request, before the same goes over the others that both sides use.
+HEAD_START_S = 3.0
 # Over so many other relays a request that meets silence is sent again.
 MOST_OTHERS = 2
 
