@@ -27,6 +27,8 @@ MAX_RATIO = 100
 # object of up to forty times its size, so that four megabytes of empty lists would be well over a hundred.
 MAX_STRUCTURE_BYTES = 64 * 1024
 MAX_PAYLOAD_TAGS = 1_000
+# Beyond this not every whole number is a float.
+MAX_WHOLE = 2.0**53
 # Of shorter ones zstd, in base64, saves a few bytes at best, which NIP-44's padding takes back: of prose of 450 bytes
 # six in a hundred, and nothing of shorter prose. It is asked for that on one side and undone on the other.
 MIN_COMPRESSED_BYTES = 512
@@ -177,4 +179,10 @@ def _with_numbers_as_text(tag: object) -> object:
     if not isinstance(tag, list):
         return tag
     # `type(…)`: JSON's true and false are ints as well.
-    return [orjson.dumps(value).decode() if type(value) in (int, float) else value for value in tag]
+    return [_number_as_text(value) if type(value) in (int, float) else value for value in tag]
+
+
+def _number_as_text(value: float) -> str:
+    # JSON has one kind of number, and some write 32 as 32.0.
+    whole = int(value) if abs(value) <= MAX_WHOLE and value == int(value) else value
+    return orjson.dumps(whole).decode()

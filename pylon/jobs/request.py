@@ -242,6 +242,8 @@ def _private_text(payload: Payload) -> str:
     # A plain peer's encrypted params hold the prompt in the `i` tag itself; ours leave it empty.
     given = [tag[1] for tag in inputs if len(tag) > 1 and tag[1]]
     _check_inputs(inputs)
+    if not inputs and not payload.text:
+        raise RequestError(ErrorCode.MALFORMED, "a sealed request needs a text, or an i tag with its prompt")
     return payload.text or "\n".join(given)
 
 

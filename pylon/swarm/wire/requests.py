@@ -223,7 +223,7 @@ class Requests:
         # One that was taken back meanwhile is refused because relays were asked to delete it.
         unwanted = not self.deciders.dispatcher.is_live(flight.attempt)
         level = logging.DEBUG if unwanted else logging.WARNING
-        logger.log(level, "request not taken", relays=relays or "all", error=str(error))
+        logger.log(level, "request not accepted", relays=relays or "all", error=str(error))
         self.runs.fault(flight.slot, not_taken(str(error), self.pool.statuses))
         if error.may_have_arrived:
             # Its provider may work on it, and answer.
