@@ -76,7 +76,7 @@ class Requests:
         listing = self.deciders.directory.get(flight.provider)
         if event is None or listing is None or flight.may_be_back:
             return False
-        others = self.routes.others(listing, flight.relay)
+        others = self.routes.few(self.routes.others(listing, flight.relay))
         if not others:
             return False
         flight.repeated = True
@@ -232,8 +232,8 @@ class Requests:
 
     async def _over(self, event: Event, relays: list[str] | None, flight: Flight) -> None:
         """Over the relay that was drawn, which has a head start; then, where it is not connected, refuses or says
-        nothing, the very same event over the others that both sides use: its provider knows it again, and works once.
-        A relay that says `rate-limited` is waited for where there is no other.
+        nothing, the very same event over one or two others that both sides use: its provider knows it again, and
+        works once. A relay that says `rate-limited` is waited for where there is no other.
 
         Raises `RelayError` when none took it, the first one's also when nobody waits for it any more.
         """
@@ -242,7 +242,7 @@ class Requests:
             return
         [drawn] = relays
         listing = self.deciders.directory.get(flight.provider)
-        others = [] if listing is None else [url for url in self.routes.shared(listing) if url != drawn]
+        others = [] if listing is None else self.routes.others(listing, drawn)
         try:
             within = HEAD_START_S if others else PATIENCE_S
             await self.pool.publish(event, relays=relays, timeout=within, once=True)
@@ -266,7 +266,7 @@ class Requests:
     def _instead(self, error: RelayError, drawn: str, event: Event, others: list[str]) -> list[str]:
         """The relays for an event that was not taken at once by the one that was drawn, which is remembered."""
         size = len(event.to_json())
-        fit = [url for url in others if self.routes.takes([url]) >= size]
+        fit = self.routes.few([url for url in others if self.routes.takes([url]) >= size])
         if isinstance(error, ConnectionLostError):
             return [drawn, *fit]
         if error.may_have_arrived:

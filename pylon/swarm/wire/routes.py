@@ -11,9 +11,9 @@ from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.reach import Reach
 from pylon.swarm.transport import Transport
 
-# A relay that was drawn has so long to take a request, before the same goes over the others that both sides use.
+# A relay that was drawn has so long to take a request, before the same goes over others that both sides use.
 HEAD_START_S = 3.0
-# Over so many other relays a request that meets silence is sent again.
+# Over so many others a request goes that one relay did not take, or that met silence.
 MOST_OTHERS = 2
 
 
@@ -39,8 +39,17 @@ class Routes:
         return there if there or self.reach is None else self.reach.relays_of(listing)
 
     def others(self, listing: Listing, than: str | None) -> list[str]:
-        """Some of these, for what met silence over one of them."""
-        return [url for url in self.shared(listing) if url != than][:MOST_OTHERS]
+        """All of these but one."""
+        return [url for url in self.shared(listing) if url != than]
+
+    def few(self, relays: list[str]) -> list[str]:
+        """Of relays some that are connected, and have the most room: where all are slow, a request that went over one
+        of them must not be sent to each."""
+        left, found = relays.copy(), list[str]()
+        while left and len(found) < MOST_OTHERS:
+            found.append(self.dispatcher.emptiest(left))
+            left.remove(found[-1])
+        return found
 
     def takes(self, relays: list[str] | None) -> int:
         """The largest event that one of these relays takes, in bytes."""
