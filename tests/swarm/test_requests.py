@@ -14,7 +14,7 @@ from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.moves import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
-from pylon.swarm.wire import requests
+from pylon.swarm.wire import publishing
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 SMALL, ANOTHER, LARGE = "ws://small.invalid", "ws://another.invalid", "ws://large.invalid"
@@ -187,7 +187,7 @@ async def test_a_request_whose_provider_has_no_other_relay_waits_for_the_one_tha
 async def test_what_its_relay_refuses_or_leaves_without_an_ok_goes_over_the_others_and_later_ones_at_once(
     how: str, monkeypatch
 ) -> None:
-    monkeypatch.setattr(requests, "HEAD_START_S", 0.2)
+    monkeypatch.setattr(publishing, "HEAD_START_S", 0.2)
     relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536, SMALL: 4_096}, **{how: {ANOTHER}})
     one = provider(relays, ANOTHER, LARGE, SMALL)
     async with customer(relays) as swarm:
@@ -210,7 +210,7 @@ async def test_what_its_relay_refuses_or_leaves_without_an_ok_goes_over_the_othe
 async def test_a_request_whose_provider_has_no_other_relay_is_not_sent_twice_to_one_that_gives_no_ok(
     monkeypatch,
 ) -> None:
-    monkeypatch.setattr(requests, "HEAD_START_S", 0.05)
+    monkeypatch.setattr(publishing, "HEAD_START_S", 0.05)
     relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536}, mute={ANOTHER})
     provider(relays, ANOTHER)
     async with customer(relays) as swarm:
@@ -222,7 +222,7 @@ async def test_a_request_whose_provider_has_no_other_relay_is_not_sent_twice_to_
 
 
 async def test_what_its_provider_has_a_word_for_was_taken_whatever_its_relay_leaves_unsaid(monkeypatch) -> None:
-    monkeypatch.setattr(requests, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(publishing, "PATIENCE_S", 0.2)
     relays = FakeRelays(takes_at={LARGE: 65_536}, mute={LARGE}, passes_on=True)
     one = provider(relays, LARGE)
     one.acknowledge, one.delay_s = True, 0.6

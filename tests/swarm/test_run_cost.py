@@ -31,7 +31,7 @@ from pylon.swarm.runs.reservation import Reservation
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from pylon.swarm.spending.purse import Bill, Offer, Owed
-from pylon.swarm.wire import requests
+from pylon.swarm.wire import publishing
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 EACH = Msat(7)
@@ -236,7 +236,7 @@ async def test_a_price_that_rises_before_a_request_goes_out_passes_neither_bid_n
 async def test_what_a_relay_without_an_ok_passed_on_is_charged_to_the_budget_and_told_to_stop(
     jobs_paid_for: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(publishing, "PATIENCE_S", 0.2)
     relays, till = FakeRelays(passes_on=True), Till()
     relays.mute = set(relays.urls)
     providers = [FakeProvider(relays, now=time.time(), price=PRICE, network="play", delay_s=0.5) for _ in range(2)]

@@ -8,14 +8,7 @@ from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import (
-    ConnectionLostError,
-    MalformedError,
-    MoneyError,
-    RateLimitedError,
-    RelayError,
-    TooLargeError,
-)
+from pylon.errors import MalformedError, MoneyError, RelayError, TooLargeError
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.size import event_bytes
@@ -34,14 +27,11 @@ from pylon.swarm.runs.places import Piece
 from pylon.swarm.spending.purse import Offer, Purse
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.outbox import Outbox, Work
-from pylon.swarm.wire.relay_watch import RelayWatch
-from pylon.swarm.wire.routes import HEAD_START_S, Routes
+from pylon.swarm.wire.publishing import Publisher
+from pylon.swarm.wire.routes import Routes
 from pylon.swarm.wire.unsent import dearer, not_made, not_taken, not_written
 
 logger = log.get("swarm")
-
-# So long relays have to take a request.
-PATIENCE_S = 15.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +49,7 @@ class Requests:
     outbox: Outbox
     purse: Purse | None
     routes: Routes
-    relays: RelayWatch
+    publisher: Publisher
 
     def send(self, send: m.Send) -> None:
         """Sends when its turn comes, if it is still wanted then."""
@@ -206,7 +196,7 @@ class Requests:
             self.deciders.tell(m.SendFailed(flight.attempt))
             return
         try:
-            await self._over(event, relays, flight)
+            await self.publisher.publish(flight, event, relays)
         except RelayError as error:
             # With a word of its provider's it was taken, whatever relays leave unsaid.
             if not flight.heard:
@@ -229,52 +219,6 @@ class Requests:
             # Its provider may work on it, and answer.
             self.flights.went_out(flight.attempt, self.clock.monotonic())
         self.deciders.tell(m.SendFailed(flight.attempt, unknown=error.may_have_arrived))
-
-    async def _over(self, event: Event, relays: list[str] | None, flight: Flight) -> None:
-        """Over the relay that was drawn, which has a head start; then, where it is not connected, refuses or says
-        nothing, the very same event over one or two others that both sides use: its provider knows it again, and
-        works once. A relay that says `rate-limited` is waited for where there is no other.
-
-        Raises `RelayError` when none took it, the first one's also when nobody waits for it any more.
-        """
-        if relays is None or len(self.pool.urls) == 1:
-            await self.pool.publish(event, relays=relays, timeout=PATIENCE_S)
-            return
-        [drawn] = relays
-        listing = self.deciders.directory.get(flight.provider)
-        others = [] if listing is None else self.routes.others(listing, drawn)
-        try:
-            within = HEAD_START_S if others else PATIENCE_S
-            await self.pool.publish(event, relays=relays, timeout=within, once=True)
-            return
-        except RelayError as error:
-            # What was taken back meanwhile would be worked on in vain, and relays were asked to delete it.
-            if flight.heard or not self.deciders.dispatcher.is_live(flight.attempt):
-                raise
-            first = error
-        over = self._instead(first, drawn, event, others)
-        if not over:
-            raise first
-        if over != relays:
-            flight.relay = flight.event = None
-        try:
-            await self.pool.publish(event, relays=over, timeout=PATIENCE_S)
-        except RelayError as error:
-            error.may_have_arrived |= first.may_have_arrived
-            raise
-
-    def _instead(self, error: RelayError, drawn: str, event: Event, others: list[str]) -> list[str]:
-        """The relays for an event that was not taken at once by the one that was drawn, which is remembered."""
-        size = len(event.to_json())
-        fit = self.routes.few([url for url in others if self.routes.takes([url]) >= size])
-        if isinstance(error, ConnectionLostError):
-            return [drawn, *fit]
-        if error.may_have_arrived:
-            self.relays.silent(drawn)
-            # It may say OK yet.
-            return [drawn, *fit] if fit else []
-        self.relays.refused(drawn, str(error))
-        return fit or ([drawn] if isinstance(error, RateLimitedError) else [])
 
     def _rows(self, flight: Flight, piece: Piece, expires_at: float) -> list[Row]:
         """What must be on disk before it goes out."""

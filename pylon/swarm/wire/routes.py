@@ -11,8 +11,6 @@ from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.reach import Reach
 from pylon.swarm.transport import Transport
 
-# A relay that was drawn has so long to take a request, before the same goes over others that both sides use.
-HEAD_START_S = 3.0
 # Over so many others a request goes that one relay did not take, or that met silence.
 MOST_OTHERS = 2
 
