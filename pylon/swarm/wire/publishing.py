@@ -65,7 +65,7 @@ class Publisher:
     def _after(self, error: RelayError, drawn: str, event: Event, others: list[str]) -> list[str]:
         """The relays to try next after the drawn one failed; that it refused or was silent is recorded."""
         size = len(event.to_json())
-        fit = self.routes.few([url for url in others if self.routes.takes([url]) >= size])
+        fit = self.routes.emptiest_few([url for url in others if self.routes.takes([url]) >= size])
         if isinstance(error, ConnectionLostError):
             return [drawn, *fit]
         if error.may_have_arrived:
