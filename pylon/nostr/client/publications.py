@@ -1,4 +1,4 @@
-"""What is being published on one connection, from its first sending to the relay's OK, over reconnections.
+"""The publications under way at one relay: from the first sending to the relay's OK, over reconnections.
 
 Source: NIP-01 "From relay to client: sending events and notices" (`OK`), NIP-42 (`auth-required:`).
 """
@@ -16,9 +16,12 @@ from pylon.tasks import end
 
 @dataclass(slots=True)
 class _Publication:
-    """`waiting` are those who want to hear of it, and until when (the event loop's time). `once`: they have another
-    way, and wait for no second sending. `unanswered`: it was sent, and the relay has said nothing since. `refusal`:
-    the relay's last word on it, when it was too fast, or the relay did not know yet who sends it."""
+    """An event on its way to the relay.
+
+    `waiting`: the callers that wait for the relay's answer, each with its deadline in the event loop's time. `once`:
+    they can use another relay, so the event is not sent a second time. `unanswered`: it was sent, and the relay has
+    not answered since. `refusal`: the relay's last answer, when that was `rate-limited` or `auth-required`.
+    """
 
     frame: bytes
     once: bool
@@ -28,11 +31,10 @@ class _Publication:
 
 
 class Publications:
-    """`send` writes a message, and gives back what to wait for when the relay reads too slowly to take it now.
+    """`send` writes a frame, and returns something to wait for when the relay reads too slowly to take it now.
 
-    What it could not write is sent again by `opened` when the connection is back.
-
-    `has_key`: whether the relay can be told who we are, if it asks.
+    A frame that could not be written is sent again by `opened`, when the connection is back. `has_key`: whether there
+    is a key to authenticate with, if the relay asks (NIP-42).
     """
 
     def __init__(self, url: str, send: Callable[[bytes], Awaitable[None] | None], *, has_key: bool) -> None:
@@ -41,24 +43,26 @@ class Publications:
         self._has_key = has_key
         self._pacer = Pacer(self._send_again)
         self._open: dict[str, _Publication] = {}
-        # Why those wait that are held back behind another: what the relay said of that one.
+        # Why events are held back behind others: the relay's last `rate-limited` message.
         self._slowed = ""
         self._connected = False
-        # What the relay says of our key, if it does not let us in (NIP-42).
+        # The relay's refusal of our AUTH, on this connection (NIP-42).
         self._shut_out = ""
-        # What the relay has not taken yet. They fail in silence: what was not sent is sent again.
+        # Frames that the relay is too slow to take now. Their failures are ignored: those events are sent again.
         self._sending: set[asyncio.Future[None]] = set()
-        # One timer for all: hundreds are under way at once, and nearly every one is answered in time.
+        # One timer for all deadlines: hundreds are under way at once, and nearly all are answered in time.
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def publish(self, event: Event, *, timeout: float, once: bool = False) -> m.Ok:
-        """Sends the event until the relay acknowledges it, or one time alone, if `once`.
+        """Send the event until the relay acknowledges it; with `once` a single time.
 
-        Raises `RelayError` when the relay refuses it; `NotAcknowledgedError` when it is silent, or does not let us
-        in, for `timeout` seconds; `RateLimitedError` when it was too fast for it as long. With `once` a refusal is
-        raised at the relay's word (plain `RelayError`, where it does not let us in), `RateLimitedError` also where
-        others wait for that already, and `ConnectionLostError` when the connection ends meanwhile.
+        Raises `RelayError` when the relay refuses it. After `timeout` seconds, raises `RateLimitedError` when its
+        last answer was `rate-limited`, else `NotAcknowledgedError`.
+
+        With `once`, `RateLimitedError` is raised as soon as the relay says so, or when other events are held back for
+        that already; `RelayError` as soon as it has refused our key; and `ConnectionLostError` when the connection
+        ends before an answer.
         """
         if self._closed:
             raise RelayError(f"{self._url} was closed")
@@ -79,7 +83,7 @@ class Publications:
             if self._pacer.busy:
                 self._pacer.hold(event.id)
             elif (pending := self._write(publication)) is not None:
-                # Beside it: a relay that reads nothing must not keep us beyond the time that we have.
+                # In the background: a relay that does not read must not keep the caller beyond its timeout.
                 sending = asyncio.ensure_future(pending)
                 self._sending.add(sending)
                 sending.add_done_callback(self._sending.discard)
@@ -89,7 +93,7 @@ class Publications:
         return ok
 
     async def opened(self) -> None:
-        """The connection is new: sends what has no answer yet, but for what the relay was too slow for."""
+        """The connection is new: send everything unanswered, except what is held back after `rate-limited`."""
         self._connected = True
         for event_id, publication in list(self._open.items()):
             if event_id not in self._pacer and (pending := self._write(publication)) is not None:
@@ -104,21 +108,21 @@ class Publications:
                 self._give_up(event_id, ConnectionLostError(lost, may_have_arrived=publication.unanswered))
 
     async def authenticated(self) -> None:
-        """The relay knows now who we are: sends all again."""
+        """The relay accepted our key: send everything again."""
         self._shut_out = ""
         for publication in list(self._open.values()):
             if (pending := self._write(publication)) is not None:
                 await pending
 
     def shut_out(self, said: str) -> None:
-        """The relay does not let our key in. What waits only for that, and has another way, takes that."""
+        """The relay refused our key, and says why. Publications with `once` that wait for that alone fail."""
         self._shut_out = said
         for event_id, publication in list(self._open.items()):
             if publication.once and publication.refusal and not publication.unanswered:
                 self._give_up(event_id, self._not_let_in())
 
     def answered(self, ok: m.Ok) -> None:
-        """The relay's word on an event."""
+        """The relay answered a publication."""
         publication = self._open.get(ok.event_id)
         if publication is None:
             return
@@ -131,7 +135,7 @@ class Publications:
             if publication.once:
                 self._give_up(ok.event_id, RateLimitedError(f"{self._url} refused an event: {ok.message}"))
             return
-        # It is sent again when the relay accepted who we are.
+        # It is sent again by `authenticated`.
         if not ok.accepted and reason == "auth-required" and self._has_key:
             publication.refusal = ok.message
             if publication.once and self._shut_out:
@@ -144,7 +148,7 @@ class Publications:
                 answer.set_result(said)
 
     async def close(self) -> None:
-        """Whoever waits gets a `RelayError`, and whoever comes later."""
+        """Fail the publications that wait, and later ones, with `RelayError`."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -161,7 +165,7 @@ class Publications:
         self._timer = asyncio.get_running_loop().call_at(when, self._look)
 
     def _look(self) -> None:
-        """Whoever has waited long enough hears so; what nobody waits for any more is forgotten."""
+        """Fail the callers whose time is over, and forget publications that nobody waits for any more."""
         now, self._timer = asyncio.get_running_loop().time(), None
         for event_id, publication in list(self._open.items()):
             slowed = self._slowed if event_id in self._pacer else ""
@@ -199,7 +203,7 @@ class Publications:
         return True
 
     def _write(self, publication: _Publication) -> Awaitable[None] | None:
-        """Writes it; what to wait for when the relay reads too slowly to take it now."""
+        """Write the event's frame; returns what to wait for when the relay reads too slowly to take it now."""
         publication.unanswered |= self._connected
         return self._send(publication.frame)
 
@@ -207,5 +211,5 @@ class Publications:
 def _fail(answer: asyncio.Future[m.Ok], error: RelayError) -> None:
     if not answer.done():
         answer.set_exception(error)
-        # Read here, since whoever waited may have gone; asyncio would call that a fault.
+        # Marks the exception as retrieved: the caller may be gone, and asyncio would log it.
         answer.exception()
