@@ -124,7 +124,10 @@ class TooLargeError(WireError):
 
 
 class RelayError(PylonError):
-    """`may_have_arrived`: whether a relay may have an event all the same, since its last word on it is missing."""
+    """A relay refused or closed something, or did not answer.
+
+    `may_have_arrived`: the event that was published was sent and not answered, so that a relay may have it.
+    """
 
     exit_code = 4
     may_have_arrived = False
@@ -136,18 +139,17 @@ class RelayError(PylonError):
 
 
 class ConnectionLostError(RelayError):
-    """A relay is not connected, or not any more. It may have an event that was sent before, and that it said nothing
-    of."""
+    """A relay is not connected, or the connection ended before it answered."""
 
 
 class NotAcknowledgedError(RelayError):
-    """A relay neither took nor refused an event in time. It may have it, if it was connected."""
+    """A relay neither took nor refused an event in time."""
 
     may_have_arrived = True
 
 
 class RateLimitedError(NotAcknowledgedError):
-    """A relay did not take an event: it said that they come too fast (NIP-01, `rate-limited`)."""
+    """A relay did not take an event, since they come too fast (NIP-01, `rate-limited`)."""
 
     may_have_arrived = False
 

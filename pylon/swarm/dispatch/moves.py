@@ -139,8 +139,8 @@ class Published:
 @dataclass(frozen=True, slots=True)
 class SendFailed:
     """No relay took the request; with `unmade` there is none that its provider could be sent, `too_large`: since the
-    relays at which it is reached take nothing of that size. With `unknown` a relay may have it and has passed it on,
-    but has not said so.
+    relays at which it is reached take nothing of that size. With `unknown` a relay may have taken it without saying
+    so, and its provider may work on it.
     """
 
     attempt: int
