@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 
-from pylon.bench.demo.task import make_task
 from pylon.bench.fanout import Say
+from pylon.bench.planted_fact import make_task
 from pylon.bench.stage import Stage
 
 MIB = 1024 * 1024

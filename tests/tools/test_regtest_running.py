@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from pylon.bench.regtest_running import Running, free_ports, listens, until
 from pylon.errors import PylonError, UnreachableError
+from tools.regtest.running import Running, free_ports, listens, until
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 
@@ -39,7 +39,7 @@ def test_a_process_is_found_again_by_its_name_and_stopped(running, tmp_path):
 
 
 def test_one_that_does_not_stop_when_asked_is_ended(running, tmp_path, monkeypatch):
-    monkeypatch.setattr("pylon.bench.regtest_running._STOPS_S", 0.1)
+    monkeypatch.setattr("tools.regtest.running._STOPS_S", 0.1)
     running.spawn("deaf", sleeper(DEAF))
     until(lambda: is_up(tmp_path / "deaf.log"), 20, "it does not start", hint="")
     running.stop("deaf")

@@ -3,8 +3,6 @@
 import asyncio
 from typing import Any
 
-from pylon.bench.demo.asking import Asked
-from pylon.bench.demo.parties import CUSTOMER, PROVIDERS, Money, provider_environment
 from pylon.bench.stage import Stage
 from pylon.jobs.kinds import RESULT_KINDS
 from pylon.jobs.result import parse_result
@@ -16,6 +14,8 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.rlm.trajectory import Event as Step
+from tools.demo.asking import Asked
+from tools.demo.parties import CUSTOMER, PROVIDERS, Money, provider_environment
 
 # Ids in one filter.
 _AT_ONCE = 200

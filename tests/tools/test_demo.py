@@ -1,4 +1,4 @@
-"""`scripts/demo`: what it plants, what its script says, when it holds, and one small demo from end to end."""
+"""`scripts/demo`: what its script says, when it holds, and one small demo from end to end."""
 
 import json
 import os
@@ -10,11 +10,11 @@ import httpx
 import psutil
 import pytest
 
-from pylon.bench.demo import script
-from pylon.bench.demo.runs import holds
-from pylon.bench.demo.task import make_task
+from pylon.bench.planted_fact import make_task
 from pylon.rlm import prompts
 from pylon.rlm.parsing import parse_turn
+from tools.demo import script
+from tools.demo.runs import holds
 
 PROMISED = {
     "jobs", "answered", "verified", "providers", "wall_s", "p50_ms", "p99_ms", "by_provider", "model", "question",
@@ -27,15 +27,6 @@ GOOD = {
     "scripted": SCRIPTED,
 }  # fmt: skip
 MANY = {"seeds": 20, "share": 0.95, "jobs": 9, "answered": 9, "verified": 9, "audit": "clean"}
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("characters", [1_000, 250_000])
-def test_the_fact_stands_in_the_text_once_and_nothing_else_says_it(characters, seed):
-    task = make_task(characters, seed)
-    assert task.text.count(f" The special magic number for {task.key} is {task.value}.") == 1
-    assert task.text.count(task.value) == task.text.count(task.key) == 1
-    assert len(task.text) >= characters and task.key in task.question and task.value not in task.question
 
 
 @pytest.mark.parametrize(
@@ -87,7 +78,7 @@ def lives_in(process, folder):
 def test_a_small_demo_finds_the_fact_twice_and_leaves_its_trajectories_and_nothing_running(tmp_path):
     before = {process.pid for process in psutil.process_iter()}
     ended = subprocess.run(
-        [sys.executable, "-m", "pylon.bench.demo", "--chars", "20000", "--json"],
+        [sys.executable, "-m", "tools.demo", "--chars", "20000", "--json"],
         capture_output=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
         timeout=800,

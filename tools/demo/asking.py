@@ -5,18 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pylon.bench.demo.parties import CUSTOMER
-from pylon.bench.demo.task import Task, pieces
+from pylon.bench.planted_fact import Task
 from pylon.bench.stage import Stage
+from pylon.inference.models import needle
 from pylon.node.outcomes import percentiles
 from pylon.rlm.runs import Run
 from pylon.rlm.trajectory import Event
+from tools.demo.parties import CUSTOMER
 
 # For every piece, with all rounds of asking again that map-reduce may take.
 SATS_A_PIECE = 5
 CALLS_A_PIECE = 10
 # An answer that is partial, or none: for us to judge, not the end.
 _NOT_ANSWERED = 5
+
+
+def pieces(characters: int) -> int:
+    """About how many pieces such a text is cut into."""
+    return 1 + characters // (needle.CHUNK_CHARS - needle.OVERLAP_CHARS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,5 @@
-"""`scripts/regtest`: real Lightning on this machine alone, on a private chain whose coins are worth nothing.
+"""The regtest stack: its processes, its wallets with their channel, and what is remembered of them."""
 
-A Bitcoin node, an Electrum server and two Lightning wallets with a channel between them, and a relay over which each
-wallet is reached by Nostr Wallet Connect. Everything listens on loopback only and lies in one folder.
-
-    up       fetch what is missing, start what does not run, make the channel the first time
-    down     stop it; --remove also removes the folder
-    status   what runs, and where the wallets' links are
-"""
-
-import argparse
 import json
 import os
 import secrets
@@ -22,10 +13,10 @@ from typing import Any
 
 import httpx
 
-from pylon.bench.regtest_packages import Programs, fetch
-from pylon.bench.regtest_running import Running, free_ports, listens, until
 from pylon.errors import PylonError, SetupError, UnreachableError
 from pylon.files import write_whole
+from tools.regtest.packages import Programs, fetch
+from tools.regtest.running import Running, free_ports, listens, until
 
 SIDES = ("buyer", "provider")
 # Who each link is for, and which side's wallet it opens: no two homes use one link.
@@ -254,37 +245,3 @@ class Regtest:
 def default_folder() -> Path:
     """PYLON_REGTEST, or `~/.cache/pylon-regtest`."""
     return Path(os.environ.get("PYLON_REGTEST") or Path.home() / ".cache" / "pylon-regtest").absolute()
-
-
-def main() -> int:
-    """The program's entry."""
-    parser = argparse.ArgumentParser(prog="scripts/regtest", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("action", choices=("up", "down", "status"))
-    parser.add_argument("--remove", action="store_true", help="with down: remove the folder, packages included")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args()
-    started = time.monotonic()
-    stack = Regtest(default_folder(), lambda text: print(f"regtest: {text} …", file=sys.stderr))
-    try:
-        if arguments.action == "up":
-            stack.up()
-        elif arguments.action == "down":
-            stack.down()
-            if arguments.remove:
-                shutil.rmtree(stack.folder, ignore_errors=True)
-        report = stack.status()
-    except PylonError as error:
-        print(f"regtest: {error}\n  {error.hint}", file=sys.stderr)
-        return error.exit_code
-    if arguments.json:
-        print(json.dumps(report))
-    else:
-        running = ", ".join(name for name, runs in report["processes"].items() if runs) or "nothing"
-        print(f"{running} running in {report['folder']} ({time.monotonic() - started:.1f} s)")
-        for name, path in report["links"].items():
-            print(f"  {name}: pylon wallet connect - < {path}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

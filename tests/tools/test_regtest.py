@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pylon.bench import regtest, regtest_packages
-from pylon.bench.regtest import Regtest
 from pylon.errors import SetupError
+from tools.regtest import packages
+from tools.regtest.stack import Regtest
 
 
 def quiet(text: str) -> None:
@@ -18,27 +18,27 @@ def quiet(text: str) -> None:
 
 
 def test_a_machine_that_cannot_run_it_is_told_so_before_anything_is_fetched(tmp_path, monkeypatch):
-    monkeypatch.setattr(regtest_packages.platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(regtest_packages, "_run", lambda *_, **__: pytest.fail("something was fetched"))
+    monkeypatch.setattr(packages.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(packages, "_run", lambda *_, **__: pytest.fail("something was fetched"))
     with pytest.raises(SetupError, match="Linux") as caught:
         Regtest(tmp_path, quiet).up()
     assert "docs/regtest.md" in caught.value.hint
 
 
 def test_without_a_debian_mirror_one_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(regtest_packages.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(regtest_packages.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(regtest_packages.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(regtest_packages, "KEYRING", tmp_path)
-    monkeypatch.setattr(regtest_packages, "_configured_mirror", lambda: "")
+    monkeypatch.setattr(packages.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(packages.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(packages.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(packages, "KEYRING", tmp_path)
+    monkeypatch.setattr(packages, "_configured_mirror", lambda: "")
     with pytest.raises(SetupError) as caught:
-        regtest_packages.fetch(tmp_path, quiet)
-    assert regtest_packages.MIRROR_VARIABLE in caught.value.hint
+        packages.fetch(tmp_path, quiet)
+    assert packages.MIRROR_VARIABLE in caught.value.hint
 
 
 def test_packages_are_named_and_no_address_stands_in_the_program():
-    for module in (regtest, regtest_packages):
-        text = Path(module.__file__).read_text(encoding="utf-8")
+    for path in Path(packages.__file__).parent.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
         addresses = [line for line in text.splitlines() if "://" in line]
         assert all("127.0.0.1" in line or "{" in line for line in addresses), addresses
 

@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pylon.bench.demo.say import say
-from pylon.bench.regtest import Regtest, default_folder
 from pylon.bench.stage import Stage
+from tools.demo.say import say
+from tools.regtest.stack import Regtest, default_folder
 
 PROVIDERS = ("provider-1", "provider-2")
 CUSTOMER = "customer"

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pylon.bench.demo import script
-from pylon.bench.demo.asking import SATS_A_PIECE, Asked, ask, figures
-from pylon.bench.demo.checks import settle_up, verify
-from pylon.bench.demo.parties import PROVIDERS, Money, set_up
-from pylon.bench.demo.say import say, step
-from pylon.bench.demo.task import Task, make_task, pieces
+from pylon.bench.planted_fact import Task, make_task
 from pylon.bench.stage import Stage
 from pylon.inference.models import needle
 from pylon.inference.models.weights import model_directory, weights_sha256
+from tools.demo import script
+from tools.demo.asking import SATS_A_PIECE, Asked, ask, figures, pieces
+from tools.demo.checks import settle_up, verify
+from tools.demo.parties import PROVIDERS, Money, set_up
+from tools.demo.say import say, step
 
 SHARE = 0.95
 

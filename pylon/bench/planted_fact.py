@@ -1,4 +1,4 @@
-"""What the demo asks: a real text with one planted fact. Pure."""
+"""A real text with one fact planted in it, and the question about that fact (needle in a haystack)."""
 
 import random
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ NOUNS = ("falcon", "harbor", "lantern", "meadow", "anchor", "comet", "willow", "
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A text, the name that a fact in it is about, and that fact."""
+    """`text`, in which one sentence gives the number `value` to the name `key`."""
 
     text: str
     key: str
@@ -24,7 +24,8 @@ class Task:
 
 
 def make_task(characters: int, seed: int) -> Task:
-    """The language reference that every Python carries, as often as it takes, with the fact somewhere in it."""
+    """The task of this `seed`. The text is Python's own language reference, repeated to `characters`; the fact is
+    added to it, anywhere but in the first and the last tenth."""
     rng = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
     source = "\n\n".join(topics.topics[name] for name in sorted(topics.topics))
     text = (source * (characters // len(source) + 1))[:characters]
@@ -32,8 +33,3 @@ def make_task(characters: int, seed: int) -> Task:
     value = str(rng.randint(1_000_000, 9_999_999))
     at = text.index(" ", rng.randrange(characters // 10, characters - characters // 10))
     return Task(f"{text[:at]} The special magic number for {key} is {value}.{text[at:]}", key, value)
-
-
-def pieces(characters: int) -> int:
-    """About how many pieces such a text is cut into."""
-    return 1 + characters // (needle.CHUNK_CHARS - needle.OVERLAP_CHARS)

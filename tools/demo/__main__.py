@@ -12,13 +12,13 @@ from typing import Any
 
 import orjson
 
-from pylon.bench import demo
-from pylon.bench.demo.parties import CUSTOMER, Money, real_lightning
-from pylon.bench.demo.runs import Demo, Plan, holds
-from pylon.bench.demo.say import err
-from pylon.bench.demo.show import show, show_many
 from pylon.bench.stage import Stage
 from pylon.errors import PylonError
+from tools import demo
+from tools.demo.parties import CUSTOMER, Money, real_lightning
+from tools.demo.runs import Demo, Plan, holds
+from tools.demo.say import err
+from tools.demo.show import show, show_many
 
 INTERRUPTED = 130
 

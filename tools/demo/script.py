@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from pylon.bench.demo.task import Task
+from pylon.bench.planted_fact import Task
 from pylon.inference.models import needle
 from pylon.rlm import prompts
 
