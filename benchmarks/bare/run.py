@@ -10,6 +10,7 @@ fanout`, measured between the maps and after them. `docs/benchmarks.md` says wha
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,10 @@ def say(line: str) -> None:
 async def measure(plan: Plan) -> dict[str, Any]:
     """The report."""
     allow_files(plan.providers + SPARE_FILES)
+    task = asyncio.current_task()
+    assert task is not None
+    # As Ctrl-C does, so that nothing is left running.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     report: dict[str, Any] = {
         "providers": plan.providers, "jobs": plan.jobs, "bytes": plan.size, "cores": usable_cores(),
         "levels": {},

@@ -40,7 +40,7 @@ TOGETHER = 1_024
 class Share(InferenceService):
     """One provider's share of the engine: as many jobs at once as its machine would take."""
 
-    def __init__(self, engine: InferenceService, slots: int = 1) -> None:
+    def __init__(self, engine: InferenceService, slots: int) -> None:
         self._engine = engine
         self._slots = slots
 

@@ -26,13 +26,13 @@ from pylon.node.home import Home, open_home
 class Plan:
     """The options of the command; empty ones leave the choice to it."""
 
-    model: str = ""
-    engine: str = ""
-    versus: str = ""
-    requests: int = 64
-    rounds: int = 3
-    shapes: tuple[str, ...] = ()
-    plot: Path | None = None
+    model: str
+    engine: str
+    versus: str
+    requests: int
+    rounds: int
+    shapes: tuple[str, ...]
+    plot: Path | None
 
 
 async def measure(plan: Plan, say: Say) -> dict[str, Any]:

@@ -7,7 +7,6 @@ once. What is measured is therefore everything but the model: signing, sealing, 
 import asyncio
 import os
 import shutil
-import signal
 import statistics
 import tempfile
 import time
@@ -47,10 +46,10 @@ class Fanout:
 
     providers: int
     jobs: int
-    relays: int = 1
-    size: int = 300
-    processes: int = MIN_PROCESSES
-    accounts: bool = True
+    relays: int
+    size: int
+    processes: int
+    accounts: bool
 
     def __post_init__(self) -> None:
         if self.accounts and self.jobs > self.providers:
@@ -126,15 +125,10 @@ async def fanout(plan: Fanout, say: Say) -> dict[str, Any]:
 @asynccontextmanager
 async def staged(prefix: str, package: str = Stage.package) -> AsyncIterator[Stage]:
     """A stage that leaves no process and no file, however it ends."""
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine runs in one
-    # SIGINT cancels it already (`asyncio.run`).
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     stage = Stage(Path(tempfile.mkdtemp(prefix=prefix)), package)
     try:
         yield stage
     finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         await asyncio.shield(stage.close())
         shutil.rmtree(stage.folder, ignore_errors=True)
 

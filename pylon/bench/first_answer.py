@@ -5,22 +5,20 @@ Relay and providers are the shipped ones, in processes of their own; a stand-in 
 """
 
 import asyncio
-import shutil
-import signal
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pylon.bench.fanout import SPARE_FILES, START_S, Say, Stage, need_files
+from pylon.bench.fanout import SPARE_FILES, START_S, Say, Stage, need_files, staged
 from pylon.errors import UsageError
 from pylon.inference.instant import MODEL_ID
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.swarm.client import SwarmClient
 
+# These hold the providers.
+PROCESSES = 2
 LIST_S = 120.0
 _LOOK_S = 0.01
 
@@ -29,29 +27,20 @@ _LOOK_S = 0.01
 class Newcomers:
     """`times` customers come one after the other, to so many providers."""
 
-    providers: int = 1_000
-    times: int = 5
-    processes: int = 2
+    providers: int
+    times: int
 
     def __post_init__(self) -> None:
-        if self.providers < self.processes or self.times < 1:
+        if self.providers < PROCESSES or self.times < 1:
             raise UsageError("a provider for each process, and one customer at least")
 
 
 async def first_answer(plan: Newcomers, say: Say) -> dict[str, Any]:
     """Runs it; the report, in seconds from nothing. However it ends, it leaves no process and no file."""
     need_files(plan.providers + SPARE_FILES)
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine runs in one
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-first-answer-")))
-    try:
+    async with staged("pylon-first-answer-") as stage:
         url = await _set_up(stage, plan, say)
         seen = [await _newcomer(url, plan.providers) for _ in range(plan.times)]
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        await asyncio.shield(stage.close())
-        shutil.rmtree(stage.folder, ignore_errors=True)
     firsts, alls = [first for first, _, _ in seen], [all_ for _, all_, _ in seen]
     return {
         "providers": plan.providers,
@@ -66,14 +55,14 @@ async def first_answer(plan: Newcomers, say: Say) -> dict[str, Any]:
 
 async def _set_up(stage: Stage, plan: Newcomers, say: Say) -> str:
     started = time.monotonic()
-    say(f"one relay, {plan.providers} providers in {plan.processes} processes")
+    say(f"one relay, {plan.providers} providers in {PROCESSES} processes")
     database = str(stage.folder / "relay.db")
     relay = await stage.start("hub", database=database, connections=plan.providers + SPARE_FILES)
     stage.relays.append(relay)
     url = str(relay.hello["url"])
-    for number in range(plan.processes):
+    for number in range(PROCESSES):
         stage.crowds.append(await stage.start("crowd", number, slots=1))
-    shares = [len(range(number, plan.providers, plan.processes)) for number in range(plan.processes)]
+    shares = [len(range(number, plan.providers, PROCESSES)) for number in range(PROCESSES)]
     await asyncio.gather(
         *(
             crowd.call("start", relays=[url], providers=share, timeout=START_S)

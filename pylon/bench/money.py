@@ -5,8 +5,6 @@ at once. What is counted is money: payments, entries, and whether everybody's bo
 """
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from typing import Any
 import orjson
 
 from pylon.bench.accounts import overhead
-from pylon.bench.stage import Stage
+from pylon.bench.stage import Stage, staged
 from pylon.money.nwc.uri import parse_uri
 from pylon.node import identity
 from pylon.node.bank import bank_socket
@@ -44,7 +42,7 @@ class Plan:
     """How many jobs, over how many providers."""
 
     jobs: int
-    providers: int = 4
+    providers: int
 
     @property
     def names(self) -> list[str]:
@@ -53,24 +51,19 @@ class Plan:
 
 async def bench(plan: Plan, say: Say) -> dict[str, Any]:
     """Runs it; the report. However it ends, it leaves no process and no file."""
-    folder = Path(tempfile.mkdtemp(prefix="pylon-money-"))
-    stage = Stage(folder)
-    try:
+    async with staged("pylon-money-") as stage:
         say("what accounts add to a job, measured by itself")
-        alone = await overhead(plan.jobs, folder)
+        alone = await overhead(plan.jobs, stage.folder)
         say(f"a relay with its playbank, {plan.providers} providers, one customer")
         customer = await _set_up(stage, plan)
         say(f"{plan.jobs} paid jobs")
         started = time.monotonic()
-        result = await stage.run("map", str(_prompts(folder, plan)), "--timeout", "600", env=customer)
+        result = await stage.run("map", str(_prompts(stage.folder, plan)), "--timeout", "600", env=customer)
         wall_s = time.monotonic() - started
         say("everybody's books")
         books = await _books(stage, plan, customer, result)
         answered = {"jobs": plan.jobs, "answered": result["answered"], "providers": len(result["providers"])}
         return {**answered, "wall_s": round(wall_s, 1), **books, **alone}
-    finally:
-        await asyncio.shield(stage.close())
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _set_up(stage: Stage, plan: Plan) -> dict[str, str]:

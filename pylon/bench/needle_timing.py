@@ -22,7 +22,7 @@ CHUNK_TOKENS = 500
 _LIMIT_S = 600
 
 
-def time_chunks(repeats: int = 8) -> dict[str, float | None]:
+def time_chunks(repeats: int) -> dict[str, float | None]:
     """Milliseconds from a prompt of 500 tokens to its whole answer, on one core, the median of `repeats`.
 
     Keys: `mlx`, `mlx_openblas`, `llama`; None for what is not installed. Every figure is measured in a process of its

@@ -5,17 +5,13 @@ sleeps for as long as a sub-call takes, one at a time, and so does the peer's en
 """
 
 import asyncio
-import shutil
-import signal
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pylon import config as settings
-from pylon.bench.fanout import SPARE_FILES, Say, Stage
+from pylon.bench.fanout import SPARE_FILES, Say, Stage, staged
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError, UsageError
 from pylon.node import identity
@@ -53,8 +49,8 @@ _LOOP = "said = []\nfor n in range({calls}):\n    said.append(llm_query(f'line {
 class RlmPlan:
     """How many sub-calls, and over how many providers at the most."""
 
-    calls: int = 1_000
-    providers: int = 64
+    calls: int
+    providers: int
 
     def __post_init__(self) -> None:
         if self.providers < CROWDS:
@@ -71,16 +67,8 @@ async def bench(plan: RlmPlan, say: Say) -> dict[str, Any]:
 
     Raises `SetupError`, `SandboxError`, `UnreachableError`.
     """
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine runs in one
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-rlm-")))
-    try:
+    async with staged("pylon-rlm-") as stage:
         return await _staged(stage, plan, say)
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        await asyncio.shield(stage.close())
-        shutil.rmtree(stage.folder, ignore_errors=True)
 
 
 async def _staged(stage: Stage, plan: RlmPlan, say: Say) -> dict[str, Any]:

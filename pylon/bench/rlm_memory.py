@@ -5,17 +5,13 @@ program `search` stands in a root model's. The command has no node beside it, so
 """
 
 import asyncio
-import shutil
-import signal
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from pylon.bench.fanout import Say
 from pylon.bench.planted_fact import make_task
-from pylon.bench.stage import Stage
+from pylon.bench.stage import Stage, staged
 
 MIB = 1024 * 1024
 LEAST_CHARS = 1_000
@@ -27,11 +23,7 @@ async def bench(chars: int, say: Say) -> dict[str, Any]:
 
     Raises `PylonError`.
     """
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine runs in one
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-rlm-memory-")))
-    try:
+    async with staged("pylon-rlm-memory-") as stage:
         await stage.open_relay()
         stand_in = {"PYLON_INFERENCE__ENGINE": "instant"}
         provider, customer = stage.environment("provider", **stand_in), stage.environment("customer", **stand_in)
@@ -45,10 +37,6 @@ async def bench(chars: int, say: Say) -> dict[str, Any]:
         say(f"{LEAST_CHARS:,} characters: {small[0] / MIB:,.0f} MB at the most")
         large = await _peak(stage, customer, chars)
         say(f"{chars:,} characters: {large[0] / MIB:,.0f} MB at the most")
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        await asyncio.shield(stage.close())
-        shutil.rmtree(stage.folder, ignore_errors=True)
     return {
         "chars": chars,
         "compute": "a model: a stand-in answers at once, and the program `search` is in a root's place",

@@ -4,9 +4,12 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +107,17 @@ class Stage:
             if sum(row["state"] == "ready" for row in seen["providers"]) == count:
                 return
         raise UnreachableError("the providers did not get ready", hint=f"See the logs in {self.folder}.")
+
+
+@contextlib.asynccontextmanager
+async def staged(prefix: str) -> AsyncIterator[Stage]:
+    """A stage that leaves no process and no file, however it ends."""
+    stage = Stage(Path(tempfile.mkdtemp(prefix=prefix)))
+    try:
+        yield stage
+    finally:
+        await asyncio.shield(stage.close())
+        shutil.rmtree(stage.folder, ignore_errors=True)
 
 
 def _spawn(arguments: tuple[str, ...], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

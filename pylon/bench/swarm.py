@@ -5,15 +5,11 @@ that sleeps for as long as a job takes, so that 64 machines fit onto one.
 """
 
 import asyncio
-import shutil
-import signal
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pylon.bench.fanout import SPARE_FILES, Say, Stage
+from pylon.bench.fanout import SPARE_FILES, Say, Stage, staged
 from pylon.errors import UsageError
 
 EACH_S = 0.8
@@ -31,7 +27,7 @@ MAP_S = 330.0
 class SwarmPlan:
     """How many providers there are at the most."""
 
-    providers: int = 64
+    providers: int
 
     def __post_init__(self) -> None:
         if self.providers < 4:
@@ -45,16 +41,8 @@ class SwarmPlan:
 
 async def swarm(plan: SwarmPlan, say: Say) -> dict[str, Any]:
     """Runs it; the report. However it ends, it leaves no process and no file."""
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine runs in one
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-swarm-")))
-    try:
+    async with staged("pylon-swarm-") as stage:
         return await _Bench(stage, plan, say).run()
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        await asyncio.shield(stage.close())
-        shutil.rmtree(stage.folder, ignore_errors=True)
 
 
 class _Bench:

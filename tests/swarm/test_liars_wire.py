@@ -122,7 +122,7 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
 
         liars = {await joins(engine_): engine_ for engine_ in (Liar(engine, KINDS[kind]) for _ in range(LIARS))}
         for _ in range(HONEST):
-            await joins(Share(engine))
+            await joins(Share(engine, slots=1))
         swarm = await customer()
         asked_until_out: dict[str, int] = {}
 
