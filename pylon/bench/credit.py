@@ -6,7 +6,7 @@ customer's mirror of them.
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
 from pylon.clock import Clock
@@ -57,12 +57,12 @@ class Lending:
     on: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OneOfMany(CreditPolicy):
     """The policy of one provider among those that share a database: its accounts have names of their own there."""
 
-    provider: str = ""
-    lending: Lending = field(default_factory=Lending)
+    provider: str
+    lending: Lending
 
     def terms(self, job: Job) -> Terms:
         """See `CreditPolicy`."""

@@ -18,7 +18,7 @@ from pylon.inference.blas import prefer_openblas
 from pylon.inference.child.main import open_engine
 from pylon.inference.engine import EngineSpec, Finished, GenerationRequest, Message, Sampling
 from pylon.inference.models import needle
-from pylon.inference.models.needle_tasks import OTHER_PARTS, WORDS, Task, held_out, sized
+from pylon.inference.models.needle_tasks import OTHER_PARTS, WORDS, Task, sized
 
 Engine = Literal["mlx", "llama"]
 Answer = Callable[[str], str]
@@ -97,9 +97,7 @@ def sized_task(
     words: Sequence[str] = WORDS,
 ) -> Task:
     """A task over held-out text whose chunk has at most `tokens` tokens, and nearly that many."""
-    return sized(
-        seed, _text(), count, tokens, present=present, phrasing=phrasing, decile=decile, words=words, accept=held_out
-    )
+    return sized(seed, _text(), count, tokens, present=present, phrasing=phrasing, decile=decile, words=words)
 
 
 @cache

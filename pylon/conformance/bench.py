@@ -22,10 +22,10 @@ class Bench:
 
     provider: str
     relays: Sequence[str]
-    answer_s: float = 60.0
-    silence_s: float = 5.0
+    answer_s: float
+    silence_s: float
     # The request kinds that are announced, and the one that most probes use.
-    kinds: Sequence[int] = (RLM_REQUEST,)
+    kinds: Sequence[int]
     # Seconds that the first result took: a slow provider's silence takes longer to see.
     latency_s: float = 0.0
     customers: list[Customer] = field(default_factory=list)

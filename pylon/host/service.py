@@ -30,11 +30,11 @@ class ServiceSpec:
     user_home: Path
     user: str
     uid: int
-    system: bool = False
-    relay: bool = False
-    drain_s: int = 60
-    private_tmp: bool = True
-    shared: Path | None = None
+    system: bool
+    relay: bool
+    drain_s: int
+    private_tmp: bool
+    shared: Path | None
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ SEAL_S = 0.000_7
 class Person:
     """See the module. `bid` zero asks free providers only, and keeps no accounts."""
 
-    def __init__(self, world: World, bid: Msat, *, taped: bool = False) -> None:
+    def __init__(self, world: World, bid: Msat, *, taped: bool) -> None:
         self.tape: list[Told] | None = [] if taped else None
         self.key = world.new_id()
         self.begun_at = 0.0

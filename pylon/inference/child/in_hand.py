@@ -44,7 +44,10 @@ class Job:
 
 
 class InHand:
-    """`requeues` is how often a request is given to another child after one died under it."""
+    """The requests and scorings that no child has answered yet, by the keys that children know them by.
+
+    `requeues` is how often a request is given to another child after one died under it.
+    """
 
     def __init__(self, requeues: int) -> None:
         self._requeues = requeues

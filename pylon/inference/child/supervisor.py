@@ -25,6 +25,11 @@ _log = log.get("inference")
 _TICKS = 10
 
 _DOUBLINGS = 20
+# A child that was ready for so long died of something new: back-off starts afresh.
+_SETTLED_S = 60.0
+_ROOM_MOST_S = 300.0
+# Loads that fail in a row before requests are refused instead of kept waiting.
+_MOST_LOADS = 5
 
 type EngineState = Literal["loading", "ready", "unloaded", "failed", "stopped"]
 
@@ -38,10 +43,7 @@ class ChildLimits:
     requeues: int = 2
     backoff_s: float = 0.2
     backoff_most_s: float = 30.0
-    settled_s: float = 60.0  # a child that was ready for so long died of something new: back-off starts afresh
     room_s: float = 30.0  # where memory is short, this long until the next try, and longer each time
-    room_most_s: float = 300.0
-    loads: int = 5  # loads failed in a row before requests are refused instead of kept waiting
     close_s: float = 5.0
     unload_s: float = 0.0  # without a request for so long the model leaves memory; 0 keeps it there
 
@@ -178,15 +180,15 @@ class Supervisor:
                 await self._rest()
                 continue
             if self.state == "failed" and isinstance(self.failure, NoRoomError):
-                await asyncio.sleep(doubled(self._limits.room_s, without_room, self._limits.room_most_s))
+                await asyncio.sleep(doubled(self._limits.room_s, without_room, _ROOM_MOST_S))
                 without_room += 1
                 continue
             without_room = 0
-            settled = ready_at is not None and self._clock.monotonic() - ready_at >= self._limits.settled_s
+            settled = ready_at is not None and self._clock.monotonic() - ready_at >= _SETTLED_S
             in_a_row = 1 if settled else in_a_row + 1
             self.restarts += 1
             self._hand.requeue(self.reason)
-            if ready_at is None and in_a_row >= self._limits.loads:
+            if ready_at is None and in_a_row >= _MOST_LOADS:
                 self.state = "failed"
                 self.failure = self._unready or EngineFailedError(
                     f"The model's process {self.reason}, {in_a_row} times in a row.",

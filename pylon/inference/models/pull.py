@@ -45,9 +45,7 @@ class RemoteFile:
     blob: str | None
 
 
-def remote_files(
-    model: str, revision: str | None, hub: str | None, gguf: str | None = None
-) -> tuple[str, list[RemoteFile]]:
+def remote_files(model: str, revision: str | None, hub: str | None, gguf: str | None) -> tuple[str, list[RemoteFile]]:
     """The commit and the files to fetch. Raises UnreachableError offline, ModelError for what is no model.
 
     Of a repository of GGUF files it is the one whose name holds `gguf`, or Q4_K_M.
