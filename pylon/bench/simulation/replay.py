@@ -1,8 +1,8 @@
-"""A customer's deciders by themselves: told once more what a simulated customer's were, with no world around them.
+"""A customer's deciders alone: given again what a simulated customer's deciders were given, without the simulation.
 
-The simulation has every machine, relay and message in one process. What a decision costs there is also the cost of
-finding it in a processor's cache that a hundred thousand machines went through since the last one; and those are
-computers elsewhere. Here heartbeats and decisions alone follow each other, in the order in which they came.
+The simulation has every machine, relay and message in one process. Between two decisions it touches many thousand
+machines, so a decision there also pays for a cold processor cache. A real customer does not: those machines are other
+computers. Here heartbeats and decisions follow each other directly, in their original order.
 """
 
 import gc
@@ -22,9 +22,9 @@ from pylon.swarm.providers.directory import Directory, ProviderUp
 from pylon.swarm.settings import DispatchSettings
 
 
-class Told(NamedTuple):
-    """What deciders were told at one moment: an announcement or a heartbeat that was `heard`, and the dispatcher's
-    `events` that came of it; or these alone. `now` is monotonic, `wall` Unix seconds."""
+class Input(NamedTuple):
+    """What the deciders were given at one moment: an announcement or heartbeat that was `heard` with the dispatcher's
+    `events` that followed from it, or events alone. `now` is monotonic, `wall` Unix seconds."""
 
     now: float
     wall: float
@@ -32,51 +32,51 @@ class Told(NamedTuple):
     events: tuple[m.SwarmEvent, ...]
 
 
-class Recorded:
-    """Answers to whether a provider is funded, to be given once more: by then the books say something else."""
+class RecordedAnswers:
+    """Records whether a provider was funded each time it is asked: in the replay the books say something else."""
 
     def __init__(self, funded: Callable[[], bool]) -> None:
         self._funded = funded
         self._said: deque[bool] = deque()
 
     def __call__(self) -> bool:
-        """What the books say now."""
+        """Asks the books, and records the answer."""
         self._said.append(self._funded())
         return self._said[-1]
 
     def again(self) -> bool:
-        """What they said, in the same order."""
+        """The next recorded answer, in the same order."""
         return self._said.popleft()
 
 
 def replayed(event: m.SwarmEvent) -> m.SwarmEvent:
-    """The same event, whose listing answers as it did."""
-    if isinstance(event, ProviderUp) and isinstance(event.listing.funded, Recorded):
+    """The same event, with a listing that gives the recorded answers."""
+    if isinstance(event, ProviderUp) and isinstance(event.listing.funded, RecordedAnswers):
         return ProviderUp(replace(event.listing, funded=event.listing.funded.again))
     return event
 
 
 def deciders(plan: Plan, seed: int) -> tuple[Directory, Dispatcher]:
-    """Those of one customer. The table turns nobody away: how large it may be is not what is asked here."""
+    """The deciders of one customer. The directory is large enough for everybody: its limit is not measured here."""
     directory = Directory(capacity=2 * plan.providers + 1_000)
     settings = DispatchSettings(width=plan.width, relay_width=plan.width)
     relays = [url(number) for number in range(plan.relays)]
     return directory, Dispatcher(settings, random.Random(seed), relays)  # noqa: S311 - a model, to be repeated
 
 
-class Twin:
-    """See the module. `seed` is that of the customer; what it takes is added to `cost`."""
+class Replay:
+    """The deciders of one customer, built with its `seed`. The time that they take is added to `cost`."""
 
     def __init__(self, plan: Plan, seed: int, cost: Cost) -> None:
         self._cost = cost
         self._directory, self._dispatcher = deciders(plan, seed)
 
-    def play(self, tape: list[Told]) -> None:
-        """Is told this."""
-        # What the model made since is not the deciders' to look through.
+    def play(self, recording: list[Input]) -> None:
+        """Gives these inputs to the deciders, in order."""
+        # Collect the simulation's garbage first, so that the deciders do not pay for it.
         gc.collect(0)
         cost, directory, handle = self._cost, self._directory, self._dispatcher.handle
-        for now, wall, heard, events in tape:
+        for now, wall, heard, events in recording:
             started = Cost.clock()
             if heard is not None:
                 directory.observe(heard, wall)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from functools import partial
 
 from pylon.bench.simulation.books import Books
+from pylon.bench.simulation.messages import Invoice, Processing, Refusal, Reply, Result, SentRequest
 from pylon.bench.simulation.network import OK_BYTES, url
+from pylon.bench.simulation.replay import Input, RecordedAnswers, deciders, replayed
 from pylon.bench.simulation.sizes import MAX_TOKENS, PROMPT_BYTES
-from pylon.bench.simulation.twin import Recorded, Told, deciders, replayed
-from pylon.bench.simulation.wire import Asked, Invoice, Processing, Refusal, Reply, Result
 from pylon.bench.simulation.world import Cost, World
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import RLM_REQUEST
@@ -28,15 +28,19 @@ from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.upkeep import LOOK_S, TICK_S
 from pylon.swarm.wire.looks import Looks
 
-# A customer's own processor for each message it seals or opens: a figure of the model, near what a fan-out shows.
+# Processor seconds of a customer for each message that it encrypts or decrypts: an assumption, near what
+# `pylon bench fanout` shows.
 SEAL_S = 0.000_7
 
 
-class Person:
-    """See the module. `bid` zero asks free providers only, and keeps no accounts."""
+class Customer:
+    """One customer. With a `bid` of zero it asks free providers only, and keeps no accounts.
 
-    def __init__(self, world: World, bid: Msat, *, taped: bool) -> None:
-        self.tape: list[Told] | None = [] if taped else None
+    With `recorded`, `recording` holds what its deciders were told, for a `Replay`.
+    """
+
+    def __init__(self, world: World, bid: Msat, *, recorded: bool) -> None:
+        self.recording: list[Input] | None = [] if recorded else None
         self.key = world.new_id()
         self.begun_at = 0.0
         self._world = world
@@ -48,7 +52,7 @@ class Person:
         self._spec = JobSpec("x" * PROMPT_BYTES, max_tokens=MAX_TOKENS)
         self._bounds = bounds_of(self._spec)
         self._busy_until = 0.0
-        # Replies that were not pushed: a look finds them.
+        # Replies whose live push was lost, by request: a query of stored events finds them.
         self._missed: dict[str, Reply] = {}
         self._looks = Looks()
 
@@ -58,8 +62,8 @@ class Person:
         return self._dispatcher.open
 
     def begin(self, jobs: int, *, deadline_s: float) -> None:
-        """Maps this many jobs."""
-        deadline = self._world.agenda.now + deadline_s
+        """Starts a map of this many jobs. `deadline_s` is seconds from now."""
+        deadline = self._world.clock.now + deadline_s
         anybody = Circle()
         asked = (job_of(n, self._spec, self._settings, anybody, deadline=deadline) for n in range(jobs))
         self._handle(m.Add(tuple(asked)))
@@ -67,20 +71,20 @@ class Person:
         self._look()
 
     def hear(self, event: Event) -> None:
-        """An announcement or a heartbeat came."""
+        """Takes an announcement or a heartbeat."""
         cost = self._world.cost
         started = Cost.clock()
         out: list[m.DispatchCommand] = []
-        changes = [self._with_width(change) for change in self._directory.observe(event, self._world.agenda.wall)]
+        changes = [self._with_width(change) for change in self._directory.observe(event, self._world.clock.wall)]
         for change in changes:
-            out += self._dispatcher.handle(change, self._world.agenda.now)
+            out += self._dispatcher.handle(change, self._world.clock.now)
         cost.beat_ns += Cost.clock() - started
         cost.beats += 1
-        self._write_down(event, *changes)
-        self._obey(out)
+        self._record(event, *changes)
+        self._carry_out(out)
 
     def miss(self, relays: frozenset[str]) -> None:
-        """These are gone."""
+        """Learns that these relays are gone."""
         self._handle(m.RelaysDown(relays))
 
     # --- the decider's commands -------------------------------------------------------------------------------
@@ -88,24 +92,24 @@ class Person:
     def _handle(self, event: m.SwarmEvent) -> None:
         cost = self._world.cost
         started = Cost.clock()
-        out = self._dispatcher.handle(event, self._world.agenda.now)
+        out = self._dispatcher.handle(event, self._world.clock.now)
         cost.decide_ns += Cost.clock() - started
         cost.commands += len(out)
-        self._write_down(None, event)
-        self._obey(out)
+        self._record(None, event)
+        self._carry_out(out)
 
-    def _write_down(self, heard: Event | None, *events: m.SwarmEvent) -> None:
-        if self.tape is not None:
+    def _record(self, heard: Event | None, *events: m.SwarmEvent) -> None:
+        if self.recording is not None:
             told = tuple(map(replayed, events))
-            self.tape.append(Told(self._world.agenda.now, self._world.agenda.wall, heard, told))
+            self.recording.append(Input(self._world.clock.now, self._world.clock.wall, heard, told))
 
-    def _obey(self, commands: list[m.DispatchCommand]) -> None:
+    def _carry_out(self, commands: list[m.DispatchCommand]) -> None:
         tally = self._world.tally
         for command in commands:
             match command:
                 case m.Send():
-                    self._busy_until = max(self._busy_until, self._world.agenda.now) + SEAL_S
-                    self._world.agenda.at(self._busy_until, lambda send=command: self._send(send))  # type: ignore[misc]
+                    self._busy_until = max(self._busy_until, self._world.clock.now) + SEAL_S
+                    self._world.clock.at(self._busy_until, lambda send=command: self._send(send))  # type: ignore[misc]
                 case m.CancelAttempt(_, attempt, provider):
                     self._cancel(attempt, provider)
                 case m.Deliver(slot, _, _):
@@ -116,7 +120,7 @@ class Person:
                     self._settle(slot)
 
     def _settle(self, slot: int) -> None:
-        tally, now = self._world.tally, self._world.agenda.now
+        tally, now = self._world.tally, self._world.clock.now
         tally.finished_at.append(now - self.begun_at)
         tally.last_at = now
         for flight in self._flights.of_slot(slot):
@@ -130,7 +134,7 @@ class Person:
         if listing is None:
             self._handle(m.Refused(send.attempt, ErrorCode.PAUSED))
             return
-        world, now, wall = self._world, self._world.agenda.now, self._world.agenda.wall
+        world, now, wall = self._world, self._world.clock.now, self._world.clock.wall
         offer = None
         if self._books is not None:
             offer = self._books.offer(listing, self._bounds, jobs_left=self._dispatcher.open)
@@ -144,17 +148,17 @@ class Person:
         )
         machine = world.machines[send.provider]
         again = bool(self._flights.of_slot(send.slot))
-        # One shared relay for the first try of a job, all of them afterwards.
+        # The first attempt of a job goes over one shared relay, later ones over all.
         relays = machine.relays if again else tuple(n for n in machine.relays if url(n) == send.relay)
         request = ReceivedRequest(world.new_id(), self.key, int(wall), job, True, (send.provider,))
-        asked = Asked(request, relays, self._heard, self._stored)
+        asked = SentRequest(request, relays, self._heard, self._stored)
         world.tally.sent += 1
         world.tally.hedges += send.hedge
         self._flights.add(
             Flight(request.id, RLM_REQUEST, send.slot, send.attempt, send.provider, int(wall), now, offer)
         )
 
-        # The same event over all of its relays, when the one that was drawn is gone.
+        # If that relay is gone, the same event goes over all of them.
         once = not again and world.plan.relays > 1
 
         def taken(accepted: bool) -> None:
@@ -164,7 +168,7 @@ class Person:
                 publish(machine.relays)
                 return
             if accepted:
-                self._flights.went_out(send.attempt, world.agenda.now)
+                self._flights.went_out(send.attempt, world.clock.now)
             self._handle(m.Published(send.attempt) if accepted else m.SendFailed(send.attempt))
 
         def delivered(came: bool) -> None:
@@ -193,12 +197,12 @@ class Person:
     # --- answers ----------------------------------------------------------------------------------------------
 
     def _heard(self, request: str, reply: Reply) -> None:
-        self._looks.answered(self._world.agenda.now)
-        self._busy_until = max(self._busy_until, self._world.agenda.now) + SEAL_S
-        self._world.agenda.at(self._busy_until, lambda: self._read(request, reply))
+        self._looks.answered(self._world.clock.now)
+        self._busy_until = max(self._busy_until, self._world.clock.now) + SEAL_S
+        self._world.clock.at(self._busy_until, lambda: self._read(request, reply))
 
     def _stored(self, request: str, reply: Reply) -> None:
-        # A result says all that there is to say, also when an older word arrives after it.
+        # A result stays, even if an older reply arrives after it.
         if not isinstance(self._missed.get(request), Result):
             self._missed[request] = reply
 
@@ -249,7 +253,7 @@ class Person:
             self._reconsider(flight.provider)
             self._world.machines[flight.provider].credit(self.key, amount)
 
-        self._world.agenda.after(books.payment_s(), settled)
+        self._world.clock.after(books.payment_s(), settled)
 
     def _reconsider(self, provider: str) -> None:
         listing = self._directory.get(provider)
@@ -261,31 +265,31 @@ class Person:
             return change
         listing, books = change.listing, self._books
         funded: Callable[[], bool] = partial(books.funded, listing)
-        if self.tape is not None:
-            funded = Recorded(funded)
+        if self.recording is not None:
+            funded = RecordedAnswers(funded)
         return ProviderUp(replace(listing, width=books.width(listing), funded=funded))
 
     # --- time -------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        for change in self._directory.expire(self._world.agenda.wall):
+        for change in self._directory.expire(self._world.clock.wall):
             self._handle(self._with_width(change))
         self._handle(m.Tick())
         if self.open:
-            self._world.agenda.after(TICK_S, self._tick)
+            self._world.clock.after(TICK_S, self._tick)
 
     def _look(self) -> None:
-        now = self._world.agenda.now
+        now = self._world.clock.now
         if self._looks.is_due(now):
             silent = self._flights.silent(now)
             self._looks.found(len(silent), sum(flight.request in self._missed for flight in silent))
             for at in range(0, len(silent), CHUNK):
                 self._look_for(silent[at : at + CHUNK])
         if self.open:
-            self._world.agenda.after(LOOK_S, self._look)
+            self._world.clock.after(LOOK_S, self._look)
 
     def _look_for(self, flights: list[Flight]) -> None:
-        requests, asked_at = [flight.request for flight in flights], self._world.agenda.now
+        requests, asked_at = [flight.request for flight in flights], self._world.clock.now
         found = [request for request in requests if request in self._missed]
 
         def answered() -> None:

@@ -1,14 +1,17 @@
-"""The simulated clock: what happens next, in order of time."""
+"""The simulated clock: functions to be called, in order of their time."""
 
 import heapq
 from collections.abc import Callable
 
-# Where the wall clock stands when the simulation begins, in Unix seconds.
+# The wall time at which the simulation begins, in Unix seconds.
 EPOCH = 1_800_000_000
 
 
-class Agenda:
-    """Things to happen. Of equal times, what was entered first happens first, so that a run can be repeated."""
+class SimulatedClock:
+    """`now` is the simulated seconds since the start.
+
+    Calls of equal time are made in the order of their entry, so that a run can be repeated.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -21,15 +24,16 @@ class Agenda:
         return EPOCH + self.now
 
     def at(self, when: float, happens: Callable[[], None]) -> None:
-        """Enters something; what lies in the past happens now."""
+        """Calls `happens` at that time; at once if that is past."""
         self._entered += 1
         heapq.heappush(self._heap, (max(when, self.now), self._entered, happens))
 
     def after(self, seconds: float, happens: Callable[[], None]) -> None:
+        """Calls `happens` so many seconds from now."""
         self.at(self.now + seconds, happens)
 
     def step(self) -> bool:
-        """Lets the next thing happen; False when there is none."""
+        """Goes to the next call and makes it; False if there is none."""
         if not self._heap:
             return False
         self.now, _, happens = heapq.heappop(self._heap)

@@ -1,4 +1,4 @@
-"""What modelled peers say to each other about a job: the meaning of a message, without its encryption."""
+"""The messages of modelled peers about a job: their meaning, without encryption or signature."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from pylon.money.msat import Msat
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """The job is under way, or will be in so many seconds."""
+    """The job is being processed, or will be in `wait_s` seconds."""
 
     wait_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """The job waits for this much."""
+    """The job waits for a payment of this amount."""
 
     amount: Msat
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The job is not done. `code` None: an answer that cannot be read."""
+    """The job is not done. `code` None stands for an answer that cannot be read."""
 
     code: ErrorCode | None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An answer. Whether it is `right` only the simulation knows."""
+    """An answer. `right` is known to the simulation only."""
 
     usage: Usage
     receipt: AccountReceipt | None
@@ -44,11 +44,13 @@ type Reply = Processing | Invoice | Refusal | Result
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request on its way: what it says, over which relays it came, and where replies go."""
+class SentRequest:
+    """A request, the relays that it went over, and the functions that take a reply to it.
+
+    `reply` takes one that was pushed, `stored` one whose push was lost: it lies in a relay's store.
+    """
 
     request: ReceivedRequest
     relays: tuple[int, ...]
     reply: Callable[[str, Reply], None]
-    # The reply was not pushed: it lies in a relay's store.
     stored: Callable[[str, Reply], None]
