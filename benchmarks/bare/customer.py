@@ -17,7 +17,7 @@ from benchmarks.bare.books import Books
 from benchmarks.bare.client import Client
 from benchmarks.bare.events import REQUEST, RESULT, Event, tag
 from pylon.bench.floor import Sizes
-from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.process import Calls, Settings, serve
 from pylon.bench.prose import prose
 from pylon.collect import keep_for_good
 from pylon.errors import DecryptionError, MalformedError, UnreachableError

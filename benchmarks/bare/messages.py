@@ -18,9 +18,10 @@ from websockets.server import ServerProtocol
 from websockets.typing import BytesLike
 
 from benchmarks.bare.wire import Peer, client, connect
-from pylon.bench.fanout import SPARE_FILES, allow_files
+from pylon.bench.fanout import SPARE_FILES
 from pylon.bench.floor import MESSAGES, message
 from pylon.collect import collect_rarely
+from pylon.host.open_files import allow_files
 
 SIZE = 1_180
 BACKLOG = 1_024

@@ -11,7 +11,7 @@ from benchmarks.bare import events
 from benchmarks.bare.books import Books
 from benchmarks.bare.client import Client
 from benchmarks.bare.events import CHARGE_MSAT, REQUEST, RESULT, Event
-from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.process import Calls, Settings, serve
 from pylon.collect import keep_for_good
 from pylon.errors import DecryptionError, MalformedError
 from pylon.nostr.crypto.nip44 import decrypt, encrypt

@@ -13,7 +13,7 @@ from websockets.typing import BytesLike
 from benchmarks.bare.books import Books
 from benchmarks.bare.events import Event, holds, tag
 from benchmarks.bare.wire import MAX_BYTES, Peer
-from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.process import Calls, Settings, serve
 from pylon.collect import keep_for_good
 
 SCHEMA = "CREATE TABLE event (id TEXT PRIMARY KEY, author TEXT, kind INTEGER, created_at INTEGER, raw BLOB) STRICT"

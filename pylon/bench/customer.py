@@ -1,4 +1,4 @@
-"""A benchmark's customer: the shipped `SwarmClient` in a process of its own."""
+"""The customer of a benchmark: the shipped `SwarmClient`, in a process of its own."""
 
 import asyncio
 import hashlib
@@ -14,7 +14,7 @@ import psutil
 
 from pylon.bench.credit import BID, NoWallet
 from pylon.bench.floor import Sizes
-from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.process import Calls, Settings, serve
 from pylon.bench.prose import prose
 from pylon.clock import SystemClock
 from pylon.collect import keep_for_good
@@ -47,7 +47,7 @@ SAMPLE = 200
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Where a customer writes down what it asked and what it was charged."""
+    """The database of a customer with accounts: its runs, and what it was charged."""
 
     database: Database
     group: GroupCommit
@@ -63,7 +63,7 @@ class Books:
         return cls(database, group, SystemClock())
 
     def purse(self, customer: str) -> AccountPurse:
-        """Accounts with all providers, and nothing to pay with."""
+        """Accounts with all providers, before a wallet that pays nothing."""
         policy = SendPolicy(Network.PLAY, PLAY_CAPS, lambda: False)
         sender = Sender(self.database, NoWallet(), policy, self.clock)
         return AccountPurse(
@@ -76,8 +76,8 @@ class Books:
 
 
 @dataclass
-class Buyer:
-    """One customer, its connections, and whom it has met."""
+class Customer:
+    """One customer and the functions that its process offers. `met` are providers that have answered it before."""
 
     secret: SecretKey
     keys: ConversationKeys
@@ -88,7 +88,7 @@ class Buyer:
     prompts: list[str] = field(default_factory=list)
 
     async def find(self, providers: int, within_s: float) -> dict[str, int]:
-        """Waits until so many providers are listed and ready."""
+        """Waits until so many providers are listed and ready. Raises `UnreachableError` after `within_s` seconds."""
         deadline = time.monotonic() + within_s
         while (found := sum(not listing.loading for listing in self.client.directory)) < providers:
             if time.monotonic() > deadline:
@@ -104,15 +104,15 @@ class Buyer:
         return {}
 
     async def only(self, keys: list[str]) -> dict[str, object]:
-        """From now on these providers alone are asked."""
+        """Restricts all further maps to these providers."""
         self.client.change_company(allow=frozenset(keys), own=frozenset())
         return {}
 
     async def map(self, fresh: bool) -> dict[str, object]:
-        """Maps the prompts; what came of it, and how long it took.
+        """Maps the prepared prompts; returns the counts and times of the map.
 
-        `fresh` forgets the keys that the client agreed on while it was idle, as it always does: what would not be
-        in the time must not be in what the time is compared with.
+        An idle client agrees on keys with providers ahead of time. `fresh` forgets these, so that the map's time
+        holds every key agreement that its floor counts.
         """
         specs = [JobSpec(prompt, max_tokens=MAX_TOKENS, timeout=TIMEOUT_S) for prompt in self.prompts]
         if fresh:
@@ -129,7 +129,7 @@ class Buyer:
         return {
             "completed": sum(map(_is_good, self.prompts, outcomes)),
             "wall_s": wall_s,
-            # One a side and new pair.
+            # One by each side of a pair that is new.
             "agreements": len(new) + self.keys.kept - known,
             "providers": len(providers),
             "sent": sum(outcome.attempts for outcome in outcomes),
@@ -138,7 +138,7 @@ class Buyer:
         }
 
     async def sizes(self) -> dict[str, object]:
-        """What one job of the last map weighed on the wire, on average."""
+        """Mean bytes of a job of the last map, on the wire and before encryption. Raises `UnreachableError`."""
         me = frozenset({self.secret.public})
         asked = Filter(kinds=frozenset({RLM_REQUEST}), authors=me, limit=SAMPLE)
         answered = Filter(kinds=RESULT_KINDS, tags={"p": me}, limit=SAMPLE)
@@ -157,7 +157,7 @@ class Buyer:
 
 
 def _is_good(prompt: str, outcome: Outcome) -> bool:
-    # The stand-in's answer names the whole prompt that it saw: one in another's place would show.
+    # The stand-in's answer holds a digest of its prompt, so an answer in the wrong place is noticed.
     digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
     return isinstance(outcome, Answer) and outcome.text.startswith(f"stand-in answer {digest}: ")
 
@@ -167,10 +167,10 @@ def _message_bytes(events: list[Event]) -> int:
 
 
 @asynccontextmanager
-async def buyer(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`relays` are the addresses of all; with `checks` answers are checked as they are outside of benchmarks.
+async def customer(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
+    """Opens the customer. Settings: `relays` are their addresses; `checks` verifies answers as a node does.
 
-    With `accounts` it has a journal of its maps and an account with every provider, in `folder`.
+    With `accounts` it has a journal of its maps and an account with every provider, in a database in `folder`.
     """
     secret = SecretKey.generate()
     keys = ConversationKeys(secret)
@@ -192,10 +192,10 @@ async def buyer(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
             purse.changed = client.reconsider
             await purse.start()
         await stack.enter_async_context(client)
-        made = Buyer(secret, keys, pool, client, books)
+        made = Customer(secret, keys, pool, client, books)
         calls: Calls = {"find": made.find, "prepare": made.prepare, "map": made.map, "sizes": made.sizes}
         yield {}, {**calls, "only": made.only}
 
 
 if __name__ == "__main__":
-    serve(buyer)
+    serve(customer)

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from pylon.bench.stage import staged
+from pylon.bench.local_swarm import local_swarm
 
 # A node has loaded its model by then and does nothing but beat.
 SETTLE_S = 20.0
@@ -20,16 +20,16 @@ async def idle_node() -> dict[str, Any]:
     On Linux also which libraries of models are in the node's process. Raises `UnreachableError` when one of the
     processes does not start.
     """
-    async with staged("pylon-idle-") as stage:
-        await stage.open_relay()
-        env = stage.environment("node")
-        await stage.run("init", env=env)
-        node = psutil.Process((await stage.serve("start", env=env, log="node.log"))["pid"])
+    async with local_swarm("pylon-idle-") as swarm:
+        await swarm.open_relay()
+        env = swarm.environment("node")
+        await swarm.run("init", env=env)
+        node = psutil.Process((await swarm.serve("start", env=env, log="node.log"))["pid"])
         await asyncio.sleep(SETTLE_S)
         return {
             "node_mb": _mb(node),
             "engine_idle_mb": sum(_mb(child) for child in node.children(recursive=True)),
-            "relay_mb": _mb(psutil.Process(stage.processes[0].pid)),
+            "relay_mb": _mb(psutil.Process(swarm.processes[0].pid)),
             "node_libraries": _model_libraries(node),
         }
 

@@ -1,4 +1,4 @@
-"""A stage for whole runs on this machine: homes in one folder, and Pylon's own commands as processes in them."""
+"""A whole swarm on this machine: homes in one folder, and Pylon's own commands running in them as processes."""
 
 import asyncio
 import contextlib
@@ -22,8 +22,8 @@ READY_S = 120.0
 
 
 @dataclass
-class Stage:
-    """The processes of one run, and the folder that holds all their homes."""
+class LocalSwarm:
+    """The processes of one run, the folder that holds their homes, and the address of their relay."""
 
     folder: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -32,13 +32,16 @@ class Stage:
     def environment(self, name: str, **settings: str) -> dict[str, str]:
         """The environment in which a command works with the home of that name."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PYLON_")}
-        # Who measures or shows something wants it now, whoever types beside it.
+        # Without owner rules: a measurement must not pause because somebody uses the machine.
         rules = {"PYLON_OWNER__RULES": "false"}
         relays = {"PYLON_RELAYS": json.dumps([self.relay])} if self.relay else {}
         return {**kept, **rules, **relays, **settings, "PYLON_HOME": str(self.folder / name)}
 
     async def serve(self, *arguments: str, env: dict[str, str], log: str) -> dict[str, Any]:
-        """Starts a command that stays; the object it prints first."""
+        """Starts a command that keeps running; returns the JSON object that it prints first.
+
+        Raises `UnreachableError` if it ends instead.
+        """
         process = _spawn(arguments, env, self.folder / log)
         self.processes.append(process)
         assert process.stdout is not None  # noqa: S101 - it was asked for
@@ -51,7 +54,7 @@ class Stage:
     async def run(
         self, *arguments: str, env: dict[str, str], given: str = "", statuses: tuple[int, ...] = (0,)
     ) -> dict[str, Any]:
-        """Runs a command to its end, with `given` on its standard input; the object it prints.
+        """Runs a command to its end, with `given` on its standard input; returns the JSON object that it prints.
 
         Raises `PylonError` when it ends with another status than these.
         """
@@ -72,7 +75,7 @@ class Stage:
         return value
 
     async def close(self) -> None:
-        """Ends everything in the reverse of the order in which it was started."""
+        """Ends all processes, the last one started first."""
         for process in reversed(self.processes):
             process.terminate()
             try:
@@ -84,7 +87,7 @@ class Stage:
                 process.stdout.close()
 
     async def move_in(self, name: str, *, link: str = "", **settings: str) -> dict[str, str]:
-        """A home with a key and a wallet, at the relay's playbank or by a link; the environment of its commands."""
+        """Makes a home with a key, and a wallet by `link` or at the playbank; the environment of its commands."""
         env = self.environment(name, **settings)
         await self.run("init", env=env)
         if not link:
@@ -93,14 +96,14 @@ class Stage:
         return env
 
     async def open_relay(self) -> dict[str, str]:
-        """A relay with its playbank, in the home `relay`; the environment of its commands."""
+        """Starts a relay with its playbank, in the home `relay`; the environment of its commands."""
         keeper = self.environment("relay")
         await self.run("init", env=keeper)
         self.relay = (await self.serve("relay", "--port", "0", env=keeper, log="relay.log"))["url"]
         return keeper
 
     async def wait_for_providers(self, count: int, customer: dict[str, str]) -> None:
-        """Returns when a customer sees so many that are ready. Raises `UnreachableError`."""
+        """Waits until the customer sees `count` providers that are ready. Raises `UnreachableError`."""
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
             seen = await self.run("providers", "--wait", "0.5", env=customer)
@@ -110,18 +113,18 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged(prefix: str) -> AsyncIterator[Stage]:
-    """A stage that leaves no process and no file, however it ends."""
-    stage = Stage(Path(tempfile.mkdtemp(prefix=prefix)))
+async def local_swarm(prefix: str) -> AsyncIterator[LocalSwarm]:
+    """A swarm, still empty, in a new folder. However this ends, its processes are ended and the folder is removed."""
+    swarm = LocalSwarm(Path(tempfile.mkdtemp(prefix=prefix)))
     try:
-        yield stage
+        yield swarm
     finally:
-        await asyncio.shield(stage.close())
-        shutil.rmtree(stage.folder, ignore_errors=True)
+        await asyncio.shield(swarm.close())
+        shutil.rmtree(swarm.folder, ignore_errors=True)
 
 
 def _spawn(arguments: tuple[str, ...], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    # Not asyncio's: of those it wants to close the pipes when they outlive the event loop, and cannot.
+    # Not asyncio's subprocess: these may outlive the event loop, after which it could not close their pipes.
     with log.open("wb") as stream:
         return subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-P", "-m", "pylon.cli.main", *arguments, "--json"],

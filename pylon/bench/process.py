@@ -1,7 +1,7 @@
-"""The processes of a benchmark: each reads calls and writes answers as JSON lines, and ends with its caller.
+"""One process of a benchmark: it reads calls and writes answers, each a JSON line, and ends with its caller.
 
-`Part` is the caller's side, `serve` the process's. A part ends when its standard input does, so that none outlives
-a benchmark that was killed.
+`BenchProcess` is the caller's side, `serve` the side of the process itself. The process ends when its standard input
+closes, so that none outlives a benchmark that was killed.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from pylon import log
 from pylon.collect import collect_rarely
 from pylon.errors import PylonError, UnreachableError
 
-# A folder called `pylon` where the command happens to be called must not be imported.
+# With -P, so that a folder named `pylon` in the current directory is not imported.
 _PYTHON = (sys.executable, "-P", "-m")
 _LINE_BYTES = 1024 * 1024
 _END_S = 5.0
@@ -28,8 +28,8 @@ type Settings = dict[str, Any]
 type Calls = Mapping[str, Callable[..., Awaitable[object]]]
 
 
-class Part:
-    """A running process of the benchmark."""
+class BenchProcess:
+    """A running process of a benchmark. `hello` is what it told when it was ready."""
 
     def __init__(self, module: str, process: asyncio.subprocess.Process, log_file: Path) -> None:
         self.hello: dict[str, Any] = {}
@@ -39,27 +39,33 @@ class Part:
 
     @classmethod
     async def start(cls, module: str, settings: Settings, log_file: Path, *, timeout: float) -> Self:
-        """Starts `python -m module`; `hello` is what it says when it is ready. Raises `UnreachableError`."""
+        """Starts `python -m module` and waits until it is ready, for `timeout` seconds at most.
+
+        Raises `UnreachableError`.
+        """
         with log_file.open("wb") as stream:
-            # Its own session: a terminal's Ctrl-C is for the caller, which then ends its parts.
+            # Its own session: a terminal's Ctrl-C goes to the caller alone, which then ends its processes.
             process = await asyncio.create_subprocess_exec(
                 *_PYTHON, module, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=stream,
                 limit=_LINE_BYTES, start_new_session=True,
             )  # fmt: skip
-        part = cls(module, process, log_file)
+        started = cls(module, process, log_file)
         try:
-            part.hello = await part._exchange(settings, timeout)
+            started.hello = await started._exchange(settings, timeout)
         except BaseException:
-            await part.close()
+            await started.close()
             raise
-        return part
+        return started
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     async def call(self, name: str, *, timeout: float = 60.0, **params: Any) -> dict[str, Any]:
-        """The answer to one call. Raises `UnreachableError` when the part ended, failed or is silent."""
+        """The answer to one call, which takes `timeout` seconds at most.
+
+        Raises `UnreachableError` if the process ended, failed or does not answer in time.
+        """
         return await self._exchange({"call": name, **params}, timeout)
 
     async def _exchange(self, message: object, timeout: float) -> dict[str, Any]:
@@ -74,14 +80,14 @@ class Part:
         except ConnectionError:
             line = b""
         if not line:
-            raise UnreachableError(f"{self._module} ended", hint=self._last_words())
+            raise UnreachableError(f"{self._module} ended", hint=self._last_log_line())
         answer: dict[str, Any] = orjson.loads(line)
         if "error" in answer:
             raise UnreachableError(f"{self._module}: {answer['error']}", hint=answer.get("hint", ""))
         return answer
 
     def cpu_s(self) -> float:
-        """Processor seconds that it and its own children have taken so far."""
+        """Processor seconds that the process and its children have used so far."""
         total = 0.0
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
@@ -92,12 +98,12 @@ class Part:
         return total
 
     def kill(self) -> None:
-        """As a power cut would end it (kill -9)."""
+        """Kills the process at once (SIGKILL), as a power cut would."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
     async def close(self) -> None:
-        """Ends it: by the end of its input, and by force when that is not heeded."""
+        """Ends the process by closing its input, and kills it if it has not ended some seconds later."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -107,7 +113,7 @@ class Part:
                 self._process.kill()
             await self._process.wait()
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         with contextlib.suppress(OSError):
             lines = self._log.read_text("utf-8", "replace").strip().splitlines()
             return lines[-1] if lines else ""
@@ -115,10 +121,14 @@ class Part:
 
 
 def serve(opened: Callable[[Settings], AbstractAsyncContextManager[tuple[object, Calls]]]) -> None:
-    """A part's main: `opened` makes it ready for the settings in the first line, and gives its hello and calls."""
-    # What the machine is short of shows as figures here, not as lines of a log.
+    """The main function of a benchmark's process.
+
+    `opened` takes the settings, which are the first line of standard input, and yields the greeting and the functions
+    that may be called.
+    """
+    # Warnings of an overloaded machine are left out: the figures show it.
     log.configure("error")
-    # As every command does.
+    # As every command does, so that the figures are a command's.
     collect_rarely()
     asyncio.run(_serve(opened))
 

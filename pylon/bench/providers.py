@@ -1,7 +1,7 @@
-"""A benchmark's providers: many in one process, each with a key, connections and a serving side of its own.
+"""The providers of a benchmark: many in one process, each with its own key, relay connection and `Provider`.
 
-They share what a machine has once: a journal, and one stand-in engine. Nothing is shared between two such processes,
-nor with the customer.
+Those of one process share a journal and one stand-in engine. Two such processes share nothing, neither with each
+other nor with the customer.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pylon.bench.credit import PRICE, Lending, takings
-from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.process import Calls, Settings, serve
 from pylon.clock import Clock, SystemClock
 from pylon.collect import keep_for_good
 from pylon.errors import UnreachableError
@@ -30,15 +30,16 @@ from pylon.provider.settings import ProviderSettings
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 
-# A relay takes connections one after another: with all at once the last would give up waiting.
+# Providers that connect at once. A relay accepts one connection after another: with all at once the last would time
+# out.
 START_TOGETHER = 25
 READY_S = 60.0
-# Answers that take no time are made as they come, up to so many in one step of the engine.
+# Slots of the shared engine when none are set: answers that take no time are made as they come.
 TOGETHER = 1_024
 
 
-class Share(InferenceService):
-    """One provider's share of the engine: as many jobs at once as its machine would take."""
+class EngineShare(InferenceService):
+    """The shared engine as one provider sees it: with the slots of a machine of its own."""
 
     def __init__(self, engine: InferenceService, slots: int) -> None:
         self._engine = engine
@@ -73,18 +74,17 @@ class Share(InferenceService):
 
 
 @dataclass(slots=True)
-class Crowd:
-    """What the providers of this process share."""
+class ProviderGroup:
+    """What the providers of this process share. `lending` is None if their work is free and has no accounts."""
 
     database: Database
     journal: Journal
     inference: InferenceService
     clock: Clock
-    # None: for free, without accounts.
     lending: Lending | None
 
     async def start(self, url: str) -> str:
-        """Adds one provider, on one relay; its key."""
+        """Starts one provider on one relay; returns its public key."""
         secret = SecretKey.generate()
         pool = RelayPool([url], secret=secret)
         pool.start()
@@ -109,7 +109,7 @@ class Crowd:
         return secret.public
 
     async def start_all(self, urls: list[str], providers: int) -> list[str]:
-        """Adds providers, in turn on each relay; their keys."""
+        """Starts providers, spread evenly over the relays; returns their public keys."""
         room = asyncio.Semaphore(START_TOGETHER)
 
         async def one(number: int) -> str:
@@ -120,12 +120,11 @@ class Crowd:
 
 
 @asynccontextmanager
-async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`folder` is for the journal, `slots` what each provider runs at once, `each_s` how long a job takes.
+async def provider_group(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
+    """Opens the group. Settings: `folder` for the journal, `slots` of each provider, `each_s` seconds of a job.
 
     With `accounts` a customer has one job on trial at each provider, and after the call `lend` any number on credit.
-
-    Of what takes time, all together run `together` at once; what takes none is answered as it comes.
+    `together` is how many jobs the shared engine runs at once.
     """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
@@ -141,10 +140,11 @@ async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
         stack.push_async_callback(inference.close)
         await _ready(inference)
         lending = Lending() if settings.get("accounts") else None
-        made = Crowd(database, Journal(database, group), Share(inference, settings["slots"]), clock, lending)
+        engine = EngineShare(inference, settings["slots"])
+        all_providers = ProviderGroup(database, Journal(database, group), engine, clock, lending)
 
         async def start(relays: list[str], providers: int) -> dict[str, object]:
-            keys = await made.start_all(relays, providers)
+            keys = await all_providers.start_all(relays, providers)
             keep_for_good()
             return {"keys": keys}
 
@@ -153,7 +153,7 @@ async def crowd(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
                 lending.on = True
             return {}
 
-        # Providers are not closed one by one: each would withdraw its announcement, and nobody is left to read it.
+        # Providers are not closed one by one: each would withdraw its announcement, which nobody reads any more.
         yield {}, {"start": start, "lend": lend}
 
 
@@ -172,4 +172,4 @@ async def _ready(inference: InferenceService) -> None:
 
 
 if __name__ == "__main__":
-    serve(crowd)
+    serve(provider_group)

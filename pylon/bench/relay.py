@@ -1,10 +1,10 @@
-"""A benchmark's relay: `pylon relay` in a process of its own."""
+"""The relay of a benchmark: the server of `pylon relay`, in a process of its own."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.process import Calls, Settings, serve
 from pylon.collect import keep_for_good
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
@@ -12,7 +12,7 @@ from pylon.relay.server import RelayServer
 
 @asynccontextmanager
 async def relay(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`database` is a path, `connections` how many there may be."""
+    """Opens the relay. Settings: `database` is the path of its store, `connections` the most it takes."""
     limits = RelayLimits(connections=settings["connections"])
     async with RelayServer(Path(settings["database"]), limits=limits) as server:
 

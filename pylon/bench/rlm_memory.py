@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 
 from pylon.bench.fanout import Say
+from pylon.bench.local_swarm import LocalSwarm, local_swarm
 from pylon.bench.planted_fact import make_task
-from pylon.bench.stage import Stage, staged
 
 MIB = 1024 * 1024
 LEAST_CHARS = 1_000
@@ -23,19 +23,19 @@ async def bench(chars: int, say: Say) -> dict[str, Any]:
 
     Raises `PylonError`.
     """
-    async with staged("pylon-rlm-memory-") as stage:
-        await stage.open_relay()
+    async with local_swarm("pylon-rlm-memory-") as swarm:
+        await swarm.open_relay()
         stand_in = {"PYLON_INFERENCE__ENGINE": "instant"}
-        provider, customer = stage.environment("provider", **stand_in), stage.environment("customer", **stand_in)
+        provider, customer = swarm.environment("provider", **stand_in), swarm.environment("customer", **stand_in)
         for env in (provider, customer):
-            await stage.run("init", env=env)
-        await stage.serve("start", env=provider, log="provider.log")
-        await stage.wait_for_providers(1, customer)
+            await swarm.run("init", env=env)
+        await swarm.serve("start", env=provider, log="provider.log")
+        await swarm.wait_for_providers(1, customer)
         # The first run of a home unpacks the sandbox.
-        await _peak(stage, customer, LEAST_CHARS)
-        small = await _peak(stage, customer, LEAST_CHARS)
+        await _peak(swarm, customer, LEAST_CHARS)
+        small = await _peak(swarm, customer, LEAST_CHARS)
         say(f"{LEAST_CHARS:,} characters: {small[0] / MIB:,.0f} MB at the most")
-        large = await _peak(stage, customer, chars)
+        large = await _peak(swarm, customer, chars)
         say(f"{chars:,} characters: {large[0] / MIB:,.0f} MB at the most")
     return {
         "chars": chars,
@@ -48,14 +48,14 @@ async def bench(chars: int, say: Say) -> dict[str, Any]:
     }
 
 
-async def _peak(stage: Stage, env: dict[str, str], chars: int) -> tuple[int, int, dict[str, Any]]:
+async def _peak(swarm: LocalSwarm, env: dict[str, str], chars: int) -> tuple[int, int, dict[str, Any]]:
     """Bytes that one run and all its children held together at the most, bytes of the text, and the run's report."""
     task = make_task(chars, seed=1)
-    file = stage.folder / "text.txt"
+    file = swarm.folder / "text.txt"
     file.write_text(task.text, encoding="utf-8")
     before = {child.pid for child in psutil.Process().children()}
     run = asyncio.create_task(
-        stage.run("rlm", task.question, "--context", str(file), "--strategy", "search", env=env)
+        swarm.run("rlm", task.question, "--context", str(file), "--strategy", "search", env=env)
     )
     most = 0
     while not run.done():

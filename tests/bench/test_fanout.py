@@ -163,7 +163,7 @@ def test_more_files_than_the_system_allows_are_refused_before_anything_begins(mo
 
 async def test_a_relay_that_cannot_start_is_told_and_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("pylon.bench.part._PYTHON", (sys.executable, "-c", "raise SystemExit('no such relay')"))
+    monkeypatch.setattr("pylon.bench.process._PYTHON", (sys.executable, "-c", "raise SystemExit('no such relay')"))
     with pytest.raises(Exception, match="ended"):
         await asyncio.wait_for(fanout(plan(2, 2), lambda _: None), 30)
     assert list(tmp_path.iterdir()) == []

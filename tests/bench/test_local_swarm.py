@@ -1,4 +1,4 @@
-"""A stage for whole runs: what is left running on purpose runs on, and what is closed has ended."""
+"""A swarm for whole runs: what is left running on purpose runs on, and what is closed has ended."""
 
 import subprocess
 import sys
@@ -7,14 +7,14 @@ import psutil
 
 PROGRAM = """
 import asyncio, pathlib, sys
-from pylon.bench.stage import Stage
+from pylon.bench.local_swarm import LocalSwarm
 
 async def main(folder, *, close):
-    stage = Stage(folder)
-    await stage.open_relay()
+    swarm = LocalSwarm(folder)
+    await swarm.open_relay()
     if close:
-        await stage.close()
-    print(stage.processes[0].pid)
+        await swarm.close()
+    print(swarm.processes[0].pid)
 
 asyncio.run(main(pathlib.Path(sys.argv[1]), close=sys.argv[2] == "close"))
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from pylon.bench.stage import Stage
+from pylon.bench.local_swarm import LocalSwarm
 from pylon.errors import PylonError
 from tools import demo
 from tools.demo.parties import CUSTOMER, Money, real_lightning
@@ -73,19 +73,19 @@ async def _demo(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - this is a coroutine
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stage, kept = Stage(folder), False
+    swarm, kept = LocalSwarm(folder), False
     try:
         money = real_lightning() if arguments.lightning else Money()
         plan = Plan(arguments.chars, arguments.seed, arguments.seeds, arguments.slots)
-        shown = Demo(stage, plan, money)
+        shown = Demo(swarm, plan, money)
         report = await (shown.many() if plan.seeds > 1 else shown.one())
         kept = arguments.keep
         if kept:
-            _tell_how_to_connect(stage, folder)
+            _tell_how_to_connect(swarm, folder)
         return report
     finally:
         if not kept:
-            await stage.close()
+            await swarm.close()
 
 
 def _leave_trajectories(folder: Path) -> None:
@@ -106,11 +106,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _tell_how_to_connect(stage: Stage, folder: Path) -> None:
-    pids = " ".join(str(process.pid) for process in stage.processes)
-    err.print(f"\nLeft running: relay {stage.relay}, processes {pids}, homes in {folder}")
+def _tell_how_to_connect(swarm: LocalSwarm, folder: Path) -> None:
+    pids = " ".join(str(process.pid) for process in swarm.processes)
+    err.print(f"\nLeft running: relay {swarm.relay}, processes {pids}, homes in {folder}")
     err.print("As their customer, in this folder:")
-    err.print(f"  export PYLON_HOME={folder / CUSTOMER} PYLON_RELAYS='[\"{stage.relay}\"]'")
+    err.print(f"  export PYLON_HOME={folder / CUSTOMER} PYLON_RELAYS='[\"{swarm.relay}\"]'")
     err.print("  .venv/bin/pylon providers")
     err.print(f"End them: kill {pids}")
 

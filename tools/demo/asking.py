@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pylon.bench.local_swarm import LocalSwarm
 from pylon.bench.planted_fact import Task
-from pylon.bench.stage import Stage
 from pylon.inference.models import needle
 from pylon.node.outcomes import percentiles
 from pylon.rlm.runs import Run
@@ -46,15 +46,15 @@ class Asked:
         return [event for event in self.calls if "code" not in event]
 
 
-async def ask(stage: Stage, customer: dict[str, str], task: Task, file: Path, strategy: str) -> Asked:
+async def ask(swarm: LocalSwarm, customer: dict[str, str], task: Task, file: Path, strategy: str) -> Asked:
     """Asks the task's question about its text, which lies in `file`."""
     many = pieces(len(task.text))
-    report = await stage.run(
+    report = await swarm.run(
         "rlm", task.question, "--context", str(file), "--strategy", strategy,
         "--sats", str(SATS_A_PIECE * many), "--calls", str(CALLS_A_PIECE * many),
         env=customer, statuses=(0, _NOT_ANSWERED),
     )  # fmt: skip
-    run = Run(stage.folder / CUSTOMER / "runs" / report["id"])
+    run = Run(swarm.folder / CUSTOMER / "runs" / report["id"])
     return Asked(report, run, report["answer"] == task.value and not report["partial"])
 
 

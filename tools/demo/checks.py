@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from pylon.bench.stage import Stage
+from pylon.bench.local_swarm import LocalSwarm
 from pylon.jobs.kinds import RESULT_KINDS
 from pylon.jobs.result import parse_result
 from pylon.node import identity
@@ -23,14 +23,14 @@ _AT_ONCE = 200
 _LATE_S = "2"
 
 
-async def verify(stage: Stage, asked: Asked, sha256: str, network: str) -> int:
+async def verify(swarm: LocalSwarm, asked: Asked, sha256: str, network: str) -> int:
     """How many answers of a run hold, judged apart from the customer's own code path: the trajectory names the
     events, the relay gives them again, and signature, author, addressee, sealed text and receipt have to fit what the
     trajectory says, with the model's true weights."""
-    secret = identity.load(Home(stage.folder / CUSTOMER, network).identity_file)
+    secret = identity.load(Home(swarm.folder / CUSTOMER, network).identity_file)
     wanted = {step["result_id"]: step for step in asked.answers}
     keys = ConversationKeys(secret)
-    pool = RelayPool([stage.relay], secret=secret)
+    pool = RelayPool([swarm.relay], secret=secret)
     pool.start()
     try:
         ids, good = list(wanted), 0
@@ -59,14 +59,14 @@ def _holds(event: Event, step: Step, asked: Asked, secret: SecretKey, keys: Conv
     )
 
 
-async def settle_up(stage: Stage, customer: dict[str, str], charged_msat: int, money: Money) -> dict[str, Any]:
+async def settle_up(swarm: LocalSwarm, customer: dict[str, str], charged_msat: int, money: Money) -> dict[str, Any]:
     """What the work cost, by the customer's books and by the providers', and whether all of them are clean.
 
     `charged_msat` is what the trajectories say. Jobs that were asked twice stand in the books alone.
     """
-    await stage.run("providers", "--wait", _LATE_S, env=customer)
-    homes = [customer, *(provider_environment(stage, name, money) for name in PROVIDERS)]
-    books, *theirs = await asyncio.gather(*(stage.run("wallet", "audit", env=env) for env in homes))
+    await swarm.run("providers", "--wait", _LATE_S, env=customer)
+    homes = [customer, *(provider_environment(swarm, name, money) for name in PROVIDERS)]
+    books, *theirs = await asyncio.gather(*(swarm.run("wallet", "audit", env=env) for env in homes))
     agreed = charged_msat <= books["spent_msat"] == sum(one["earned_msat"] for one in theirs)
     agreed = agreed and all(one["audit"] == "clean" for one in (books, *theirs))
     return {

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pylon.bench.stage import Stage
+from pylon.bench.local_swarm import LocalSwarm
 from tools.demo.say import say
 from tools.regtest.stack import Regtest, default_folder
 
@@ -41,17 +41,17 @@ def real_lightning() -> Money:
     return Money("regtest", {name: Path(links[link]).read_text(encoding="utf-8") for name, link in of.items()})
 
 
-async def set_up(stage: Stage, slots: int, money: Money, sats: int) -> dict[str, str]:
+async def set_up(swarm: LocalSwarm, slots: int, money: Money, sats: int) -> dict[str, str]:
     """A relay with its playbank, providers that are ready, and a customer with money: its environment."""
-    keeper = await stage.open_relay()
+    keeper = await swarm.open_relay()
     settings = {"PYLON_INFERENCE__SLOTS": str(slots), **PRICES, **money.settings}
 
     async def provider(name: str) -> None:
-        env = await stage.move_in(name, link=money.links.get(name, ""), PYLON_PROVIDER__NAME=name, **settings)
-        await stage.serve("start", env=env, log=f"{name}.log")
+        env = await swarm.move_in(name, link=money.links.get(name, ""), PYLON_PROVIDER__NAME=name, **settings)
+        await swarm.serve("start", env=env, log=f"{name}.log")
 
     customer, _ = await asyncio.gather(
-        stage.move_in(
+        swarm.move_in(
             CUSTOMER, link=money.links.get(CUSTOMER, ""), PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT),
             PYLON_CUSTOMER__TIMEOUT_S=str(TIMEOUT_S), **money.settings,
         ),
@@ -59,11 +59,11 @@ async def set_up(stage: Stage, slots: int, money: Money, sats: int) -> dict[str,
     )  # fmt: skip
     if not money.links:
         given = min(MOST_FAUCET_SAT, max(LEAST_FAUCET_SAT, sats))
-        await stage.run("wallet", "faucet", str(given), "--account", CUSTOMER, env=keeper)
-    await stage.wait_for_providers(len(PROVIDERS), customer)
+        await swarm.run("wallet", "faucet", str(given), "--account", CUSTOMER, env=keeper)
+    await swarm.wait_for_providers(len(PROVIDERS), customer)
     return customer
 
 
-def provider_environment(stage: Stage, name: str, money: Money) -> dict[str, str]:
+def provider_environment(swarm: LocalSwarm, name: str, money: Money) -> dict[str, str]:
     """The environment of commands to a provider that runs."""
-    return stage.environment(name, **PRICES, **money.settings)
+    return swarm.environment(name, **PRICES, **money.settings)

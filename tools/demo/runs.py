@@ -1,11 +1,11 @@
-"""One demo, or one question after another on the same stage: what is done, in order, and its report."""
+"""One demo, or one question after another on the same swarm: what is done, in order, and its report."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pylon.bench.local_swarm import LocalSwarm
 from pylon.bench.planted_fact import Task, make_task
-from pylon.bench.stage import Stage
 from pylon.inference.models import needle
 from pylon.inference.models.weights import model_directory, weights_sha256
 from tools.demo import script
@@ -31,15 +31,15 @@ class Plan:
 
 
 class Demo:
-    """A plan on a stage that is empty. `one` or `many` is called once."""
+    """A plan on a swarm that is empty. `one` or `many` is called once."""
 
-    def __init__(self, stage: Stage, plan: Plan, money: Money) -> None:
-        self._stage = stage
+    def __init__(self, swarm: LocalSwarm, plan: Plan, money: Money) -> None:
+        self._swarm = swarm
         self._plan = plan
         self._money = money
         self._customer: dict[str, str] = {}
         self._charged_msat = 0
-        self._sha256 = weights_sha256(model_directory(needle.MODEL_ID, stage.folder))
+        self._sha256 = weights_sha256(model_directory(needle.MODEL_ID, swarm.folder))
 
     async def one(self) -> dict[str, Any]:
         """The question by map-reduce, then by the whole loop with a script as its root; what `--json` prints."""
@@ -105,26 +105,26 @@ class Demo:
     async def _set_up(self) -> None:
         sats = SATS_A_PIECE * pieces(self._plan.chars) * self._plan.seeds
         with step("a relay, two providers and a customer, each with its own process, key, home and wallet"):
-            self._customer = await set_up(self._stage, self._plan.slots, self._money, sats)
+            self._customer = await set_up(self._swarm, self._plan.slots, self._money, sats)
 
     def _task(self, seed: int) -> tuple[Task, Path]:
         task = make_task(self._plan.chars, seed)
-        file = self._stage.folder / f"text-{seed}.txt"
+        file = self._swarm.folder / f"text-{seed}.txt"
         file.write_text(task.text, encoding="utf-8")
         say(f"{len(task.text):,} characters: {task.question}")
         return task, file
 
     async def _ask(self, env: dict[str, str], task: Task, file: Path, strategy: str) -> Asked:
-        asked = await ask(self._stage, env, task, file, strategy)
+        asked = await ask(self._swarm, env, task, file, strategy)
         self._charged_msat += sum(event["msat"] for event in asked.answers)
         return asked
 
     async def _verify(self, asked: Asked) -> int:
-        return await verify(self._stage, asked, self._sha256, self._money.network)
+        return await verify(self._swarm, asked, self._sha256, self._money.network)
 
     async def _books(self) -> dict[str, Any]:
         with step("the books of all three"):
-            return await settle_up(self._stage, self._customer, self._charged_msat, self._money)
+            return await settle_up(self._swarm, self._customer, self._charged_msat, self._money)
 
 
 def holds(report: dict[str, Any]) -> bool:
