@@ -1,4 +1,4 @@
-"""How large a node is while it serves and nobody asks, and the processes beside it."""
+"""The memory of an idle node and of the processes beside it."""
 
 import asyncio
 import sys
@@ -9,16 +9,16 @@ import psutil
 
 from pylon.bench.local_swarm import local_swarm
 
-# A node has loaded its model by then and does nothing but beat.
+# By then a node has loaded its model and only sends heartbeats.
 SETTLE_S = 20.0
 _MODEL_LIBRARIES = ("libmlx", "libllama")
 
 
 async def idle_node() -> dict[str, Any]:
-    """Resident sizes in MB of the node's process, its engine with the packaged model, and a relay on this machine.
+    """Resident sizes in MB of a node's process, of its engine with the packaged model, and of a relay.
 
-    On Linux also which libraries of models are in the node's process. Raises `UnreachableError` when one of the
-    processes does not start.
+    On Linux also the model libraries in the node's process, of which there should be none. Raises
+    `UnreachableError` when one of the processes does not start.
     """
     async with local_swarm("pylon-idle-") as swarm:
         await swarm.open_relay()

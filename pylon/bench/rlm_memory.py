@@ -1,7 +1,7 @@
-"""`pylon bench rlm --memory`: what a whole run of `pylon rlm` holds at its peak, by the text that it is asked about.
+"""`pylon bench rlm --memory`: the peak memory of a whole run of `pylon rlm`, by the length of its text.
 
-Relay, provider, customer, REPL and trajectory are the shipped ones; a stand-in answers in place of a model, and the
-program `search` stands in a root model's. The command has no node beside it, so that it is its own.
+Relay, provider, customer, REPL and trajectory are the shipped ones. A stand-in replaces the model, and the program
+`search` the root model. No node runs in the customer's home, so the command holds the whole run itself.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _LOOK_S = 0.01
 
 
 async def bench(chars: int, say: Say) -> dict[str, Any]:
-    """Runs it over 1,000 characters and over `chars`; the report. It leaves no process and no file.
+    """Measures texts of 1,000 and of `chars` characters; returns the report. It leaves no process and no file.
 
     Raises `PylonError`.
     """
@@ -49,7 +49,7 @@ async def bench(chars: int, say: Say) -> dict[str, Any]:
 
 
 async def _peak(swarm: LocalSwarm, env: dict[str, str], chars: int) -> tuple[int, int, dict[str, Any]]:
-    """Bytes that one run and all its children held together at the most, bytes of the text, and the run's report."""
+    """The most bytes that a run and its children held together, the bytes of its text, and its report."""
     task = make_task(chars, seed=1)
     file = swarm.folder / "text.txt"
     file.write_text(task.text, encoding="utf-8")
@@ -66,7 +66,7 @@ async def _peak(swarm: LocalSwarm, env: dict[str, str], chars: int) -> tuple[int
 
 
 def _held(process: psutil.Process) -> int:
-    """Resident bytes of a process and its children; of one that has gone, none."""
+    """Resident bytes of a process and its children; 0 if it has ended."""
     held = 0
     try:
         for one in (process, *process.children(recursive=True)):

@@ -1,6 +1,6 @@
-"""A model of random weights, about five million, for measuring engines: llama's layout, needle-1's tokenizer.
+"""A model of about five million random weights, to measure engines with: Llama's layout and needle-1's tokenizer.
 
-It never ends an answer by itself, and its cache can be cut anywhere, which needle-1's cannot.
+It never ends an answer by itself, and its cache can be trimmed to any length, which needle-1's cannot.
 """
 
 import json
@@ -28,7 +28,7 @@ _CONFIG = {
 
 
 def make(directory: Path) -> int:
-    """Writes the model into `directory`; says how many weights it has."""
+    """Writes the model into `directory`; returns how many weights it has."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.models.llama import Model, ModelArgs
@@ -36,7 +36,7 @@ def make(directory: Path) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
         shutil.copy(PACKAGED / needle.MODEL_ID / name, directory / name)
-    # Of the tokenizer, which changes with needle-1: an id beyond the embedding would be read from anywhere in memory.
+    # The vocabulary size of that tokenizer: an id beyond the embedding would read arbitrary memory.
     vocabulary = json.loads((PACKAGED / needle.MODEL_ID / "config.json").read_text())["vocab_size"]
     config = _CONFIG | {"vocab_size": vocabulary}
     (directory / "config.json").write_text(json.dumps(config))
