@@ -1,1 +1,1 @@
-"""Programs for those who work on Pylon, which the scripts in `scripts/` start. They are not installed with it."""
+"""Programs for the developers of Pylon, which the scripts in `scripts/` start. They are not installed with it."""

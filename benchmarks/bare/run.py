@@ -25,7 +25,7 @@ START_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run at each of the levels; `size` is bytes a prompt."""
+    """What to run, at each of the levels; `size` is the bytes of a prompt."""
 
     providers: int
     jobs: int
@@ -38,7 +38,7 @@ def say(line: str) -> None:
 
 
 async def measure(plan: Plan) -> dict[str, Any]:
-    """The report."""
+    """Runs the exchange at each level; returns the report."""
     allow_files(plan.providers + SPARE_FILES)
     task = asyncio.current_task()
     assert task is not None
@@ -69,7 +69,7 @@ async def _set_up(processes: Processes, plan: Plan, level: str) -> None:
         )
     )
     processes.customers.append(await processes.start("customer", relay=url, books=books))
-    # In turns, so that both processes have work all the time.
+    # Alternating, so that both processes always have work.
     keys = [one["keys"][n] for n in range(max(shares)) for one in started if n < len(one["keys"])]
     await processes.customers[0].call("meet", keys=keys)
     await processes.relays[0].call("settle")

@@ -1,4 +1,4 @@
-"""The program behind `scripts/demo`: its options, its folder, and the status that it ends with."""
+"""The program of `scripts/demo`: its options, its folder, and its exit status."""
 
 import argparse
 import asyncio
@@ -69,7 +69,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _demo(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    # As Ctrl-C does, so that nothing is left running.
+    # SIGTERM cancels the task, as Ctrl-C does, so that nothing is left running.
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - this is a coroutine
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -89,7 +89,7 @@ async def _demo(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def _leave_trajectories(folder: Path) -> None:
-    """Lets everything go but what was asked and answered: keys, wallets, databases, logs."""
+    """Deletes keys, wallets, databases and logs; the customer's trajectories and settings stay."""
     for path in folder.iterdir():
         if path.name == CUSTOMER:
             for inner in path.iterdir():

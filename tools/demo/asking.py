@@ -1,4 +1,4 @@
-"""The customer asks: `pylon rlm` as a process, and what its trajectory says afterwards."""
+"""The customer asks: runs `pylon rlm` as a process, and reads its trajectory afterwards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from pylon.rlm.runs import Run
 from pylon.rlm.trajectory import Event
 from tools.demo.parties import CUSTOMER
 
-# For every piece, with all rounds of asking again that map-reduce may take.
+# The limits of a run for each piece of text, with all the rounds that map-reduce may take.
 SATS_A_PIECE = 5
 CALLS_A_PIECE = 10
-# An answer that is partial, or none: for us to judge, not the end.
+# The exit status for a partial answer or none, which the demo judges itself.
 _NOT_ANSWERED = 5
 
 
 def pieces(characters: int) -> int:
-    """About how many pieces such a text is cut into."""
+    """About how many pieces a text of so many characters is cut into."""
     return 1 + characters // (needle.CHUNK_CHARS - needle.OVERLAP_CHARS)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question: the command's `report`, and its run. `right` when the planted fact was the whole answer."""
+    """One question: the command's `report`, and its run. `right` if the whole answer was the planted fact."""
 
     report: dict[str, Any]
     run: Run
@@ -35,19 +35,19 @@ class Asked:
 
     @property
     def calls(self) -> list[Event]:
-        """What every prompt that went to the swarm brought."""
+        """The `returned` event of every prompt that went to the swarm."""
         events = list(self.run.events())
         children = {event["call"] for event in events if event["type"] == "submitted" and event["kind"] == "rlm"}
         return [event for event in events if event["type"] == "returned" and event["call"] not in children]
 
     @property
     def answers(self) -> list[Event]:
-        """Those that brought an answer."""
+        """Those of `calls` with an answer."""
         return [event for event in self.calls if "code" not in event]
 
 
 async def ask(swarm: LocalSwarm, customer: dict[str, str], task: Task, file: Path, strategy: str) -> Asked:
-    """Asks the task's question about its text, which lies in `file`."""
+    """Asks the task's question about its text, which is in `file`. Raises `PylonError`."""
     many = pieces(len(task.text))
     report = await swarm.run(
         "rlm", task.question, "--context", str(file), "--strategy", strategy,
@@ -59,7 +59,7 @@ async def ask(swarm: LocalSwarm, customer: dict[str, str], task: Task, file: Pat
 
 
 def figures(asked: Asked) -> dict[str, Any]:
-    """Counts and times of one run's sub-calls, all in all and by provider."""
+    """Counts and times of one run's sub-calls, in total and by provider."""
     answers = asked.answers
     by_provider: dict[str, list[Event]] = {}
     for event in answers:

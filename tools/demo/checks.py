@@ -1,4 +1,4 @@
-"""Whether it holds: results read from the relay once more, and the books of all sides."""
+"""Checks a demo: reads the results from the relay again, and compares the books of all parties."""
 
 import asyncio
 from typing import Any
@@ -17,16 +17,18 @@ from pylon.rlm.trajectory import Event as Step
 from tools.demo.asking import Asked
 from tools.demo.parties import CUSTOMER, PROVIDERS, Money, provider_environment
 
-# Ids in one filter.
+# Event ids in one filter.
 _AT_ONCE = 200
-# What a second provider charged for a job that the first one answered late comes when nobody waits any more.
+# Seconds. Where a job was sent twice, the second provider's charge may come after the answer: wait for its receipt.
 _LATE_S = "2"
 
 
 async def verify(swarm: LocalSwarm, asked: Asked, sha256: str, network: str) -> int:
-    """How many answers of a run hold, judged apart from the customer's own code path: the trajectory names the
-    events, the relay gives them again, and signature, author, addressee, sealed text and receipt have to fit what the
-    trajectory says, with the model's true weights."""
+    """How many answers of a run are genuine, checked apart from the customer's own code.
+
+    The events that the trajectory names are read from the relay again. Signature, author, addressee, text and receipt
+    must agree with the trajectory, and the weights with those of the model.
+    """
     secret = identity.load(Home(swarm.folder / CUSTOMER, network).identity_file)
     wanted = {step["result_id"]: step for step in asked.answers}
     keys = ConversationKeys(secret)
@@ -60,9 +62,9 @@ def _holds(event: Event, step: Step, asked: Asked, secret: SecretKey, keys: Conv
 
 
 async def settle_up(swarm: LocalSwarm, customer: dict[str, str], charged_msat: int, money: Money) -> dict[str, Any]:
-    """What the work cost, by the customer's books and by the providers', and whether all of them are clean.
+    """The cost of the work by the books of customer and providers, and whether all of them are clean and agree.
 
-    `charged_msat` is what the trajectories say. Jobs that were asked twice stand in the books alone.
+    `charged_msat` is the charge by the trajectories. Of a job that was sent twice they lack the second charge.
     """
     await swarm.run("providers", "--wait", _LATE_S, env=customer)
     homes = [customer, *(provider_environment(swarm, name, money) for name in PROVIDERS)]

@@ -1,4 +1,4 @@
-"""Who takes part, each with a process, a home, a key and a wallet of its own; and what they pay in."""
+"""The parties of a demo, each with its own process, home, key and wallet; and the money that they use."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -18,13 +18,16 @@ PRICES = {
 }
 BID_MSAT = 5_000
 LEAST_FAUCET_SAT, MOST_FAUCET_SAT = 5_000, 100_000
-# A machine that is busy with other things answers late, and is not wrong for it.
+# Long, since a busy machine answers late and is not wrong for it.
 TIMEOUT_S = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """Play money from the playbank, or coins of a private chain over real Lightning, with a link for each name."""
+    """The money of a demo: play money of the playbank, or real Lightning on a private chain.
+
+    `links` are wallet links by the name of a party; for play money there are none.
+    """
 
     network: str = "play"
     links: dict[str, str] = field(default_factory=dict)
@@ -35,14 +38,14 @@ class Money:
 
 
 def real_lightning() -> Money:
-    """Two wallets on a private chain, as `scripts/regtest` keeps them; they stay up afterwards."""
+    """Starts the wallets of `scripts/regtest`, which keep running. Raises `SetupError`, `UnreachableError`."""
     links = Regtest(default_folder(), lambda text: say(f"{text} …")).up()["links"]
     of = dict(zip((CUSTOMER, *PROVIDERS), ("buyer", "provider", "provider-2"), strict=True))
     return Money("regtest", {name: Path(links[link]).read_text(encoding="utf-8") for name, link in of.items()})
 
 
 async def set_up(swarm: LocalSwarm, slots: int, money: Money, sats: int) -> dict[str, str]:
-    """A relay with its playbank, providers that are ready, and a customer with money: its environment."""
+    """Starts a relay with its playbank and the providers, and gives the customer money; returns its environment."""
     keeper = await swarm.open_relay()
     settings = {"PYLON_INFERENCE__SLOTS": str(slots), **PRICES, **money.settings}
 
@@ -65,5 +68,5 @@ async def set_up(swarm: LocalSwarm, slots: int, money: Money, sats: int) -> dict
 
 
 def provider_environment(swarm: LocalSwarm, name: str, money: Money) -> dict[str, str]:
-    """The environment of commands to a provider that runs."""
+    """The environment of commands in the home of a provider."""
     return swarm.environment(name, **PRICES, **money.settings)

@@ -1,4 +1,4 @@
-"""One demo, or one question after another on the same swarm: what is done, in order, and its report."""
+"""Runs a demo: one question in two ways, or many questions one after the other; and makes its report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,9 @@ SHARE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`chars` of text; `seed` says where the fact is planted, and which. `seeds`: so many questions, from `seed` on.
+    """What to show: a text of `chars` characters, in which `seed` chooses the fact and its place.
 
-    `slots` are jobs that a provider runs at once.
+    `seeds` is the number of questions, with seeds from `seed` on. `slots` is the jobs that a provider runs at once.
     """
 
     chars: int = 250_000
@@ -31,7 +31,7 @@ class Plan:
 
 
 class Demo:
-    """A plan on a swarm that is empty. `one` or `many` is called once."""
+    """A demo in a swarm that is still empty. Call `one` or `many`, once."""
 
     def __init__(self, swarm: LocalSwarm, plan: Plan, money: Money) -> None:
         self._swarm = swarm
@@ -42,7 +42,7 @@ class Demo:
         self._sha256 = weights_sha256(model_directory(needle.MODEL_ID, swarm.folder))
 
     async def one(self) -> dict[str, Any]:
-        """The question by map-reduce, then by the whole loop with a script as its root; what `--json` prints."""
+        """Asks by map-reduce, then by the RLM loop with a script as root model; returns what `--json` prints."""
         await self._set_up()
         task, file = self._task(self._plan.seed)
         with step("pylon rlm --strategy map-reduce"):
@@ -72,7 +72,7 @@ class Demo:
         }
 
     async def many(self) -> dict[str, Any]:
-        """The question by map-reduce for each seed: how many answers are right."""
+        """Asks by map-reduce for each seed; returns how many answers are right."""
         await self._set_up()
         wrong: list[dict[str, Any]] = []
         jobs = answered = verified = 0
@@ -128,7 +128,7 @@ class Demo:
 
 
 def holds(report: dict[str, Any]) -> bool:
-    """Whether a report of either kind shows what it must."""
+    """Whether the demo succeeded, by a report of either kind."""
     clean = report["audit"] == "clean" and report["answered"] == report["verified"] == report["jobs"]
     if "seeds" in report:
         return bool(clean and report["share"] >= SHARE)

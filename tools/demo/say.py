@@ -1,4 +1,4 @@
-"""What the demo says while it works: on standard error."""
+"""Progress messages of the demo, on standard error."""
 
 import contextlib
 import time
@@ -10,13 +10,13 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """A line on what goes on."""
+    """Prints a line of progress."""
     err.print(f"demo: {text}", style="dim", markup=False)
 
 
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
-    """Says what is being done, and how long it took."""
+    """Prints what is being done, and how long it took."""
     started = time.monotonic()
     say(f"{what} …")
     yield

@@ -1,7 +1,7 @@
-"""A script in a root model's place, behind a real endpoint: no model of this size ships with Pylon.
+"""A script in place of the root model, behind a real endpoint, since no model of that size ships with Pylon.
 
-It drives the whole loop: it looks, hands parts of the text to loops of their own, and puts together what they say.
-It knows the question, and of the text only what its code prints.
+It drives the whole RLM loop: looks at the text, gives parts of it to child loops, and combines their answers. It
+knows the question, and of the text only what its code prints.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ found = [one for one in said if not isinstance(one, SubCallError) and one != {ab
 FINAL(max(found, key=found.count) if found else {absent!r})
 ```""",
 )
-# A plain loop: that its calls go out together is the REPL's doing.
+# A plain loop: the REPL sends its calls at the same time.
 _CHILD = (
     """\
 ```repl
@@ -66,7 +66,7 @@ FINAL(max(stated, key=stated.count) if stated else {absent!r})
 
 
 def script(task: Task) -> Callable[[Chat], str]:
-    """What is said next in a chat of the loop, for this task's question."""
+    """A function from a chat of the loop to the script's next reply, for this task's question."""
     names = {
         "question": task.question,
         "key": task.key,
@@ -84,7 +84,7 @@ def script(task: Task) -> Callable[[Chat], str]:
 
 @contextlib.contextmanager
 def endpoint(said: Callable[[Chat], str]) -> Iterator[str]:
-    """Serves chat completions on loopback, as a root model's server does; the address for `rlm.root_url`."""
+    """Serves the replies as chat completions on loopback; yields the address for `rlm.root_url`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -98,7 +98,7 @@ def endpoint(said: Callable[[Chat], str]) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,4 +1,4 @@
-"""What people see of a demo: tables, lines, and the turns of the scripted root."""
+"""Prints the report of a demo: tables, lines, and the turns of the scripted root model."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ _SHOWN_CHARS = 110
 
 
 def show(report: dict[str, Any]) -> None:
-    """One demo."""
+    """Prints the report of one question."""
     out.print(_providers(report))
     out.print(
         f"\n{report['answered']} of {report['jobs']} sub-calls answered by {report['providers']} providers running"
@@ -38,7 +38,7 @@ def show(report: dict[str, Any]) -> None:
 
 
 def show_many(report: dict[str, Any]) -> None:
-    """Many seeds."""
+    """Prints the report of many questions."""
     for one in report["wrong"]:
         out.print(f"seed {one['seed']}: planted {one['expected']}, answer {one['answer']}; {one['trajectory']}")
     out.print(
@@ -71,7 +71,7 @@ def _providers(report: dict[str, Any]) -> Table:
 
 
 def _turns(run: Run) -> None:
-    """The turns of the first loop and, where it was begun, of the first of its children that asked anything."""
+    """Prints the turns of the root loop, and within them those of the first child loop with sub-calls."""
     events = list(run.events())
     cells = [event for event in events if event["type"] == "cell"]
     submitted = [event for event in events if event["type"] == "submitted"]

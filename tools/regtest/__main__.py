@@ -1,4 +1,4 @@
-"""The program behind `scripts/regtest`: its options, its report, and the status that it ends with."""
+"""The program of `scripts/regtest`: its options, its report, and its exit status."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from tools.regtest.stack import Regtest, default_folder
 
 
 def main() -> int:
-    """The program's entry."""
+    """The entry point; returns the exit status."""
     parser = argparse.ArgumentParser(prog="scripts/regtest", description=(regtest.__doc__ or "").partition("\n")[0])
     parser.add_argument("action", choices=("up", "down", "status"))
     parser.add_argument("--remove", action="store_true", help="with down: remove the folder, packages included")

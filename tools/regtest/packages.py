@@ -17,8 +17,8 @@ from pylon.errors import SetupError
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR_VARIABLE = "PYLON_DEBIAN_MIRROR"
-# Bitcoin Knots wants a C library newer than stable machines have: both come from one release, run by its own loader.
-# What Knots needs besides is taken from the oldest release that is enough, so that it runs anywhere newer.
+# Bitcoin Knots needs a newer C library than stable systems have. So it runs by the loader and C library of its own
+# release; its other libraries are from the oldest release that is new enough, so that it runs on any newer system.
 PACKAGES = (
     "bitcoin-knots/sid", "libc6/trixie", "libstdc++6/trixie", "libgcc-s1/trixie", "libevent-core-2.1-7t64/trixie",
     "libevent-extra-2.1-7t64/trixie", "libevent-pthreads-2.1-7t64/trixie", "libzmq5/bookworm",
@@ -26,7 +26,7 @@ PACKAGES = (
     "electrum/sid", "python3-electrum/sid",
 )  # fmt: skip
 SUITES = ("sid", "trixie", "bookworm")
-# ElectrumX 2 wants a newer bitcoind than Knots is; the last of the 1.20 line is published under this name.
+# ElectrumX 2 needs a newer bitcoind than Knots; the last 1.20 release is published under this name.
 ELECTRUMX = ("e-x==1.20.0", "aiorpcX==0.25.0")
 ELECTRUM = (
     "electrum_ecc==0.0.8", "electrum_aionostr==0.1.0", "aiorpcX==0.25.0", "aiohttp>=3.11,<4", "aiohttp_socks>=0.9.2",
@@ -34,13 +34,13 @@ ELECTRUM = (
 )  # fmt: skip
 _LIBRARIES = {"x86_64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
               "aarch64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1")}  # fmt: skip
-# Says what a part was made from.
+# The name of the file that lists the packages of an unpacked part.
 STAMP = "made-from"
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where the programs lie."""
+    """The commands of the unpacked programs."""
 
     folder: Path
 
@@ -58,7 +58,7 @@ class Programs:
 
     @property
     def bitcoind(self) -> list[str]:
-        """The command, by its own loader and libraries, with the machine's own behind them."""
+        """The command, by its own loader and libraries, with the system's libraries after them."""
         own, triplet = self.libraries, self._libraries[0]
         paths = f"{own}:/lib/{triplet}:/usr/lib/{triplet}"
         loader = str(own / self._libraries[1])
@@ -74,7 +74,7 @@ class Programs:
 
 
 def fetch(folder: Path, say: Callable[[str], None]) -> Programs:
-    """Fetches what is not there yet. Raises `SetupError` where that cannot work, before anything is fetched."""
+    """Fetches the programs that are missing. Raises `SetupError` if that cannot work here."""
     programs = Programs(folder)
 
     def electrum() -> None:
@@ -112,7 +112,7 @@ def _unpack(folder: Path, mirror: str) -> None:
     }  # fmt: skip
     config = apt / "apt.conf"
     text = "".join(f'{name} "{value}";\n' for name, value in settings.items())
-    # The unprivileged user that apt downloads as may not enter a private folder.
+    # The unprivileged user by which apt downloads cannot enter a private folder.
     config.write_text(text + f'APT::Sandbox::User "{os.environ.get("USER", "root")}";\n', encoding="utf-8")
     environment = {**os.environ, "APT_CONFIG": str(config)}
     debs = folder / "debs"
@@ -129,7 +129,7 @@ def _environment(python: str, folder: Path, packages: Sequence[str], **variables
     environment = {**os.environ, **variables}
     _run([python, "-m", "venv", str(folder)], environment)
     pip = [str(folder / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", "--no-input"]
-    # These take a compiler and minutes where they are not built already: better to say so at once.
+    # Without a built wheel these take a compiler and minutes: fail at once instead.
     built = ["--only-binary", "plyvel,cryptography,aiohttp"]
     _run([*pip, *built, *packages], environment)
 
@@ -164,7 +164,7 @@ def _configured_mirror() -> str:
 
 
 def _python() -> str:
-    # ElectrumX stores in LevelDB, whose bindings are built for these.
+    # There are wheels of the LevelDB bindings, which ElectrumX needs, for these versions only.
     homes = sorted(Path.home().glob(".pyenv/versions/3.1[12]*/bin/python"))
     for name in ("python3.12", "python3.11", "python3", *map(str, homes), sys.executable):
         found = shutil.which(name)

@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them: found again by name, and never taken for somebody else's."""
+"""Processes that outlive the command that started them. They are found again by name, never mistaken for others."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ _STOPS_S = 30.0
 
 
 class Running:
-    """`known` gives what is remembered of each by its name, which `save` writes down; logs go into `folder`."""
+    """The processes. `known` returns the stored data of each, by name; `save` stores it. Logs are in `folder`."""
 
     def __init__(self, folder: Path, known: Callable[[], dict[str, Any]], save: Callable[[], None]) -> None:
         self._folder = folder
@@ -24,7 +24,7 @@ class Running:
         self._save = save
 
     def spawn(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> None:
-        """Starts a process unless it runs. It goes on when this program ends."""
+        """Starts a process unless it runs. It keeps running when this program ends."""
         if self.process(name) is not None:
             return
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYLON_")}
@@ -33,12 +33,12 @@ class Running:
                 command, env={**inherited, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        # A pid alone may be somebody else's by the time it is stopped.
+        # With its start time, since the pid may belong to another process later.
         self._known()[name] = {"pid": process.pid, "started": psutil.Process(process.pid).create_time()}
         self._save()
 
     def process(self, name: str) -> psutil.Process | None:
-        """The process of that name, when it runs."""
+        """The process of that name; None if it does not run."""
         known = self._known().get(name)
         if known is None:
             return None
@@ -51,7 +51,7 @@ class Running:
         return None
 
     def stop(self, name: str) -> None:
-        """Asks it to end, and ends it when it does not."""
+        """Terminates a process, and kills it if it has not ended some seconds later."""
         process = self.process(name)
         if process is None:
             return
@@ -62,7 +62,7 @@ class Running:
             self.kill(name)
 
     def kill(self, name: str) -> None:
-        """kill -9."""
+        """Kills a process (SIGKILL)."""
         process = self.process(name)
         if process is not None:
             process.kill()
@@ -70,7 +70,7 @@ class Running:
 
 
 def until(holds: Callable[[], Any], seconds: float, otherwise: str, *, hint: str) -> None:
-    """Returns when it holds. Raises `UnreachableError` with the last error after so many seconds."""
+    """Waits until `holds` returns something true. Raises `UnreachableError` with the last error after `seconds`."""
     deadline = time.monotonic() + seconds
     last = ""
     while time.monotonic() < deadline:
@@ -93,7 +93,7 @@ def free_ports(names: Sequence[str]) -> dict[str, int]:
 
 
 def listens(port: int) -> bool:
-    """Whether anybody listens on this port of loopback."""
+    """Whether something listens on this port of loopback."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""The regtest stack: its processes, its wallets with their channel, and what is remembered of them."""
+"""The regtest stack: starts and stops its processes, and makes the channel between its two wallets."""
 
 import json
 import os
@@ -19,18 +19,18 @@ from tools.regtest.packages import Programs, fetch
 from tools.regtest.running import Running, free_ports, listens, until
 
 SIDES = ("buyer", "provider")
-# Who each link is for, and which side's wallet it opens: no two homes use one link.
+# The wallet links, and the side whose wallet each opens: no two homes share a link.
 LINKS = {"buyer": "buyer", "provider": "provider", "provider-2": "provider"}
 PORTS = ("bitcoind", "electrumx", "electrumx_rpc", "lightning", "buyer", "provider", "relay")
 MATURE_BLOCKS = 101
 CHANNEL_BTC, PUSHED_BTC = "0.1", "0.01"
 STARTS_S, OPENS_S = 60.0, 120.0
-# Electrum takes its chain for stale when the newest block is eight hours old: no channel comes back, nothing is paid.
+# Seconds. Electrum takes a chain for stale whose newest block is eight hours old, and then pays nothing.
 FRESH_S = 3600
 
 
 class Regtest:
-    """One chain with its programs, in one folder. `say` hears what is being done."""
+    """One private chain with its programs, in one folder. `say` is called with each step."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder = folder
@@ -42,15 +42,15 @@ class Regtest:
         self.running = Running(self.chain, lambda: self._state.setdefault("processes", {}), self._save)
         self._http = httpx.Client(timeout=60.0, trust_env=False)
 
-    # --- what a person asks for -------------------------------------------------------------------------------
+    # --- commands ----------------------------------------------------------------------------------------------
 
     def up(self) -> dict[str, Any]:
-        """Starts all that does not run; the status. Raises `SetupError`, `UnreachableError`."""
+        """Starts everything that does not run; returns the status. Raises `SetupError`, `UnreachableError`."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.folder / "programs").mkdir(exist_ok=True)
         self._programs = fetch(self.folder / "programs", self._say)
         if not self._state.get("made"):
-            # A chain that was never finished is begun anew.
+            # A chain that was not completed is made anew.
             self.down()
             shutil.rmtree(self.chain, ignore_errors=True)
             for name in LINKS:
@@ -73,12 +73,12 @@ class Regtest:
         return self.status()
 
     def down(self) -> None:
-        """Stops what runs, the last first. What was made stays."""
+        """Stops all processes, the last one started first. Their data stays."""
         for name in reversed(list(self._state.get("processes", {}))):
             self.stop(name)
 
     def status(self) -> dict[str, Any]:
-        """What runs, and where it is reached."""
+        """Which processes run, and how to reach them."""
         running = {name: self.running.process(name) is not None for name in self._state.get("processes", {})}
         return {
             "folder": str(self.folder),
@@ -96,22 +96,22 @@ class Regtest:
         return f"ws://127.0.0.1:{self._port('relay')}"
 
     def link_file(self, name: str) -> Path:
-        """Where one of `LINKS` is kept (0600)."""
+        """The file of one of `LINKS` (mode 0600)."""
         return self.folder / f"{name}.nwc"
 
     def start_wallet(self, side: str) -> None:
-        """Starts a wallet that was stopped, and waits until it has its channel."""
+        """Starts a wallet that was stopped, and waits until its channel is open. Raises `UnreachableError`."""
         self._freshen()
         self._start_wallet(side)
         self._load_wallet(side)
         self._wait(self._channel_is_open, OPENS_S, "the channel did not come back")
 
     def stop(self, name: str) -> None:
-        """Stops one of the processes: a side's wallet, or any other by its name."""
+        """Stops a process by its name; that of a wallet is its side."""
         self.running.stop(name)
 
     def wallet(self, side: str, method: str, **params: Any) -> Any:
-        """A command of a wallet. Raises `PylonError` with what it said."""
+        """Runs a command of a side's wallet; returns its result. Raises `PylonError`."""
         return self._ask(self._port(side), method, params)
 
     # --- the parts --------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class Regtest:
         }  # fmt: skip
         self.running.spawn("electrumx", self._programs.electrumx, environment)
         self._wait(lambda: listens(self._port("electrumx")), STARTS_S, "ElectrumX does not listen")
-        # The wallets' relay keeps what it stored, so that their announcements are there after a restart.
+        # The relay of the wallets keeps its store, so that their announcements survive a restart.
         relay = [sys.executable, "-P", "-m", "pylon.cli.main"]
         home = {"PYLON_HOME": str(self.chain / "relay")}
         if not (self.chain / "relay" / "config.toml").exists():
@@ -206,7 +206,7 @@ class Regtest:
             stream.write(text + "\n")
 
     def _freshen(self) -> None:
-        """Nobody mines while nobody pays: a chain that has lain for a while gets a block."""
+        """Mines a block if the newest is old: nobody mines while nothing is paid."""
         age_s = time.time() - self._bitcoin("getblockchaininfo")["time"]
         if age_s > FRESH_S:
             self._say(f"a block, since the newest is {age_s / 3600:.1f} hours old")
