@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from pylon.inference.mlx.cutting import Cutter
+from pylon.inference.mlx.tokenizing import CachingTokenizer
 from pylon.inference.models import needle
 from pylon.inference.models.weights import PACKAGED
 
@@ -39,37 +39,37 @@ pieces = st.text(st.sampled_from("ab Z\n\t0.'’é漢<|>") | st.characters(codec
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from([HEAD, HEAD[:400], HEAD + HEAD, ""]), pieces), min_size=1, max_size=6))
 def test_texts_are_cut_as_they_are_without_any_before(texts: list[tuple[str, str]]) -> None:
-    cutter = Cutter(TOKENIZER)  # type: ignore[arg-type]
+    cached = CachingTokenizer(TOKENIZER)  # type: ignore[arg-type]
     for head, rest in texts:
-        assert cutter.cut(head + rest, "a") == TOKENIZER.whole(head + rest)
+        assert cached.tokens_of(head + rest, "a") == TOKENIZER.whole(head + rest)
 
 
-def cut_again(cutter: Cutter, customers: list[str]) -> int:
+def cut_again(cached: CachingTokenizer, customers: list[str]) -> int:
     """Characters cut for the last of texts that share a head."""
     for number, customer in enumerate(customers):
         before = TOKENIZER.chars
         text = f"{HEAD} The harbour was quiet on day {number}."
-        assert cutter.cut(text, customer) == TOKENIZER.whole(text)
+        assert cached.tokens_of(text, customer) == TOKENIZER.whole(text)
     return TOKENIZER.chars - before
 
 
 def test_a_shared_head_is_cut_once() -> None:
-    assert cut_again(Cutter(TOKENIZER), ["a"] * 3) < len(HEAD) / 2  # type: ignore[arg-type]
+    assert cut_again(CachingTokenizer(TOKENIZER), ["a"] * 3) < len(HEAD) / 2  # type: ignore[arg-type]
 
 
 def test_no_customer_gains_by_what_another_asked() -> None:
-    assert cut_again(Cutter(TOKENIZER), ["a", "a", "b"]) >= len(HEAD)  # type: ignore[arg-type]
+    assert cut_again(CachingTokenizer(TOKENIZER), ["a", "a", "b"]) >= len(HEAD)  # type: ignore[arg-type]
 
 
 def test_a_text_with_a_word_begun_at_the_end_of_a_head_is_cut_as_a_whole() -> None:
     about = f"{HEAD}In short: generic"
-    cutter = Cutter(TOKENIZER)  # type: ignore[arg-type]
+    cached = CachingTokenizer(TOKENIZER)  # type: ignore[arg-type]
     # Heads end well before their texts part.
     for number in ("one", "two"):
-        cutter.cut(f"{about} {'and ' * 16}{number}", "a")
-    assert cutter._known["a"].head == about
+        cached.tokens_of(f"{about} {'and ' * 16}{number}", "a")
+    assert cached._known["a"].head == about
     assert TOKENIZER.whole(about + "s") != [*TOKENIZER.whole(about), *TOKENIZER.whole("s")]
-    assert cutter.cut(about + "s", "a") == TOKENIZER.whole(about + "s")
+    assert cached.tokens_of(about + "s", "a") == TOKENIZER.whole(about + "s")
 
 
 def test_no_head_ends_within_what_is_cut_as_one_word() -> None:
@@ -78,9 +78,9 @@ def test_no_head_ends_within_what_is_cut_as_one_word() -> None:
     lines.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
     words = "b " * 200
     for end in range(256, 400, 2):
-        cutter = Cutter(lines)
+        cached = CachingTokenizer(lines)
         for text in (words + "a", words + "b", words[:end] + "c"):
-            assert cutter.cut(text, "a") == lines.encode(text, add_special_tokens=False).ids
+            assert cached.tokens_of(text, "a") == lines.encode(text, add_special_tokens=False).ids
 
 
 class Otherwise(Counting):
@@ -91,24 +91,24 @@ class Otherwise(Counting):
 
 
 def test_a_tokenizer_for_which_a_rest_is_something_else_is_seen_through() -> None:
-    cutter = Cutter(Otherwise())  # type: ignore[arg-type]
+    cached = CachingTokenizer(Otherwise())  # type: ignore[arg-type]
     for number in range(4):
         text = f"{HEAD}The harbour was quiet on day {number}."
-        assert cutter.cut(text, "a") == TOKENIZER.whole(text)
+        assert cached.tokens_of(text, "a") == TOKENIZER.whole(text)
 
 
 def test_heads_of_few_customers_are_kept() -> None:
     others = [f"{number}" for number in range(16)]
-    assert cut_again(Cutter(TOKENIZER), ["a", "a", *others[1:], "a"]) < len(HEAD) / 2  # type: ignore[arg-type]
-    assert cut_again(Cutter(TOKENIZER), ["a", "a", *others, "a"]) >= len(HEAD)  # type: ignore[arg-type]
+    assert cut_again(CachingTokenizer(TOKENIZER), ["a", "a", *others[1:], "a"]) < len(HEAD) / 2  # type: ignore[arg-type]
+    assert cut_again(CachingTokenizer(TOKENIZER), ["a", "a", *others, "a"]) >= len(HEAD)  # type: ignore[arg-type]
 
 
 def test_a_longer_head_takes_the_place_of_a_shorter_one() -> None:
-    cutter = Cutter(TOKENIZER)  # type: ignore[arg-type]
+    cached = CachingTokenizer(TOKENIZER)  # type: ignore[arg-type]
     for text in (HEAD + "one", HEAD + "two", HEAD * 3 + "one", HEAD * 3 + "two"):
-        assert cutter.cut(text, "a") == TOKENIZER.whole(text)
+        assert cached.tokens_of(text, "a") == TOKENIZER.whole(text)
     before = TOKENIZER.chars
-    cutter.cut(HEAD * 3 + "three", "a")
+    cached.tokens_of(HEAD * 3 + "three", "a")
     assert TOKENIZER.chars - before < len(HEAD)
 
 
@@ -125,8 +125,8 @@ def test_where_a_word_depends_on_what_is_before_it_texts_are_cut_whole(kind: str
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    cutter = Cutter(tokenizer)  # type: ignore[arg-type]
+    cached = CachingTokenizer(tokenizer)  # type: ignore[arg-type]
     for rest in ("one", "two", "three"):
         before = tokenizer.chars
-        cutter.cut(HEAD + rest, "a")
+        cached.tokens_of(HEAD + rest, "a")
         assert tokenizer.chars - before == len(HEAD + rest)

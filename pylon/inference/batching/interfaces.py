@@ -1,4 +1,4 @@
-"""What an engine that batches drives: its loaded model, and the rows that the model works on."""
+"""The interfaces that an engine that batches uses: its loaded model, and the rows of its batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pylon.inference.schema.guide import SchemaCompiler
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One row's next token. `finish` is `stop` when it is a stop token, `length` when it is the last allowed."""
+    """The next token of a row. `finish` is `stop` for a stop token, `length` for the last one allowed, else None."""
 
     uid: int
     token: int
@@ -30,20 +30,20 @@ class Model[State](Reader[State], Judge[State], Protocol):
     def schemas(self) -> SchemaCompiler: ...
 
     def answer_tokens(self, text: str) -> list[int]:
-        """Those that the model would write this with."""
+        """The tokens with which the model would write this text."""
 
     def detokenizer(self) -> Detokenizer: ...
 
 
-class DrivenRows(Protocol):
-    """The rows that a model works on, whether their prompts are being read or their answers decoded."""
+class BatchRows(Protocol):
+    """The rows of an engine, whose prompts are being read or whose answers are being decoded."""
 
     @property
     def reading(self) -> bool:
-        """Whether it has enough to read: until it has not, nothing is started."""
+        """Whether enough prompts are being read, so that no further row is started now."""
 
     def step(self) -> Sequence[Token]:
-        """Computes a little; the next token of each row that has one. A row that has its last is gone then."""
+        """Computes a little; returns the next token of each row that has one. A row that ends is removed."""
 
     def remove(self, uid: int) -> None:
-        """Lets a row go at once."""
+        """Removes a row at once."""

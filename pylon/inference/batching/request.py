@@ -1,11 +1,11 @@
-"""A request in a batching engine's hands: whether it fits, its prompt in tokens, and its answer as it grows."""
+"""One request within an engine that batches: whether it fits, its prompt as tokens, and its growing answer."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pylon.errors import PromptError
 from pylon.inference.batching.answer import Answer
-from pylon.inference.batching.driven import Model
+from pylon.inference.batching.interfaces import Model
 from pylon.inference.batching.prefixes import Prefix
 from pylon.inference.batching.reuse import AnswerKey
 from pylon.inference.engine import GenerationRequest, ModelInfo, Sampling, ScoreRequest
@@ -13,10 +13,11 @@ from pylon.inference.schema.guide import SchemaGuide
 
 
 @dataclass(slots=True, eq=False)
-class Asked:
-    """`key` tells equal greedy requests, `guide` follows its schema, `sheds` counts how often memory put it back.
+class BatchedRequest:
+    """A request with its prompt's `tokens` and its answer so far.
 
-    `head` is the shared head that it starts from.
+    `key` is the same for equal greedy requests. `guide` follows its JSON schema. `sheds` counts how often it was put
+    back for lack of memory. `head` is the shared prefix that it starts from.
     """
 
     request: GenerationRequest
@@ -30,7 +31,7 @@ class Asked:
     head: Prefix[Any] | None = None
 
     def begin(self, model: Model[Any]) -> None:
-        """From its answer's first token; again, when it was put back, between two steps. Raises ParameterError."""
+        """Begins its answer, and anew after it was put back. Raises ParameterError for its JSON schema."""
         self.answer = Answer(model.detokenizer(), self.sampling.stop)
         if self.guide is not None:
             self.guide = self.guide.again()
@@ -43,12 +44,12 @@ class Asked:
 
     @property
     def length(self) -> int:
-        """Tokens that its row may grow to."""
+        """The most tokens that its row may grow to."""
         return len(self.tokens) + self.request.sampling.max_tokens
 
     @property
     def known(self) -> int:
-        """Tokens that need no reading."""
+        """Tokens of its prompt that are in the shared prefix and need not be computed."""
         return len(self.head.tokens) if self.head is not None else 0
 
     @property
@@ -57,12 +58,12 @@ class Asked:
 
     @property
     def alone(self) -> bool:
-        """Greedy decoding draws nothing, so there a seed changes nothing."""
+        """Whether it must run alone, since its answer is drawn with a seed. Greedy decoding draws nothing."""
         return self.sampling.seed is not None and not self.sampling.greedy
 
 
 def bounded(request: GenerationRequest, model: ModelInfo) -> GenerationRequest:
-    """The request, for an answer no longer than the model is made for."""
+    """The request with `max_tokens` bounded by the longest answer that the model is made for."""
     longest, sampling = model.max_completion_tokens, request.sampling
     if not 0 < longest < sampling.max_tokens:
         return request
@@ -70,7 +71,7 @@ def bounded(request: GenerationRequest, model: ModelInfo) -> GenerationRequest:
 
 
 def fitting(model: Model[Any], request: GenerationRequest, memory: int) -> list[int]:
-    """Its prompt in tokens; `memory` holds so many of one request. Raises PromptError when it can never start."""
+    """The tokens of its prompt. `memory` is the most tokens that fit for one request. Raises PromptError."""
     sampling = request.sampling
     if sampling.max_tokens < 1 or not sampling.temperature >= 0:
         raise PromptError("max_tokens must be at least 1, and the temperature at least 0.")
@@ -87,7 +88,7 @@ def fitting(model: Model[Any], request: GenerationRequest, memory: int) -> list[
 
 
 def scorable(model: Model[Any], request: ScoreRequest) -> tuple[list[int], list[int]]:
-    """Prompt and answer in tokens. Raises PromptError when the model can never read both."""
+    """The tokens of prompt and answer. Raises PromptError if both do not fit into the model's context."""
     prompt, answer = model.prompt(request.messages), model.answer_tokens(request.answer)
     if not prompt or len(prompt) + len(answer) > model.info.context:
         raise PromptError("The prompt and its answer do not fit into this model's context window.")

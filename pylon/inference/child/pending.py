@@ -1,4 +1,4 @@
-"""What was asked of the model and is not answered yet: it outlives the children that work on it."""
+"""The requests to the model that have no answer yet. They outlive the children that work on them."""
 
 import asyncio
 import itertools
@@ -31,8 +31,8 @@ type Ranks = tuple[int, ...]
 
 
 @dataclass(slots=True, eq=False)
-class Job:
-    """A request of one caller, who waits for `answer`. `deaths` counts the children that died under it."""
+class PendingRequest:
+    """A request whose caller waits for `answer`. `deaths` counts the children that ended while they worked on it."""
 
     key: str
     frame: bytes
@@ -43,16 +43,16 @@ class Job:
     deaths: int = 0
 
 
-class InHand:
-    """The requests and scorings that no child has answered yet, by the keys that children know them by.
+class PendingRequests:
+    """All requests and scorings without an answer, by the key under which children know them.
 
-    `requeues` is how often a request is given to another child after one died under it.
+    `requeues` is how often a request is given to another child after one ended while working on it.
     """
 
     def __init__(self, requeues: int) -> None:
         self._requeues = requeues
         self._keys = itertools.count(1)
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, PendingRequest] = {}
         self._scores: dict[str, asyncio.Future[Ranks]] = {}
         self._compiling: str | None = None  # the request whose schema the child compiles
 
@@ -61,36 +61,37 @@ class InHand:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody waits for anything."""
+        """Whether no request and no scoring is pending."""
         return not self._jobs and not self._scores
 
-    def add(self, request: GenerationRequest, on_progress: Callable[[Progress], None] | None) -> Job:
-        """Raises PromptError when it cannot be told to a child."""
+    def add(self, request: GenerationRequest, on_progress: Callable[[Progress], None] | None) -> PendingRequest:
+        """Adds a request. Raises PromptError if it is too large to send to a child."""
         key = str(next(self._keys))  # ours, so that two callers with the same id never meet in the child
         try:
             asked = (request.messages, request.sampling, request.model, request.customer)
             frame = encode(Generate(GenerationRequest(key, *asked, stream=on_progress is not None)))
         except WireError as error:
             raise PromptError(f"The prompt cannot be given to the engine: {error}") from None
-        job = Job(key, frame, on_progress, asyncio.get_running_loop().create_future(), request.id)
+        job = PendingRequest(key, frame, on_progress, asyncio.get_running_loop().create_future(), request.id)
         self._jobs[key] = job
         return job
 
-    def send(self, job: Job, child: ChildProcess) -> None:
+    def send(self, job: PendingRequest, child: ChildProcess) -> None:
+        """Sends a request to a child that is ready."""
         job.sent = True
         child.send_frame(job.frame)
 
     def send_all(self, child: ChildProcess) -> None:
-        """To a child that has just become ready."""
+        """Sends all requests to a child that has just become ready."""
         for job in self._jobs.values():
             self.send(job, child)
 
-    def leave(self, job: Job) -> bool:
-        """Its caller waits no longer; whether a child may still be at it."""
+    def leave(self, job: PendingRequest) -> bool:
+        """Drops a request whose caller no longer waits; whether a child may still be working on it."""
         return self._jobs.pop(job.key, None) is not None and job.sent
 
     async def score(self, request: ScoreRequest, child: ChildProcess) -> Ranks:
-        """Asks this child and no other: an answer that takes it down must not do so twice. Raises EngineError."""
+        """Has this child rank an answer, and no other after it: it must not crash two. Raises EngineError."""
         key = str(next(self._keys))
         try:
             frame = encode(Score(replace(request, id=key)))
@@ -104,14 +105,14 @@ class InHand:
             del self._scores[key]
 
     def take(self, message: Compiling | Progress | Finished | Scored | Failed) -> None:
-        """What a child says about one of them."""
+        """Takes a message of a child about a request or scoring."""
         match message:
             case Compiling():
                 self._compiling = message.id
             case Progress():
                 self._progress(message)
             case Finished():
-                if (finished := self._let_go(message.id)) is not None:
+                if (finished := self._remove(message.id)) is not None:
                     finished.answer.set_result(message.generation)
             case Scored():
                 if (scored := self._scores.get(message.id)) is not None and not scored.done():
@@ -120,16 +121,16 @@ class InHand:
                 self._failed(message)
 
     def child_ended(self, reason: str) -> None:
-        """What only that child could have done fails."""
+        """Fails the scorings, which no other child gets."""
         for scored in self._scores.values():
             if not scored.done():
                 scored.set_exception(EngineFailedError(f"The model's process {reason}."))
 
     def requeue(self, reason: str) -> None:
-        """All that the dead child had waits for the next one, or fails when too many died under it.
+        """Keeps the requests of a child that ended for the next one; fails those that too many children ended with.
 
-        Where it was compiling a JSON schema, that is what it died of: no other child gets that request, and it
-        counts for none of the others.
+        If it was compiling a JSON schema, that was the cause: only that request fails, and the others do not count
+        this end.
         """
         compiled, self._compiling = self._compiling, None
         if compiled is not None:
@@ -143,6 +144,7 @@ class InHand:
                 self._end(key, f"The model's process {reason} while it worked on this request, {job.deaths} times.")
 
     def fail_all(self, failure: EngineError) -> None:
+        """Fails all requests with a copy of this error."""
         for key, job in list(self._jobs.items()):
             if not job.answer.done():
                 del self._jobs[key]
@@ -162,16 +164,16 @@ class InHand:
         if (scored := self._scores.get(failed.id)) is not None:
             if not scored.done():
                 scored.set_exception(error)
-        elif (job := self._let_go(failed.id)) is not None:
+        elif (job := self._remove(failed.id)) is not None:
             job.answer.set_exception(error)
 
     def _end(self, key: str, text: str) -> None:
-        """It fails with the child, unless its caller went away before."""
-        if (job := self._let_go(key)) is not None:
+        """Fails a request, unless its caller no longer waits."""
+        if (job := self._remove(key)) is not None:
             job.answer.set_exception(EngineFailedError(text, hint=_HINT))
 
-    def _let_go(self, key: str) -> Job | None:
-        """Takes an answered request off the list, unless its caller went away before."""
+    def _remove(self, key: str) -> PendingRequest | None:
+        """Removes and returns a request; None if its caller no longer waits."""
         job = self._jobs.get(key)
         if job is None or job.answer.done():
             return None

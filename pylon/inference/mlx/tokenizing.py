@@ -1,6 +1,6 @@
-"""Chats' texts cut into tokens: a head that a customer's texts have in common is cut once.
+"""Tokenizes chats, and tokenizes a beginning ("head") that the texts of a customer share only once.
 
-Cutting a long instruction anew for each of its pieces takes a small model's engine as long as reading the piece.
+To tokenize a long instruction anew for each piece takes as long as a small model needs to read the piece.
 """
 
 import json
@@ -12,33 +12,35 @@ from tokenizers import Encoding, Tokenizer
 
 from pylon.inference.batching.prefixes import common_length
 
-# A shorter head saves less than looking for it takes.
+# Looking for a shorter head takes longer than it saves.
 _LEAST_CHARS = 256
-# A head ends so far before the texts part: what follows may decide how the last words are cut.
+# A head ends so many characters before the texts differ, since the text after it can change the last tokens.
 _MARGIN_CHARS = 64
 _MOST_CUSTOMERS = 16
-# Cutting by these, a word's tokens depend on nothing before it.
+# Pre-tokenizers with which the tokens of a word do not depend on the text before it.
 _BY_WORDS = {"Sequence", "Split", "ByteLevel", "Digits", "Punctuation"}
 _LOOKS_BACK = ("(?<", "\\b", "\\B", "\\G", "\\A")
 
 
 @dataclass(slots=True)
 class _Known:
-    """A customer's last text, and the head that it shared with the one before."""
+    """A customer's last text, the head that it shared with the text before, and the tokens of that head."""
 
     text: str
     head: str = ""
     tokens: tuple[int, ...] = ()
 
 
-class Cutter:
+class CachingTokenizer:
+    """A tokenizer that keeps the last shared head of each customer."""
+
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._by_words = _cuts_by_words(tokenizer)
+        self._by_words = _tokenizes_by_words(tokenizer)
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
-    def cut(self, text: str, customer: str | None) -> list[int]:
-        """All of the text's tokens. Nothing is kept where there is no customer."""
+    def tokens_of(self, text: str, customer: str | None) -> list[int]:
+        """The tokens of a text. Without a customer nothing is kept."""
         if customer is None or not self._by_words:
             return self._ids(text)
         known = self._known.pop(customer, None) or _Known("")
@@ -57,11 +59,11 @@ class Cutter:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
     def _ids(self, text: str) -> list[int]:
-        """Without where in the text each token is, which takes a third of the time."""
+        """The tokens of a text without their offsets, which take a third of the time."""
         return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def _head(self, text: str, whole: Encoding, common: int) -> tuple[str, tuple[int, ...]]:
-        """As much of the common head as surely is cut in the same way before any rest, and its tokens."""
+        """The longest common head whose tokens are surely the same before any other text, and these tokens."""
         ids, words, offsets = whole.ids, whole.word_ids, whole.offsets
         for place in range(len(ids) - 1, 0, -1):
             start = offsets[place][0]
@@ -76,12 +78,12 @@ class Cutter:
 
 
 def _alike(text: str, other: str, chars: int) -> bool:
-    """Whether their first so many characters are equal."""
+    """Whether the first `chars` characters of both are equal."""
     return min(len(text), len(other)) >= chars and text[:chars] == other[:chars]
 
 
 def _begins(text: str, head: str) -> bool:
-    """Whether the text begins with a head, and does not go on within its last word."""
+    """Whether the text begins with the head, and the last word of the head ends there."""
     return text.startswith(head) and (not head or _between_words(text, len(head)))
 
 
@@ -89,8 +91,8 @@ def _between_words(text: str, at: int) -> bool:
     return text[at - 1].isalnum() and text[at : at + 1] == " " and text[at + 1 : at + 2].isalpha()
 
 
-def _cuts_by_words(tokenizer: Tokenizer) -> bool:
-    """Whether the tokens of a text are those of its words, each cut by itself."""
+def _tokenizes_by_words(tokenizer: Tokenizer) -> bool:
+    """Whether a text's tokens are those of its words, each tokenized by itself."""
     if tokenizer.normalizer is not None or tokenizer.pre_tokenizer is None:
         return False
     steps: list[dict[str, Any]] = [json.loads(tokenizer.pre_tokenizer.__getstate__())]
