@@ -84,9 +84,11 @@ async def in_the_open(context: ProbeContext) -> list[Verdict]:
     """A request in the open form, as a customer sends it that knows only plain NIP-90."""
     kind = TEXT_REQUEST if TEXT_REQUEST in context.kinds else context.kind
     rest: Sequence[Clause] = (Clause.OPEN_FORM, Clause.OPEN_ECHO)
-    async with bench.customer() as customer:
-        request = await customer.ask(bench.public(kind=kind))
-        if not await customer.until_answered(bench.answer_s if bench.latency_s > bench.silence_s else bench.quiet_s):
+    async with context.customer() as customer:
+        request = await customer.ask(context.public(kind=kind))
+        if not await customer.until_answered(
+            context.answer_s if context.latency_s > context.silence_s else context.quiet_s
+        ):
             why = "open requests are not accepted here, which is the owner's choice"
             return [skipped(clause, why) for clause in (Clause.OPEN_ANSWERED, *rest)]
         verdict = _answered(Clause.OPEN_ANSWERED, customer)

@@ -111,7 +111,7 @@ async def examine(
                     keep([skipped(clause, str(error)) for clause in clauses])
 
         await asyncio.gather(*(one(probe, clauses) for probe, clauses in PROBES))
-        keep(answers.judge_feedback(bench.customers))
+        keep(answers.judge_feedback(context.customers))
     missing = "without an answer to a first request, nothing can be compared"
     return Report(tuple(verdicts.get(clause) or skipped(clause, missing) for clause in Clause))
 
