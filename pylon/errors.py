@@ -124,19 +124,34 @@ class TooLargeError(WireError):
 
 
 class RelayError(PylonError):
+    """A relay refused or closed something, or did not answer.
+
+    `may_have_arrived`: the event that was published was sent and not answered, so that a relay may have it.
+    """
+
     exit_code = 4
+    may_have_arrived = False
+
+    def __init__(self, message: str, *, hint: str = "", may_have_arrived: bool | None = None) -> None:
+        super().__init__(message, hint=hint)
+        if may_have_arrived is not None:
+            self.may_have_arrived = may_have_arrived
 
 
 class ConnectionLostError(RelayError):
-    """A relay is not connected, or not any more: what was sent may have come there."""
+    """A relay is not connected, or the connection ended before it answered."""
 
 
 class NotAcknowledgedError(RelayError):
-    """A relay neither took nor refused an event in time: what was sent may have come there."""
+    """A relay neither took nor refused an event in time."""
+
+    may_have_arrived = True
 
 
 class RateLimitedError(NotAcknowledgedError):
-    """A relay took an event not yet: it said that they come too fast (NIP-01, `rate-limited`)."""
+    """A relay did not take an event, since they come too fast (NIP-01, `rate-limited`)."""
+
+    may_have_arrived = False
 
 
 class EngineError(PylonError):

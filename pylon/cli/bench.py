@@ -1,5 +1,6 @@
 """`pylon bench`: what is measured, and how."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,8 +9,8 @@ import typer
 
 # What is measured is imported by the command that measures it: a node that serves needs none of it in memory.
 from pylon.cli.output import err, out, table
-from pylon.cli.running import Json, fail, print_json, run
-from pylon.errors import JobsFailedError, PylonError
+from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
+from pylon.errors import InterruptError, JobsFailedError, PylonError
 
 type Measuring = Coroutine[Any, Any, dict[str, Any]]
 
@@ -38,7 +39,7 @@ def fanout_(
     from pylon.bench.fanout import Fanout, fanout
 
     def work() -> Measuring:
-        return fanout(Fanout(providers, jobs, relays, size, processes, accounts=not free), _say)
+        return fanout(Fanout(providers, jobs, relays=relays, size=size, processes=processes, accounts=not free), _say)
 
     report = _measured(work, as_json)
     _print(report, as_json)
@@ -105,7 +106,7 @@ def engine_(
     from pylon.bench import engine_report
 
     plan = engine_report.Plan(model, engine, vs, requests, rounds, tuple(shape or ()), plot)
-    report = run(engine_report.measure(plan, _say), as_json=as_json)
+    report = _measured(lambda: engine_report.measure(plan, _say), as_json)
     if as_json:
         print_json(report)
     elif vs:
@@ -125,7 +126,7 @@ def endurance_(
     """Measure whether a model's process grows over many requests, and how much memory an idle node takes."""
     from pylon.bench import endurance
 
-    report = run(endurance.endurance(requests, _say), as_json=as_json)
+    report = _measured(lambda: endurance.endurance(requests, _say), as_json)
     _print(report, as_json)
 
 
@@ -186,7 +187,7 @@ def rlm_(
     from pylon.bench import rlm, rlm_memory
 
     if memory:
-        _print(run(rlm_memory.bench(chars, _say), as_json=as_json), as_json)
+        _print(_measured(lambda: rlm_memory.bench(chars, _say), as_json), as_json)
         return
     report = _measured(lambda: rlm.bench(rlm.RlmPlan(calls, providers), _say), as_json)
     _print(report, as_json)
@@ -195,10 +196,17 @@ def rlm_(
 
 
 def _measured(work: Callable[[], Measuring], as_json: bool) -> dict[str, Any]:
-    """The report. A plan that cannot be is refused where it is made, which is a command's error like every other."""
+    """The report. However it ends, the processes that measure are ended with it.
+
+    A plan that cannot be is refused where it is made, which is a command's error like every other.
+    """
 
     async def measured() -> dict[str, Any]:
-        return await work()
+        try:
+            with ended_as_by_ctrl_c():
+                return await work()
+        except asyncio.CancelledError:
+            fail(InterruptError("interrupted"), as_json=as_json)
 
     return run(measured(), as_json=as_json)
 

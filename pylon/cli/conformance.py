@@ -7,7 +7,7 @@ from rich.text import Text
 
 from pylon.cli.output import err, out, table
 from pylon.cli.running import Json, fail, print_json, run
-from pylon.conformance.clauses import Outcome, Verdict
+from pylon.conformance.clauses import ClauseOutcome, Verdict
 from pylon.conformance.run import Report, examine
 from pylon.errors import PylonError, UsageError, WireError
 from pylon.node.home import open_home
@@ -15,7 +15,7 @@ from pylon.nostr.bech32 import nip19
 from pylon.relay_url import normalize_relay_url
 
 NOT_CONFORMING = 1
-_STYLES = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.SKIPPED: "yellow"}
+_STYLES = {ClauseOutcome.PASS: "green", ClauseOutcome.FAIL: "bold red", ClauseOutcome.SKIPPED: "yellow"}
 
 
 def conformance(

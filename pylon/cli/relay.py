@@ -13,8 +13,9 @@ from pylon.cli.output import out
 from pylon.cli.running import Json, end_signals, print_json, run
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
-from pylon.node.home import private_folder
+from pylon.node.home import Home, private_folder
 from pylon.node.relay_settings import public_urls, relay_limits
+from pylon.node.restored import refuse_backup_itself
 from pylon.node.settings import public_keys
 from pylon.nostr.bech32 import nip19
 from pylon.relay.server import RelayServer
@@ -65,6 +66,7 @@ async def _relay(
     home = settings.home_directory()
     config = settings.found_or_default(home)
     log.configure(config.log.level, json_lines=config.log.json_lines)
+    refuse_backup_itself(Home(home, config.network))
     private_folder(home)
     if database is None:
         database = home / "relay.db"

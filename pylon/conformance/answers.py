@@ -1,4 +1,4 @@
-"""One result and all feedback, judged by what stands in the events alone."""
+"""Judges one result, and all feedback, by the contents of the events."""
 
 import re
 
@@ -7,7 +7,7 @@ import orjson
 from pylon.conformance import wire
 from pylon.conformance.clauses import Clause, Verdict, judged, skipped
 from pylon.conformance.customer import Customer
-from pylon.conformance.wire import Opened
+from pylon.conformance.wire import OpenedAnswer
 from pylon.errors import WireError
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Status
@@ -31,7 +31,7 @@ _RECEIPT = (
 
 
 def judge_result(customer: Customer, request: Event, event: Event, now: float) -> list[Verdict]:
-    """Every clause that one result of a sealed request can show."""
+    """The verdicts on the result of a request in the private form. `now` is Unix seconds."""
     verdicts = [
         judged(Clause.AUTHOR, None if event.pubkey == customer.provider else f"it is signed by {event.pubkey[:16]}…"),
         judged(
@@ -70,8 +70,8 @@ def judge_result(customer: Customer, request: Event, event: Event, now: float) -
 
 
 def judge_open(customer: Customer, request: Event, event: Event) -> list[Verdict]:
-    """The clauses on the result of an open request."""
-    answer = Opened(event.content, event.tags, sealed=False)
+    """The verdicts on the result of a request in the open form."""
+    answer = OpenedAnswer(event.content, event.tags, sealed=False)
     wrong: str | None = None
     if wire.is_sealed(event):
         wrong = "it is sealed, and its customer may not be able to open it"
@@ -86,7 +86,7 @@ def judge_open(customer: Customer, request: Event, event: Event) -> list[Verdict
 
 
 def judge_plain_sealed(customer: Customer, event: Event) -> Verdict:
-    """The clause on the result of a request in NIP-90's own encrypted form."""
+    """The verdict on the result of a request in NIP-90's own encrypted form."""
     try:
         answer = wire.opened(event, customer.keys, plain=True)
     except WireError as error:
@@ -103,7 +103,7 @@ def judge_plain_sealed(customer: Customer, event: Event) -> Verdict:
 
 
 def judge_feedback(customers: list[Customer]) -> list[Verdict]:
-    """The clauses on all feedback that was heard, whatever it answers."""
+    """The verdicts on all feedback that these customers received, to whichever probe."""
     feedback = [(customer, event) for customer in customers for event in customer.feedback()]
     if not feedback:
         return [skipped(clause, "no feedback arrived") for clause in (Clause.FEEDBACK, Clause.CODES)]
@@ -139,7 +139,7 @@ def _feedback(customer: Customer, event: Event) -> str | None:
     return None if status is not None and status[1:2] and status[1] in Status else "its status is not in the table"
 
 
-def _sealed(event: Event, answer: Opened) -> str | None:
+def _sealed(event: Event, answer: OpenedAnswer) -> str | None:
     if not answer.sealed:
         return "it is not encrypted"
     outside = sorted({tag[0] for tag in event.tags} - _OUTSIDE)
@@ -161,14 +161,14 @@ def _lasts(event: Event, now: float) -> str | None:
     return None if ends > now else "it had already expired when it arrived"
 
 
-def _model(answer: Opened) -> str | None:
+def _model(answer: OpenedAnswer) -> str | None:
     tag = answer.find("model")
     if tag is None or len(tag) < 4 or not 1 <= len(tag[1]) <= 200:
         return "there is no model tag with an id, a sha256 and a quantization"
     return None if _SHA256.fullmatch(tag[2]) else "the hash of the weights is not 64 hexadecimal characters"
 
 
-def _timing(answer: Opened) -> str | None:
+def _timing(answer: OpenedAnswer) -> str | None:
     timing = _numbers(answer, "timing")
     if timing is None:
         return "there is no timing tag with two whole numbers"
@@ -176,14 +176,14 @@ def _timing(answer: Opened) -> str | None:
     return f"{' and '.join(uneven)} ms are not rounded" if uneven else None
 
 
-def _finish(answer: Opened) -> str | None:
+def _finish(answer: OpenedAnswer) -> str | None:
     tag = answer.find("finish")
     if tag is not None and tag[1:2] == ("cancelled",):
         return "it says the job was cancelled, but nobody cancelled it"
     return None if tag is not None and tag[1:2] and tag[1] in ("stop", "length", "size") else "there is no finish tag"
 
 
-def _numbers(answer: Opened, name: str) -> tuple[int, int] | None:
+def _numbers(answer: OpenedAnswer, name: str) -> tuple[int, int] | None:
     tag = answer.find(name)
     if tag is None or len(tag) < 3 or not all(v.isascii() and v.isdigit() and len(v) <= 12 for v in tag[1:3]):
         return None

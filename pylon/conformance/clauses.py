@@ -1,12 +1,12 @@
-"""What a provider is held to: every clause, what it says, and the heading of docs/protocol.md it stands under."""
+"""The clauses that a provider must fulfil: each with its text and the heading of docs/protocol.md that states it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 
-class Outcome(StrEnum):
-    """`skipped`: it could not be seen whether the clause holds."""
+class ClauseOutcome(StrEnum):
+    """The outcome of one clause. `skipped`: whether it holds could not be observed."""
 
     PASS = "pass"  # noqa: S105 - a word, no secret
     FAIL = "fail"
@@ -64,16 +64,16 @@ class Clause(StrEnum):
 
     @property
     def place(self) -> str:
-        """A heading of docs/protocol.md."""
+        """The heading of docs/protocol.md that states it."""
         return _TEXTS[self][1]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How one clause came out; `why` is empty for a pass."""
+    """The outcome of one clause, and why; `why` is empty for a pass."""
 
     clause: Clause
-    outcome: Outcome
+    outcome: ClauseOutcome
     why: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,13 +89,13 @@ class Verdict:
 
 
 def judged(clause: Clause, wrong: str | None) -> Verdict:
-    """A pass, unless something is wrong."""
-    return Verdict(clause, Outcome.PASS) if wrong is None else Verdict(clause, Outcome.FAIL, wrong)
+    """A pass if `wrong` is None, else a failure for that reason."""
+    return Verdict(clause, ClauseOutcome.PASS) if wrong is None else Verdict(clause, ClauseOutcome.FAIL, wrong)
 
 
 def skipped(clause: Clause, why: str) -> Verdict:
-    """It could not be seen."""
-    return Verdict(clause, Outcome.SKIPPED, why)
+    """A clause that could not be observed, and why."""
+    return Verdict(clause, ClauseOutcome.SKIPPED, why)
 
 
 _ANNOUNCEMENT = "Announcement (31990)"

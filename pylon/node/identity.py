@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from pylon.errors import SetupError, WireError
+from pylon.files import flush_to_disk
 from pylon.node.home import DATABASE
 from pylon.nostr.bech32 import nip19, nip49
 from pylon.nostr.crypto import nip06
@@ -46,7 +47,7 @@ def write(path: Path, secret: SecretKey, *, passphrase: str = "") -> None:
         with os.fdopen(file, "w", encoding="ascii") as stream:
             stream.write(line + "\n")
             stream.flush()
-            os.fsync(stream.fileno())
+            flush_to_disk(stream.fileno())
     except OSError as error:
         # A file without its key would stand in the way of the next one.
         path.unlink()

@@ -1,7 +1,7 @@
-"""What SQLite refuses, said to the owner of the file: damage, a full disk, a file that cannot be got at.
+"""Messages and hints for SQLite errors: damage, a full disk, a file that cannot be read or written.
 
-The store raises `sqlite3`'s own errors, which its callers tell apart by their codes. What ends a command or a call
-is turned into a message here.
+The store raises `sqlite3`'s own errors, which its callers tell apart by their codes. Where such an error ends a
+command or a call, it is turned into a `PylonError` here.
 """
 
 import sqlite3
@@ -17,29 +17,33 @@ _RESTORE = "It is damaged, or not a database: restore it from a backup."
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is at fault: no room and no right mends that, and waiting neither."""
+    """Whether the file itself is damaged, which neither waiting nor disk space nor permissions mend."""
     return _code(error) in _DAMAGED
 
 
 def named(error: sqlite3.Error, path: Path) -> None:
-    """Writes on the error which file it is about: SQLite does not say."""
+    """Adds the path of the file to the error as a note: SQLite does not say which file it means."""
     if not hasattr(error, "__notes__"):
         error.add_note(str(path))
 
 
 def cannot_be_opened(path: str | Path, error: sqlite3.Error) -> SetupError:
-    """What is said of a file that SQLite cannot make anything of."""
+    """The error for a file that SQLite cannot open as a database."""
     hint = _hint(error) or "Check its owner and folder; if it is damaged, restore it from a backup."
     return SetupError(f"{path} cannot be opened as a database: {error}", hint=hint)
 
 
 def damaged(path: str | Path, what: str) -> SetupError:
-    """The same of one that opens, and whose pages are at fault."""
-    return SetupError(f"{path} is damaged: {what}", hint=_RESTORE)
+    """The error for a database that opens, and in which an integrity check found `what`."""
+    hint = _RESTORE
+    if "index" in what:
+        hint = f"Its indexes can be made anew: end what uses it, then `sqlite3 {path} REINDEX`. If it stays damaged,"
+        hint += " restore it from a backup."
+    return SetupError(f"{path} is damaged: {what}", hint=hint)
 
 
 def told(error: sqlite3.Error) -> PylonError | None:
-    """The same for the file's owner, or None for what is no fault of file and disk but of the program."""
+    """The error with a message for the file's owner; None for a fault of the program, such as wrong SQL."""
     hint = _hint(error)
     if not hint:
         return None
@@ -54,12 +58,12 @@ def told(error: sqlite3.Error) -> PylonError | None:
 
 
 def _code(error: sqlite3.Error) -> int:
-    # The upper bits say more precisely what the lower ones mean. What Python raises by itself has no code.
+    # The lower byte is the primary code, the rest an extension of it. Errors that Python raises by itself have none.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _hint(error: sqlite3.Error) -> str:
-    """What to do about it; empty for what is no fault of file and disk."""
+    """What the owner can do about it; empty for a fault of the program."""
     code = _code(error)
     if code in _DAMAGED:
         return _RESTORE

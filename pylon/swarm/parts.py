@@ -31,6 +31,7 @@ from pylon.swarm.transport import Transport
 from pylon.swarm.wire.answers import Answers
 from pylon.swarm.wire.inbox import Inbox
 from pylon.swarm.wire.outbox import Outbox
+from pylon.swarm.wire.publishing import Publisher
 from pylon.swarm.wire.relay_watch import RelayWatch
 from pylon.swarm.wire.requests import Requests
 from pylon.swarm.wire.routes import Routes
@@ -63,10 +64,11 @@ class Parts:
         self.outlook = outlook = Outlook(deciders, clock, purse=purse, reach=reach)
         self.outbox = Outbox(settings.publishing)
         self.relays = relays = RelayWatch(pool, clock, deciders)
+        routes = Routes(pool, rng, deciders.dispatcher, reach)
         self.requests = requests = Requests(
             pool=pool, secret=secret, keys=keys, clock=clock, rng=rng, deciders=deciders, runs=runs, flights=flights,
-            outbox=self.outbox, purse=purse, routes=Routes(pool, rng, deciders.dispatcher, reach),
-            relays=relays,
+            outbox=self.outbox, purse=purse, routes=routes,
+            publisher=Publisher(pool, deciders, routes, relays),
         )  # fmt: skip
         self.answers = answers = Answers(
             deciders=deciders, clock=clock, runs=runs, flights=flights, outlook=outlook, purse=purse,

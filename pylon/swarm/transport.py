@@ -44,8 +44,12 @@ class Transport(Protocol):
     async def publish(
         self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0, once: bool = False
     ) -> list[str]:
-        """Returns when a relay has the event. Raises `RelayError`; with `once` `ConnectionLostError`, when the only
-        relay is not connected or not any more, and `RateLimitedError`, when it takes no more just now."""
+        """Returns when a relay has the event.
+
+        Raises `RelayError`, which says whether a relay may have it all the same; of one relay `NotAcknowledgedError`
+        when it is silent, and with `once` `ConnectionLostError` when it is not connected, or not any more, and
+        `RateLimitedError` when it takes no more just now.
+        """
 
     def subscribe(self, filters: Filters, *, name: str = "") -> Subscription:
         """Opens one subscription on all relays."""

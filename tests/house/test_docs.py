@@ -65,7 +65,7 @@ def test_links_between_documents_lead_somewhere(path):
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
 def test_scripts_and_files_that_are_named_exist(path):
     for target in re.findall(
-        r"`\.?/?((?:scripts|config|tests|training)/[\w./-]+)`", path.read_text(encoding="utf-8")
+        r"`\.?/?((?:scripts|config|tests|tools|training)/[\w./-]+)`", path.read_text(encoding="utf-8")
     ):
         assert (ROOT / target).exists(), f"{path.name} names {target}"
 

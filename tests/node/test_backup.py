@@ -9,14 +9,19 @@ import pytest
 
 from pylon import config as settings
 from pylon.errors import PylonError, SetupError
+from pylon.money.playbank.schema import PLAYBANK
 from pylon.node import backup as module
 from pylon.node import bank, identity
 from pylon.node.backup import back_up
+from pylon.node.bank import BankHost
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.open_home import SCHEMAS
+from pylon.node.restored import refuse_backup_itself
+from pylon.store import marks
 from pylon.store.database import Database
 from pylon.store.look import look_into
+from tests.node.programs import environment, run
 
 NOW = 1_700_000_000.0
 
@@ -112,6 +117,19 @@ async def test_a_home_before_its_first_start_can_be_backed_up_and_one_without_a_
     identity.create(home.identity_file)
     back_up(home, tmp_path / "copy", now=NOW, told=unheard)
     assert names(tmp_path / "copy") == {"config.toml", "play/identity"}
+
+
+async def test_each_network_that_is_in_it_has_its_key(tmp_path):
+    home = await lived_in(tmp_path / "home", "play", "mainnet")
+    other = Home(home.root, "mainnet").identity_file
+    other.unlink()
+    with pytest.raises(SetupError, match=r"there is no key in .*mainnet") as caught:
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert "PYLON_NETWORK=mainnet pylon identity restore" in caught.value.hint
+    other.touch(mode=0o600)
+    with pytest.raises(SetupError, match="is empty"):
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert not (tmp_path / "copy").exists()
 
 
 async def test_it_is_written_over_nothing_and_into_no_folder_that_is_missing(tmp_path):
@@ -251,6 +269,25 @@ async def test_the_backup_itself_is_opened_by_no_command_and_stays_one_and_a_cop
         assert await copied_at(life) == NOW
         await opened(life)
         assert await copied_at(life) is None
+
+
+async def test_a_relay_does_not_go_on_with_the_playbank_of_the_backup_itself_and_does_with_a_copy_of_it(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+    home.database.unlink()
+    await (await Database.open(home.root / bank.DATABASE, [PLAYBANK], label=bank.LABEL)).close()
+    back_up(home, tmp_path / "kept", now=NOW, told=unheard)
+    before = names(tmp_path / "kept")
+    status, _, told = await run("relay", "--port", "0", env=environment(tmp_path / "kept", "ws://127.0.0.1:9"))
+    assert (status, "is a backup itself" in told) == (3, True)
+    assert names(tmp_path / "kept") == before
+    shutil.copytree(tmp_path / "kept", tmp_path / "life")
+    refuse_backup_itself(Home(tmp_path / "life"))
+    for _ in range(2):
+        async with BankHost(tmp_path / "life", "ws://127.0.0.1:9"):
+            pass
+    books = await Database.open(tmp_path / "life" / bank.DATABASE, [PLAYBANK], label=bank.LABEL)
+    assert await marks.copied_at(books) is None
+    await books.close()
 
 
 async def test_a_start_that_fails_for_the_wallets_sake_does_not_use_up_the_copy(tmp_path):

@@ -271,6 +271,7 @@ def full(*_):
 
 def test_a_key_that_a_full_disk_refuses_leaves_no_file_in_the_way_of_the_next(home, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space") as caught:
+        patch.delattr("fcntl.F_FULLFSYNC", raising=False)
         patch.setattr("os.fsync", full)
         identity.create(home.identity_file)
     assert caught.value.filename == str(home.identity_file)
@@ -282,6 +283,7 @@ def test_settings_that_a_full_disk_refuses_leave_nothing_behind_and_those_that_a
 ):
     home = Home(tmp_path / "home")
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.delattr("fcntl.F_FULLFSYNC", raising=False)
         patch.setattr("os.fsync", full)
         home.create()
     assert not list(tmp_path.iterdir())

@@ -131,6 +131,18 @@ async def test_a_publication_that_is_given_up_goes_out_nowhere(relays, monkeypat
     await pool.close()
 
 
+async def test_publish_says_whether_one_of_several_relays_may_have_it():
+    def refuse(relay, socket, message):
+        return [["OK", message[1]["id"], False, "blocked: no"]]
+
+    for other, may_have in ((refuse, False), (lambda *_: [], True)):
+        async with ScriptedRelay(refuse) as a, ScriptedRelay(other) as b, pooled(a, b) as pool:
+            await pool.opened(10)
+            with pytest.raises(RelayError, match="blocked") as failed:
+                await pool.publish(note(), timeout=0.2)
+            assert failed.value.may_have_arrived is may_have
+
+
 async def test_publish_raises_when_every_relay_refused():
     def refuse(relay, socket, message):
         return [["OK", message[1]["id"], False, "blocked: no"]]

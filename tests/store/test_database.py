@@ -406,3 +406,11 @@ def test_each_fault_of_a_file_has_a_hint_of_its_own_at_opening_and_later(code, h
     for said in (cannot_be_opened("/x.db", error), told(error)):
         assert hint in said.hint
         assert ("restore" in said.hint) == (hint == "restore it from a backup")
+
+
+async def test_commits_are_flushed_through_the_cache_of_the_disk_where_that_takes_more_than_usual(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [])
+    async with database.transaction() as tx:
+        said = {name: (await tx.fetch_all(f"PRAGMA {name}"))[0][0] for name in ("fullfsync", "synchronous")}
+    assert said == {"fullfsync": 1, "synchronous": 2}
+    await database.close()

@@ -17,6 +17,7 @@ from pylon.swarm.dispatch.moves import (
     Add,
     Answered,
     CancelAttempt,
+    Charged,
     Coming,
     Deliver,
     DispatchCommand,
@@ -433,6 +434,32 @@ def test_a_request_that_no_relay_takes_is_sent_three_times_and_nobody_is_blamed(
     [third] = sends(play.tell(SendFailed(second.attempt)))
     assert play.tell(SendFailed(third.attempt)) == [GiveUp(0, Failure.NOT_SENT, None, 3)]
     assert play.send().provider == "a"
+
+
+PAID_JOB = Add((Job(0, Need(network="play", bid=Msat(100)), 120.0, 1e4, 0, 1, run=1),))
+
+
+def test_a_request_that_a_silent_relay_may_have_passed_on_is_cancelled_and_its_cost_stays_set_aside() -> None:
+    play = Play(*(provider(name, network="play", price=Price(Msat(90))) for name in "ab"))
+    play.tell(Fund(1, 200))
+    [first] = sends(play.tell(PAID_JOB))
+    cancelled, second = play.tell(SendFailed(first.attempt, unknown=True))
+    assert cancelled == CancelAttempt(0, first.attempt, first.provider) and isinstance(second, Send)
+    budget = play.dispatcher.budget(1)
+    assert (budget.reserved, budget.open) == (90, 90) and play.dispatcher.is_open(first.attempt)
+    play.tell(Answered(second.attempt, 90))
+    # Its receipt comes late, and is counted.
+    play.tell(Charged(first.attempt, 90))
+    assert (budget.spent, budget.most) == (180, 180)
+
+
+def test_what_a_silent_relay_may_have_is_waited_for_where_the_run_cannot_pay_for_a_second() -> None:
+    play = Play(*(provider(name, network="play", price=Price(Msat(90))) for name in "ab"))
+    play.tell(Fund(1, 100))
+    [first] = sends(play.tell(PAID_JOB))
+    assert play.tell(SendFailed(first.attempt, unknown=True)) == []
+    assert play.tell(Answered(first.attempt, 90)) == [Deliver(0, first.attempt, 1)]
+    assert play.dispatcher.budget(1).most == 90
 
 
 def test_what_cannot_be_made_for_one_is_tried_with_another_and_held_against_nobody() -> None:

@@ -91,11 +91,13 @@ class Histories(RuleBasedStateMachine):
 
     def tell(self, event: SwarmEvent) -> None:
         if isinstance(event, (SendFailed, Refused)):
-            over = self.live.pop(event.attempt, None)
+            unknown = isinstance(event, SendFailed) and event.unknown
+            # What may have left is told to stop, or waited for.
+            over = None if unknown else self.live.pop(event.attempt, None)
             if over is not None:
                 self.doubted.add(over.provider)
             if over is not None and (isinstance(event, SendFailed) or event.code is not None):
-                # What was refused, or never left, cost nothing.
+                # What a provider or all relays refused cost nothing.
                 self.costs[self.jobs[over.slot].run].pop(event.attempt, None)
         if isinstance(event, Unheard) and event.attempt in self.taken_back:
             # It is not taken back once more.
@@ -315,12 +317,12 @@ class Histories(RuleBasedStateMachine):
     def refused(self, back: int, code: ErrorCode | None, ours: bool) -> None:
         self.tell(Refused(self.attempts - back, code, ours and code is None))
 
-    @rule(back=st.integers(0, 3), unmade=st.booleans(), too_large=st.booleans())
-    def not_sent(self, back: int, unmade: bool, too_large: bool) -> None:
+    @rule(back=st.integers(0, 3), unmade=st.booleans(), too_large=st.booleans(), unknown=st.booleans())
+    def not_sent(self, back: int, unmade: bool, too_large: bool, unknown: bool) -> None:
         attempt = self.attempts - back
         found = self.dispatcher._in_flight.attempts.get(attempt)
         if found is not None and not found.published:
-            self.tell(SendFailed(attempt, unmade, unmade and too_large))
+            self.tell(SendFailed(attempt, unmade, unmade and too_large, unknown and not unmade))
 
     @rule(down=st.sampled_from([{RELAYS[0]}, {RELAYS[1], "wss://strangers"}, {*RELAYS}, set()]))
     def relays_go_and_come(self, down: set[str]) -> None:

@@ -1,7 +1,7 @@
 """The NIP-47 connection string: which wallet, over which relays, with which secret.
 
-Whoever has it can spend. So it shows its public half only, and is written down nowhere but where the owner keeps
-it. Source: NIP-47 "Nostr Wallet Connect URI".
+Its holder can spend from the wallet, so its `repr` omits the secret, and it is written nowhere but to the file that
+the owner keeps it in. Source: NIP-47 "Nostr Wallet Connect URI".
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ MAX_RELAYS = 10
 
 @dataclass(frozen=True, slots=True)
 class NwcUri:
-    """`wallet` is the wallet service's public key; `secret` is the client's."""
+    """A parsed connection string. `wallet` is the wallet service's public key, `secret` the client's secret key."""
 
     wallet: str
     relays: tuple[str, ...]
@@ -26,7 +26,7 @@ class NwcUri:
     lud16: str = ""
 
     def reveal(self) -> str:
-        """The connection string, secret included: for handing it to its owner."""
+        """The connection string with its secret, to hand it to its owner."""
         parameters = [("relay", relay) for relay in self.relays]
         parameters.append(("secret", self.secret.secret_bytes.hex()))
         if self.lud16:
@@ -36,7 +36,7 @@ class NwcUri:
 
 
 def parse_uri(text: str) -> NwcUri:
-    """A connection string. Raises `MoneyError`, whose message never repeats the input."""
+    """Parses a connection string. Raises `MoneyError`, whose message never repeats the input."""
     hint = "Copy the whole connection string from the wallet; it starts with nostr+walletconnect://"
     if len(text) > MAX_LENGTH:
         raise MoneyError("this connection string is too long", hint=hint)

@@ -1,5 +1,8 @@
-"""A wallet behind a guard: whatever calls it, no invoice of another network passes, and none of live money without
-permission. Every wallet of a node is wrapped in one when it is connected."""
+"""A wrapper around a wallet that lets no invoice of another network through, and none for live money without
+permission.
+
+Every wallet of a node is wrapped in one when it is connected, so that no caller can forget these checks.
+"""
 
 from collections.abc import AsyncIterator, Callable, Collection
 
@@ -10,8 +13,11 @@ from pylon.money.wallet import Hint, Lookup, PayResult, PayState, Wallet, Wallet
 
 
 class GuardedWallet:
-    """`live` says whether live money is allowed, now. `also_called` are names that this wallet may give its network
-    besides the right one: some always say mainnet. Its invoices are checked all the same."""
+    """A `Wallet` with these checks.
+
+    `live()` says whether live money is allowed now. `also_called` are names that this wallet may give its network
+    besides the right one, since some always say mainnet; its invoices are checked all the same.
+    """
 
     def __init__(
         self,
@@ -51,7 +57,7 @@ class GuardedWallet:
             await self._check()
             self._check_invoice(invoice)
         except WalletError as error:
-            # Nothing was sent, so it failed whatever the code says elsewhere.
+            # Nothing was sent, so the payment failed for certain, whatever the code means elsewhere.
             refused = error.code is WalletCode.WRONG_NETWORK
             return PayResult(PayState.FAILED, code=error.code if refused else WalletCode.UNREACHABLE)
         return await self._wallet.pay(invoice, fee_limit=fee_limit)

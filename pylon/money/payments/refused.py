@@ -1,4 +1,4 @@
-"""Why nothing was paid, as a sentence for people; the code stands behind, as docs/money.md lists it."""
+"""The messages for refused payments; docs/money.md lists their codes."""
 
 from pylon.money.limits import Limit
 from pylon.money.payment import PaymentRefusedError, Refusal
@@ -39,5 +39,5 @@ WHY: dict[Refusal | Limit, str] = {
 
 
 def refused(code: Refusal | Limit, why: str = "") -> PaymentRefusedError:
-    """The refusal, to be raised; `why` where there is more to say than usual."""
+    """The error to raise for a refused payment; `why` replaces the usual message for its code."""
     return PaymentRefusedError(code, f"nothing was paid: {why or WHY[code]} ({code.value})")

@@ -1,7 +1,7 @@
-"""The playbank's door: a NIP-47 wallet service over a relay.
+"""The playbank's NIP-47 wallet service over a relay; `methods` carries out the requests.
 
-One service key for all connections; a request's author says whose it is. Both encryptions, and notices of payments
-sent and received. A request that has expired, or was seen before, is not acted on. `methods` has what may be asked.
+One service key serves all connections, which are told apart by the author of a request. It knows both encryptions,
+and notifies of payments sent and received. A request that has expired, or was seen before, is not acted on.
 """
 
 import asyncio
@@ -58,18 +58,18 @@ class PlayBankService:
         self._strangers = _Rate(STRANGER_ANSWERS_PER_S)
         self._slots = asyncio.Semaphore(IN_PARALLEL)
         self._listening = Tasks()
-        # Requests, and what wallets are told of payments that came.
+        # Requests that are being answered, and notifications that are being sent.
         self._work = Tasks("the playbank failed at a request")
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        """Announces itself and begins to serve. An announcement that no relay takes is tried again until one does."""
+        """Announces the service and begins to serve. An announcement that no relay took is repeated later."""
         self._subscription = self._transport.subscribe(self._filters, name="playbank")
         self._listening.start(self._serve(self._subscription), "playbank")
         try:
             await self._announce()
         except PylonError as error:
-            # Those who know it already are served, and the relay beside it has other things to do.
+            # Clients that know the service are served all the same, and so is whoever uses the relay otherwise.
             logger.warning(
                 "wallets cannot find the playbank until a relay accepts its announcement; trying again",
                 error=str(error),
@@ -78,12 +78,12 @@ class PlayBankService:
             self._listening.start(self._announce_later(), "playbank announcement")
 
     async def close(self) -> None:
-        """Stops serving. What was begun is finished first."""
+        """Stops serving, once requests and notifications that were begun are finished."""
         try:
             await self._listening.close()
             while self._work:
                 await self._work.wait()
-                # A request that is over may have begun to tell of its payment, and has yet to take its leave.
+                # A finished request may have started a notification; its own task ends in the next turn of the loop.
                 await asyncio.sleep(0)
         finally:
             if self._subscription is not None:
@@ -92,7 +92,7 @@ class PlayBankService:
     async def open_link(
         self, account: str, relays: tuple[str, ...], *, can_pay: bool, budget: Msat | None = None
     ) -> NwcUri:
-        """A new connection string for an account. Its secret is kept nowhere here."""
+        """Makes a connection string for an account. Its secret is not kept here."""
         secret = SecretKey.generate()
         await self._bank.connect(secret.public, account, can_pay=can_pay, budget=budget)
         return NwcUri(self._key.public, relays, secret)
@@ -109,7 +109,7 @@ class PlayBankService:
                 return
 
     def _filters(self) -> tuple[Filter, ...]:
-        # Requests are ephemeral: what was sent while we were away is gone, and its sender looks it up.
+        # Requests are ephemeral: those sent while the service was down are lost, and their senders look them up.
         since = int(self._clock.wall()) - nip47.CLOCK_SLACK_S
         return (Filter(kinds=frozenset({nip47.REQUEST}), tags={"p": frozenset({self._key.public})}, since=since),)
 
@@ -128,7 +128,7 @@ class PlayBankService:
             return
         connection = await self._bank.connection(event.pubkey)
         if connection is None and not self._strangers.take(self._clock.monotonic()):
-            # An answer costs a key agreement and a signature: strangers get few of them.
+            # An answer costs a key agreement and a signature, so strangers get few of them.
             return
         cipher = self._cipher(event.pubkey)
         try:
@@ -174,7 +174,7 @@ class PlayBankService:
         try:
             await self._transport.publish(event)
         except PylonError as error:
-            # The client looks it up.
+            # Clients look up what they are not told.
             logger.warning("the playbank could not publish", error=str(error))
 
     def _cipher(self, client: str) -> Cipher:
@@ -187,7 +187,7 @@ class PlayBankService:
 
 
 class _Rate:
-    """At most so many in any second."""
+    """Allows at most so many calls of `take` in any second."""
 
     def __init__(self, per_second: int) -> None:
         self._taken: deque[float] = deque(maxlen=per_second)

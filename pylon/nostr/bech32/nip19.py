@@ -79,7 +79,7 @@ type Entity = PublicKey | SecretKey | Note | Profile | EventPointer | AddressPoi
 
 
 def encode(entity: Entity) -> str:
-    """The text of a value.
+    """The text of a key, id or pointer.
 
     Raises `MalformedError` for a key or id that is not one, `TooLargeError` for a relay or identifier of more
     than 255 bytes and for text past 5,000 characters.
@@ -111,7 +111,7 @@ def encode(entity: Entity) -> str:
 
 
 def decode(text: str) -> Entity:
-    """The value of a text. Unknown fields are ignored, as NIP-19 asks.
+    """The key, id or pointer that a text stands for. Unknown fields are ignored, as NIP-19 asks.
 
     Raises `MalformedError` for a wrong checksum, prefix or field, `TooLargeError` past 5,000 characters.
     """
@@ -123,7 +123,7 @@ def decode(text: str) -> Entity:
 
 
 _NPUB = "npub1"
-# So much of an npub may stand for it; with less a slip of the finger would name somebody.
+# The fewest characters of an npub that may stand for it: with fewer a typing error could name somebody else.
 LEAST_BEGINNING, NPUB_LENGTH = len(_NPUB) + 6, 63
 
 
@@ -138,7 +138,7 @@ def nsec(secret: SecretKey) -> str:
 
 
 def parse_public_key(text: str) -> str:
-    """The 64 hexadecimal characters of an npub, an nprofile, or of themselves.
+    """The public key, 64 hexadecimal characters, in an npub, an nprofile or such characters.
 
     Raises `MalformedError`, and `TooLargeError` past 5,000 characters.
     """
@@ -158,9 +158,9 @@ def parse_public_key(text: str) -> str:
 
 
 def public_key_among(text: str, known: Iterable[str]) -> str:
-    """The key of `known` whose npub begins so, with or without the dots of a table behind it; or any whole key.
+    """The key among `known` whose npub begins with this text, which may end in `…` as in a table; or any whole key.
 
-    Raises as `parse_public_key` does, and `MalformedError` when none begins so, or several do.
+    Raises as `parse_public_key` does, and `MalformedError` when no npub, or more than one, begins with it.
     """
     beginning = text.strip().lower().removesuffix("…")
     if not (beginning.startswith(_NPUB) and len(beginning) < NPUB_LENGTH):

@@ -145,9 +145,9 @@ class Dispatcher:
                 self._in_flight.budgets.end(run)
             case m.Bound(slot, ends_at):
                 self._slots.bound(slot, ends_at)
-            case m.SendFailed(number, unmade, too_large):
+            case m.SendFailed(number, unmade, too_large, unknown):
                 if (attempt := attempts.get(number)) is not None:
-                    became.send_failed(attempt, now, unmade=unmade, too_large=too_large)
+                    became.send_failed(attempt, now, unmade=unmade, too_large=too_large, unknown=unknown)
             case m.Rerouted(number, relay):
                 if (attempt := attempts.get(number)) is not None and attempt.live:
                     self._in_flight.reroute(attempt, relay)

@@ -139,12 +139,14 @@ class Published:
 @dataclass(frozen=True, slots=True)
 class SendFailed:
     """No relay took the request; with `unmade` there is none that its provider could be sent, `too_large`: since the
-    relays at which it is reached take nothing of that size.
+    relays at which it is reached take nothing of that size. With `unknown` a relay may have taken it without saying
+    so, and its provider may work on it.
     """
 
     attempt: int
     unmade: bool = False
     too_large: bool = False
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,11 +61,19 @@ class Outcomes:
         self._timers.at(now + self._settings.ack_s, self._unacknowledged, attempt)
         self._hedging.published(attempt, now)
 
-    def send_failed(self, attempt: Attempt, now: float, *, unmade: bool, too_large: bool = False) -> None:
-        """No relay took it, or there was nothing to take."""
+    def send_failed(
+        self, attempt: Attempt, now: float, *, unmade: bool, too_large: bool = False, unknown: bool = False
+    ) -> None:
+        """No relay took it, or there was nothing to take; or it is unknown whether one did."""
         if not attempt.live or attempt.published:
             return
-        self._in_flight.release(attempt, now, 0)
+        if unknown and not self._in_flight.may_again(attempt):
+            # Its run could not pay for a second one beside it: if anybody works on this one, its answer is wanted.
+            self.published(attempt, now)
+            return
+        self._in_flight.release(attempt, now, None if unknown else 0)
+        if unknown:
+            self._in_flight.cancel(attempt)
         if too_large:
             # It is as large the next time. There may be many such providers, and one who is reached elsewhere.
             attempt.slot.barred |= {attempt.standing.provider}

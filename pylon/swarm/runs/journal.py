@@ -20,7 +20,7 @@ from pylon.errors import MalformedError
 from pylon.money.accounts.usage import Bounds
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
-from pylon.store.database import Database
+from pylon.store.database import Database, Transaction
 from pylon.store.group import GroupCommit
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec
@@ -42,6 +42,13 @@ _INSERT = (
     "INSERT INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
     " bid, prompt_bytes, max_tokens, price) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+
+async def forget_unanswered(tx: Transaction) -> None:
+    """Drops the requests that no receipt came for, of every run: whoever takes one up asks their questions anew."""
+    await tx.execute(
+        "DELETE FROM swarm_request WHERE NOT EXISTS (SELECT 1 FROM money_claim WHERE job = swarm_request.request)"
+    )
 
 
 class RunJournal:

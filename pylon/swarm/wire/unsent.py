@@ -1,4 +1,4 @@
-"""Why a request could not be sent, and what to do about it: what relays say of an event, or how they are.
+"""Why a request could not be sent, in words for people, with a hint that says what to do next.
 
 Source: NIP-01 "From relay to client: sending events and notices" (the words that begin a refusal), NIP-42
 (`auth-required`).
@@ -16,7 +16,8 @@ _NOT_LET_IN = (
     "removed from the household."
 )
 _ANOTHER = "Set another relay in `relays` of config.toml."
-# The first of those that relays gave counts: what no other try changes comes first.
+# By the word with which a refusal begins. Of several refusals the first one here decides: those that no other attempt
+# changes come first.
 _REFUSED = {
     "restricted": _NOT_LET_IN,
     "auth-required": (
@@ -32,12 +33,12 @@ _REFUSAL = re.compile(r"refused an event: ([a-z-]+):")
 
 
 def not_taken(said: str, relays: Sequence[RelayStatus]) -> Fault:
-    """No relay took it: `said` is what the pool says of each, `relays` how they are now."""
+    """No relay took the request. `said` is the pool's error, which names every relay; `relays` are their states."""
     detail, words = said.removeprefix("no relay took the event: "), set(_REFUSAL.findall(said))
     for word, hint in _REFUSED.items():
         if word in words:
             return Fault(Failure.NOT_SENT, detail, hint)
-    # Who is not let in hears nothing of its events: they wait until it is.
+    # A relay that does not let our key in may say nothing about an event.
     shut = [f"{relay.url}: {relay.error}" for relay in relays if relay.state == "open" and relay.error]
     if shut:
         return Fault(Failure.NOT_SENT, "; ".join(shut), _NOT_LET_IN)
@@ -48,20 +49,20 @@ def not_taken(said: str, relays: Sequence[RelayStatus]) -> Fault:
         )
         return Fault(Failure.NOT_SENT, detail, lost)
     if "did not acknowledge" in said:
-        # It said nothing at all. One that says `rate-limited` is told of with that word, as above.
+        # Silence. A relay that says `rate-limited` is dealt with above.
         slow = f"It is overloaded, or limits busy senders: ask for less at once. {_ANOTHER}"
         return Fault(Failure.NOT_SENT, detail, slow)
     return Fault(Failure.NOT_SENT, detail, f"`pylon doctor` examines why a relay keeps a node out. {_ANOTHER}")
 
 
 def dearer() -> Fault:
-    """Its provider asks for more than what was set aside when it was chosen."""
+    """The provider raised its price after the request's cost was reserved."""
     hint = "Ask again: providers are chosen by their new prices. `pylon providers` shows prices."
     return Fault(Failure.NOT_SENT, "the provider raised its price before the request went out", hint)
 
 
 def not_written(error: Exception) -> Fault:
-    """The disk did not take what must be on it before a request goes out."""
+    """The rows that must be on disk before a request is published could not be written."""
     hint = (
         "Pylon sends nothing that it could not resume. Check for space on the disk, and that PYLON_HOME is writable."
     )
@@ -69,6 +70,6 @@ def not_written(error: Exception) -> Fault:
 
 
 def not_made(error: Exception) -> Fault:
-    """A fault of ours."""
+    """A fault of ours kept the request from being made."""
     hint = "This is a bug in Pylon. For details, see logs/pylon.log in PYLON_HOME."
     return Fault(Failure.NOT_SENT, f"the request could not be created ({type(error).__name__})", hint)
