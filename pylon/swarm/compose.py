@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterable
 from functools import lru_cache
 
 from pylon.errors import MalformedError
@@ -10,6 +11,7 @@ from pylon.jobs.request import JobRequest, open_draft, private_draft
 from pylon.jobs.size import MAX_EVENT_BYTES, question_bytes
 from pylon.money.accounts.usage import TEMPLATE_TOKENS, Bounds
 from pylon.money.msat import ZERO, Msat
+from pylon.money.price import Price
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.swarm.circle import Circle
@@ -33,6 +35,16 @@ def priced_size(spec: JobSpec) -> tuple[int, int]:
     """
     prompt_tokens = 1 << (question_bytes(spec.text, spec.system) + TEMPLATE_TOKENS).bit_length()
     return prompt_tokens, spec.max_tokens or DEFAULT_MAX_TOKENS
+
+
+def dearest_quote(prices: Iterable[Price], spec: JobSpec, bid: int) -> int:
+    """The most that a question can cost, in msat, by these price lists: the dearest quote that is not above the bid.
+
+    A provider that is dearer than the bid is never asked. Where all are, it is the bid: a cheaper one may come.
+    """
+    size = priced_size(spec)
+    quotes = (int(price.quote(*size)) for price in prices)
+    return max((quote for quote in quotes if quote <= bid), default=bid)
 
 
 def job_of(

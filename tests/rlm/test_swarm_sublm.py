@@ -75,16 +75,16 @@ async def test_outcomes_come_as_they_arrive_with_all_that_is_known_of_them():
     assert params["jobs"][1]["messages"] == [{"role": "user", "content": "b"}]
 
 
-async def test_a_call_is_priced_by_the_dearest_list_and_never_above_the_bid():
+async def test_a_call_is_priced_by_the_dearest_list_that_is_not_above_the_bid():
     sub = SwarmSubLM(FakeNode())
     models = await sub.describe(None)
     assert (models.models, models.context_tokens, models.width) == (("m",), 2_048, 32)
     assert models.weights == ("ee" * 32,)
     assert sub.most_msat(Job("x", max_tokens=16)) == 660
-    assert sub.most_msat(Job("x", max_tokens=4_000)) == 5_000
-    frugal = SwarmSubLM(FakeNode(), bid_msat=300)
-    await frugal.describe(None)
-    assert frugal.most_msat(Job("x", max_tokens=16)) == 300
+    assert sub.most_msat(Job("x", max_tokens=4_000)) == 100, "one that is dearer than the bid is never asked"
+    dear = SwarmSubLM(FakeNode(bid_msat=90))
+    await dear.describe(None)
+    assert dear.most_msat(Job("x", max_tokens=16)) == 90, "somebody cheaper may come"
     node = FakeNode()
     for row in node.rows:
         row["own"] = True

@@ -5,11 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import orjson
-
 from pylon.errors import UnreachableError
-from pylon.jobs.size import text_bytes
-from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node.calls.control import Event, Node, Result, result_of
@@ -18,6 +14,8 @@ from pylon.rlm.budget import Bound
 from pylon.rlm.charges import Beside, Open, Reserved
 from pylon.rlm.prompts import showable
 from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
+from pylon.swarm.compose import dearest_quote
+from pylon.swarm.job import JobSpec
 from pylon.unsettled import CameTo, told
 
 # A core that has just started hears of its first providers within this time.
@@ -25,15 +23,14 @@ WAIT_S = 2.0
 
 
 class SwarmSubLM:
-    """See the module. `bid_msat` caps what one call may cost below the core's own bid."""
+    """See the module."""
 
     name = "swarm"
 
-    def __init__(self, node: Node, *, bid_msat: int | None = None) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._own_bid = bid_msat
         self._bid = 0
-        self._prices: list[Price] = []
+        self._prices: frozenset[Price] = frozenset()
         self._models: set[str] = set()
 
     async def describe(self, model: str | None) -> SubModels:
@@ -47,11 +44,11 @@ class SwarmSubLM:
                 f"{what} ({seen['heard_of']} heard of{there and f'; available: {there}'})",
                 hint="See `pylon providers`, or run `pylon start` to make this machine one.",
             )
-        self._bid = seen["bid_msat"] if self._own_bid is None else min(seen["bid_msat"], self._own_bid)
+        self._bid = seen["bid_msat"]
         # Who names no price is asked for what it does for nothing, and so are machines of our own.
-        self._prices = [
+        self._prices = frozenset(
             FREE if row["own"] or row["price_msat"] is None else Price(*map(Msat, row["price_msat"])) for row in rows
-        ]
+        )
         named = [of for row in rows for of in zip(row["models"], row["weights"], strict=True)]
         wanted = [of for of in named if model in (None, of[0], f"sha256:{of[1]}")] or named
         names = tuple(sorted({name for name, _ in wanted}))
@@ -66,15 +63,12 @@ class SwarmSubLM:
         return int(seen["event_bytes"])
 
     def most_msat(self, job: Job) -> int:
-        """See `SubLM`. The dearest price list that there is, and never more than the bid."""
+        """See `SubLM`."""
         if not self._bid:
             return 0
-        chat = orjson.dumps(_row(job).get("messages"))
-        size = len(chat) if job.messages else text_bytes(job.prompt)
-        # Rounded up as the customer's own bound is, so that it finds providers within this.
-        tokens = 1 << (size + TEMPLATE_TOKENS).bit_length()
-        dearest = max((int(price.quote(tokens, job.max_tokens)) for price in self._prices), default=self._bid)
-        return min(self._bid, dearest)
+        chat = tuple((message.role, message.content) for message in job.messages)
+        spec = JobSpec(job.prompt, messages=chat or None, max_tokens=job.max_tokens)
+        return dearest_quote(self._prices, spec, self._bid)
 
     async def ask(self, jobs: Sequence[Job], *, budget_msat: int | None = None) -> AsyncIterator[Came]:
         """See `SubLM`. A model that none of those who are there has fails at once: waiting makes it no likelier."""
