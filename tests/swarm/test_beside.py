@@ -140,6 +140,15 @@ def test_who_leaves_a_question_that_was_drawn_to_others_is_checked_with_its_next
     assert not desk.checks._beside.owes("a")
 
 
+def test_of_a_run_that_is_over_nobody_owes_an_answer_to_what_was_drawn() -> None:
+    desk = Desk("b", "c", jobs=40)
+    desk.prove("a", "b", "c")
+    drawn = next(slot for slot in range(40) if desk.beside(slot))
+    desk.checks.closed(RUN, range(40))
+    desk.checks.left(drawn)
+    assert not desk.checks._beside.owes("a") and not desk.checks._beside._early
+
+
 def test_what_chance_has_a_part_in_is_not_compared() -> None:
     asked = replace(ASKED, temperature=0.7)
     desk = Desk("b")

@@ -84,6 +84,17 @@ def test_what_was_lost_twice_is_sent_to_two_when_somebody_is_idle() -> None:
     assert hedge.hedge and hedge.slot == send.slot and hedge.provider != send.provider
 
 
+def test_a_job_that_met_silence_does_not_wait_for_a_third_who_was_silent_too() -> None:
+    play = Play(provider("a"), provider("b"), provider("c"))
+    play.send(2)
+    for _ in range(2):
+        # Each goes from its own to the third, and from there at once to any of them.
+        out = sends(play.wait(5.1))
+        assert [send.slot for send in out] == [0, 1]
+        for send in out:
+            play.tell(Published(send.attempt))
+
+
 def test_a_look_waits_for_a_lull_but_not_for_long_and_not_where_pushes_are_lost() -> None:
     looks = Looks()
     assert looks.is_due(10.0)

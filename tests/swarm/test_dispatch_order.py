@@ -8,6 +8,7 @@ import pytest
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.swarm.dispatch.budget import Budgets
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.dispatch.lane import Lane
@@ -212,6 +213,20 @@ def test_however_many_runs_wait_for_their_money_they_hold_up_nobody() -> None:
         play.tell(Add(tuple(job(2 * run + n, need=PRICED, run=run) for n in range(2))))
     out = sends(play.tell(Add(tuple(job(n, need=PRICED, run=101) for n in range(1_000, 1_010)))))
     assert [send.slot for send in out] == list(range(1_000, 1_010))
+
+
+def test_of_runs_that_wait_for_their_money_each_is_looked_at_once_however_many_providers_it_cannot_pay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    play = Play(*(priced(f"{n}", 100, slots=50) for n in range(40)))
+    for run in range(100):
+        play.tell(Fund(run, 150))
+        play.tell(Add(tuple(job(2 * run + n, need=PRICED, run=run) for n in range(2))))
+    looked_at: list[int] = []
+    left = Budgets.left
+    monkeypatch.setattr(Budgets, "left", lambda self, run: looked_at.append(run) or left(self, run))
+    play.tell(Tick())
+    assert len(set(looked_at)) == 100 and len(looked_at) < 150
 
 
 def test_jobs_of_a_lower_priority_go_out_in_the_same_turn_as_the_last_of_a_higher_one() -> None:
