@@ -386,7 +386,7 @@ def test_who_is_silent_twice_rests_but_not_where_everybody_is_now_and_then() -> 
     lossy.dispatcher._silence.share = 0.25
     for play, enough in ((quiet, 2), (lossy, 4)):
         play.add(1)
-        standing = play.dispatcher._company["a"]
+        standing = play.dispatcher._company.standing_of("a")
         for silent in range(1, enough + 1):
             play.tell(Published(play.dispatcher.last_attempt))
             play.wait(5.1)
@@ -400,7 +400,7 @@ def test_one_word_says_that_its_provider_is_not_lost() -> None:
         send = play.send()
         play.wait(5.1)
         play.tell(Answered(send.attempt))
-        assert play.dispatcher._company["a"].silences == 0
+        assert play.dispatcher._company.standing_of("a").silences == 0
 
 
 def test_leaving_and_coming_back_does_not_clear_a_bad_record() -> None:

@@ -409,7 +409,9 @@ class Histories(RuleBasedStateMachine):
         assert self.dispatcher.open == self.dispatcher.in_flight == 0
         assert not self.dispatcher._in_flight.attempts
         assert all(standing.in_flight == 0 for standing in self.dispatcher._company._standings.values())
-        assert all(lane.in_flight == lane.open == 0 for lane in self.dispatcher._company._lanes.values())
+        assert all(
+            lane.figures.in_flight == lane.figures.open == 0 for lane in self.dispatcher._company._lanes.values()
+        )
         # And what nobody charged comes back when nobody can any more.
         open_before = [budget.open for budget, _ in self.books]
         self.now += LAPSE_S

@@ -55,7 +55,7 @@ def test_one_lost_request_among_many_is_not_held_against_who_answered_later_ones
     play.tell(Answered(later.attempt))
     play.now = 3.0
     play.tell(Unheard(first.attempt))
-    assert play.dispatcher._company["a"].silences == 0
+    assert play.dispatcher._company.standing_of("a").silences == 0
 
 
 def test_where_requests_are_lost_more_of_them_are_out_but_never_more_than_purse_and_trust_allow() -> None:

@@ -555,4 +555,4 @@ def test_nothing_that_an_earlier_process_sent_is_held_against_its_provider() -> 
         play.tell(Acknowledged(slot + 1))
     assert {send.provider for send in sends(play.wait(61.0))} <= {"a", "b"}
     assert play.dispatcher.rest_of("a", play.now) is None
-    assert not play.dispatcher._company["a"].pace.seconds
+    assert not play.dispatcher._company.standing_of("a").pace.seconds

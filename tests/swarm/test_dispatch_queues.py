@@ -41,8 +41,8 @@ def crowded(play: Play) -> None:
     play.tell(Drop((1_000,)))
     (lane,) = play.dispatcher._company.turns
     for _ in range(32):
-        lane.waits.add(20.0)
-        lane.waits.add(0.0)
+        lane.figures.waits.add(20.0)
+        lane.figures.waits.add(0.0)
 
 
 def test_a_job_that_would_wait_goes_to_somebody_idle_and_is_taken_back_where_it_was() -> None:
@@ -192,7 +192,7 @@ def test_ones_own_jobs_there_are_no_reason_to_go_elsewhere() -> None:
     out = sends(play.tell(Add(tuple(job(slot) for slot in range(3)))))
     for send in out:
         play.tell(Acknowledged(send.attempt, 0.0 if send.slot < 2 else 1.0))
-    standing = play.dispatcher._company["a"]
+    standing = play.dispatcher._company.standing_of("a")
     assert standing.others_until <= play.now
 
 
@@ -233,7 +233,7 @@ def test_a_few_who_only_say_that_there_is_a_crowd_change_nothing() -> None:
         play.tell(Acknowledged(send.attempt))
         play.tell(Drop((slot,)))
         lane = play.dispatcher._company.turns[0]
-        lane.waits.add(0.0)
+        lane.figures.waits.add(0.0)
     went = Counter(send.provider.rstrip("0123456789") for send in sends(play.commands))
     assert went["liar"] > 5 and went["slow"] == 0
 
@@ -323,7 +323,7 @@ def test_a_word_that_relays_tell_again_counts_once() -> None:
         play.now += 1.0
         play.tell(Acknowledged(send.attempt, 20.0))
     (lane,) = play.dispatcher._company.turns
-    assert (lane.waits.count, len(lane.told)) == (1, 1)
+    assert (lane.figures.waits.count, len(lane.told)) == (1, 1)
     play.tell(ProviderUp(provider("b", **SLOW)))
     # It began at 21 seconds, whatever a relay still says.
     assert play.tell(Acknowledged(send.attempt, 20.0)) == []
@@ -356,8 +356,8 @@ def test_an_answer_draws_no_job_to_who_is_left_alone() -> None:
     play.tell(Acknowledged(waits.attempt, 60.0))
     play.tell(ProviderUp(provider("b", **QUICK)))
     (other,) = sends(play.tell(Add((job(1, to=("b",)),))))
-    play.dispatcher._company["b"].rests_until = play.now + 30.0
-    play.dispatcher._company.place(play.dispatcher._company["b"], play.now)
+    play.dispatcher._company.standing_of("b").rests_until = play.now + 30.0
+    play.dispatcher._company.place(play.dispatcher._company.standing_of("b"), play.now)
     assert play.tell(Answered(other.attempt)) == [Deliver(1, other.attempt, 1)]
 
 

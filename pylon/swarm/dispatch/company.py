@@ -51,9 +51,6 @@ class Company:
         self.turns: deque[Lane] = deque()
         """The lanes in the order in which they may send next."""
 
-    def __getitem__(self, provider: str) -> Standing:
-        return self._standings[provider]
-
     def standing_of(self, provider: str) -> Standing | None:
         """What is known of a provider, if anything is."""
         return self._standings.get(provider)
@@ -122,7 +119,7 @@ class Company:
             self._lanes.move_to_end(need)
             return lane
         if len(self._lanes) >= LANES:
-            unused = next((old for old in self._lanes.values() if not old.open), None)
+            unused = next((old for old in self._lanes.values() if not old.figures.open), None)
             if unused is not None:
                 for seat in list(unused.members.values()):
                     unused.dismiss(seat)

@@ -46,7 +46,7 @@ class Hedging:
     def _consider(self, attempt: Attempt, now: float) -> None:
         slot = attempt.slot
         lane = slot.lane
-        usual = lane.usual(HEDGE_QUANTILE)
+        usual = lane.figures.usual(HEDGE_QUANTILE)
         if len(slot.live) > 1:
             # The second may be of no more use than the first, which is then alone again.
             pass
@@ -60,7 +60,7 @@ class Hedging:
             # Late already: it must not look as quick as one of which nothing is known.
             attempt.standing.pace.at_least((now - attempt.sent_at) / attempt.rounds)
             self._company.place(attempt.standing, now)
-            if lane.is_among_the_last(attempt):
+            if lane.figures.is_among_the_last(attempt):
                 self._hedge(slot, now)
         self._timers.at(now + HEDGE_AFTER_S, self._consider, attempt)
 
@@ -75,7 +75,7 @@ class Hedging:
             or slot.ends_at <= now
         ):
             return
-        if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
+        if not lane.figures.may_hedge(self._settings.hedge_share):
             return
         if sum(attempt.hedge for attempt in slot.attempts) >= MOST_HEDGES:
             return

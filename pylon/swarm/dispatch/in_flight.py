@@ -112,14 +112,12 @@ class InFlight:
         attempt = Attempt(self.last, slot, standing, now, standing.rounds, hedge)
         attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
         attempt.relay = self._room.take(standing.relays)
-        attempt.answered_before = slot.lane.answered
+        attempt.answered_before = slot.lane.figures.answered
         if self.budgets.by_run:
             self.budgets.reserve(job.run, attempt.cost)
         self.attempts[attempt.id] = attempt
         slot.attempts.append(attempt)
-        slot.lane.sent += 1
-        slot.lane.in_flight += 1
-        slot.lane.hedged += hedge
+        slot.lane.figures.began(hedge=hedge)
         standing.in_flight += 1
         self.count += 1
         self._company.place(standing, now)
@@ -137,7 +135,7 @@ class InFlight:
             else:
                 self.budgets.settle(attempt.slot.job.run, attempt.cost, charged)
         attempt.standing.in_flight -= 1
-        attempt.slot.lane.in_flight -= 1
+        attempt.slot.lane.figures.in_flight -= 1
         self.count -= 1
         self._company.place(attempt.standing, now)
 

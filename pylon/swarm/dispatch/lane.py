@@ -10,8 +10,8 @@ from itertools import islice
 
 from pylon.swarm.dispatch.candidates import step
 from pylon.swarm.dispatch.constraints import Constraints, May
-from pylon.swarm.dispatch.moves import Job
-from pylon.swarm.dispatch.pace import Recent
+from pylon.swarm.dispatch.figures import Figures
+from pylon.swarm.dispatch.moves import Failure, Job
 from pylon.swarm.dispatch.seats import Seat, Seats
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.standing import Standing
@@ -21,15 +21,11 @@ from pylon.swarm.settings import DispatchSettings
 
 # Jobs that wait for somebody new must not make every decision as long as their queue.
 _LOOKED_AT = 16
-# Among the slowest is who is still out when so many times as many have come back.
-STILL_OUT = 4
 # So many of the cheapest are known for a second, for jobs of one size: to find them, all members are looked at.
 _CHEAPEST, _CHEAPEST_S = 8, 1.0
 # So much of what was never sent goes to those who answered before, as long as they have room: a crowd of new keys,
 # which cost nothing, is given the rest.
 _TO_FAMILIAR = 0.5
-# So many of the latest waits are remembered, and at least so many must be known.
-_WAITS, _FEWEST_WAITS = 64, 8
 
 
 class Lane:
@@ -42,7 +38,6 @@ class Lane:
         # The size of its first job stands for all: those of one run are alike, and only the order matters.
         self._prompt_tokens = prompt_tokens
         self._max_tokens = max_tokens
-        self._samples = settings.samples
         self.members: dict[str, Seat] = {}
         # Whether there may be others who would do.
         self.left_out = False
@@ -51,16 +46,9 @@ class Lane:
         self._awake = self._silent = 0
         self.fresh = Waiting()
         self.again: deque[Slot] = deque()
-        self.recent = Recent()
-        # How long jobs came to wait of late for those of others.
-        self.waits = Recent(_WAITS)
+        self.figures = Figures(settings.samples)
         # What waits, the longest first: a heap of when each begins, negative, with the attempt's number.
         self.told: list[tuple[float, int, Attempt]] = []
-        self.open = 0
-        self.in_flight = 0
-        self.sent = 0
-        self.answered = 0
-        self.hedged = 0
         self.empty_since = 0.0
         # Of all jobs that it has had, the shortest that one waits for anybody to come.
         self.least_wait_s = math.inf
@@ -70,8 +58,8 @@ class Lane:
         self._cheapest: list[Seat] = []
         self._cheapest_size = (0, 0)
         self._cheapest_until = -math.inf
-        # When what waits is next looked at: since nobody is here, or since nobody has a word.
-        self.lack_at = self.silence_at = math.inf
+        # When what waits is next looked at, by what it would be given up for: nobody is here, or nobody has a word.
+        self.looks = {Failure.NO_PROVIDER: math.inf, Failure.UNHEARD: math.inf}
 
     @property
     def waiting(self) -> bool:
@@ -85,7 +73,7 @@ class Lane:
     @property
     def last(self) -> int:
         """How many jobs wait that any provider may have, if these are no more than are on their way."""
-        return self.fresh.count if self.fresh.count <= self.in_flight else 0
+        return self.fresh.count if self.fresh.count <= self.figures.in_flight else 0
 
     def seat(self, standing: Standing) -> Seat:
         """Takes a provider in."""
@@ -178,27 +166,18 @@ class Lane:
         accept: Callable[[Seat], bool],
     ) -> Seat | None:
         """One of those with room who would be done soonest, or as soon as anybody where many customers are."""
-        return self.seats.choose(rng, without, worst=step(within_s), alike=self._alike(), accept=accept)
+        return self.seats.choose(rng, without, worst=step(within_s), alike=self.figures.usual_wait(), accept=accept)
 
     def _choose_familiar(
         self, rng: random.Random, without: Collection[str], within_s: float, accept: Callable[[Seat], bool]
     ) -> Seat | None:
-        return self.seats.choose_familiar(rng, without, worst=step(within_s), alike=self._alike(), accept=accept)
-
-    def _alike(self) -> int:
-        """Up to which step all are as good: half of what we asked lately came to wait so long behind others.
-
-        Half, so that a few who only say so change nothing.
-        """
-        return step(self.waits.quantile(0.5)) if self.waits.count >= _FEWEST_WAITS else 0
+        return self.seats.choose_familiar(
+            rng, without, worst=step(within_s), alike=self.figures.usual_wait(), accept=accept
+        )
 
     def seconds_at(self, standing: Standing) -> float:
         """What a job takes there, as far as is known."""
         return standing.seconds(self._prompt_tokens, self._max_tokens)
-
-    def usual(self, quantile: float) -> float | None:
-        """Seconds that this share of answers came within, or None when too few have come."""
-        return self.recent.quantile(quantile) if self.recent.count >= self._samples else None
 
     def is_cheaper(self, slot: Slot, msat: int, now: float) -> bool:
         """Whether somebody here does it for so little, and only has no room now."""
@@ -218,14 +197,6 @@ class Lane:
             self._cheapest_size, self._cheapest_until = size, now + _CHEAPEST_S
         # Some may have left since.
         return (self.members.get(seat.provider) for seat in self._cheapest)
-
-    def is_among_the_last(self, attempt: Attempt) -> bool:
-        """Whether it is one of the slowest few: of those out together with it, most have come back since.
-
-        While most are still out the whole swarm is slow, or the way there, and asking twice makes it slower. Of a
-        handful each may be hedged.
-        """
-        return self.answered - attempt.answered_before + self._samples >= STILL_OUT * self.in_flight
 
     def others_for(self, slot: Slot) -> bool:
         """Whether somebody who has not had this slot yet could take it, now or when there is room."""
@@ -251,10 +222,10 @@ class Lane:
         While jobs are in flight at quicker ones, waiting for one of these is better than giving the last jobs of
         a run to the slowest machine; as long as the queue is long, that machine's help is welcome.
         """
-        usual = self.usual(0.5)
-        if not self.in_flight or usual is None:
+        usual, in_flight = self.figures.usual(0.5), self.figures.in_flight
+        if not in_flight or usual is None:
             return math.inf
-        queue = (self.fresh.count + len(self.again)) * usual / self.in_flight
+        queue = (self.fresh.count + len(self.again)) * usual / in_flight
         # Ranks are times with factors of up to two and a half: see `Standing.rank`.
         return 4 * usual + queue
 

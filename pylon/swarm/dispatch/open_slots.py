@@ -33,27 +33,16 @@ class _End:
 
 
 @dataclass(slots=True, eq=False)
-class _Lack:
-    """A look at who waits for anybody in a lane; an earlier one takes its place."""
+class _Look:
+    """A look at what waits in a lane, to give up for this reason what waited too long; an earlier one replaces it."""
 
     lane: Lane
+    failure: m.Failure
     when: float
 
     @property
     def live(self) -> bool:
-        return self.lane.lack_at == self.when
-
-
-@dataclass(slots=True, eq=False)
-class _Silence:
-    """The same of who waits for any word of those in a lane."""
-
-    lane: Lane
-    when: float
-
-    @property
-    def live(self) -> bool:
-        return self.lane.silence_at == self.when
+        return self.lane.looks[self.failure] == self.when
 
 
 class OpenSlots:
@@ -171,47 +160,36 @@ class OpenSlots:
 
     def look_for_nobody(self, lane: Lane, now: float) -> None:
         """Nobody is there who could; if nobody comes, what waits is given up."""
-        self._look_for_nobody_at(lane, now + lane.least_wait_s)
-
-    def _look_for_nobody_at(self, lane: Lane, when: float) -> None:
-        # One for all that waits: each look is as long as the queue.
-        if when < lane.lack_at:
-            lane.lack_at = when
-            self._timers.at(when, self._nobody, _Lack(lane, when))
-
-    def _nobody(self, lack: _Lack, now: float) -> None:
-        lane = lack.lane
-        lane.lack_at = math.inf
-        if lane.members:
-            return
-        since = lane.empty_since
-        over = ((slot, max(since, slot.queued_at) + self._patience(slot.job)) for slot in lane.slots())
-        self._look_for_nobody_at(lane, self._give_up_all(over, m.Failure.NO_PROVIDER, now))
-
-    def _patience(self, job: m.Job) -> float:
-        """How long a job waits for anybody to come: no longer than it has time."""
-        # In whole seconds, so that a run whose jobs all have another time is looked at a few times only.
-        return min(self._settings.patience_s, math.ceil(job.timeout))
+        self._look_at(lane, m.Failure.NO_PROVIDER, now + lane.least_wait_s)
 
     def look_for_words(self, attempt: Attempt, now: float) -> None:
         """It met silence. If nobody has a word for anything as long as a job has time, what waits is given up."""
         lane = attempt.slot.lane
         lane.unheard_since = min(lane.unheard_since, attempt.sent_at)
-        self._look_for_words_at(lane, now + attempt.slot.job.timeout)
+        self._look_at(lane, m.Failure.UNHEARD, now + attempt.slot.job.timeout)
 
-    def _look_for_words_at(self, lane: Lane, when: float) -> None:
-        if when < lane.silence_at:
-            lane.silence_at = when
-            self._timers.at(when, self._unheard, _Silence(lane, when))
+    def _look_at(self, lane: Lane, failure: m.Failure, when: float) -> None:
+        # One for all that waits: each look is as long as the queue.
+        if when < lane.looks[failure]:
+            lane.looks[failure] = when
+            self._timers.at(when, self._look, _Look(lane, failure, when))
 
-    def _unheard(self, silence: _Silence, now: float) -> None:
-        lane = silence.lane
-        lane.silence_at = math.inf
-        if lane.unheard_since == math.inf:
+    def _look(self, look: _Look, now: float) -> None:
+        lane, failure = look.lane, look.failure
+        lane.looks[failure] = math.inf
+        if failure is m.Failure.NO_PROVIDER:
+            since, patience = math.inf if lane.members else lane.empty_since, self._patience
+        else:
+            since, patience = lane.unheard_since, _timeout
+        if since == math.inf:
             return
-        since = lane.unheard_since
-        over = ((slot, max(since, slot.queued_at) + slot.job.timeout) for slot in lane.slots())
-        self._look_for_words_at(lane, self._give_up_all(over, m.Failure.UNHEARD, now))
+        over = ((slot, max(since, slot.queued_at) + patience(slot.job)) for slot in lane.slots())
+        self._look_at(lane, failure, self._give_up_all(over, failure, now))
+
+    def _patience(self, job: m.Job) -> float:
+        """How long a job waits for anybody to come: no longer than it has time."""
+        # In whole seconds, so that a run whose jobs all have another time is looked at a few times only.
+        return min(self._settings.patience_s, math.ceil(job.timeout))
 
     def _give_up_all(self, over: Iterable[tuple[Slot, float]], failure: m.Failure, now: float) -> float:
         """Gives up those slots whose time is over; when the next one's is."""
@@ -225,7 +203,7 @@ class OpenSlots:
 
     def _open(self, job: m.Job, lane: Lane, now: float) -> Slot:
         slot = self._slots[job.slot] = Slot(job, lane, job.deadline, job.deadline, now, barred=job.without)
-        lane.open += 1
+        lane.figures.open += 1
         lane.least_wait_s = min(lane.least_wait_s, self._patience(job))
         return slot
 
@@ -243,6 +221,10 @@ class OpenSlots:
 
     def _finish(self, slot: Slot, now: float) -> None:
         slot.done = True
-        slot.lane.open -= 1
+        slot.lane.figures.open -= 1
         del self._slots[slot.job.slot]
         self._in_flight.over(slot, now)
+
+
+def _timeout(job: m.Job) -> float:
+    return job.timeout

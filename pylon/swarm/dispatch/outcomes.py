@@ -100,8 +100,7 @@ class Outcomes:
         seconds = max(0.0, now - attempt.sent_at) / attempt.rounds
         self._heard(attempt, now)
         standing.answered(attempt.id, seconds)
-        slot.lane.recent.add(seconds)
-        slot.lane.answered += 1
+        slot.lane.figures.saw(seconds)
         if attempt.live:
             self._in_flight.release(attempt, now, charged)
         else:

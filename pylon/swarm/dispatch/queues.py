@@ -45,7 +45,7 @@ class Queues:
         standing, slot = attempt.standing, attempt.slot
         lane = slot.lane
         seconds = lane.seconds_at(standing)
-        lane.waits.add(standing.told(attempt.id, wait_s, seconds, now))
+        lane.figures.waits.add(standing.told(attempt.id, wait_s, seconds, now))
         self._company.place(standing, now)
         if not wait_s or slot.job.to:
             return
@@ -55,7 +55,7 @@ class Queues:
                 self._move(attempt, found, now)
                 return
         heapq.heappush(lane.told, (-(now + wait_s), attempt.id, attempt))
-        if len(lane.told) > 2 * lane.in_flight + _OVER:
+        if len(lane.told) > 2 * lane.figures.in_flight + _OVER:
             lane.told = [each for each in lane.told if each[2].live]
             heapq.heapify(lane.told)
 
@@ -64,7 +64,7 @@ class Queues:
         standing, lane = attempt.standing, attempt.slot.lane
         if not attempt.acknowledged:
             # Who had no word before it did not wait.
-            lane.waits.add(0.0)
+            lane.figures.waits.add(0.0)
         seat = lane.members.get(standing.provider)
         if not lane.told or seat is None or seat.step < 0 or standing.others_until > now or self._company.coming:
             return
