@@ -9,6 +9,7 @@ import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from pylon.latest import Latest
 from pylon.swarm.checks.allowance import Allowance
 from pylon.swarm.checks.moves import Ask
 from pylon.swarm.checks.selection import Selection
@@ -58,7 +59,7 @@ class Beside:
         # None: it was not drawn.
         self._early: dict[int, Early | None] = {}
         # Who left a question that was drawn to others.
-        self._owed: dict[str, None] = {}
+        self._owed: Latest[str, None] = Latest(_MOST_OWED)
 
     def passed_over(self, slot: int) -> bool:
         """Whether a slot was drawn from on its way, and nobody else was asked."""
@@ -92,14 +93,12 @@ class Beside:
         """A slot's question went to somebody else, or to nobody."""
         early = self._early.pop(slot, None)
         if early is not None:
-            self._owed[early.provider] = None
-            if len(self._owed) > _MOST_OWED:
-                del self._owed[next(iter(self._owed))]
+            self._owed.put(early.provider, None)
 
     def owes(self, provider: str) -> bool:
         """Whether it got round being examined, so that this answer of its must be."""
         owes = provider in self._owed
-        self._owed.pop(provider, None)
+        self._owed.pop(provider)
         return owes
 
     def closed(self, slots: Iterable[int]) -> None:
@@ -109,7 +108,7 @@ class Beside:
 
     def gone(self, provider: str) -> None:
         """A provider left."""
-        self._owed.pop(provider, None)
+        self._owed.pop(provider)
 
     def _ask(self, question: Question, holds: Collection[str], *, final: bool) -> Ask | None:
         provider, asked = question.provider, question.asked
