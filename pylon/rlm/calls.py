@@ -23,7 +23,6 @@ from pylon.rlm.late import LateCharges
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubLM, SubOutcome
 from pylon.rlm.trajectory import Trajectory, TrajectoryError, name_of
-from pylon.rlm.unsettled import Unsettled
 from pylon.tasks import end
 
 logger = log.get("rlm")
@@ -59,8 +58,8 @@ class CallRoom:
         gate: Gate,
         trajectory: Trajectory,
         clock: Clock,
-        late: LateCharges | None = None,
-        earlier: Earlier | None = None,
+        late: LateCharges,
+        earlier: Earlier,
     ) -> None:
         self.settings = settings
         self.refused: set[Bound] = set()
@@ -68,8 +67,8 @@ class CallRoom:
         self._gate = gate
         self._trajectory = trajectory
         self._clock = clock
-        self._late = late or LateCharges(Unsettled(gate), trajectory)
-        self._earlier = earlier or Earlier()
+        self._late = late
+        self._earlier = earlier
         self._let_through: list[Call] = []
         self._asking: set[asyncio.Task[None]] = set()
         # By model and hash: the calls whose outcome equal ones may have.
