@@ -30,7 +30,7 @@ from pylon.swarm.meanwhile import Latest, meanwhile
 from pylon.swarm.parts import Parts
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.reach import Reach
-from pylon.swarm.runs.asked import check_bounds, check_jobs, spec_of, unaskable
+from pylon.swarm.runs.asked import check_bounds, check_jobs, spec_of
 from pylon.swarm.runs.callbacks import check_callbacks
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.kept import Kept
@@ -57,7 +57,6 @@ class SwarmClient:
         settings: SwarmSettings | None = None,
         keys: ConversationKeys | None = None,
         clock: Clock | None = None,
-        rng: random.Random | None = None,
         purse: Purse | None = None,
         reputation: Reputation | None = None,
         rescorer: Rescorer | None = None,
@@ -72,8 +71,9 @@ class SwarmClient:
             pool, secret, self.settings,
             keys=keys or ConversationKeys(secret),
             clock=self._clock,
-            rng=rng or random.Random(),  # noqa: S311 - it spreads load, nothing secret
-            purse=purse, reputation=reputation, rescorer=rescorer, reach=reach,
+            rng=random.Random(),  # noqa: S311 - it spreads load, nothing secret
+            purse=purse, reputation=Reputation() if reputation is None else reputation, rescorer=rescorer,
+            reach=reach,
         )  # fmt: skip
         self.circle = parts.deciders.circle
         self.directory = parts.deciders.directory
@@ -142,7 +142,7 @@ class SwarmClient:
         It goes before the jobs of maps. Raises `JobFailed`, or `UnreachableError` when no provider is alive that
         could take it.
         """
-        return await self._one(Run([spec_of(job, parameters)]))
+        return await self._one(spec_of(job, parameters))
 
     async def stream(self, job: JobSpec | str = "", **parameters: Any) -> AsyncGenerator[str | Answer]:
         """The answer to one question while it is made: the whole text so far, again and again, then the `Answer`.
@@ -152,8 +152,8 @@ class SwarmClient:
         """
         spec = spec_of(job, parameters)
         texts = Latest[str]()
-        run = Run([replace(spec, stream=True)], partial=texts.say)
-        async with meanwhile(self._one(run), texts.over) as asking:
+        one = self._one(replace(spec, stream=True), texts.say)
+        async with meanwhile(one, texts.over) as asking:
             async for text in texts:
                 yield text
             yield await asking
@@ -217,12 +217,8 @@ class SwarmClient:
         [outcome] = run.results()
         return Single(outcome, run.msat, run.most_msat)
 
-    async def _one(self, run: Run) -> Answer:
-        [spec] = run.specs
-        if failure := unaskable(spec, plain=self.settings.plain):
-            raise failure
-        await self._do(run, spec.timeout + self.settings.dispatch.patience_s, None, priority=1)
-        [outcome] = run.results()
+    async def _one(self, spec: JobSpec, partial: Callable[[str], None] | None = None) -> Answer:
+        outcome = (await self.single(spec, partial=partial)).outcome
         if isinstance(outcome, Answer):
             return outcome
         if outcome.reason is m.Failure.NO_PROVIDER:

@@ -45,7 +45,6 @@ class Conductor:
         answers: Answers,
     ) -> None:
         self._deciders = deciders
-        self._coordinator = deciders.coordinator
         self._pool = pool
         self._flights = flights
         self._runs = runs
@@ -56,7 +55,7 @@ class Conductor:
 
     def follow(self, commands: list[RunCommand]) -> None:
         """Does what the deciders command, in this order."""
-        if not commands and not self._coordinator.over:
+        if not commands and not self._deciders.over:
             return
         # First: a run that ends with one of these ends flights, by which they are found.
         unwanted = self._unwanted(commands)
@@ -71,9 +70,9 @@ class Conductor:
                 self._give_up(command, error)
         for (provider, kind), requests in unwanted.items():
             self._requests.cancel(tuple(requests), kind, provider)
-        for over in self._coordinator.over:
+        for over in self._deciders.over:
             self._flights.end(over)
-        self._coordinator.over.clear()
+        self._deciders.over.clear()
         for attempt in unmade:
             self._deciders.tell(m.Charged(attempt, 0))
         # Last: the deciders are told of it and command again, and what they knew here comes before that.
@@ -125,7 +124,7 @@ class Conductor:
                 fault = self._runs.by_number[run].faults.get((place, failure), Fault(failure, ""))
                 self._runs.settle(run, place, failed(failure, code, attempts, fault.detail, fault.hint))
             case c.Rescore(slot, answer):
-                self._answers.rescoring.begin(slot, self._coordinator.pieces.spec_of(slot), answer)
+                self._answers.rescoring.begin(slot, self._deciders.pieces.spec_of(slot), answer)
             case c.Changed(provider):
                 together.changed.append(provider)
 

@@ -50,7 +50,7 @@ class Parts:
         clock: Clock,
         rng: random.Random,
         purse: Purse | None,
-        reputation: Reputation | None,
+        reputation: Reputation,
         rescorer: Rescorer | None,
         reach: Reach | None,
     ) -> None:

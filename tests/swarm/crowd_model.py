@@ -20,6 +20,7 @@ from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.moves import Changed, Rescore
 from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.checks.verification import Score, judge
+from pylon.swarm.circle import Circle
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.moves import Acknowledged, Job, Published, Send, Tick
 from pylon.swarm.job import Answer, JobSpec
@@ -113,7 +114,7 @@ class Model:
         self.checks = Checks(CheckSettings(), self.reputation, rng)
         if rescoring:
             self.checks.examination.holds = frozenset({MODEL.sha256})
-        self.coordinator = Coordinator(Dispatcher(DispatchSettings(hedge_share=0.02), rng), self.checks)
+        self.coordinator = Coordinator(Dispatcher(DispatchSettings(hedge_share=0.02), rng), self.checks, Circle())
         self.due: list[tuple[float, int, Send]] = []
         self.requests = 0
         for key in self.members:

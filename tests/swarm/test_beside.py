@@ -181,7 +181,7 @@ def test_of_a_run_that_comes_in_pieces_nobody_is_asked_beside_before_all_of_it_i
 ) -> None:
     rng = random.Random(3)
     checks = Checks(CheckSettings(), Reputation(), rng)
-    coordinator = Coordinator(Dispatcher(DispatchSettings(width=8), rng), checks)
+    coordinator = Coordinator(Dispatcher(DispatchSettings(width=8), rng), checks, Circle())
     needs = [Need(model=model) for model in "xyz"]
     for n in range(6):
         model = replace(MODEL, id="xyz"[n % 3])
@@ -199,7 +199,9 @@ def test_of_a_run_that_comes_in_pieces_nobody_is_asked_beside_before_all_of_it_i
 
 def test_what_was_to_come_of_a_run_that_is_over_is_waited_for_no_longer() -> None:
     rng = random.Random(3)
-    coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), Checks(CheckSettings(), Reputation(), rng))
+    coordinator = Coordinator(
+        Dispatcher(DispatchSettings(), rng), Checks(CheckSettings(), Reputation(), rng), Circle()
+    )
     runs = [coordinator.begin(lambda spec, slot: Job(slot, Need(), 120.0, 1e4), 100) for _ in range(2)]
     for run, coming in zip(runs, (70, 20), strict=True):
         coordinator.ask(run, [(0, ASKED)], 0.0, 0.0, coming=coming)
@@ -214,7 +216,7 @@ class Play:
     def __init__(self, names: str = "abc") -> None:
         rng = random.Random(2)
         self.checks = Checks(CheckSettings(), Reputation(), rng)
-        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks)
+        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks, Circle())
         for name in names:
             self.coordinator.handle(ProviderUp(Listing(name, models=(MODEL,), width=2)), 0.0, 0.0)
         run = self.coordinator.begin(lambda spec, slot: Job(slot, Need(), 120.0, 1e4), 3 * len(names))
@@ -306,7 +308,7 @@ def test_the_checks_of_a_long_run_are_not_what_it_ends_with() -> None:
 def test_what_was_on_its_way_for_a_run_that_is_over_is_not_looked_at_beside_another() -> None:
     rng, settings = random.Random(7), SwarmSettings()
     checks = Checks(CheckSettings(), Reputation(), rng)
-    coordinator = Coordinator(Dispatcher(DispatchSettings(overcommit=1.0), rng), checks)
+    coordinator = Coordinator(Dispatcher(DispatchSettings(overcommit=1.0), rng), checks, Circle())
     coordinator.handle(ProviderUp(Listing("a" * 64, slots=2)), 0.0, 0.0)
 
     def begin(jobs: int, coming: int = 0) -> int:
@@ -336,7 +338,9 @@ class Looks(dict[int, Piece]):
 
 def test_the_end_of_one_question_looks_at_no_other_that_is_out() -> None:
     rng, settings = random.Random(7), SwarmSettings()
-    coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), Checks(CheckSettings(), Reputation(), rng))
+    coordinator = Coordinator(
+        Dispatcher(DispatchSettings(), rng), Checks(CheckSettings(), Reputation(), rng), Circle()
+    )
     for number in range(200):
         coordinator.handle(ProviderUp(Listing(f"{number:064x}", slots=4)), 0.0, 0.0)
 

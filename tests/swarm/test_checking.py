@@ -338,6 +338,6 @@ async def test_an_answer_over_which_the_deciders_break_ends_its_run(relays, stac
     def broken(*_: object, **__: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(swarm._parts.deciders.coordinator, "answered", broken)
+    monkeypatch.setattr(swarm._parts.deciders._coordinator, "answered", broken)
     with pytest.raises(RecursionError):
         await asyncio.wait_for(swarm.map(["a question"]), 10)

@@ -75,7 +75,7 @@ async def test_who_joins_is_seen_as_one_s_own_by_all_who_look_and_who_leaves_by_
             return {
                 "asked": not swarm.why_not(job, listing),
                 "out": reputation.is_out(one.public, time.time()),
-                "own": swarm._parts.deciders.coordinator.circle.is_own(one.public),
+                "own": swarm._parts.deciders.circle.is_own(one.public),
                 "kept": swarm.circle.keeps(one.public),
             }
 

@@ -32,7 +32,6 @@ from pylon.swarm.runs import open_runs
 from pylon.swarm.runs.coordinator import Coordinator
 from pylon.swarm.runs.journal import digest_of
 from pylon.swarm.runs.places import Piece
-from pylon.swarm.runs.run import Run
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from pylon.swarm.wire import inbox, requests
 from pylon.swarm.wire.meaning import Partial
@@ -83,7 +82,7 @@ async def test_a_late_piece_of_an_attempt_that_was_given_up_is_not_shown(relays,
     one = provider(relays, delay_s=60.0)
     swarm = await customer()
     pieces: list[str] = []
-    asking = asyncio.create_task(swarm._one(Run([JobSpec("a question", stream=True)], partial=pieces.append)))
+    asking = asyncio.create_task(swarm.single(JobSpec("a question", stream=True), partial=pieces.append))
     async with asyncio.timeout(10):
         while not one.received:
             await asyncio.sleep(0.01)

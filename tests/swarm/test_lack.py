@@ -11,6 +11,7 @@ from pylon.money.limits import Limit
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.wallet import WalletCode
+from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.lack import STOPPED, TOO_DEAR, Lack, Quoted, limited
 from pylon.swarm.providers.listing import Need
@@ -51,7 +52,7 @@ def test_a_model_that_gives_shorter_answers_than_were_counted_says_how_to_ask_fo
 
 
 def test_the_cheapest_of_several_is_quoted():
-    deciders = Deciders(SwarmSettings(checks=None), SystemClock(), random.Random(1))
+    deciders = Deciders(SwarmSettings(checks=None), SystemClock(), random.Random(1), (), Reputation())
     for price, longest in ((900, 12), (300, 40), (700, 0)):
         relays = FakeRelays()
         model = OfferedModel("m", max_completion_tokens=longest)

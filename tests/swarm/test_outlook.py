@@ -53,7 +53,7 @@ class Told(Deciders):
     """What they are told is remembered, and nothing follows from it."""
 
     def __init__(self) -> None:
-        super().__init__(SwarmSettings(checks=None), SystemClock(), random.Random(1))
+        super().__init__(SwarmSettings(checks=None), SystemClock(), random.Random(1), (), Reputation())
         self.told: list[SwarmEvent] = []
 
     def tell(self, event: SwarmEvent) -> None:
@@ -170,7 +170,7 @@ def test_who_answered_us_in_an_earlier_process_is_familiar_and_known_by_its_key(
     asked, new = (FakeProvider(relays, now=time.time()).public for _ in range(2))
     reputation = Reputation()
     reputation.answered(asked, time.time())
-    deciders = Deciders(SwarmSettings(), SystemClock(), random.Random(1), reputation=reputation)
+    deciders = Deciders(SwarmSettings(), SystemClock(), random.Random(1), (), reputation)
     told: list[SwarmEvent] = []
     deciders.tell = told.append  # type: ignore[method-assign]
     outlook = Outlook(deciders, SystemClock(), purse=None, reach=None)
@@ -186,5 +186,5 @@ def test_our_own_machines_and_who_alone_may_be_asked_are_known_whoever_else_answ
     reputation = Reputation()
     reputation.answered("a" * 64, time.time())
     settings = SwarmSettings(own=frozenset({"b" * 64}), allow=frozenset({"c" * 64}))
-    deciders = Deciders(settings, SystemClock(), random.Random(1), reputation=reputation)
+    deciders = Deciders(settings, SystemClock(), random.Random(1), (), reputation)
     assert list(deciders.known()) == ["b" * 64, "c" * 64]

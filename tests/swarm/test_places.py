@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.swarm.checks.moves import Again, Reopen
+from pylon.swarm.circle import Circle
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.moves import Failure, Job
 from pylon.swarm.job import Answer, JobSpec
@@ -85,7 +86,7 @@ def test_a_slot_is_known_by_its_place_as_long_as_its_run_is_open() -> None:
 
 
 def test_whose_answers_are_no_good_again_and_again_leaves_its_place_empty_in_the_end() -> None:
-    coordinator = Coordinator(Dispatcher(DispatchSettings(), random.Random(1)), None)
+    coordinator = Coordinator(Dispatcher(DispatchSettings(), random.Random(1)), None, Circle())
     run = coordinator.begin(job_of, 1)
     coordinator.ask(run, [(0, ASKED)], 0.0, 0.0)
     for slot in range(MOST_AGAIN):

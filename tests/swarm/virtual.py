@@ -19,6 +19,7 @@ from pylon.provider.settings import ProviderSettings
 from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.moves import Changed
 from pylon.swarm.checks.reputation import SETTLED, Reputation, Seen
+from pylon.swarm.circle import Circle
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.moves import Acknowledged, CancelAttempt, Job, Published, Send, Tick, Unheard
 from pylon.swarm.flights import FIRST_LOOK_S, MOST_S, WORD_DUE_S
@@ -80,7 +81,7 @@ class Bench:
             self._acquaint()
         rng = random.Random(seed + 1)
         self.checks = Checks(CheckSettings(), self.reputation, rng)
-        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks)
+        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks, Circle())
 
     def _acquaint(self) -> None:
         for key in self.machines:

@@ -24,12 +24,13 @@ from pylon.swarm.runs.places import Piece, RunCommand
 
 
 class Coordinator:
-    """See the module. Without `checks` every answer is taken as it comes, and one's own machine's by `circle`."""
+    """See the module. Without `checks` every answer is taken as it comes; with them those of one's own machines, of
+    which `circle` tells, are."""
 
-    def __init__(self, dispatcher: Dispatcher, checks: Checks | None, circle: Circle | None = None) -> None:
+    def __init__(self, dispatcher: Dispatcher, checks: Checks | None, circle: Circle) -> None:
         self.dispatcher = dispatcher
         self.checks = checks
-        self.circle = circle or Circle()
+        self.circle = circle
         self.pieces = Pieces()
         self._pieces = self.pieces.by_slot
         self._arrived: dict[int, Answer] = {}

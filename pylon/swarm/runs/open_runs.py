@@ -32,7 +32,6 @@ class OpenRuns:
         self.settings = settings
         self.by_number: dict[int, Run] = {}
         self._deciders = deciders
-        self._coordinator = deciders.coordinator
         self._flights = flights
         self._clock = clock
 
@@ -42,7 +41,7 @@ class OpenRuns:
         def job(spec: JobSpec, slot: int) -> m.Job:
             return job_of(slot, spec, self.settings, self._deciders.circle, deadline=deadline, priority=priority)
 
-        run.number = self._coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
+        run.number = self._deciders.begin(job, len(run.specs), final=run.on_outcome is not None)
         self.by_number[run.number] = run
 
     def is_open(self, run: Run) -> bool:
@@ -67,12 +66,11 @@ class OpenRuns:
                 return
             for sent in some:
                 lapses_at = now + sent.expires_at + LAPSE_S - wall
-                attempt, commands = self._coordinator.owe(run.number, int(sent.quote or 0), lapses_at, now, wall)
-                flight = sent.flight(_NO_SLOT, attempt, now, wall)
-                # Of a second opinion it is not known. Then a part of an answer needs what shows that it was sent.
-                flight.stream = sent.place is None or run.specs[sent.place].stream
-                self._flights.owe(flight)
-                self._deciders.follow(commands)
+                with self._deciders.owe(run.number, int(sent.quote or 0), lapses_at) as attempt:
+                    flight = sent.flight(_NO_SLOT, attempt, now, wall)
+                    # Of a second opinion it is not known. Then a part of an answer needs what shows that it was sent.
+                    flight.stream = sent.place is None or run.specs[sent.place].stream
+                    self._flights.owe(flight)
             await asyncio.sleep(0)
 
     async def take_up(self, run: Run, kept: Kept, charged: Mapping[str, int]) -> tuple[list[Flight], list[int]]:
@@ -91,23 +89,23 @@ class OpenRuns:
         if run.done.is_set():
             self._over(run)
             return [], []
-        self._coordinator.taken_up(run.number, len(kept.answers), kept.opinions)
+        self._deciders.taken_up(run.number, len(kept.answers), kept.opinions)
         now, wall = self._clock.monotonic(), self._clock.wall()
         open_ = kept.open_at(wall)
         flights: list[Flight] = []
         for place, sent in open_.items():
-            number, spec = run.number, run.specs[place]
+            spec = run.specs[place]
             before = charged.get(sent.request)
             cost = int(sent.quote or 0) if before is None else 0
-            slot, attempt, commands = self._coordinator.adopt(
-                number, place, spec, sent.provider, cost, now, wall, taken_back=sent.taken_back
-            )
-            flight = sent.flight(slot, attempt, now, wall, before=Msat(before or 0))
-            flight.stream, flight.journal = spec.stream, run.journal
-            self._flights.add(flight)
-            self._flights.went_out(attempt, now)
-            flights.append(flight)
-            self._deciders.follow(commands)
+            with self._deciders.adopt(run.number, place, spec, sent.provider, cost, taken_back=sent.taken_back) as (
+                slot,
+                attempt,
+            ):
+                flight = sent.flight(slot, attempt, now, wall, before=Msat(before or 0))
+                flight.stream, flight.journal = spec.stream, run.journal
+                self._flights.add(flight)
+                self._flights.went_out(attempt, now)
+                flights.append(flight)
         return flights, [n for n in range(len(run.specs)) if n not in kept.answers and n not in open_]
 
     async def ask(self, run: Run, places: Sequence[int]) -> None:
@@ -124,8 +122,7 @@ class OpenRuns:
             if not self.is_open(run):
                 return
             coming = max(0, len(places) - at - AT_ONCE)
-            now, wall = self._clock.monotonic(), self._clock.wall()
-            self._deciders.follow(self._coordinator.ask(run.number, questions, now, wall, coming=coming))
+            self._deciders.ask(run.number, questions, coming=coming)
             await asyncio.sleep(0)
 
     def cancel_all(self) -> None:
@@ -178,12 +175,12 @@ class OpenRuns:
 
     def of_slot(self, slot: int) -> Run | None:
         """The run that a slot is for, while it is open."""
-        number = self._coordinator.pieces.run_of(slot)
+        number = self._deciders.pieces.run_of(slot)
         return None if number is None else self.by_number.get(number)
 
     def fault(self, slot: int, fault: Fault) -> None:
         """What is to be read of a slot's place, should it end so."""
-        run, place = self.of_slot(slot), self._coordinator.pieces.place_of(slot)
+        run, place = self.of_slot(slot), self._deciders.pieces.place_of(slot)
         if run is not None and place is not None:
             run.faults[place, fault.reason] = fault
 
@@ -195,4 +192,4 @@ class OpenRuns:
 
     def _over(self, run: Run) -> None:
         del self.by_number[run.number]
-        self._deciders.follow(self._coordinator.end(run.number, self._clock.monotonic(), self._clock.wall()))
+        self._deciders.end(run.number)

@@ -117,13 +117,9 @@ class Answers:
         offered = self._offered(flight)
         answer = answer_of(flight, 1, now, offered)
         try:
-            commands = self._deciders.coordinator.answered(
-                flight.slot, flight.attempt, answer, now, self._clock.wall(), charged=charged, offered=offered
-            )
+            self._deciders.answered(flight.slot, flight.attempt, answer, charged=charged, offered=offered)
         except Exception as error:
             self._lose(run, error)
-        else:
-            self._deciders.follow(commands)
         if charged is not None and self._deciders.dispatcher.is_open(flight.attempt):
             # Its slot or run was over, or its answer was rejected.
             self._deciders.tell(m.Charged(flight.attempt, charged))
@@ -163,11 +159,9 @@ class Answers:
 
     def _scored(self, slot: int, verdict: Verdict) -> None:
         try:
-            commands = self._deciders.coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall())
+            self._deciders.scored(slot, verdict)
         except Exception as error:
             self._lose(self._runs.of_slot(slot), error)
-        else:
-            self._deciders.follow(commands)
 
     def _lose(self, run: Run | None, error: Exception) -> None:
         """End a run: the deciders failed over one of its answers, and the state of that place is unknown."""

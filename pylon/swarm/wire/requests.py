@@ -108,7 +108,7 @@ class Requests:
             self.deciders.tell(m.Refused(send.attempt, ErrorCode.PAUSED))
             return None
         now, wall = self.clock.monotonic(), self.clock.wall()
-        piece = self.deciders.coordinator.pieces.by_slot[send.slot]
+        piece = self.deciders.pieces.by_slot[send.slot]
         expires_at = wall + send.expires_at - now
         # The second attempt of a job goes over all relays.
         relays = None if self.flights.of_slot(send.slot) else self.routes.drawn(send, listing)
