@@ -104,7 +104,7 @@ class Customer:
         return {}
 
     async def only(self, keys: list[str]) -> dict[str, object]:
-        """Restricts all further maps to these providers."""
+        """From now on these providers alone are asked."""
         self.client.change_company(allow=frozenset(keys), own=frozenset())
         return {}
 

@@ -109,7 +109,7 @@ class _Ours:
     open_repl: Callable[[], Repl]
 
     async def run(self, program: str, calls: int, width: int, name: str) -> tuple[float, int]:
-        """Runs the program on `width` providers; seconds from first turn to answer, and sub-calls answered."""
+        """Seconds of a whole run over so many providers, from its first turn to its answer, and answers that came."""
         self.client.change_company(allow=frozenset(self.keys[:width]), own=frozenset())
         clock = SystemClock()
         trajectory = Trajectory(runs.new_run(self.home.runs, clock.wall()), clock)

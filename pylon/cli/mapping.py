@@ -26,7 +26,7 @@ from pylon.money.network import Network
 from pylon.node.calls.control import Event
 from pylon.node.home import open_home
 from pylon.node.session import open_node
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 
 # Where nobody watches, as in a log, a line so often says how far it is.
 _TELL_S = 10.0

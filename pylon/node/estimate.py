@@ -18,7 +18,7 @@ from pylon.swarm.client import SwarmClient
 from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobFailed, JobSpec
 from pylon.swarm.providers.listing import Listing
-from pylon.swarm.runs.asked import unaskable
+from pylon.swarm.runs.question_checks import unaskable
 
 # About so many characters of prose are a token.
 _CHARS_PER_TOKEN = 4

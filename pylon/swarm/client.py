@@ -21,21 +21,21 @@ from pylon.errors import UnreachableError, UsageError
 from pylon.loop_thread import in_another_loop
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
-from pylon.swarm.asking import Asking
 from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.checks.rescoring import Rescorer
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
-from pylon.swarm.meanwhile import Latest, meanwhile
+from pylon.swarm.meanwhile import LatestValue, meanwhile
 from pylon.swarm.parts import Parts
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.reach import Reach
-from pylon.swarm.runs.asked import check_bounds, check_jobs, spec_of
+from pylon.swarm.run_driver import RunDriver
 from pylon.swarm.runs.callbacks import check_callbacks
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.kept import Kept
 from pylon.swarm.runs.open_runs import AT_ONCE
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.question_checks import check_bounds, check_jobs, spec_of
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.runs.run import Run, Single
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.spending.purse import Purse
@@ -78,7 +78,7 @@ class SwarmClient:
         self.circle = parts.deciders.circle
         self.directory = parts.deciders.directory
         self.reputation = parts.deciders.reputation
-        self._asking = Asking(parts)
+        self._driver = RunDriver(parts)
         self._upkeep = Upkeep(parts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -115,7 +115,7 @@ class SwarmClient:
             await asyncio.wait_for(caught_up.wait(), timeout)
         return caught_up.is_set()
 
-    def change_company(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
+    def change_circle(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
         """From now on these alone may be asked (None: anybody), and these are one's own machines."""
         for provider in self.circle.change(allow=allow, own=own):
             self.reconsider(provider)
@@ -151,7 +151,7 @@ class SwarmClient:
         Raises as `complete` does.
         """
         spec = spec_of(job, parameters)
-        texts = Latest[str]()
+        texts = LatestValue[str]()
         one = self._one(replace(spec, stream=True), texts.say)
         async with meanwhile(one, texts.over) as asking:
             async for text in texts:
@@ -168,7 +168,7 @@ class SwarmClient:
         budget_msat: int | None = None,
         priority: int = 0,
         journal: RunJournal | None = None,
-        reservation: Reservation | None = None,
+        reservation: CallReservation | None = None,
     ) -> list[Outcome]:
         """The outcomes of many questions, in their order: an `Answer` or a `JobFailed` each.
 
@@ -190,22 +190,22 @@ class SwarmClient:
         check_bounds(deadline_s, budget_msat, priority)
         run = Run(specs, on_progress, on_outcome, journal=journal)
         if reservation is None and budget_msat is not None:
-            reservation = Reservation(budget_msat)
+            reservation = CallReservation(budget_msat)
         await self._do(run, deadline_s, reservation, priority)
         if specs and not run.answered and all(f.reason is m.Failure.NO_PROVIDER for f in run.failures()):
-            raise self._asking.nobody(specs[0])
+            raise self._driver.nobody(specs[0])
         return run.results()
 
     async def so_far(self, journal: RunJournal) -> tuple[Kept, int]:
         """What an earlier call left of a run, and what it was charged, in msat. Nobody is asked anything."""
         kept = await journal.kept()
-        return kept, sum((await self._asking.charged(kept)).values())
+        return kept, sum((await self._driver.charged(kept)).values())
 
     async def single(
         self,
         spec: JobSpec,
         *,
-        reservation: Reservation | None = None,
+        reservation: CallReservation | None = None,
         partial: Callable[[str], None] | None = None,
     ) -> Single:
         """What comes of one question, which never costs more than its reservation. It goes before the jobs of maps.
@@ -222,17 +222,19 @@ class SwarmClient:
         if isinstance(outcome, Answer):
             return outcome
         if outcome.reason is m.Failure.NO_PROVIDER:
-            raise self._asking.nobody(spec)
+            raise self._driver.nobody(spec)
         raise outcome
 
-    async def _do(self, run: Run, deadline_s: float | None, reservation: Reservation | None, priority: int) -> None:
+    async def _do(
+        self, run: Run, deadline_s: float | None, reservation: CallReservation | None, priority: int
+    ) -> None:
         if self._closed:
             raise UnreachableError("this client is closed")
         if self._loop is None:
             raise UsageError("this client has not been started", hint="Use it inside `async with SwarmClient(…)`.")
         self._check_loop()
         within_s = self.settings.run_s if deadline_s is None else deadline_s
-        await self._asking.ask(run, within_s=within_s, reservation=reservation, priority=priority)
+        await self._driver.ask(run, within_s=within_s, reservation=reservation, priority=priority)
 
     def _check_loop(self) -> None:
         if self._loop not in (None, asyncio.get_running_loop()):

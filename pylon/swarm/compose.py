@@ -15,7 +15,7 @@ from pylon.money.price import Price
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.swarm.circle import Circle
-from pylon.swarm.dispatch.moves import Job
+from pylon.swarm.dispatch.messages import SlotJob
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobSpec
 from pylon.swarm.providers.listing import Listing, Need, least_context
 from pylon.swarm.settings import SwarmSettings
@@ -49,7 +49,7 @@ def dearest_quote(prices: Iterable[Price], spec: JobSpec, bid: int) -> int:
 
 def job_of(
     slot: int, spec: JobSpec, settings: SwarmSettings, circle: Circle, *, deadline: float, priority: int = 0
-) -> Job:
+) -> SlotJob:
     """What the dispatcher must know of a question. Sizes are powers of two, so that few lanes are needed."""
     characters = len(spec.prompt) + len(spec.system or "")
     if spec.messages:
@@ -73,7 +73,7 @@ def job_of(
         circle.block,
         settings.plain,
     )
-    return Job(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens, priority=priority)
+    return SlotJob(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens, priority=priority)
 
 
 def bid_of(spec: JobSpec, settings: SwarmSettings) -> Msat:

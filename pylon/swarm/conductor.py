@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from pylon import log
-from pylon.swarm.checks import moves as c
+from pylon.swarm.checks import commands as c
 from pylon.swarm.compose import priced_size
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flights
 from pylon.swarm.job import Fault, failed
 from pylon.swarm.outlook import Outlook

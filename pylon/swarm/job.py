@@ -15,7 +15,7 @@ from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.records import record
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.providers.lack import ANSWER_TOKENS, UNPRICED
 
 TIMEOUT_S = 120.0

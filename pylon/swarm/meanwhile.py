@@ -24,7 +24,7 @@ async def meanwhile[T](work: Coroutine[Any, Any, T], over: Callable[[], None]) -
             await end(task)
 
 
-class Latest[T]:
+class LatestValue[T]:
     """What was said last, for one reader: whoever reads slowly misses what came before it, and nothing piles up.
 
     Reading ends when it is `over` and the last was read.

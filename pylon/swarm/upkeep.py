@@ -3,7 +3,7 @@
 import asyncio
 
 from pylon import log
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.parts import Parts
 from pylon.tasks import Tasks
 

@@ -4,7 +4,7 @@ from pylon.cli import earnings, mapping, rlm_ask
 from pylon.cli.output import counted
 from pylon.node.rlm.run import _first_round
 from pylon.rlm.budget import Bound, Estimate, Limits
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import failed
 
 FOUND = {

@@ -16,11 +16,11 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.checks import reputation as reputation_module
 from pylon.swarm.checks import reputation_store
-from pylon.swarm.checks.moves import Changed
+from pylon.swarm.checks.commands import Changed
 from pylon.swarm.checks.reputation import Reputation, Seen, why
 from pylon.swarm.checks.verification import Score
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobSpec, Progress
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.places import Fail, Unfill

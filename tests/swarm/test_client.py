@@ -24,7 +24,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.swarm import compose
 from pylon.swarm.checks.reputation import Seen
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure, Refused
+from pylon.swarm.dispatch.messages import Failure, Refused
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Progress
 from pylon.swarm.rows import Row
@@ -219,7 +219,7 @@ async def test_a_long_list_is_asked_in_pieces_and_it_is_told_what_follows(relays
     assert [answer.text for answer in answers] == [f"echo: question {n}" for n in range(12)]
     assert asked == [(5, 7), (5, 2), (2, 0)]
     dispatcher = client._parts.deciders.dispatcher
-    assert (dispatcher.left, dispatcher.open) == (0, 0)
+    assert (dispatcher.unfilled, dispatcher.open) == (0, 0)
 
 
 async def test_a_run_that_is_over_between_two_pieces_asks_no_more_and_nothing_is_expected(
@@ -229,11 +229,11 @@ async def test_a_run_that_is_over_between_two_pieces_asks_no_more_and_nothing_is
     asking = asyncio.create_task(client.map([f"question {n}" for n in range(12)]))
     while not asked:
         await asyncio.sleep(0)
-    assert client._parts.deciders.dispatcher.left == 12
+    assert client._parts.deciders.dispatcher.unfilled == 12
     client._parts.runs.cancel_all()
     assert {outcome.reason for outcome in await asking} == {Failure.CANCELLED}
     assert asked == [(5, 7)]
-    assert client._parts.deciders.dispatcher.left == 0
+    assert client._parts.deciders.dispatcher.unfilled == 0
 
 
 async def test_live_events_that_relays_lose_are_found_among_the_stored_and_nothing_runs_twice(
@@ -264,7 +264,7 @@ async def test_an_answer_from_anybody_else_is_no_answer(relays, customer) -> Non
 async def test_an_answer_that_cannot_be_read_sends_the_job_elsewhere(relays, customer) -> None:
     broken, good = provider(relays, silent=True), provider(relays)
     swarm = await customer(allow=frozenset({broken.public}))
-    swarm.change_company(allow=None, own=frozenset())
+    swarm.change_circle(allow=None, own=frozenset())
     asking = asyncio.create_task(swarm.map(["first"] + ["more"] * 3))
     while not broken.received:
         await asyncio.sleep(0.01)

@@ -1,7 +1,7 @@
 """What the dispatcher makes of relays that lose requests: it is quicker to believe that one is lost."""
 
 from pylon.swarm.dispatch.hedging import HEDGE_AFTER_S
-from pylon.swarm.dispatch.moves import Answered, CancelAttempt, Published, Send, Unheard
+from pylon.swarm.dispatch.messages import Answered, CancelAttempt, Published, Send, Unheard
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.providers.directory import ProviderUp
 from pylon.swarm.wire.looks import LOOK_LATEST_S, LULL_S, Looks
@@ -55,7 +55,7 @@ def test_one_lost_request_among_many_is_not_held_against_who_answered_later_ones
     play.tell(Answered(later.attempt))
     play.now = 3.0
     play.tell(Unheard(first.attempt))
-    assert play.dispatcher._company.standing_of("a").silences == 0
+    assert play.dispatcher._roster.standing_of("a").silences == 0
 
 
 def test_where_requests_are_lost_more_of_them_are_out_but_never_more_than_purse_and_trust_allow() -> None:

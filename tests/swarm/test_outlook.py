@@ -9,7 +9,7 @@ from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.swarm.checks.reputation import Reputation
-from pylon.swarm.dispatch.moves import SwarmEvent
+from pylon.swarm.dispatch.messages import SwarmEvent
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.directory import Change, ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Listing, Need

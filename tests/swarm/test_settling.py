@@ -14,7 +14,7 @@ from pylon.jobs.result import Finish, JobResult
 from pylon.money.accounts.usage import Bounds, Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.nostr.event import Event
-from pylon.swarm.dispatch.moves import Acknowledged, Refused
+from pylon.swarm.dispatch.messages import Acknowledged, Refused
 from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.runs.deciders import Deciders

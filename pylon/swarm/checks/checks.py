@@ -15,13 +15,13 @@ import random
 from collections.abc import Iterable
 
 from pylon.swarm.checks.allowance import Allowance
-from pylon.swarm.checks.beside import Beside, Early, Question
 from pylon.swarm.checks.case import Case
+from pylon.swarm.checks.commands import CheckCommand, Wait
 from pylon.swarm.checks.conclusions import Conclusions
 from pylon.swarm.checks.docket import Docket
+from pylon.swarm.checks.early_opinions import Early, EarlyOpinions, Question
 from pylon.swarm.checks.evidence import Evidence
 from pylon.swarm.checks.examination import Examination
-from pylon.swarm.checks.moves import CheckCommand, Wait
 from pylon.swarm.checks.reputation import Reputation, Seen
 from pylon.swarm.checks.ruling import Note
 from pylon.swarm.checks.selection import Selection
@@ -46,7 +46,7 @@ class Checks:
         self._docket = Docket(self._witnesses, self._unchecked)
         self._allowance = Allowance(settings.share)
         self._selection = Selection(self._allowance, self._evidence, self._witnesses, rng)
-        self._beside = Beside(self._allowance, self._selection, self._witnesses, rng)
+        self._early_opinions = EarlyOpinions(self._allowance, self._selection, self._witnesses, rng)
         self.examination = Examination(self._docket, self._selection, self._unchecked)
         self._conclusions = Conclusions(self._docket, self.examination, self._evidence, self._witnesses)
 
@@ -57,7 +57,7 @@ class Checks:
         else:
             self._witnesses.remove(change.provider)
             self._evidence.gone(change.provider)
-            self._beside.gone(change.provider)
+            self._early_opinions.gone(change.provider)
 
     def added(self, run: int, jobs: int, *, final: bool = False) -> None:
         """A run of so many jobs began; with `final`, what was delivered is never asked again."""
@@ -75,12 +75,12 @@ class Checks:
         self._docket.final.discard(run)
         slots = tuple(slots)
         self._docket.closed(slots)
-        self._beside.closed(slots)
+        self._early_opinions.closed(slots)
         self._unchecked.closed(slots)
 
     def beside(self, questions: Iterable[Question], waiting: int) -> list[CheckCommand]:
         """These are on their way, and the last few jobs wait: which of them somebody else is asked as well."""
-        asks = self._beside.ask(questions, waiting, self.examination.holds, self._docket.final)
+        asks = self._early_opinions.ask(questions, waiting, self.examination.holds, self._docket.final)
         self.examination.asked += len(asks)
         return list(asks)
 
@@ -88,8 +88,8 @@ class Checks:
         """A slot has an answer without a fault. An `Accept` or `Again` for it follows now or later, exactly one."""
         self._allowance.answered(run)
         provider = answer.provider
-        passed_over = self._beside.passed_over(slot)
-        early = self._beside.take(slot)
+        passed_over = self._early_opinions.passed_over(slot)
+        early = self._early_opinions.take(slot)
         case = Case(slot, asked, doubts_of(asked, answer), answer, run)
         if self._reputation.is_out(provider, now):
             # It was caught while this was on its way.
@@ -105,9 +105,9 @@ class Checks:
         """An answer of it came that has no fault, whatever is yet to be found of it."""
         self._reputation.answered(provider, now)
 
-    def left(self, slot: int) -> None:
+    def moved_on(self, slot: int) -> None:
         """The provider of a slot that was on its way left it to somebody else, or to nobody."""
-        self._beside.left(slot)
+        self._early_opinions.moved_on(slot)
 
     def scored(self, slot: int, verdict: Verdict, now: float) -> list[CheckCommand]:
         """What our own model says of the answer that it was given."""
@@ -134,7 +134,7 @@ class Checks:
         """Another provider's answer to a slot's question."""
         case = self._docket.get(slot)
         if case is None:
-            self._beside.heard(slot, answer)
+            self._early_opinions.heard(slot, answer)
             return []
         case.tried.add(answer.provider)
         if not self._counts(case, answer, now):
@@ -148,7 +148,7 @@ class Checks:
         """Nobody gave a second answer to a slot's question."""
         case = self._docket.get(slot)
         if case is None:
-            self._beside.heard(slot, None)
+            self._early_opinions.heard(slot, None)
         else:
             case.waiting -= 1
             case.unanswered += 1
@@ -164,7 +164,7 @@ class Checks:
     def _consider(self, case: Case, now: float, *, passed_over: bool) -> None:
         """Has the answer examined, or takes it as it came. `passed_over`: it was drawn from when it went out."""
         free, final = case.weights in self.examination.holds, case.run in self._docket.final
-        if self._beside.owes(case.provider):
+        if self._early_opinions.owes(case.provider):
             wanted = True
         elif passed_over and self._selection.is_by_turns(case):
             wanted = False

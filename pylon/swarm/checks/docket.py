@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from pylon.swarm.checks.case import Case
-from pylon.swarm.checks.moves import Accept, Again, CheckCommand
+from pylon.swarm.checks.commands import Accept, Again, CheckCommand
 from pylon.swarm.checks.unchecked import Delivered, Unchecked
 from pylon.swarm.checks.witnesses import Witnesses
 from pylon.swarm.job import Answer

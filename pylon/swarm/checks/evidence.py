@@ -3,7 +3,7 @@
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-from pylon.swarm.checks.moves import Again, Changed, CheckCommand
+from pylon.swarm.checks.commands import Again, Changed, CheckCommand
 from pylon.swarm.checks.reputation import Reputation, Seen
 from pylon.swarm.checks.unchecked import Unchecked
 

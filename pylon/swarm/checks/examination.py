@@ -1,8 +1,8 @@
 """How an answer is examined: our own model reads it where it holds the same weights, or somebody else is asked."""
 
 from pylon.swarm.checks.case import Case
+from pylon.swarm.checks.commands import Ask, Reopen, Rescore
 from pylon.swarm.checks.docket import Docket
-from pylon.swarm.checks.moves import Ask, Reopen, Rescore
 from pylon.swarm.checks.selection import Selection
 from pylon.swarm.checks.unchecked import Unchecked
 from pylon.swarm.checks.verification import doubts_of

@@ -4,16 +4,15 @@
     for command in dispatcher.handle(Add(jobs), now): …
 
 Every slot ends with exactly one `Deliver` or `GiveUp`, but for those of a run that is forgotten. The cost of a
-decision does not grow with the number of providers: they are kept in order of expected completion (`company`), and
+decision does not grow with the number of providers: they are kept in order of expected completion (`roster`), and
 deadlines cost the same however many there are (`timers`).
 """
 
 import random
 from collections.abc import Sequence
 
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.budget import RunBudget
-from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.hedging import Hedging
 from pylon.swarm.dispatch.in_flight import InFlight
 from pylon.swarm.dispatch.lane import Lane
@@ -21,6 +20,7 @@ from pylon.swarm.dispatch.open_slots import OpenSlots
 from pylon.swarm.dispatch.outcomes import Outcomes
 from pylon.swarm.dispatch.queues import Queues
 from pylon.swarm.dispatch.room import RelayRoom
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.dispatch.slot import Attempt
 from pylon.swarm.dispatch.timers import Timers
@@ -39,16 +39,16 @@ class Dispatcher:
         self._room = RelayRoom(relays, settings.relay_width)
         self._silence = Silence()
         self._timers = Timers()
-        self._company = Company(settings, rng, self._silence, self._room.shared, self._emptied)
-        self._in_flight = InFlight(self._company, self._room, self._timers, self._out, self._sent)
-        self._slots = OpenSlots(settings, self._company, self._in_flight, self._timers, self._out)
+        self._roster = Roster(settings, rng, self._silence, self._room.shared, self._emptied)
+        self._in_flight = InFlight(self._roster, self._room, self._timers, self._out, self._sent)
+        self._slots = OpenSlots(settings, self._roster, self._in_flight, self._timers, self._out)
         self._outcomes = Outcomes(
             settings=settings,
-            company=self._company,
+            roster=self._roster,
             slots=self._slots,
             in_flight=self._in_flight,
-            hedging=Hedging(settings, self._company, self._in_flight, self._timers, self._silence, rng),
-            queues=Queues(self._company, self._in_flight, rng),
+            hedging=Hedging(settings, self._roster, self._in_flight, self._timers, self._silence, rng),
+            queues=Queues(self._roster, self._in_flight, rng),
             silence=self._silence,
             timers=self._timers,
         )
@@ -59,9 +59,9 @@ class Dispatcher:
         return len(self._slots)
 
     @property
-    def left(self) -> int:
+    def unfilled(self) -> int:
         """The same, and jobs that are about to be added."""
-        return len(self._slots) + self._company.coming
+        return len(self._slots) + self._roster.coming
 
     @property
     def in_flight(self) -> int:
@@ -71,11 +71,11 @@ class Dispatcher:
     @property
     def last_attempt(self) -> int:
         """The number of the latest attempt; the next one has the next number."""
-        return self._in_flight.last
+        return self._in_flight.last_attempt
 
     def rest_of(self, provider: str, now: float) -> tuple[float, str] | None:
         """For how many seconds more a provider is left alone, and why; None for one that is not."""
-        standing = self._company.standing_of(provider)
+        standing = self._roster.standing_of(provider)
         if standing is None or not standing.rests(now):
             return None
         return standing.rests_until - now, standing.rests_for
@@ -92,9 +92,9 @@ class Dispatcher:
         """Whether this attempt was given up, and what it is charged counts and is not known yet."""
         return self._in_flight.budgets.is_open(attempt)
 
-    def last(self, need: Need) -> int:
+    def last_waiting(self, need: Need) -> int:
         """How many jobs of this need wait, if these are the last, and no more than are on their way."""
-        return 0 if self._company.coming else self._company.last(need)
+        return 0 if self._roster.coming else self._roster.last_waiting(need)
 
     def emptiest(self, relays: Sequence[str]) -> str:
         """That of these relays over which the least is in flight."""
@@ -122,16 +122,16 @@ class Dispatcher:
                 if (attempt := attempts.get(number)) is not None:
                     became.published(attempt, now)
             case ProviderUp(listing):
-                self._company.up(listing, now)
+                self._roster.up(listing, now)
             case m.Acknowledged(number, wait_s):
                 if (attempt := attempts.get(number)) is not None:
                     became.acknowledged(attempt, wait_s, now)
             case ProviderDown(provider):
-                self._company.down(provider, now)
+                self._roster.down(provider, now)
             case m.Add(jobs):
                 self._slots.add(jobs, now)
             case m.Coming(count):
-                self._company.coming = count
+                self._roster.coming = count
             case m.Adopt(job, provider, cost, taken_back):
                 self._slots.adopt(job, provider, cost, now, taken_back=taken_back)
             case m.Owe(run, cost, lapses_at):
@@ -186,16 +186,16 @@ class Dispatcher:
         for priority in priorities:
             # Most often there is one, and every lane has its turn.
             lowest, idle = priority == priorities[-1], 0
-            while idle < len(self._company.turns) and self._in_flight.count < self._settings.width:
-                lane = self._company.turns[0]
-                self._company.turns.rotate(-1)
+            while idle < len(self._roster.turns) and self._in_flight.count < self._settings.width:
+                lane = self._roster.turns[0]
+                self._roster.turns.rotate(-1)
                 idle += 1
                 if lane.waiting and (lowest or lane.priority >= priority) and self._one_of(lane, priority, now):
                     idle = 0
 
     def _priorities(self) -> list[int]:
         """Those that wait, the highest first."""
-        waiting = [lane.priorities for lane in self._company.turns if lane.again or lane.fresh.count]
+        waiting = [lane.priorities for lane in self._roster.turns if lane.again or lane.fresh.count]
         return sorted(set().union(*waiting), reverse=True) if waiting else []
 
     def _one_of(self, lane: Lane, priority: int, now: float) -> bool:

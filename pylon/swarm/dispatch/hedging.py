@@ -2,8 +2,8 @@
 
 import random
 
-from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.in_flight import InFlight
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.seats import Seat
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.dispatch.slot import Attempt, Slot
@@ -25,14 +25,14 @@ class Hedging:
     def __init__(
         self,
         settings: DispatchSettings,
-        company: Company,
+        roster: Roster,
         in_flight: InFlight,
         timers: Timers,
         silence: Silence,
         rng: random.Random,
     ) -> None:
         self._settings = settings
-        self._company = company
+        self._roster = roster
         self._in_flight = in_flight
         self._timers = timers
         self._silence = silence
@@ -59,7 +59,7 @@ class Hedging:
                 return
             # Late already: it must not look as quick as one of which nothing is known.
             attempt.standing.pace.at_least((now - attempt.sent_at) / attempt.rounds)
-            self._company.place(attempt.standing, now)
+            self._roster.place(attempt.standing, now)
             if lane.figures.is_among_the_last(attempt):
                 self._hedge(slot, now)
         self._timers.at(now + HEDGE_AFTER_S, self._consider, attempt)
@@ -69,7 +69,7 @@ class Hedging:
         # Jobs that were never sent come first.
         # After a pause of the program this may be looked at before the slot's own end, which is then due as well.
         if (
-            self._company.coming
+            self._roster.coming
             or lane.presses
             or self._in_flight.count >= self._settings.width
             or slot.ends_at <= now

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.budget import Budgets, Claim
-from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.lane import Lane
 from pylon.swarm.dispatch.room import RelayRoom
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.standing import Standing
 from pylon.swarm.dispatch.timers import Timers
@@ -21,14 +21,14 @@ class InFlight:
 
     def __init__(
         self,
-        company: Company,
+        roster: Roster,
         room: RelayRoom,
         timers: Timers,
         out: list[m.DispatchCommand],
         sent: Callable[[Attempt, float], None],
     ) -> None:
         self.budgets = Budgets()
-        self.last = 0
+        self.last_attempt = 0
         self.count = 0
         self.broke: Slot | None = None
         """What would have gone out, had its run had the money, of which nothing is out, nor enough for anybody."""
@@ -36,7 +36,7 @@ class InFlight:
         self._short: Slot | None = None
         self._looked_at = 0.0
         self._too_little: dict[tuple[Lane, int, int], int] = {}
-        self._company = company
+        self._roster = roster
         self._room = room
         self._timers = timers
         self._out = out
@@ -108,8 +108,8 @@ class InFlight:
     ) -> Attempt:
         """Counts it as sent. `cost` is the most that it may be charged, where that is known already."""
         job = slot.job
-        self.last += 1
-        attempt = Attempt(self.last, slot, standing, now, standing.rounds, hedge)
+        self.last_attempt += 1
+        attempt = Attempt(self.last_attempt, slot, standing, now, standing.rounds, hedge)
         attempt.cost = standing.quote(job.prompt_tokens, job.max_tokens) if cost is None else cost
         attempt.relay = self._room.take(standing.relays)
         attempt.answered_before = slot.lane.figures.answered
@@ -120,7 +120,7 @@ class InFlight:
         slot.lane.figures.began(hedge=hedge)
         standing.in_flight += 1
         self.count += 1
-        self._company.place(standing, now)
+        self._roster.place(standing, now)
         self._sent(attempt, now)
         return attempt
 
@@ -137,7 +137,7 @@ class InFlight:
         attempt.standing.in_flight -= 1
         attempt.slot.lane.figures.in_flight -= 1
         self.count -= 1
-        self._company.place(attempt.standing, now)
+        self._roster.place(attempt.standing, now)
 
     def reroute(self, attempt: Attempt, relay: str) -> None:
         """It goes over another relay than was counted."""
@@ -163,8 +163,8 @@ class InFlight:
 
     def owe(self, run: int, cost: int, lapses_at: float) -> None:
         """An earlier process sent something for this run, which may be charged until then. It has the next number."""
-        self.last += 1
-        if (claim := self.budgets.owe(run, self.last, cost)) is not None:
+        self.last_attempt += 1
+        if (claim := self.budgets.owe(run, self.last_attempt, cost)) is not None:
             self._timers.at(lapses_at, self._lapse, claim)
 
     def _keep(self, attempt: Attempt) -> None:

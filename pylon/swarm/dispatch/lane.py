@@ -11,7 +11,7 @@ from itertools import islice
 from pylon.swarm.dispatch.candidates import step
 from pylon.swarm.dispatch.constraints import Constraints, May
 from pylon.swarm.dispatch.figures import Figures
-from pylon.swarm.dispatch.moves import Failure, Job
+from pylon.swarm.dispatch.messages import Failure, SlotJob
 from pylon.swarm.dispatch.seats import Seat, Seats
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.standing import Standing
@@ -71,7 +71,7 @@ class Lane:
         return bool(self.fresh.count) or any(not slot.job.to for slot in islice(self.again, _LOOKED_AT))
 
     @property
-    def last(self) -> int:
+    def last_waiting(self) -> int:
         """How many jobs wait that any provider may have, if these are no more than are on their way."""
         return self.fresh.count if self.fresh.count <= self.figures.in_flight else 0
 
@@ -190,7 +190,7 @@ class Lane:
             for seat in seats
         )
 
-    def _cheapest_for(self, job: Job, now: float) -> Iterable[Seat | None]:
+    def _cheapest_for(self, job: SlotJob, now: float) -> Iterable[Seat | None]:
         size = job.prompt_tokens, job.max_tokens
         if size != self._cheapest_size or now >= self._cheapest_until:
             self._cheapest = nsmallest(_CHEAPEST, self.members.values(), key=lambda seat: seat.standing.quote(*size))

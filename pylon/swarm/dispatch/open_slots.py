@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pylon.swarm.dispatch import moves as m
-from pylon.swarm.dispatch.company import Company
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.in_flight import InFlight
 from pylon.swarm.dispatch.lane import Lane
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.timers import Timers
 from pylon.swarm.settings import DispatchSettings
@@ -51,13 +51,13 @@ class OpenSlots:
     def __init__(
         self,
         settings: DispatchSettings,
-        company: Company,
+        roster: Roster,
         in_flight: InFlight,
         timers: Timers,
         out: list[m.DispatchCommand],
     ) -> None:
         self._settings = settings
-        self._company = company
+        self._roster = roster
         self._in_flight = in_flight
         self._timers = timers
         self._out = out
@@ -66,7 +66,7 @@ class OpenSlots:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def add(self, jobs: tuple[m.Job, ...], now: float) -> None:
+    def add(self, jobs: tuple[m.SlotJob, ...], now: float) -> None:
         """More jobs, which wait now."""
         lanes: dict[Lane, None] = {}
         lane = None
@@ -74,7 +74,7 @@ class OpenSlots:
         for job in jobs:
             # To find a lane costs more than to see that it is the last one's: jobs of a run are alike.
             if lane is None or (lane.need is not job.need and lane.need != job.need):
-                lane = self._company.lane(job, now)
+                lane = self._roster.lane(job, now)
                 lanes[lane] = None
             slot = self._open(job, lane, now)
             ends.setdefault(job.deadline, []).append(slot)
@@ -89,10 +89,10 @@ class OpenSlots:
             if not lane.members:
                 self.look_for_nobody(lane, now)
 
-    def adopt(self, job: m.Job, provider: str, cost: int, now: float, *, taken_back: bool) -> None:
+    def adopt(self, job: m.SlotJob, provider: str, cost: int, now: float, *, taken_back: bool) -> None:
         """A job that an earlier process sent to this provider, who may charge so many msat for it. See `Adopt`."""
-        slot = self._open(job, self._company.lane(job, now), now)
-        standing = self._company.remember(provider)
+        slot = self._open(job, self._roster.lane(job, now), now)
+        standing = self._roster.remember(provider)
         self._end_at((slot,), job.deadline)
         attempt = self._in_flight.begin(slot, standing, now, cost=cost)
         attempt.published = attempt.adopted = True
@@ -186,7 +186,7 @@ class OpenSlots:
         over = ((slot, max(since, slot.queued_at) + patience(slot.job)) for slot in lane.slots())
         self._look_at(lane, failure, self._give_up_all(over, failure, now))
 
-    def _patience(self, job: m.Job) -> float:
+    def _patience(self, job: m.SlotJob) -> float:
         """How long a job waits for anybody to come: no longer than it has time."""
         # In whole seconds, so that a run whose jobs all have another time is looked at a few times only.
         return min(self._settings.patience_s, math.ceil(job.timeout))
@@ -201,7 +201,7 @@ class OpenSlots:
                 following = min(following, when)
         return following
 
-    def _open(self, job: m.Job, lane: Lane, now: float) -> Slot:
+    def _open(self, job: m.SlotJob, lane: Lane, now: float) -> Slot:
         slot = self._slots[job.slot] = Slot(job, lane, job.deadline, job.deadline, now, barred=job.without)
         lane.figures.open += 1
         lane.least_wait_s = min(lane.least_wait_s, self._patience(job))
@@ -226,5 +226,5 @@ class OpenSlots:
         self._in_flight.over(slot, now)
 
 
-def _timeout(job: m.Job) -> float:
+def _timeout(job: m.SlotJob) -> float:
     return job.timeout

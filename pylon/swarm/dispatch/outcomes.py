@@ -3,11 +3,11 @@
 import math
 
 from pylon.jobs.codes import ErrorCode
-from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.hedging import Hedging
 from pylon.swarm.dispatch.in_flight import InFlight
 from pylon.swarm.dispatch.open_slots import OpenSlots
 from pylon.swarm.dispatch.queues import Queues
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.dispatch.slot import Attempt
 from pylon.swarm.dispatch.standing import Standing
@@ -27,7 +27,7 @@ class Outcomes:
         self,
         *,
         settings: DispatchSettings,
-        company: Company,
+        roster: Roster,
         slots: OpenSlots,
         in_flight: InFlight,
         hedging: Hedging,
@@ -36,7 +36,7 @@ class Outcomes:
         timers: Timers,
     ) -> None:
         self._settings = settings
-        self._company = company
+        self._roster = roster
         self._slots = slots
         self._in_flight = in_flight
         self._hedging = hedging
@@ -105,7 +105,7 @@ class Outcomes:
             self._in_flight.release(attempt, now, charged)
         else:
             self._in_flight.charge(attempt, charged)
-            self._company.place(standing, now)
+            self._roster.place(standing, now)
         self._slots.deliver(attempt, now)
         self._queues.answered(attempt, now)
 
@@ -143,7 +143,7 @@ class Outcomes:
             slot.final_refusals += code is not None and not code.elsewhere
             if code is ErrorCode.UNSUPPORTED_MODEL and slot.job.need.model is not None:
                 standing.refused_models.add(slot.job.need.model)
-                self._company.join(slot.lane, standing, now)
+                self._roster.join(slot.lane, standing, now)
         self._rested(standing, now)
         self._slots.again(slot, now)
 
@@ -175,7 +175,7 @@ class Outcomes:
         attempt.standing.heard_of = max(attempt.standing.heard_of, attempt.sent_at)
         if attempt.standing.silences:
             attempt.standing.silences = 0
-            self._company.place(attempt.standing, now)
+            self._roster.place(attempt.standing, now)
 
     def _unacknowledged(self, attempt: Attempt, now: float) -> None:
         """Nothing was heard. The request may be lost: that is no failure of its provider, and others are asked."""
@@ -209,6 +209,6 @@ class Outcomes:
 
     def _rested(self, standing: Standing, now: float) -> None:
         """Places it anew, and once more when its rest is over."""
-        self._company.place(standing, now)
+        self._roster.place(standing, now)
         if standing.rests(now):
-            self._timers.at(standing.rests_until, self._company.place, standing)
+            self._timers.at(standing.rests_until, self._roster.place, standing)

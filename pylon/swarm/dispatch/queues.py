@@ -8,8 +8,8 @@ how long it waits. Nor does a customer stand in a line for newcomers where other
 import heapq
 import random
 
-from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.in_flight import InFlight
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.seats import Seat
 from pylon.swarm.dispatch.slot import Attempt
 from pylon.swarm.dispatch.standing import Standing
@@ -31,8 +31,8 @@ _OVER = 100
 class Queues:
     """See the module."""
 
-    def __init__(self, company: Company, in_flight: InFlight, rng: random.Random) -> None:
-        self._company = company
+    def __init__(self, roster: Roster, in_flight: InFlight, rng: random.Random) -> None:
+        self._roster = roster
         self._in_flight = in_flight
         self._rng = rng
 
@@ -46,7 +46,7 @@ class Queues:
         lane = slot.lane
         seconds = lane.seconds_at(standing)
         lane.figures.waits.add(standing.told(attempt.id, wait_s, seconds, now))
-        self._company.place(standing, now)
+        self._roster.place(standing, now)
         if not wait_s or slot.job.to:
             return
         if slot.moves < MOST_GUESSES and self._may_go(attempt, now):
@@ -66,7 +66,7 @@ class Queues:
             # Who had no word before it did not wait.
             lane.figures.waits.add(0.0)
         seat = lane.members.get(standing.provider)
-        if not lane.told or seat is None or seat.step < 0 or standing.others_until > now or self._company.coming:
+        if not lane.told or seat is None or seat.step < 0 or standing.others_until > now or self._roster.coming:
             return
         # Jobs that nobody has come first, those of other needs too.
         if any(each.lane.presses for each in standing.seats):
@@ -94,7 +94,7 @@ class Queues:
         if left is None:
             return True
         # What is given up counts as spent, and the money is for jobs that nobody has yet.
-        return left >= 2 * attempt.cost and not self._company.waits
+        return left >= 2 * attempt.cost and not self._roster.waits
 
     def _may_take(self, standing: Standing, attempt: Attempt, *, busy: bool = False) -> bool:
         # What runs on a machine of one's own costs nothing and is read by nobody.

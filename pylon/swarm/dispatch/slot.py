@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pylon.jobs.codes import ErrorCode
-from pylon.swarm.dispatch.moves import Job
+from pylon.swarm.dispatch.messages import SlotJob
 from pylon.swarm.dispatch.standing import Standing
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Slot:
     It is waited for until `ends_at`; its providers are told `expires_at`.
     """
 
-    job: Job
+    job: SlotJob
     lane: "Lane"
     ends_at: float
     expires_at: float

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
-from pylon.swarm.checks import moves as c
-from pylon.swarm.checks.beside import Question
+from pylon.swarm.checks import commands as c
 from pylon.swarm.checks.checks import Checks
+from pylon.swarm.checks.early_opinions import Question
 from pylon.swarm.checks.reputation import Seen
 from pylon.swarm.checks.verification import Verdict, fault_of, is_cut_off
 from pylon.swarm.circle import Circle
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderDown, ProviderUp
@@ -42,7 +42,7 @@ class Coordinator:
         self.over: list[int] = []
         """The slots that are over: nothing that comes for them is waited for. Whoever has taken note clears it."""
 
-    def begin(self, job: Callable[[JobSpec, int], m.Job], jobs: int, *, final: bool = False) -> int:
+    def begin(self, job: Callable[[JobSpec, int], m.SlotJob], jobs: int, *, final: bool = False) -> int:
         """The number of a new run of so many jobs. `job` makes one of a question and a slot; nothing is sent yet.
 
         With `final` a place that was filled stays so, whatever turns out later.
@@ -207,7 +207,7 @@ class Coordinator:
         if self.checks is None:
             return
         for need in list(self._sent):
-            if (waiting := self.dispatcher.last(need)) and (sent := self._sent.pop(need, None)) is not None:
+            if (waiting := self.dispatcher.last_waiting(need)) and (sent := self._sent.pop(need, None)) is not None:
                 self._apply(self.checks.beside((self._question(*one) for one in sent.items()), waiting), now)
 
     def _question(self, slot: int, provider: str) -> Question:
@@ -252,7 +252,7 @@ class Coordinator:
     def _unasked(self, slot: int, now: float) -> None:
         """Nobody has to say anything to a slot's answer any more."""
         if self.checks is not None:
-            self.checks.left(slot)
+            self.checks.moved_on(slot)
         if (opinion := self._pieces[slot].opinion) is not None:
             self._tell(m.Drop((opinion,)), now)
 

@@ -16,7 +16,7 @@ from pylon.swarm.checks.checks import Checks
 from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.checks.verification import Verdict
 from pylon.swarm.circle import Circle
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import Directory
@@ -61,7 +61,7 @@ class Deciders:
         """A provider or a relay did something, or time has passed."""
         self.follow(self._coordinator.handle(event, self._clock.monotonic(), self._clock.wall()))
 
-    def begin(self, job: Callable[[JobSpec, int], m.Job], jobs: int, *, final: bool) -> int:
+    def begin(self, job: Callable[[JobSpec, int], m.SlotJob], jobs: int, *, final: bool) -> int:
         """A run of so many jobs begins: its number. See `Coordinator.begin`."""
         return self._coordinator.begin(job, jobs, final=final)
 

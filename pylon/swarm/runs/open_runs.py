@@ -7,15 +7,15 @@ from itertools import batched
 from pylon.clock import Clock
 from pylon.money.msat import Msat
 from pylon.swarm.compose import job_of
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Answer, Fault, JobSpec, Outcome, failed
 from pylon.swarm.providers.listing import Need
-from pylon.swarm.runs.asked import unaskable
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.runs.kept import Kept
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.question_checks import unaskable
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.runs.run import Run
 from pylon.swarm.settings import SwarmSettings
 
@@ -38,7 +38,7 @@ class OpenRuns:
     def open(self, run: Run, *, deadline: float, priority: int) -> None:
         """A run begins, and gets its number. `deadline` is on the monotonic clock."""
 
-        def job(spec: JobSpec, slot: int) -> m.Job:
+        def job(spec: JobSpec, slot: int) -> m.SlotJob:
             return job_of(slot, spec, self.settings, self._deciders.circle, deadline=deadline, priority=priority)
 
         run.number = self._deciders.begin(job, len(run.specs), final=run.on_outcome is not None)
@@ -48,7 +48,7 @@ class OpenRuns:
         """Whether anything may still be asked for it: a client that is closed ends all of its runs."""
         return run.number in self.by_number
 
-    def fund(self, run: Run, reservation: Reservation) -> None:
+    def fund(self, run: Run, reservation: CallReservation) -> None:
         """Bounds what a run may cost, with what it was charged before."""
         self._deciders.tell(m.Fund(run.number, max(0, reservation.msat - run.before)))
         run.budget = self._deciders.dispatcher.budget(run.number)

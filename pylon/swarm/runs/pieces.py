@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.job import JobSpec
 from pylon.swarm.runs.places import Piece
 
 
 @dataclass(slots=True)
 class _Run:
-    job: Callable[[JobSpec, int], m.Job]
+    job: Callable[[JobSpec, int], m.SlotJob]
     final: bool = False
     # Questions that are still to be asked, of this one.
     coming: int = 0
@@ -28,13 +28,13 @@ class Pieces:
         # Questions of all runs that are still to be asked.
         self.coming = 0
 
-    def begin(self, job: Callable[[JobSpec, int], m.Job], *, final: bool) -> int:
+    def begin(self, job: Callable[[JobSpec, int], m.SlotJob], *, final: bool) -> int:
         """The number of a new run; `job` makes one of a question and a slot."""
         run, self._next_run = self._next_run, self._next_run + 1
         self._runs[run] = _Run(job, final)
         return run
 
-    def add(self, piece: Piece, to: tuple[str, ...] = ()) -> m.Job:
+    def add(self, piece: Piece, to: tuple[str, ...] = ()) -> m.SlotJob:
         """The job of a new slot, which these providers alone may have (any, when empty)."""
         slot, self._next_slot = self._next_slot, self._next_slot + 1
         run = self._runs[piece.run]

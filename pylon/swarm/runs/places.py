@@ -4,15 +4,15 @@ from dataclasses import dataclass, replace
 
 from pylon.jobs.codes import ErrorCode
 from pylon.records import record
-from pylon.swarm.checks import moves as c
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.checks import commands as c
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.listing import Need
 
 # How often a place is asked anew because its answer was no good.
 MOST_AGAIN = 3
 
-_NO_JOB = m.Job(-1, Need(), 0.0, 0.0)
+_NO_JOB = m.SlotJob(-1, Need(), 0.0, 0.0)
 
 
 @record
@@ -58,7 +58,7 @@ class Piece:
     run: int
     place: int
     spec: JobSpec
-    job: m.Job = _NO_JOB
+    job: m.SlotJob = _NO_JOB
     opinion_of: int | None = None
     # The slot of the latest second opinion on it.
     opinion: int | None = None

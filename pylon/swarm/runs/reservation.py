@@ -3,7 +3,7 @@
 from pylon.swarm.dispatch.budget import RunBudget
 
 
-class Reservation:
+class CallReservation:
     """Of one question, or of one run of many: `msat` is the most that it may cost. It is asked once.
 
     What it cost is known when it is `decided`. Until then it was charged `charged_msat`, and can come to `most_msat`:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pylon.swarm.dispatch.budget import RunBudget
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, Fault, JobFailed, JobSpec, Outcome, Progress
 from pylon.swarm.runs.callbacks import call
 from pylon.swarm.runs.journal import RunJournal

@@ -11,7 +11,7 @@ from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm.checks.rescoring import Rescorer, Rescoring
 from pylon.swarm.checks.verification import Verdict
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Fault
 from pylon.swarm.outlook import Outlook

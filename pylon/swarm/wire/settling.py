@@ -15,7 +15,7 @@ from pylon.jobs.result import JobResult
 from pylon.money.accounts.usage import check_part
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.providers.lack import UNPRICED
 from pylon.swarm.runs.deciders import Deciders

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from operator import attrgetter
 
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.lane import Lane
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.dispatch.standing import Standing
@@ -26,7 +26,7 @@ _is_familiar = attrgetter("is_familiar")
 SPREAD = 0.2
 
 
-class Company:
+class Roster:
     """`shared` gives those of a provider's relays that we use too; `emptied` is called when nobody is left in a
     lane."""
 
@@ -111,7 +111,7 @@ class Company:
         for seat in standing.seats:
             seat.lane.place(seat, now, self._silence.lost)
 
-    def lane(self, job: m.Job, now: float) -> Lane:
+    def lane(self, job: m.SlotJob, now: float) -> Lane:
         """The lane of a job's need, made when there is none."""
         need = job.need
         lane = self._lanes.get(need)
@@ -136,10 +136,10 @@ class Company:
         """Whether a job waits that nobody has, or is about to come."""
         return bool(self.coming) or any(lane.waiting for lane in self.turns)
 
-    def last(self, need: Need) -> int:
+    def last_waiting(self, need: Need) -> int:
         """How many jobs of this need wait, if these are no more than are on their way."""
         lane = self._lanes.get(need)
-        return 0 if lane is None else lane.last
+        return 0 if lane is None else lane.last_waiting
 
     def _take_in(self, lane: Lane, now: float) -> None:
         """Takes providers into a lane until there are enough."""

@@ -10,20 +10,20 @@ from pylon.swarm.job import JobSpec
 from pylon.swarm.parts import Parts
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.kept import Kept
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.runs.run import Run
 
 # So long a run that is taken up waits for the receipts of what it had sent; what is not known by then is set aside.
 RECEIPTS_S = 10.0
 
 
-class Asking:
+class RunDriver:
     """See the module."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def ask(self, run: Run, *, within_s: float, reservation: Reservation | None, priority: int) -> None:
+    async def ask(self, run: Run, *, within_s: float, reservation: CallReservation | None, priority: int) -> None:
         """Returns when each of its places has an outcome, `within_s` seconds from now at the latest. Raises what a
         caller's function raised. A run that is not waited for any more is over."""
         runs, deadline = self._parts.runs, self._parts.clock.monotonic() + within_s

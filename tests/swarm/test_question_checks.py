@@ -22,9 +22,9 @@ from pylon.nostr.keys import SecretKey
 from pylon.relay.server import RelayServer
 from pylon.swarm.blocking import Swarm
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, failed
-from pylon.swarm.runs.asked import fault_in, spec_of, unaskable
+from pylon.swarm.runs.question_checks import fault_in, spec_of, unaskable
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays, all_goes_on
 from tests.swarm.test_exchange import serve

@@ -11,7 +11,7 @@ from pylon.jobs.fit import misfit
 from pylon.jobs.parameters import MAX_MODEL, MAX_TOKENS
 from pylon.jobs.size import MAX_EVENT_BYTES, text_bytes
 from pylon.money.msat import MAX_MSAT
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import JobFailed, JobSpec, failed
 
 # Of what is much longer the end is no time that an event can hold.

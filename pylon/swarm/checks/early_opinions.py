@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from pylon.latest import Latest
 from pylon.swarm.checks.allowance import Allowance
-from pylon.swarm.checks.moves import Ask
+from pylon.swarm.checks.commands import Ask
 from pylon.swarm.checks.selection import Selection
 from pylon.swarm.checks.verification import Doubt
 from pylon.swarm.checks.witnesses import Witnesses
@@ -48,7 +48,7 @@ class Early:
     doubts: Sequence[Doubt] = field(default=(), init=False)
 
 
-class Beside:
+class EarlyOpinions:
     """See the module."""
 
     def __init__(self, allowance: Allowance, selection: Selection, witnesses: Witnesses, rng: random.Random) -> None:
@@ -89,7 +89,7 @@ class Beside:
         """A slot's question was answered: what was asked beside it."""
         return self._early.pop(slot, None)
 
-    def left(self, slot: int) -> None:
+    def moved_on(self, slot: int) -> None:
         """A slot's question went to somebody else, or to nobody."""
         early = self._early.pop(slot, None)
         if early is not None:

@@ -29,7 +29,7 @@ class Failure(StrEnum):
 
 
 @record
-class Job:
+class SlotJob:
     """One slot to fill. It ends `timeout` seconds after it was first sent, and at `deadline` in any case.
 
     Jobs of a higher `priority` go first, those of one priority run by run in turn. `to` are the only providers that
@@ -47,9 +47,9 @@ class Job:
     to: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
 
-    def within(self, run: int, to: tuple[str, ...], without: frozenset[str]) -> "Job":
+    def within(self, run: int, to: tuple[str, ...], without: frozenset[str]) -> "SlotJob":
         """The same as one of this run, and for these providers."""
-        return Job(
+        return SlotJob(
             self.slot, self.need, self.timeout, self.deadline, self.prompt_tokens, self.max_tokens, run,
             self.priority, to, without,
         )  # fmt: skip
@@ -59,7 +59,7 @@ class Job:
 class Add:
     """More jobs."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[SlotJob, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Adopt:
     that was `taken_back` since may have been answered before: it is waited for until relays were asked.
     """
 
-    job: Job
+    job: SlotJob
     provider: str
     cost: int = 0
     taken_back: bool = False
