@@ -1,4 +1,4 @@
-"""What the checks want done."""
+"""The commands of the checks: what they want done with answers and slots."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pylon.swarm.job import Answer
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """This answer fills the slot. `how` names what it passed."""
+    """This answer fills the slot. `how` names the checks that it passed."""
 
     slot: int
     answer: Answer
@@ -16,9 +16,9 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the first of these providers that has room the slot's question too; `second` or `no_second` follows.
+    """Ask the slot's question of one more provider: the first of `to` that has room. `second` or `no_second` follows.
 
-    It is waited for `within_s`; None: as long as a job may take, or until a `Wait`.
+    Its answer is waited for `within_s` seconds; None: as long as a job may take, or until a `Wait`.
     """
 
     slot: int
@@ -28,7 +28,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The slot's answer is there, and the second opinion that was asked for beside it is waited for so long."""
+    """The slot's answer is there: wait only so many seconds more for the second opinion that was asked for early."""
 
     slot: int
     within_s: float
@@ -36,14 +36,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Reopen:
-    """What fills this slot is looked at once more; another `Accept` or `Again` follows."""
+    """The answer that fills this slot is examined once more; another `Accept` or `Again` follows."""
 
     slot: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rescore:
-    """Have our own model read this answer; `scored` follows."""
+    """Have our own model score this answer; `scored` follows."""
 
     slot: int
     answer: Answer
@@ -51,7 +51,7 @@ class Rescore:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """These slots are to be asked again, by somebody else than this provider; some were filled before."""
+    """Ask these slots again, of any provider but this one; some of them may be filled."""
 
     slots: tuple[int, ...]
     without: str
@@ -59,7 +59,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What may go to this provider has changed."""
+    """How many jobs may go to this provider, or how much it is trusted, has changed."""
 
     provider: str
 
