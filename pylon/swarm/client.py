@@ -1,11 +1,11 @@
-"""The customer's edge: prompts in, answers in order out. How its parts hang together is told by `parts`.
+"""The swarm client: prompts in, answers in order out. `parts` shows how its parts are connected.
 
     async with SwarmClient(pool, secret) as swarm:
         answer = await swarm.complete("How many legs has a spider?", max_tokens=16)
         outcomes = await swarm.map([JobSpec(text) for text in texts])
 
-One subscription brings all answers and one all providers, however many jobs are out. What reads them never waits
-for a publication: publications run beside it, a bounded number at once.
+One subscription brings all answers and one all providers, however many jobs are in flight. Reading them never waits
+for a publication: publications run in tasks of their own, a bounded number at once.
 """
 
 import asyncio
@@ -42,12 +42,12 @@ from pylon.swarm.spending.purse import Purse
 from pylon.swarm.transport import Transport
 from pylon.swarm.upkeep import Upkeep
 
-# Whoever works for nobody would do so to the end: cancellations deserve a moment at the close.
+# Seconds for cancellations at the close: providers would otherwise work on to the end for nobody.
 CLOSE_S = 2.0
 
 
 class SwarmClient:
-    """See the module. The pool is the caller's: started before, closed after."""
+    """See the module. The caller starts the pool before, and closes it after."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class SwarmClient:
         rescorer: Rescorer | None = None,
         reach: Reach | None = None,
     ) -> None:
-        """`reach` finds providers at relays of theirs; without one they are asked at ours alone. `reputation` is seen
-        with this client's `circle` from now on."""
+        """`reach` finds providers at their own relays; without one they are asked at ours only. `reputation` is given
+        this client's `circle`."""
         self.settings = settings or SwarmSettings()
         """The rules for all jobs, as they were given. Who may be asked by now is in `circle`."""
         self._clock = clock or SystemClock()
@@ -89,10 +89,10 @@ class SwarmClient:
         self._upkeep.start()
 
     async def close(self) -> None:
-        """Cancels what is out, and stops. Callers that still wait get `cancelled` outcomes."""
+        """Cancels all jobs, and stops. Callers that still wait get `cancelled` outcomes."""
         self._check_loop()
         self._closed = True
-        # From the last to the first. Whoever closes this may be cancelled meanwhile, and none of them shall go on.
+        # Run in reverse order, each even if closing is cancelled meanwhile.
         async with AsyncExitStack() as parts:
             # Money that is on its way is booked, once nothing more is heard.
             parts.push_async_callback(self._parts.answers.close)
@@ -108,7 +108,7 @@ class SwarmClient:
         await self.close()
 
     async def caught_up(self, timeout: float = 5.0) -> bool:
-        """Waits until a relay has sent the providers that it knows; whether one did in time."""
+        """Waits until a relay has sent the providers that it knows; False if none did in time."""
         self._check_loop()
         caught_up = self._parts.presence.caught_up
         with suppress(TimeoutError):
@@ -116,20 +116,20 @@ class SwarmClient:
         return caught_up.is_set()
 
     def change_circle(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
-        """From now on these alone may be asked (None: anybody), and these are one's own machines."""
+        """Sets the only providers that may be asked (None: any), and one's own machines."""
         for provider in self.circle.change(allow=allow, own=own):
             self.reconsider(provider)
 
     def reconsider(self, provider: str) -> None:
-        """What may go to this provider has changed, by what its purse says."""
+        """The purse sees this provider differently now: its width or credit changed."""
         self._parts.outlook.reconsider(provider)
 
     def why_not(self, job: JobSpec, listing: Listing) -> str:
-        """Why this provider is not asked for such a job, in a few words, or empty when it may be."""
+        """Why this provider is not asked for such a job, in a few words; empty if it may be."""
         return self._parts.outlook.why_not(self._parts.runs.need(job), listing)
 
     def rest_of(self, provider: str) -> tuple[float, str] | None:
-        """Until when this provider is left alone, in Unix seconds, and why; None for one that is not."""
+        """Until when this provider is left alone, in Unix seconds, and why; None if it is not."""
         rest = self._parts.deciders.dispatcher.rest_of(provider, self._clock.monotonic())
         return None if rest is None else (self._clock.wall() + rest[0], rest[1])
 
@@ -197,7 +197,7 @@ class SwarmClient:
         return run.results()
 
     async def so_far(self, journal: RunJournal) -> tuple[Kept, int]:
-        """What an earlier call left of a run, and what it was charged, in msat. Nobody is asked anything."""
+        """What an earlier call left of a run, and what it was charged, in msat. No request is sent."""
         kept = await journal.kept()
         return kept, sum((await self._driver.charged(kept)).values())
 
@@ -208,7 +208,7 @@ class SwarmClient:
         reservation: CallReservation | None = None,
         partial: Callable[[str], None] | None = None,
     ) -> Single:
-        """What comes of one question, which never costs more than its reservation. It goes before the jobs of maps.
+        """The outcome and cost of one question, which never exceeds its reservation. It goes before the jobs of maps.
 
         `partial` hears the whole text so far, again and again, of a job with `stream`. Cancelling it cancels the job.
         """

@@ -1,8 +1,8 @@
-"""The customer's deciders, as its edges meet them: told something at the present time, and obeyed at once.
+"""The customer's deciders as its edges see them: each call is made at the present time, and followed at once.
 
-What is known of providers (`directory`, `reputation`, `circle`) decides with the dispatcher, the checks and the
-coordinator, which puts these two together. Edges take this one object and tell it what they see: it reads the clocks,
-and has what the deciders then command done.
+It holds what is known of providers (`directory`, `reputation`, `circle`), the dispatcher, the checks, and the
+coordinator that combines these two. Edges tell this one object what they see: it reads the clocks, and has the
+resulting commands carried out.
 """
 
 import random
@@ -29,7 +29,7 @@ class Deciders:
     """See the module. `relays` are the URLs of the customer's relays; `reputation` is given this `circle`."""
 
     follow: Callable[[list[RunCommand]], None]
-    """Does what they command: `Conductor` sets it, whose edges need the deciders before."""
+    """Carries out their commands. `Conductor` sets it, since its edges need the deciders first."""
 
     def __init__(
         self,
@@ -53,12 +53,13 @@ class Deciders:
         self._clock = clock
 
     def known(self) -> Iterator[str]:
-        """Whom we know by name: our own machines, those who alone may be asked, or else who answered us of late."""
+        """The known providers: our own machines and the only ones that may be asked, or else those that answered
+        lately."""
         allow = self.circle.allow
         return chain(self.circle.own, self.reputation.answering(self._clock.wall()) if allow is None else allow)
 
     def tell(self, event: m.SwarmEvent) -> None:
-        """A provider or a relay did something, or time has passed."""
+        """Tells them that a provider or a relay did something, or that time has passed."""
         self.follow(self._coordinator.handle(event, self._clock.monotonic(), self._clock.wall()))
 
     def begin(self, job: Callable[[JobSpec, int], m.SlotJob], jobs: int, *, final: bool) -> int:
