@@ -147,7 +147,7 @@ class SwarmClient:
     async def stream(self, job: JobSpec | str = "", **parameters: Any) -> AsyncGenerator[str | Answer]:
         """The answer to one question while it is made: the whole text so far, again and again, then the `Answer`.
 
-        Whoever reads slowly gets the longest alone. A text may start anew when its provider is replaced by another.
+        A slow reader gets only the longest text. A text may start anew when its provider is replaced by another.
         Raises as `complete` does.
         """
         spec = spec_of(job, parameters)

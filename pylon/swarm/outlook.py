@@ -75,12 +75,12 @@ class Outlook:
         by_itself = "" if self._circle.is_own(listing.provider) else need.why_not(listing)
         return by_itself or need.why_not(listing.seen_as(*self._ours(listing)))
 
-    def lack(self, need: Need, refusals: Sequence[str] = (), size: tuple[int, int] | None = None) -> Lack:
+    def lack(self, need: Need, refusals: Sequence[str], size: tuple[int, int]) -> Lack:
         """Who is there, and why no provider meets the need. `refusals` are the words of relays.
 
-        `size` is (prompt tokens, answer tokens) to quote for; None: those of the need, which a bid of 0 leaves out.
+        `size` is (prompt tokens, answer tokens) to quote for: a need with a bid of 0 does not state them.
         """
-        prompt_tokens, max_tokens = size or (need.prompt_tokens, need.max_tokens)
+        prompt_tokens, max_tokens = size
         found = [(why, listing) for listing in self._directory if (why := self.why_not(need, listing))]
         dear = (
             Quoted(

@@ -61,7 +61,7 @@ def test_the_cheapest_of_several_is_quoted():
             deciders.directory.observe(event, time.time())
     outlook = Outlook(deciders, SystemClock(), purse=None, reach=None)
     assert outlook.lack(Need(network="play"), (), (64, 512)).cheapest == Quoted(300, 64, 512, 40)
-    assert outlook.lack(Need(network="play", bid=Msat(900))).cheapest is None
+    assert outlook.lack(Need(network="play", bid=Msat(900)), (), (64, 512)).cheapest is None
 
 
 def test_what_is_wrong_with_us_is_said_before_what_strangers_ask():

@@ -109,10 +109,11 @@ class Record:
 class Reputation:
     """See the module. One's own machines, those in `circle.own`, are trusted without checks."""
 
-    def __init__(self, records: Iterable[Record] = (), *, circle: Circle | None = None) -> None:
+    def __init__(self, records: Iterable[Record] = ()) -> None:
         # Those unseen for longest come first.
         self._records = OrderedDict((one.provider, one) for one in sorted(records, key=lambda one: one.at))
-        self.circle = circle or Circle()
+        self.circle = Circle()
+        """Set by the client that uses it."""
         self._changed: set[str] = set()
         self._forgotten: set[str] = set()
 

@@ -30,8 +30,7 @@ class Failure(StrEnum):
 
 @record
 class SlotJob:
-    """What the dispatcher knows of one job. It ends `timeout` seconds after it was first sent, and at `deadline` at
-    the latest.
+    """One job. It ends `timeout` seconds after it was first sent, and at `deadline` at the latest.
 
     Jobs of a higher `priority` go first; runs of one priority take turns. `to` are the only providers that may have
     it, the most wanted first (empty: any); `without` are providers that must not.
@@ -123,10 +122,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """This slot ends at `ends_at` at the latest.
-
-    Its provider is not told: a shorter time would show that the question is a second opinion.
-    """
+    """This slot ends at `ends_at` at the latest. Its provider is not told: that would mark it as a second opinion."""
 
     slot: int
     ends_at: float
@@ -208,8 +204,7 @@ class Charged:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The provider refused or failed the job. `code` None: it gave a reason without a code, or its answer was no
-    good.
+    """The provider refused or failed the job. `code` None: it gave none, or its answer was no good.
 
     With `ours` the answer was lost by a fault of ours, and nothing is held against the provider. `unpaid`: it wants
     to be paid, and is not.

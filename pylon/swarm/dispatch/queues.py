@@ -52,7 +52,7 @@ class Queues:
         if not wait_s or slot.job.to:
             return
         if slot.moves < MOST_GUESSES and self._may_go(attempt, now):
-            found = self._somebody_sooner(attempt, wait_s + seconds, now)
+            found = self._sooner_elsewhere(attempt, wait_s + seconds, now)
             if found is not None:
                 self._move(attempt, found, now)
                 return
@@ -105,7 +105,7 @@ class Queues:
         may = self._in_flight.may_unpaid if busy else self._in_flight.may_at_once
         return may(attempt.slot, standing)
 
-    def _somebody_sooner(self, attempt: Attempt, here_s: float, now: float) -> Standing | None:
+    def _sooner_elsewhere(self, attempt: Attempt, here_s: float, now: float) -> Standing | None:
         """A provider that would finish enough sooner than the present one's `here_s`; None if there is none."""
         worth_s = _worth_s(attempt, here_s, now)
         if worth_s <= 0:
