@@ -23,6 +23,7 @@ from pylon.rlm.late import LateCharges
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubLM, SubOutcome
 from pylon.rlm.trajectory import Trajectory, TrajectoryError, name_of
+from pylon.rlm.unsettled import Unsettled
 from pylon.tasks import end
 
 logger = log.get("rlm")
@@ -58,8 +59,8 @@ class CallRoom:
         gate: Gate,
         trajectory: Trajectory,
         clock: Clock,
-        late: LateCharges,
-        earlier: Earlier,
+        late: LateCharges | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
         self.settings = settings
         self.refused: set[Bound] = set()
@@ -67,8 +68,8 @@ class CallRoom:
         self._gate = gate
         self._trajectory = trajectory
         self._clock = clock
-        self._late = late
-        self._earlier = earlier
+        self._late = late or LateCharges(Unsettled(gate), trajectory)
+        self._earlier = earlier or Earlier()
         self._let_through: list[Call] = []
         self._asking: set[asyncio.Task[None]] = set()
         # By model and hash: the calls whose outcome equal ones may have.

@@ -16,9 +16,7 @@ from pylon.rlm.budget import Budget, Cost, Limits
 from pylon.rlm.calls import CallRoom
 from pylon.rlm.charges import Beside
 from pylon.rlm.course import Reason
-from pylon.rlm.earlier import Earlier
 from pylon.rlm.gate import Gate
-from pylon.rlm.late import LateCharges
 from pylon.rlm.progress import Tally
 from pylon.rlm.root import RootError, ScriptedRoot
 from pylon.rlm.roots import SwarmRoot
@@ -26,7 +24,6 @@ from pylon.rlm.runs import Run, summary
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import FunctionSubLM, SubFailure
 from pylon.rlm.trajectory import Trajectory, TrajectoryError
-from pylon.rlm.unsettled import Unsettled
 from pylon.sections import RlmSection
 from tests.rlm.fakes import Stage, repl
 
@@ -35,11 +32,6 @@ answers = llm_query_batched([f'p{n}' for n in range(%d)])
 bad = [a.code for a in answers if isinstance(a, SubCallError)]
 FINAL(f"{len(answers)} {sorted(set(bad))} {len(bad)}")
 """
-
-
-def room_of(sub, gate, trajectory):
-    late = LateCharges(Unsettled(gate), trajectory)
-    return CallRoom(sub, SubSettings(), gate, trajectory, SystemClock(), late, Earlier())
 
 
 async def test_a_failed_sub_call_is_typed_in_its_slot_and_the_others_stand(tmp_path):
@@ -235,7 +227,7 @@ async def test_a_call_that_comes_after_its_cell_was_ended_is_still_booked(tmp_pa
     sub = FunctionSubLM(answer, msat=331, most_msat=900)
     clock = SystemClock()
     budget = Budget(Limits(msat=2_000), now=clock.monotonic())
-    room = room_of(sub, Gate(clock), Trajectory(tmp_path / "run", clock))
+    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["x", "y", "z"], None))
     while len(sub.jobs) < 2:
         await asyncio.sleep(0.01)
@@ -257,7 +249,7 @@ async def test_a_cell_that_is_ended_does_not_take_the_equal_prompt_of_another_lo
     now, gate = clock.monotonic(), Gate(clock)
     budget = Budget(Limits(tokens=700, depth=1), now=now)
     sub = FunctionSubLM(lambda prompt: "answer")
-    room = room_of(sub, gate, Trajectory(tmp_path / "run", clock))
+    room = CallRoom(sub, SubSettings(), gate, Trajectory(tmp_path / "run", clock), clock)
     held = budget.reserve(Cost(tokens=600), now=now)  # until it is back, calls wait
     names = ("0/c1.0", "0/c2.0")
     asking = [
@@ -276,7 +268,7 @@ async def test_an_equal_prompt_that_nobody_waits_for_any_more_is_not_sent(tmp_pa
     now, gate = clock.monotonic(), Gate(clock)
     budget = Budget(Limits(tokens=700), now=now)
     sub = FunctionSubLM(lambda prompt: "answer")
-    room = room_of(sub, gate, Trajectory(tmp_path / "run", clock))
+    room = CallRoom(sub, SubSettings(), gate, Trajectory(tmp_path / "run", clock), clock)
     held = budget.reserve(Cost(tokens=600), now=now)
     asking = [
         asyncio.create_task(room.ask(Caller("0", budget, 1), [name], ["the same"], None)) for name in ("a", "b")
@@ -344,7 +336,7 @@ async def test_what_one_call_left_is_nobody_elses_before_all_that_went_out_with_
     clock = SystemClock()
     budget = Budget(Limits(msat=10_000), now=clock.monotonic())
     sub = FunctionSubLM(answer, msat=1, most_msat=1_000)
-    room = room_of(sub, Gate(clock), Trajectory(tmp_path / "run", clock))
+    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b"], ["early", "late"], None))
     await asyncio.sleep(0.05)
     # The two prices, and half of the rest: all of that may yet be charged for the one that is out.
@@ -388,7 +380,7 @@ async def test_what_calls_of_several_loops_may_cost_at_once_is_never_more_than_t
     now = clock.monotonic()
     budget = Budget(Limits(msat=10_000, depth=1), now=now)
     sub = Charging(10**9, msat=700, most_msat=900)
-    room = room_of(sub, Gate(clock), Trajectory(tmp_path / "run", clock))
+    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     callers = [Caller(f"0/c{n}.0", budget.child(now=now), 1) for n in range(30)]
     await asyncio.gather(*(room.ask(one, [one.loop], [f"p{one.loop}"], None) for one in callers))
     # All of those that went out at once, before anything was booked.
@@ -454,7 +446,7 @@ async def test_a_room_whose_close_is_cancelled_half_way_holds_nothing_either(tmp
     clock = SystemClock()
     budget, trajectory = Budget(Limits(msat=10_000), now=clock.monotonic()), Trajectory(tmp_path / "run", clock)
     sub = FunctionSubLM(lambda prompt: "answer", msat=1, most_msat=1_000)
-    room = room_of(sub, Gate(clock), trajectory)
+    room = CallRoom(sub, SubSettings(), Gate(clock), trajectory, clock)
     # It was let through, and its turn to be sent does not come.
     monkeypatch.setattr(room, "_send", lambda: None)
     asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a"], ["x"], None))
@@ -476,7 +468,7 @@ async def test_calls_of_a_room_that_is_closed_at_any_moment_are_written_down_and
 
     clock = SystemClock()
     budget, trajectory = Budget(Limits(msat=10_000), now=clock.monotonic()), Trajectory(tmp_path / "run", clock)
-    room = room_of(FunctionSubLM(answer, msat=1, most_msat=1_000), Gate(clock), trajectory)
+    room = CallRoom(FunctionSubLM(answer, msat=1, most_msat=1_000), SubSettings(), Gate(clock), trajectory, clock)
     asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b"], ["x", "y"], None))
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -513,7 +505,7 @@ async def test_on_a_full_disk_all_calls_end_are_settled_and_no_more_is_sent(tmp_
     clock = SystemClock()
     budget = Budget(Limits(msat=10_000), now=clock.monotonic())
     sub = FunctionSubLM(answer, msat=331, most_msat=900)
-    room = room_of(sub, Gate(clock), Trajectory(tmp_path / "run", clock))
+    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     if when == "before they are sent":
         fill_disk()
     asking = room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["first", "second", "third"], None)
@@ -537,7 +529,7 @@ async def test_a_call_that_waited_is_refused_on_a_full_disk_and_what_was_set_asi
     clock = SystemClock()
     budget = Budget(Limits(calls=2, msat=10_000), now=clock.monotonic())
     sub = FunctionSubLM(answer, msat=331, most_msat=900)
-    room = room_of(sub, Gate(clock), Trajectory(tmp_path / "run", clock))
+    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     asking = room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["first", "second", "waits"], None)
     outcomes = await asyncio.wait_for(asking, 5)
     assert outcomes[0].text == "first" and [one.code for one in outcomes[1:]] == ["internal", "budget_calls"]

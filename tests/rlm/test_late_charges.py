@@ -17,7 +17,6 @@ from pylon.rlm.budget import NOTHING, Budget, Cost, Limits, Refusal, Reservation
 from pylon.rlm.calls import CallRoom
 from pylon.rlm.charges import Beside, Open, Reserved, Tab
 from pylon.rlm.course import Reason
-from pylon.rlm.earlier import Earlier
 from pylon.rlm.gate import Gate
 from pylon.rlm.late import LateCharges
 from pylon.rlm.purse import Purse
@@ -80,7 +79,7 @@ class Shared:
         self.budget = Budget(Limits(wall_s=wall_s), now=clock.monotonic(), parent=self.purse.budget)
         self.trajectory = Trajectory(folder / "run", clock)
         self.late = LateCharges(self.purse.unsettled, self.trajectory)
-        self.room = CallRoom(sub, SubSettings(), self.purse.gate, self.trajectory, clock, self.late, Earlier())
+        self.room = CallRoom(sub, SubSettings(), self.purse.gate, self.trajectory, clock, self.late)
 
     async def ask(self, *prompts):
         return await self.room.ask(Caller("0", self.budget, 1), prompts, prompts, None)
