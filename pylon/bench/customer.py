@@ -105,7 +105,7 @@ class Customer:
 
     async def only(self, keys: list[str]) -> dict[str, object]:
         """From now on these providers alone are asked."""
-        self.client.change_company(allow=frozenset(keys), own=frozenset())
+        self.client.change_circle(allow=frozenset(keys), own=frozenset())
         return {}
 
     async def map(self, fresh: bool) -> dict[str, object]:

@@ -110,7 +110,7 @@ class _Ours:
 
     async def run(self, program: str, calls: int, width: int, name: str) -> tuple[float, int]:
         """Seconds of a whole run over so many providers, from its first turn to its answer, and answers that came."""
-        self.client.change_company(allow=frozenset(self.keys[:width]), own=frozenset())
+        self.client.change_circle(allow=frozenset(self.keys[:width]), own=frozenset())
         clock = SystemClock()
         trajectory = Trajectory(runs.new_run(self.home.runs, clock.wall()), clock)
         try:

@@ -436,7 +436,7 @@ def test_a_request_that_no_relay_takes_is_sent_three_times_and_nobody_is_blamed(
     assert play.send().provider == "a"
 
 
-PAID_JOB = Add((Job(0, Need(network="play", bid=Msat(100)), 120.0, 1e4, 0, 1, run=1),))
+PAID_JOB = Add((SlotJob(0, Need(network="play", bid=Msat(100)), 120.0, 1e4, 0, 1, run=1),))
 
 
 def test_a_request_that_a_silent_relay_may_have_passed_on_is_cancelled_and_its_cost_stays_set_aside() -> None:
