@@ -72,8 +72,8 @@ async def test_a_liar_among_honest_providers_delivers_nothing_and_is_left_out(re
     # A second opinion is a request like any other.
     assert len(relays.requests()) <= 100 * 1.05 + 12
     told = why(swarm.reputation.get(liar.public), time.time())
-    out, *reasons = [line for line in told if line.startswith("left out") or " ago" in line]
-    assert out.startswith("left out") and "lost" in reasons[0]
+    out, *reasons = [line for line in told if line.startswith("excluded") or " ago" in line]
+    assert out.startswith("excluded") and "lost" in reasons[0]
 
 
 async def test_who_answers_beside_mute_keys_is_remembered_before_any_check_of_it_ends(relays, stack) -> None:

@@ -343,7 +343,7 @@ async def test_nobody_alive_says_who_was_seen_and_why_they_do_not_do(relays, cus
     with pytest.raises(UnreachableError) as caught:
         await swarm.complete("Anybody?", model=MODEL.id)
     assert "3 providers heard of, 2 alive; 1 paused; 1 without this model" in str(caught.value)
-    assert "there: another, fake-model;" in caught.value.hint
+    assert "Available: another, fake-model;" in caught.value.hint
 
 
 async def test_where_nobody_is_heard_of_a_relay_that_refuses_us_is_named(relays, customer) -> None:
@@ -361,11 +361,11 @@ async def test_where_nobody_is_heard_of_a_relay_that_refuses_us_is_named(relays,
 async def test_who_offers_too_little_hears_so(relays, customer) -> None:
     FakeProvider(relays, now=time.time(), price=Price(Msat(7)), network="play")
     client = await customer(DispatchSettings(patience_s=0.2))
-    with pytest.raises(UnreachableError, match="1 provider heard of, 1 alive; 1 too dear") as caught:
+    with pytest.raises(UnreachableError, match="1 provider heard of, 1 alive; 1 too expensive") as caught:
         await client.complete("anyone?")
     # 7 bytes and a chat template, rounded up, and the answer that a job has which names none.
     asked = "The cheapest of these charges up to 7 msat for 512 prompt tokens and 512 answer tokens."
-    assert f"{asked} At most 0 msat a job are offered" in caught.value.hint
+    assert f"{asked} You offer at most 0 msat per job" in caught.value.hint
     assert "bid_msat" in caught.value.hint and "max_tokens" not in caught.value.hint
     FakeProvider(relays, now=time.time(), model=OfferedModel("free"))
     [answer, dear] = await client.map([JobSpec("anyone?", model="free"), JobSpec("anyone?", model=MODEL.id)])
@@ -380,8 +380,8 @@ async def test_what_is_offered_nothing_for_is_quoted_by_its_own_size(relays, cus
     jobs = [JobSpec("a" * size, model=MODEL.id, max_tokens=most) for size, most in ((10, 5), (1_000, 6))]
     [short, long, _] = await client.map([*jobs, JobSpec("b", model="free")])
     assert isinstance(short, JobFailed) and isinstance(long, JobFailed)
-    assert "up to 523 msat for 512 tokens of prompt and 5 of answer" in short.hint
-    assert "up to 2,061 msat for 2,048 tokens of prompt and 6 of answer" in long.hint
+    assert "up to 523 msat for 512 prompt tokens and 5 answer tokens" in short.hint
+    assert "up to 2,061 msat for 2,048 prompt tokens and 6 answer tokens" in long.hint
 
 
 async def test_who_was_found_lying_counts_as_nobody(relays, customer) -> None:
@@ -390,9 +390,9 @@ async def test_who_was_found_lying_counts_as_nobody(relays, customer) -> None:
     for _ in range(5):
         client.reputation.note(liar.public, Seen.FAULTY, time.time(), "made up")
     client.reconsider(liar.public)
-    with pytest.raises(UnreachableError, match="1 alive; 1 left out for wrong answers"):
+    with pytest.raises(UnreachableError, match="1 alive; 1 excluded for wrong answers"):
         await client.complete("anyone?")
-    assert client.why_not(JobSpec("anyone?"), client.directory.get(liar.public)).startswith("left out")
+    assert client.why_not(JobSpec("anyone?"), client.directory.get(liar.public)).startswith("excluded")
 
 
 async def test_a_provider_that_comes_while_a_job_waits_gets_it(relays, customer) -> None:

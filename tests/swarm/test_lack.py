@@ -44,11 +44,11 @@ def test_a_model_that_gives_shorter_answers_than_were_counted_says_how_to_ask_fo
     """Its quote goes by what was asked for: 512 tokens where nobody says, of a model that stops at 12."""
     need = Need(prompt_tokens=512, max_tokens=512, bid=Msat(100))
     told = Lack(need, 1, 1, {TOO_DEAR: 1}, (), Quoted(131, 512, 512, 12)).hint
-    assert "up to 131 msat for 512 tokens of prompt and 512 of answer, though it gives 12 at most." in told
+    assert "up to 131 msat for 512 prompt tokens and 512 answer tokens, though it gives at most 12." in told
     assert "ask for 12 `max_tokens`" in told
     for longest in (0, 512, 4_096):
         told = Lack(need, 1, 1, {TOO_DEAR: 1}, (), Quoted(131, 512, 512, longest)).hint
-        assert "512 of answer. " in told and "ask for fewer `max_tokens`" in told
+        assert "512 answer tokens. " in told and "ask for fewer `max_tokens`" in told
 
 
 def test_the_cheapest_of_several_is_quoted():

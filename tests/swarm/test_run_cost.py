@@ -154,7 +154,7 @@ async def test_a_map_whose_wallet_is_empty_ends_soon_and_says_so() -> None:
         for _ in range(2):
             FakeProvider(relays, now=time.time(), price=Price(Msat(int(EACH) * 2)), network="play")
         await asyncio.sleep(0.1)
-        with pytest.raises(UnreachableError, match=r"1 not paid, since .*; 2 too dear") as caught:
+        with pytest.raises(UnreachableError, match=r"1 not paid, because .*; 2 too expensive") as caught:
             await asyncio.wait_for(client.map(["one", "another"]), 5.0)
         assert "pylon wallet balance" in caught.value.hint
         # What costs nothing goes on.
