@@ -16,7 +16,7 @@ from pylon.money.accounts.usage import Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.records import record
 from pylon.swarm.dispatch.messages import Failure
-from pylon.swarm.providers.lack import ANSWER_TOKENS, UNPRICED
+from pylon.swarm.providers.lack import ANSWER_TOKENS, CONNECT, NO_WALLET, UNPRICED
 
 TIMEOUT_S = 120.0
 # Providers' own default when a job does not say.
@@ -179,7 +179,10 @@ class Fault:
     hint: str = ""
 
 
-_NO_PRICE = "Only providers that announce a price are paid; for the others, `pylon providers` shows `?`."
+_UNPAID = {
+    UNPRICED: "Only providers that announce a price are paid; for the others, `pylon providers` shows `?`.",
+    NO_WALLET: CONNECT,
+}
 # Failures that are explained by a detail of their own.
 _EXPLAINED = frozenset({Failure.NO_PROVIDER, Failure.NOT_SENT, Failure.TOO_LARGE, Failure.MALFORMED, Failure.UNPAID})
 
@@ -203,7 +206,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
         Failure.NO_PROVIDER: "See `pylon providers`, or name another model.",
         Failure.UNHEARD: "They may have gone since they last announced themselves; see `pylon providers`.",
         Failure.DEADLINE: "Allow a longer timeout, or ask for fewer tokens.",
-        Failure.UNPAID: _NO_PRICE if detail == UNPRICED else "",
+        Failure.UNPAID: _UNPAID.get(detail, ""),
         Failure.BUDGET: (
             "Raise the run's budget, resume the run with a larger one, or ask for fewer "
             f"{ANSWER_TOKENS}: the longest possible answer is paid in advance."
@@ -212,7 +215,7 @@ def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str =
     }.get(reason, "")
     # A relay's word on an earlier try must not explain another failure.
     if detail and reason in _EXPLAINED:
-        text = f"{text}: {detail}"
+        text = f"{text}: {detail.removeprefix('not paid, because ')}"
     elif code is not None:
         text = f"{text} (the last error was {code.value})"
     return JobFailed(text, reason=reason, code=code, attempts=attempts, hint=hint)

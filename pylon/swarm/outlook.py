@@ -8,7 +8,7 @@ from pylon.clock import Clock
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.price import Price
 from pylon.swarm.providers.directory import Change, ProviderDown, ProviderUp
-from pylon.swarm.providers.lack import UNPRICED, Lack, Quoted
+from pylon.swarm.providers.lack import NO_WALLET, UNPRICED, Lack, Quoted
 from pylon.swarm.providers.listing import TOO_DEAR, Listing, Need
 from pylon.swarm.providers.reach import Reach
 from pylon.swarm.runs.deciders import Deciders
@@ -36,7 +36,7 @@ class Outlook:
         self._reach = reach
         # What the dispatcher was last told of each live provider.
         self._told: dict[str, _Ours] = {}
-        # Providers that asked for money without having announced a price, and what they had announced.
+        # Providers that asked for money that they were not offered, and what they had announced by then.
         self._want_money: dict[str, tuple[Price, bool]] = {}
         if reach is not None:
             reach.reached = self.reconsider
@@ -68,6 +68,12 @@ class Outlook:
         if listing is not None:
             self._want_money[provider] = (listing.price, listing.priced)
             self.reconsider(provider)
+
+    def why_unpaid(self, provider: str) -> str:
+        """Why one that asks to be paid was offered nothing, in a few words for people."""
+        listing = self._directory.get(provider)
+        free = listing is None or listing.price.is_free or self._circle.is_own(provider)
+        return UNPRICED if free or self._purse is not None else NO_WALLET
 
     def why_not(self, need: Need, listing: Listing) -> str:
         """Why this provider does not meet the need, in a few words; empty if it does."""
@@ -113,7 +119,7 @@ class Outlook:
         if listing.network == HOUSEHOLD and not own:
             barred = "reserved for a household"
         if self._want_money.get(provider) == (listing.price, listing.priced):
-            barred = UNPRICED
+            barred = self.why_unpaid(provider)
         return width, trust, own, familiar, barred
 
     def _say(self, listing: Listing, ours: _Ours) -> None:

@@ -107,6 +107,9 @@ class Heard:
     def not_paid(self, slot: int, detail: str) -> None:
         self.unpaid.append((slot, detail))
 
+    def not_offered(self, slot: int, provider: str) -> None:
+        self.unpaid.append((slot, provider))
+
     def wants_money(self, provider: str) -> None:
         self.want_money.append(provider)
 

@@ -104,7 +104,7 @@ async def examine() -> Examination:
     findings += [
         serving.judge_model(model, status),
         offer.judge_offer(asked_for, wallet),
-        offer.judge_wallet(wallet, asked_for.pricing),
+        offer.judge_wallet(wallet, asked_for.pricing, config.customer.bid_msat),
         offer.judge_payments(read_unknown(home, status)),
         node,
         serving.judge_code(code, status, time.time()) if status is not None else None,

@@ -12,6 +12,7 @@ ANSWER_TOKENS = "`max_tokens` (`--max-tokens` of a command)"
 
 UNFUNDED = "not paid, because the wallet holds too little"
 UNPRICED = "asking to be paid without announcing a price"
+NO_WALLET = "not paid, because no wallet is connected"
 STOPPED = "not paid, because the STOP file halts all spending"
 
 
@@ -20,6 +21,7 @@ def limited(code: Limit | WalletCode) -> str:
     return f"not paid, because one of our limits is reached ({code.value})"
 
 
+CONNECT = "Run `pylon wallet connect`. A running node uses the wallet after its next start."
 _AGAIN = " Each of them is asked again when its unpaid invoice has expired, within a quarter of an hour."
 _DEAR = (
     f"The price is above the limit for one payment. Fewer {ANSWER_TOKENS} make a job cheaper; for "
@@ -47,6 +49,7 @@ _LIMITS: dict[Limit | WalletCode, str] = {
     ),
 }
 _HINTS = {
+    NO_WALLET: CONNECT,
     UNFUNDED: (
         "`pylon wallet balance` shows what it holds. After you add money, each provider is asked "
         "again when its unpaid invoice has expired, within a few minutes."

@@ -129,6 +129,10 @@ class Answers:
         """See `Settled`."""
         self._runs.fault(slot, Fault(m.Failure.UNPAID, detail))
 
+    def not_offered(self, slot: int, provider: str) -> None:
+        """See `Settled`."""
+        self.not_paid(slot, self._outlook.why_unpaid(provider))
+
     def wants_money(self, provider: str) -> None:
         """See `Settled`."""
         self._outlook.wants_money(provider)
