@@ -162,6 +162,8 @@ async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) 
     for row in _estimated(found, params["budget_msat"], unit):
         made.add_row(*row)
     out.print(made)
+    if found["lack"] is not None:
+        err.print(f"{found['lack']['message']}\n  {found['lack']['hint']}", style="dim")
 
 
 def _estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator[tuple[str, str]]:

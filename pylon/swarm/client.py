@@ -196,6 +196,10 @@ class SwarmClient:
             raise self._driver.nobody(specs[0])
         return run.results()
 
+    def lack(self, spec: JobSpec) -> UnreachableError:
+        """Who is there, why nobody takes this question, and what to do about it."""
+        return self._asking.nobody(spec)
+
     async def so_far(self, journal: RunJournal) -> tuple[Kept, int]:
         """What an earlier call left of a run, and what it was charged, in msat. No request is sent."""
         kept = await journal.kept()

@@ -25,7 +25,7 @@ from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Bound, Estimate, Limits, estimate_map
 from pylon.rlm.context import Context, Shape, from_paths, from_value
-from pylon.rlm.course import LoopOutcome
+from pylon.rlm.course import LoopOutcome, Reason
 from pylon.rlm.earlier import Earlier
 from pylon.rlm.progress import Tally
 from pylon.rlm.purse import Purse
@@ -167,6 +167,8 @@ async def go(home: Home, config: Config, node: Node, question: str, context: Con
     carried = event_bytes if work.sub is None else None
     settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s, carried)
     limits = parts.limits_of(section)
+    if work.sub is None:
+        await swarm.check(Job("x", model=settings.model, max_tokens=settings.max_tokens))
     open_repl = await parts.open_repls(section, home.cache, unsafe=work.unsafe)
     origin = Origin(strategy, sandbox=open_repl.backend.name, root=parts.about_root(section, strategy))
 
@@ -184,6 +186,8 @@ async def go(home: Home, config: Config, node: Node, question: str, context: Con
         if outcome.fault is not None and not work.tally.turns and not work.tally.msat:
             # Nothing was done: what is wrong is the root, and not the run.
             raise outcome.fault.means(outcome.detail, hint=outcome.fault.hint) from outcome.fault
+        if outcome.reason is Reason.PROGRAM_FAILED and not outcome.hint:
+            return replace(outcome, hint=swarm.hint)
         return outcome
 
     if strategy == "rlm":

@@ -32,6 +32,8 @@ class SwarmSubLM:
         self._bid = 0
         self._prices: frozenset[Price] = frozenset()
         self._models: set[str] = set()
+        # What to do about the call that failed last, where its node said so.
+        self.hint = ""
 
     async def describe(self, model: str | None) -> SubModels:
         """See `SubLM`."""
@@ -56,6 +58,13 @@ class SwarmSubLM:
         ready = [Announced(_context(row, model), row["slots"], row["trust"]) for row in rows]
         window = window_of(ready)
         return SubModels(names, window, sum(one.slots for one in ready if one.holds(window)), weights)
+
+    async def check(self, job: Job) -> None:
+        """Raises `UnreachableError`, with what to do about it, where nobody who is there takes such a call."""
+        row = {**_row(job), "bid_msat": None}
+        found = await result_of(self._node, "map", {"jobs": [row], "dry_run": True})
+        if (lack := found["lack"]) is not None:
+            raise UnreachableError(lack["message"], hint=lack["hint"])
 
     async def event_bytes(self) -> int:
         """The largest event that all relays of the core take: it knows them, and this process does not."""
@@ -99,6 +108,8 @@ class SwarmSubLM:
                     yield Beside(charged - told)
                     told = charged
                 for row in rows:
+                    if row["error"] is not None:
+                        self.hint = row["error"]["hint"]
                     yield places[row["index"]], _outcome(row)
                 if isinstance(answer, Result) and budget_msat is not None:
                     yield Open(answer.data["most_msat"] - charged)
