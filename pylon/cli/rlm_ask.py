@@ -120,6 +120,9 @@ def ask(
     }  # fmt: skip
     if (question is None) == (questions is None):
         raise typer.BadParameter("give either a question or --questions, not both", param_hint="QUESTION")
+    if strategy not in (None, "rlm") and (root_model is not None or root_temperature is not None):
+        option = "--root-temperature" if root_model is None else "--root-model"
+        raise typer.BadParameter(f"the strategy {strategy} has no root model", param_hint=option)
     paths = tuple(context or ())
     if "-" in paths and "-" in (question, questions):
         raise typer.BadParameter("question and context cannot both be standard input", param_hint="QUESTION")

@@ -99,6 +99,7 @@ async def ask_many(
     nothing is asked. Older runs are let go at the beginning only, so that none of these goes.
     """
     section = parts.overridden(config.rlm, question.wishes)
+    strategy = parts.strategy_of(section, question.strategy, question.wishes)
     asked = [_asked(row, question) for row in rows]
     most = sats_text(1_000 * section.max_sats, Network(config.network).unit)
     wanted = [index for index in range(len(rows)) if index not in leave_out]
@@ -116,7 +117,7 @@ async def ask_many(
         if purse is not None:
             stack.push_async_callback(purse.close)
         root = None
-        if parts.strategy_of(section, question.strategy) == "rlm":
+        if strategy == "rlm":
             sub = SwarmSubLM(node)
             opening = parts.open_root(home, config, section, sub, SystemClock(), await sub.event_bytes())
             root = await stack.enter_async_context(opening)
@@ -141,7 +142,7 @@ async def ask_many(
 
 def _purse(section: RlmSection, question: Question) -> Purse:
     limits = parts.limits_of(section)
-    last_s = parts.loop_settings(section, parts.strategy_of(section, question.strategy)).last_s
+    last_s = parts.loop_settings(section, parts.strategy_of(section, question.strategy, question.wishes)).last_s
     # As in a run of its own: the last turn's time is not the loops' to spend.
     return Purse(replace(limits, wall_s=section.max_wall_s - last_s), SystemClock())
 

@@ -48,6 +48,7 @@ async def resume(
     begun = earlier.lives.begun
     _check(run, begun, unsafe=unsafe, own=sub is not None)
     section = parts.overridden(_settings(config.rlm, run, begun), wishes)
+    parts.check_root(section, begun["strategy"], wishes)
     limits = parts.limits_of(section)
     left = left_to_do(run.id, earlier.lives, limits, section.turns)
     if left is LeftToDo.NOTHING:

@@ -111,7 +111,7 @@ async def ask(
     """
     clock = SystemClock()
     section = parts.overridden(config.rlm, question.wishes)
-    strategy = parts.strategy_of(section, question.strategy)
+    strategy = parts.strategy_of(section, question.strategy, question.wishes)
     private_folder(home.runs)
     if prune:
         runs.prune(home.runs, section.keep_runs)
