@@ -18,7 +18,7 @@ from rich.status import Status
 
 from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
 from pylon.cli.output import counted, err, out, table
-from pylon.cli.prompts import check_output, read_jobs, write_file, write_rows
+from pylon.cli.prompts import check_output, print_answers, read_jobs, with_ids, write_file, write_rows
 from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
 from pylon.errors import InterruptError, JobsFailedError, PylonError, UsageError
 from pylon.money.msat import Msat, sats_text
@@ -108,9 +108,15 @@ def map_(
     options; a JSON array may also hold plain strings. In CSV and TSV only the column `prompt` is read. Blank
     lines are skipped. An empty prompt in a table or in JSON fails without being asked.
 
-    CSV results have the columns index, text, provider, model, sha256, paid_msat, attempts, verified and error, in
-    the order of the prompts. Answers are not escaped: open the text column as text, or a spreadsheet takes an
+    In JSONL and JSON, `messages` may take the place of `prompt`: a chat, as a list of objects with `role` and
+    `content`. An `id`, a string or a number, is copied into the result.
+
+    CSV results have the columns index, id, text, provider, model, sha256, paid_msat, attempts, verified and error,
+    in the order of the prompts. Answers are not escaped: open the text column as text, or a spreadsheet takes an
     answer that begins with =, +, - or @ for a formula.
+
+    A terminal shows one line per result, its index and its answer, cut at the edge. Use -o or a pipe to get
+    everything.
     """
     if deadline == 0 and not resume:
         raise typer.BadParameter(
@@ -121,10 +127,13 @@ def map_(
         check_output(output, file)
     given = options(system, model, max_tokens, temperature) | ({"votes": votes} if votes > 1 else {})
     jobs: list[dict[str, Any]] = []
+    ids: dict[int, str | float] = {}
     lines = array("L")
     try:
         with _reading(file, quiet=as_json):
             for line, job in read_jobs(file, given):
+                if "id" in job:
+                    ids[len(jobs)] = job.pop("id")
                 jobs.append(job)
                 lines.append(line)
     except UsageError as error:
@@ -143,7 +152,7 @@ def map_(
         "only_kept": resume,
         "dry_run": dry_run,
     }
-    run(_dry_run(params, lines, as_json) if dry_run else _map(params, output, as_json), as_json=as_json)
+    run(_dry_run(params, lines, as_json) if dry_run else _map(params, ids, output, as_json), as_json=as_json)
 
 
 def _reading(file: Path, *, quiet: bool) -> AbstractContextManager[object]:
@@ -195,16 +204,19 @@ def _time(seconds: float | None, providers: int) -> str:
     return "unknown: no provider's speed has been measured" if providers else "no provider can take it now"
 
 
-async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> None:
+async def _map(params: dict[str, Any], ids: dict[int, str | float], output: Path | None, as_json: bool) -> None:
     told: dict[str, Any] = {}
     try:
         with ended_as_by_ctrl_c():
             result, unit = await _call(params, quiet=as_json, told=told)
     except asyncio.CancelledError:
         fail(_interrupted(told, len(params["jobs"]), resumed=params["resume"]), as_json=as_json)
+    result["outcomes"] = with_ids(result["outcomes"], ids)
     try:
         if output is not None:
             write_file(result["outcomes"], output)
+        elif not as_json and out.is_terminal:
+            print_answers(result["outcomes"])
         elif not as_json:
             write_rows(result["outcomes"], sys.stdout, as_csv=False)
             sys.stdout.flush()
@@ -218,6 +230,10 @@ async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> No
         print_json(result)
     failed = result["jobs"] - result["answered"]
     err.print(_summary(result, unit), style="dim")
+    if output is None and not as_json and out.is_terminal:
+        err.print(
+            "Add `--resume -o FILE` to write the complete results to a file; nothing is paid twice.", style="dim"
+        )
     if failed:
         fail(JobsFailedError(f"{failed} of {result['jobs']} jobs got no answer", hint=_again(result["outcomes"])))
 
