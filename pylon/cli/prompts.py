@@ -57,7 +57,8 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[s
         where = f" somewhere after line {number}" if number else ""
         raise UsageError(f"{name}: this is not UTF-8 text{where}", hint="Save it as UTF-8.") from error
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+        hint = "Check its name and its permissions."
+        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
 
 
 def _cut(file: Path, part: str) -> str:

@@ -154,7 +154,8 @@ def _text(name: str) -> str:
     try:
         data = Path(name).read_bytes()
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+        hint = "Check its name and its permissions."
+        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
     return stdin.decoded(data, name)
 
 
