@@ -199,7 +199,7 @@ def tell_report(report: dict[str, Any], unit: str, as_json: bool) -> None:
         print_json(report)
     elif report["answer"] is not None:
         print_text(report["answer"])
-    tell(_summary(report, unit))
+    tell(summary(report, unit))
     if report["answer"] is None or report["partial"]:
         what = "there is no answer" if report["answer"] is None else "the answer is partial"
         more = report["reason"] in ("budget", "turns") or "were refused" in report["detail"]
@@ -221,7 +221,7 @@ def interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
         print_json({**report, "answer": answer, "trajectory": str(run.folder), "error": error_row(error)})
     elif answer is not None:
         print_text(answer)
-    tell(_summary(report, unit))
+    tell(summary(report, unit))
     fail(error)
 
 
@@ -293,7 +293,8 @@ class Quiet:
         """Shows nothing."""
 
 
-def _summary(report: dict[str, Any], unit: str) -> str:
+def summary(report: dict[str, Any], unit: str) -> str:
+    """What a run took, on a line; and who answered, where that was more than one model."""
     parts = [counted(report["turns"], "turn"), counted(report["calls"], "sub-call")]
     parts += [f"{report[name]:,} {word}" for name, word in _REMARKS if report[name]]
     parts += [counted(len(report["providers"]), "provider"), sats_text(report["msat"], unit)]

@@ -58,7 +58,7 @@ def test_a_run_of_the_rlm_names_the_money():
         "wall_s": 1.0,
         "id": "x",
     }
-    assert "1 turn, 2 sub-calls, 1 provider, 0.001 play sat, 1.0 s" in rlm_ask._summary(report, "play sat")
+    assert "1 turn, 2 sub-calls, 1 provider, 0.001 play sat, 1.0 s" in rlm_ask.summary(report, "play sat")
 
 
 def test_a_job_beyond_the_budget_names_what_makes_it_cheaper():

@@ -166,6 +166,11 @@ def test_help_is_text_whatever_else_is_asked_for(monkeypatch, capsys, line):
     assert "Usage: pylon" in printed(monkeypatch, capsys, *line.split())
 
 
+def test_the_help_of_rlm_shows_how_to_ask_and_where_the_options_are(monkeypatch, capsys):
+    said = " ".join(printed(monkeypatch, capsys, "rlm", "--help").split())
+    assert 'Usage: pylon rlm [OPTIONS] "QUESTION" -c FILE…' in said and "`pylon rlm ask --help` lists" in said
+
+
 def test_json_alone_or_before_a_command_is_no_option_of_the_program(monkeypatch, capsys):
     for line in ("--json", "--json version", "--json --help version"):
         code, error, _ = run(monkeypatch, capsys, *line.split())
