@@ -74,13 +74,13 @@ def map_(
     votes: Annotated[
         int, typer.Option(min=1, max=9, help="Ask up to this many providers per prompt, until a majority agrees.")
     ] = 1,
-    deadline: Annotated[
+    seconds: Annotated[
         float | None,
         typer.Option(
             min=0, help="Seconds for the whole run. With --resume, 0 prints the answers so far and asks no one."
         ),
     ] = None,
-    budget: Annotated[
+    sats: Annotated[
         int | None, typer.Option(min=0, max=2_100_000_000_000_000, help="The most the run may cost, in sats.")
     ] = None,
     pin_weights: Annotated[
@@ -101,7 +101,7 @@ def map_(
     timings, or an `error`. --json prints one object with all results and a summary instead.
 
     If a run is interrupted, run it again with --resume and the same prompts and options within seven days.
-    --resume never starts a new run. --resume --deadline 0 prints the answers so far, even while the run goes on.
+    --resume never starts a new run. --resume --seconds 0 prints the answers so far, even while the run goes on.
 
     Each prompt is sent as it is. To ask about a text, put the question first and the text after it, in the same
     prompt. Lines of JSONL and objects of a JSON array may set `system`, `model`, `max_tokens` and the other
@@ -118,10 +118,10 @@ def map_(
     A terminal shows one line per result, its index and its answer, cut at the edge. Use -o or a pipe to get
     everything.
     """
-    if deadline == 0 and not resume:
+    if seconds == 0 and not resume:
         raise typer.BadParameter(
             "no one can answer in 0 s; 0 is only for --resume, which then prints the answers so far",
-            param_hint="--deadline",
+            param_hint="--seconds",
         )
     if output is not None:
         check_output(output, file)
@@ -143,8 +143,8 @@ def map_(
     params = {
         "jobs": jobs,
         "timeout_s": timeout,
-        "deadline_s": deadline,
-        "budget_msat": None if budget is None else int(Msat.from_sats(budget)),
+        "deadline_s": seconds,
+        "budget_msat": None if sats is None else int(Msat.from_sats(sats)),
         "pin_weights": pin_weights,
         "journal": True,
         "resume": resume,
@@ -255,7 +255,7 @@ def _interrupted(told: dict[str, Any], jobs: int, *, resumed: bool) -> Interrupt
     # A run that was taken up tells what it had before only with what it has now.
     far = _far(told, jobs) if told else "before any more answers arrived"
     again = shlex.join(["pylon", *(each for each in sys.argv[1:] if each != "--resume"), "--resume"])
-    hint = f"`{again}` continues from there; nothing is asked or paid twice. Add `--deadline 0`"
+    hint = f"`{again}` continues from there; nothing is asked or paid twice. Add `--seconds 0`"
     hint += " to print the answers so far without asking anyone."
     return InterruptError(f"interrupted: {far}", hint=hint)
 
