@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.status import Status
 
 from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
+from pylon.cli.estimate_rows import estimated
 from pylon.cli.output import counted, err, out, table
 from pylon.cli.prompts import check_output, print_answers, read_jobs, with_ids, write_file, write_rows
 from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
@@ -41,8 +42,6 @@ _AGAIN = frozenset(
         Failure.BUDGET,
     }
 )
-# So many lines that would fail are named to people.
-_NAMED = 10
 
 
 def map_(
@@ -168,40 +167,11 @@ async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) 
         print_json(found)
         return
     made = table("|estimate", "")
-    for row in _estimated(found, params["budget_msat"], unit):
+    for row in estimated(found, params["budget_msat"], unit):
         made.add_row(*row)
     out.print(made)
     if found["lack"] is not None:
         err.print(f"{found['lack']['message']}\n  {found['lack']['hint']}", style="dim")
-
-
-def _estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator[tuple[str, str]]:
-    yield "jobs", f"{found['jobs']}, plus up to {found['checks']} to check answers"
-    if found["unaskable"]:
-        yield "not sent", f"{found['unaskable']} of them, which will fail without being asked"
-    for fault in found["faults"][:_NAMED]:
-        yield f"line {fault['line']}", fault["error"]["message"]
-    if found["unaskable"] > _NAMED:
-        yield "", f"and {found['unaskable'] - _NAMED} more; --json lists up to 100"
-    yield "suitable providers", f"{found['providers']} with {found['slots']} slots"
-    yield "cost", _cost(found["least_msat"], found["most_msat"], unit) if found["providers"] else "unknown"
-    if budget is not None and found["most_msat"] > budget:
-        pays = "may not" if found["least_msat"] <= budget else "does not"
-        yield "budget", f"{sats_text(budget, unit)}, which {pays} cover all of them"
-    yield "tokens", f"about {found['prompt_tokens']:,} in, {found['most_completion_tokens']:,} out at most"
-    yield "time", _time(found["seconds"], found["providers"])
-
-
-def _cost(least: int, most: int, unit: str) -> str:
-    if least == most:
-        return f"{sats_text(most, unit)}{' at most' if most else ''}"
-    return f"{sats_text(least, unit)} to {sats_text(most, unit)} at most"
-
-
-def _time(seconds: float | None, providers: int) -> str:
-    if seconds is not None:
-        return f"about {seconds:.1f} s at the announced speeds, if every answer is as long as allowed"
-    return "unknown: no provider's speed has been measured" if providers else "no provider can take it now"
 
 
 async def _map(params: dict[str, Any], ids: dict[int, str | float], output: Path | None, as_json: bool) -> None:
