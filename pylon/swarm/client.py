@@ -198,7 +198,7 @@ class SwarmClient:
 
     def lack(self, spec: JobSpec) -> UnreachableError:
         """Who is there, why nobody takes this question, and what to do about it."""
-        return self._asking.nobody(spec)
+        return self._driver.nobody(spec)
 
     async def so_far(self, journal: RunJournal) -> tuple[Kept, int]:
         """What an earlier call left of a run, and what it was charged, in msat. No request is sent."""
