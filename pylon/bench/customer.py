@@ -104,8 +104,8 @@ class Customer:
         return {}
 
     async def only(self, keys: list[str]) -> dict[str, object]:
-        """Restricts all further maps to these providers."""
-        self.client.change_company(allow=frozenset(keys), own=frozenset())
+        """From now on these providers alone are asked."""
+        self.client.change_circle(allow=frozenset(keys), own=frozenset())
         return {}
 
     async def map(self, fresh: bool) -> dict[str, object]:

@@ -109,8 +109,8 @@ class _Ours:
     open_repl: Callable[[], Repl]
 
     async def run(self, program: str, calls: int, width: int, name: str) -> tuple[float, int]:
-        """Runs the program on `width` providers; seconds from first turn to answer, and sub-calls answered."""
-        self.client.change_company(allow=frozenset(self.keys[:width]), own=frozenset())
+        """Seconds of a whole run over so many providers, from its first turn to its answer, and answers that came."""
+        self.client.change_circle(allow=frozenset(self.keys[:width]), own=frozenset())
         clock = SystemClock()
         trajectory = Trajectory(runs.new_run(self.home.runs, clock.wall()), clock)
         try:

@@ -38,6 +38,10 @@ _FOR_READERS = frozenset({"index", "id"})
 _ARRAY = (
     "To extract an array from an object, run `jq .data FILE > prompts.json` with the array's name in place of data."
 )
+_BATCH = (
+    "This looks like the OpenAI batch format. To convert it, run"
+    " `jq -c '{id: .custom_id, messages: .body.messages}' FILE > prompts.jsonl`."
+)
 
 
 class FormError(Exception):
@@ -144,10 +148,18 @@ def _json_job(written: str, number: int, *, hint: str = FORMS) -> dict[str, Any]
         raise FormError("this is not valid JSON", number, hint=hint) from error
     if not isinstance(job, dict):
         raise FormError("this is not a JSON object", number, hint=hint)
-    if "prompt" not in job:
-        raise FormError("`prompt` is missing", number, hint=hint)
-    if not isinstance(job["prompt"], str):
+    if "prompt" in job and "messages" in job:
+        both = "Keep one of them: `messages` is a whole chat, in place of a prompt."
+        raise FormError("both `prompt` and `messages` are given", number, hint=both)
+    if "prompt" not in job and "messages" not in job:
+        hint = _BATCH if "custom_id" in job and "body" in job else hint
+        raise FormError("`prompt` or `messages` is missing", number, hint=hint)
+    if not isinstance(job.get("prompt", ""), str):
         raise FormError("`prompt` is not text", number)
+    if not isinstance(job.get("messages", []), list):
+        raise FormError("`messages` is not a list", number)
+    if isinstance(job.get("id", ""), bool) or not isinstance(job.get("id", ""), (str, int, float)):
+        raise FormError("`id` is neither a string nor a number", number)
     if unknown := sorted(job.keys() - _FIELDS - _FOR_READERS):
         like = get_close_matches(unknown[0], _FIELDS, n=1)
         meant = f"; did you mean `{like[0]}`?" if like else ""

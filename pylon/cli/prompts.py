@@ -10,19 +10,21 @@ from typing import Any, BinaryIO, TextIO
 
 import orjson
 import typer
+from rich.text import Text
 
 from pylon.cli import stdin
+from pylon.cli.output import out
 from pylon.cli.prompt_forms import TABLES, FormError, reader_of
 from pylon.cli.whole_file import whole_file
 from pylon.errors import UsageError
 from pylon.jobs.size import text_bytes
 from pylon.node.calls.params import MOST_JOBS
-from pylon.text import as_cell
+from pylon.text import as_cell, clean_line
 
 # A node holds them for as long as the run lasts.
 _MOST_BYTES = 128 * 1024 * 1024
 # What a CSV of results holds.
-_COLUMNS = ("index", "text", "provider", "model", "sha256", "paid_msat", "attempts", "verified", "error")
+_COLUMNS = ("index", "id", "text", "provider", "model", "sha256", "paid_msat", "attempts", "verified", "error")
 
 
 def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -38,7 +40,7 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[s
         with TextIOWrapper(_opened(file), encoding="utf-8-sig", newline="") as stream:
             size = 0
             for count, (number, job) in enumerate(reader_of(suffix)(stream, suffix), 1):
-                size += text_bytes(job["prompt"])
+                size += text_bytes(job["prompt"]) if "prompt" in job else len(orjson.dumps(job["messages"]))
                 if count > MOST_JOBS:
                     most = f"at most {MOST_JOBS:,} prompts"
                     raise UsageError(f"{name}:{number}: a map takes {most}", hint=_cut(file, f"NR / {MOST_JOBS}"))
@@ -55,7 +57,8 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[s
         where = f" somewhere after line {number}" if number else ""
         raise UsageError(f"{name}: this is not UTF-8 text{where}", hint="Save it as UTF-8.") from error
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+        hint = "Check its name and its permissions."
+        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
 
 
 def _cut(file: Path, part: str) -> str:
@@ -83,7 +86,7 @@ def _opened(file: Path) -> BinaryIO:
 
 def _options_for(job: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The command's options, without its system prompt for a row that asks nothing: that would make it a question."""
-    if job["prompt"].strip() or job.get("messages"):
+    if job.get("prompt", "").strip() or job.get("messages"):
         return options
     return {name: value for name, value in options.items() if name != "system"}
 
@@ -102,6 +105,14 @@ def check_output(file: Path, prompts: Path) -> None:
         raise typer.BadParameter(f"{file.parent} is not writable", param_hint="--output")
 
 
+def with_ids(outcomes: list[dict[str, Any]], ids: dict[int, str | float]) -> list[dict[str, Any]]:
+    """The same, each with the `id` that its line gives itself; `ids` has those by their index."""
+    if not ids:
+        return outcomes
+    named = ({"id": ids[row["index"]]} if row["index"] in ids else {} for row in outcomes)
+    return [{"index": row["index"], **name, **row} for row, name in zip(outcomes, named, strict=True)]
+
+
 def write_rows(outcomes: list[dict[str, Any]], stream: TextIO, *, as_csv: bool) -> None:
     """A row an outcome, in order."""
     if as_csv:
@@ -116,6 +127,16 @@ def write_rows(outcomes: list[dict[str, Any]], stream: TextIO, *, as_csv: bool) 
         return
     for outcome in outcomes:
         stream.write(orjson.dumps(outcome).decode() + "\n")
+
+
+def print_answers(outcomes: list[dict[str, Any]]) -> None:
+    """What each came to on one line of the terminal, for people."""
+    digits = len(str(len(outcomes) - 1))
+    for outcome in outcomes:
+        said = outcome["text"] if outcome["error"] is None else f"no answer: {outcome['error']['message']}"
+        line = Text(clean_line(f"{outcome['index']:>{digits}}  {said}"))
+        line.truncate(out.width, overflow="ellipsis")
+        out.print(line)
 
 
 def write_file(outcomes: list[dict[str, Any]], file: Path) -> None:

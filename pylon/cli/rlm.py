@@ -15,6 +15,7 @@ from rich.text import Text
 
 from pylon.cli.output import ago, counted, err, out, short, table
 from pylon.cli.rlm_ask import ask
+from pylon.cli.rlm_report import summary
 from pylon.cli.rlm_resume import resume
 from pylon.cli.running import Json, fail, print_json, print_text, run
 from pylon.cli.whole_file import whole_file
@@ -51,7 +52,13 @@ class _Group(typer.core.TyperGroup):
 # From this many columns on there is room for the turns and the answer of a run, too.
 _WIDE = 100
 
-app = typer.Typer(cls=_Group, no_args_is_help=True, help="Ask a question about a text of any length.")
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    subcommand_metavar='"QUESTION" -c FILE… | COMMAND [ARGS]…',
+    help='Ask a question about a text of any length: `pylon rlm "QUESTION" -c FILE…`. The commands show and'
+    " resume runs. `pylon rlm ask --help` lists the options of a question.",
+)
 app.command("ask")(ask)
 app.command("resume")(resume)
 
@@ -109,7 +116,7 @@ def show_(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the raw events, one JSON object per line.")] = False,
 ) -> None:
-    """Show what a run did, event by event."""
+    """Show a run: its question, answer and cost, then its events."""
     run(_show(name, follow, as_json), as_json=as_json)
 
 
@@ -121,9 +128,36 @@ async def _show(name: str, follow: bool, as_json: bool) -> None:
     if as_json:
         for event in events:
             print_json(event)
-    else:
-        for since, line in _lines(found, events, unit):
-            out.print(f"{ago(since):>8}  {line}")
+        return
+    if not follow:
+        for line in _head(found, unit):
+            out.print(line)
+    for since, line in _lines(found, events, unit):
+        _print_cut(f"{ago(since):>8}  {line}")
+
+
+def _head(found: runs.Run, unit: str) -> list[str]:
+    """What one looks for in a run. Of a damaged one nothing: its events tell where it is."""
+    row = _row(found)
+    if row["state"] == "damaged":
+        return []
+    question, answer = "", "no answer"
+    for event in found.events():
+        if event["type"] == "run":
+            question = found.text(event["question"])
+        elif event["type"] == "final" and event["answer"] is not None:
+            answer = found.text(event["answer"])
+    state = f"partial, {row['reason']}" if row["partial"] else row["state"]
+    return [question, "", answer, "", f"{state}; {summary(row, unit)}", ""]
+
+
+def _print_cut(text: str) -> None:
+    """Lines of which a terminal shows the beginning; in a file they are whole."""
+    for line in text.split("\n"):
+        shown = Text(clean_line(line))
+        if out.is_terminal:
+            shown.truncate(out.width, overflow="ellipsis")
+        out.print(shown)
 
 
 def _lines(found: runs.Run, events: Iterable[Event], unit: str) -> Iterator[tuple[float, str]]:

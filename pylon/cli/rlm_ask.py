@@ -116,6 +116,9 @@ def ask(
     }  # fmt: skip
     if (question is None) == (questions is None):
         raise typer.BadParameter("give either a question or --questions, not both", param_hint="QUESTION")
+    if strategy not in (None, "rlm") and (root_model is not None or root_temperature is not None):
+        option = "--root-temperature" if root_model is None else "--root-model"
+        raise typer.BadParameter(f"the strategy {strategy} has no root model", param_hint=option)
     paths = tuple(context or ())
     if "-" in paths and "-" in (question, questions):
         raise typer.BadParameter("question and context cannot both be standard input", param_hint="QUESTION")
@@ -147,7 +150,8 @@ def _text(name: str) -> str:
     try:
         data = Path(name).read_bytes()
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+        hint = "Check its name and its permissions."
+        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
     return stdin.decoded(data, name)
 
 

@@ -37,7 +37,7 @@ def tell_report(report: dict[str, Any], unit: str, as_json: bool) -> None:
         print_json(report)
     elif report["answer"] is not None:
         print_text(report["answer"])
-    tell(_summary(report, unit))
+    tell(summary(report, unit))
     if report["answer"] is None or report["partial"]:
         what = "there is no answer" if report["answer"] is None else "the answer is partial"
         more = report["reason"] in ("budget", "turns") or "were refused" in report["detail"]
@@ -59,11 +59,11 @@ def tell_interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
         print_json({**report, "answer": answer, "trajectory": str(run.folder), "error": error_row(error)})
     elif answer is not None:
         print_text(answer)
-    tell(_summary(report, unit))
+    tell(summary(report, unit))
     fail(error)
 
 
-def _summary(report: dict[str, Any], unit: str) -> str:
+def summary(report: dict[str, Any], unit: str) -> str:
     parts = [counted(report["turns"], "turn"), counted(report["calls"], "sub-call")]
     parts += [f"{report[name]:,} {word}" for name, word in _REMARKS if report[name]]
     parts += [counted(len(report["providers"]), "provider"), sats_text(report["msat"], unit)]

@@ -69,6 +69,8 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
     url = ""
     async with AsyncExitStack() as stack:
         if relay:
+            # Its relay has the port, which would be told of otherwise.
+            _refuse_second(await _ping(home))
             # A relay's server is another's weight.
             from pylon.node.household.hub import household_relay
             from pylon.node.household.lan import announcing
@@ -178,15 +180,8 @@ async def _take_over(home: Home, config: Config, hub: str) -> Core:
         try:
             lock.acquire()
         except HomeBusyError:
-            try:
-                status = await result_of(running_node(home), "ping")
-            except UnreachableError:
-                status = {}
-            if status.get("serving"):
-                raise HomeBusyError(
-                    f"a node already serves this home (process {status['pid']})",
-                    hint="`pylon status` shows its state; `pylon stop` stops it.",
-                ) from None
+            status = await _ping(home)
+            _refuse_second(status)
             # One that has only begun, or is about to end, cannot say yet or any more who it is.
             if status and not told:
                 say(_waiting_line(status), dim=True, err=True)
@@ -195,6 +190,22 @@ async def _take_over(home: Home, config: Config, hub: str) -> Core:
             continue
         # Not let go in between: another command would take it, and this one had waited in vain.
         return Core(home, config, serve=True, hub=hub, attended=sys.stdin.isatty(), lock=lock)
+
+
+async def _ping(home: Home) -> dict[str, Any]:
+    """What the process that holds the home says of itself; empty where none answers."""
+    try:
+        return await result_of(running_node(home), "ping")
+    except UnreachableError:
+        return {}
+
+
+def _refuse_second(status: dict[str, Any]) -> None:
+    if status.get("serving"):
+        raise HomeBusyError(
+            f"a node already serves this home (process {status['pid']})",
+            hint="`pylon status` shows its state; `pylon stop` stops it.",
+        ) from None
 
 
 def _waiting_line(status: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from pylon.errors import NodeSilentError, PylonError, UnreachableError, UsageError
 from pylon.gateway.upstream import SilentCoreError
 from pylon.jobs.codes import ErrorCode
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 
 # Providers come and go within seconds; clients wait so long, and ask again.
 RETRY_S = 5

@@ -23,9 +23,9 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec
-from pylon.swarm.runs.asked import fault_in, spec_of
 from pylon.swarm.runs.journal import KEEP_S, RunJournal
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.question_checks import fault_in, spec_of
+from pylon.swarm.runs.reservation import CallReservation
 
 # Between two looks for the first provider.
 _LOOK_S = 0.1
@@ -93,7 +93,7 @@ async def ask_all(
     settings: CustomerSection,
     books: Books,
     params: dict[str, Any],
-    reservation: Reservation | None = None,
+    reservation: CallReservation | None = None,
 ) -> Answers:
     """The `map` call: `jobs`, each with a `prompt` and any other field of `JobSpec`. Optional: `timeout_s` a job,
     `deadline_s` of the run, `priority`, `journal`, `resume`, `only_kept`, `pin_weights`, `dry_run`, `stream`. All of
@@ -161,7 +161,7 @@ async def _dry_run(client: SwarmClient, wanted: _Wanted, patience_s: float) -> A
     yield Result(await estimate(client, wanted.specs))
 
 
-async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: Reservation | None) -> Answers:
+async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: CallReservation | None) -> Answers:
     journal, specs, resume = None, wanted.specs, wanted.resume
     if resume and wanted.only_kept:
         journal = await _kept(books, specs)

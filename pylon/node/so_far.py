@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pylon.node.calls.control import Event, Result
 from pylon.node.outcomes import rows_of, summary_of
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import JobFailed, JobSpec, Outcome
 from pylon.swarm.runs.journal import RunJournal
 

@@ -6,11 +6,11 @@ answers on the relay where an event came from can ask for copies from other rela
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from typing import Any
 
+from pylon.latest import Latest
 from pylon.nostr import messages as m
 from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.client.stored import weight
@@ -32,22 +32,6 @@ class Received:
     relay: str
 
 
-class SeenIds:
-    """The ids of the last so many events."""
-
-    def __init__(self, capacity: int = SEEN_IDS) -> None:
-        self._capacity = capacity
-        self._ids: OrderedDict[str, None] = OrderedDict()
-
-    def __contains__(self, event_id: str) -> bool:
-        return event_id in self._ids
-
-    def add(self, event_id: str) -> None:
-        self._ids[event_id] = None
-        if len(self._ids) > self._capacity:
-            self._ids.popitem(last=False)
-
-
 class PoolSubscription:
     """An endless async iterator of what all relays send, until `close`. `copies` chooses copies to deliver too."""
 
@@ -58,7 +42,7 @@ class PoolSubscription:
         self.caught_up = asyncio.Event()
         self._queue: asyncio.Queue[Received] = asyncio.Queue(QUEUE_EVENTS)
         self._queued_bytes = 0
-        self._seen = SeenIds()
+        self._seen: Latest[str, None] = Latest(SEEN_IDS)
         self._room = asyncio.Event()
         self._opened: dict[RelayConnection, str] = {}
         self.closed = False
@@ -141,7 +125,7 @@ class PoolSubscription:
         # dropped while it waited for room, must not hide the true event.
         if self._copies is not None and len(self._opened) > 1 and received.event.id not in self._seen:
             self._copies.first(received.event.id, received.relay, time.monotonic())
-        self._seen.add(received.event.id)
+        self._seen.put(received.event.id, None)
         self._queue.put_nowait(received)
         self._queued_bytes += weight(received.event)
 

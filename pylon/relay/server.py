@@ -264,7 +264,10 @@ class RelayServer:
 def _todo(error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return "Stop the program on that port (perhaps another `pylon relay`), or choose another with `--port`."
+            return (
+                "Stop the program on that port (perhaps another `pylon relay`), or set another `port` in [relay] of "
+                "config.toml."
+            )
         case errno.EACCES | errno.EPERM:
             return "Choose a port above 1023; lower ports are reserved for the system."
         case _:

@@ -201,7 +201,10 @@ class Rlm:
             temperature=self._sub_calls.settings.temperature,
             prompt_bytes=longest_prompt(self._sub_calls.settings.event_bytes, budget.limits),
         )
-        task = self._task(name, question, prompts.system(facts, tier), prompts.task(question, described), budget)
+        # No model reads what would stand before a program.
+        asks = bool(root.max_tokens)
+        system, opening = (prompts.system(facts, tier), prompts.task(question, described)) if asks else ("", "")
+        task = self._task(name, question, system, opening, budget)
         repl = self._open_repl()
         settings = replace(settings, output_chars=facts.output_chars, last_s=self._last_s)
         state = LoopState(task, self._trajectory, self._clock, settings, self._recorded)

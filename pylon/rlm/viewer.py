@@ -48,10 +48,9 @@ class _Export:
         """Takes in an event of the first loop."""
         match event["type"]:
             case "loop":
-                self._chat = [
-                    {"role": "system", "content": self._run.text(event["system"])},
-                    {"role": "user", "content": self._run.text(event["opening"])},
-                ]
+                # A program is told nothing.
+                told = (("system", self._run.text(event["system"])), ("user", self._run.text(event["opening"])))
+                self._chat = [{"role": role, "content": content} for role, content in told if content]
             case "turn":
                 self._turn(event)
             case "submitted":

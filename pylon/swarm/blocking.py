@@ -18,7 +18,7 @@ from pylon.relay_url import normalize_relay_url
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.providers.listing import Listing
-from pylon.swarm.runs.asked import check_jobs
+from pylon.swarm.runs.question_checks import check_jobs
 from pylon.swarm.settings import SwarmSettings
 
 _NAME_ONE = 'Name a relay that can be reached from here: `Swarm(["wss://…"])`.'

@@ -19,7 +19,7 @@ from pylon.provider.rows import JobState
 from pylon.provider.work.latency import Latency
 from pylon.rlm.loop_state import Reason
 from pylon.rlm.trajectory import Trajectory
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, client_of, gateway_of, listing
 from tests.manual_clock import ManualClock
 

@@ -15,6 +15,7 @@ from pylon.node import bank, identity
 from pylon.node.backup import back_up
 from pylon.node.bank import BankHost
 from pylon.node.core import Core
+from pylon.node.doctor.examine import examine
 from pylon.node.home import Home
 from pylon.node.open_home import SCHEMAS
 from pylon.node.restored import refuse_backup_itself
@@ -250,7 +251,9 @@ async def copied_at(home: Home) -> float | None:
     return found.copied_at
 
 
-async def test_the_backup_itself_is_opened_by_no_command_and_stays_one_and_a_copy_of_it_is_begun_with(tmp_path):
+async def test_the_backup_itself_is_opened_by_no_command_and_stays_one_and_a_copy_of_it_is_begun_with(
+    tmp_path, monkeypatch
+):
     home = await lived_in(tmp_path / "home", "play")
     (home.folder / "wallet").unlink()
     (tmp_path / "disk").mkdir()
@@ -263,6 +266,9 @@ async def test_the_backup_itself_is_opened_by_no_command_and_stays_one_and_a_cop
         with pytest.raises(SetupError, match="is a backup, and"):
             await opened(itself)
         assert (itself.database.read_bytes(), await copied_at(itself)) == (before, NOW)
+        monkeypatch.setenv("PYLON_HOME", str(itself.root))
+        todo = next(one.todo for one in (await examine()).findings if one.check == "node")
+        assert todo.startswith("Put a copy of this backup in the home's place"), "no node starts here"
     for number in (1, 2):
         life = Home(tmp_path / f"life {number}")
         shutil.copytree(kept.root, life.root)

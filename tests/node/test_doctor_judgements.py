@@ -454,7 +454,7 @@ def test_a_node_that_runs_keeps_the_price_of_its_start_and_both_are_said():
 
 def test_a_wallet_that_was_connected_after_the_start_keeps_no_jobs_away():
     unused = WalletReading(connected=True, unused=True)
-    found = offer.judge_wallet(unused, "free")
+    found = offer.judge_wallet(unused, "free", 5_000)
     assert verdicts(found) == [("warning", False)] and "pylon start" in found.todo
 
 
@@ -485,9 +485,15 @@ def test_a_node_that_cannot_say_how_it_does_is_not_taken_for_none():
 
 def test_a_wallet_that_does_not_answer_keeps_paid_jobs_away_only():
     silent = WalletReading(connected=True, fault="no answer")
-    assert verdicts(offer.judge_wallet(silent, "free")) == [("wrong", False)]
-    assert verdicts(offer.judge_wallet(silent, "payment")) == [("wrong", True)]
-    assert verdicts(offer.judge_wallet(NO_WALLET, "free")) == [("ok", False)]
+    assert verdicts(offer.judge_wallet(silent, "free", 0)) == [("wrong", False)]
+    assert verdicts(offer.judge_wallet(silent, "paid", 5_000)) == [("wrong", True)]
+    assert verdicts(offer.judge_wallet(NO_WALLET, "free", 0)) == [("ok", False)]
+
+
+def test_a_bid_that_no_wallet_pays_is_named():
+    found = offer.judge_wallet(NO_WALLET, "free", 5_000)
+    assert verdicts(found) == [("warning", False)]
+    assert "5,000 msat" in found.said and "pylon wallet connect" in found.todo
 
 
 @pytest.mark.parametrize(

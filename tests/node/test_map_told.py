@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 
 from pylon.cli import mapping
+from pylon.cli.estimate_rows import estimated
 from pylon.cli.output import err
 from pylon.errors import JobsFailedError, UsageError
 from pylon.node.calls.params import MOST_JOBS, job_list
@@ -148,5 +149,5 @@ def test_lines_that_would_fail_are_named_to_people_and_counted():
     fault = {"line": 7, "error": {"message": "too long"}}
     counts = dict.fromkeys(("providers", "slots", "least_msat", "most_msat", "prompt_tokens", "checks", "jobs"), 0)
     found = {**counts, "unaskable": 12, "faults": [fault] * 12, "seconds": None, "most_completion_tokens": 0}
-    rows = list(mapping._estimated(found, None, "sat"))
+    rows = list(estimated(found, None, "sat"))
     assert rows.count(("line 7", "too long")) == 10 and ("", "and 2 more; --json lists up to 100") in rows

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.cli import prompt_forms, prompts, stdin
-from pylon.cli.prompts import check_output, read_jobs, write_file
+from pylon.cli.output import out
+from pylon.cli.prompts import check_output, read_jobs, with_ids, write_file
 from pylon.errors import UsageError
 from tests.node import programs
 
@@ -60,7 +61,11 @@ def test_what_a_line_says_goes_over_the_options(tmp_path):
     ("line", "says"),
     [
         ("[1]", "a.jsonl:2: this is not a JSON object"),
-        ('{"text":"a"}', "a.jsonl:2: `prompt` is missing"),
+        ('{"text":"a"}', "a.jsonl:2: `prompt` or `messages` is missing"),
+        ('{"prompt":"a","messages":[]}', "a.jsonl:2: both `prompt` and `messages` are given"),
+        ('{"messages":"hi"}', "a.jsonl:2: `messages` is not a list"),
+        ('{"prompt":"a","id":true}', "a.jsonl:2: `id` is neither a string nor a number"),
+        ('{"prompt":"a","id":null}', "a.jsonl:2: `id` is neither a string nor a number"),
         ('{"prompt":5}', "a.jsonl:2: `prompt` is not text"),
         ("{", "a.jsonl:2: this is not valid JSON"),
     ],
@@ -120,7 +125,7 @@ def test_a_table_with_tabs_is_read_as_one(tmp_path):
 @pytest.mark.parametrize("indent", [None, 0, 2])
 @pytest.mark.parametrize("name", ["p.json", "p.jsonl", "p"])
 def test_an_array_of_json_is_its_elements_each_with_its_line(tmp_path, name, indent):
-    asked = [{"prompt": "a ü ] , \n", "seed": 1}, 'b\t"', {"prompt": "c", "messages": [["user", "x"]]}]
+    asked = [{"prompt": "a ü ] , \n", "seed": 1}, 'b\t"', {"messages": [["user", "x"]]}]
     file = tmp_path / name
     file.write_text("\n" + json.dumps(asked, indent=indent), "utf-8")
     found = list(read_jobs(file, {"top_k": 5}))
@@ -275,7 +280,7 @@ def test_a_row_that_asks_nothing_keeps_its_place_and_is_no_question_by_the_comma
     assert rows == [{"prompt": "a", "system": "Be brief.", "seed": 1}, *({"prompt": p, "seed": 1} for p in ("", " "))]
     own = jobs(tmp_path, "p.jsonl", b'{"prompt":"","system":"Say hello."}\n', {"system": "Be brief."})
     assert own == [{"prompt": "", "system": "Say hello."}]
-    chat = b'{"prompt":"","messages":[{"role":"user","content":"hi"}]}\n'
+    chat = b'{"messages":[{"role":"user","content":"hi"}]}\n'
     assert jobs(tmp_path, "p.jsonl", chat, {"system": "Be brief."})[0]["system"] == "Be brief."
 
 
@@ -286,6 +291,42 @@ def test_a_model_whose_name_is_a_formula_is_text_to_a_spreadsheet_and_an_answer_
     with (tmp_path / "out.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["text"], row["model"]) for row in rows] == [("=1+1", "'=HYPERLINK(1)"), ("=1+1", "m=1"), ("", "")]
+
+
+def test_a_chat_stands_in_the_place_of_a_prompt_and_counts_as_one(tmp_path, monkeypatch):
+    chat = [{"role": "user", "content": "hi"}]
+    line = json.dumps({"messages": chat, "id": 7}).encode()
+    assert jobs(tmp_path, "p.jsonl", line, {"seed": 1}) == [{"messages": chat, "id": 7, "seed": 1}]
+    monkeypatch.setattr(prompts, "_MOST_BYTES", 20)
+    assert "of prompts in all" in complaint(tmp_path, "p.jsonl", line)
+
+
+def test_the_form_of_openais_batches_is_named_with_what_makes_lines_of_it(tmp_path):
+    (tmp_path / "b.jsonl").write_text('{"custom_id":"a","method":"POST","url":"/v1","body":{"messages":[]}}')
+    with pytest.raises(UsageError) as caught:
+        list(read_jobs(tmp_path / "b.jsonl", {}))
+    assert "OpenAI batch" in caught.value.hint and "jq -c '{id: .custom_id" in caught.value.hint
+
+
+def test_a_result_has_the_id_of_its_line_also_in_a_csv(tmp_path):
+    rows = [{"index": 0, "text": "a", "error": None}, {"index": 1, "text": None, "error": {"message": "nobody"}}]
+    named = with_ids(rows, {0: "q-7", 1: 8})
+    assert [(row["id"], list(row)[:2]) for row in named] == [("q-7", ["index", "id"]), (8, ["index", "id"])]
+    assert with_ids(rows, {}) == rows and "id" not in with_ids(rows, {0: 1})[1]
+    write_file(named, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as stream:
+        assert [row["id"] for row in csv.DictReader(stream)] == ["q-7", "8"]
+
+
+def test_on_a_terminal_a_result_is_one_line_with_its_index_and_its_answer(monkeypatch):
+    monkeypatch.setattr(out, "_width", 30)
+    texts = ["4711", "a long\nanswer \x1b[2Jof two lines and more", *["x"] * 8, None]
+    rows = [{"index": n, "text": text, "error": None} for n, text in enumerate(texts)]
+    rows[-1]["error"] = {"message": "nobody"}
+    with out.capture() as shown:
+        prompts.print_answers(rows)
+    lines = shown.get().splitlines()
+    assert lines[:2] == [" 0  4711", " 1  a long answer [2Jof two l…"] and lines[-1] == "10  no answer: nobody"
 
 
 def test_where_results_cannot_be_written_is_seen_beforehand(tmp_path):

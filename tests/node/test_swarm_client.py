@@ -14,7 +14,7 @@ from pylon.node.rlm.client import RlmClient
 from pylon.node.swarm_blocking import NodeSwarm
 from pylon.node.swarm_client import NodeSwarmClient
 from pylon.relay.server import RelayServer
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec
 from tests.node import programs
 

@@ -10,7 +10,6 @@ from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
-from pylon.nostr.pool_subscription import SeenIds
 from tests.nostr.scripted import ScriptedRelay, polite
 
 QUICK = Backoff(first=0.02, most=0.05)
@@ -287,10 +286,3 @@ async def test_a_relay_that_does_not_answer_is_not_open_in_time():
         assert not await pool.add("ws://127.0.0.1:9", timeout=0.2)
         await pool.remove("ws://127.0.0.1:9")
         await pool.close()
-
-
-def test_seen_ids_forget_the_oldest():
-    seen = SeenIds(capacity=2)
-    for name in ("a", "b", "c"):
-        seen.add(name)
-    assert [name in seen for name in ("a", "b", "c")] == [False, True, True]

@@ -31,6 +31,8 @@ class FakeNode:
         self.bid_msat = bid_msat
         self.beside_msat = beside_msat
         self.asked = []
+        self.lack = None
+        self.hint = ""
         self.reservations = {}
 
     async def call(self, method, params=None):
@@ -45,13 +47,16 @@ class FakeNode:
         if method == "ping":
             yield Result({})
             return
+        if params.get("dry_run"):
+            yield Result({"lack": self.lack})
+            return
         async for answer in self.map(params):
             yield answer
 
     async def map(self, params):
         answered = {**ANSWER, "index": min(1, len(params["jobs"]) - 1)}
         yield Event({"done": 1, "msat": 331, "in_flight": 1, "providers": 2, "outcomes": [answered]})
-        failed = [FAILED][: len(params["jobs"]) - 1]
+        failed = [{**FAILED, "error": {**ERROR, "hint": self.hint}}][: len(params["jobs"]) - 1]
         charged = 331 + self.beside_msat
         yield Event({"done": 2, "msat": charged, "in_flight": 0, "providers": 2, "outcomes": failed})
         most = {} if params["budget_msat"] is None else {"most_msat": charged + 50}
@@ -75,16 +80,16 @@ async def test_outcomes_come_as_they_arrive_with_all_that_is_known_of_them():
     assert params["jobs"][1]["messages"] == [{"role": "user", "content": "b"}]
 
 
-async def test_a_call_is_priced_by_the_dearest_list_and_never_above_the_bid():
+async def test_a_call_is_priced_by_the_dearest_list_that_is_not_above_the_bid():
     sub = SwarmSubLM(FakeNode())
     models = await sub.describe(None)
     assert (models.models, models.context_tokens, models.width) == (("m",), 2_048, 32)
     assert models.weights == ("ee" * 32,)
     assert sub.most_msat(Job("x", max_tokens=16)) == 660
-    assert sub.most_msat(Job("x", max_tokens=4_000)) == 5_000
-    frugal = SwarmSubLM(FakeNode(), bid_msat=300)
-    await frugal.describe(None)
-    assert frugal.most_msat(Job("x", max_tokens=16)) == 300
+    assert sub.most_msat(Job("x", max_tokens=4_000)) == 100, "one that is dearer than the bid is never asked"
+    dear = SwarmSubLM(FakeNode(bid_msat=90))
+    await dear.describe(None)
+    assert dear.most_msat(Job("x", max_tokens=16)) == 90, "somebody cheaper may come"
     node = FakeNode()
     for row in node.rows:
         row["own"] = True
@@ -117,6 +122,25 @@ async def test_the_window_is_that_of_the_model_that_is_asked_for():
 async def test_nobody_ready_is_said_before_anything_begins():
     with pytest.raises(UnreachableError, match="no provider of m is ready"):
         await SwarmSubLM(FakeNode(state="paused (owner)")).describe("m")
+
+
+async def test_a_call_that_nobody_takes_is_refused_beforehand_with_what_to_do():
+    node = FakeNode()
+    await SwarmSubLM(node).check(Job("x"))
+    node.lack = {"message": "no provider can take this: 2 too dear", "hint": "Raise `bid_msat`."}
+    with pytest.raises(UnreachableError, match="2 too dear") as refused:
+        await SwarmSubLM(node).check(Job("x"))
+    assert refused.value.hint == "Raise `bid_msat`."
+    [job] = node.asked[-1][1]["jobs"]
+    assert job["bid_msat"] is None, "what the core offers counts"
+
+
+async def test_what_to_do_about_the_call_that_failed_last_is_remembered():
+    node = FakeNode()
+    sub = SwarmSubLM(node)
+    node.hint = "Raise `bid_msat`."
+    [_ async for _ in sub.ask([Job("a"), Job("b")])]
+    assert sub.hint == "Raise `bid_msat`."
 
 
 async def test_a_root_in_the_swarm_is_a_job_a_turn():

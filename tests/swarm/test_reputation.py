@@ -192,7 +192,8 @@ def test_a_pardon_of_somebody_of_whom_nothing_bad_is_known_changes_nothing() -> 
 
 
 def test_one_s_own_machines_are_trusted_and_never_looked_at() -> None:
-    found = Reputation(circle=Circle(frozenset({P})))
+    found = Reputation()
+    found.circle = Circle(frozenset({P}))
     assert not found.note(P, Seen.FORGED, 0.0)
     assert found.get(P) is None
     assert (found.trust(P), found.width(P, 0.0), found.check_share(P, 10**6)) == (1.0, None, 0.0)

@@ -11,7 +11,7 @@ from pylon.errors import ConnectionLostError, RelayError
 from pylon.jobs.kinds import REQUEST_KINDS
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from pylon.swarm.wire import publishing
@@ -267,7 +267,7 @@ async def test_it_goes_to_somebody_who_is_reached_over_a_larger_relay(relays) ->
         await swarm.caught_up()
         # More often than a provider may refuse in a row before it is left alone.
         outcomes = await swarm.map([LONG] * 8)
-        standings = [swarm._parts.deciders.dispatcher._company[one.public] for one in near]
+        standings = [swarm._parts.deciders.dispatcher._roster.standing_of(one.public) for one in near]
     assert {one.provider for one in outcomes if isinstance(one, Answer)} == {far.public}
     assert len(outcomes) == 8 and relays.sent_to == [[LARGE]] * 8
     # It says nothing of those who could not be sent it.

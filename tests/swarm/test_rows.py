@@ -12,7 +12,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database, Schema
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import JobFailed, JobSpec
 from pylon.swarm.rows import Row, written
 from pylon.swarm.runs.journal import RunJournal

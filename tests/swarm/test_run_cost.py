@@ -27,7 +27,7 @@ from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.lack import UNFUNDED
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.runs.journal import RunJournal
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from pylon.swarm.spending.purse import Bill, Offer, Owed
@@ -154,7 +154,7 @@ async def test_a_map_whose_wallet_is_empty_ends_soon_and_says_so() -> None:
         for _ in range(2):
             FakeProvider(relays, now=time.time(), price=Price(Msat(int(EACH) * 2)), network="play")
         await asyncio.sleep(0.1)
-        with pytest.raises(UnreachableError, match=r"1 not paid, since .*; 2 too dear") as caught:
+        with pytest.raises(UnreachableError, match=r"1 not paid, because .*; 2 too expensive") as caught:
             await asyncio.wait_for(client.map(["one", "another"]), 5.0)
         assert "pylon wallet balance" in caught.value.hint
         # What costs nothing goes on.
@@ -240,7 +240,7 @@ async def test_what_a_relay_without_an_ok_passed_on_is_charged_to_the_budget_and
     relays, till = FakeRelays(passes_on=True), Till()
     relays.mute = set(relays.urls)
     providers = [FakeProvider(relays, now=time.time(), price=PRICE, network="play", delay_s=0.5) for _ in range(2)]
-    reservation = Reservation(jobs_paid_for * int(EACH))
+    reservation = CallReservation(jobs_paid_for * int(EACH))
     settings = SwarmSettings(bid=EACH, checks=None)
     async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till) as swarm:
         await swarm.caught_up()

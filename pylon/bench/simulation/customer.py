@@ -19,7 +19,7 @@ from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm.circle import Circle
 from pylon.swarm.compose import bounds_of, job_of
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import WORD_DUE_S, Flight, Flights
 from pylon.swarm.job import JobSpec
 from pylon.swarm.providers.directory import Change, ProviderUp

@@ -16,7 +16,7 @@ from pylon.bench.simulation.network import url
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.world import Cost
 from pylon.nostr.event import Event
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.providers.directory import Directory, ProviderUp
 from pylon.swarm.settings import DispatchSettings

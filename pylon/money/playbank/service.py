@@ -5,12 +5,13 @@ and notifies of payments sent and received. A request that has expired, or was s
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from contextlib import suppress
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError, WireError
+from pylon.latest import Latest
 from pylon.money.msat import Msat
 from pylon.money.nwc import nip47
 from pylon.money.nwc.nip47 import Cipher, ErrorCode, Request, Response, Scheme
@@ -21,7 +22,7 @@ from pylon.money.transport import Subscription, Transport
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.pool_subscription import SeenIds
+from pylon.nostr.pool_subscription import SEEN_IDS
 from pylon.tasks import Tasks
 
 logger = log.get("money")
@@ -51,8 +52,8 @@ class PlayBankService:
         self._key = key
         self._transport = transport
         self._clock = clock
-        self._ciphers: OrderedDict[str, Cipher] = OrderedDict()
-        self._seen = SeenIds()
+        self._ciphers: Latest[str, Cipher] = Latest(CIPHERS)
+        self._seen: Latest[str, None] = Latest(SEEN_IDS)
         self._rates: dict[str, _Rate] = {}
         self._requests_per_s = requests_per_s
         self._strangers = _Rate(STRANGER_ANSWERS_PER_S)
@@ -118,7 +119,7 @@ class PlayBankService:
             event = received.event
             if event.kind != nip47.REQUEST or event.tag("p") != self._key.public or event.id in self._seen:
                 continue
-            self._seen.add(event.id)
+            self._seen.put(event.id, None)
             await self._slots.acquire()
             task = self._work.start(self._handle(event), "playbank request")
             task.add_done_callback(lambda _: self._slots.release())
@@ -180,9 +181,8 @@ class PlayBankService:
     def _cipher(self, client: str) -> Cipher:
         cipher = self._ciphers.get(client)
         if cipher is None:
-            cipher = self._ciphers[client] = Cipher(self._key, client)
-            if len(self._ciphers) > CIPHERS:
-                self._ciphers.popitem(last=False)
+            cipher = Cipher(self._key, client)
+            self._ciphers.put(client, cipher)
         return cipher
 
 

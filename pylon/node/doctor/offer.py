@@ -85,8 +85,13 @@ def _at(terms: Mapping[str, Any]) -> str:
     return "for {:,} msat per job, {:,} and {:,} per 1,000 tokens in and out".format(*rates)
 
 
-def judge_wallet(read: WalletReading, pricing: str) -> Finding:
-    """Whether the wallet answers, and is of the right network. `pricing` is what counts now."""
+def judge_wallet(read: WalletReading, pricing: str, bid_msat: int) -> Finding:
+    """Whether the wallet answers, and is of the right network. `pricing` is what counts now, `bid_msat` what this
+    customer offers for a job.
+    """
+    if not read.connected and bid_msat:
+        todo = "Run `pylon wallet connect`, or set `bid_msat = 0` in [customer] to ask only free providers."
+        return warning("wallet", f"none connected, so nothing pays the bid of {bid_msat:,} msat per job", todo)
     if not read.connected:
         return ok("wallet", f"none connected{'' if pricing == 'paid' else ', and none needed for free work'}")
     if read.unused:

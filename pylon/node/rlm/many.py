@@ -99,6 +99,7 @@ async def ask_many(
     nothing is asked. Older runs are deleted before the first question, so that the runs of this set are all kept.
     """
     section = parts.overridden(config.rlm, question.wishes)
+    strategy = parts.strategy_of(section, question.strategy, question.wishes)
     asked = [_asked(row, question) for row in rows]
     most = sats_text(1_000 * section.max_sats, Network(config.network).unit)
     wanted = [index for index in range(len(rows)) if index not in leave_out]
@@ -116,7 +117,7 @@ async def ask_many(
         if shared_budget is not None:
             stack.push_async_callback(shared_budget.close)
         root = None
-        if parts.strategy_of(section, question.strategy) == "rlm":
+        if strategy == "rlm":
             sub = SwarmSubLM(node)
             opening = parts.open_root(home, config, section, sub, SystemClock(), await sub.event_bytes())
             root = await stack.enter_async_context(opening)
@@ -141,7 +142,7 @@ async def ask_many(
 
 def _shared_budget(section: RlmSection, question: Question) -> SharedBudget:
     limits = parts.limits_of(section)
-    last_s = parts.loop_settings(section, parts.strategy_of(section, question.strategy)).last_s
+    last_s = parts.loop_settings(section, parts.strategy_of(section, question.strategy, question.wishes)).last_s
     # As in a single run, the time for the last turn is kept back from the loops.
     return SharedBudget(replace(limits, wall_s=section.max_wall_s - last_s), SystemClock())
 

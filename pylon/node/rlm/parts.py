@@ -1,7 +1,7 @@
 """Makes the parts of a run from the settings in `[rlm]`: limits, REPLs, root model, program."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +53,22 @@ def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
         ) from error
 
 
-def strategy_of(section: RlmSection, wished: Strategy | None) -> Strategy:
-    """The strategy that is wished for; otherwise the RLM if a root model is configured, and map-reduce if not."""
-    return wished or ("map-reduce" if section.root == "none" else "rlm")
+def strategy_of(section: RlmSection, wished: Strategy | None, wishes: Mapping[str, Any]) -> Strategy:
+    """The RLM where a root model is configured, and map-reduce otherwise, unless another one is wished for. Raises
+    `UsageError` for wishes of a root model where none is configured.
+    """
+    strategy: Strategy = wished or ("map-reduce" if section.root == "none" else "rlm")
+    check_root(section, strategy, wishes)
+    return strategy
+
+
+def check_root(section: RlmSection, strategy: Strategy, wishes: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for wishes of a root model where none is configured: the answer of a program would be taken
+    for that model's."""
+    named = [name for name in ("root_model", "root_temperature") if wishes.get(name) is not None]
+    if named and section.root == "none" and strategy != "rlm":
+        hint = f"Set `rlm.root` to swarm, local or endpoint, or leave out `{named[0]}`."
+        raise UsageError(f"`{named[0]}` is set, but there is no root model: `rlm.root` is none", hint=hint)
 
 
 def limits_of(section: RlmSection) -> Limits:

@@ -57,6 +57,7 @@ async def resume(
         begun = recorded.record.begun
         _check(run, begun, unsafe=unsafe, own=sub is not None)
         section = parts.overridden(_settings(config.rlm, run, begun), wishes)
+        parts.check_root(section, begun["strategy"], wishes)
         plan = _plan(run, recorded, section)
         if plan is not ResumePlan.NOTHING_LEFT:
             context = await asyncio.to_thread(recorded_context, run, begun)

@@ -25,7 +25,7 @@ from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Bound, Estimate, Limits, estimate_map
 from pylon.rlm.context import Context, Shape, from_paths, from_value
-from pylon.rlm.loop_state import LoopOutcome
+from pylon.rlm.loop_state import LoopOutcome, Reason
 from pylon.rlm.progress import Tally
 from pylon.rlm.recorded_run import RecordedRun
 from pylon.rlm.repl import known
@@ -117,7 +117,7 @@ async def ask(
     """
     clock = SystemClock()
     section = parts.overridden(config.rlm, question.wishes)
-    strategy = parts.strategy_of(section, question.strategy)
+    strategy = parts.strategy_of(section, question.strategy, question.wishes)
     private_folder(home.runs)
     if prune:
         runs.prune(home.runs, section.keep_runs)
@@ -176,6 +176,8 @@ async def execute(
     carried = event_bytes if active.sub is None else None
     settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s, carried)
     limits = parts.limits_of(section)
+    if active.sub is None:
+        await swarm.check(Job("x", model=settings.model, max_tokens=settings.max_tokens))
     open_repl = await parts.open_repls(section, home.cache, unsafe=active.unsafe)
     origin = Origin(strategy, sandbox=open_repl.backend.name, root=parts.about_root(section, strategy))
 
@@ -193,6 +195,8 @@ async def execute(
         if outcome.fault is not None and not active.tally.turns and not active.tally.msat:
             # Nothing was done yet, so the fault is reported as one of the root and not of the run.
             raise outcome.fault.means(outcome.detail, hint=outcome.fault.hint) from outcome.fault
+        if outcome.reason is Reason.PROGRAM_FAILED and not outcome.hint:
+            return replace(outcome, hint=swarm.hint)
         return outcome
 
     if strategy == "rlm":

@@ -5,11 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import orjson
-
 from pylon.errors import UnreachableError
-from pylon.jobs.size import text_bytes
-from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node.calls.control import Event, Node, Result, result_of
@@ -18,6 +14,8 @@ from pylon.rlm.budget import Bound
 from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
 from pylon.rlm.prompts import showable
 from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
+from pylon.swarm.compose import dearest_quote
+from pylon.swarm.job import JobSpec
 from pylon.unsettled import CameTo, told
 
 # How long to wait for providers: a core that has just started hears of the first ones within this time.
@@ -25,16 +23,17 @@ WAIT_S = 2.0
 
 
 class SwarmSubLM:
-    """Asks the swarm through a core. `bid_msat` is the most that one call may cost, if below the core's own bid."""
+    """Asks the swarm through a core."""
 
     name = "swarm"
 
-    def __init__(self, node: Node, *, bid_msat: int | None = None) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._own_bid = bid_msat
         self._bid = 0
-        self._prices: list[Price] = []
+        self._prices: frozenset[Price] = frozenset()
         self._models: set[str] = set()
+        # What to do about the call that failed last, where its node said so.
+        self.hint = ""
 
     async def describe(self, model: str | None) -> SubModels:
         """See `SubLM`."""
@@ -47,11 +46,11 @@ class SwarmSubLM:
                 f"{what} ({seen['heard_of']} heard of{there and f'; available: {there}'})",
                 hint="See `pylon providers`, or run `pylon start` to make this machine one.",
             )
-        self._bid = seen["bid_msat"] if self._own_bid is None else min(seen["bid_msat"], self._own_bid)
+        self._bid = seen["bid_msat"]
         # Providers without a price, and our own machines, are asked for free.
-        self._prices = [
+        self._prices = frozenset(
             FREE if row["own"] or row["price_msat"] is None else Price(*map(Msat, row["price_msat"])) for row in rows
-        ]
+        )
         named = [of for row in rows for of in zip(row["models"], row["weights"], strict=True)]
         wanted = [of for of in named if model in (None, of[0], f"sha256:{of[1]}")] or named
         names = tuple(sorted({name for name, _ in wanted}))
@@ -60,21 +59,25 @@ class SwarmSubLM:
         window = window_of(ready)
         return SubModels(names, window, sum(one.slots for one in ready if one.holds(window)), weights)
 
+    async def check(self, job: Job) -> None:
+        """Raises `UnreachableError`, with what to do about it, where nobody who is there takes such a call."""
+        row = {**_row(job), "bid_msat": None}
+        found = await result_of(self._node, "map", {"jobs": [row], "dry_run": True})
+        if (lack := found["lack"]) is not None:
+            raise UnreachableError(lack["message"], hint=lack["hint"])
+
     async def event_bytes(self) -> int:
         """The largest event, in bytes, that all relays of the core accept."""
         seen = await result_of(self._node, "providers", {"wait_s": 0})
         return int(seen["event_bytes"])
 
     def most_msat(self, job: Job) -> int:
-        """See `SubLM`. Computed with the dearest price list of a ready provider, and never more than the bid."""
+        """See `SubLM`. Computed with the dearest price list of a ready provider that is not above the bid."""
         if not self._bid:
             return 0
-        chat = orjson.dumps(_row(job).get("messages"))
-        size = len(chat) if job.messages else text_bytes(job.prompt)
-        # Rounded up as the customer rounds its own bound, so that it finds providers for this sum.
-        tokens = 1 << (size + TEMPLATE_TOKENS).bit_length()
-        dearest = max((int(price.quote(tokens, job.max_tokens)) for price in self._prices), default=self._bid)
-        return min(self._bid, dearest)
+        chat = tuple((message.role, message.content) for message in job.messages)
+        spec = JobSpec(job.prompt, messages=chat or None, max_tokens=job.max_tokens)
+        return dearest_quote(self._prices, spec, self._bid)
 
     async def ask(self, jobs: Sequence[Job], *, budget_msat: int | None = None) -> AsyncIterator[Came]:
         """See `SubLM`. If providers are available but none has the model, the job fails at once."""
@@ -105,6 +108,8 @@ class SwarmSubLM:
                     yield ExtraCharge(charged - told)
                     told = charged
                 for row in rows:
+                    if row["error"] is not None:
+                        self.hint = row["error"]["hint"]
                     yield places[row["index"]], _outcome(row)
                 if isinstance(answer, Result) and budget_msat is not None:
                     yield OpenCharge(answer.data["most_msat"] - charged)

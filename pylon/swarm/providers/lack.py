@@ -1,4 +1,4 @@
-"""That nobody takes a job: who is there, why they do not, and what to do about it."""
+"""Explains that no provider takes a job: who is there, why they do not, and what to do about it."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,21 @@ from pylon.money.limits import Limit
 from pylon.money.wallet import WalletCode
 from pylon.swarm.providers.listing import PAUSED, TOO_DEAR, TOO_SHORT, WITHOUT_MODEL, Need
 
-# As programs name them, and whoever types a command.
+# Its name in the API, and as an option of commands.
 ANSWER_TOKENS = "`max_tokens` (`--max-tokens` of a command)"
 
 UNFUNDED = "not paid, because the wallet holds too little"
 UNPRICED = "asking to be paid without announcing a price"
+NO_WALLET = "not paid, because no wallet is connected"
 STOPPED = "not paid, because the STOP file halts all spending"
 
 
 def limited(code: Limit | WalletCode) -> str:
-    """That so much may not be spent, by a limit here or by the wallet's."""
+    """The reason that a limit of ours, or of the wallet's, does not allow the payment."""
     return f"not paid, because one of our limits is reached ({code.value})"
 
 
+CONNECT = "Run `pylon wallet connect`. A running node uses the wallet after its next start."
 _AGAIN = " Each of them is asked again when its unpaid invoice has expired, within a quarter of an hour."
 _DEAR = (
     f"The price is above the limit for one payment. Fewer {ANSWER_TOKENS} make a job cheaper; for "
@@ -47,6 +49,7 @@ _LIMITS: dict[Limit | WalletCode, str] = {
     ),
 }
 _HINTS = {
+    NO_WALLET: CONNECT,
     UNFUNDED: (
         "`pylon wallet balance` shows what it holds. After you add money, each provider is asked "
         "again when its unpaid invoice has expired, within a few minutes."
@@ -63,15 +66,15 @@ _HINTS = {
     ),
 }
 
-# Strangers have a say in some: a payment network has any name.
+# How many reasons are told. Strangers can add some: a payment network has any name.
 _TOLD = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """What a provider asks for a job at the most, in msat, and for how many tokens.
+    """A provider's quote: the most that it asks for a job, in msat, and for how many tokens.
 
-    `longest` is the longest answer that it says to give, in tokens, 0 where it does not say.
+    `longest` is the longest answer that it announces, in tokens; 0 if it announces none.
     """
 
     msat: int
@@ -88,16 +91,16 @@ class Quoted:
 
     @property
     def is_short(self) -> bool:
-        """Whether it says that its answers are shorter than what was counted."""
+        """Whether it announces shorter answers than the quote counts."""
         return 0 < self.longest < self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """`known` providers were heard of, `alive` of them are there, and so many do not do for each of the reasons.
+    """`known` providers were heard of, of which `alive` are alive; `reasons` counts why these do not meet the need.
 
-    `refusals` are what relays say that answer us nothing; `cheapest` is the least quote of those that are
-    too dear; `models` what those alive run.
+    `refusals` are the words of relays that answer us nothing; `cheapest` is the lowest quote of those that are too
+    dear; `models` are those that the live providers run.
     """
 
     need: Need
@@ -117,10 +120,10 @@ class Lack:
 
     @property
     def hint(self) -> str:
-        """What to do about it, where there is more to say than that nobody is there."""
+        """What to do about it; empty if there is nothing more to say than that nobody is there."""
         if self.refusals and not self.alive:
             return f"No relay tells us who is there: {'; '.join(self.refusals)[:300]}"
-        # What is wrong with us comes first: however many strangers are dear, they must not hide an empty wallet.
+        # Our own faults come first: however many strangers are too dear, they must not hide an empty wallet.
         found = next((hint for reason, hint in _HINTS.items() if reason in self.reasons), "")
         if self.alive and self.reasons.get(PAUSED) == self.alive:
             found = "`pylon providers` shows why. After `pylon pause`, run `pylon resume` to take jobs again."
@@ -134,14 +137,14 @@ class Lack:
 
     def _cheaper(self) -> str:
         if not self.need.bid:
-            # What is offered nothing for is as dear however short it is.
+            # With a bid of 0 a shorter answer is too dear as well.
             return ""
-        # What a stranger says of its answers bounds no price; what is asked for does.
+        # The price is bounded by the answer that is asked for, and not by what a stranger announces.
         if self.cheapest is not None and self.cheapest.is_short:
             return f"Or ask for {self.cheapest.longest:,} {ANSWER_TOKENS}; then only that many are counted."
         return f"Or ask for fewer {ANSWER_TOKENS}."
 
     def error(self) -> UnreachableError:
-        """What is raised when a person waits for it."""
+        """The error to raise to a caller."""
         hint = self.hint or "Run `pylon start` to start one, or `pylon providers` to see who is there."
         return UnreachableError(f"no provider can take this: {self}", hint=hint)

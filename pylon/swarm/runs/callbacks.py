@@ -1,5 +1,5 @@
-"""Functions that a caller has us call: looked at before anything is asked, and called so that what they do wrong is
-said as such."""
+"""Callbacks: functions that callers pass in, checked before anything is asked, and called so that their faults are
+reported as theirs."""
 
 import inspect
 from asyncio import CancelledError
@@ -9,7 +9,7 @@ from typing import Any
 from pylon.errors import UsageError
 
 _HINT = "Give a plain function. If it has to wait for something, let it put that into a queue."
-# Of a coroutine these end something else than it: whoever awaits it would be told that it was cancelled, or nothing.
+# Raised inside a coroutine these mean something else: whoever awaits it would see a cancellation, or nothing.
 _OTHERWISE = (StopIteration, StopAsyncIteration, GeneratorExit, CancelledError)
 
 

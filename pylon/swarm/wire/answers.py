@@ -11,7 +11,7 @@ from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm.checks.rescoring import Rescorer, Rescoring
 from pylon.swarm.checks.verification import Verdict
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Fault
 from pylon.swarm.outlook import Outlook
@@ -117,13 +117,9 @@ class Answers:
         offered = self._offered(flight)
         answer = answer_of(flight, 1, now, offered)
         try:
-            commands = self._deciders.coordinator.answered(
-                flight.slot, flight.attempt, answer, now, self._clock.wall(), charged=charged, offered=offered
-            )
+            self._deciders.answered(flight.slot, flight.attempt, answer, charged=charged, offered=offered)
         except Exception as error:
             self._lose(run, error)
-        else:
-            self._deciders.follow(commands)
         if charged is not None and self._deciders.dispatcher.is_open(flight.attempt):
             # Its slot or run was over, or its answer was rejected.
             self._deciders.tell(m.Charged(flight.attempt, charged))
@@ -132,6 +128,10 @@ class Answers:
     def not_paid(self, slot: int, detail: str) -> None:
         """See `Settled`."""
         self._runs.fault(slot, Fault(m.Failure.UNPAID, detail))
+
+    def not_offered(self, slot: int, provider: str) -> None:
+        """See `Settled`."""
+        self.not_paid(slot, self._outlook.why_unpaid(provider))
 
     def wants_money(self, provider: str) -> None:
         """See `Settled`."""
@@ -163,11 +163,9 @@ class Answers:
 
     def _scored(self, slot: int, verdict: Verdict) -> None:
         try:
-            commands = self._deciders.coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall())
+            self._deciders.scored(slot, verdict)
         except Exception as error:
             self._lose(self._runs.of_slot(slot), error)
-        else:
-            self._deciders.follow(commands)
 
     def _lose(self, run: Run | None, error: Exception) -> None:
         """End a run: the deciders failed over one of its answers, and the state of that place is unknown."""

@@ -14,7 +14,7 @@ from pylon.jobs.kinds import FEEDBACK, result_kind
 from pylon.jobs.result import Finish, JobResult, parse_result
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
-from pylon.swarm.dispatch.moves import Acknowledged, Answered, Refused
+from pylon.swarm.dispatch.messages import Acknowledged, Answered, Refused
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer
 

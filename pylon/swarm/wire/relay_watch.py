@@ -2,7 +2,7 @@
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flight
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.transport import Transport

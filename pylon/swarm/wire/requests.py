@@ -21,7 +21,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.compose import bounds_of, request_draft
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Fault
 from pylon.swarm.providers.listing import Listing
@@ -108,7 +108,7 @@ class Requests:
             self.deciders.tell(m.Refused(send.attempt, ErrorCode.PAUSED))
             return None
         now, wall = self.clock.monotonic(), self.clock.wall()
-        piece = self.deciders.coordinator.pieces.by_slot[send.slot]
+        piece = self.deciders.pieces.by_slot[send.slot]
         expires_at = wall + send.expires_at - now
         # The second attempt of a job goes over all relays.
         relays = None if self.flights.of_slot(send.slot) else self.routes.drawn(send, listing)
@@ -191,7 +191,7 @@ class Requests:
         dispatcher = self.deciders.dispatcher
         left = dispatcher.budget_left(piece.run)
         bounds, bid = bounds_of(piece.spec), piece.job.need.bid
-        return self.purse.offer(listing, bounds, bid=bid, jobs_left=dispatcher.left, left=left)
+        return self.purse.offer(listing, bounds, bid=bid, jobs_left=dispatcher.unfilled, left=left)
 
     async def _publish(
         self, flight: Flight, piece: Piece, event: Event, relays: list[str] | None, expires_at: float

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.relay_url import shared_relays
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.reach import Reach

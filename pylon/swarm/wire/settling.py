@@ -15,9 +15,8 @@ from pylon.jobs.result import JobResult
 from pylon.money.accounts.usage import check_part
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Back, Flight, Flights
-from pylon.swarm.providers.lack import UNPRICED
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.spending.purse import Bill, Offer, Purse
 from pylon.swarm.wire.meaning import PaymentAsked
@@ -37,6 +36,9 @@ class Settled(Protocol):
 
     def not_paid(self, slot: int, detail: str) -> None:
         """The payment that a slot waits for was not made; `detail` says why."""
+
+    def not_offered(self, slot: int, provider: str) -> None:
+        """What a slot waits for is not paid, since its provider was offered nothing."""
 
     def wants_money(self, provider: str) -> None:
         """Somebody asks for money who was offered none."""
@@ -71,8 +73,7 @@ class Settling:
         if not self.deciders.dispatcher.is_live(asked.attempt) or flight.back is Back.BEFORE:
             return
         if self.purse is None or flight.offer is None or not flight.offer.quote:
-            # Only what is free was asked for.
-            self.settled.not_paid(flight.slot, UNPRICED)
+            self.settled.not_offered(flight.slot, flight.provider)
             self.deciders.tell(m.Refused(asked.attempt, None, unpaid=True))
             self.settled.wants_money(flight.provider)
             return

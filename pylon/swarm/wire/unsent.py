@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from pylon.nostr.client.connection import RelayStatus
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Fault
 
 _NOT_LET_IN = (

@@ -1,6 +1,6 @@
-"""What the dispatcher is told (events), and what it wants done (commands). Times are monotonic seconds.
+"""What the dispatcher is told (events) and what it wants done (commands). Times are monotonic seconds.
 
-A slot is a job's number, an attempt is one sending of it to one provider; both are never used twice.
+A slot is the number of a job, an attempt the number of one sending of it to one provider; neither is used twice.
 """
 
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Failure(StrEnum):
 
 
 @record
-class Job:
-    """One slot to fill. It ends `timeout` seconds after it was first sent, and at `deadline` in any case.
+class SlotJob:
+    """One job. It ends `timeout` seconds after it was first sent, and at `deadline` at the latest.
 
-    Jobs of a higher `priority` go first, those of one priority run by run in turn. `to` are the only providers that
-    may have it, the most wanted first (any, when empty); `without` are some that must not.
+    Jobs of a higher `priority` go first; runs of one priority take turns. `to` are the only providers that may have
+    it, the most wanted first (empty: any); `without` are providers that must not.
     """
 
     slot: int
@@ -47,9 +47,9 @@ class Job:
     to: tuple[str, ...] = ()
     without: frozenset[str] = frozenset()
 
-    def within(self, run: int, to: tuple[str, ...], without: frozenset[str]) -> "Job":
-        """The same as one of this run, and for these providers."""
-        return Job(
+    def within(self, run: int, to: tuple[str, ...], without: frozenset[str]) -> "SlotJob":
+        """A copy with this run, and these providers."""
+        return SlotJob(
             self.slot, self.need, self.timeout, self.deadline, self.prompt_tokens, self.max_tokens, run,
             self.priority, to, without,
         )  # fmt: skip
@@ -59,12 +59,12 @@ class Job:
 class Add:
     """More jobs."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[SlotJob, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """So many more jobs are about to be added: however few wait, this is not the end of a run."""
+    """So many more jobs are about to be added: however few wait now, they are not the last ones."""
 
     jobs: int
 
@@ -73,11 +73,11 @@ class Coming:
 class Adopt:
     """A job that an earlier process sent to this provider: its answer is waited for as if it were sent now.
 
-    `cost` is the most that it may charge, in msat: this much of the run's budget is set aside, as far as it goes. One
-    that was `taken_back` since may have been answered before: it is waited for until relays were asked.
+    `cost` is the most that it may charge, in msat: so much of the run's budget is set aside, as far as there is. A
+    job that was `taken_back` since may have been answered before that: it is waited for until relays have been asked.
     """
 
-    job: Job
+    job: SlotJob
     provider: str
     cost: int = 0
     taken_back: bool = False
@@ -85,10 +85,10 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Owe:
-    """An earlier process sent something for this run. Nobody waits for it, and it may be charged until `lapses_at`.
+    """An earlier process sent a request for this run that is not waited for, but may be charged until `lapses_at`.
 
-    `cost`, in msat, is the most: that much of the run's budget is set aside, however little is left. It has the next
-    attempt's number.
+    `cost` is the most, in msat: so much of the run's budget is set aside, however little is left. It takes the next
+    attempt number.
     """
 
     run: int
@@ -98,8 +98,7 @@ class Owe:
 
 @dataclass(frozen=True, slots=True)
 class Fund:
-    """The most that a run may cost, in msat, attempts that come to nothing included. None: no limit. It ends with a
-    `Forget`."""
+    """The most that a run may cost, in msat, failed attempts included. None: no limit. It holds until `Forget`."""
 
     run: int
     msat: int | None
@@ -107,7 +106,7 @@ class Fund:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """These slots are not to be filled any more; `failure` says why."""
+    """Give these slots up; `failure` says why."""
 
     slots: tuple[int, ...]
     failure: Failure = Failure.CANCELLED
@@ -115,7 +114,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Nobody asks what becomes of this run any more: these, all of its slots, end without a word."""
+    """This run is over: `slots`, all that it has, end without a command."""
 
     run: int
     slots: tuple[int, ...]
@@ -123,7 +122,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """This slot is waited for until then at the most. Its provider is not told: it would see what it is asked for."""
+    """This slot ends at `ends_at` at the latest. Its provider is not told: that would mark it as a second opinion."""
 
     slot: int
     ends_at: float
@@ -131,7 +130,7 @@ class Bound:
 
 @record
 class Published:
-    """A relay has the request: from here on its provider can be expected to say something."""
+    """A relay has the request: from now on its provider is expected to say something."""
 
     attempt: int
 
@@ -151,7 +150,7 @@ class SendFailed:
 
 @dataclass(frozen=True, slots=True)
 class Rerouted:
-    """The request goes over this relay: the one that it was to go over takes nothing so large."""
+    """The request goes over this relay, since the one that was chosen takes nothing so large."""
 
     attempt: int
     relay: str
@@ -159,8 +158,11 @@ class Rerouted:
 
 @dataclass(frozen=True, slots=True)
 class RelaysDown:
-    """Those of the customer's relays that are not connected now or deliver little, and no others. Nobody waits for
-    those that are `gone`: they have not been connected for long, or are, and what has no other way goes over them."""
+    """All of the customer's relays that are not to be used now: not connected, or delivering little.
+
+    Those that are `gone` have not been connected for long, or are connected and deliver little. They are not waited
+    for: requests that have no other way go over them.
+    """
 
     urls: frozenset[str]
     gone: frozenset[str] = frozenset()
@@ -168,7 +170,7 @@ class RelaysDown:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The provider said that it works on it, or will in so many seconds (None: it did not say when)."""
+    """The provider said that it has the job, and begins in `wait_s` seconds (None: it did not say when)."""
 
     attempt: int
     wait_s: float | None = None
@@ -176,9 +178,9 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """Relays were asked, and hold no word of the provider's, though one was due by now.
+    """Relays were asked, and hold nothing from the provider, though it should have said something by now.
 
-    Of what an earlier process took back: they hold no answer.
+    For an attempt that an earlier process took back: they hold no answer.
     """
 
     attempt: int
@@ -186,7 +188,7 @@ class Unheard:
 
 @record
 class Answered:
-    """A result came that may be delivered. `charged` is in msat; None counts as all that it could cost."""
+    """A result came that may be delivered. `charged` is in msat; None (not known) counts as the whole cost."""
 
     attempt: int
     charged: int | None = None
@@ -194,7 +196,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """An attempt that was given up costs so much, in msat, and no more. Its slot and its run may be over."""
+    """The final charge, in msat, of an attempt that was given up. Its slot and its run may be over."""
 
     attempt: int
     msat: int
@@ -202,10 +204,10 @@ class Charged:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The provider said no. `code` None: a plain peer's own words, or its answer was no good.
+    """The provider refused or failed the job. `code` None: it gave none, or its answer was no good.
 
-    With `ours` the answer is lost by a fault of ours, and nothing is held against its provider. `unpaid`: it would
-    work for money, and none is offered to it.
+    With `ours` the answer was lost by a fault of ours, and nothing is held against the provider. `unpaid`: it wants
+    to be paid, and is not.
     """
 
     attempt: int
@@ -245,9 +247,9 @@ type SwarmEvent = (
 
 @record
 class Send:
-    """Send the slot's job to this provider, good until `expires_at`. A hedge is a second try beside the first.
+    """Send the slot's job to this provider; the request expires at `expires_at`. A hedge goes out beside the first.
 
-    `relay` is one that both sides use and that has room; None when they share none.
+    `relay` is one that both sides use and that has room; None if they share none.
     """
 
     slot: int
@@ -269,7 +271,7 @@ class CancelAttempt:
 
 @record
 class Deliver:
-    """The slot is filled with the answer of this attempt, after so many sendings."""
+    """The slot is filled with the answer of this attempt. `attempts` is how often it was sent."""
 
     slot: int
     attempt: int
@@ -278,7 +280,7 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The slot stays empty. `code` is the last one that a provider gave."""
+    """The slot ends without an answer. `code` is the last that a provider gave, `attempts` how often it was sent."""
 
     slot: int
     failure: Failure
@@ -288,7 +290,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Lapsed:
-    """An attempt that was given up is not charged any more, whatever comes: its run's budget counts it as nothing."""
+    """An attempt that was given up can no longer be charged: its run's budget counts it as nothing from now on."""
 
     attempt: int
 

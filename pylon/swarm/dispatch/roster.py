@@ -1,6 +1,7 @@
-"""Everybody who could be asked, ordered for each need by when they would be done.
+"""All providers that could be asked, and the lanes in which they are ordered by expected completion.
 
-A provider's place in a lane is kept as things change; a decision looks at the first few alone.
+A provider's place in each lane is updated whenever something about it changes, so a decision looks only at the first
+few.
 """
 
 import random
@@ -9,26 +10,26 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from operator import attrgetter
 
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.lane import Lane
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.dispatch.standing import Standing
 from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.settings import DispatchSettings
 
-# What is remembered of providers that are gone, so that leaving and coming back clears no record.
+# How many providers that are gone are remembered, so that leaving and coming back does not clear a bad record.
 REMEMBERED = 10_000
 LANES = 32
-# For a new need so many are taken in. The others join it when they say something new, or when half of these are gone.
+# So many providers are put into a new lane. Others join when they announce something, or when half of these are gone.
 ENOUGH = 4_000
 _is_familiar = attrgetter("is_familiar")
-# Each customer sees a provider's time up to so much longer than it is, by a factor of its own.
+# Each customer multiplies a provider's time by a factor of its own, of 1 to 1 + SPREAD: see `Standing.spread`.
 SPREAD = 0.2
 
 
-class Company:
-    """`shared` gives those of a provider's relays that we use too; `emptied` is called when nobody is left in a
-    lane."""
+class Roster:
+    """See the module. `shared` picks those of a provider's relays that we use too; `emptied` is called with a lane,
+    and the time, when its last member leaves."""
 
     def __init__(
         self,
@@ -51,28 +52,25 @@ class Company:
         self.turns: deque[Lane] = deque()
         """The lanes in the order in which they may send next."""
 
-    def __getitem__(self, provider: str) -> Standing:
-        return self._standings[provider]
-
     def standing_of(self, provider: str) -> Standing | None:
-        """What is known of a provider, if anything is."""
+        """The standing of a provider; None for one never seen."""
         return self._standings.get(provider)
 
     def remember(self, provider: str) -> Standing:
-        """What is known of a provider, which may never have been seen."""
+        """The standing of a provider, which is made if it was never seen."""
         standing = self._standing(provider)
         if standing.listing is None:
             self._leave(provider)
         return standing
 
     def up(self, listing: Listing, now: float) -> None:
-        """A provider said how it is, or we think of it otherwise."""
+        """A provider announced something, or our opinion of it changed."""
         standing = self._standing(listing.provider)
         self._gone.pop(listing.provider, None)
         old = standing.listing
         standing.update(listing, self._settings.overcommit)
         if old == listing and not standing.refused_models:
-            # After most receipts: what it says of itself still fits where it did.
+            # As after most receipts: its own data are unchanged, so it stays in the lanes that it is in.
             for seat in standing.seats:
                 seat.lane.weigh(seat)
             self.place(standing, now)
@@ -88,14 +86,14 @@ class Company:
         standing = self._standings.get(provider)
         if standing is None:
             return
-        # What is in flight there stays: one that leaves in good order finishes first, and the others are timed.
+        # Jobs in flight there stay: one that leaves in good order finishes them, and otherwise they time out.
         standing.listing = None
         for lane in self._lanes.values():
             self.join(lane, standing, now)
         self._leave(provider)
 
     def join(self, lane: Lane, standing: Standing, now: float) -> None:
-        """Takes a provider into a lane, or out of it, as it fits."""
+        """Puts a provider into a lane if it meets the need, and takes it out otherwise."""
         seat = lane.members.get(standing.provider)
         if standing.fits(lane.need):
             seat = seat or lane.seat(standing)
@@ -110,19 +108,19 @@ class Company:
                 self._emptied(lane, now)
 
     def place(self, standing: Standing, now: float) -> None:
-        """Something about a provider changed that says when it would be done."""
+        """Ranks a provider anew in all its lanes: something changed that says when it would be done."""
         for seat in standing.seats:
             seat.lane.place(seat, now, self._silence.lost)
 
-    def lane(self, job: m.Job, now: float) -> Lane:
-        """The lane of a job's need, made when there is none."""
+    def lane(self, job: m.SlotJob, now: float) -> Lane:
+        """The lane of a job's need, which is made if there is none."""
         need = job.need
         lane = self._lanes.get(need)
         if lane is not None:
             self._lanes.move_to_end(need)
             return lane
         if len(self._lanes) >= LANES:
-            unused = next((old for old in self._lanes.values() if not old.open), None)
+            unused = next((old for old in self._lanes.values() if not old.figures.open), None)
             if unused is not None:
                 for seat in list(unused.members.values()):
                     unused.dismiss(seat)
@@ -136,16 +134,16 @@ class Company:
 
     @property
     def waits(self) -> bool:
-        """Whether a job waits that nobody has, or is about to come."""
+        """Whether any job waits to be sent, or is about to be added."""
         return bool(self.coming) or any(lane.waiting for lane in self.turns)
 
-    def last(self, need: Need) -> int:
-        """How many jobs of this need wait, if these are no more than are on their way."""
+    def last_waiting(self, need: Need) -> int:
+        """How many jobs of this need wait, if no more wait than are in flight; otherwise 0."""
         lane = self._lanes.get(need)
-        return 0 if lane is None else lane.last
+        return 0 if lane is None else lane.last_waiting
 
     def _take_in(self, lane: Lane, now: float) -> None:
-        """Takes providers into a lane until there are enough."""
+        """Puts providers into a lane until it has `ENOUGH`."""
         lane.left_out = False
         for standing in self._from_anywhere():
             if len(lane.members) >= ENOUGH:
@@ -165,7 +163,7 @@ class Company:
         known = list(self._standings.values())
         start = self._rng.randrange(len(known)) if known else 0
         anywhere = chain(islice(known, start, None), islice(known, start))
-        # Where not all are taken in, new keys keep out nobody who answered before.
+        # Where not all fit, those that answered before come first: new keys must not keep them out.
         return chain(filter(_is_familiar, known), anywhere) if len(known) > ENOUGH else anywhere
 
     def _leave(self, provider: str) -> None:

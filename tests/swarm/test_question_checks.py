@@ -22,9 +22,9 @@ from pylon.nostr.keys import SecretKey
 from pylon.relay.server import RelayServer
 from pylon.swarm.blocking import Swarm
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, failed
-from pylon.swarm.runs.asked import fault_in, spec_of, unaskable
+from pylon.swarm.runs.question_checks import fault_in, spec_of, unaskable
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays, all_goes_on
 from tests.swarm.test_exchange import serve
@@ -139,7 +139,7 @@ async def test_what_is_no_question_at_all_is_refused_before_anything_is_asked(sw
 
 @pytest.mark.parametrize("one", ["What?", b"What?", JobSpec("What?")], ids=["text", "bytes", "spec"])
 async def test_one_question_alone_is_no_list_of_them_and_its_letters_are_not_asked(swarm, relays, one):
-    with pytest.raises(TypeError, match="not one"):
+    with pytest.raises(TypeError, match="not a single"):
         await swarm.map(one)
     assert relays.requests() == []
 
@@ -341,7 +341,7 @@ async def test_a_swarm_that_is_asked_where_it_would_wait_for_itself_says_so(tmp_
             swarm.providers,
             lambda: [*swarm.stream("x")],
         ):
-            with pytest.raises(UnreachableError, match="was closed"):
+            with pytest.raises(UnreachableError, match="is closed"):
                 ask()
         left.close()  # type: ignore[attr-defined]
         swarm.close()

@@ -11,14 +11,14 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.swarm.checks.allowance import Purpose
-from pylon.swarm.checks.beside import Question
 from pylon.swarm.checks.checks import Checks
-from pylon.swarm.checks.moves import Accept, Ask, Wait
+from pylon.swarm.checks.commands import Accept, Ask, Wait
+from pylon.swarm.checks.early_opinions import Question
 from pylon.swarm.checks.reputation import PROVEN, Reputation, Seen
 from pylon.swarm.circle import Circle
 from pylon.swarm.compose import job_of
 from pylon.swarm.dispatch.dispatcher import Dispatcher
-from pylon.swarm.dispatch.moves import CancelAttempt, Failure, Job, Published, Refused, Send, Tick
+from pylon.swarm.dispatch.messages import CancelAttempt, Failure, Published, Refused, Send, SlotJob, Tick
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Listing, Need
@@ -132,12 +132,21 @@ def test_who_leaves_a_question_that_was_drawn_to_others_is_checked_with_its_next
     desk.prove("a", "b", "c")
     slots = iter(range(40))
     left = next(slot for slot in slots if desk.beside(slot))
-    desk.checks.left(left)
+    desk.checks.moved_on(left)
     passed_over = next(slot for slot in slots if not desk.beside(slot))
     assert any(isinstance(command, Ask) for command in desk.answered(passed_over)) is (
         desk.checks._allowance.affords(Purpose.SAMPLE)
     )
-    assert not desk.checks._beside.owes("a")
+    assert not desk.checks._early_opinions.owes("a")
+
+
+def test_of_a_run_that_is_over_nobody_owes_an_answer_to_what_was_drawn() -> None:
+    desk = Desk("b", "c", jobs=40)
+    desk.prove("a", "b", "c")
+    drawn = next(slot for slot in range(40) if desk.beside(slot))
+    desk.checks.closed(RUN, range(40))
+    desk.checks.moved_on(drawn)
+    assert not desk.checks._early_opinions.owes("a") and not desk.checks._early_opinions._early
 
 
 def test_what_chance_has_a_part_in_is_not_compared() -> None:
@@ -161,7 +170,7 @@ def test_the_places_of_a_run_that_are_drawn_are_not_its_first() -> None:
     drawn = set()
     for seed in range(20):
         desk = Desk(*(f"p{n}" for n in range(20)))
-        desk.checks._beside._rng.seed(seed)
+        desk.checks._early_opinions._rng.seed(seed)
         asks = desk.checks.beside([Question(RUN, n, ASKED, f"p{n}") for n in range(20)], 20)
         drawn |= {ask.slot for ask in asks if isinstance(ask, Ask)}
     assert len(drawn) > 10
@@ -172,31 +181,33 @@ def test_of_a_run_that_comes_in_pieces_nobody_is_asked_beside_before_all_of_it_i
 ) -> None:
     rng = random.Random(3)
     checks = Checks(CheckSettings(), Reputation(), rng)
-    coordinator = Coordinator(Dispatcher(DispatchSettings(width=8), rng), checks)
+    coordinator = Coordinator(Dispatcher(DispatchSettings(width=8), rng), checks, Circle())
     needs = [Need(model=model) for model in "xyz"]
     for n in range(6):
         model = replace(MODEL, id="xyz"[n % 3])
         coordinator.handle(ProviderUp(Listing(f"p{n}", models=(model,), slots=8)), 0.0, 0.0)
     asked: list[int] = []
     monkeypatch.setattr(checks, "beside", lambda questions, waiting: asked.append(waiting) or [])
-    run = coordinator.begin(lambda spec, slot: Job(slot, needs[slot % 3], 120.0, 1e4), 12)
+    run = coordinator.begin(lambda spec, slot: SlotJob(slot, needs[slot % 3], 120.0, 1e4), 12)
     # Of one need no more wait than are on their way.
     coordinator.ask(run, [(n, ASKED) for n in range(9)], 0.0, 0.0, coming=3)
-    assert (asked, coordinator.dispatcher.open, coordinator.dispatcher.left) == ([], 9, 12)
+    assert (asked, coordinator.dispatcher.open, coordinator.dispatcher.unfilled) == ([], 9, 12)
     coordinator.ask(run, [(n, ASKED) for n in range(9, 12)], 0.0, 0.0)
     assert asked
-    assert coordinator.dispatcher.left == 12
+    assert coordinator.dispatcher.unfilled == 12
 
 
 def test_what_was_to_come_of_a_run_that_is_over_is_waited_for_no_longer() -> None:
     rng = random.Random(3)
-    coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), Checks(CheckSettings(), Reputation(), rng))
-    runs = [coordinator.begin(lambda spec, slot: Job(slot, Need(), 120.0, 1e4), 100) for _ in range(2)]
+    coordinator = Coordinator(
+        Dispatcher(DispatchSettings(), rng), Checks(CheckSettings(), Reputation(), rng), Circle()
+    )
+    runs = [coordinator.begin(lambda spec, slot: SlotJob(slot, Need(), 120.0, 1e4), 100) for _ in range(2)]
     for run, coming in zip(runs, (70, 20), strict=True):
         coordinator.ask(run, [(0, ASKED)], 0.0, 0.0, coming=coming)
-    assert coordinator.dispatcher.left == 92
+    assert coordinator.dispatcher.unfilled == 92
     coordinator.end(runs[0], 0.0, 0.0)
-    assert coordinator.dispatcher.left == 21
+    assert coordinator.dispatcher.unfilled == 21
 
 
 class Play:
@@ -205,10 +216,10 @@ class Play:
     def __init__(self, names: str = "abc") -> None:
         rng = random.Random(2)
         self.checks = Checks(CheckSettings(), Reputation(), rng)
-        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks)
+        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks, Circle())
         for name in names:
             self.coordinator.handle(ProviderUp(Listing(name, models=(MODEL,), width=2)), 0.0, 0.0)
-        run = self.coordinator.begin(lambda spec, slot: Job(slot, Need(), 120.0, 1e4), 3 * len(names))
+        run = self.coordinator.begin(lambda spec, slot: SlotJob(slot, Need(), 120.0, 1e4), 3 * len(names))
         self.sends = self.sent(self.coordinator.ask(run, [(n, ASKED) for n in range(3 * len(names))], 0.0, 0.0))
         for send in self.sends:
             self.coordinator.handle(Published(send.attempt), 0.0, 0.0)
@@ -275,7 +286,7 @@ def test_a_question_that_goes_to_somebody_else_is_nobody_s_to_confirm_and_its_fi
     assert any(send.slot == first.slot for send in play.sent(out))
     assert any(isinstance(c, CancelAttempt) and c.attempt == second.attempt for c in out)
     assert second.slot not in play.coordinator.dispatcher._slots._slots
-    assert play.checks._beside.owes(first.provider)
+    assert play.checks._early_opinions.owes(first.provider)
 
 
 def test_an_opinion_is_taken_back_when_its_question_gets_no_answer() -> None:
@@ -297,7 +308,7 @@ def test_the_checks_of_a_long_run_are_not_what_it_ends_with() -> None:
 def test_what_was_on_its_way_for_a_run_that_is_over_is_not_looked_at_beside_another() -> None:
     rng, settings = random.Random(7), SwarmSettings()
     checks = Checks(CheckSettings(), Reputation(), rng)
-    coordinator = Coordinator(Dispatcher(DispatchSettings(overcommit=1.0), rng), checks)
+    coordinator = Coordinator(Dispatcher(DispatchSettings(overcommit=1.0), rng), checks, Circle())
     coordinator.handle(ProviderUp(Listing("a" * 64, slots=2)), 0.0, 0.0)
 
     def begin(jobs: int, coming: int = 0) -> int:
@@ -327,7 +338,9 @@ class Looks(dict[int, Piece]):
 
 def test_the_end_of_one_question_looks_at_no_other_that_is_out() -> None:
     rng, settings = random.Random(7), SwarmSettings()
-    coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), Checks(CheckSettings(), Reputation(), rng))
+    coordinator = Coordinator(
+        Dispatcher(DispatchSettings(), rng), Checks(CheckSettings(), Reputation(), rng), Circle()
+    )
     for number in range(200):
         coordinator.handle(ProviderUp(Listing(f"{number:064x}", slots=4)), 0.0, 0.0)
 

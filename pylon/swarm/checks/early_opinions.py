@@ -1,28 +1,30 @@
-"""Second opinions that are asked for beside the question itself, before it is answered.
+"""Second opinions that are asked for while the question itself is still in flight.
 
-Whoever waits for an answer before it asks somebody else waits twice, and the last answers of a run are what its
-caller waits for. So while the last jobs wait, those on their way are drawn from as their answers would have been, and
-the run does not end with its checks. Nothing on the wire marks either of the two.
+Asking for a second opinion only once the answer is there takes twice as long, and the caller waits for the last
+answers of a run. So while a run's last jobs wait to be sent, questions in flight are drawn for a check as their
+answers would be later, and the run does not have to wait for its checks at the end. Nothing on the wire marks either
+request.
 """
 
 import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from pylon.latest import Latest
 from pylon.swarm.checks.allowance import Allowance
-from pylon.swarm.checks.moves import Ask
+from pylon.swarm.checks.commands import Ask
 from pylon.swarm.checks.selection import Selection
 from pylon.swarm.checks.verification import Doubt
 from pylon.swarm.checks.witnesses import Witnesses
 from pylon.swarm.job import Answer, JobSpec
 
-# So many of those that left a question to others are remembered.
+# How many providers that owe a checked answer are remembered.
 _MOST_OWED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a slot asks, of whom."""
+    """A question in flight: what this slot asks, and which provider it was sent to."""
 
     run: int
     slot: int
@@ -32,9 +34,10 @@ class Question:
 
 @dataclass(slots=True, eq=False)
 class Early:
-    """A question that two providers have. `weights` are those that the first names; `opinion` is the other's word.
+    """A question that two providers have at once. `weights` is the hash that the first names; `opinion` is the second
+    provider's answer.
 
-    What a `Case` has in its answers and doubts is not there yet.
+    The answers and doubts that a `Case` has are empty here, since no answer has come yet.
     """
 
     provider: str
@@ -47,7 +50,7 @@ class Early:
     doubts: Sequence[Doubt] = field(default=(), init=False)
 
 
-class Beside:
+class EarlyOpinions:
     """See the module."""
 
     def __init__(self, allowance: Allowance, selection: Selection, witnesses: Witnesses, rng: random.Random) -> None:
@@ -55,61 +58,63 @@ class Beside:
         self._selection = selection
         self._witnesses = witnesses
         self._rng = rng
-        # None: it was not drawn.
+        # By slot; None for a slot that was considered and not drawn.
         self._early: dict[int, Early | None] = {}
-        # Who left a question that was drawn to others.
-        self._owed: dict[str, None] = {}
+        # Providers that gave up a question which was drawn for a check: their next answer is checked instead.
+        self._owed: Latest[str, None] = Latest(_MOST_OWED)
 
     def passed_over(self, slot: int) -> bool:
-        """Whether a slot was drawn from on its way, and nobody else was asked."""
+        """Whether this slot was considered while in flight, and no second provider was asked."""
         return slot in self._early and self._early[slot] is None
 
     def ask(
         self, questions: Iterable[Question], waiting: int, holds: Collection[str], final: Collection[int]
     ) -> list[Ask]:
-        """The second opinions on these that are asked for now; so many jobs like them still wait.
+        """Picks the second opinions to ask for now. `waiting` jobs of the same need are still to be sent.
 
-        `holds` are weights that we can read answers of, `final` runs whose answers stay.
+        `holds` are the weights of models that can score answers here, `final` the runs whose delivered answers stay.
         """
         fresh = list(questions)
-        # Their places in the run must not say which of them are drawn.
+        # Which of them are drawn must not depend on their places in the run.
         self._rng.shuffle(fresh)
         self._allowance.ahead(len(fresh), waiting, {question.run for question in fresh})
         drawn = [self._ask(question, holds, final=question.run in final) for question in fresh]
         return [ask for ask in drawn if ask is not None]
 
     def heard(self, slot: int, opinion: Answer | None) -> None:
-        """The other's word, or that there will be none."""
+        """The second opinion on this slot came, or (None) will not come."""
         early = self._early.get(slot)
         if early is not None:
             early.waiting, early.opinion = False, opinion
 
     def take(self, slot: int) -> Early | None:
-        """A slot's question was answered: what was asked beside it."""
+        """Removes and returns what was asked early for a slot that has now been answered."""
         return self._early.pop(slot, None)
 
-    def left(self, slot: int) -> None:
-        """A slot's question went to somebody else, or to nobody."""
+    def moved_on(self, slot: int) -> None:
+        """A slot's question went to another provider, or is given up."""
         early = self._early.pop(slot, None)
         if early is not None:
-            self._owed[early.provider] = None
-            if len(self._owed) > _MOST_OWED:
-                del self._owed[next(iter(self._owed))]
+            self._owed.put(early.provider, None)
 
     def owes(self, provider: str) -> bool:
-        """Whether it got round being examined, so that this answer of its must be."""
+        """Whether a question that was drawn for a check was given up by this provider, so that this answer is
+        checked.
+
+        Asking clears the debt.
+        """
         owes = provider in self._owed
-        self._owed.pop(provider, None)
+        self._owed.pop(provider)
         return owes
 
     def closed(self, slots: Iterable[int]) -> None:
-        """These are not asked any more."""
+        """Forgets these slots: their run is over."""
         for slot in slots:
             self._early.pop(slot, None)
 
     def gone(self, provider: str) -> None:
         """A provider left."""
-        self._owed.pop(provider, None)
+        self._owed.pop(provider)
 
     def _ask(self, question: Question, holds: Collection[str], *, final: bool) -> Ask | None:
         provider, asked = question.provider, question.asked

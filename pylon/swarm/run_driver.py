@@ -1,4 +1,5 @@
-"""One run, from the call to the last outcome: what an earlier process left of it is taken up, the rest is asked."""
+"""Drives one run from the call to the last outcome: takes up what an earlier process left of it, and asks the
+rest."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,22 +11,25 @@ from pylon.swarm.job import JobSpec
 from pylon.swarm.parts import Parts
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.kept import Kept
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.runs.run import Run
 
-# So long a run that is taken up waits for the receipts of what it had sent; what is not known by then is set aside.
+# Seconds that a run that is taken up waits for receipts of its earlier requests. The cost of requests without one by
+# then is set aside.
 RECEIPTS_S = 10.0
 
 
-class Asking:
+class RunDriver:
     """See the module."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def ask(self, run: Run, *, within_s: float, reservation: Reservation | None, priority: int) -> None:
-        """Returns when each of its places has an outcome, `within_s` seconds from now at the latest. Raises what a
-        caller's function raised. A run that is not waited for any more is over."""
+    async def ask(self, run: Run, *, within_s: float, reservation: CallReservation | None, priority: int) -> None:
+        """Asks the run, and returns when each place has an outcome, after `within_s` seconds at the latest.
+
+        Raises what a callback of the caller's raised. Cancelling it ends the run.
+        """
         runs, deadline = self._parts.runs, self._parts.clock.monotonic() + within_s
         runs.open(run, deadline=deadline, priority=priority)
         try:
@@ -49,16 +53,16 @@ class Asking:
                 reservation.end()
 
     async def charged(self, kept: Kept) -> Mapping[str, int]:
-        """What a run that an earlier process left was charged by request, in msat, as far as that is known."""
+        """What the requests that an earlier process sent for a run were charged, in msat, as far as that is known."""
         return {} if self._parts.purse is None else await self._parts.purse.charged(kept.requests)
 
     def nobody(self, spec: JobSpec) -> UnreachableError:
-        """Who is there, why nobody takes this, and what to do about it."""
+        """The error that says who is there, why no provider takes this question, and what to do about it."""
         parts = self._parts
         return parts.outlook.lack(parts.runs.need(spec), parts.pool.refusals, priced_size(spec)).error()
 
     async def _kept(self, journal: RunJournal | None, deadline: float) -> tuple[Kept, Mapping[str, int]]:
-        """What an earlier process left of a run, and what it was charged by request."""
+        """What an earlier process left of a run, and what was charged, by request."""
         if journal is None or not journal.taken_up:
             return Kept({}, ()), {}
         kept = await journal.kept()

@@ -1,4 +1,4 @@
-"""What callers want to ask: taken as people write it, and looked at before anything is made of it."""
+"""Reads questions and bounds as callers write them, and checks them before anything is asked."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,18 +11,18 @@ from pylon.jobs.fit import misfit
 from pylon.jobs.parameters import MAX_MODEL, MAX_TOKENS
 from pylon.jobs.size import MAX_EVENT_BYTES, text_bytes
 from pylon.money.msat import MAX_MSAT
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import JobFailed, JobSpec, failed
 
-# Of what is much longer the end is no time that an event can hold.
+# Seconds. The end of a much longer time cannot be written in an event.
 LONGEST_S = 10_000_000_000
 _MOST = 2**63
 
 
 def spec_of(job: object, parameters: Mapping[str, Any]) -> JobSpec:
-    """A prompt or a `JobSpec`, with what else was said of it. Raises `TypeError` for anything else.
+    """The job of a prompt or a `JobSpec`, with further parameters. Raises `TypeError` for anything else.
 
-    Lists do for tuples, and messages as other programs write them: `{"role": …, "content": …}`.
+    Lists may stand for tuples, and messages may be `{"role": …, "content": …}` as other programs write them.
     """
     if isinstance(job, str):
         spec = JobSpec(job, **parameters)
@@ -36,7 +36,7 @@ def spec_of(job: object, parameters: Mapping[str, Any]) -> JobSpec:
 
 
 def check_jobs(jobs: object) -> None:
-    """Whether these are several questions. Raises `TypeError` for one alone, whose letters would be asked."""
+    """Raises `TypeError` for one question in place of a list, whose characters would be asked one by one."""
     if isinstance(jobs, (str, bytes, JobSpec)):
         raise TypeError(
             f"jobs must be a list of questions, not a single {type(jobs).__name__}; use `complete` for one question"
@@ -44,38 +44,38 @@ def check_jobs(jobs: object) -> None:
 
 
 def fault_in(spec: JobSpec) -> str:
-    """Why this cannot be asked by anybody, in a few words for people, or empty.
+    """Why this question is malformed, in a few words for people, or empty if it is not.
 
-    What a provider would refuse is seen later, when its request is made.
+    What only a provider would refuse is not looked at.
     """
     if not isinstance(spec.prompt, str):
         return "prompt must be text"
     rest = _rest(spec)
     try:
-        # Jobs of a run differ in their prompts alone. By type too: True is no number of tokens, and equals 1.
+        # Cached, since jobs of a run differ in their prompts only. Typed: True equals 1, and is no number of tokens.
         fault = _fault(*rest)
     except TypeError:
         # A schema has no hash.
         fault = _fault.__wrapped__(*rest)
     if not fault and spec.messages is None and _is_blank(spec.prompt) and _is_blank(spec.system or ""):
-        # A model answers it all the same, and its provider charges for that.
+        # A model would answer it all the same, and its provider would charge for that.
         return "the prompt is empty"
     return fault
 
 
 def malformed(fault: str) -> JobFailed:
-    """How what nobody can be asked ends."""
+    """The outcome of a malformed question."""
     return failed(Failure.MALFORMED, None, 0, fault)
 
 
 def unaskable(spec: JobSpec, *, plain: bool) -> JobFailed | None:
-    """How this ends when nobody can be asked, whoever is there, or None; `plain` is that of the settings.
+    """The outcome of a question that no provider can be asked; None if it can be. `plain` as in `SwarmSettings`.
 
-    What else an event has to hold, such as a long system prompt, is seen when its request is made.
+    Whether the whole request fits one event is seen when it is made.
     """
     if fault := fault_in(spec):
         return malformed(fault)
-    # The open form is not sealed, and so holds some texts that a sealed request does not.
+    # The open form is not encrypted, and so holds some texts that a private request does not.
     open_form = plain and text_bytes(spec.prompt) <= MAX_EVENT_BYTES
     if spec.messages is None and not open_form and (why := misfit(spec.prompt)):
         return failed(Failure.TOO_LARGE, None, 0, why)
@@ -83,10 +83,10 @@ def unaskable(spec: JobSpec, *, plain: bool) -> JobFailed | None:
 
 
 def check_bounds(deadline_s: object, budget_msat: object, priority: object) -> None:
-    """Whether these bound a run. Raises `TypeError`, `ValueError`."""
+    """Checks the bounds of a run. Raises `TypeError`, `ValueError`."""
     if deadline_s is not None and (isinstance(deadline_s, bool) or not isinstance(deadline_s, (int, float))):
         raise TypeError(f"deadline_s must be a number of seconds, not {type(deadline_s).__name__}")
-    # "Not at least" and not "below": nothing compares with a NaN. Infinity is none of these, and no deadline.
+    # "Not at least" and not "below": nothing compares with a NaN. Infinity means no deadline.
     if deadline_s is not None and not (0 <= deadline_s <= LONGEST_S or deadline_s == math.inf):
         raise ValueError(f"deadline_s must be from 0 to {LONGEST_S} seconds, or infinity")
     for name, value, low in (("budget_msat", budget_msat, 0), ("priority", priority, -_MOST)):
@@ -128,7 +128,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    # Asked of a float alone: of an integer that no float holds it is an error.
+    # `isfinite` is asked of floats only: it raises for an integer that no float holds.
     return (isinstance(value, float) and math.isfinite(value)) or _is_whole(value)
 
 
