@@ -1,4 +1,4 @@
-"""What a large map costs the node that takes it on: how long others wait for a word of it, and memory.
+"""What a large map costs the node that starts it: how long other calls wait for an answer, and memory.
 
     python -m benchmarks.map_begins --json
 
@@ -51,7 +51,7 @@ async def spawn(*arguments: str, env: dict[str, str], stdout: int) -> asyncio.su
 
 
 async def serve(*arguments: str, env: dict[str, str], stack: AsyncExitStack) -> tuple[int, dict[str, Any]]:
-    """Starts a command that stays until the end: its process, and what it says of itself."""
+    """Starts a command that keeps running; returns its process and the JSON object that it prints first."""
     process = await spawn(*arguments, "--json", env=env, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     line = await asyncio.wait_for(process.stdout.readline(), 120)
@@ -67,7 +67,7 @@ async def serve(*arguments: str, env: dict[str, str], stack: AsyncExitStack) -> 
 
 @dataclass
 class Watch:
-    """Asks a node for its status, and looks at the memory of it and of a command."""
+    """Asks a node for its status again and again, and samples its memory and that of a command."""
 
     socket: Path
     processes: dict[str, psutil.Process]
@@ -114,7 +114,7 @@ async def measure(jobs: int, characters: int, after_s: float, *, whole: bool) ->
         await (await spawn("init", env=env, stdout=asyncio.subprocess.DEVNULL)).wait()
         node, _ = await serve("start", env=env, stack=stack)
         socket = Home(home, "play").socket
-        # What a node loads for the first call that asks somebody is no matter of how large that is.
+        # Once before: what a node loads for its first such call does not depend on the size of the map.
         await result_of(RemoteNode(socket), "providers", {"wait_s": 0})
         watch = Watch(socket, {"node": psutil.Process(node)})
         asking = asyncio.create_task(watch.run())

@@ -1,4 +1,4 @@
-"""What a sandbox costs: memory for a long context, time to start, speed of code.
+"""The cost of a sandbox: memory for a long context, time to start, speed of code.
 
     python -m benchmarks.sandbox --json
 
@@ -33,7 +33,7 @@ async def echo(calls: SubCalls) -> list[SubReply]:
 
 
 class Peak:
-    """Samples the resident memory of this process and all that it started."""
+    """Samples the resident memory of this process and its children."""
 
     def __init__(self) -> None:
         self.most_bytes = 0

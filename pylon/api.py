@@ -16,7 +16,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.swarm.blocking import Swarm
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 

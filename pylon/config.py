@@ -43,13 +43,15 @@ def load(path: Path) -> Config:
         text = path.read_text(encoding="utf-8-sig")
         raw = tomllib.loads(text)
     except FileNotFoundError as error:
-        raise SetupError(f"there is no {path}", hint="Run `pylon init` first.") from error
+        raise SetupError(f"{path} does not exist", hint="Run `pylon init` first.") from error
     except OSError as error:
-        raise SetupError(f"{path} cannot be read: {error.strerror}", hint="Look at what is there.") from error
+        raise SetupError(
+            f"{path} cannot be read: {error.strerror}", hint="Check the file and its permissions."
+        ) from error
     except UnicodeDecodeError as error:
         raise SetupError(f"{path} is not UTF-8 text", hint="Save it as UTF-8 and try again.") from error
     except tomllib.TOMLDecodeError as error:
-        hint = _taken_for_a_setting(text) or "Mend that line and try again."
+        hint = _taken_for_a_setting(text) or "Correct that line and try again."
         raise SetupError(f"{path} is not valid TOML: {error}", hint=hint) from error
     return parse(raw, source=str(path))
 
@@ -61,7 +63,7 @@ def _taken_for_a_setting(text: str) -> str:
         if name.lstrip().startswith("["):
             break
         if given and _settings_of(name.strip()):
-            return f"Mend line {number}: `{name.strip()}` is a section; {_meant(name.strip())}"
+            return f"Correct line {number}: `{name.strip()}` is a section; {_meant(name.strip())}"
     return ""
 
 
@@ -69,10 +71,10 @@ def _meant(section: str) -> str:
     """What whoever gave a section a value may have meant."""
     plain = [name for name in Config.model_fields if not _settings_of(name)]
     like = get_close_matches(section, plain, n=1)
-    return f"did you mean `{like[0]}`?" if like else f"its settings stand below [{section}]"
+    return f"did you mean `{like[0]}`?" if like else f"its settings go below [{section}]"
 
 
-def parse(raw: dict[str, Any], *, source: str = "the settings") -> Config:
+def parse(raw: dict[str, Any], *, source: str = "the given values") -> Config:
     """The settings in decoded TOML and the environment. Raises `SetupError`."""
     settings = dict(raw)
     of_environment = from_environment(os.environ)
@@ -99,7 +101,7 @@ def _misfits(error: ValidationError, source: str, of_environment: Mapping[str, A
         else:
             of_file.append(f"{_name(one)}: {_said(one)}")
     told = [(source, of_file), ("the environment", of_variables)]
-    return "; ".join(f"{where} has settings that do not fit: {'; '.join(what)}" for where, what in told if what)
+    return "; ".join(f"invalid settings in {where}: {'; '.join(what)}" for where, what in told if what)
 
 
 def _variable(place: tuple[int | str, ...], of_environment: Mapping[str, Any]) -> str:
@@ -119,11 +121,11 @@ def _name(fault: ErrorDetails) -> str:
 
 # By the types of pydantic, which would speak of inputs and constraints.
 _WORDS = {
-    "greater_than": "{given} is too small: it has to be more than {gt}",
-    "greater_than_equal": "{given} is too small: {ge} is the least",
-    "less_than": "{given} is too large: it has to be less than {lt}",
-    "less_than_equal": "{given} is too large: {le} is the most",
-    "finite_number": "{given} is no number that can be used",
+    "greater_than": "{given} is too small: it must be more than {gt}",
+    "greater_than_equal": "{given} is too small: the minimum is {ge}",
+    "less_than": "{given} is too large: it must be less than {lt}",
+    "less_than_equal": "{given} is too large: the maximum is {le}",
+    "finite_number": "{given} is not a finite number",
     "int_parsing": "{given} is not a whole number",
     "int_parsing_size": "{given} has too many digits",
     "int_type": "{given} is not a whole number",
@@ -132,13 +134,13 @@ _WORDS = {
     "float_type": "{given} is not a number",
     "bool_parsing": "{given} is neither true nor false",
     "bool_type": "{given} is neither true nor false",
-    "string_type": "{given} is no text: put it in quotes",
+    "string_type": "{given} is not text: put it in quotes",
     "string_too_long": "it is longer than {max_length} characters",
-    "list_type": "{given} is no list",
-    "too_short": "it has {actual_length} entries: {min_length} is the least",
-    "too_long": "it has {actual_length} entries: {max_length} is the most",
-    "literal_error": "{given} is no choice here; there are {expected}",
-    "model_type": "{given} is no section; {meant}",
+    "list_type": "{given} is not a list",
+    "too_short": "it has {actual_length} entries: the minimum is {min_length}",
+    "too_long": "it has {actual_length} entries: the maximum is {max_length}",
+    "literal_error": "{given} is not one of the choices: {expected}",
+    "model_type": "{given} is not a section; {meant}",
 }
 _GIVEN_CHARS = 60
 
@@ -163,7 +165,7 @@ def _said(fault: ErrorDetails) -> str:
     known = _settings_of(section[0]) if section else Config.model_fields
     like = get_close_matches(name, known, n=1)
     if not like and (homes := [f"[{each}]" for each in Config.model_fields if name in _settings_of(each)]):
-        return f"there is no such setting here; it belongs in {' or '.join(homes)}"
+        return f"there is no such setting in this section; it belongs in {' or '.join(homes)}"
     return f"there is no such setting{f'; did you mean `{like[0]}`?' if like else ''}"
 
 
@@ -197,4 +199,4 @@ def _decoded(variable: str, text: str, field: FieldInfo | None) -> object:
         return json.loads(text)
     except json.JSONDecodeError:
         shown = json.dumps(next(iter(field.examples or ()), []), ensure_ascii=False)
-        raise SetupError(f"{variable} is not a list in JSON", hint=f"Write it as {variable}='{shown}'.") from None
+        raise SetupError(f"{variable} is not a JSON list", hint=f"Write it as {variable}='{shown}'.") from None

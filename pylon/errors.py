@@ -59,19 +59,19 @@ def refused(error: OSError) -> PylonError:
     return PylonError(refusal(error), hint=_TODO.get(error.errno or 0, ""))
 
 
-_ROOM = "Make room on that disk, and try again."
-_RIGHTS = "Give your user the right to it, or name another place."
-_NO_FOLDER = "Name a place in a folder: what stands there is a file."
+_ROOM = "Free some space on that disk and try again."
+_RIGHTS = "Give your user permission, or choose another place."
+_NO_FOLDER = "Choose another place: that path is a file, not a folder."
 _TODO = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
     errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS,
-    errno.EROFS: "Name another place: that disk is read-only.",
+    errno.EROFS: "Choose another place: that disk is read-only.",
     errno.ENOTDIR: _NO_FOLDER,
     errno.EEXIST: _NO_FOLDER,
-    errno.EISDIR: "Name a file: what stands there is a folder.",
-    errno.ENOENT: "Name another place: one in a folder that is there and can be written to.",
+    errno.EISDIR: "Name a file: that path is a folder.",
+    errno.ENOENT: "Choose a place in an existing folder that you can write to.",
 }
 
 
@@ -124,19 +124,34 @@ class TooLargeError(WireError):
 
 
 class RelayError(PylonError):
+    """A relay refused or closed something, or did not answer.
+
+    `may_have_arrived`: the event that was published was sent and not answered, so that a relay may have it.
+    """
+
     exit_code = 4
+    may_have_arrived = False
+
+    def __init__(self, message: str, *, hint: str = "", may_have_arrived: bool | None = None) -> None:
+        super().__init__(message, hint=hint)
+        if may_have_arrived is not None:
+            self.may_have_arrived = may_have_arrived
 
 
 class ConnectionLostError(RelayError):
-    """A relay is not connected, or not any more: what was sent may have come there."""
+    """A relay is not connected, or the connection ended before it answered."""
 
 
 class NotAcknowledgedError(RelayError):
-    """A relay neither took nor refused an event in time: what was sent may have come there."""
+    """A relay neither took nor refused an event in time."""
+
+    may_have_arrived = True
 
 
 class RateLimitedError(NotAcknowledgedError):
-    """A relay took an event not yet: it said that they come too fast (NIP-01, `rate-limited`)."""
+    """A relay did not take an event, since they come too fast (NIP-01, `rate-limited`)."""
+
+    may_have_arrived = False
 
 
 class EngineError(PylonError):

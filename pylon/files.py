@@ -1,8 +1,26 @@
 """Files that are written whole: after a crash there stands the old one or the new one, never a part of one."""
 
+import errno
+import fcntl
 import os
 import tempfile
 from pathlib import Path
+
+
+def flush_to_disk(file: int) -> None:
+    """Returns once what was written to this open file or folder stays when the power goes. Raises `OSError`."""
+    # On macOS `fsync` leaves it in the cache of the disk (fsync(2) there, and SQLite's `PRAGMA fullfsync`).
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        try:
+            fcntl.fcntl(file, full)
+        except OSError as error:
+            # Not every file system there knows it, such as one over the network.
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+        else:
+            return
+    os.fsync(file)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -16,7 +34,7 @@ def write_whole(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            flush_to_disk(stream.fileno())
         draft.replace(path)
     except BaseException as error:
         draft.unlink(missing_ok=True)

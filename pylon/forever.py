@@ -21,5 +21,5 @@ async def forever(turn: Callable[[], Awaitable[None]], name: str) -> None:
         try:
             await turn()
         except Exception:
-            logger.exception("an error ended a turn; the next comes soon", loop=name)
+            logger.exception("an error ended a turn; trying again soon", loop=name)
             await asyncio.sleep(REST_S)

@@ -20,6 +20,10 @@ class Latest[K, V]:
         """Its value, or None where it never came or is forgotten; its place stays."""
         return self._values.get(key)
 
+    def pop(self, key: K) -> V | None:
+        """Its value, which is forgotten now; None where it was not known."""
+        return self._values.pop(key, None)
+
     def put(self, key: K, value: V) -> None:
         """It comes, or comes again: now it is the last."""
         self._values[key] = value

@@ -43,7 +43,7 @@ class LoopThread:
             future.cancel()
             raise
         except CancelledError:
-            raise UnreachableError(f"this {self._name} was closed") from None
+            raise UnreachableError(f"this {self._name} is closed") from None
         if ended is not None:
             raise ended
         return value  # type: ignore[return-value]  # None where it ended otherwise alone
@@ -93,7 +93,7 @@ class LoopThread:
                 f"a function that the {self._name} calls cannot ask it, since it would wait for itself",
                 hint="Remember what there is to ask, and ask it when the call is over.",
             )
-        return UnreachableError(f"this {self._name} was closed") if self._loop.is_closed() else None
+        return UnreachableError(f"this {self._name} is closed") if self._loop.is_closed() else None
 
 
 class Blocking:

@@ -30,20 +30,20 @@ def normalize_relay_url(url: str) -> str:
     # Checked before the parser sees it: urlsplit silently drops tabs and line ends.
     url = url.strip()
     if len(url) > MAX_URL or not _VISIBLE.match(url):
-        raise MalformedError(f"a relay address is 1 to {MAX_URL} visible ASCII characters")
+        raise MalformedError(f"a relay address must be 1 to {MAX_URL} visible ASCII characters")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise MalformedError("a relay address has a host or port that is none") from None
+        raise MalformedError("the relay address has an invalid host or port") from None
     scheme = parts.scheme
     if scheme not in _DEFAULT_PORTS:
-        raise MalformedError("a relay address starts with wss:// or ws://")
+        raise MalformedError("a relay address must start with wss:// or ws://")
     if "@" in parts.netloc:
-        raise MalformedError("a relay address holds no user name and no password")
+        raise MalformedError("a relay address must not contain a user name or password")
     authority = _host(parts)
     if port == 0:
-        raise MalformedError("a relay address has a host or port that is none")
+        raise MalformedError("the relay address has an invalid host or port")
     if port is not None and port != _DEFAULT_PORTS[scheme]:
         authority += f":{port}"
     if parts.query:
@@ -73,12 +73,12 @@ def _host(parts: SplitResult) -> str:
     if bracket:
         # urlsplit lets text stand between the bracket and the port; a zone (%) means something on one machine only.
         if (rest and not rest.startswith(":")) or "%" in bracketed:
-            raise MalformedError("a relay address has a host or port that is none")
+            raise MalformedError("the relay address has an invalid host or port")
         # urlsplit has refused what is no IPv6 address, but not what a later version of IP may look like.
         try:
             return f"[{ipaddress.IPv6Address(host)}]"
         except ValueError:
-            raise MalformedError("a relay address has a host or port that is none") from None
+            raise MalformedError("the relay address has an invalid host or port") from None
     if not _HOST_NAME.match(host):
-        raise MalformedError("a relay address has a host or port that is none")
+        raise MalformedError("the relay address has an invalid host or port")
     return host

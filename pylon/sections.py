@@ -23,13 +23,15 @@ type Level = Literal["debug", "info", "warning", "error"]
 
 def _relay_url(url: str) -> str:
     if url != url.strip():
-        raise ValueError("a relay address has no blank before or behind it")
+        raise ValueError("a relay address must not begin or end with a space")
     try:
         normalize_relay_url(url)
     except MalformedError as error:
         raise ValueError(str(error)) from None
     if url.rpartition("//")[2] == "RELAY":
-        raise ValueError("RELAY stands in the documentation for the address of a relay: name one")
+        raise ValueError(
+            "RELAY is a placeholder that the documentation uses; put a real relay's address in its place"
+        )
     return url
 
 
@@ -52,45 +54,53 @@ class _Section(BaseModel):
     def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
         # Elsewhere in Python true is 1.
         if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
-            raise ValueError(f"a number is wanted, not {str(value).lower()}")
+            raise ValueError(f"expected a number, not {str(value).lower()}")
         return value
 
 
 class ProviderSection(_Section):
-    """`[provider]`: serving others."""
+    """`[provider]`: serving other people's jobs."""
 
-    name: str = Field("", max_length=100, description="Shown in announcements; public.")
-    about: str = Field("", max_length=1_000, description="A sentence about this node; public.")
+    name: str = Field("", max_length=100, description="The node's name. Public: announcements show it.")
+    about: str = Field("", max_length=1_000, description="A sentence about this node. Public.")
     pricing: Literal["free", "paid"] = Field(
-        "free", description="`free`: nobody is charged, everything is metered. `paid` needs a wallet and a price."
+        "free", description="`free`: nothing is charged, usage is only metered. `paid`: needs a wallet and a price."
     )
     base_msat: int = Field(
         1_000,
         ge=0,
         le=_DEAREST_MSAT,
-        description="Price of every job, in msat, when `pricing` is `paid`; 1 BTC at most.",
+        description="Price of each job when `pricing` is `paid`, in msat; at most 1 BTC.",
     )
     in_msat_per_1k: int = Field(
-        0, ge=0, le=_DEAREST_MSAT, description="Price of 1,000 prompt tokens, in msat; 1 BTC at most."
+        0, ge=0, le=_DEAREST_MSAT, description="Price per 1,000 prompt tokens, in msat; at most 1 BTC."
     )
     out_msat_per_1k: int = Field(
-        0, ge=0, le=_DEAREST_MSAT, description="Price of 1,000 completion tokens, in msat; 1 BTC at most."
+        0, ge=0, le=_DEAREST_MSAT, description="Price per 1,000 completion tokens, in msat; at most 1 BTC."
     )
-    serve_open: bool = Field(True, description="Serve requests in NIP-90's open form that are addressed to us.")
-    serve_broadcast: bool = Field(False, description="Serve open requests that are addressed to nobody.")
+    serve_open: bool = Field(
+        True, description="Serve requests in NIP-90's open form that are addressed to this node."
+    )
+    serve_broadcast: bool = Field(
+        False, description="Serve open requests that are addressed to no particular provider."
+    )
     trusted: list[str] = Field(
-        [], examples=[["npub1…"]], description="Public keys (npub or hex) that are served without limits."
+        [], examples=[["npub1…"]], description="Public keys (npub or hex) to serve without limits."
     )
-    blocked: list[str] = Field(
-        [], examples=[["npub1…"]], description="Public keys (npub or hex) that are never served."
-    )
+    blocked: list[str] = Field([], examples=[["npub1…"]], description="Public keys (npub or hex) never to serve.")
     max_queue: int = Field(
-        2_000, ge=1, description="Jobs that may be here, apart from those that wait for a payment."
+        2_000,
+        ge=1,
+        description="The most jobs queued or running at once, not counting those that wait for a payment.",
     )
-    max_per_customer: int = Field(1_000, ge=1, description="How many of one customer, with those.")
-    max_prompt_bytes: int = Field(1_000_000, ge=1, description="The longest prompt, in bytes.")
-    max_tokens: int = Field(4_096, ge=1, description="The longest answer, in tokens.")
-    default_max_tokens: int = Field(512, ge=1, description="The longest answer when a request does not say.")
+    max_per_customer: int = Field(
+        1_000, ge=1, description="The most jobs of one customer at once, including those that wait for a payment."
+    )
+    max_prompt_bytes: int = Field(1_000_000, ge=1, description="The longest prompt accepted, in bytes.")
+    max_tokens: int = Field(4_096, ge=1, description="The longest answer a request may ask for, in tokens.")
+    default_max_tokens: int = Field(
+        512, ge=1, description="The longest answer, in tokens, when a request sets no limit."
+    )
 
 
 class InferenceSection(_Section):
@@ -99,107 +109,131 @@ class InferenceSection(_Section):
     engine: Literal["mlx", "llama", "openai", "instant"] = Field(
         "mlx",
         description=(
-            "`mlx` runs a model here, `llama` runs a GGUF model by llama.cpp, `openai` asks a server; `instant` is a "
-            "stand-in that answers by rule."
+            "`mlx` runs a model on this machine; `llama` runs a GGUF model with llama.cpp; "
+            "`openai` uses an OpenAI-compatible server; `instant` is a stand-in without a model, "
+            "for tests."
         ),
     )
     model: str = Field(
         "needle-1",
         description=(
-            "A model's id: packaged with Pylon, a folder in PYLON_HOME/models, or the server's name; with `llama` "
-            "also the path of a GGUF file."
+            "The model: one packaged with Pylon, a folder in PYLON_HOME/models, or the name your "
+            "server gives it. With `llama`, also the path of a GGUF file."
         ),
     )
-    slots: int = Field(16, ge=1, le=256, description="Jobs that run at once, as one batch.")
+    slots: int = Field(16, ge=1, le=256, description="Jobs run at once, as one batch.")
     memory_gb: float = Field(
-        0.0, ge=0, description="The most memory that model and prompts may take, in GB; 0 is what the machine allows."
+        0.0, ge=0, description="The most memory for the model and its prompts, in GB; 0 uses what the machine allows."
     )
     unload_after_s: float = Field(
-        0.0, ge=0, description="Seconds without use after which the model leaves memory; 0 keeps it there."
+        0.0, ge=0, description="Unload the model after this many idle seconds; 0 keeps it in memory."
     )
     openai_url: str = Field(
-        "http://127.0.0.1:8080/v1", description="Where the server of the `openai` engine is, up to its `/v1`."
+        "http://127.0.0.1:8080/v1",
+        description="The base URL of the `openai` engine's server, up to and including `/v1`.",
     )
-    openai_key_file: str = Field("", description="A file (0600) that holds the key of that server; empty sends none.")
-    openai_context: int = Field(8_192, ge=1, description="Tokens of prompt and answer that its model takes.")
+    openai_key_file: str = Field(
+        "", description="A file (mode 0600) with the API key of that server; empty sends no key."
+    )
+    openai_context: int = Field(
+        8_192, ge=1, description="The context window of that server's model, in tokens of prompt and answer."
+    )
     instant_delay_s: float = Field(
-        0.0, ge=0, description="Seconds that an answer of the stand-in takes; streamed, word by word."
+        0.0, ge=0, description="Seconds the stand-in takes to answer; it streams word by word."
     )
 
 
 class OwnerSection(_Section):
-    """`[owner]`: when this machine takes nothing on for others. What runs then is finished."""
+    """`[owner]`: when this machine takes no jobs from others. Jobs already running are finished."""
 
-    rules: bool = Field(True, description="Keep the rules below; with false the machine serves whatever goes on.")
+    rules: bool = Field(True, description="Apply the rules below; `false` ignores them all.")
     in_use_minutes: float = Field(
         3.0,
         ge=0,
         le=1_440,
-        description="Pause until nobody has typed or moved the mouse for so long; 0 serves beside a person. Machines"
-        " without either are never in use.",
+        description=(
+            "Pause until nobody has used the keyboard or mouse for this many minutes; 0 serves while "
+            "you work. Machines without either never count as in use."
+        ),
     )
-    on_battery: bool = Field(False, description="Serve while a laptop runs on its battery, too.")
+    on_battery: bool = Field(False, description="Also serve while a laptop runs on battery.")
     min_charge_percent: int = Field(
-        20, ge=0, le=100, description="Pause while the battery holds less than this, on mains power too; 0: never."
+        20,
+        ge=0,
+        le=100,
+        description="Pause while the battery is below this charge, even on mains power; 0 never pauses.",
     )
     heat: Literal["off", "fair", "serious", "critical"] = Field(
-        "serious", description="Pause at this much heat; the system slows the machine down from `serious` on."
+        "serious", description="Pause at this thermal level; from `serious` on, the system slows the machine down."
     )
     memory: Literal["off", "warning", "critical"] = Field(
         "critical",
-        description="Pause at this much memory pressure. A large model alone may make for a `warning`.",
+        description="Pause at this memory pressure. A large model alone may cause a `warning`.",
     )
     schedule: list[str] = Field(
         [],
         examples=[["mon-fri 22:00-06:30"]],
-        description="Hours in local time to serve in, such as `mon-fri 22:00-06:30` and `sat,sun 00:00-24:00`; none:"
-        " always.",
+        description=(
+            "When to serve, in local time, such as `mon-fri 22:00-06:30` and `sat,sun 00:00-24:00`. Empty: always."
+        ),
     )
     say_why: bool = Field(
         False,
-        description="Name the rule in heartbeats and refusals, for all to read; otherwise they say `owner`.",
+        description=(
+            "Publish which rule pauses the node, in heartbeats and refusals; `false` publishes only `owner`."
+        ),
     )
-    keep_awake: bool = Field(True, description="Keep the machine from falling asleep by itself while jobs run.")
+    keep_awake: bool = Field(True, description="Keep the machine from going to sleep while jobs run.")
 
     @field_validator("schedule", mode="before")
     @classmethod
     def _spans_in_a_list(cls, value: object) -> object:
         if not isinstance(value, list) or not all(isinstance(span, str) for span in value):
             shown = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else '"mon-fri 22:00-06:30"'
-            raise ValueError(f"a list of spans in quotes is wanted: schedule = [{shown}]")
+            raise ValueError(f"expected a list of time spans in quotes: schedule = [{shown}]")
         return value
 
 
 class CustomerSection(_Section):
-    """`[customer]`: asking others."""
+    """`[customer]`: asking other providers."""
 
-    width: int = Field(2_000, ge=1, description="Jobs in flight at once.")
+    width: int = Field(2_000, ge=1, description="The most jobs in flight at once.")
     plain: bool = Field(
-        False, description="Ask providers that know plain NIP-90 only, too: relays can read what they are asked."
+        False, description="Also ask providers that know only plain NIP-90. Relays can read those prompts."
     )
-    bid_msat: int = Field(0, ge=0, description="The most that one job may cost, in msat; 0 asks free providers only.")
-    timeout_s: float = Field(120.0, gt=0, description="Seconds after which a job without an answer has failed.")
-    patience_s: float = Field(10.0, gt=0, description="Seconds to wait for a first provider to show up.")
+    bid_msat: int = Field(0, ge=0, description="The most to pay for one job, in msat; 0 asks only free providers.")
+    timeout_s: float = Field(120.0, gt=0, description="Seconds after which an unanswered job has failed.")
+    patience_s: float = Field(10.0, gt=0, description="Seconds to wait for the first provider to appear.")
     trusted: list[str] = Field(
         [],
         examples=[["npub1…"]],
-        description="Public keys of one's own machines: they are asked first, and their answers are not checked.",
+        description=("Public keys of your own machines. They are asked first, and their answers are not checked."),
     )
     allow: list[str] = Field(
-        [], examples=[["npub1…"]], description="Public keys (npub or hex) that alone may be asked; none: anybody."
+        [],
+        examples=[["npub1…"]],
+        description="Public keys (npub or hex) that may be asked, and no others. Empty: anyone.",
     )
-    block: list[str] = Field([], examples=[["npub1…"]], description="Public keys (npub or hex) that are never asked.")
+    block: list[str] = Field([], examples=[["npub1…"]], description="Public keys (npub or hex) never to ask.")
     check_share: float = Field(
-        0.05, ge=0, le=1, description="Of a run's jobs, the share that may be asked twice to check answers; 0: none."
+        0.05,
+        ge=0,
+        le=1,
+        description=(
+            "The share of a run's jobs that may be asked twice to check answers, from 0 to 1; 0 checks none."
+        ),
     )
     rescore: bool = Field(
-        False, description="Load the model of `[inference]` here too, to check answers that name its weights."
+        False, description="Load the model of `[inference]` here too, to check answers that claim the same weights."
     )
     further_relays: int = Field(
         4,
         ge=0,
         le=32,
-        description="Relays besides ours to connect to when providers name them as theirs (NIP-65); 0 follows none.",
+        description=(
+            "The most relays to connect to besides `relays`, when providers publish them as theirs "
+            "(NIP-65); 0 adds none."
+        ),
     )
 
 
@@ -209,71 +243,79 @@ class WalletSection(_Section):
     also_called: list[str] = Field(
         [],
         examples=[["mainnet"]],
-        description="Names that the wallet may give its network besides the right one: some always say mainnet.",
+        description="Other names the wallet may report for its network. Some wallets always report mainnet.",
     )
 
 
 class EarningsSection(_Section):
-    """`[earnings]`: what `pylon earnings` sets earnings against. Nothing of it is looked up anywhere."""
+    """`[earnings]`: figures that `pylon earnings` compares with your earnings. Nothing is looked up online."""
 
     watts: float = Field(
-        0.0, ge=0, description="What this machine draws more while it works than while it is idle; 0: not known."
+        0.0, ge=0, description="The extra power this machine draws while it works, in watts; 0: unknown."
     )
-    price_per_kwh: float = Field(0.0, ge=0, description="What a kilowatt-hour costs, in `currency`; 0: not known.")
+    price_per_kwh: float = Field(0.0, ge=0, description="The price of a kilowatt-hour, in `currency`; 0: unknown.")
     currency: str = Field("", max_length=10, description="The currency of both prices, such as EUR.")
     per_bitcoin: float = Field(
         0.0,
         ge=0,
-        description="What one bitcoin costs, in `currency`; 0 shows sats alone. Only live money is worth it.",
+        description="The price of one bitcoin, in `currency`; 0 shows only sats. Used only for live money.",
     )
 
 
 class RelaySection(_Section):
     """`[relay]`: what `pylon relay` listens on."""
 
-    host: str = Field("127.0.0.1", description="The address to listen on; other machines reach only a public one.")
-    port: int = Field(7447, ge=0, le=65_535, description="The port; 0 takes a free one.")
+    host: str = Field(
+        "127.0.0.1",
+        description="The address to listen on. Other machines can reach the relay only at a non-loopback address.",
+    )
+    port: int = Field(7447, ge=0, le=65_535, description="The port; 0 picks a free one.")
     writers: list[str] = Field(
-        [], examples=[["npub1…"]], description="Public keys (npub or hex) that may publish; none: everybody may."
+        [], examples=[["npub1…"]], description="Public keys (npub or hex) that may publish. Empty: everyone."
     )
     readers: list[str] = Field(
         [],
         examples=[["npub1…"]],
-        description="Public keys that may read, which they prove (NIP-42); none: everybody may.",
+        description="Public keys that may read, proved with NIP-42. Empty: everyone.",
     )
     public_urls: list[RelayUrl] = Field(
         [],
         examples=[["wss://relay.example"]],
-        description="Addresses that clients know the relay by, where that is not this machine at its port: of a"
-        " proxy, of a port that is passed on. Without them a proof of a key (NIP-42) that comes that way is refused.",
+        description=(
+            "Addresses by which clients reach the relay when they are not this machine's own, such "
+            "as a proxy's or a forwarded port's. NIP-42 authentication at any other address is "
+            "refused."
+        ),
     )
     kinds: list[Annotated[int, Field(ge=0, le=65_535)]] = Field(
-        [], examples=[[1, 30_000]], description="Kinds of events that are taken; none: all."
+        [], examples=[[1, 30_000]], description="Event kinds to accept. Empty: all."
     )
     writes_per_minute: int = Field(
-        0, ge=0, description="Events that a connection may publish a minute; 0: any number."
+        0, ge=0, description="The most events a connection may publish per minute; 0: no limit."
     )
     max_mb: int = Field(
         1_024,
         ge=0,
-        description="The largest file of stored events, in MiB: near it jobs of over a week ago go, and when it is"
-        " full new events are refused. 0: any.",
+        description=(
+            "The most disk space for events, in MiB; 0: no limit. Near the limit, jobs older than a "
+            "week are deleted; at the limit, new events are refused."
+        ),
     )
 
 
 class HouseholdSection(_Section):
-    """`[household]`: one's own machines, once `pylon invite` and `pylon join` have made them one."""
+    """`[household]`: your own machines, joined with `pylon invite` and `pylon join`."""
 
     strangers: bool = Field(
-        False, description="Serve and ask others, too; by default a household keeps to its members."
+        False, description="Also serve and ask others. By default a household keeps to its members."
     )
     lan: bool = Field(
-        True, description="Announce the household's relay in the local network, and look for it there (mDNS)."
+        True, description="Announce the household's relay on the local network, and look for it there (mDNS)."
     )
     lan_interfaces: list[str] = Field(
         [],
         examples=[["192.168.1.10"]],
-        description="Addresses of this machine over which that is done; none: all that it has.",
+        description="Addresses of this machine to use for that. Empty: all of them.",
     )
 
 
@@ -282,92 +324,120 @@ class RlmSection(_Section):
 
     root: Literal["none", "endpoint", "local", "swarm"] = Field(
         "none",
-        description="The root model: `endpoint` is an OpenAI-shaped server, `local` a model on this machine, `swarm`"
-        " a provider. With `none` only the strategies without a root model run.",
+        description=(
+            "Where the root model runs: `endpoint` is an OpenAI-compatible server, `local` a model on "
+            "this machine, `swarm` a provider. With `none`, only strategies without a root model work."
+        ),
     )
     root_model: str = Field("", description="The root model's id.")
-    root_url: str = Field("", description="Of an endpoint: the address before `/chat/completions`.")
-    root_key_file: str = Field("", description="Of an endpoint: a file that holds its key.")
-    root_context: int = Field(128_000, ge=2_048, description="The root model's window, in tokens.")
+    root_url: str = Field("", description="With `endpoint`: the base URL, without `/chat/completions`.")
+    root_key_file: str = Field("", description="With `endpoint`: a file with its API key.")
+    root_context: int = Field(128_000, ge=2_048, description="The root model's context window, in tokens.")
     root_max_tokens: int = Field(4_096, ge=64, description="The longest turn of the root model, in tokens.")
-    root_temperature: float = Field(-1.0, ge=-1, le=2, description="-1 leaves it to the root model's server.")
-    root_timeout_s: float = Field(300.0, gt=0, description="Seconds that the root model has for a turn.")
-    prompt: Literal["auto", "large", "small"] = Field(
-        "auto", description="What the root model is told: all, or one pattern; `auto` goes by its window."
+    root_temperature: float = Field(
+        -1.0, ge=-1, le=2, description="The root model's temperature; -1 uses the server's default."
     )
-    sub_model: str = Field("", description="The model that sub-calls ask for; empty lets any answer.")
-    sub_max_tokens: int = Field(256, ge=1, description="The longest answer of a sub-call, in tokens.")
-    sub_temperature: float = Field(0.0, ge=0, le=2, description="At 0 equal prompts are asked once.")
+    root_timeout_s: float = Field(300.0, gt=0, description="Seconds the root model may take for one turn.")
+    prompt: Literal["auto", "large", "small"] = Field(
+        "auto",
+        description=(
+            "The root model's prompt: `large` explains everything, `small` gives one pattern; `auto` "
+            "chooses by its context window."
+        ),
+    )
+    sub_model: str = Field("", description="The model for sub-calls; empty lets any model answer.")
+    sub_max_tokens: int = Field(256, ge=1, description="The longest answer to a sub-call, in tokens.")
+    sub_temperature: float = Field(
+        0.0, ge=0, le=2, description="The temperature of sub-calls. At 0, equal prompts are asked once."
+    )
     seed: int = Field(
-        -1, ge=-1, le=2**31 - 1, description="What drawn answers of root and sub-calls begin from; -1 is no seed."
+        -1, ge=-1, le=2**31 - 1, description="The seed for sampled answers of root model and sub-calls; -1 sets none."
     )
     sandbox: Literal["auto", "wasm", "process"] = Field(
-        "auto", description="What holds the REPL's code; `auto` takes the first that passes its self-test."
+        "auto", description="The sandbox for the REPL's code; `auto` takes the first that passes its self-test."
     )
-    max_depth: int = Field(1, ge=0, le=16, description="How deep loops may stand inside each other.")
-    turns: int = Field(20, ge=1, description="Turns of a loop.")
+    max_depth: int = Field(1, ge=0, le=16, description="How deeply recursive calls may nest.")
+    turns: int = Field(20, ge=1, description="The most turns of one loop.")
     max_root_turns: int = Field(
-        500, ge=1, le=1_000_000_000, description="Turns of the root model in a run, in all of its loops together."
+        500, ge=1, le=1_000_000_000, description="The most root model turns in a run, over all its loops."
     )
-    max_calls: int = Field(5_000, ge=0, le=1_000_000_000, description="Sub-calls of a run.")
-    max_sats: int = Field(1_000, ge=0, le=21_000_000 * 100_000_000, description="What a run may cost, in sats.")
+    max_calls: int = Field(5_000, ge=0, le=1_000_000_000, description="The most sub-calls in a run.")
+    max_sats: int = Field(1_000, ge=0, le=21_000_000 * 100_000_000, description="The most a run may cost, in sats.")
     max_tokens: int = Field(
-        0, ge=0, le=10**15, description="Tokens of a run, of root and sub-calls together; 0 is no limit."
+        0, ge=0, le=10**15, description="The most tokens in a run, root model and sub-calls together; 0 is no limit."
     )
-    max_wall_s: float = Field(3_600.0, gt=0, description="Seconds that a run may take.")
+    max_wall_s: float = Field(3_600.0, gt=0, description="The most seconds a run may take.")
     max_prompt_chars: int = Field(
-        100_000, ge=1, description="The longest prompt of a sub-call, in characters; one event may carry less."
+        100_000,
+        ge=1,
+        description="The longest prompt of a sub-call, in characters. What fits into one event may be less.",
     )
-    cell_s: float = Field(60.0, gt=0, description="Seconds that the code of a cell may compute; waiting is free.")
-    cell_memory_mb: int = Field(512, ge=16, description="Memory of a REPL beyond its context, in MiB.")
-    keep_runs: int = Field(100, ge=0, description="Trajectories that are kept; older ones are deleted.")
+    cell_s: float = Field(
+        60.0, gt=0, description="Seconds the code of one cell may compute; waiting for answers does not count."
+    )
+    cell_memory_mb: int = Field(512, ge=16, description="Memory for a REPL besides its context, in MiB.")
+    keep_runs: int = Field(100, ge=0, description="How many trajectories to keep; older ones are deleted.")
     keep_run_mb: int = Field(
-        1_024, ge=1, le=1_000_000, description="What the trajectory of a run may take on disk, in MiB; it ends there."
+        1_024,
+        ge=1,
+        le=1_000_000,
+        description="The most disk space for one run's trajectory, in MiB. A run that reaches it ends.",
     )
     keep_context_mb: int = Field(
-        32, ge=0, description="Contexts up to this size, in MiB, are kept with the trajectory for its replay."
+        32, ge=0, description="Keep contexts up to this size with the trajectory, for its replay, in MiB."
     )
 
 
 class GatewaySection(_Section):
-    """`[gateway]`: the door for programs, `pylon gateway`."""
+    """`[gateway]`: the HTTP API and page of `pylon gateway`."""
 
-    host: str = Field("127.0.0.1", description="The address to listen on; other machines reach only a public one.")
-    port: int = Field(7448, ge=0, le=65_535, description="The port; 0 takes a free one.")
+    host: str = Field(
+        "127.0.0.1",
+        description=(
+            "The address to listen on. Other machines can reach the gateway only at a non-loopback address."
+        ),
+    )
+    port: int = Field(7448, ge=0, le=65_535, description="The port; 0 picks a free one.")
     names: list[str] = Field(
         [],
         examples=[["pylon.example.org"]],
-        description="Names under which it is reached, besides `localhost` and addresses; others are refused.",
+        description=(
+            "Host names under which clients reach the gateway, besides `localhost` and IP addresses. "
+            "Requests for other names are refused."
+        ),
     )
     max_sats: int = Field(
-        1_000, ge=0, le=21_000_000 * 100_000_000, description="What all its requests may cost until it ends, in sats."
+        1_000,
+        ge=0,
+        le=21_000_000 * 100_000_000,
+        description="The most that all requests may cost until the gateway ends, in sats.",
     )
-    max_requests: int = Field(4_000, ge=1, le=10_000, description="Chat completions under way at once.")
+    max_requests: int = Field(4_000, ge=1, le=10_000, description="The most chat completions in progress at once.")
     max_body_mb: int = Field(
         4,
         ge=1,
         le=1_024,
-        description="The largest body of a request, in MiB. What can be asked fits into 4, however it is written.",
+        description="The largest request body, in MiB. 4 is enough for any prompt that can be sent.",
     )
 
 
 class LogSection(_Section):
-    """`[log]`: what is written down."""
+    """`[log]`: logging."""
 
-    level: Level = Field("info", description="The least level that is logged.")
-    json_lines: bool = Field(False, description="One JSON object a line on standard error.")
+    level: Level = Field("info", description="The lowest level to log.")
+    json_lines: bool = Field(False, description="Log one JSON object per line, on standard error.")
 
 
 class Config(_Section):
     """All settings of a node."""
 
-    network: Network = Field("play", description="Where money moves: `play` is play money.")
+    network: Network = Field("play", description="The money network. `play` is play money.")
     relays: Annotated[list[RelayUrl], AfterValidator(_each_once)] = Field(
         [DEFAULT_RELAY],
         examples=[[DEFAULT_RELAY, "wss://relay.example.org"]],
         min_length=1,
         max_length=_MOST_RELAYS,
-        description="Relays to read from and write to.",
+        description="The relays to read from and publish to.",
     )
     provider: ProviderSection = ProviderSection()
     inference: InferenceSection = InferenceSection()

@@ -1,6 +1,6 @@
-"""Calls that are over and of which nobody knows yet what they cost: whoever was asked is asked again, until it knows.
+"""Calls that have ended and whose cost is not known yet: who ran them is asked again until the cost is decided.
 
-What they may cost stays set aside meanwhile, in whatever budget that was. Amounts are msat.
+What a call may cost stays reserved meanwhile in the budget it was made from. Amounts are msat.
 """
 
 import asyncio
@@ -13,14 +13,17 @@ from pylon import log
 from pylon.errors import PylonError
 from pylon.rounds import Rounds
 
-# Others wait for what a call that was cancelled left, until somebody has a word on it: no longer than that.
+# How long, in seconds, an answer may take. Other calls wait meanwhile for the budget that a cancelled call may free.
 WORD_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class CameTo:
-    """What a call was `charged` up to now, all of it, and the `most` that it can come to. `over`: nobody is asked for
-    it any more. `decided`: that is what it cost."""
+    """What a call has cost so far.
+
+    `charged` is all that it was charged up to now, and `most` what it can still come to. `over` says that no provider
+    is asked for it any more, `decided` that `charged` is final.
+    """
 
     charged: int
     most: int
@@ -29,29 +32,28 @@ class CameTo:
 
 
 class Teller(Protocol):
-    """Whoever can say what became of calls."""
+    """Something that ran calls and knows what they cost."""
 
     async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
-        """What calls came to, by the names that they told; None for one that nobody knows any more. Raises
-        `UnreachableError`."""
+        """What calls cost, by their names; None for a call that is not known any more. Raises `UnreachableError`."""
 
 
 class Share(Protocol):
-    """What a budget has set aside for one call: `hold` may come again and again, then at most one of the others."""
+    """What a budget reserved for one call. `hold` may be called repeatedly, then one of the others at most once."""
 
     def hold(self, charged: int, most: int) -> None:
-        """So much was charged up to now, and it can come to `most`. The rest stays set aside; nobody waits for it."""
+        """`charged` is spent and the rest up to `most` stays reserved; other calls need not wait for it any more."""
 
     def end(self, charged: int) -> None:
-        """That is what it cost."""
+        """The call cost `charged`; the rest of the reservation is free."""
 
     def lose(self, charged: int, most: int) -> None:
-        """As `hold`, and nobody will ever say more of it. Whoever was asked may charge all the same."""
+        """The final cost will never be known, and may be anything up to `most`."""
 
 
 def told(reservations: Mapping[str, Any], names: Sequence[str]) -> dict[str, CameTo | None]:
-    """What the call `reservations` of the control socket says of these names. Raises `LookupError` where it does
-    not."""
+    """Reads the answer of the control socket's call `reservations` about these names. Raises `LookupError` where one
+    is missing."""
     rows = {name: reservations["reservations"][name] for name in names}
     return {name: None if row is None else _came_to(row) for name, row in rows.items()}
 
@@ -62,7 +64,7 @@ def _came_to(row: Mapping[str, Any]) -> CameTo:
 
 @dataclass(slots=True)
 class _Call:
-    """`known`: that it is over was said. Until then others wait for what it leaves."""
+    """A call whose cost is open. `known`: its end was confirmed. Until then other calls wait for its budget."""
 
     by: Teller
     share: Share
@@ -72,7 +74,7 @@ class _Call:
 
 
 class Unsettled:
-    """`room` is whose log hears of it."""
+    """The calls of one part of the program, `room`, under whose name it logs."""
 
     def __init__(self, room: str) -> None:
         self._logger = log.get(room)
@@ -83,12 +85,15 @@ class Unsettled:
         return len(self._calls)
 
     def add(self, name: str, by: Teller, share: Share, *, charged: int, most: int, known: bool) -> None:
-        """A call is over: so much was charged of it, and it can come to `most`. With `known` that was said."""
+        """Adds a call that has ended: what it was `charged` so far, and the `most` that it can come to.
+
+        `known` says that its end was confirmed.
+        """
         self._calls[name] = _Call(by, share, charged, most, known)
         self._rounds.add(name)
 
     async def close(self) -> None:
-        """Asks no more."""
+        """Stops asking."""
         await self._rounds.close()
 
     async def _round(self, names: list[str]) -> Container[str]:
@@ -102,17 +107,17 @@ class Unsettled:
                 for name in its:
                     self._hear(name, found.get(name))
             except (PylonError, TimeoutError) as error:
-                self._logger.info("nobody says what calls came to", reason=str(error))
+                self._logger.info("what calls cost is not known", reason=str(error))
                 self._let_go(by)
             except Exception as error:
-                self._logger.error("what calls came to is not understood", exc_info=error)
+                self._logger.error("what calls cost could not be read", exc_info=error)
                 self._let_go(by)
         return self._calls
 
     def _hear(self, name: str, now: CameTo | None) -> None:
         call = self._calls[name]
         if now is None:
-            # A core that was started since knows nothing of it.
+            # A node that was restarted since knows nothing of the call.
             del self._calls[name]
             call.share.lose(call.charged, call.most)
         elif now.over or call.known:
@@ -126,7 +131,7 @@ class Unsettled:
                 call.share.hold(call.charged, call.most)
 
     def _let_go(self, by: Teller) -> None:
-        """Nobody shall wait for what is not said. It stays set aside."""
+        """Ends the waiting for the calls of a teller that does not answer. Their cost stays reserved."""
         for call in self._calls.values():
             if call.by is by and not call.known:
                 call.known = True

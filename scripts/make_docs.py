@@ -26,7 +26,7 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Made from the code by `scripts/make_docs.py`. Commands take `--json` and `--help`; exit codes are in",
+        "Generated from the code by `scripts/make_docs.py`. Commands take `--json` and `--help`. Exit codes are in",
         "[exit-codes.md](exit-codes.md).",
         "",
     ]
@@ -62,10 +62,10 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made from the code by `scripts/make_docs.py`. They stand in `config.toml` in PYLON_HOME (`~/.pylon`), and",
-        "the environment overrides them. `config/pylon.example.toml` shows the same in a file's form.",
-        "A node that runs keeps the settings and the environment that it started with, and so do the commands of its",
-        "home, which ask it: what is changed meanwhile counts after its next start.",
+        "Generated from the code by `scripts/make_docs.py`. Settings live in `config.toml` in PYLON_HOME",
+        "(`~/.pylon`). Environment variables override them. `config/pylon.example.toml` lists them as a file.",
+        "A running node keeps the settings and environment that it started with, and the commands of its home go",
+        "through that node. Restart the node to apply a change.",
         "",
         "| setting | in the environment | default | |",
         "|---|---|---|---|",
@@ -79,8 +79,8 @@ def settings_page() -> str:
             lines.append(f"| `{name}` | `PYLON_{name.upper()}` | `{field.default!r}` | {field.description} |")
     lines += [
         "",
-        "Two more are read from the environment alone: `PYLON_HOME`, where everything lies, and `PYLON_PASSPHRASE`,",
-        "which opens a key that is kept under a passphrase.",
+        "Two more exist only as environment variables: `PYLON_HOME`, the folder that holds everything, and",
+        "`PYLON_PASSPHRASE`, which unlocks a key that is protected by a passphrase.",
         "",
     ]
     return "\n".join(lines)

@@ -9,7 +9,7 @@ import pytest
 
 from pylon.errors import PylonError, UsageError, error_row
 from pylon.log import JsonLines, Lines
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import JobFailed
 
 FAILED = JobFailed("no answer", reason=Failure.DEADLINE, hint="Wait longer.")

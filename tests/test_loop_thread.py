@@ -47,7 +47,7 @@ def test_closing_cancels_what_another_thread_waits_for_and_says_so_there():
     time.sleep(0.2)
     held.close()
     waiting.join(10)
-    assert ended == ["this thing was closed"] and cancelled.is_set() and held.closed
+    assert ended == ["this thing is closed"] and cancelled.is_set() and held.closed
     held.close()
 
 

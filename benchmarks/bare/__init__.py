@@ -1,1 +1,1 @@
-"""The barest program that does the exchange of `pylon bench fanout`: how near any program here comes to the floor."""
+"""The smallest program that does the exchange of `pylon bench fanout`: how near to its floor a program can come."""

@@ -1,4 +1,4 @@
-"""Rows on disk: one thread, one connection; what gathers while a batch is committed makes the next batch."""
+"""Stores rows in SQLite by one thread: the rows that arrive while a batch is committed form the next batch."""
 
 import asyncio
 import sqlite3
@@ -14,7 +14,7 @@ type Row = tuple[str | bytes | int, ...]
 
 
 class Books:
-    """`write` in order; what each is to lead to is called in the event loop, once it is committed."""
+    """Writes rows in order. The function given with a row is called in the event loop when it is committed."""
 
     def __init__(self, path: Path, schema: str, synchronous: Literal["NORMAL", "FULL"]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -24,14 +24,14 @@ class Books:
         self._is_busy = False
 
     def write(self, statement: str, row: Row, then: Callable[[], None]) -> None:
-        """One statement for one row."""
+        """Queues one statement for one row."""
         self._waiting.append((statement, row, then))
         if not self._is_busy:
             self._is_busy = True
             self._loop.call_soon(self._begin)
 
     def close(self) -> None:
-        """Ends the thread; what waits is lost."""
+        """Ends the thread; rows that are not committed are lost."""
         self._thread.submit(self._connection.close).result()
         self._thread.shutdown()
 
@@ -42,13 +42,13 @@ class Books:
 
     def _commit(self, batch: list[tuple[str, Row, Callable[[], None]]]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        # In order, and those of one kind in one call: each call takes turns with the event loop at the interpreter.
+        # In order, with equal statements in one call: each call competes with the event loop for the interpreter.
         for statement, alike in groupby(batch, itemgetter(0)):
             self._connection.executemany(statement, map(itemgetter(1), alike))
         self._connection.execute("COMMIT")
 
     def _committed(self, batch: list[tuple[str, Row, Callable[[], None]]], done: asyncio.Future[None]) -> None:
-        # Raises what the database raised: a run whose rows are lost does not go on.
+        # Raises the error of the database: without its rows a run must not go on.
         done.result()
         for _, _, then in batch:
             then()

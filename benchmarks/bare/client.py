@@ -1,4 +1,4 @@
-"""What customer and provider have in common: a key, a connection to the relay, and the keys agreed on with peers."""
+"""The common part of customer and provider: a key, a connection to the relay, and the keys agreed with peers."""
 
 import asyncio
 from typing import Self
@@ -12,14 +12,14 @@ from pylon.nostr.crypto.nip44 import conversation_key
 
 
 class Client(Peer):
-    """Reads the events of one kind that name its key; `taken` gets each that is what it says it is, once."""
+    """Reads the events of one kind that are addressed to its key; `taken` gets each valid one, once."""
 
     kind: int
 
     def __init__(self, url: str) -> None:
         super().__init__(client(url))
         self.author = Author()
-        # What the relay has not acknowledged yet, and how many it refused.
+        # Events that the relay has not acknowledged yet, and the number that it refused.
         self.waiting: set[str] = set()
         self.refused = 0
         self._url = url
@@ -44,7 +44,7 @@ class Client(Peer):
         self.send(orjson.dumps(("EVENT", event)))
 
     def key(self, peer: str) -> bytes:
-        """The key agreed on with this peer. Raises `MalformedError`."""
+        """The key agreed with this peer. Raises `MalformedError`."""
         key = self._keys.get(peer)
         if key is None:
             key = self._keys[peer] = conversation_key(self.author.secret, peer)

@@ -17,7 +17,7 @@ from benchmarks.bare.books import Books
 from benchmarks.bare.client import Client
 from benchmarks.bare.events import REQUEST, RESULT, Event, tag
 from pylon.bench.floor import Sizes
-from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.process import Calls, Settings, serve
 from pylon.bench.prose import prose
 from pylon.collect import keep_for_good
 from pylon.errors import DecryptionError, MalformedError, UnreachableError
@@ -29,13 +29,13 @@ SCHEMA = """
 """
 ASKED = "INSERT INTO request VALUES (?, ?, ?)"
 PAID = "INSERT INTO receipt VALUES (?, ?)"
-# So many requests are made before the loop looks at what has come.
+# Requests that are sent before the event loop handles what has come.
 AT_ONCE = 8
 MAP_S = 60.0
 
 
 class Customer(Client):
-    """Maps prompts; what came of the last map stands in its attributes."""
+    """Maps prompts. Its attributes hold the results of the last map."""
 
     kind = RESULT
 
@@ -45,11 +45,11 @@ class Customer(Client):
         self._books = books
         self._jobs = 0
         self._todo: Iterator[tuple[str, str]] = iter(())
-        # By the id of the request: whom it was sent to, and the prompt.
+        # By the id of the request: its provider and its prompt.
         self._asked: dict[str, tuple[str, str]] = {}
         self._met: set[str] = set()
         self._done = asyncio.Event()
-        # The last of each, as samples.
+        # The last request and result, as samples of their size.
         self._request: Event = {}
         self._result: Event = {}
 
@@ -69,7 +69,7 @@ class Customer(Client):
         except TimeoutError:
             self._asked.clear()
         wall_s = time.perf_counter() - started
-        # One agreement a side and new pair.
+        # One key agreement by each side of a new pair.
         return {"completed": self.completed, "wall_s": wall_s, "agreements": 2 * len(new), "refused": self.refused}
 
     def _ask(self) -> None:
@@ -111,7 +111,7 @@ class Customer(Client):
             self._done.set()
 
     def sizes(self) -> Sizes:
-        """What a job weighed, as the last request and result. Raises `UnreachableError` before there are any."""
+        """The bytes of a job: of the last request and result. Raises `UnreachableError` before there are any."""
         request, result = self._request, self._result
         if not result:
             raise UnreachableError("no answer came")
@@ -125,7 +125,7 @@ class Customer(Client):
 
 @asynccontextmanager
 async def customer(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`folder` is for the books, if there are to be `books`."""
+    """Opens the customer. Settings: `books` says whether to store rows, in `folder`; `relay` is the address."""
     books = Books(Path(settings["folder"]) / "books.db", SCHEMA, "FULL") if settings["books"] else None
     made = await Customer(settings["relay"], books).start()
     providers: list[str] = []

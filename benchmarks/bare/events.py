@@ -1,4 +1,4 @@
-"""Events made and checked with the libraries directly, and the two of one job in `pylon/1`'s private form."""
+"""Makes and checks events with the libraries directly, and the request and result of a job in the private form."""
 
 import os
 import re
@@ -19,7 +19,7 @@ REQUEST, RESULT = RLM_REQUEST, result_kind(RLM_REQUEST)
 LIFETIME_S = 300
 CHARGE_MSAT = 650
 
-# Constants in the places of what differs from node to node and from job to job.
+# Constants for values that differ between nodes and jobs.
 _ACCOUNT = ("0123456789abcdef", "1", str(CHARGE_MSAT))
 _WEIGHTS = "0123456789abcdef" * 4
 
@@ -29,7 +29,7 @@ type Event = dict[str, Any]
 
 
 class Author:
-    """A key, ready to sign and to agree."""
+    """A secret key that can sign and agree on keys."""
 
     __slots__ = ("_pair", "public", "secret")
 
@@ -39,7 +39,7 @@ class Author:
         self._pair = KeyPair(self.secret.secret_bytes)
 
     def sign(self, kind: int, tags: list[list[str]], content: str) -> Event:
-        """An event of now."""
+        """A signed event, created now."""
         created_at = int(time.time())
         digest = sha256(orjson.dumps((0, self.public, created_at, kind, tags, content)))
         return {
@@ -54,7 +54,7 @@ class Author:
 
 
 def holds(event: Any) -> bool:
-    """Whether this is an event as NIP-01 wants it, with the id of what it says and its author's signature."""
+    """Whether this is a valid event by NIP-01: its form, its id and its signature."""
     try:
         author, created_at, kind, tags = event["pubkey"], event["created_at"], event["kind"], event["tags"]
         content, signature = event["content"], event["sig"]
@@ -75,7 +75,7 @@ def holds(event: Any) -> bool:
 
 
 def tag(event: Event, name: str) -> str:
-    """The first value of the first tag of that name; empty when there is none. The event holds."""
+    """The first value of the first tag of that name, empty if there is none. The event must be valid."""
     for one in event["tags"]:
         if one[0] == name and len(one) > 1:
             return str(one[1])
@@ -83,13 +83,13 @@ def tag(event: Event, name: str) -> str:
 
 
 def is_over(event: Event) -> bool:
-    """Whether its time has passed (NIP-40)."""
+    """Whether the event has expired (NIP-40)."""
     value = tag(event, "expiration")
     return value.isdecimal() and int(value) <= time.time()
 
 
 def request_text(prompt: str) -> bytes:
-    """What is sealed in a request."""
+    """The plaintext of a request."""
     tags = [["i", "", "text"], ["param", "max_tokens", "32"], ["bid", "2000"], ["account-seen", *_ACCOUNT]]
     return orjson.dumps({"text": prompt, "tags": tags})
 
@@ -100,7 +100,7 @@ def request_tags(provider: str) -> list[list[str]]:
 
 
 def result_text(prompt: str) -> bytes:
-    """What is sealed in the result to this prompt: an answer that names it, a receipt, and what else a node says."""
+    """The plaintext of the result to this prompt: an answer that names it, a receipt, and the usual tags."""
     tags = [
         ["model", "constant", _WEIGHTS, "4bit"],
         ["usage", "75", "12"],
@@ -133,7 +133,7 @@ def _is_text(value: object) -> bool:
 
 @lru_cache(maxsize=4_096)
 def _point(author: str) -> coincurve.PublicKeyXOnly:
-    # Raises `ValueError` for what is no key; then nothing is kept.
+    # Raises `ValueError` if it is not a public key; then nothing is stored.
     if not is_hex64(author):
         raise ValueError("a public key is 64 lower-case hex characters")
     return coincurve.PublicKeyXOnly(bytes.fromhex(author))

@@ -1,4 +1,4 @@
-"""What a message costs over one connection, as in the floor of `pylon bench fanout`, and over many, as in its maps.
+"""The cost of a message over one connection, as in the floor of `pylon bench fanout`, and over many, as in its maps.
 
     python -m benchmarks.bare.messages --json
 
@@ -18,18 +18,19 @@ from websockets.server import ServerProtocol
 from websockets.typing import BytesLike
 
 from benchmarks.bare.wire import Peer, client, connect
-from pylon.bench.fanout import SPARE_FILES, allow_files
+from pylon.bench.fanout import SPARE_FILES
 from pylon.bench.floor import MESSAGES, message
 from pylon.collect import collect_rarely
+from pylon.host.open_files import allow_files
 
 SIZE = 1_180
 BACKLOG = 1_024
-# So many go out before the loop looks at what has come.
+# Messages that are sent before the event loop handles what has come.
 AT_ONCE = 8
 
 
 class Count:
-    """Done when all has come."""
+    """Counts messages, and is done when all have come."""
 
     def __init__(self, wanted: int) -> None:
         self.done = asyncio.get_running_loop().create_future()
@@ -42,7 +43,7 @@ class Count:
 
 
 class Bytes(asyncio.Protocol):
-    """One end of a connection that carries bytes: counts them, or sends them back."""
+    """One end of a TCP connection: counts messages, or echoes them."""
 
     transport: asyncio.Transport
 
@@ -93,7 +94,7 @@ async def _send(senders: list[Callable[[bytes], None]], count: Count) -> float:
 
 
 async def as_bytes(connections: int) -> float:
-    """Seconds of a core for a message that nothing frames."""
+    """Seconds of a core for a message over plain TCP."""
     loop = asyncio.get_running_loop()
     count = Count(SIZE * MESSAGES)
     server = await loop.create_server(Bytes, "127.0.0.1", 0, backlog=BACKLOG)
@@ -107,7 +108,7 @@ async def as_bytes(connections: int) -> float:
 
 
 async def by_callbacks(connections: int) -> float:
-    """Seconds of a core for a websocket message, without tasks and queues."""
+    """Seconds of a core for a websocket message, by the library's protocol without tasks and queues."""
     count = Count(MESSAGES)
     server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0, backlog=BACKLOG)
     url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -128,7 +129,7 @@ WAYS: dict[str, Callable[[int], Awaitable[float]]] = {
 
 
 async def measure(connections: int, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Microseconds by way and number of connections, each round's."""
+    """Microseconds of a message, by way and number of connections, for each round."""
     allow_files(2 * connections + SPARE_FILES)
     found: dict[str, dict[str, list[float]]] = {way: {"1": [], str(connections): []} for way in WAYS}
     for _ in range(rounds):

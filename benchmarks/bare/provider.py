@@ -11,7 +11,7 @@ from benchmarks.bare import events
 from benchmarks.bare.books import Books
 from benchmarks.bare.client import Client
 from benchmarks.bare.events import CHARGE_MSAT, REQUEST, RESULT, Event
-from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.process import Calls, Settings, serve
 from pylon.collect import keep_for_good
 from pylon.errors import DecryptionError, MalformedError
 from pylon.nostr.crypto.nip44 import decrypt, encrypt
@@ -22,7 +22,7 @@ DONE = "UPDATE job SET result = ? WHERE id = ?"
 
 
 class Provider(Client):
-    """One of many in a process, which share its books."""
+    """One of many providers in a process, which share a database."""
 
     kind = REQUEST
 
@@ -31,7 +31,7 @@ class Provider(Client):
         self._books = books
 
     def answer(self, prompt: str) -> bytes:
-        """What is sealed in the result."""
+        """The plaintext of the result."""
         return events.result_text(prompt)
 
     def taken(self, event: Event) -> None:
@@ -62,7 +62,7 @@ class Provider(Client):
 
 @asynccontextmanager
 async def providers(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`folder` is for the books, if there are to be `books`."""
+    """Opens the providers. Settings: `books` says whether to store rows, in `folder`."""
     books = Books(Path(settings["folder"]) / "books.db", SCHEMA, "FULL") if settings["books"] else None
     made: list[Provider] = []
 

@@ -1,4 +1,4 @@
-"""The bare relay: checks each event, stores it if it is to, passes it on to whom its `p` tag names."""
+"""The bare relay: checks each event, stores it if told to, and passes it on to the key in its `p` tag."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +13,7 @@ from websockets.typing import BytesLike
 from benchmarks.bare.books import Books
 from benchmarks.bare.events import Event, holds, tag
 from benchmarks.bare.wire import MAX_BYTES, Peer
-from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.process import Calls, Settings, serve
 from pylon.collect import keep_for_good
 
 SCHEMA = "CREATE TABLE event (id TEXT PRIMARY KEY, author TEXT, kind INTEGER, created_at INTEGER, raw BLOB) STRICT"
@@ -22,7 +22,7 @@ BACKLOG = 1_024
 
 
 class Relay:
-    """What all connections share: `readers` by the kind and the key that their subscription names."""
+    """What all connections share. `readers` are found by the kind and the key of their subscription."""
 
     def __init__(self, books: Books | None) -> None:
         self.books = books
@@ -82,8 +82,8 @@ async def listening(books: Books | None = None) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def relay(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`folder` is for the events, if they are to be `stored`."""
-    # NORMAL, as Pylon's relay.
+    """Opens the relay. Settings: `stored` says whether to store events, in `folder`."""
+    # synchronous=NORMAL, as in Pylon's relay.
     books = Books(Path(settings["folder"]) / "relay.db", SCHEMA, "NORMAL") if settings["stored"] else None
 
     async def settle() -> dict[str, object]:

@@ -10,11 +10,14 @@ fanout`, measured between the maps and after them. `docs/benchmarks.md` says wha
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from typing import Any
 
-from pylon.bench.fanout import MIN_PROCESSES, SPARE_FILES, Stage, allow_files, staged, two_maps, usable_cores
+from pylon.bench.fanout import MIN_PROCESSES, SPARE_FILES, two_maps, usable_cores
+from pylon.bench.processes import Processes, open_processes
+from pylon.host.open_files import allow_files
 
 LEVELS = ("wire", "stored", "books")
 START_S = 120.0
@@ -22,7 +25,7 @@ START_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run at each of the levels; `size` is bytes a prompt."""
+    """What to run, at each of the levels; `size` is the bytes of a prompt."""
 
     providers: int
     jobs: int
@@ -35,42 +38,47 @@ def say(line: str) -> None:
 
 
 async def measure(plan: Plan) -> dict[str, Any]:
-    """The report."""
+    """Runs the exchange at each level; returns the report."""
     allow_files(plan.providers + SPARE_FILES)
+    task = asyncio.current_task()
+    assert task is not None
+    # As Ctrl-C does, so that nothing is left running.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     report: dict[str, Any] = {
         "providers": plan.providers, "jobs": plan.jobs, "bytes": plan.size, "cores": usable_cores(),
         "levels": {},
     }  # fmt: skip
     for level in plan.levels:
-        async with staged("pylon-bare-", "benchmarks.bare") as stage:
-            await _set_up(stage, plan, level)
-            report["levels"][level] = await _level(stage, plan)
+        async with open_processes("pylon-bare-", "benchmarks.bare") as processes:
+            await _set_up(processes, plan, level)
+            report["levels"][level] = await _level(processes, plan)
     return report
 
 
-async def _set_up(stage: Stage, plan: Plan, level: str) -> None:
+async def _set_up(processes: Processes, plan: Plan, level: str) -> None:
     books = level == "books"
-    stage.relays.append(await stage.start("relay", stored=level != "wire"))
-    url = stage.relays[0].hello["url"]
+    processes.relays.append(await processes.start("relay", stored=level != "wire"))
+    url = processes.relays[0].hello["url"]
     for number in range(MIN_PROCESSES):
-        stage.crowds.append(await stage.start("provider", number, books=books))
+        processes.provider_groups.append(await processes.start("provider", number, books=books))
     shares = [len(range(number, plan.providers, MIN_PROCESSES)) for number in range(MIN_PROCESSES)]
     started = await asyncio.gather(
         *(
-            crowd.call("start", relay=url, providers=share, timeout=START_S)
-            for crowd, share in zip(stage.crowds, shares, strict=True)
+            group.call("start", relay=url, providers=share, timeout=START_S)
+            for group, share in zip(processes.provider_groups, shares, strict=True)
         )
     )
-    stage.customer.append(await stage.start("customer", relay=url, books=books))
-    # In turns, so that both processes have work all the time.
+    processes.customers.append(await processes.start("customer", relay=url, books=books))
+    # Alternating, so that both processes always have work.
     keys = [one["keys"][n] for n in range(max(shares)) for one in started if n < len(one["keys"])]
-    await stage.customer[0].call("meet", keys=keys)
-    await stage.relays[0].call("settle")
+    await processes.customers[0].call("meet", keys=keys)
+    await processes.relays[0].call("settle")
 
 
-async def _level(stage: Stage, plan: Plan) -> dict[str, Any]:
-    _, _, sizes, figures = await two_maps(stage, plan.jobs, plan.size, say)
-    refused = sum([(await part.call("acknowledged"))["refused"] for part in (*stage.crowds, *stage.customer)])
+async def _level(processes: Processes, plan: Plan) -> dict[str, Any]:
+    _, _, sizes, figures = await two_maps(processes, plan.jobs, plan.size, say)
+    senders = (*processes.provider_groups, *processes.customers)
+    refused = sum([(await sender.call("acknowledged"))["refused"] for sender in senders])
     return {"refused": refused, **figures, "message_bytes": [sizes.request_message, sizes.result_message]}
 
 

@@ -1,4 +1,4 @@
-"""Websockets by callbacks: the library's protocol without its tasks and queues, over asyncio's transports.
+"""Websockets by callbacks: the library's protocol without its tasks and queues, on asyncio's transports.
 
 What is sent in one turn of the event loop goes out in one write. Nothing bounds what waits for a slow peer.
 """
@@ -16,13 +16,13 @@ from websockets.uri import parse_uri
 MAX_BYTES = 131_072
 _READ_BYTES = 256 * 1024
 
-# A read ends before the next one begins, so one place for what was read does for all connections.
+# One buffer serves all connections, since one read ends before the next begins.
 _place = memoryview(bytearray(_READ_BYTES))
 _dirty: list["Peer"] = []
 
 
 class Peer(asyncio.BufferedProtocol):
-    """One end of a connection; what comes goes to `received`. `opened` and `closed` may be waited for."""
+    """One end of a connection. `received` gets each message; `opened` and `closed` can be awaited."""
 
     def __init__(self, protocol: ClientProtocol | ServerProtocol) -> None:
         loop = asyncio.get_running_loop()
@@ -39,13 +39,13 @@ class Peer(asyncio.BufferedProtocol):
         raise NotImplementedError
 
     def send(self, data: bytes) -> None:
-        """Sends one text message when this turn of the loop ends; nothing to a peer that has gone."""
+        """Sends one text message at the end of this turn of the event loop; nothing to a peer that is gone."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_text(data)
             self._later()
 
     def close(self) -> None:
-        """Says goodbye and hangs up."""
+        """Closes the connection."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_close()
             self._later()
@@ -67,7 +67,7 @@ class Peer(asyncio.BufferedProtocol):
                 self._shake_hands(event)
             elif event.opcode is Opcode.TEXT or event.opcode is Opcode.CONT:
                 self._take(event)
-        # The library answers pings, closes and breaches of the protocol.
+        # The library answers pings, closing handshakes and protocol errors.
         self._later()
 
     def eof_received(self) -> bool:
@@ -129,7 +129,7 @@ def client(url: str) -> ClientProtocol:
 
 
 async def connect[P: Peer](peer: P, url: str) -> P:
-    """Opens the peer's connection. Raises `OSError`, and what the library raises for a handshake that fails."""
+    """Connects to a peer. Raises `OSError`, and the library's errors if the handshake fails."""
     where = parse_uri(url)
     await asyncio.get_running_loop().create_connection(lambda: peer, where.host, where.port)
     await peer.opened

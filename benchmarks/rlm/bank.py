@@ -68,7 +68,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 def new_question(rng: random.Random, label: str) -> str:
-    """A question of this label."""
+    """A new question with this label."""
     filled = {name: rng.choice(values) for name, values in _FILL.items()}
     return rng.choice(TEMPLATES[label]).format(**filled, letters=rng.choice(_LETTERS))
 

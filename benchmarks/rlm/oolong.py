@@ -1,4 +1,4 @@
-"""OOLONG-like counting: lines whose label nobody has written down, and questions about all of them (linear work).
+"""OOLONG-like counting: lines whose labels are not given, and questions about all lines (linear work).
 
 Modelled on OOLONG's trec_coarse split as the RLM paper uses it (section 3.1); lines, users, dates and questions are
 our own.
@@ -27,7 +27,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Line:
-    """One question that somebody asked; `label` is what is not written down."""
+    """One line of the context: a question that a user asked. Its `label` is not written there."""
 
     day: date
     user: int
@@ -40,7 +40,7 @@ class Line:
 
 
 def lines(rng: random.Random, chars: int, users: int) -> list[Line]:
-    """Lines of about `chars` characters in all, by so many users; some labels are commoner than others."""
+    """Lines of about `chars` characters in all, by so many users; some labels are more common than others."""
     weights = [rng.uniform(0.5, 2.0) for _ in LABELS]
     names = rng.sample(range(10_000, 99_999), users)
     made: list[Line] = []
@@ -53,7 +53,7 @@ def lines(rng: random.Random, chars: int, users: int) -> list[Line]:
 
 
 def context_of(made: Sequence[Line]) -> str:
-    """What a model reads."""
+    """The line as the model reads it."""
     return HEAD + "\n".join(map(str, made))
 
 

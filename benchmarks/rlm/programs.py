@@ -1,4 +1,4 @@
-"""Root models that are no models: one program for each task, as a capable root model might write it.
+"""Scripts in place of root models: one program for each task, as a capable root model might write it.
 
 They drive the whole loop offline (`ScriptedRoot`); what they score is the loop's and the sub-model's doing.
 """
@@ -97,7 +97,7 @@ FINAL(llm_query(f"On which river lies {{town}}?\\n\\n" + documents.get(town, "")
 
 
 def turns(task: Task, *, group: int = 20) -> list[str]:
-    """What the scripted root says, turn by turn; lines are labelled `group` at a time."""
+    """The replies of the scripted root, turn by turn; lines are labelled `group` at a time."""
     labelling = _LABELS.format(prompt=LABEL_PROMPT, group=group)
     if task.kind == "s-niah":
         cells = [_LOOK, _NEEDLE.format(question=task.question)]

@@ -1,4 +1,4 @@
-"""Runs the tasks: any root model, any sub-model, so many seeds; scores, calls, tokens on both sides, sats.
+"""Runs the tasks with any root model, sub-model and seeds; reports scores, calls, tokens of both models, and sats.
 
     python -m benchmarks.rlm.run --seeds 5 --json                       # no model at all: script and stand-in
     python -m benchmarks.rlm.run --root-url http://127.0.0.1:8080/v1 --root-model NAME
@@ -57,7 +57,7 @@ ANSWER_TOKENS = 1_024
 
 @dataclass(frozen=True)
 class Row:
-    """One task's run."""
+    """The outcome of one task."""
 
     kind: str
     name: str
@@ -73,7 +73,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all runs share. `root_of` gives the root for a task."""
+    """What all runs share. `root_of` returns the root model for a task."""
 
     root_of: Callable[[Task], Root]
     sub: SubLM
@@ -81,7 +81,7 @@ class Bench:
     limits: Limits
 
     async def run(self, task: Task, folder: Path) -> Row:
-        """One task. A root model that fails scores 0; raises `PylonError` when there is no sub-model or sandbox."""
+        """Runs one task. A root model that fails scores 0. Raises `PylonError` without a sub-model or sandbox."""
         clock, tally = SystemClock(), Tally()
         trajectory = Trajectory(runs.new_run(folder, clock.wall()), clock, tally.add)
         root = self.root_of(task)
@@ -172,7 +172,7 @@ async def _sub(options: argparse.Namespace) -> AsyncIterator[SubLM]:
 
 
 def main() -> int:
-    """The program's entry."""
+    """The entry point of the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", action="append", choices=list(KINDS), help="one kind (default: all)")
     parser.add_argument("--seeds", type=int, default=3)

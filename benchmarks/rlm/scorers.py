@@ -9,7 +9,7 @@ import re
 import string
 
 PER_MISS = 0.75
-"""What is left of a numeric answer's score for each unit that it is off (OOLONG; the paper, section 3)."""
+"""The factor on a numeric answer's score for each unit that it is off (OOLONG; the paper, section 3)."""
 
 _PAIR = re.compile(r"\(?\s*(\d+)\s*[,;]\s*(\d+)\s*\)?")
 _NUMBER = re.compile(r"-?\d+")
@@ -22,18 +22,18 @@ def normal(text: str) -> str:
 
 
 def exact(gold: str, said: str) -> float:
-    """1 when both are the same up to `normal`."""
+    """1 if both are equal after `normal`, else 0."""
     return float(normal(said) == normal(gold))
 
 
 def contains(gold: str, said: str) -> float:
-    """1 when the gold answer stands in what was said as a word of its own, and no other number does (S-NIAH)."""
+    """1 if the answer holds the gold answer as a word and no other number (S-NIAH), else 0."""
     words = re.findall(r"\w+", said)
     return float(gold in words and all(word == gold for word in words if word.isdigit() and len(word) == len(gold)))
 
 
 def numeric(gold: int, said: str) -> float:
-    """0.75 to the power of the distance between the gold number and the last number that was said; 0 without one."""
+    """0.75 to the power of the distance between the gold number and the last number in the answer; 0 without one."""
     numbers = _NUMBER.findall(normal(said).replace(",", ""))
     return PER_MISS ** abs(int(numbers[-1]) - gold) if numbers else 0.0
 

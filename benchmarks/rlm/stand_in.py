@@ -1,4 +1,4 @@
-"""A sub-model that is no model: it knows the templates that the tasks were made from, and errs at a set rate.
+"""A stand-in for a sub-model: it knows the templates of the tasks, and errs at a given rate.
 
 With it a whole run (root, REPL, sub-calls, swarm) is exercised where no large model can be had, and what is lost to
 wrong sub-answers can be told from what is lost to the loop. Its figures say nothing about any language model.

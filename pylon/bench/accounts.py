@@ -1,8 +1,8 @@
-"""What accounts add to a job, and nothing else: the same steps with them and without, on a node's own databases.
+"""What accounts add to a job: the same steps timed with accounts and without, on databases as nodes have them.
 
-A provider takes a job on and signs its result; a customer books the receipt. No relay, no model, no encryption: what
-is left is admission to an account, its hold, the charge, the receipt and the mirror, each on disk before the next.
-Jobs go in batches, as they do in a node: what runs at once shares a flush of the disk.
+A provider takes a job and signs its result; a customer books the receipt. No relay, no model, no encryption: only
+admission to an account, the hold, the charge, the receipt and the customer's copy of the account, each on disk before
+the next. As in a node, jobs that run at once share a flush of the disk.
 """
 
 import asyncio
@@ -33,17 +33,17 @@ from pylon.store.database import Database, Transaction
 from pylon.store.group import GroupCommit
 
 TOKENS = (200, 16)
-# A result of usual length, so that its row weighs what rows weigh.
+# A result of usual length, so that its database row has the usual size.
 RESULT_BYTES = 2_000
-# A provider's slots, twice: as many jobs as two providers run at once.
+# Jobs at once: twice the usual slots of a provider.
 AT_ONCE = 32
-# Whoever has this much credit is never asked for an invoice: those are counted elsewhere.
+# So much credit that no invoice is ever made: those are measured elsewhere.
 CREDIT = Terms(credit=Msat.from_sats(1_000_000))
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Seconds on the clock and of the processor, for a batch of so many jobs."""
+    """Wall and processor seconds of a batch of so many jobs."""
 
     jobs: int
     wall: float
@@ -51,7 +51,7 @@ class Batch:
 
 
 async def overhead(jobs: int, folder: Path) -> dict[str, float]:
-    """Milliseconds that accounts add to a job, at the median of its batches: on the clock, and of the processor."""
+    """Milliseconds that accounts add to a job, in wall and in processor time: medians over the batches."""
     provider, customer = SecretKey.generate(), SecretKey.generate()
     work = [_job(provider, customer, number) for number in range(jobs)]
     async with AsyncExitStack() as stack:
@@ -62,7 +62,7 @@ async def overhead(jobs: int, folder: Path) -> dict[str, float]:
         cpu: list[float] = []
         for at in range(0, jobs, AT_ONCE):
             some = work[at : at + AT_ONCE]
-            # In turns, so that what else the machine does falls on all alike.
+            # In turns, so that other load on the machine affects all alike.
             without, _ = await _timed([_serve(free, job, result) for job, result in some])
             with_, receipts = await _timed([_serve(paid, job, result) for job, result in some])
             pairs = zip(some, receipts, strict=True)

@@ -69,7 +69,7 @@ def draw(
 
 
 def _key_from(lines: Sequence[Line]) -> float:
-    """Where the key stands: on the left, or in the middle where lines begin high and end lower."""
+    """The x of the key: on the left, or in the middle if lines begin high and end lower."""
     first = max((line.points[0][1] for line in lines if line.points), default=0.0)
     last = max((line.points[-1][1] for line in lines if line.points), default=0.0)
     return LEFT + 12 if first <= last else (LEFT + WIDTH - RIGHT) / 2 + 12

@@ -1,12 +1,12 @@
-"""Accounts for many machines on one: on trial and on credit, so that no payment is ever asked for.
+"""Accounts for the many providers of a benchmark, on trial and on credit, so that nothing is ever paid.
 
-Wallet and policy are stand-ins. Everything else is what nodes have: accounts, holds, charges, receipts, the
-customer's mirror of them.
+Wallet and credit policy are stand-ins. Everything else is what nodes have: accounts, holds, charges, receipts, and
+the customer's copy of them.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
 from pylon.clock import Clock
@@ -24,11 +24,11 @@ from pylon.store.database import Database
 PRICE = Price(Msat(500), Msat(0), Msat(10_000))
 # More than any job of a benchmark can cost.
 BID = Msat.from_sats(2)
-_MUCH = Msat.from_sats(1_000_000)
+_UNLIMITED = Msat.from_sats(1_000_000)
 
 
 class NoWallet:
-    """A stand-in for a wallet: it makes no invoice and pays none."""
+    """A stand-in for a wallet: it can neither make nor pay an invoice."""
 
     async def info(self) -> WalletInfo:
         return WalletInfo(Network.PLAY.value, "stand-in")
@@ -52,32 +52,32 @@ class NoWallet:
 
 @dataclass(slots=True)
 class Lending:
-    """Whether customers that have had their trial job are given credit."""
+    """Whether providers give credit yet. One of these is shared by all of them, to turn credit on at once."""
 
     on: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OneOfMany(CreditPolicy):
-    """The policy of one provider among those that share a database: its accounts have names of their own there."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedDatabasePolicy(CreditPolicy):
+    """The credit policy of one of several providers that share a database: names its accounts after it."""
 
-    provider: str = ""
-    lending: Lending = field(default_factory=Lending)
+    provider: str
+    lending: Lending
 
     def terms(self, job: Job) -> Terms:
         """See `CreditPolicy`."""
-        return Terms(credit=_MUCH) if self.lending.on and not job.trusted else CreditPolicy.terms(self, job)
+        return Terms(credit=_UNLIMITED) if self.lending.on and not job.trusted else CreditPolicy.terms(self, job)
 
     def account(self, job: Job) -> str:
         """See `CreditPolicy`."""
-        # As long as a key is: what is looked up by it costs what it costs a node.
+        # As long as a public key, so that a lookup costs what it costs a node.
         return sha256(f"{job.request.customer} at {self.provider}".encode()).hexdigest()
 
 
 def takings(database: Database, clock: Clock, provider: str, lending: Lending) -> Takings:
-    """How this provider is paid: not yet."""
+    """How a provider of a benchmark is paid: on trial, and on credit once `lending` is on."""
     wallet = NoWallet()
     receiver = Receiver(database, wallet, clock, network=Network.PLAY)
-    # What strangers get a day is one machine's, and here hundreds share the books.
-    policy = OneOfMany(trial=Trial(per_day=None), provider=provider, lending=lending)
+    # No daily limit on trials: that is meant for one machine, and here hundreds share a database.
+    policy = SharedDatabasePolicy(trial=Trial(per_day=None), provider=provider, lending=lending)
     return Takings(database, wallet, receiver, policy)

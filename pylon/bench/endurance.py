@@ -1,6 +1,6 @@
-"""`pylon bench endurance`: does memory stay flat over thousands of requests, and how large is the node's own process?
+"""`pylon bench endurance`: whether memory stays flat over thousands of requests, and how large an idle node is.
 
-The inference child is measured while it answers; the node's process before it has answered anything, idle.
+The inference child is measured while it answers; the node's own process while idle, before it has answered anything.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from pylon.inference.models import needle
 from pylon.inference.models.weights import PACKAGED
 from pylon.inference.service import InferenceService
 
-# What comes before is allowed to grow: caches fill, and libraries load what they need late.
+# Requests before memory counts: until then caches fill, and libraries load late.
 WARM = 1_000
 SAMPLES = 20
 _IN_FLIGHT = 32
-# Each asks its few questions of ever new pieces, and some of them twice, as in real runs.
+# As in real runs, each customer asks its few questions about ever new texts, and repeats a share of its requests.
 _CUSTOMERS, _QUESTIONS = 40, 3
 _AGAIN = 0.05
 
@@ -63,9 +63,9 @@ async def endurance(requests: int, say: Callable[[str], None]) -> dict[str, Any]
 
 
 def growth(sizes: Sequence[float], warm: int) -> float:
-    """How much larger a process is in the last third of its samples than in the first, the `warm` first ones aside.
+    """By what share a process is larger in the last third of its samples than in the first, after `warm` samples.
 
-    Of each third the median: what a library keeps to use again goes up and down by a tenth from sample to sample.
+    Medians of the thirds are compared: what libraries keep for reuse varies by a tenth from sample to sample.
     """
     after = sizes[warm:] or sizes[-1:]
     third = -(-len(after) // 3)

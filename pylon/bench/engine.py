@@ -1,4 +1,4 @@
-"""`pylon bench engine`: answers per second of this machine's engine, from 1 to 32 in flight."""
+"""`pylon bench engine`: answers per second of this machine's engine, with 1 to 32 requests in flight."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -27,7 +27,7 @@ type Shapes = tuple[Shape, ...]
 
 
 def chosen_shapes(names: Sequence[str]) -> Shapes:
-    """The shapes of these names, or all. Raises UsageError."""
+    """The shapes with these names; all if there are none. Raises UsageError."""
     known = {shape.name for shape in SHAPES}
     if unknown := set(names) - known:
         raise UsageError(f"there is no shape {unknown.pop()!r}", hint=f"Shapes are: {', '.join(sorted(known))}.")
@@ -35,7 +35,7 @@ def chosen_shapes(names: Sequence[str]) -> Shapes:
 
 
 class Ours:
-    """The engine in its child, as a node runs it."""
+    """Pylon's engine in an inference child, as a node runs it."""
 
     def __init__(self, service: InferenceService, model: str) -> None:
         self.service = service
@@ -43,7 +43,7 @@ class Ours:
         self._asked = 0
 
     async def answer(self, prompts: list[str], most: int, in_flight: int = IN_FLIGHT) -> Load:
-        """Asks them all, greedily; answers have at most `most` tokens."""
+        """Asks all prompts, with greedy sampling and answers of at most `most` tokens."""
         sampling = Sampling(max_tokens=most)
 
         async def ask(prompt: str) -> Tokens:
@@ -58,7 +58,7 @@ class Ours:
 
     @property
     def model(self) -> ModelInfo:
-        """What answers, once it has answered."""
+        """The model that the child has loaded."""
         model = self.service.model
         assert model is not None  # noqa: S101 - `ours` asked it once
         return model
@@ -68,14 +68,14 @@ class Ours:
         return cpu_s(psutil.Process(self.service.status().pid))
 
     async def counted(self) -> Beat:
-        """What was computed so far."""
+        """The child's counts of computed tokens so far."""
         await asyncio.sleep(2 * BEAT_S)  # an idle child beats every BEAT_S
         return self.service.counted
 
 
 @asynccontextmanager
 async def ours(spec: EngineSpec) -> AsyncIterator[Ours]:
-    """Raises EngineError when the model does not load."""
+    """Pylon's engine with its model loaded. Raises EngineError if that does not load."""
     service = InferenceService(spec, SystemClock())
     await service.start()
     try:
@@ -87,7 +87,7 @@ async def ours(spec: EngineSpec) -> AsyncIterator[Ours]:
 
 
 def token_counter(spec: EngineSpec) -> Callable[[str], int]:
-    """Counts a text's tokens as the model cuts it. Raises EngineError."""
+    """A function that counts a text's tokens by the model's own tokenizer. Raises EngineError."""
     if spec.model_file is not None:
         return gguf_counter(spec.model_file)
     if spec.model_dir is None:
@@ -97,7 +97,7 @@ def token_counter(spec: EngineSpec) -> Callable[[str], int]:
 
 
 async def sweep(spec: EngineSpec, requests: int, shapes: Shapes, say: Say) -> dict[str, Any]:
-    """Throughput and latency of each shape with 1 to 32 in flight; and the speeds that a heartbeat tells."""
+    """Throughput and latency of each shape with 1 to 32 in flight, and the speeds that heartbeats announce."""
     count = token_counter(spec)
     rows: list[dict[str, Any]] = []
     async with ours(spec) as engine:

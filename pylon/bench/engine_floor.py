@@ -1,7 +1,8 @@
-"""What an engine cannot avoid, measured alone: reading each distinct token once, and decoding in the best batch.
+"""The floor of an engine: the time of the work that it cannot avoid, which is to read each distinct token once and to
+decode in the best batch.
 
-Runs as a process of its own, `python -m pylon.bench.engine_floor MODEL_DIR SHARED OWN ROWS`, under the same BLAS as
-the inference child.
+Runs as a separate process, `python -m pylon.bench.engine_floor MODEL_DIR SHARED OWN ROWS`, with the same BLAS as the
+inference child.
 """
 
 import json
@@ -19,17 +20,17 @@ from pylon.inference.blas import prefer_openblas, threads_for
 from pylon.inference.child.environment import child_environment
 from pylon.inference.models.weights import weight_files
 
-# The first try of each, which meets cold memory, does not count.
+# Tries of each measurement. The first, which meets cold memory, does not count.
 REPEATS = 4
 DECODE_STEPS = 8
-# Rows that are read together: the best of these counts.
+# Numbers of rows that are read together: the fastest counts.
 TOGETHER = (1, 4, 8, 16, 32)
 MOST_TOKENS = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Seconds, on the clock and of the processor, for one token behind the head and for one of each row."""
+    """Wall and processor seconds: to read one token behind the shared head, and to decode one token of each row."""
 
     token_s: float
     token_cpu_s: float
@@ -38,9 +39,10 @@ class Floor:
 
 
 def measure(directory: Path, shared: int, own: int, rows: int) -> Floor:
-    """Reading `own` tokens behind a shared head, in the best shape; decoding a token each of `rows` rows.
+    """Times reading `own` tokens behind a shared head, in the fastest shape, and decoding a token for each of `rows`
+    rows.
 
-    By the same arithmetic as the engine's, so that no part of what the engine does beside it goes unseen.
+    The arithmetic is the engine's own, so that everything else that the engine does shows as the difference.
     """
     import mlx.core as mx
     from mlx_lm import load
@@ -78,7 +80,7 @@ def measure(directory: Path, shared: int, own: int, rows: int) -> Floor:
         return _took(lambda: read(width, own, cache))
 
     widths = [width for width in TOGETHER if width == 1 or width * own <= MOST_TOKENS]
-    # In turn, so that a quiet moment of the machine serves every shape and not one.
+    # In turn, so that a quiet moment of the machine helps every shape.
     tries = [[reading(width) for width in widths] for _ in range(REPEATS)]
     shapes = [(width * own, _middle(those)) for width, those in zip(widths, zip(*tries, strict=True), strict=True)]
     grown = behind(rows)
@@ -93,14 +95,14 @@ def measure(directory: Path, shared: int, own: int, rows: int) -> Floor:
 
 
 def _took(work: Callable[[], None]) -> tuple[float, float]:
-    """Wall and processor seconds."""
+    """Wall and processor seconds of `work`."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def _middle(tries: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The middle wall and processor seconds: as a round's are, not those of a lucky try."""
+    """Median wall and processor seconds, as of a round, so that one fast try does not decide."""
     return median(wall for wall, _ in tries[1:]), median(cpu for _, cpu in tries[1:])
 
 

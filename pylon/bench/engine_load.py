@@ -1,4 +1,4 @@
-"""Asking an engine with so many in flight, and what that took."""
+"""Puts load on an engine: asks it with a number of requests in flight, and measures the time."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Of one answer: its prompt's, its own, and of the prompt's those that were computed, where that is told."""
+    """Token counts: of prompts, of answers, and of prompt tokens that were computed, not cached, where known."""
 
     prompt: int
     completion: int
@@ -17,7 +17,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Seconds from the first request to the last answer, each request's own seconds, tokens of all."""
+    """What a load took: seconds from first request to last answer, each request's latency, and all tokens."""
 
     wall_s: float
     latencies_s: tuple[float, ...]
@@ -28,7 +28,7 @@ class Load:
         return len(self.latencies_s)
 
     def latency_s(self, share: float) -> float:
-        """The latency that this share of requests stays within."""
+        """The latency in seconds that this share (0 to 1) of the requests does not exceed."""
         ordered = sorted(self.latencies_s)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 

@@ -1,4 +1,4 @@
-"""A peer: `mlx_lm.server` or llama.cpp's own, with the same model on the same machine, asked over its own HTTP."""
+"""The peer of an engine: `mlx_lm.server` or llama.cpp's server, with the same model on this machine, over HTTP."""
 
 import asyncio
 import contextlib
@@ -23,14 +23,14 @@ from pylon.inference.models.weights import weight_files
 START_S = 300.0
 ANSWER_S = 600.0
 _RESETS, _AFTER_RESET_S = 100, 0.01
-# The peer of each engine, and how it may be asked; the best of these counts for it.
+# The peer of each engine, and the ways in which it is asked; its fastest way counts.
 PEERS = {"mlx": "mlx-lm-server", "llama": "llama-server"}
 WAYS = {"mlx": ("batching", "one at a time", "seed set"), "llama": ("batching", "one at a time")}
 
 
 @contextlib.asynccontextmanager
 async def peer(spec: EngineSpec, model: ModelInfo, in_flight: int) -> AsyncIterator["Peer"]:
-    """The peer of the spec's engine, which runs while this is entered. Raises EngineFailedError."""
+    """Runs the peer of the spec's engine. Raises EngineFailedError."""
     start = _mlx_server(spec, in_flight) if spec.engine == "mlx" else _llama_server(spec, model, in_flight)
     process, url = await start
     limits = httpx.Limits(max_connections=in_flight)
@@ -58,7 +58,7 @@ async def _mlx_server(spec: EngineSpec, in_flight: int) -> tuple[asyncio.subproc
 
 
 async def _llama_server(spec: EngineSpec, model: ModelInfo, in_flight: int) -> tuple[asyncio.subprocess.Process, str]:
-    """With as many threads as ours, and the room that ours has for each row."""
+    """Starts llama.cpp's server with as many threads as ours, and as much context for each row."""
     size = sum(file.stat().st_size for file in weight_files(spec.model_file)) if spec.model_file else 0
     numbers = (in_flight, min(model.context, ROW_TOKENS), threads_for(size) or processors())
     command = [sys.executable, "-P", "-m", "pylon.bench.llama_server", str(spec.model_file), *map(str, numbers)]
@@ -72,6 +72,8 @@ async def _llama_server(spec: EngineSpec, model: ModelInfo, in_flight: int) -> t
 
 
 class Peer:
+    """A running server that is asked."""
+
     def __init__(self, client: httpx.AsyncClient, in_flight: int, process: psutil.Process) -> None:
         self._client = client
         self._in_flight = in_flight
@@ -82,7 +84,7 @@ class Peer:
         return cpu_s(self._process)
 
     async def answer(self, prompts: list[str], most: int, way: str) -> Load:
-        """Asks them all, greedily, in one of its WAYS; answers have at most `most` tokens."""
+        """Asks all prompts in one of its `WAYS`, with greedy sampling and answers of at most `most` tokens."""
         ask = self._asker(most, seed=1 if way == "seed set" else None)
         return await load(ask, prompts, 1 if way == "one at a time" else self._in_flight)
 
@@ -98,7 +100,7 @@ class Peer:
         return ask
 
     async def _post(self, body: dict[str, object]) -> httpx.Response:
-        # Its listener holds five connections that are not yet accepted; of more at once it resets some.
+        # Its listener holds five connections that are not accepted yet, and resets some if there are more.
         for attempt in range(_RESETS):
             try:
                 return await self._client.post("/v1/chat/completions", json=body)

@@ -1,4 +1,4 @@
-"""A picture of `pylon bench engine`: answers per second by how many are in flight, a line for each shape."""
+"""The picture of `pylon bench engine`: answers per second by requests in flight, a line for each shape."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A whole run of `pylon bench engine`: which model, which comparison, and what is kept of it."""
+"""One run of `pylon bench engine`: chooses the model and the comparison, and stores the capacity that it measured."""
 
 import contextlib
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pylon import config as settings
-from pylon.bench import wild_model
+from pylon.bench import random_model
 from pylon.bench.engine import IN_FLIGHT, Say, Shapes, chosen_shapes, sweep
 from pylon.bench.engine_peer import PEERS
 from pylon.bench.engine_picture import draw_sweep
@@ -24,19 +24,19 @@ from pylon.node.home import Home, open_home
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The options of the command; empty ones leave the choice to it."""
+    """The options of the command. Empty ones are chosen from the settings."""
 
-    model: str = ""
-    engine: str = ""
-    versus: str = ""
-    requests: int = 64
-    rounds: int = 3
-    shapes: tuple[str, ...] = ()
-    plot: Path | None = None
+    model: str
+    engine: str
+    versus: str
+    requests: int
+    rounds: int
+    shapes: tuple[str, ...]
+    plot: Path | None
 
 
 async def measure(plan: Plan, say: Say) -> dict[str, Any]:
-    """The report. Raises UsageError, EngineError."""
+    """Runs the benchmark; returns its report. Raises UsageError, EngineError."""
     if plan.versus and plan.plot is not None:
         raise UsageError("a comparison has no picture", hint="--plot goes without --vs.")
     shapes = chosen_shapes(plan.shapes)
@@ -48,7 +48,7 @@ async def measure(plan: Plan, say: Say) -> dict[str, Any]:
         return await _compare(spec, plan, shapes, say)
     report = await sweep(spec, plan.requests, shapes, say)
     if home is not None and shapes == SHAPES:
-        _remember(home, report)
+        _store_capacity(home, report)
     if plan.plot is not None:
         plan.plot.write_text(draw_sweep(spec.model, report["rows"]), encoding="utf-8")
     return report
@@ -58,17 +58,17 @@ async def _compare(spec: EngineSpec, plan: Plan, shapes: Shapes, say: Say) -> di
     if spec.engine != "mlx":
         return lower([await versus(spec, plan.requests, plan.rounds, shapes, say)])
     with tempfile.TemporaryDirectory() as folder:
-        wild = Path(folder) / wild_model.MODEL_ID
-        # In a process of its own: this one asks both sides and shall hold no model.
-        await run_module("pylon.bench.wild_model", str(wild))
-        specs = (spec, EngineSpec("mlx", wild_model.MODEL_ID, wild, slots=spec.slots))
+        directory = Path(folder) / random_model.MODEL_ID
+        # In a separate process: this one asks both sides and must hold no model.
+        await run_module("pylon.bench.random_model", str(directory))
+        specs = (spec, EngineSpec("mlx", random_model.MODEL_ID, directory, slots=spec.slots))
         return lower([await versus(each, plan.requests, plan.rounds, shapes, say) for each in specs])
 
 
 def _chosen(plan: Plan) -> tuple[Home | None, str, str]:
-    """Home, engine and model. Without a home there is nowhere to remember what was measured.
+    """The home, engine and model. Without a home, which is None then, the capacity is not stored.
 
-    What is not said is as the settings say, or the packaged model under MLX. Raises UsageError.
+    What the plan leaves open is as in the settings, or the packaged model under MLX. Raises UsageError.
     """
     if plan.engine not in ("", *PEERS):
         raise UsageError(f"there is no engine {plan.engine!r} to measure", hint=f"Engines are: {', '.join(PEERS)}.")
@@ -86,7 +86,7 @@ def _spec(engine: str, model: str, models: Path) -> EngineSpec:
     return EngineSpec(engine, model, model_directory(model, models), slots=IN_FLIGHT)
 
 
-def _remember(home: Home, report: dict[str, Any]) -> None:
+def _store_capacity(home: Home, report: dict[str, Any]) -> None:
     capacity = Capacity(
         tokens_in_per_s=report["tokens_in_per_s"],
         tokens_out_per_s=report["tokens_out_per_s"],

@@ -1,4 +1,4 @@
-"""`pylon bench engine --vs`: our engine against a server of the same model, and against what no engine can avoid."""
+"""`pylon bench engine --vs`: our engine against a server with the same model, and against the engine's floor."""
 
 import asyncio
 import json
@@ -19,20 +19,23 @@ from pylon.errors import EngineFailedError
 from pylon.inference.engine import EngineSpec
 
 _PART_LIMIT_S = 600
-# A way of asking the peer that took so many times as long as its best one is not tried in further rounds.
+# A way of asking the peer that took this many times as long as its fastest one is not tried again.
 _HOPELESS = 1.5
 _COUNTED = ("ratio_", "cpu_ratio_", "efficiency", "cpu_efficiency")
-# The shapes for which efficiency is told: those that recursive runs make.
+# The shapes for which efficiency is reported: those of recursive runs.
 _EFFICIENCY = ("lines", "chunks")
 
 
 async def versus(spec: EngineSpec, requests: int, rounds: int, shapes: Shapes, say: Say) -> dict[str, Any]:
-    """Ours against the engine's peer in turn, 32 in flight: see docs/benchmarks.md for each figure."""
+    """Measures ours and the peer in turn, with 32 in flight. docs/benchmarks.md explains each figure.
+
+    Raises EngineError.
+    """
     count = token_counter(spec)
     results: dict[str, Any] = {"model": spec.model, "rounds": rounds, "in_flight": IN_FLIGHT, "requests": requests}
     async with ours(spec) as engine, peer(spec, engine.model, IN_FLIGHT) as other:
         for shape in shapes:
-            # What an engine cannot avoid is measured with MLX alone.
+            # The floor is measured with MLX only.
             floor_of = spec.model_dir if shape.name in _EFFICIENCY else None
             duel = _Duel(shape, WAYS[spec.engine], requests, rounds, floor_of)
             results[shape.name] = await _shape(duel, engine, other, count, say)
@@ -49,20 +52,21 @@ async def versus(spec: EngineSpec, requests: int, rounds: int, shapes: Shapes, s
 
 
 def lower(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of several models' reports, the least of each figure; the reports themselves are in `models`."""
+    """The lowest of each figure in the reports of several models; the reports themselves are in `models`."""
     figures = [name for name, value in reports[0].items() if name.startswith(_COUNTED) and isinstance(value, float)]
     return {name: min(report[name] for report in reports) for name in figures} | {"models": list(reports)}
 
 
 @dataclass(slots=True)
 class Side:
-    """What the rounds of one side took: seconds, processor seconds, prompt tokens computed for a request."""
+    """The rounds of one side: wall and processor seconds of each, and prompt tokens computed per request."""
 
     wall_s: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
     read: float = 0.0
 
     async def run(self, work: Awaitable[Load], cpu_s: Callable[[], float]) -> Load:
+        """Times one round."""
         before = cpu_s()
         ran = await work
         self.wall_s.append(ran.wall_s)
@@ -79,7 +83,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class _Duel:
-    """`ways` are how the peer is asked; `floor_of` is the model of which it is measured what cannot be avoided."""
+    """One shape's comparison. `ways` are how the peer is asked; `floor_of` is the model whose floor is measured."""
 
     shape: Shape
     ways: tuple[str, ...]
@@ -89,9 +93,9 @@ class _Duel:
 
 
 async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], int], say: Say) -> dict[str, Any]:
-    """Medians over rounds; the first prompts of a shape only warm both sides' caches and memory."""
+    """Medians over the rounds, after prompts that only warm the caches and memory of both sides."""
     shape, ways, requests, rounds = duel.shape, duel.ways, duel.requests, duel.rounds
-    # As many as are in flight later: memory that is met for the first time does not count, as in the floor.
+    # As many as are in flight later, so that cold memory does not count, as in the floor.
     warming = min(requests, IN_FLIGHT)
     await engine.answer(prompts(shape, warming, "warm", count), shape.answer)
     for way in ways:
@@ -106,9 +110,9 @@ async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], 
         if duel.floor_of is not None:
             say(f"{shape.name}, round {number + 1} of {rounds}: what cannot be avoided")
             floors.append(await _floor(duel.floor_of, shape))
-        for way in _hopeful(theirs):
+        for way in _still_in_question(theirs):
             say(f"{shape.name}, round {number + 1} of {rounds}: the peer, {way}")
-            # A way gets prompts of its own: what the others left in the cache must not serve it.
+            # Each way gets prompts of its own, which the others have not left in the cache.
             part = prompts(shape, requests, f"{way} {number}", count)
             await theirs[way].run(other.answer(part, shape.answer, way), other.cpu_s)
     after = await engine.counted()
@@ -134,8 +138,8 @@ async def _shape(duel: _Duel, engine: Ours, other: Peer, count: Callable[[str], 
     }
 
 
-def _hopeful(theirs: dict[str, Side]) -> list[str]:
-    """The ways that may still turn out to be the best, on the clock or in processor time."""
+def _still_in_question(theirs: dict[str, Side]) -> list[str]:
+    """The ways that may still turn out fastest, in wall or in processor time."""
     if any(not side.wall_s for side in theirs.values()):
         return list(theirs)
     wall_s = min(side.wall_s[0] for side in theirs.values())
@@ -148,14 +152,14 @@ def _hopeful(theirs: dict[str, Side]) -> list[str]:
 
 
 async def _floor(directory: Path, shape: Shape) -> Floor:
-    """What engine_floor measures, in a process of its own."""
+    """The floor of this shape, measured by `engine_floor` in a process of its own."""
     numbers = [str(shape.shared), str(shape.own[1]), str(IN_FLIGHT)]
     output = await run_module("pylon.bench.engine_floor", str(directory), *numbers)
     return Floor(**json.loads(output))
 
 
 async def run_module(module: str, *arguments: str) -> bytes:
-    """The output of one of our modules, run as a process of its own. Raises EngineFailedError."""
+    """Runs one of our modules as a process; returns its output. Raises EngineFailedError."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", module, *arguments),
         stdout=asyncio.subprocess.PIPE,
@@ -174,10 +178,10 @@ async def run_module(module: str, *arguments: str) -> bytes:
 
 
 def efficiency(requests: int, own: float, decoded: float, floors: Sequence[Floor], mine: Side) -> dict[str, float]:
-    """What a round cannot avoid over what it took, round by round: the machine's own speed changes between them.
+    """The floor of a round over its time, medians of the rounds: the machine's speed changes between them.
 
-    Of a request's `own` prompt tokens the last is fed to the first step of its decoding. `decoded` tokens are its
-    answer's, with the one that ends it. The head was read before the rounds began.
+    `own` are the prompt tokens of a request behind the head, the last of which is read by the first decoding step.
+    `decoded` are the tokens of its answer, including the one that ends it. The head was read before the rounds.
     """
     read, steps = (own - 1) * requests, decoded * requests / IN_FLIGHT
     wall_s = [read * floor.token_s + steps * floor.step_s for floor in floors]

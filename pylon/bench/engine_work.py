@@ -1,18 +1,18 @@
-"""What an engine is measured on: prompts of the shapes that recursive runs make, and two that they do not."""
+"""The prompts that engines are measured on: two shapes of recursive runs, and two of other work."""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pydoc_data.topics import topics
 
-# So few tokens missing are filled word by word, with so many tries.
+# The last `_LAST` tokens of a text are filled word by word, with at most so many tries.
 _LAST, _TRIES = 8, 60
 _WORDS = " ".join(topics[name] for name in sorted(topics)).split()
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Lengths in tokens: `shared` in front of every prompt, `own` (least, most) behind, `answer` at the most."""
+    """Lengths in tokens: a head `shared` by all prompts, each prompt's `own` (least, most), the longest answer."""
 
     name: str
     shared: int
@@ -29,7 +29,7 @@ SHAPES = (
 
 
 def prompts(shape: Shape, number: int, part: str, count: Callable[[str], int]) -> list[str]:
-    """`number` prompts of a shape. Those of another `part` have the same shared head, and no prompt comes twice.
+    """`number` prompts of a shape. Those of another `part` have the same head, and no prompt is repeated.
 
     `count` counts a text's tokens.
     """
@@ -39,12 +39,12 @@ def prompts(shape: Shape, number: int, part: str, count: Callable[[str], int]) -
 
 
 def random_words(rng: random.Random, number: int) -> str:
-    """So many words of prose, in no order."""
+    """So many words of English, in random order."""
     return " ".join(rng.choices(_WORDS, k=number))
 
 
 def _text(rng: random.Random, head: str, tokens: int, count: Callable[[str], int]) -> str:
-    """`head` and words drawn at random behind it, so many tokens together; or a few less, when no word fits."""
+    """`head` followed by random words, `tokens` tokens together; a few fewer if no word fits."""
     words = [head] if head else []
     while (missing := tokens - count(" ".join(words))) > _LAST:
         words += rng.choices(_WORDS, k=max(1, missing // 4))

@@ -1,57 +1,47 @@
-"""`pylon bench first-answer`: how long a customer that has nothing waits for its first answer in a large swarm.
+"""`pylon bench first-answer`: how long a new customer waits for its first answer in a large swarm.
 
-It has a new key, no database and no connection: it reads who is there from the relay, chooses, asks, and is answered.
-Relay and providers are the shipped ones, in processes of their own; a stand-in answers in place of a model.
+The customer has a new key, no database and no connection. It reads the providers from the relay, chooses one, asks,
+and is answered. Relay and providers are the shipped ones, in separate processes; a stand-in replaces the model.
 """
 
 import asyncio
-import shutil
-import signal
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pylon.bench.fanout import SPARE_FILES, START_S, Say, Stage, need_files
+from pylon.bench.fanout import SPARE_FILES, Say, need_files
+from pylon.bench.processes import START_S, Processes, open_processes
 from pylon.errors import UsageError
 from pylon.inference.instant import MODEL_ID
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.swarm.client import SwarmClient
 
+# Processes that hold the providers.
+PROCESSES = 2
 LIST_S = 120.0
 _LOOK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Newcomers:
-    """`times` customers come one after the other, to so many providers."""
+    """`times` new customers, one after the other, in a swarm of so many providers. Raises `UsageError`."""
 
-    providers: int = 1_000
-    times: int = 5
-    processes: int = 2
+    providers: int
+    times: int
 
     def __post_init__(self) -> None:
-        if self.providers < self.processes or self.times < 1:
+        if self.providers < PROCESSES or self.times < 1:
             raise UsageError("a provider for each process, and one customer at least")
 
 
 async def first_answer(plan: Newcomers, say: Say) -> dict[str, Any]:
-    """Runs it; the report, in seconds from nothing. However it ends, it leaves no process and no file."""
+    """Runs the benchmark; returns its report, in seconds from a customer's start."""
     need_files(plan.providers + SPARE_FILES)
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine runs in one
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-first-answer-")))
-    try:
-        url = await _set_up(stage, plan, say)
+    async with open_processes("pylon-first-answer-") as processes:
+        url = await _set_up(processes, plan, say)
         seen = [await _newcomer(url, plan.providers) for _ in range(plan.times)]
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        await asyncio.shield(stage.close())
-        shutil.rmtree(stage.folder, ignore_errors=True)
     firsts, alls = [first for first, _, _ in seen], [all_ for _, all_, _ in seen]
     return {
         "providers": plan.providers,
@@ -64,20 +54,20 @@ async def first_answer(plan: Newcomers, say: Say) -> dict[str, Any]:
     }
 
 
-async def _set_up(stage: Stage, plan: Newcomers, say: Say) -> str:
+async def _set_up(processes: Processes, plan: Newcomers, say: Say) -> str:
     started = time.monotonic()
-    say(f"one relay, {plan.providers} providers in {plan.processes} processes")
-    database = str(stage.folder / "relay.db")
-    relay = await stage.start("hub", database=database, connections=plan.providers + SPARE_FILES)
-    stage.relays.append(relay)
+    say(f"one relay, {plan.providers} providers in {PROCESSES} processes")
+    database = str(processes.folder / "relay.db")
+    relay = await processes.start("relay", database=database, connections=plan.providers + SPARE_FILES)
+    processes.relays.append(relay)
     url = str(relay.hello["url"])
-    for number in range(plan.processes):
-        stage.crowds.append(await stage.start("crowd", number, slots=1))
-    shares = [len(range(number, plan.providers, plan.processes)) for number in range(plan.processes)]
+    for number in range(PROCESSES):
+        processes.provider_groups.append(await processes.start("providers", number, slots=1))
+    shares = [len(range(number, plan.providers, PROCESSES)) for number in range(PROCESSES)]
     await asyncio.gather(
         *(
-            crowd.call("start", relays=[url], providers=share, timeout=START_S)
-            for crowd, share in zip(stage.crowds, shares, strict=True)
+            group.call("start", relays=[url], providers=share, timeout=START_S)
+            for group, share in zip(processes.provider_groups, shares, strict=True)
         )
     )
     say(f"all serve after {time.monotonic() - started:.1f} s")
@@ -85,7 +75,7 @@ async def _set_up(stage: Stage, plan: Newcomers, say: Say) -> str:
 
 
 async def _newcomer(url: str, providers: int) -> tuple[float, float, int]:
-    """Seconds to the first answer and to the whole list, and how many are on it."""
+    """Seconds until the first answer and until all providers are listed, and how many are listed."""
     started = time.perf_counter()
     secret = SecretKey.generate()
     pool = RelayPool([url], secret=secret)

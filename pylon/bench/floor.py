@@ -1,9 +1,9 @@
-"""What an exchange of one job cannot avoid, timed alone by calling the libraries underneath directly.
+"""The floor of an exchange: the work that one job cannot avoid, timed by calling the libraries underneath directly.
 
-Per job: two signatures (request, result), four verifications (each once by the relay and once by its reader),
-NIP-44 both ways for both events, and six websocket messages: request and result to the relay, each passed on, each
-acknowledged. Besides, one key agreement a side for every pair that is new: by `cryptography`, as is usual,
-and, for a stricter floor, in our own way.
+Per job: two signatures (request, result), four verifications (each event by the relay and by its reader), NIP-44
+encryption and decryption of both events, and six websocket messages (request and result, each sent to the relay,
+passed on, and acknowledged). For each new pair also one key agreement on either side: by `cryptography`, as is usual,
+or, for a stricter floor, by Pylon's own faster code.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ OK_BYTES = 85
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Bytes of one job: what is sealed, and the websocket messages that carry it."""
+    """Bytes of one job: the plaintexts, and the websocket messages that carry them encrypted."""
 
     request_plain: int
     result_plain: int
@@ -42,7 +42,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Seconds of one core for one job."""
+    """Seconds of one core for each kind of work in a job; `agree_s` is for one side of a new pair."""
 
     sign_s: float
     verify_s: float
@@ -52,13 +52,13 @@ class Floor:
     websocket_s: float
 
     def of(self, jobs: int, agreements: int, *, own: bool = False) -> float:
-        """Seconds of one core for so many jobs, and for so many agreements of keys; `own` makes these our way."""
+        """Seconds of one core for so many jobs and key agreements; with `own` these are by Pylon's own code."""
         per_job = 2 * self.sign_s + 4 * self.verify_s + self.seal_s + self.websocket_s
         return jobs * per_job + agreements * (self.own_agree_s if own else self.agree_s)
 
 
 async def measure(sizes: Sizes, seconds: Callable[[], float] = time.perf_counter) -> Floor:
-    """Times each part alone. `seconds` is the clock: of the wall, or of the processor time that this process had."""
+    """Times each kind of work alone. `seconds` is the clock: wall time, or this process's processor time."""
     key = coincurve.PrivateKey()
     digest = os.urandom(32)
     signature = key.sign_schnorr(digest, os.urandom(32))
@@ -96,9 +96,9 @@ def _seal(plain: bytes) -> bytes:
 
 
 async def message(size: int, seconds: Callable[[], float], connections: int = 1) -> float:
-    """Seconds of one core for one message of this size, sent and received: half of an echo, many in flight.
+    """Seconds of one core to send and receive one message of `size` bytes: half of an echo, with many in flight.
 
-    They go over so many connections in turn.
+    Messages go over the connections in turn.
     """
     text = "x" * size
 
@@ -113,7 +113,7 @@ async def message(size: int, seconds: Callable[[], float], connections: int = 1)
             await stack.enter_async_context(connect(url, compression=None, max_size=None)) for _ in range(connections)
         ]
         started = seconds()
-        # Side by side: one that sends first and reads later stops, as soon as large messages fill the buffers.
+        # Sending and reading at once: large messages would fill the buffers and block a sender that reads later.
         async with asyncio.TaskGroup() as group:
             group.create_task(_send(sockets, text))
             for socket in islice(cycle(sockets), MESSAGES):

@@ -1,4 +1,4 @@
-"""Counting tokens as a GGUF model cuts them."""
+"""Counts tokens with the vocabulary of a GGUF model."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from pylon.errors import ModelError
 
 
 def gguf_counter(file: Path) -> Callable[[str], int]:
-    """Loads the file's vocabulary alone. Raises ModelError."""
+    """A function that counts the tokens of a text. Loads only the vocabulary of the file. Raises ModelError."""
     try:
         import llama_cpp
 

@@ -1,42 +1,37 @@
-"""How large a node is while it serves and nobody asks, and the processes beside it."""
+"""The memory of an idle node and of the processes beside it."""
 
 import asyncio
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from pylon.bench.stage import Stage
+from pylon.bench.local_swarm import local_swarm
 
-# A node has loaded its model by then and does nothing but beat.
+# By then a node has loaded its model and only sends heartbeats.
 SETTLE_S = 20.0
 _MODEL_LIBRARIES = ("libmlx", "libllama")
 
 
-async def idle_node(settle_s: float = SETTLE_S) -> dict[str, Any]:
-    """Resident sizes in MB of the node's process, its engine with the packaged model, and a relay on this machine.
+async def idle_node() -> dict[str, Any]:
+    """Resident sizes in MB of a node's process, of its engine with the packaged model, and of a relay.
 
-    On Linux also which libraries of models are in the node's process. Raises `UnreachableError` when one of the
-    processes does not start.
+    On Linux also the model libraries in the node's process, of which there should be none. Raises
+    `UnreachableError` when one of the processes does not start.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        stage = Stage(Path(folder))
-        try:
-            await stage.open_relay()
-            env = stage.environment("node")
-            await stage.run("init", env=env)
-            node = psutil.Process((await stage.serve("start", env=env, log="node.log"))["pid"])
-            await asyncio.sleep(settle_s)
-            return {
-                "node_mb": _mb(node),
-                "engine_idle_mb": sum(_mb(child) for child in node.children(recursive=True)),
-                "relay_mb": _mb(psutil.Process(stage.processes[0].pid)),
-                "node_libraries": _model_libraries(node),
-            }
-        finally:
-            await stage.close()
+    async with local_swarm("pylon-idle-") as swarm:
+        await swarm.open_relay()
+        env = swarm.environment("node")
+        await swarm.run("init", env=env)
+        node = psutil.Process((await swarm.serve("start", env=env, log="node.log"))["pid"])
+        await asyncio.sleep(SETTLE_S)
+        return {
+            "node_mb": _mb(node),
+            "engine_idle_mb": sum(_mb(child) for child in node.children(recursive=True)),
+            "relay_mb": _mb(psutil.Process(swarm.processes[0].pid)),
+            "node_libraries": _model_libraries(node),
+        }
 
 
 def _mb(process: psutil.Process) -> float:

@@ -1,6 +1,6 @@
-"""llama.cpp's own server (by xllamacpp, which has it in wheels), as a process of its own that a benchmark asks.
+"""llama.cpp's own server, as a process that a benchmark asks. It comes from the wheels of xllamacpp.
 
-`python -m pylon.bench.llama_server GGUF SLOTS CONTEXT THREADS` prints its address, and serves until it is killed.
+`python -m pylon.bench.llama_server GGUF SLOTS CONTEXT THREADS` prints its address and serves until it is killed.
 """
 
 import sys

@@ -1,12 +1,10 @@
-"""`pylon bench money`: many paid jobs over a few providers, through the shipped commands; then what accounts cost.
+"""`pylon bench money`: many jobs paid in play money through the shipped commands, and what accounts add to a job.
 
-Relay, playbank, providers and customer are processes of this machine, each with a home of its own; engines answer
-at once. What is counted is money: payments, entries, and whether everybody's books agree.
+Relay, playbank, providers and customer are processes on this machine, each with its own home; engines answer at once.
+It counts payments and ledger entries, and says whether all books agree.
 """
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from typing import Any
 import orjson
 
 from pylon.bench.accounts import overhead
-from pylon.bench.stage import Stage
+from pylon.bench.local_swarm import LocalSwarm, local_swarm
 from pylon.money.nwc.uri import parse_uri
 from pylon.node import identity
 from pylon.node.bank import bank_socket
@@ -41,10 +39,10 @@ type Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many jobs, over how many providers."""
+    """How many jobs, and how many providers."""
 
     jobs: int
-    providers: int = 4
+    providers: int
 
     @property
     def names(self) -> list[str]:
@@ -52,47 +50,42 @@ class Plan:
 
 
 async def bench(plan: Plan, say: Say) -> dict[str, Any]:
-    """Runs it; the report. However it ends, it leaves no process and no file."""
-    folder = Path(tempfile.mkdtemp(prefix="pylon-money-"))
-    stage = Stage(folder)
-    try:
+    """Runs the benchmark; returns its report. However it ends, it leaves no process and no file."""
+    async with local_swarm("pylon-money-") as swarm:
         say("what accounts add to a job, measured by itself")
-        alone = await overhead(plan.jobs, folder)
+        alone = await overhead(plan.jobs, swarm.folder)
         say(f"a relay with its playbank, {plan.providers} providers, one customer")
-        customer = await _set_up(stage, plan)
+        customer = await _set_up(swarm, plan)
         say(f"{plan.jobs} paid jobs")
         started = time.monotonic()
-        result = await stage.run("map", str(_prompts(folder, plan)), "--timeout", "600", env=customer)
+        result = await swarm.run("map", str(_prompts(swarm.folder, plan)), "--timeout", "600", env=customer)
         wall_s = time.monotonic() - started
         say("everybody's books")
-        books = await _books(stage, plan, customer, result)
+        books = await _books(swarm, plan, customer, result)
         answered = {"jobs": plan.jobs, "answered": result["answered"], "providers": len(result["providers"])}
         return {**answered, "wall_s": round(wall_s, 1), **books, **alone}
-    finally:
-        await asyncio.shield(stage.close())
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _set_up(stage: Stage, plan: Plan) -> dict[str, str]:
-    keeper = await stage.open_relay()
-    bank = RemoteNode(bank_socket(stage.folder / "relay"))
+async def _set_up(swarm: LocalSwarm, plan: Plan) -> dict[str, str]:
+    keeper = await swarm.open_relay()
+    bank = RemoteNode(bank_socket(swarm.folder / "relay"))
 
     async def move_in(name: str, **settings: str) -> dict[str, str]:
-        # What `init`, `wallet link` and `wallet connect` do, without a process for each.
-        home = Home(stage.folder / name)
+        # The same as `init`, `wallet link` and `wallet connect`, without a process for each.
+        home = Home(swarm.folder / name)
         home.create()
         identity.create(home.identity_file)
         save_link(home, parse_uri((await result_of(bank, "bank-link", {"account": name}))["link"]))
-        return stage.environment(name, **settings)
+        return swarm.environment(name, **settings)
 
     async def provider(name: str) -> None:
         env = await move_in(name, PYLON_PROVIDER__NAME=name, **PRICES)
-        await stage.serve("start", env=env, log=f"{name}.log")
+        await swarm.serve("start", env=env, log=f"{name}.log")
 
     await asyncio.gather(*map(provider, plan.names))
     customer = await move_in("customer", PYLON_CUSTOMER__BID_MSAT=str(BID_MSAT))
-    await stage.run("wallet", "faucet", str(FAUCET_SAT), "--account", "customer", env=keeper)
-    await stage.wait_for_providers(plan.providers, customer)
+    await swarm.run("wallet", "faucet", str(FAUCET_SAT), "--account", "customer", env=keeper)
+    await swarm.wait_for_providers(plan.providers, customer)
     return customer
 
 
@@ -103,11 +96,11 @@ def _prompts(folder: Path, plan: Plan) -> Path:
     return file
 
 
-async def _books(stage: Stage, plan: Plan, customer: dict[str, str], result: dict[str, Any]) -> dict[str, Any]:
-    # What a second provider charged for a job that the first one answered late comes when nobody waits any more.
-    await stage.run("providers", "--wait", "3", env=customer)
-    ours = await stage.run("wallet", "audit", env=customer)
-    nodes = [RemoteNode(Home(stage.folder / name).socket) for name in plan.names]
+async def _books(swarm: LocalSwarm, plan: Plan, customer: dict[str, str], result: dict[str, Any]) -> dict[str, Any]:
+    # Where a job was sent twice, the second provider's charge may come after the answer: wait for its receipt.
+    await swarm.run("providers", "--wait", "3", env=customer)
+    ours = await swarm.run("wallet", "audit", env=customer)
+    nodes = [RemoteNode(Home(swarm.folder / name).socket) for name in plan.names]
     theirs = [await result_of(node, "wallet-audit") for node in nodes]
     charged = sum(row["paid_msat"] for row in result["providers"].values())
     agreed = (

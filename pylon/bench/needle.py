@@ -1,7 +1,7 @@
-"""`pylon models verify needle-1`: is the shipped model as good as its page says, on data made from a seed?
+"""`pylon models verify needle-1`: whether the shipped model is as good as docs/needle.md says, on data from a seed.
 
-The text is the Python language reference that every Python ships (`pydoc_data.topics`), and training never asked
-about the keys. Only the model's own answers count.
+The text is the language reference that every Python ships (`pydoc_data.topics`), and the keys are held out of
+training. Only the model's own answers count.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pylon.inference.blas import prefer_openblas
 from pylon.inference.child.main import open_engine
 from pylon.inference.engine import EngineSpec, Finished, GenerationRequest, Message, Sampling
 from pylon.inference.models import needle
-from pylon.inference.models.needle_tasks import OTHER_PARTS, WORDS, Task, held_out, sized
+from pylon.inference.models.needle_tasks import OTHER_PARTS, WORDS, Task, sized
 
 Engine = Literal["mlx", "llama"]
 Answer = Callable[[str], str]
 
 MODELS = Path(needle.__file__).parent
 LENGTHS = (64, 128, 256, 384, 512, 640)
-"""Lengths of a chunk in the model's own tokens; the last is the longest that it is trained for."""
+"""Lengths of a chunk in the model's own tokens, up to the longest that it was trained for."""
 
 
 def verify(
@@ -39,8 +39,9 @@ def verify(
 ) -> dict[str, Any]:
     """Exact-match shares (0 to 1) of needle-1 under `engine`.
 
-    `present` and `absent` are how many questions of each sort are asked, and as many as a quarter of `present` about
-    keys of other words and of numbers. Raises `ModelError` when the weights or the engine's library are missing.
+    `present` and `absent` are the numbers of questions whose answer is in the text and is not; a quarter of `present`
+    more are about keys made of other words and numbers. Raises `ModelError` when the weights or the engine's library
+    are missing.
     """
     count = count_tokens(folder)
     other = present // 4
@@ -96,10 +97,8 @@ def sized_task(
     decile: int | None = None,
     words: Sequence[str] = WORDS,
 ) -> Task:
-    """A task over held-out text whose chunk has at most `tokens` tokens, and nearly that many."""
-    return sized(
-        seed, _text(), count, tokens, present=present, phrasing=phrasing, decile=decile, words=words, accept=held_out
-    )
+    """A task whose chunk of text has at most `tokens` tokens, and nearly that many; see `needle_tasks.sized`."""
+    return sized(seed, _text(), count, tokens, present=present, phrasing=phrasing, decile=decile, words=words)
 
 
 @cache
@@ -113,7 +112,7 @@ def _text() -> str:
 def answers(engine: Engine, folder: Path = MODELS, *, openblas: bool = True) -> Iterator[Answer]:
     """A function from one user message to the model's greedy answer, in this process.
 
-    MLX on Linux computes with OpenBLAS where that is installed, as a node's engine does, unless `openblas` is False.
+    With `openblas`, MLX on Linux uses OpenBLAS where that is installed, as a node's engine does.
     """
     if engine == "mlx":
         if openblas:
@@ -155,7 +154,7 @@ def _llama(path: Path) -> Answer:
     params.n_ctx = 2048
     params.cpuparams.n_threads = 1
     params.verbosity = -1
-    # No prompt comes twice, and what the server keeps of each grows to gigabytes.
+    # No prompt is repeated, and the server would cache gigabytes of them.
     params.cache_ram_mib = 0
     params.n_ctx_checkpoints = 0
     server = xllamacpp.Server(params)
@@ -172,7 +171,7 @@ def _llama(path: Path) -> Answer:
 
 
 def _engine(spec: EngineSpec) -> Answer:
-    """The engine itself, as the inference child runs it."""
+    """Answers by the engine that the inference child runs."""
     engine = open_engine(spec)
     engine.load()
 

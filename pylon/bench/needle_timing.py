@@ -1,4 +1,7 @@
-"""How long one core takes to read a chunk of 500 tokens with needle-1: MLX plain, MLX over OpenBLAS, llama.cpp."""
+"""`pylon bench needle`: how long one core takes to read a chunk of 500 tokens with needle-1.
+
+Measured with MLX alone, with MLX over OpenBLAS, and with llama.cpp.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,11 @@ CHUNK_TOKENS = 500
 _LIMIT_S = 600
 
 
-def time_chunks(repeats: int = 8) -> dict[str, float | None]:
-    """Milliseconds from a prompt of 500 tokens to its whole answer, on one core, the median of `repeats`.
+def time_chunks(repeats: int) -> dict[str, float | None]:
+    """Milliseconds from a prompt of 500 tokens to its whole answer, on one core: medians of `repeats` prompts.
 
-    Keys: `mlx`, `mlx_openblas`, `llama`; None for what is not installed. Every figure is measured in a process of its
-    own, because a process computes with the BLAS that it found first.
+    Keys: `mlx`, `mlx_openblas`, `llama`; None for what is not installed. Each is measured in a process of its own,
+    because a process stays with the BLAS that it loaded first. Raises `EngineFailedError`.
     """
     blas = any(place.is_file() for place in openblas_places(platform.system(), platform.machine()))
     return {
@@ -38,7 +41,7 @@ def time_chunks(repeats: int = 8) -> dict[str, float | None]:
 
 def _in_child(engine: Engine, repeats: int, *, openblas: bool) -> float:
     code = f"from pylon.bench.needle_timing import measure; measure({engine!r}, {repeats}, openblas={openblas})"
-    # Whatever BLAS the shell preloads is not what is asked for here.
+    # Without a BLAS that the shell preloads.
     inherited = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     environment = {**inherited, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     run = subprocess.run(  # noqa: S603 - our own interpreter and our own line
@@ -51,7 +54,7 @@ def _in_child(engine: Engine, repeats: int, *, openblas: bool) -> float:
 
 
 def measure(engine: Engine, repeats: int, *, openblas: bool) -> None:
-    """Time `engine` in this process, held to one core where the system can do that, and print JSON."""
+    """Times `engine` in this process, on one core where the system can pin it, and prints JSON."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     prompts = [_prompt(i) for i in range(repeats + 1)]

@@ -1,10 +1,10 @@
-"""Texts for benchmarks."""
+"""Random texts for benchmarks."""
 
 import random
 
 
 def prose(rng: random.Random, size: int) -> str:
-    """Words of random letters: a text that compresses worse than any that people write."""
+    """`size` characters of words of random letters, which compress worse than any text that people write."""
     words: list[str] = []
     length = 0
     while length <= size:

@@ -1,21 +1,18 @@
-"""`pylon bench rlm`: one program's sub-calls over more and more providers, against the paper's engine on one machine.
+"""`pylon bench rlm`: one program's sub-calls on 1 to 64 providers, against the RLM paper's engine on one machine.
 
-Relay, providers, customer, loop, REPL and trajectory are the shipped ones. Only compute is a model: every engine
-sleeps for as long as a sub-call takes, one at a time, and so does the peer's endpoint; the root model is a script.
+Relay, providers, customer, loop, REPL and trajectory are the shipped ones. Only the compute is modelled: every engine
+and the peer's endpoint sleep for as long as a sub-call takes, one at a time, and the root model is a script.
 """
 
 import asyncio
-import shutil
-import signal
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pylon import config as settings
-from pylon.bench.fanout import SPARE_FILES, Say, Stage
+from pylon.bench.fanout import SPARE_FILES, Say
+from pylon.bench.processes import Processes, open_processes
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError, UsageError
 from pylon.node import identity
@@ -36,10 +33,10 @@ from pylon.sections import RlmSection
 from pylon.swarm.client import SwarmClient
 
 EACH_S = 0.8
-# One machine is measured on so many calls, and scaled: all of them would take a quarter of an hour.
+# One machine is measured on so many calls and its time scaled up: all calls would take a quarter of an hour.
 ALONE_CALLS = 50
 LOOP_CALLS = 200
-CROWDS = 2
+GROUPS = 2
 FIND_S = 120.0
 PEER_S = 300.0
 TIMEOUT_S = 600.0
@@ -51,14 +48,14 @@ _LOOP = "said = []\nfor n in range({calls}):\n    said.append(llm_query(f'line {
 
 @dataclass(frozen=True, slots=True)
 class RlmPlan:
-    """How many sub-calls, and over how many providers at the most."""
+    """`calls` of the program, and the largest number of providers. Raises `UsageError` for too few providers."""
 
-    calls: int = 1_000
-    providers: int = 64
+    calls: int
+    providers: int
 
     def __post_init__(self) -> None:
-        if self.providers < CROWDS:
-            raise UsageError(f"there are {CROWDS} providers at least", hint=f"Give --providers {CROWDS} or more.")
+        if self.providers < GROUPS:
+            raise UsageError(f"there are {GROUPS} providers at least", hint=f"Give --providers {GROUPS} or more.")
 
     @property
     def widths(self) -> list[int]:
@@ -67,39 +64,33 @@ class RlmPlan:
 
 
 async def bench(plan: RlmPlan, say: Say) -> dict[str, Any]:
-    """Runs it; the report. However it ends, it leaves no process and no file.
+    """Runs the benchmark; returns its report. However it ends, it leaves no process and no file.
 
     Raises `SetupError`, `SandboxError`, `UnreachableError`.
     """
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine runs in one
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-rlm-")))
-    try:
-        return await _staged(stage, plan, say)
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        await asyncio.shield(stage.close())
-        shutil.rmtree(stage.folder, ignore_errors=True)
+    async with open_processes("pylon-rlm-") as processes:
+        return await _bench(processes, plan, say)
 
 
-async def _staged(stage: Stage, plan: RlmPlan, say: Say) -> dict[str, Any]:
-    database = str(stage.folder / "relay.db")
-    stage.relays.append(await stage.start("hub", database=database, connections=2 * plan.providers + SPARE_FILES))
-    url = stage.relays[0].hello["url"]
-    peer = await stage.start("rlm_peer", each_s=EACH_S)
-    stage.customer.append(peer)
-    home = Home(stage.folder / "customer")
+async def _bench(processes: Processes, plan: RlmPlan, say: Say) -> dict[str, Any]:
+    database = str(processes.folder / "relay.db")
+    processes.relays.append(
+        await processes.start("relay", database=database, connections=2 * plan.providers + SPARE_FILES)
+    )
+    url = processes.relays[0].hello["url"]
+    peer = await processes.start("rlm_peer", each_s=EACH_S)
+    processes.customers.append(peer)
+    home = Home(processes.folder / "customer")
     home.create()
     identity.create(home.identity_file)
     async with Core(home, settings.parse({"network": "play", "relays": [url]}), serve=False) as core:
         client = (await core.customer()).client
         keys: list[str] = []
-        for number in range(CROWDS):
-            share = len(range(number, plan.providers, CROWDS))
-            crowd = await stage.start("crowd", number, slots=1, together=share, each_s=EACH_S)
-            stage.crowds.append(crowd)
-            started = await crowd.call("start", relays=[url], providers=share, timeout=FIND_S)
+        for number in range(GROUPS):
+            share = len(range(number, plan.providers, GROUPS))
+            group = await processes.start("providers", number, slots=1, together=share, each_s=EACH_S)
+            processes.provider_groups.append(group)
+            started = await group.call("start", relays=[url], providers=share, timeout=FIND_S)
             keys += started["keys"]
         await _listed(client, len(keys))
         say(f"{len(keys)} providers are listed")
@@ -109,7 +100,7 @@ async def _staged(stage: Stage, plan: RlmPlan, say: Say) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Ours:
-    """Pylon's side: a loop of its own for each measurement."""
+    """Pylon's side of the comparison: runs each program in a new RLM loop over the swarm."""
 
     home: Home
     core: Core
@@ -119,13 +110,13 @@ class _Ours:
 
     async def run(self, program: str, calls: int, width: int, name: str) -> tuple[float, int]:
         """Seconds of a whole run over so many providers, from its first turn to its answer, and answers that came."""
-        self.client.change_company(allow=frozenset(self.keys[:width]), own=frozenset())
+        self.client.change_circle(allow=frozenset(self.keys[:width]), own=frozenset())
         clock = SystemClock()
         trajectory = Trajectory(runs.new_run(self.home.runs, clock.wall()), clock)
         try:
             context = from_value("a context of no importance", trajectory.folder / "context")
             rlm = Rlm(
-                ScriptedRoot([_said(program, calls, name)]), SwarmSubLM(LocalNode(self.core)), self.open_repl,
+                ScriptedRoot([_root_reply(program, calls, name)]), SwarmSubLM(LocalNode(self.core)), self.open_repl,
                 trajectory, clock, settings=rlm_parts.loop_settings(RlmSection(), "rlm"),
                 sub_settings=SubSettings(max_tokens=32, timeout_s=TIMEOUT_S),
             )  # fmt: skip
@@ -138,9 +129,9 @@ class _Ours:
 
 async def _measure(plan: RlmPlan, ours: _Ours, peer_call: Any, version: str, say: Say) -> dict[str, Any]:
     alone = min(ALONE_CALLS, plan.calls)
-    # Both sleep nearly all the time: side by side they disturb each other little.
+    # At the same time: both mostly sleep, so they hardly disturb each other.
     theirs, first = await asyncio.gather(
-        peer_call("run", script=_said(_BATCH, alone, "peer"), timeout=PEER_S),
+        peer_call("run", script=_root_reply(_BATCH, alone, "peer"), timeout=PEER_S),
         ours.run(_BATCH, alone, 1, "alone"),
     )
     peer_s = theirs["wall_s"] * plan.calls / alone
@@ -171,7 +162,7 @@ async def _measure(plan: RlmPlan, ours: _Ours, peer_call: Any, version: str, say
     }
 
 
-def _said(program: str, calls: int, name: str) -> str:
+def _root_reply(program: str, calls: int, name: str) -> str:
     return f"```repl\n{program.format(calls=calls, name=name)}\n```"
 
 

@@ -1,21 +1,17 @@
-"""`pylon bench rlm --memory`: what a whole run of `pylon rlm` holds at its peak, by the text that it is asked about.
+"""`pylon bench rlm --memory`: the peak memory of a whole run of `pylon rlm`, by the length of its text.
 
-Relay, provider, customer, REPL and trajectory are the shipped ones; a stand-in answers in place of a model, and the
-program `search` stands in a root model's. The command has no node beside it, so that it is its own.
+Relay, provider, customer, REPL and trajectory are the shipped ones. A stand-in replaces the model, and the program
+`search` the root model. No node runs in the customer's home, so the command holds the whole run itself.
 """
 
 import asyncio
-import shutil
-import signal
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-from pylon.bench.demo.task import make_task
 from pylon.bench.fanout import Say
-from pylon.bench.stage import Stage
+from pylon.bench.local_swarm import LocalSwarm, local_swarm
+from pylon.bench.planted_fact import make_task
 
 MIB = 1024 * 1024
 LEAST_CHARS = 1_000
@@ -23,32 +19,24 @@ _LOOK_S = 0.01
 
 
 async def bench(chars: int, say: Say) -> dict[str, Any]:
-    """Runs it over 1,000 characters and over `chars`; the report. It leaves no process and no file.
+    """Measures texts of 1,000 and of `chars` characters; returns the report. It leaves no process and no file.
 
     Raises `PylonError`.
     """
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine runs in one
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-rlm-memory-")))
-    try:
-        await stage.open_relay()
+    async with local_swarm("pylon-rlm-memory-") as swarm:
+        await swarm.open_relay()
         stand_in = {"PYLON_INFERENCE__ENGINE": "instant"}
-        provider, customer = stage.environment("provider", **stand_in), stage.environment("customer", **stand_in)
+        provider, customer = swarm.environment("provider", **stand_in), swarm.environment("customer", **stand_in)
         for env in (provider, customer):
-            await stage.run("init", env=env)
-        await stage.serve("start", env=provider, log="provider.log")
-        await stage.wait_for_providers(1, customer)
+            await swarm.run("init", env=env)
+        await swarm.serve("start", env=provider, log="provider.log")
+        await swarm.wait_for_providers(1, customer)
         # The first run of a home unpacks the sandbox.
-        await _peak(stage, customer, LEAST_CHARS)
-        small = await _peak(stage, customer, LEAST_CHARS)
+        await _peak(swarm, customer, LEAST_CHARS)
+        small = await _peak(swarm, customer, LEAST_CHARS)
         say(f"{LEAST_CHARS:,} characters: {small[0] / MIB:,.0f} MB at the most")
-        large = await _peak(stage, customer, chars)
+        large = await _peak(swarm, customer, chars)
         say(f"{chars:,} characters: {large[0] / MIB:,.0f} MB at the most")
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        await asyncio.shield(stage.close())
-        shutil.rmtree(stage.folder, ignore_errors=True)
     return {
         "chars": chars,
         "compute": "a model: a stand-in answers at once, and the program `search` is in a root's place",
@@ -60,14 +48,14 @@ async def bench(chars: int, say: Say) -> dict[str, Any]:
     }
 
 
-async def _peak(stage: Stage, env: dict[str, str], chars: int) -> tuple[int, int, dict[str, Any]]:
-    """Bytes that one run and all its children held together at the most, bytes of the text, and the run's report."""
+async def _peak(swarm: LocalSwarm, env: dict[str, str], chars: int) -> tuple[int, int, dict[str, Any]]:
+    """The most bytes that a run and its children held together, the bytes of its text, and its report."""
     task = make_task(chars, seed=1)
-    file = stage.folder / "text.txt"
+    file = swarm.folder / "text.txt"
     file.write_text(task.text, encoding="utf-8")
     before = {child.pid for child in psutil.Process().children()}
     run = asyncio.create_task(
-        stage.run("rlm", task.question, "--context", str(file), "--strategy", "search", env=env)
+        swarm.run("rlm", task.question, "--context", str(file), "--strategy", "search", env=env)
     )
     most = 0
     while not run.done():
@@ -78,7 +66,7 @@ async def _peak(stage: Stage, env: dict[str, str], chars: int) -> tuple[int, int
 
 
 def _held(process: psutil.Process) -> int:
-    """Resident bytes of a process and its children; of one that has gone, none."""
+    """Resident bytes of a process and its children; 0 if it has ended."""
     held = 0
     try:
         for one in (process, *process.children(recursive=True)):

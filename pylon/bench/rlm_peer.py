@@ -1,7 +1,7 @@
-"""The paper's own engine (`rlms`) as `pylon bench rlm` compares with: its loop on an endpoint of one machine.
+"""The peer of `pylon bench rlm`: the RLM paper's own engine (`rlms`) on an endpoint that stands for one machine.
 
-The endpoint answers one sub-call at a time and sleeps for as long as one takes; turns of the root, which is a script,
-it answers at once. `rlms` is a dependency of development alone and is imported in this process alone.
+The endpoint answers one sub-call at a time and sleeps for as long as one takes. It answers the root model's turns
+at once, from a script. `rlms` is a development dependency and is imported in this process only.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import orjson
 
-from pylon.bench.part import Calls, Settings, serve
+from pylon.bench.process import Calls, Settings, serve
 from pylon.errors import SetupError
 
 ANSWER = "stand-in answer"
 
 
 class Endpoint(ThreadingHTTPServer):
-    """`POST /v1/chat/completions`, not streamed. `script` is what the root says; `answered` counts sub-calls."""
+    """`POST /v1/chat/completions`, not streamed. `script` is the root's reply; `answered` counts sub-calls."""
 
     daemon_threads = True
-    # Sixteen come at once.
+    # The peer sends sixteen at once.
     request_queue_size = 64
 
     def __init__(self, each_s: float) -> None:
@@ -35,7 +35,7 @@ class Endpoint(ThreadingHTTPServer):
         self._one = threading.Lock()
 
     def answer(self, messages: list[dict[str, str]]) -> str:
-        """A root's chat has a system message; a sub-call's has none."""
+        """The reply to a chat: the root's has a system message, a sub-call's has none."""
         if any(message["role"] == "system" for message in messages):
             return self.script
         with self._one:
@@ -65,12 +65,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Nobody reads it."""
+        """Logs nothing."""
 
 
 @asynccontextmanager
 async def peer(settings: Settings) -> AsyncIterator[tuple[object, Calls]]:
-    """`each_s` is how long a sub-call takes. Raises `SetupError` without `rlms`."""
+    """Opens the peer. Settings: `each_s` is seconds of a sub-call. Raises `SetupError` without `rlms`."""
     try:
         from rlm import RLM
     except ImportError:

@@ -1,25 +1,22 @@
-"""`pylon bench swarm`: how many times as fast many machines are as one, and what slow and dying ones cost.
+"""`pylon bench swarm`: the speedup of many providers over one, and what slow and dying providers cost.
 
-Relay, customer and providers are the shipped ones, in processes of their own. Only the compute is a model: an engine
-that sleeps for as long as a job takes, so that 64 machines fit onto one.
+Relay, customer and providers are the shipped ones, in separate processes. Only the compute is modelled: the engine
+sleeps for as long as a job takes, so that 64 providers fit on one machine.
 """
 
 import asyncio
-import shutil
-import signal
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pylon.bench.fanout import SPARE_FILES, Say, Stage
+from pylon.bench.fanout import SPARE_FILES, Say
+from pylon.bench.processes import Processes, open_processes
 from pylon.errors import UsageError
 
 EACH_S = 0.8
-# One provider alone is measured on so many jobs, and scaled: all of them would take a quarter of an hour.
+# One provider is measured on so many jobs and its time scaled up: all jobs would take a quarter of an hour.
 ALONE_JOBS = 50
-# Jobs a provider where several work, so that start and end weigh little.
+# Jobs for each provider where several work: enough that start and end weigh little.
 ROUNDS = 20
 SLOW_SHARE, SLOW_TIMES = 0.05, 10.0
 DYING_SHARE = 0.2
@@ -29,9 +26,9 @@ MAP_S = 330.0
 
 @dataclass(frozen=True, slots=True)
 class SwarmPlan:
-    """How many providers there are at the most."""
+    """`providers`: the largest number of providers that is measured. Raises `UsageError` below 4."""
 
-    providers: int = 64
+    providers: int
 
     def __post_init__(self) -> None:
         if self.providers < 4:
@@ -44,40 +41,35 @@ class SwarmPlan:
 
 
 async def swarm(plan: SwarmPlan, say: Say) -> dict[str, Any]:
-    """Runs it; the report. However it ends, it leaves no process and no file."""
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a coroutine runs in one
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    stage = Stage(Path(tempfile.mkdtemp(prefix="pylon-swarm-")))
-    try:
-        return await _Bench(stage, plan, say).run()
-    finally:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        await asyncio.shield(stage.close())
-        shutil.rmtree(stage.folder, ignore_errors=True)
+    """Runs the benchmark; returns its report. However it ends, it leaves no process and no file."""
+    async with open_processes("pylon-swarm-") as processes:
+        return await _Bench(processes, plan, say).run()
 
 
 class _Bench:
-    def __init__(self, stage: Stage, plan: SwarmPlan, say: Say) -> None:
-        self._stage = stage
+    def __init__(self, processes: Processes, plan: SwarmPlan, say: Say) -> None:
+        self._processes = processes
         self._plan = plan
         self._say = say
         self._url = ""
         self._missing = 0
 
     async def run(self) -> dict[str, Any]:
-        stage, plan = self._stage, self._plan
-        database = str(stage.folder / "relay.db")
-        relay = await stage.start("hub", database=database, connections=2 * plan.providers + SPARE_FILES)
-        stage.relays.append(relay)
+        processes, plan = self._processes, self._plan
+        database = str(processes.folder / "relay.db")
+        relay = await processes.start("relay", database=database, connections=2 * plan.providers + SPARE_FILES)
+        processes.relays.append(relay)
         self._url = relay.hello["url"]
-        stage.customer.append(await stage.start("buyer", relays=[self._url], checks=True))
+        processes.customers.append(await processes.start("customer", relays=[self._url], checks=True))
         slow = max(1, round(SLOW_SHARE * plan.providers))
         dying = max(1, round(DYING_SHARE * plan.providers))
-        # The first one is alone with its process, and so are those that die together.
-        steady, dies = await self._crowd(0, plan.providers - dying, EACH_S), await self._crowd(1, dying, EACH_S)
-        slows = await self._crowd(2, slow, SLOW_TIMES * EACH_S)
-        await stage.customer[0].call("find", providers=plan.providers + slow, within_s=FIND_S, timeout=2 * FIND_S)
+        # The dying providers share a process of their own, which is killed.
+        steady = await self._start_providers(0, plan.providers - dying, EACH_S)
+        dies = await self._start_providers(1, dying, EACH_S)
+        slows = await self._start_providers(2, slow, SLOW_TIMES * EACH_S)
+        await processes.customers[0].call(
+            "find", providers=plan.providers + slow, within_s=FIND_S, timeout=2 * FIND_S
+        )
         keys = steady + dies
         alone_s = await self._map(keys[:1], ALONE_JOBS) / ALONE_JOBS
         speedup = {"1": 1.0}
@@ -88,7 +80,7 @@ class _Bench:
         slow_s = await self._map(keys[slow:] + slows, jobs)
         rate = (plan.providers - slow) / EACH_S + slow / (SLOW_TIMES * EACH_S)
         died_s, died_at = await self._map_with_deaths(keys, jobs)
-        # What was left when they died is done by the others.
+        # The jobs that were left when they died are done by the others.
         done = died_at * plan.providers / EACH_S
         ideal_s = died_at + (jobs - done) * EACH_S / (plan.providers - dying)
         return {
@@ -103,14 +95,14 @@ class _Bench:
             "missing": self._missing,
         }
 
-    async def _crowd(self, number: int, providers: int, each_s: float) -> list[str]:
-        crowd = await self._stage.start("crowd", number, slots=1, together=providers, each_s=each_s)
-        self._stage.crowds.append(crowd)
-        started = await crowd.call("start", relays=[self._url], providers=providers, timeout=FIND_S)
+    async def _start_providers(self, number: int, providers: int, each_s: float) -> list[str]:
+        group = await self._processes.start("providers", number, slots=1, together=providers, each_s=each_s)
+        self._processes.provider_groups.append(group)
+        started = await group.call("start", relays=[self._url], providers=providers, timeout=FIND_S)
         return list(started["keys"])
 
     async def _map(self, keys: list[str], jobs: int) -> float:
-        customer = self._stage.customer[0]
+        customer = self._processes.customers[0]
         await customer.call("only", keys=keys)
         await customer.call("prepare", jobs=jobs, size=200, seed=jobs * 1_000 + len(keys))
         said = await customer.call("map", fresh=False, timeout=MAP_S)
@@ -119,10 +111,10 @@ class _Bench:
         return float(said["wall_s"])
 
     async def _map_with_deaths(self, keys: list[str], jobs: int) -> tuple[float, float]:
-        """Seconds of a run in whose middle the second crowd dies, and when that was."""
+        """Maps while the second group of providers is killed midway; seconds of the map, and until the kill."""
         started = time.perf_counter()
         running = asyncio.create_task(self._map(keys, jobs))
         await asyncio.sleep(ROUNDS * EACH_S / 2)
-        self._stage.crowds[1].kill()
+        self._processes.provider_groups[1].kill()
         died_at = time.perf_counter() - started
         return await running, died_at

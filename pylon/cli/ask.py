@@ -15,15 +15,17 @@ from pylon.node.calls.control import result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
 
-Model = Annotated[str | None, typer.Option(help="A model's id, or sha256:… of its weights (default: any).")]
+Model = Annotated[str | None, typer.Option(help="A model's id, or sha256:… of its weights (default: any model).")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="The longest answer, in tokens.")]
-Temperature = Annotated[float | None, typer.Option(min=0, max=2, help="0 is greedy.")]
-Timeout = Annotated[float | None, typer.Option(min=1, help="Seconds for each job (default: customer.timeout_s).")]
-System = Annotated[str | None, typer.Option(help="A system message in front of every prompt.")]
+Temperature = Annotated[float | None, typer.Option(min=0, max=2, help="The sampling temperature; 0 is greedy.")]
+Timeout = Annotated[
+    float | None, typer.Option(min=1, help="Seconds to wait for each answer (default: customer.timeout_s).")
+]
+System = Annotated[str | None, typer.Option(help="A system message to put before every prompt.")]
 
 
 def ask(
-    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    prompt: Annotated[str, typer.Argument(help="The prompt, or - to read it from standard input.")],
     system: System = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
@@ -39,9 +41,11 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
     text = await stdin.text() if prompt == "-" else prompt
     if not text.strip():
         where = "standard input" if prompt == "-" else "the prompt"
-        raise UsageError(f"{where} is empty", hint="Say what to ask, or pipe it in: `pylon ask -`.")
+        raise UsageError(f"{where} is empty", hint="Give a prompt, or pipe one in: `pylon ask -`.")
     if why := misfit(text):
-        raise UsageError(why, hint="Cut it into smaller pieces; `pylon rlm` asks about texts of any length.")
+        raise UsageError(
+            why, hint="Split it into smaller pieces, or use `pylon rlm`, which takes texts of any length."
+        )
     job = {"prompt": text, **given}
     home, config = open_home()
     try:
@@ -68,13 +72,20 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
 def _cut(outcome: dict[str, Any]) -> str:
     """That an answer is not whole, and what to do about it; empty for one that ended by itself."""
     if outcome["finish"] == "size":
-        return "It is cut: one event holds no more. Ask for a shorter answer, or for its parts."
+        return (
+            "The answer was cut off because one event can hold no more. Ask for a shorter answer, or "
+            "for one part at a time."
+        )
     if outcome["finish"] != "length":
         return ""
     written = outcome["usage"]["completion_tokens"] if outcome["usage"] else 0
     if 0 < outcome["max_completion_tokens"] <= written:
-        return f"It is cut at {written:,} tokens: this provider gives no longer answer with {outcome['model']}."
-    return f"It is cut at {written:,} tokens; --max-tokens asks for a longer one." if written else "It is cut."
+        return f"The answer was cut off at {written:,} tokens, the most this provider gives with {outcome['model']}."
+    return (
+        f"The answer was cut off at {written:,} tokens; use --max-tokens to ask for a longer one."
+        if written
+        else "The answer was cut off."
+    )
 
 
 def options(

@@ -17,12 +17,13 @@ from pylon.store.faults import told
 
 
 def backup(
-    folder: Annotated[Path, typer.Argument(help="The folder to make; it must not exist yet.")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="The folder to create. It must not exist yet.")],
+    as_json: Json = False,
 ) -> None:
-    """Copy the home while it is in use: settings, keys, wallet links, and the books of one moment.
+    """Back up the home while it is in use: settings, keys, wallet links and a consistent snapshot of the books.
 
-    The folder is there once all of it is on the disk and was read again. To go back to it, put a copy of it in the
-    place of the home: docs/backup.md says what an older one means for money.
+    The folder appears once everything is on disk and has been read back. To restore, put a copy of the folder in
+    the home's place. docs/backup.md explains what restoring an older backup means for your money.
     """
     try:
         home, _ = open_home()
@@ -49,9 +50,12 @@ def _print(made: Backup, *, as_json: bool) -> None:
             }
         )
         return
-    out.print(f"wrote {made.folder} ({made.size / 1e6:,.1f} MB); whoever has it is this node, and can use its wallet")
+    out.print(
+        f"wrote {made.folder} ({made.size / 1e6:,.1f} MB). Keep it safe: anyone who has it can act as "
+        "this node and spend from its wallet."
+    )
     if made.open_to_others:
-        err.print("Its disk keeps no rights: whoever is at that disk can read it.")
+        err.print("That disk does not support file permissions, so anyone with access to it can read the backup.")
 
 
 class _Bar:

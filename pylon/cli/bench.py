@@ -1,5 +1,6 @@
 """`pylon bench`: what is measured, and how."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,8 +9,8 @@ import typer
 
 # What is measured is imported by the command that measures it: a node that serves needs none of it in memory.
 from pylon.cli.output import err, out, table
-from pylon.cli.running import Json, fail, print_json, run
-from pylon.errors import JobsFailedError, PylonError
+from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
+from pylon.errors import InterruptError, JobsFailedError, PylonError
 
 type Measuring = Coroutine[Any, Any, dict[str, Any]]
 
@@ -18,25 +19,27 @@ app = typer.Typer(no_args_is_help=True, help="Measure this program on this machi
 
 @app.command("fanout")
 def fanout_(
-    providers: Annotated[int, typer.Option(min=2, help="How many providers, each with a key of its own.")] = 100,
+    providers: Annotated[int, typer.Option(min=2, help="How many providers, each with its own key.")] = 100,
     jobs: Annotated[int, typer.Option(min=1, help="How many jobs one customer maps.")] = 100,
-    relays: Annotated[int, typer.Option(min=1, help="How many relays; every provider is on one of them.")] = 1,
-    size: Annotated[int, typer.Option("--bytes", min=16, max=40_000, help="Bytes of each prompt.")] = 300,
-    processes: Annotated[int, typer.Option(min=2, help="How many processes hold the providers.")] = 2,
+    relays: Annotated[int, typer.Option(min=1, help="How many relays. Each provider uses one of them.")] = 1,
+    size: Annotated[
+        int, typer.Option("--bytes", min=16, max=40_000, help="The size of each prompt, in bytes.")
+    ] = 300,
+    processes: Annotated[int, typer.Option(min=2, help="How many processes the providers share.")] = 2,
     free: Annotated[
-        bool, typer.Option("--free", help="Without accounts, receipts and the customer's journal.")
+        bool, typer.Option("--free", help="Run without accounts, receipts and the customer's journal.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Fan jobs out to many providers and back, and compare with what that cannot avoid.
+    """Fan jobs out to many providers and back, and compare with the unavoidable cost.
 
-    Relays, providers and customer are processes of this machine; a stand-in answers in place of a model.
-    docs/benchmarks.md says what each figure means.
+    Relays, providers and customer run as processes on this machine; a stand-in takes the place of the model.
+    docs/benchmarks.md explains each figure.
     """
     from pylon.bench.fanout import Fanout, fanout
 
     def work() -> Measuring:
-        return fanout(Fanout(providers, jobs, relays, size, processes, accounts=not free), _say)
+        return fanout(Fanout(providers, jobs, relays=relays, size=size, processes=processes, accounts=not free), _say)
 
     report = _measured(work, as_json)
     _print(report, as_json)
@@ -46,11 +49,12 @@ def fanout_(
 
 @app.command("first-answer")
 def first_answer_(
-    providers: Annotated[int, typer.Option(min=2, help="How many providers there are.")] = 1_000,
-    times: Annotated[int, typer.Option(min=1, help="How many customers come, one after the other.")] = 5,
+    providers: Annotated[int, typer.Option(min=2, help="How many providers.")] = 1_000,
+    times: Annotated[int, typer.Option(min=1, help="How many customers to measure, one after another.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """Measure how long a customer with nothing waits for its first answer: from an empty directory, at one relay."""
+    """Measure how long a new customer waits for its first answer, starting from an empty directory, at one
+    relay."""
     from pylon.bench.first_answer import Newcomers, first_answer
 
     _print(_measured(lambda: first_answer(Newcomers(providers, times), _say), as_json), as_json)
@@ -58,12 +62,13 @@ def first_answer_(
 
 @app.command()
 def needle(
-    repeats: Annotated[int, typer.Option(min=1, help="Chunks to read; the median is shown.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="How many chunks to read; the median is shown.")] = 8,
     as_json: Json = False,
 ) -> None:
-    """Time how long one core takes to read a chunk of 500 tokens with needle-1, in milliseconds.
+    """Measure how many milliseconds one core needs to read a chunk of 500 tokens with needle-1.
 
-    MLX with its own BLAS, MLX over OpenBLAS where that is installed, and llama.cpp in the development set-up.
+    Compares MLX with its own BLAS, MLX with OpenBLAS where that is installed, and llama.cpp in the development
+    setup.
     """
     from pylon.bench.needle_timing import time_chunks
 
@@ -82,25 +87,26 @@ def needle(
 
 @app.command("engine")
 def engine_(
-    model: Annotated[str, typer.Option(help="The model (default: the one of the settings).")] = "",
-    engine: Annotated[str, typer.Option(help="mlx or llama (default: the one of the settings).")] = "",
-    vs: Annotated[str, typer.Option(help="Compare with this: mlx-lm-server, or llama-server with llama.")] = "",
-    requests: Annotated[int, typer.Option(min=1, help="Prompts of each shape, in each round.")] = 64,
-    rounds: Annotated[int, typer.Option(min=1, help="With --vs: how often each side is measured, in turn.")] = 3,
-    shape: Annotated[list[str] | None, typer.Option(help="Only this shape; may be repeated.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Without --vs: draw throughput into this SVG file.")] = None,
+    model: Annotated[str, typer.Option(help="The model (default: the one in the settings).")] = "",
+    engine: Annotated[str, typer.Option(help="mlx or llama (default: the one in the settings).")] = "",
+    vs: Annotated[str, typer.Option(help="Compare with mlx-lm-server, or with llama-server for llama.")] = "",
+    requests: Annotated[int, typer.Option(min=1, help="How many prompts of each shape per round.")] = 64,
+    rounds: Annotated[int, typer.Option(min=1, help="With --vs: how often to measure each side, in turn.")] = 3,
+    shape: Annotated[list[str] | None, typer.Option(help="Measure only this shape. Repeatable.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Without --vs: draw the throughput to this SVG file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure answers per second and latency with 1 to 32 in flight, and remember them as this machine's capacity.
+    """Measure answers per second and latency with 1 to 32 in flight, and store the result as this machine's
+    capacity.
 
-    With --vs mlx-lm-server: against mlx_lm's own server, on this model and on one of random weights; the lower
-    figure of the two counts. With --engine llama --vs llama-server: against llama.cpp's own, on this model.
-    docs/benchmarks.md says what each figure means.
+    --vs mlx-lm-server compares with mlx_lm's own server, on this model and on one with random weights; the lower
+    of the two figures counts. --engine llama --vs llama-server compares with llama.cpp's own server, on this
+    model. docs/benchmarks.md explains each figure.
     """
     from pylon.bench import engine_report
 
     plan = engine_report.Plan(model, engine, vs, requests, rounds, tuple(shape or ()), plot)
-    report = run(engine_report.measure(plan, _say), as_json=as_json)
+    report = _measured(lambda: engine_report.measure(plan, _say), as_json)
     if as_json:
         print_json(report)
     elif vs:
@@ -114,25 +120,25 @@ def engine_(
 
 @app.command("endurance")
 def endurance_(
-    requests: Annotated[int, typer.Option(min=1, help="How many requests one inference child answers.")] = 10_000,
+    requests: Annotated[int, typer.Option(min=1, help="How many requests one inference process answers.")] = 10_000,
     as_json: Json = False,
 ) -> None:
-    """Measure whether a model's process keeps its size over many requests, and how large an idle node is."""
+    """Measure whether a model's process grows over many requests, and how much memory an idle node takes."""
     from pylon.bench import endurance
 
-    report = run(endurance.endurance(requests, _say), as_json=as_json)
+    report = _measured(lambda: endurance.endurance(requests, _say), as_json)
     _print(report, as_json)
 
 
 @app.command("money")
 def money_(
     jobs: Annotated[int, typer.Option(min=1, help="How many paid jobs one customer maps.")] = 1_000,
-    providers: Annotated[int, typer.Option(min=1, max=20, help="Over how many providers.")] = 4,
+    providers: Annotated[int, typer.Option(min=1, max=20, help="How many providers share the jobs.")] = 4,
     as_json: Json = False,
 ) -> None:
-    """Pay for many jobs with play money: payments made, entries booked, whether all books agree, what it costs.
+    """Pay for many jobs with play money, check that all books agree, and measure what payments cost.
 
-    A stand-in answers in place of a model. docs/benchmarks.md says what each figure means.
+    A stand-in takes the place of the model. docs/benchmarks.md explains each figure.
     """
     from pylon.bench import money
 
@@ -144,12 +150,12 @@ def money_(
 
 @app.command("swarm")
 def swarm_(
-    providers: Annotated[int, typer.Option(min=4, max=256, help="How many providers there are at the most.")] = 64,
+    providers: Annotated[int, typer.Option(min=4, max=256, help="The largest number of providers.")] = 64,
     as_json: Json = False,
 ) -> None:
-    """Map jobs on 1, 4, 16 and more providers: how many times as fast as one; and with slow and dying ones.
+    """Map jobs over 1, 4, 16 and more providers and measure the speed-up, also with slow and failing providers.
 
-    All is the shipped program but the compute, which is a model: engines that sleep 0.8 s a job, one at a time.
+    Everything but the compute is the real program; each engine sleeps 0.8 s per job and runs one job at a time.
     """
     from pylon.bench.swarm import SwarmPlan, swarm
 
@@ -161,25 +167,27 @@ def swarm_(
 
 @app.command("rlm")
 def rlm_(
-    calls: Annotated[int, typer.Option(min=1, help="Sub-calls of the program.")] = 1_000,
-    providers: Annotated[int, typer.Option(help="How many providers there are at the most.")] = 64,
+    calls: Annotated[int, typer.Option(min=1, help="How many sub-calls the program makes.")] = 1_000,
+    providers: Annotated[int, typer.Option(help="The largest number of providers.")] = 64,
     memory: Annotated[
         bool,
-        typer.Option("--memory", help="Instead, measure what a run holds at its peak, by the length of its text."),
+        typer.Option("--memory", help="Measure instead the peak memory of a run, by the length of its text."),
     ] = False,
-    chars: Annotated[int, typer.Option(min=1_000, help="With --memory: the length of the text.")] = 40_000_000,
+    chars: Annotated[
+        int, typer.Option(min=1_000, help="With --memory: the length of the text, in characters.")
+    ] = 40_000_000,
     as_json: Json = False,
 ) -> None:
-    """Measure a recursive language model's sub-calls on 1, 4, 16 and 64 providers against the paper's engine on one.
+    """Measure an RLM's sub-calls on 1, 4, 16 and 64 providers against the paper's engine on one.
 
-    Compute is a model: a sub-call sleeps 0.8 s. The peer is rlms, which development has (./scripts/setup --dev).
-    docs/benchmarks.md says what each figure means.
+    Compute is simulated: a sub-call sleeps 0.8 s. The paper's engine is the package rlms (install it with
+    ./scripts/setup --dev). docs/benchmarks.md explains each figure.
     """
     # Imported late as well: sandboxes and a whole core come with it.
     from pylon.bench import rlm, rlm_memory
 
     if memory:
-        _print(run(rlm_memory.bench(chars, _say), as_json=as_json), as_json)
+        _print(_measured(lambda: rlm_memory.bench(chars, _say), as_json), as_json)
         return
     report = _measured(lambda: rlm.bench(rlm.RlmPlan(calls, providers), _say), as_json)
     _print(report, as_json)
@@ -188,10 +196,17 @@ def rlm_(
 
 
 def _measured(work: Callable[[], Measuring], as_json: bool) -> dict[str, Any]:
-    """The report. A plan that cannot be is refused where it is made, which is a command's error like every other."""
+    """The report. However it ends, the processes that measure are ended with it.
+
+    A plan that cannot be is refused where it is made, which is a command's error like every other.
+    """
 
     async def measured() -> dict[str, Any]:
-        return await work()
+        try:
+            with ended_as_by_ctrl_c():
+                return await work()
+        except asyncio.CancelledError:
+            fail(InterruptError("interrupted"), as_json=as_json)
 
     return run(measured(), as_json=as_json)
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from pylon.cli.output import err, out, table
 from pylon.cli.running import Json, fail, print_json, run
-from pylon.conformance.clauses import Outcome, Verdict
+from pylon.conformance.clauses import ClauseOutcome, Verdict
 from pylon.conformance.run import Report, examine
 from pylon.errors import PylonError, UsageError, WireError
 from pylon.node.home import open_home
@@ -15,21 +15,25 @@ from pylon.nostr.bech32 import nip19
 from pylon.relay_url import normalize_relay_url
 
 NOT_CONFORMING = 1
-_STYLES = {Outcome.PASS: "green", Outcome.FAIL: "bold red", Outcome.SKIPPED: "yellow"}
+_STYLES = {ClauseOutcome.PASS: "green", ClauseOutcome.FAIL: "bold red", ClauseOutcome.SKIPPED: "yellow"}
 
 
 def conformance(
-    npub: Annotated[str, typer.Argument(help="The provider's public key: npub, or hex.")],
+    npub: Annotated[str, typer.Argument(help="The provider's public key, as npub or hex.")],
     relay: Annotated[
-        list[str] | None, typer.Option(help="Where it reads requests; may be repeated. Else those of the home here.")
+        list[str] | None,
+        typer.Option(
+            help=("A relay where the provider reads requests. Repeatable (default: the relays of this home).")
+        ),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that an answer may take.")] = 60.0,
-    silence: Annotated[float, typer.Option(min=0.1, help="Seconds after which silence counts as one.")] = 5.0,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for an answer.")] = 60.0,
+    silence: Annotated[float, typer.Option(min=0.1, help="Seconds of silence that count as no answer.")] = 5.0,
     as_json: Json = False,
 ) -> None:
-    """Hold a provider against the schema `pylon/1`, clause by clause; see docs/conformance.md.
+    """Test a provider against the schema `pylon/1`, clause by clause; see docs/conformance.md.
 
-    Sends some seventy small jobs under keys made for it. The status is 0 when every clause passes, 1 otherwise.
+    Sends about seventy small jobs under newly made keys. Exits with status 0 when every clause passes, otherwise
+    with 1.
     """
     try:
         provider = _public_key(npub)
@@ -55,7 +59,7 @@ def _public_key(text: str) -> str:
         return nip19.parse_public_key(text)
     except WireError as error:
         raise UsageError(
-            f"NPUB is no public key: {error}", hint="It starts with npub1, or is 64 hex digits."
+            f"NPUB is not a public key: {error}", hint="A public key starts with npub1, or has 64 hex digits."
         ) from error
 
 
@@ -63,7 +67,10 @@ def _relay(url: str) -> str:
     try:
         return normalize_relay_url(url)
     except WireError as error:
-        raise UsageError(f"--relay {url!r} is none: {error}", hint="As in --relay wss://relay.example.org") from error
+        raise UsageError(
+            f"--relay {url!r} is not a relay address: {error}",
+            hint="Write it like this: --relay wss://relay.example.org",
+        ) from error
 
 
 def _print(report: Report) -> None:
@@ -71,7 +78,7 @@ def _print(report: Report) -> None:
     for verdict in report.verdicts:
         clause = verdict.clause
         outcome = Text(verdict.outcome.value, style=_STYLES[verdict.outcome])
-        where = f"; docs/protocol.md has it under *{clause.place}*"
+        where = f"; see *{clause.place}* in docs/protocol.md"
         made.add_row(clause.value, outcome, f"{verdict.why}{where}" if verdict.why else clause.says)
     out.print(made)
     counts = report.to_dict()

@@ -20,9 +20,9 @@ _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.WRONG: "red"}
 
 
 def doctor(as_json: Json = False) -> None:
-    """Look at machine, home, relays, model, wallet and service, and say what is wrong and why no jobs come.
+    """Check machine, home, relays, model, wallet and service; report what is wrong and why no jobs arrive.
 
-    It changes nothing, and works whether a node runs or not. It ends with status 1 when something is wrong.
+    Changes nothing, and works with or without a running node. Exits with status 1 when something is wrong.
     """
     found = run(examine(), as_json=as_json, logs="error")
     verdict = worst(found.findings)
@@ -51,11 +51,11 @@ def _print(found: Examination) -> None:
     out.print()
     reasons = [finding.check for finding in found.findings if finding.no_jobs]
     if reasons:
-        out.print(f"No jobs come because of: {', '.join(reasons)}", style="bold")
+        out.print(f"No jobs arrive because of: {', '.join(reasons)}", style="bold")
     elif own := [finding.check for finding in found.findings if finding.only_own]:
-        out.print(f"Jobs come from this machine alone because of: {', '.join(own)}", style="bold")
+        out.print(f"Jobs arrive only from this machine because of: {', '.join(own)}", style="bold")
     elif found.serves:
-        out.print("Nothing here keeps jobs away: they come when somebody asks.", style="bold")
+        out.print("Nothing here keeps jobs away: they arrive when someone asks.", style="bold")
 
 
 def _lines(text: str, width: int, indent: str) -> list[str]:

@@ -15,14 +15,15 @@ from pylon.money.msat import sats_text
 
 
 def earnings(
-    by: Annotated[str, typer.Option(help="customer, day or model.")] = "day",
-    days: Annotated[float | None, typer.Option("--since", min=0, help="Only the last so many days.")] = None,
+    by: Annotated[str, typer.Option(help="Group by customer, day or model.")] = "day",
+    days: Annotated[float | None, typer.Option("--since", min=0, help="Show only the last N days.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what this node has earned, what it did for free, and what electricity the work took.
+    """Show what this node earned, what it did for free, and how much electricity the work took.
 
-    Electricity needs `earnings.watts`; what it cost, a price per kWh. The last 90 days of work are known.
+    Set `earnings.watts` to see electricity, and `earnings.price_per_kwh` to see its cost. Work of the last 90
+    days is known.
     """
     run(_earnings(by, days, as_csv, as_json), as_json=as_json)
 

@@ -27,19 +27,25 @@ _OPENING_S, _LOOK_S = 3.0, 0.1
 
 def gateway(
     host: Annotated[str | None, typer.Option(help="The address to listen on (default: this machine only).")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="The port; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="The port; 0 picks a free one.")] = None,
     sats: Annotated[
         int | None,
-        typer.Option(min=0, max=2_100_000_000_000_000, help="The most that all requests may cost until it ends."),
+        typer.Option(
+            min=0, max=2_100_000_000_000_000, help="The most all requests may cost until the gateway ends, in sats."
+        ),
     ] = None,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="Let every program of this machine in; never other machines.")
+        bool,
+        typer.Option(
+            "--no-token",
+            help=("Let any program on this machine use the gateway without a token. Other machines still cannot."),
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Serve OpenAI-shaped chat completions from the swarm, and a page of what this node does, over HTTP.
+    """Serve the swarm over HTTP: an OpenAI-compatible chat completions API, and a page that shows this node.
 
-    Asks through the node that runs, or by itself while none does. docs/gateway.md says how to point a client at it.
+    Uses the running node, or connects by itself if none runs. docs/gateway.md explains how to set up a client.
     """
     run(_gateway(host, port, sats, no_token, as_json), as_json=as_json)
 
@@ -49,7 +55,9 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
     section = config.gateway
     host, port = host or section.host, section.port if port is None else port
     if no_token and not is_loopback(host):
-        raise UsageError("without a token only this machine may come in", hint="Leave out --no-token, or --host.")
+        raise UsageError(
+            "without a token, only this machine may use the gateway", hint="Leave out --no-token or --host."
+        )
     log.configure(config.log.level, file=home.logs / "gateway.log", json_lines=config.log.json_lines)
     stop = asyncio.Event()
     for number in end_signals():
@@ -72,13 +80,13 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
             hello |= {"elsewhere": [f"{one}/v1" for one in elsewhere], "encrypted": False}
             print_json({**hello, "budget_msat": made.asks.budget.limit})
         else:
-            key = "no key is asked for" if token_file is None else f"the key is in {token_file}"
+            key = "no token needed" if token_file is None else f"the token is in {token_file}"
             say(f"chat completions at {url}/v1\n  {key}")
-            say(f"  the page{', once and within ten minutes' if once else ''}: {page}")
+            say(f"  page{' (the link works once, within ten minutes)' if once else ''}: {page}")
             for one in elsewhere:
                 if one != url:
-                    say(f"  other machines say {one} instead of {url}")
-            say(f"  it may spend {limit}; Ctrl-C ends it", dim=True)
+                    say(f"  on other machines, use {one} instead of {url}")
+            say(f"  it may spend {limit}; press Ctrl-C to end it", dim=True)
             if not is_loopback(host):
                 say(f"  {UNENCRYPTED}", fg="yellow")
             for line in await _relays_lines(core):
@@ -96,8 +104,10 @@ async def _relays_lines(core: GatewayCore) -> list[str]:
         if time.monotonic() > deadline:
             tried = ", ".join(relay["url"] for relay in relays)
             return [
-                f"no relay is open, so nobody can be asked yet: tried {tried}",
-                "`pylon relay` in another window runs one; or name others as `relays` in config.toml, and start"
-                " again. It goes on trying.",
+                f"no relay can be reached yet, so no one can be asked; tried {tried}",
+                (
+                    "Run `pylon relay` in another window, or set other relays as `relays` in "
+                    "config.toml and start again. The gateway keeps trying."
+                ),
             ]
         await asyncio.sleep(_LOOK_S)

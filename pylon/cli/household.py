@@ -24,20 +24,23 @@ from pylon.node.household.members import HouseholdFile
 from pylon.node.session import open_node
 from pylon.sections import Config
 
-Name = Annotated[str, typer.Option(help="What the others call this machine (default: its host name).")]
+Name = Annotated[str, typer.Option(help="This machine's name, as the others see it (default: its host name).")]
 
 
 def invite(
     count: Annotated[int, typer.Option("-n", "--count", min=1, max=20, help="How many machines to invite.")] = 1,
-    minutes: Annotated[int, typer.Option(min=1, max=1_440, help="How long the invites hold.")] = 10,
-    relay: Annotated[str, typer.Option(help="The relay as the others reach it (default: told from settings).")] = "",
+    minutes: Annotated[int, typer.Option(min=1, max=1_440, help="How many minutes the invites stay valid.")] = 10,
+    relay: Annotated[
+        str,
+        typer.Option(help="The relay's address as the other machines reach it (default: taken from the settings)."),
+    ] = "",
     name: Name = "",
     as_json: Json = False,
 ) -> None:
-    """Invite machines of yours into a household: they serve each other for nothing, and nobody else.
+    """Invite your other machines into a household, whose members serve each other for free and no one else.
 
-    Prints one line for each, to be given to `pylon join` there, and waits until all have joined. Each line lets
-    one machine in, and none after this command has ended.
+    Prints one `pylon join` command per machine, and waits until all have joined. Each code works for one machine,
+    and only until this command ends.
     """
     params = {"count": count, "minutes": minutes, "relay": relay, "name": name or own_name()}
     run(_invite(params, as_json), as_json=as_json)
@@ -55,7 +58,7 @@ async def _invite(params: dict[str, Any], as_json: bool) -> None:
                 out.whole(f"pylon join {answer.data['code']}")
                 until = time.strftime("%H:%M", time.localtime(answer.data["expires_at"]))
                 err.print(
-                    f"  on one other machine, until {until}; keep it to yourself. Ctrl-C ends the invite.",
+                    f"  Run this on one other machine before {until}. Keep it secret. Ctrl-C cancels the invite.",
                     style="dim",
                 )
             else:
@@ -63,12 +66,12 @@ async def _invite(params: dict[str, Any], as_json: bool) -> None:
 
 
 def join(
-    code: Annotated[str, typer.Argument(help="The line that `pylon invite` printed.")],
-    start: Annotated[bool, typer.Option("--start", help="Serve afterwards, as `pylon start` does.")] = False,
+    code: Annotated[str, typer.Argument(help="The code that `pylon invite` printed.")],
+    start: Annotated[bool, typer.Option("--start", help="Start serving afterwards, like `pylon start`.")] = False,
     name: Name = "",
     as_json: Json = False,
 ) -> None:
-    """Join the household that an invite comes from. Makes a home where there is none."""
+    """Join the household that an invite comes from. Creates a home if there is none."""
     try:
         decoded = invites.decode(code)
         home, config = found_or_made()
@@ -84,17 +87,18 @@ async def _join(home: Home, config: Config, invite: invites.Invite, name: str, s
     try:
         lock.acquire()
     except HomeBusyError as error:
-        raise HomeBusyError("a node runs in this home", hint="End it with `pylon stop`, then join.") from error
+        raise HomeBusyError("a node is running in this home", hint="Stop it with `pylon stop`, then join.") from error
     try:
         file = HouseholdFile(home.folder)
         known = file.get()
         if known is not None and known.head != invite.head:
             raise UsageError(
-                "this machine is in another household", hint=f"Move {home.folder / 'household.json'} away first."
+                "this machine already belongs to another household",
+                hint=f"To leave that household, move {home.folder / 'household.json'} away first.",
             )
         secret = identity.load(home.identity_file)
         if secret.public == invite.head:
-            raise UsageError("this invite is this machine's own", hint="Give it to another machine.")
+            raise UsageError("this machine made that invite itself", hint="Run `pylon join` on another machine.")
         household = await joining.join(invite, secret, name, SystemClock(), neighbourhood(config))
         file.save(household)
     finally:
@@ -107,14 +111,14 @@ async def _join(home: Home, config: Config, invite: invites.Invite, name: str, s
         made.add_row(member, short(key))
     out.print(made)
     if not start:
-        out.print("Next: `pylon start` serves them; `pylon ask` and `pylon map` ask them.")
+        out.print("Next: run `pylon start` to serve the household, or `pylon ask` and `pylon map` to use it.")
 
 
 def expel(
-    key: Annotated[str, typer.Argument(help="The member's public key, or how its npub begins.")],
+    key: Annotated[str, typer.Argument(help="The member's public key, or the beginning of its npub.")],
     as_json: Json = False,
 ) -> None:
-    """Take a machine out of the household: nobody serves it any more, and the relay lets it in no longer."""
+    """Remove a machine from the household: its members stop serving it, and the relay stops admitting it."""
     run(_expel(key, as_json), as_json=as_json)
 
 

@@ -20,11 +20,11 @@ from pylon.node.binding import bind
 from pylon.node.home import Home, open_home
 from pylon.nostr.bech32 import nip19
 
-app = typer.Typer(no_args_is_help=True, help="The node's key: show its public half, back it up, restore it.")
+app = typer.Typer(no_args_is_help=True, help="The node's key: show the public key, back it up, restore it.")
 
 MIN_PASSPHRASE = 8
 # What to do without one where it was asked for.
-BARE = "without --passphrase the key is kept bare."
+BARE = "without --passphrase the key is stored unencrypted."
 
 
 @app.command()
@@ -44,13 +44,13 @@ def show(as_json: Json = False) -> None:
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(help="The file to write; it must not exist yet.")],
-    plain: Annotated[bool, typer.Option("--plain", help="Write the bare key, without a passphrase.")] = False,
+    file: Annotated[Path, typer.Argument(help="The file to write. It must not exist yet.")],
+    plain: Annotated[bool, typer.Option("--plain", help="Write the key unencrypted, without a passphrase.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the key to a file, protected by a passphrase (NIP-49, `ncryptsec1…`).
+    """Write the key to a file, encrypted with a passphrase (NIP-49, `ncryptsec1…`).
 
-    The passphrase is asked for, or taken from PYLON_PASSPHRASE.
+    The command asks for the passphrase, or takes it from PYLON_PASSPHRASE.
     """
     try:
         home, _ = open_home()
@@ -62,7 +62,10 @@ def backup(
     if as_json:
         print_json({"file": str(file), "npub": nip19.npub(secret.public), "encrypted": not plain})
     else:
-        out.print(f"wrote {file}; whoever has it{'' if plain else ' and the passphrase'} is this node")
+        out.print(
+            f"wrote {file}. Keep it safe: anyone who has it{'' if plain else ' and the passphrase'} "
+            "can act as this node."
+        )
 
 
 @app.command()
@@ -71,14 +74,15 @@ def restore(
         Path, typer.Argument(help="A backup, or any file with an nsec, ncryptsec, hex key or seed phrase.")
     ],
     passphrase: Annotated[
-        bool, typer.Option("--passphrase", help="Keep the key of this home under a passphrase too.")
+        bool, typer.Option("--passphrase", help="Protect the key of this home with a passphrase.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a home with the key of a backup. An existing key is never written over.
+    """Create a home with the key from a backup. An existing key is never overwritten.
 
-    With --passphrase the home's key is protected (NIP-49), by the backup's own passphrase where it has one; else one
-    is asked for. PYLON_PASSPHRASE is taken in place of an answer, and opens the key at every start.
+    With --passphrase the home's key stays encrypted (NIP-49): with the backup's own passphrase if it has one,
+    otherwise with one that the command asks for. PYLON_PASSPHRASE answers instead of you, and unlocks the key at
+    every start.
     """
     try:
         home = _home_to_restore_into()
@@ -112,7 +116,7 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise SetupError(f"{file} cannot be read: {error.strerror}", hint=hint) from error
     except UnicodeDecodeError as error:
-        raise SetupError(f"{file} is no text", hint=hint) from error
+        raise SetupError(f"{file} is not a text file", hint=hint) from error
     if not text:
         raise SetupError(f"{file} is empty", hint=hint)
     return text
@@ -120,7 +124,7 @@ def _read(file: Path) -> str:
 
 def _passphrase() -> str:
     given = os.environ.get(keyfile.PASSPHRASE_VARIABLE)
-    return given or _asked("Passphrase", "it is the one that the backup was made with.")
+    return given or _asked("Passphrase", "use the one that the backup was made with.")
 
 
 def new_passphrase(without: str) -> str:
@@ -130,8 +134,8 @@ def new_passphrase(without: str) -> str:
     given = os.environ.get(keyfile.PASSPHRASE_VARIABLE)
     if not given:
         given = _asked("New passphrase", without)
-        if _asked("The same once more", without) != given:
-            raise UsageError("the two passphrases are not the same", hint="Try again.")
+        if _asked("Repeat the passphrase", without) != given:
+            raise UsageError("the two passphrases differ", hint="Try again.")
     if len(given) < MIN_PASSPHRASE:
         raise UsageError(f"a passphrase needs at least {MIN_PASSPHRASE} characters")
     return given
@@ -147,6 +151,6 @@ def _asked(what: str, otherwise: str) -> str:
         if line := asyncio.run(stdin.line(exact=True)):
             return line.rstrip("\r\n")
         raise UsageError(
-            "a passphrase is needed, and nobody is here to type it",
+            "a passphrase is needed, and there is no terminal to ask for it",
             hint=f"Set {keyfile.PASSPHRASE_VARIABLE}; {otherwise}",
         ) from error

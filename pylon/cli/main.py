@@ -175,10 +175,15 @@ def _run_as_asked(as_json: bool) -> NoReturn:
     if as_json:
         expect_json()
     try:
-        # Named, because an installed script may start it as `python -c`. For people Typer draws what is wrong.
-        ended = app(prog_name="pylon", standalone_mode=not as_json)
+        # Named, because an installed script may start it as `python -c`.
+        ended = app(prog_name="pylon", standalone_mode=False)
     except TyperException as error:
+        if not error.format_message():
+            # A group without a command, whose help is printed already.
+            sys.exit(error.exit_code)
         _fail(_misuse(error))
+    except typer.Abort:
+        _fail(UsageError("standard input ended before the answer"))
     except OSError as error:
         if not as_json or isinstance(error, TimeoutError):
             raise
@@ -191,8 +196,9 @@ def _run_as_asked(as_json: bool) -> NoReturn:
 
 def _misuse(error: TyperException) -> UsageError:
     context: Any = getattr(error, "ctx", None)
-    hint = f"`{context.command_path} --help` says how it is called." if context else ""
-    return UsageError(" ".join(error.format_message().split()), hint=hint)
+    hint = f"Run `{context.command_path} --help` to see how to use it." if context else ""
+    said = " ".join(error.format_message().split())
+    return UsageError(f"{said[:1].lower()}{said[1:].rstrip('.')}", hint=hint)
 
 
 def _fail(error: PylonError) -> NoReturn:

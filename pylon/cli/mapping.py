@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.status import Status
 
 from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
+from pylon.cli.estimate_rows import estimated
 from pylon.cli.output import counted, err, out, table
-from pylon.cli.prompts import check_output, read_jobs, write_file, write_rows
+from pylon.cli.prompts import check_output, print_answers, read_jobs, with_ids, write_file, write_rows
 from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
 from pylon.errors import InterruptError, JobsFailedError, PylonError, UsageError
 from pylon.money.msat import Msat, sats_text
@@ -26,7 +27,7 @@ from pylon.money.network import Network
 from pylon.node.calls.control import Event
 from pylon.node.home import open_home
 from pylon.node.session import open_node
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 
 # Where nobody watches, as in a log, a line so often says how far it is.
 _TELL_S = 10.0
@@ -41,21 +42,28 @@ _AGAIN = frozenset(
         Failure.BUDGET,
     }
 )
-# So many lines that would fail are named to people.
-_NAMED = 10
 
 
 def map_(
     file: Annotated[
         Path,
         typer.Argument(
-            help="JSONL with a `prompt` a line, a JSON array, CSV or TSV with a `prompt` column, or a prompt a line;"
-            " - is standard input."
+            help=(
+                "JSONL with a `prompt` per line, a JSON array, CSV or TSV with a `prompt` column, or "
+                "a text file with one prompt per line; - reads standard input."
+            )
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where results go: CSV by that ending, else JSONL (default: printed)."),
+        typer.Option(
+            "--output",
+            "-o",
+            help=(
+                "Where to write the results: CSV if the name ends in .csv, otherwise JSONL (default: "
+                "standard output)."
+            ),
+        ),
     ] = None,
     system: System = None,
     model: Model = None,
@@ -63,66 +71,79 @@ def map_(
     temperature: Temperature = None,
     timeout: Timeout = None,
     votes: Annotated[
-        int, typer.Option(min=1, max=9, help="Ask up to so many providers each, until most of them agree.")
+        int, typer.Option(min=1, max=9, help="Ask up to this many providers per prompt, until a majority agrees.")
     ] = 1,
-    deadline: Annotated[
+    seconds: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds for the whole run; with --resume, 0 gives what there is and asks nobody."),
+        typer.Option(
+            min=0, help="Seconds for the whole run. With --resume, 0 prints the answers so far and asks no one."
+        ),
     ] = None,
-    budget: Annotated[
-        int | None, typer.Option(min=0, max=2_100_000_000_000_000, help="The most that the run may cost, in sats.")
+    sats: Annotated[
+        int | None, typer.Option(min=0, max=2_100_000_000_000_000, help="The most the run may cost, in sats.")
     ] = None,
     pin_weights: Annotated[
-        bool, typer.Option("--pin-weights", help="All answers by one set of weights, the most widely served.")
+        bool, typer.Option("--pin-weights", help="Take all answers from one set of weights, the most widely served.")
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", help="Take the last run of these prompts and options up again; nothing is paid twice."
-        ),
+        typer.Option("--resume", help="Continue the last run of these prompts and options. Nothing is paid twice."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and send nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate jobs, cost and time, and send nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Send many prompts out at once; results come back in order, one JSON object a line.
+    """Send many prompts at once, and print the results in order, one JSON object per line.
 
-    Each line holds the prompt's `index` and either `text`, `provider`, `model`, `sha256`, `usage`, `verified` and
-    timings, or an `error`. With --json, one object with all of them and a summary is printed instead. A run that
-    was interrupted or killed is taken up again with --resume, the same prompts and the same options, for seven days;
-    where none is kept, nothing is asked. With --resume --deadline 0 what is answered so far comes out, also while it
-    goes on.
+    Each line has the prompt's `index`, and either `text`, `provider`, `model`, `sha256`, `usage`, `verified` and
+    timings, or an `error`. --json prints one object with all results and a summary instead.
 
-    A line is asked as it stands, so a text belongs into its prompt together with the question: first what is asked,
-    then the text. JSONL lines may set `system`, `model`, `max_tokens` and the other options for themselves,
-    and so may the objects of a JSON array, which may hold texts too. Of a CSV or TSV the column `prompt` alone is
-    read, wherever it stands; a CSV of results has the columns index, text, provider, model, sha256, paid_msat,
-    attempts, verified and error, in the order of the prompts. Blank lines are passed over; an empty prompt of a
-    table or of JSON fails in its place, and nobody is asked. Answers stand in a CSV as they are:
-    a spreadsheet takes one that begins with =, +, - or @ for a formula unless that column is opened as text.
+    If a run is interrupted, run it again with --resume and the same prompts and options within seven days.
+    --resume never starts a new run. --resume --seconds 0 prints the answers so far, even while the run goes on.
+
+    Each prompt is sent as it is. To ask about a text, put the question first and the text after it, in the same
+    prompt. Lines of JSONL and objects of a JSON array may set `system`, `model`, `max_tokens` and the other
+    options; a JSON array may also hold plain strings. In CSV and TSV only the column `prompt` is read. Blank
+    lines are skipped. An empty prompt in a table or in JSON fails without being asked.
+
+    In JSONL and JSON, `messages` may take the place of `prompt`: a chat, as a list of objects with `role` and
+    `content`. An `id`, a string or a number, is copied into the result.
+
+    CSV results have the columns index, id, text, provider, model, sha256, paid_msat, attempts, verified and error,
+    in the order of the prompts. Answers are not escaped: open the text column as text, or a spreadsheet takes an
+    answer that begins with =, +, - or @ for a formula.
+
+    A terminal shows one line per result, its index and its answer, cut at the edge. Use -o or a pipe to get
+    everything.
     """
-    if deadline == 0 and not resume:
+    if seconds == 0 and not resume:
         raise typer.BadParameter(
-            "nobody can answer in 0 s; with --resume it gives what there is", param_hint="--deadline"
+            "no one can answer in 0 s; 0 is only for --resume, which then prints the answers so far",
+            param_hint="--seconds",
         )
     if output is not None:
         check_output(output, file)
     given = options(system, model, max_tokens, temperature) | ({"votes": votes} if votes > 1 else {})
     jobs: list[dict[str, Any]] = []
+    ids: dict[int, str | float] = {}
     lines = array("L")
     try:
         with _reading(file, quiet=as_json):
             for line, job in read_jobs(file, given):
+                if "id" in job:
+                    ids[len(jobs)] = job.pop("id")
                 jobs.append(job)
                 lines.append(line)
     except UsageError as error:
         fail(error, as_json=as_json)
     if not jobs:
-        raise typer.BadParameter("there is no prompt in it", param_hint="FILE")
+        raise typer.BadParameter("it contains no prompts", param_hint="FILE")
     params = {
         "jobs": jobs,
         "timeout_s": timeout,
-        "deadline_s": deadline,
-        "budget_msat": None if budget is None else int(Msat.from_sats(budget)),
+        "deadline_s": seconds,
+        "budget_msat": None if sats is None else int(Msat.from_sats(sats)),
         "pin_weights": pin_weights,
         "journal": True,
         "resume": resume,
@@ -130,7 +151,7 @@ def map_(
         "only_kept": resume,
         "dry_run": dry_run,
     }
-    run(_dry_run(params, lines, as_json) if dry_run else _map(params, output, as_json), as_json=as_json)
+    run(_dry_run(params, lines, as_json) if dry_run else _map(params, ids, output, as_json), as_json=as_json)
 
 
 def _reading(file: Path, *, quiet: bool) -> AbstractContextManager[object]:
@@ -146,63 +167,43 @@ async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) 
         print_json(found)
         return
     made = table("|estimate", "")
-    for row in _estimated(found, params["budget_msat"], unit):
+    for row in estimated(found, params["budget_msat"], unit):
         made.add_row(*row)
     out.print(made)
+    if found["lack"] is not None:
+        err.print(f"{found['lack']['message']}\n  {found['lack']['hint']}", style="dim")
 
 
-def _estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator[tuple[str, str]]:
-    yield "jobs", f"{found['jobs']}, and up to {found['checks']} to check answers"
-    if found["unaskable"]:
-        yield "nobody is asked", f"{found['unaskable']} of them, which fail in their places"
-    for fault in found["faults"][:_NAMED]:
-        yield f"line {fault['line']}", fault["error"]["message"]
-    if found["unaskable"] > _NAMED:
-        yield "", f"and {found['unaskable'] - _NAMED} more; --json names 100"
-    yield "providers that can", f"{found['providers']} with {found['slots']} slots"
-    yield "cost", _cost(found["least_msat"], found["most_msat"], unit) if found["providers"] else "not known"
-    if budget is not None and found["most_msat"] > budget:
-        pays = "may not" if found["least_msat"] <= budget else "does not"
-        yield "budget", f"{sats_text(budget, unit)}, which {pays} pay for all of them"
-    yield "tokens", f"about {found['prompt_tokens']:,} in, {found['most_completion_tokens']:,} out at most"
-    yield "time", _time(found["seconds"], found["providers"])
-
-
-def _cost(least: int, most: int, unit: str) -> str:
-    if least == most:
-        return f"{sats_text(most, unit)}{' at the very most' if most else ''}"
-    return f"{sats_text(least, unit)} to {sats_text(most, unit)} at the very most"
-
-
-def _time(seconds: float | None, providers: int) -> str:
-    if seconds is not None:
-        return f"about {seconds:.1f} s at the speeds named, if all answers are as long as they may be"
-    return "not known: nobody has measured how fast it is" if providers else "nobody can take it now"
-
-
-async def _map(params: dict[str, Any], output: Path | None, as_json: bool) -> None:
+async def _map(params: dict[str, Any], ids: dict[int, str | float], output: Path | None, as_json: bool) -> None:
     told: dict[str, Any] = {}
     try:
         with ended_as_by_ctrl_c():
             result, unit = await _call(params, quiet=as_json, told=told)
     except asyncio.CancelledError:
         fail(_interrupted(told, len(params["jobs"]), resumed=params["resume"]), as_json=as_json)
+    result["outcomes"] = with_ids(result["outcomes"], ids)
     try:
         if output is not None:
             write_file(result["outcomes"], output)
+        elif not as_json and out.is_terminal:
+            print_answers(result["outcomes"])
         elif not as_json:
             write_rows(result["outcomes"], sys.stdout, as_csv=False)
             sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        hint = "With --resume the same answers come again, and nothing is paid twice."
+        hint = "--resume prints the same answers again; nothing is paid twice."
         where = output or "standard output"
         raise PylonError(f"{where} could not be written: {error.strerror}", hint=hint) from error
     if as_json:
         print_json(result)
     failed = result["jobs"] - result["answered"]
     err.print(_summary(result, unit), style="dim")
+    if output is None and not as_json and out.is_terminal:
+        err.print(
+            "Add `--resume -o FILE` to write the complete results to a file; nothing is paid twice.", style="dim"
+        )
     if failed:
         fail(JobsFailedError(f"{failed} of {result['jobs']} jobs got no answer", hint=_again(result["outcomes"])))
 
@@ -212,20 +213,20 @@ def _again(outcomes: list[dict[str, Any]]) -> str:
     reasons = [row["error"]["reason"] for row in outcomes if row["error"]]
     later = sum(reason in _AGAIN for reason in reasons)
     if not later:
-        return "Their lines say why."
+        return "Each failed line says why."
     if later == len(reasons):
-        return "Their lines say why. With --resume only those are asked again."
-    return f"Their lines say why. With --resume {later:,} of them may be answered yet."
+        return "Each failed line says why. --resume asks only those again."
+    return f"Each failed line says why. --resume may still get answers for {later:,} of them."
 
 
 def _interrupted(told: dict[str, Any], jobs: int, *, resumed: bool) -> InterruptError:
     if not told and not resumed:
-        return InterruptError("interrupted before anything was asked")
+        return InterruptError("interrupted before any prompt was sent")
     # A run that was taken up tells what it had before only with what it has now.
-    far = _far(told, jobs) if told else "before anything more was answered"
+    far = _far(told, jobs) if told else "before any more answers arrived"
     again = shlex.join(["pylon", *(each for each in sys.argv[1:] if each != "--resume"), "--resume"])
-    hint = f"`{again}` goes on from there; nothing is asked or paid twice. With `--deadline 0` behind it"
-    hint += " what is answered so far comes out, and nobody is asked."
+    hint = f"`{again}` continues from there; nothing is asked or paid twice. Add `--seconds 0`"
+    hint += " to print the answers so far without asking anyone."
     return InterruptError(f"interrupted: {far}", hint=hint)
 
 
@@ -286,7 +287,7 @@ class _Plain:
 
 
 def _beside(msat: int, unit: str) -> str:
-    return f" ({sats_text(msat, unit)} of it for checks and what was not used)" if msat else ""
+    return f" ({sats_text(msat, unit)} of it for checks and unused answers)" if msat else ""
 
 
 def _summary(result: dict[str, Any], unit: str) -> str:

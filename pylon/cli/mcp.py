@@ -16,14 +16,17 @@ def mcp(
         list[Path] | None,
         typer.Option(
             "--allow",
-            help="A folder whose files clients may ask about; may be repeated (default: where it is started, unless"
-            " that is your home folder or the top of the disk).",
+            help=(
+                "A folder whose files clients may ask about. Repeatable (default: the current "
+                "folder, unless that is your home folder or the root of the disk)."
+            ),
         ),
     ] = None,
 ) -> None:
     """Serve the tools `rlm`, `rlm_status` and `rlm_cancel` over standard input and output (MCP).
 
-    Programs start it by themselves; docs/mcp.md says how to tell them. It ends with its input.
+    MCP clients start this command themselves; docs/mcp.md explains how to configure them. It ends when its input
+    ends.
     """
     run(_mcp(allow))
 
@@ -33,7 +36,7 @@ async def _mcp(allow: list[Path] | None) -> None:
     cwd = Path.cwd()
     for folder in allow or ():
         if not folder.is_dir():
-            raise UsageError(f"there is no folder {folder}")
+            raise UsageError(f"folder {folder} does not exist")
     roots = tuple(folder.absolute() for folder in allow) if allow else default_roots(cwd)
     # Its library is large, and no other command needs it.
     from pylon.node.mcp.server import serve

@@ -35,7 +35,7 @@ def _choices(total: int) -> list[catalogue.Choice]:
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List the models on this machine, and those that are worth fetching."""
+    """List the models on this machine, and those worth downloading."""
     here = local.local_models(_models())
     used = _used()
     if as_json:
@@ -60,7 +60,7 @@ def list_(as_json: Json = False) -> None:
         made.add_row(model.id, model.engine, _gb(model.size), "in use" if (model.engine, model.id) == used else "")
     out.print(made)
     out.print()
-    out.print("to fetch", style="bold")
+    out.print("to download", style="bold")
     for choice in sorted(_choices(total_bytes()), key=lambda one: one.model.parameters):
         out.print(f"{choice.id}  {_gb(choice.weights_bytes)}, {choice.model.context:,} tokens of context")
         out.print(f"  {choice.model.strengths}", style="dim")
@@ -70,50 +70,60 @@ def list_(as_json: Json = False) -> None:
 def recommend(
     memory_gb: Annotated[
         float,
-        typer.Option(min=0, max=1_000_000, help="For a machine of this kind with so much memory; 0 is this one."),
+        typer.Option(
+            min=0,
+            max=1_000_000,
+            help="Recommend for a machine of this kind with this much memory, in GB; 0 means this machine.",
+        ),
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Say which model suits this machine's memory, with the arithmetic, and what is known of its speed here."""
+    """Recommend a model for this machine's memory, with the arithmetic and any speed measured here."""
     total = int(memory_gb * catalogue.GB) or total_bytes()
     choices = _choices(total)
     if as_json:
         print_json({"memory_bytes": total, "choices": [_entry(choice) for choice in choices]})
         return
-    out.print(f"{_gb(total)} of memory, of which {catalogue.OF_TOTAL:.0%} for a model:")
+    out.print(f"{_gb(total)} of memory, {catalogue.OF_TOTAL:.0%} of it for a model:")
     for choice in choices:
         out.print(f"  {'fits    ' if choice.fits else 'too much'}  {choice.id}", style=None)
         out.print(f"            {choice.arithmetic}", style="dim")
         if (speed := _speed(choice)) is not None:
-            out.print(f"            measured here: {speed:.0f} tokens of answers a second", style="dim")
+            out.print(f"            measured here: {speed:.0f} answer tokens per second", style="dim")
     if not choices[0].fits:
-        out.print(f"None of them fits; {needle.MODEL_ID}, which comes with Pylon, always does.")
+        out.print(f"None of them fits. {needle.MODEL_ID}, which comes with Pylon, always does.")
         return
     if choices[0].gguf:
         _tell_of_processors([choice for choice in choices if choice.fits])
     elif _speed(choices[0]) is None:
-        out.print("How fast it is here, `pylon bench engine` measures once it is in use.", style="dim")
-    out.print(f"Fetch it with: pylon models pull {choices[0].id}")
+        out.print("To measure its speed here, run `pylon bench engine` once it is in use.", style="dim")
+    out.print(f"Download it with: pylon models pull {choices[0].id}")
 
 
 def _tell_of_processors(choices: list[catalogue.Choice]) -> None:
     least, most = min(one.read_bytes for one in choices), max(one.read_bytes for one in choices)
     read = _gb(least) if least == most else f"{_gb(least)} with the first of these, up to {_gb(most)}"
     out.print(
-        "MLX has no accelerator here, so these are for llama.cpp (the engine `llama`, which `./scripts/setup --llama`"
-        f" builds). A processor reads the weights again for each token of an answer: {read}. Begin with the first,"
-        " see what `pylon bench engine` measures, and go up from there."
+        "MLX has no accelerator here, so these are for llama.cpp (the engine `llama`, built by "
+        "`./scripts/setup --llama`). A CPU reads all weights again for each answer token: "
+        f"{read}. Start with the first, measure it with `pylon bench engine`, and go up from "
+        "there."
     )
 
 
 @app.command()
 def pull(
     model: Model,
-    revision: Annotated[str | None, typer.Option(help="A commit, branch or tag of it (default: the newest).")] = None,
-    file: Annotated[str | None, typer.Option(help="Part of a GGUF file's name (default: Q4_K_M).")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="A commit, branch or tag of the model (default: the newest).")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option(help="Which GGUF file to take, by part of its name (default: Q4_K_M).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch a model. One that broke off goes on from there; files are checked, and a model appears when whole."""
+    """Download a model. Resumes an interrupted download, verifies the files, and adds the model only once it is
+    complete."""
     # Imported late: a second of start-up that no other command needs.
     from pylon.inference.models import pull as fetching
 
@@ -140,7 +150,7 @@ def use(
     engine: Annotated[str, typer.Option(help="mlx or llama (default: the one whose files are here).")] = "",
     as_json: Json = False,
 ) -> None:
-    """Serve this model from the next start on: writes it into the settings. It may be the path of a GGUF file."""
+    """Use this model from the next start on, by writing it to the settings. A path of a GGUF file works too."""
     try:
         home, _ = open_home()
         chosen = _serving(model, engine, home.models)

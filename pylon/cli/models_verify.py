@@ -17,14 +17,14 @@ from pylon.inference.models import needle
 def verify(
     model: Annotated[str, typer.Argument(help=f"The model: {needle.MODEL_ID}.")] = needle.MODEL_ID,
     engine: Annotated[str, typer.Option(help="mlx or llama.")] = "mlx",
-    seed: Annotated[int, typer.Option(help="The data are made from it.")] = 1,
-    present: Annotated[int, typer.Option(min=6, help="Questions whose answer stands in the chunk.")] = 480,
-    absent: Annotated[int, typer.Option(min=1, help="Questions whose answer does not.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="The seed that the test data are made from.")] = 1,
+    present: Annotated[int, typer.Option(min=6, help="How many questions whose answer is in the chunk.")] = 480,
+    absent: Annotated[int, typer.Option(min=1, help="How many questions whose answer is not.")] = 1_000,
     as_json: Json = False,
 ) -> None:
-    """Measure how well the packaged model does its one thing, by length, phrasing and position.
+    """Measure how well the packaged model does its one task, by length, phrasing and position.
 
-    With `llama` it asks the llama.cpp engine, where that is built, and otherwise the development set-up's xllamacpp.
+    With `llama` it uses the llama.cpp engine if that is built, otherwise xllamacpp from the development setup.
     """
     try:
         result = bench.verify(
@@ -56,12 +56,14 @@ def verify(
 
 def _engine(model: str, engine: str) -> Engine:
     if model != needle.MODEL_ID:
-        raise UsageError(f"only {needle.MODEL_ID} can be verified", hint="Other models have no known answers.")
+        raise UsageError(
+            f"only {needle.MODEL_ID} can be verified", hint="There are no known answers to test other models with."
+        )
     match engine:
         case "mlx" | "llama":
             return engine
         case _:
-            raise UsageError(f"there is no engine {engine!r}", hint="mlx or llama.")
+            raise UsageError(f"unknown engine {engine!r}", hint="Use mlx or llama.")
 
 
 def _progress(quiet: bool) -> Callable[[int, int], None] | None:

@@ -29,14 +29,14 @@ from pylon.sections import Config, InferenceSection
 
 def init(
     passphrase: Annotated[
-        bool, typer.Option("--passphrase", help="Keep the key under a passphrase, which every start then needs.")
+        bool, typer.Option("--passphrase", help="Protect the key with a passphrase, which every start then needs.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a home: folders, a config file that shows every setting, and a key.
+    """Create a home: folders, a config file that lists every setting, and a key.
 
-    With --passphrase a new key is protected by one (NIP-49, `ncryptsec1…`). It is asked for, or taken from
-    PYLON_PASSPHRASE; set that wherever the node starts.
+    --passphrase encrypts a new key (NIP-49, `ncryptsec1…`). The command asks for the passphrase, or takes it from
+    PYLON_PASSPHRASE; set that variable wherever the node starts.
     """
     try:
         root = settings.home_directory()
@@ -56,14 +56,14 @@ def init(
         return
     out.print(f"{'made' if new else 'found'} {npub}\n  home     {home.root}\n  settings {home.config_file}")
     if new:
-        out.print(f"\n{_next(config.inference)}\nKeep a backup of the key: `pylon identity backup FILE`.")
+        out.print(f"\n{_next(config.inference)}\nBack up the key: `pylon identity backup FILE`.")
 
 
 def _next(inference: InferenceSection) -> str:
     """What to do with a new home. Whoever asks the model in the box whatever comes to mind hears `none`."""
     boxed = inference.engine == "mlx" and inference.model == needle.MODEL_ID
     asks = f":\n  {NEEDLE_ASK}" if boxed else ' `pylon ask "…"`.'
-    return f"Next: `pylon relay` in one terminal and `pylon start` in another, then{asks}"
+    return f"Next: run `pylon relay` in one terminal and `pylon start` in another, then{asks}"
 
 
 def found_or_made() -> tuple[Home, Config]:
@@ -81,19 +81,21 @@ def found_or_made() -> tuple[Home, Config]:
 def _found(home: Home, passphrase: bool) -> SecretKey:
     if passphrase and not identity.is_protected(home.identity_file):
         raise UsageError(
-            f"the key in {home.identity_file} exists already, without a passphrase",
-            hint="Back it up, move that file away, and run `pylon identity restore FILE --passphrase`.",
+            f"{home.identity_file} already holds a key, without a passphrase",
+            hint=(
+                "To encrypt it: back it up, move that file away, and run `pylon identity restore FILE --passphrase`."
+            ),
         )
     return identity.load(home.identity_file)
 
 
 def status(
-    everyone: Annotated[bool, typer.Option("--all", help="Say how all machines of the household do.")] = False,
+    everyone: Annotated[bool, typer.Option("--all", help="Show all machines of the household.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what the node does: jobs, model, relays.
+    """Show what the node is doing: jobs, model, relays.
 
-    It ends with status 0 where a node serves this home, paused or not, and with 4 where none does.
+    Exits with status 0 if a node serves this home, even while paused, and with 4 if none does.
     """
     run(_status_of_all(as_json) if everyone else _status(as_json), as_json=as_json)
 
@@ -136,7 +138,7 @@ async def _status(as_json: bool) -> None:
     if as_json:
         print_json(data)
     elif not data.get("running", True):
-        out.print(f"no node runs in {home.root}\n  `pylon start` starts one")
+        out.print(f"no node is running in {home.root}\n  Start one with `pylon start`.")
     else:
         _print_status(data)
     if data.get("provider") is None:
@@ -147,9 +149,9 @@ def latency_line(latency: dict[str, Any]) -> str:
     """`0.2 s waiting, 3.1 s computed, 0.04 s until a relay had it (medians)`."""
     middles = [latency[phase]["median_s"] for phase in ("queue", "compute", "publish")]
     if None in middles:
-        return "none answered since the start"
+        return "no jobs answered since the start"
     waited, computed, published = map(brief, middles)
-    return f"{waited} waiting, {computed} computed, {published} until a relay had it (medians)"
+    return f"{waited} waiting, {computed} computing, {published} until a relay had it (medians)"
 
 
 def _serving(data: dict[str, Any]) -> str:
@@ -157,7 +159,7 @@ def _serving(data: dict[str, Any]) -> str:
     if provider["paused"]:
         return paused_line(provider["paused"], data["owner"])
     if provider["engine"]["state"] == "failed":
-        return "every job is turned down: the model failed"
+        return "refusing every job: the model failed"
     state = "draining" if provider["draining"] else "taking jobs"
     # A node that began with an older Pylon does not say.
     return f"{state}, but {data['hindrance']}" if data.get("hindrance") else state
@@ -176,7 +178,7 @@ def _print_status(data: dict[str, Any]) -> None:
         made.add_row("money", line)
     provider = data.get("provider")
     if provider is None:
-        made.add_row("serving", "no: a command's own core, which ends with it")
+        made.add_row("serving", "not serving: a command is using the home, and ends by itself")
     else:
         engine, now = provider["engine"], time.time()
         owner = data["owner"]
@@ -200,7 +202,7 @@ def _print_status(data: dict[str, Any]) -> None:
 
 
 def pause(as_json: Json = False) -> None:
-    """Take no new jobs on, over restarts too, until `pylon resume`. What is there is finished."""
+    """Stop taking new jobs until `pylon resume`, even after a restart. Jobs already here are finished."""
     run(_simple("pause", as_json), as_json=as_json)
 
 
@@ -208,15 +210,18 @@ def resume(
     despite: Annotated[
         str | None,
         typer.Option(
-            "--for", help="For so long serve although you are here, as 30min or 2h, 30d at most; 0s ends that."
+            "--for",
+            help=(
+                "Serve this long although you are using the machine, such as 30min or 2h, at most 30d; 0s ends it."
+            ),
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take jobs on again, as far as the owner rules allow.
+    """Take jobs again, as far as the owner rules allow.
 
-    With --for they give way for that time; those that protect the machine (heat, memory) do not. 0s has them hold
-    again, and ends no pause by hand.
+    --for suspends those rules for a time, except the ones that protect the machine (heat, memory). 0s puts them
+    back in force without ending a manual pause.
     """
     run(_resume(despite, as_json), as_json=as_json)
 
@@ -235,7 +240,7 @@ async def _simple(method: str, as_json: bool, params: dict[str, Any] | None = No
 
 
 def drain(as_json: Json = False) -> None:
-    """Take no new jobs on and wait until what is there is finished. `pylon resume` ends it."""
+    """Stop taking new jobs and wait until those already here are finished. `pylon resume` undoes it."""
     run(_drain(as_json), as_json=as_json)
 
 
@@ -251,16 +256,19 @@ async def _drain(as_json: bool) -> None:
                 progress.update(task, description=f"{left['running']} running, {left['queued']} waiting")
                 continue
             if not answer.data["drained"]:
-                raise PylonError("it takes jobs on again: `pylon resume` ended this", hint="Drain it once more.")
+                raise PylonError(
+                    "the node takes jobs again: `pylon resume` ended this drain",
+                    hint="Run `pylon drain` again to drain it.",
+                )
             if as_json:
                 print_json(answer.data)
             else:
-                out.print("drained: nothing is left, and nothing new is taken")
+                out.print("drained: no jobs are left, and none are taken")
 
 
 def jobs(
-    limit: Annotated[int, typer.Option("-n", min=1, max=10_000, help="How many, newest first.")] = 20,
-    state: Annotated[str, typer.Option(help="Only jobs in this state.")] = "",
+    limit: Annotated[int, typer.Option("-n", min=1, max=10_000, help="How many jobs to show.")] = 20,
+    state: Annotated[str, typer.Option(help="Show only jobs in this state.")] = "",
     as_json: Json = False,
 ) -> None:
     """List the jobs this node has served, newest first."""
@@ -287,7 +295,7 @@ async def _jobs(limit: int, state: str, as_json: bool) -> None:
 
 
 def version(as_json: Json = False) -> None:
-    """Print the version, as the option `--version` does."""
+    """Print the version, like the option `--version`."""
     if as_json:
         print_json({"version": __version__})
     else:

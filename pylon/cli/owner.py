@@ -18,12 +18,12 @@ def seconds_of(text: str) -> float:
     """`30min`, `2h`: in seconds. Raises `UsageError`."""
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None:
-        raise UsageError(f"{text!r} is no duration", hint="Write it as 30min, 2h or 1d.")
+        raise UsageError(f"{text!r} is not a duration", hint="Write it as 30min, 2h or 1d.")
     seconds = float(found.group(1)) * _UNITS[found.group(2)]
     if seconds > MOST_WAIVED_S:
         raise UsageError(
             f"{text!r} is longer than {MOST_WAIVED_S / 86_400:.0f} days",
-            hint="What is to hold for longer is a setting: [owner] in config.toml.",
+            hint="For a permanent change, edit [owner] in config.toml.",
         )
     return seconds
 
@@ -38,7 +38,7 @@ def rule_line(rule: dict[str, Any], now: float) -> str:
 
 def waived_line(until: str, now: float) -> str:
     """Until when the owner has it serve all the same."""
-    return f"you have it serve until {at(until, now)}"
+    return f"serving until {at(until, now)} at your request"
 
 
 def at(local: str, now: float) -> str:

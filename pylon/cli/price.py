@@ -19,14 +19,14 @@ from pylon.node.session import running_node
 from pylon.node.settings import terms
 from pylon.node.settings_file import change
 
-app = typer.Typer(no_args_is_help=True, help="What this node asks for its work.")
+app = typer.Typer(no_args_is_help=True, help="What this node charges for its work.")
 
 EXAMPLE_IN, EXAMPLE_OUT = 1_000, 200
 
 
 @app.command()
 def show(as_json: Json = False) -> None:
-    """Show what a job costs here: by the node that serves, and by the settings where its next start changes it."""
+    """Show this node's prices: those in effect, and those in the settings if the next start changes them."""
     run(_show(as_json), as_json=as_json)
 
 
@@ -46,20 +46,24 @@ async def _show(as_json: bool) -> None:
         _print(now, network)
         out.print("from the next start on", style="bold")
         _print(wished, network)
-        out.print(f"The next start: {await _restart(home)}", style="dim")
+        out.print(f"To apply the new price: {await _restart(home)}", style="dim")
 
 
 @app.command("set")
 def set_(
-    base: Annotated[int | None, typer.Option("--base", min=0, help="Msat for every job.")] = None,
-    per_in: Annotated[int | None, typer.Option("--in", min=0, help="Msat for 1,000 prompt tokens.")] = None,
-    per_out: Annotated[int | None, typer.Option("--out", min=0, help="Msat for 1,000 completion tokens.")] = None,
-    free: Annotated[bool, typer.Option("--free", help="Charge nobody; the rates are kept.")] = False,
+    base: Annotated[int | None, typer.Option("--base", min=0, help="The price of every job, in msat.")] = None,
+    per_in: Annotated[
+        int | None, typer.Option("--in", min=0, help="The price per 1,000 prompt tokens, in msat.")
+    ] = None,
+    per_out: Annotated[
+        int | None, typer.Option("--out", min=0, help="The price per 1,000 completion tokens, in msat.")
+    ] = None,
+    free: Annotated[bool, typer.Option("--free", help="Charge nothing. The rates are kept for later.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Set what a job costs here, in the config file. A node that runs uses it after its next start.
+    """Set this node's prices in the config file. A running node uses them after its next start.
 
-    A thousandth of a sat is 1 msat. Jobs that were admitted keep the price that they were quoted.
+    1,000 msat are 1 sat. Jobs already accepted keep their quoted price.
     """
     run(_set(base, per_in, per_out, free, as_json), as_json=as_json)
 
@@ -69,12 +73,12 @@ async def _set(base: int | None, per_in: int | None, per_out: int | None, free: 
     given = {"base_msat": base, "in_msat_per_1k": per_in, "out_msat_per_1k": per_out}
     values: dict[str, Any] = {name: Msat(value) for name, value in given.items() if value is not None}
     if bool(values) == free:
-        raise UsageError("a price is at least one of --base, --in and --out; or else --free")
+        raise UsageError("give at least one of --base, --in and --out, or else --free")
     wanted = {**{name: int(value) for name, value in values.items()}, "pricing": "free" if free else "paid"}
     config = change(home.config_file, "provider", wanted)
     for name, value in wanted.items():
         if getattr(config.provider, name) != value:
-            err.print(f"PYLON_PROVIDER__{name.upper()} in the environment overrides what was set", style="yellow")
+            err.print(f"PYLON_PROVIDER__{name.upper()} in the environment overrides the new value", style="yellow")
     if as_json:
         print_json(_object(terms(config.provider), Network(config.network)))
     else:
@@ -99,7 +103,7 @@ async def _restart(home: Home) -> str:
 
 def turn(before: str, now: str, restart: str) -> str:
     """What a price that was set means, and the commands that `restart` the node, where one runs."""
-    changed = f"it was {before} and will be {now}" if before != now else "it counts"
+    changed = f"the price was {before} and will be {now}" if before != now else "the new price applies"
     return f"{changed} from the next start on{f': {restart}' if restart else ''}"
 
 
@@ -120,12 +124,13 @@ def _object(found: Mapping[str, Any], network: Network) -> dict[str, Any]:
 def _print(found: Mapping[str, Any], network: Network) -> None:
     price, unit = _price(found), network.unit
     rates = (
-        f"{sats_text(price.base_msat, unit)} a job, {sats_text(price.in_msat_per_1k, unit)} for 1,000 prompt tokens,"
-        f" {sats_text(price.out_msat_per_1k, unit)} for 1,000 completion tokens"
+        f"{sats_text(price.base_msat, unit)} per job, {sats_text(price.in_msat_per_1k, unit)} per "
+        f"1,000 prompt tokens, {sats_text(price.out_msat_per_1k, unit)} per 1,000 completion "
+        "tokens"
     )
     if found["pricing"] == "paid":
         out.print(rates)
         cost = sats_text(_example(found), unit)
         out.print(f"so {EXAMPLE_IN:,} tokens in and {EXAMPLE_OUT} out cost {cost}", style="dim")
     else:
-        out.print(f"free: nobody is charged. When paid, it would be {rates}")
+        out.print(f"free of charge. If set to paid, the price would be {rates}")

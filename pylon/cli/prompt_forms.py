@@ -21,8 +21,8 @@ type Jobs = Iterator[tuple[int, dict[str, Any]]]
 # What is read as a table, and what stands between its cells.
 TABLES = {".csv": ",", ".tsv": "\t"}
 FORMS = (
-    'A line of JSONL is {"prompt": "…"}; JSON is an array of such objects or of texts; a CSV or TSV has a column'
-    " named prompt; a text file has a prompt a line."
+    'Use JSONL with a {"prompt": "…"} object per line, a JSON array of such objects or of '
+    "strings, a CSV or TSV with a column named prompt, or a text file with one prompt per line."
 )
 _JSON_LINES, _TEXT = frozenset({".json", ".jsonl", ".ndjson"}), frozenset({".txt", ".md"})
 # As long a prompt as any file may hold; the node says what is too large for a job.
@@ -35,7 +35,13 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 _FIELDS = frozenset(field.name for field in fields(JobSpec))
 # Lines may name themselves.
 _FOR_READERS = frozenset({"index", "id"})
-_ARRAY = "`jq .data FILE > prompts.json` takes an array out of it, with the array's name in place of data."
+_ARRAY = (
+    "To extract an array from an object, run `jq .data FILE > prompts.json` with the array's name in place of data."
+)
+_BATCH = (
+    "This looks like the OpenAI batch format. To convert it, run"
+    " `jq -c '{id: .custom_id, messages: .body.messages}' FILE > prompts.jsonl`."
+)
 
 
 class FormError(Exception):
@@ -55,7 +61,7 @@ def reader_of(suffix: str) -> Callable[[TextIO, str], Jobs]:
 def _plain(text: str, number: int) -> str:
     """What stands in a file as it is. JSON may say `\\u0000`, which an event carries."""
     if "\0" in text:
-        raise FormError("this holds NUL bytes, and so is no text, or not UTF-8", number)
+        raise FormError("the file contains NUL bytes, so it is either not text or not UTF-8", number)
     return text
 
 
@@ -91,8 +97,8 @@ def _begins_array(line: str, suffix: str) -> bool:
 def _rest(stream: TextIO) -> str:
     text = stream.read(_MOST_ARRAY)
     if stream.read(1):
-        most = f"an array of JSON has {_MOST_ARRAY >> 20} MiB at most"
-        raise FormError(most, hint="Make several of it, and map one after another.")
+        most = f"a JSON array may be at most {_MOST_ARRAY >> 20} MiB"
+        raise FormError(most, hint="Split it into several arrays and map one after another.")
     return text
 
 
@@ -112,11 +118,13 @@ def _array_jobs(text: str, line: int) -> Jobs:
         if text[at : at + 1] == ",":
             at = _over_blanks(text, at + 1)
             if text[at : at + 1] == "]":
-                raise FormError("a comma stands behind the last of the array", line + text.count("\n", seen, at))
+                raise FormError(
+                    "there is a comma after the last element of the array", line + text.count("\n", seen, at)
+                )
         elif text[at : at + 1] != "]":
-            raise FormError("the array of JSON neither goes on nor ends", line + text.count("\n", seen, at))
+            raise FormError("the JSON array is incomplete, or a comma is missing", line + text.count("\n", seen, at))
     if (rest := _over_blanks(text, at + 1)) < len(text):
-        raise FormError("something stands behind the array of JSON", line + text.count("\n", seen, rest))
+        raise FormError("there is extra text after the JSON array", line + text.count("\n", seen, rest))
 
 
 def _over_blanks(text: str, at: int) -> int:
@@ -140,15 +148,23 @@ def _json_job(written: str, number: int, *, hint: str = FORMS) -> dict[str, Any]
         raise FormError("this is not valid JSON", number, hint=hint) from error
     if not isinstance(job, dict):
         raise FormError("this is not a JSON object", number, hint=hint)
-    if "prompt" not in job:
-        raise FormError("there is no `prompt`", number, hint=hint)
-    if not isinstance(job["prompt"], str):
-        raise FormError("the `prompt` is no text", number)
+    if "prompt" in job and "messages" in job:
+        both = "Keep one of them: `messages` is a whole chat, in place of a prompt."
+        raise FormError("both `prompt` and `messages` are given", number, hint=both)
+    if "prompt" not in job and "messages" not in job:
+        hint = _BATCH if "custom_id" in job and "body" in job else hint
+        raise FormError("`prompt` or `messages` is missing", number, hint=hint)
+    if not isinstance(job.get("prompt", ""), str):
+        raise FormError("`prompt` is not text", number)
+    if not isinstance(job.get("messages", []), list):
+        raise FormError("`messages` is not a list", number)
+    if isinstance(job.get("id", ""), bool) or not isinstance(job.get("id", ""), (str, int, float)):
+        raise FormError("`id` is neither a string nor a number", number)
     if unknown := sorted(job.keys() - _FIELDS - _FOR_READERS):
         like = get_close_matches(unknown[0], _FIELDS, n=1)
         meant = f"; did you mean `{like[0]}`?" if like else ""
         hint = f"A line may have {', '.join(sorted(_FIELDS))}."
-        raise FormError(f"jobs have no field {', '.join(map(repr, unknown))}{meant}", number, hint=hint)
+        raise FormError(f"unknown field {', '.join(map(repr, unknown))}{meant}", number, hint=hint)
     return job
 
 
@@ -159,9 +175,9 @@ def _table_jobs(stream: TextIO, suffix: str) -> Jobs:
             at, width = _column(row), len(row)
             continue
         if len(row) <= at:
-            raise FormError("there is no prompt: this line has fewer columns than the first", number)
+            raise FormError("the prompt is missing: this line has fewer columns than the first", number)
         if any(row[width:]):
-            hint = "A prompt with commas, tabs or line breaks in it stands in quotes."
+            hint = "Put quotes around a prompt that contains commas, tabs or line breaks."
             raise FormError("this line has more columns than the first", number, hint=hint)
         yield number, _asks(_plain(row[at], number))
     if not width:
@@ -189,21 +205,25 @@ def _rows_of(stream: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 def _column(columns: list[str]) -> int:
     """Where the prompts are."""
     if columns.count("prompt") > 1:
-        raise FormError("two columns are named prompt", hint="Leave one of them its name.")
+        raise FormError("two columns are named prompt", hint="Rename one of them.")
     if "prompt" not in columns:
         named = ", ".join(f"`{name[:_LETTERS]}`" for name in columns[:_NAMED])
         more = f" and {len(columns) - _NAMED} more" if len(columns) > _NAMED else ""
-        has = f": there {'is' if len(columns) == 1 else 'are'} {named}{more}" if columns else ": it is empty"
-        hint = "The first line names the columns, with commas between them, or tabs in a TSV; one is `prompt`."
+        has = (
+            f": {'the only column is' if len(columns) == 1 else 'the columns are'} {named}{more}"
+            if columns
+            else ": it is empty"
+        )
+        hint = "The first line must name the columns, separated by commas (tabs in a TSV); one must be `prompt`."
         raise FormError(f"there is no column named prompt{has}", hint=hint)
     return columns.index("prompt")
 
 
 def _broken(error: csv.Error, first: int, last: int) -> FormError:
     """What is wrong with the row of these lines. Where a quote was opened for nothing is not where it is noticed."""
-    hint = 'A cell in quotes has those of its text twice: "say ""hello""". Save it so, or make JSONL of it.'
+    hint = 'Inside a quoted cell, double each quote: "say ""hello""". Or use JSONL.'
     if "unexpected end of data" in str(error):
-        return FormError("a quote that this row opens is never closed", first, hint=hint)
-    begun = f", in the row that begins in line {first}" if first != last else ""
-    what = "something stands behind a closing quote" if "expected after" in str(error) else str(error)
+        return FormError("this row opens a quote that is never closed", first, hint=hint)
+    begun = f", in the row that begins on line {first}" if first != last else ""
+    what = "there is text after a closing quote" if "expected after" in str(error) else str(error)
     return FormError(f"{what}{begun}", last, hint=hint)

@@ -10,19 +10,21 @@ from typing import Any, BinaryIO, TextIO
 
 import orjson
 import typer
+from rich.text import Text
 
 from pylon.cli import stdin
+from pylon.cli.output import out
 from pylon.cli.prompt_forms import TABLES, FormError, reader_of
 from pylon.cli.whole_file import whole_file
 from pylon.errors import UsageError
 from pylon.jobs.size import text_bytes
 from pylon.node.calls.params import MOST_JOBS
-from pylon.text import as_cell
+from pylon.text import as_cell, clean_line
 
 # A node holds them for as long as the run lasts.
 _MOST_BYTES = 128 * 1024 * 1024
 # What a CSV of results holds.
-_COLUMNS = ("index", "text", "provider", "model", "sha256", "paid_msat", "attempts", "verified", "error")
+_COLUMNS = ("index", "id", "text", "provider", "model", "sha256", "paid_msat", "attempts", "verified", "error")
 
 
 def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -38,12 +40,12 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[s
         with TextIOWrapper(_opened(file), encoding="utf-8-sig", newline="") as stream:
             size = 0
             for count, (number, job) in enumerate(reader_of(suffix)(stream, suffix), 1):
-                size += text_bytes(job["prompt"])
+                size += text_bytes(job["prompt"]) if "prompt" in job else len(orjson.dumps(job["messages"]))
                 if count > MOST_JOBS:
-                    most = f"{MOST_JOBS:,} prompts at most"
+                    most = f"at most {MOST_JOBS:,} prompts"
                     raise UsageError(f"{name}:{number}: a map takes {most}", hint=_cut(file, f"NR / {MOST_JOBS}"))
                 if size > _MOST_BYTES:
-                    most = f"prompts of {_MOST_BYTES >> 20} MiB together at most"
+                    most = f"at most {_MOST_BYTES >> 20} MiB of prompts in all"
                     # Less than that: letters may count once where a prompt's bytes count.
                     part = f"(size += length + 1) / {_MOST_BYTES // 4}"
                     raise UsageError(f"{name}:{number}: a map takes {most}", hint=_cut(file, part))
@@ -55,35 +57,36 @@ def read_jobs(file: Path, options: dict[str, Any]) -> Iterator[tuple[int, dict[s
         where = f" somewhere after line {number}" if number else ""
         raise UsageError(f"{name}: this is not UTF-8 text{where}", hint="Save it as UTF-8.") from error
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+        hint = "Check its name and its permissions."
+        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
 
 
 def _cut(file: Path, part: str) -> str:
     """How to make several files of it, each of which is a whole one; `part` has awk number them."""
     if file.suffix.lower() in TABLES:
-        return "Make several tables of it, each with its first line, and map one after another."
+        return "Split it into several tables, each with the header line, and map one after another."
     if file.suffix.lower() == ".json":
-        return "Make several arrays of it, and map one after another."
+        return "Split it into several arrays and map one after another."
     if str(file) == "-":
-        return "Pipe in a part of it at a time."
+        return "Pipe in one part at a time."
     # The ending says how lines are read. `split` keeps it on Linux alone.
     ending = file.suffix if file.suffix[1:].isalnum() else ""
     command = f"awk '{{ print > sprintf(\"part-%03d{ending}\", {part}) }}' {shlex.quote(str(file))}"
-    return f"Map one part after another; `{command}` cuts it up."
+    return f"Split it with `{command}` and map one part after another."
 
 
 def _opened(file: Path) -> BinaryIO:
     if str(file) == "-":
         stream = stdin.binary()
         if stream is None:
-            raise UsageError("there is no standard input")
+            raise UsageError("standard input is closed")
         return stream
     return file.open("rb")
 
 
 def _options_for(job: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The command's options, without its system prompt for a row that asks nothing: that would make it a question."""
-    if job["prompt"].strip() or job.get("messages"):
+    if job.get("prompt", "").strip() or job.get("messages"):
         return options
     return {name: value for name, value in options.items() if name != "system"}
 
@@ -91,15 +94,23 @@ def _options_for(job: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]
 def check_output(file: Path, prompts: Path) -> None:
     """Whether results can be written there: seen before anything is asked and paid. Raises `BadParameter`."""
     if prompts.is_file() and file.exists() and file.samefile(prompts):
-        raise typer.BadParameter(f"{file} is the file of prompts, which would be gone", param_hint="--output")
+        raise typer.BadParameter(f"{file} is the prompts file, and would be overwritten", param_hint="--output")
     if file.exists() and not (file.is_file() or file.is_dir()):
         # A pipe or a terminal.
         return
     if file.is_dir() or not file.parent.is_dir():
-        what = "a folder" if file.is_dir() else "no file of a folder that exists"
+        what = "a folder" if file.is_dir() else "not a file in an existing folder"
         raise typer.BadParameter(f"{file} is {what}", param_hint="--output")
     if not os.access(file.parent, os.W_OK | os.X_OK):
-        raise typer.BadParameter(f"{file.parent} cannot be written to", param_hint="--output")
+        raise typer.BadParameter(f"{file.parent} is not writable", param_hint="--output")
+
+
+def with_ids(outcomes: list[dict[str, Any]], ids: dict[int, str | float]) -> list[dict[str, Any]]:
+    """The same, each with the `id` that its line gives itself; `ids` has those by their index."""
+    if not ids:
+        return outcomes
+    named = ({"id": ids[row["index"]]} if row["index"] in ids else {} for row in outcomes)
+    return [{"index": row["index"], **name, **row} for row, name in zip(outcomes, named, strict=True)]
 
 
 def write_rows(outcomes: list[dict[str, Any]], stream: TextIO, *, as_csv: bool) -> None:
@@ -116,6 +127,16 @@ def write_rows(outcomes: list[dict[str, Any]], stream: TextIO, *, as_csv: bool) 
         return
     for outcome in outcomes:
         stream.write(orjson.dumps(outcome).decode() + "\n")
+
+
+def print_answers(outcomes: list[dict[str, Any]]) -> None:
+    """What each came to on one line of the terminal, for people."""
+    digits = len(str(len(outcomes) - 1))
+    for outcome in outcomes:
+        said = outcome["text"] if outcome["error"] is None else f"no answer: {outcome['error']['message']}"
+        line = Text(clean_line(f"{outcome['index']:>{digits}}  {said}"))
+        line.truncate(out.width, overflow="ellipsis")
+        out.print(line)
 
 
 def write_file(outcomes: list[dict[str, Any]], file: Path) -> None:

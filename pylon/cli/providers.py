@@ -24,21 +24,32 @@ LIVE_ROWS = 40
 def providers(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to listen before printing.")] = 2.0,
     model: Model = None,
-    free: Annotated[bool, typer.Option("--free", help="Only those that charge nothing.")] = False,
-    most: Annotated[int | None, typer.Option(min=0, help="Only those with at most this base price, in msat.")] = None,
-    network: Annotated[str | None, typer.Option(help="Only those that take payment on this network.")] = None,
-    context: Annotated[int | None, typer.Option(min=1, help="Only models that take so many tokens.")] = None,
-    trust: Annotated[float, typer.Option(min=0, max=1, help="Only those that are trusted so much at least.")] = 0.0,
-    live: Annotated[bool, typer.Option("--live", help="Keep the table on the screen until Ctrl-C.")] = False,
+    free: Annotated[bool, typer.Option("--free", help="Only providers that charge nothing.")] = False,
+    most: Annotated[
+        int | None, typer.Option(min=0, help="Only providers with at most this base price, in msat.")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="Only providers paid on this network.")] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Only models with a context window of at least this many tokens.")
+    ] = None,
+    trust: Annotated[
+        float, typer.Option(min=0, max=1, help="Only providers with at least this much trust, from 0 to 1.")
+    ] = 0.0,
+    live: Annotated[
+        bool, typer.Option("--live", help="Keep the table on screen and up to date until Ctrl-C.")
+    ] = False,
     why: Annotated[
         str | None,
         typer.Option(
-            help="What was seen of this provider: its name, its key, or how its npub begins (11 characters)."
+            help=(
+                "Explain what is known about one provider, given by name, key, or the first 11 or "
+                "more characters of its npub."
+            )
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the providers that are alive: what they run, how fast, how busy, how far they are trusted."""
+    """List the live providers: what they run, how fast and how busy they are, and how far they are trusted."""
     if why is not None:
         run(_why(why, model, wait, as_json), as_json=as_json)
         return
@@ -84,10 +95,12 @@ async def _providers(params: dict[str, Any], live: bool, as_json: bool) -> None:
                 if row["rests"] is not None:
                     err.print(f"{short(row['npub'])} {rest_text(row['rests'])}: {row['rests']['why']}", style="dim")
         elif data["heard_of"]:
-            out.print(f"none of {data['heard_of']} that were heard of is alive and fits")
+            out.print(f"{data['heard_of']} providers were heard of, but none is alive and matches")
         else:
             out.print(
-                "no provider is alive on " + ", ".join(config.relays) + "\n  `pylon start` makes this machine one"
+                "no provider is alive on "
+                + ", ".join(config.relays)
+                + "\n  Run `pylon start` to make this machine one."
             )
 
 
@@ -99,7 +112,7 @@ async def _follow(node: Node, params: dict[str, Any], data: dict[str, Any]) -> N
             await asyncio.sleep(REFRESH_S)
             data = await result_of(node, "providers", {**params, "wait_s": 0})
             if not data["providers"]:
-                err.print("nobody fits just now", style="dim")
+                err.print("no provider matches right now", style="dim")
 
 
 def _unit(row: dict[str, Any]) -> str:

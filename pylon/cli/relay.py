@@ -13,8 +13,9 @@ from pylon.cli.output import out
 from pylon.cli.running import Json, end_signals, print_json, run
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
-from pylon.node.home import private_folder
+from pylon.node.home import Home, private_folder
 from pylon.node.relay_settings import public_urls, relay_limits
+from pylon.node.restored import refuse_backup_itself
 from pylon.node.settings import public_keys
 from pylon.nostr.bech32 import nip19
 from pylon.relay.server import RelayServer
@@ -22,24 +23,27 @@ from pylon.relay.server import RelayServer
 
 def relay(
     host: Annotated[str | None, typer.Option(help="The address to listen on (default: this machine only).")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="The port; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="The port; 0 picks a free one.")] = None,
     database: Annotated[
-        Path | None, typer.Option("--database", help="Where events are kept (default: relay.db in PYLON_HOME).")
+        Path | None, typer.Option("--database", help="The file for stored events (default: relay.db in PYLON_HOME).")
     ] = None,
     allow: Annotated[
-        list[str] | None, typer.Option(help="A key that may publish, repeatable (default: all).")
+        list[str] | None, typer.Option(help="A key that may publish. Repeatable (default: everyone may).")
     ] = None,
     writes_per_minute: Annotated[
-        int | None, typer.Option(min=0, help="Events that a connection may publish a minute; 0: any number.")
+        int | None, typer.Option(min=0, help="The most events a connection may publish per minute; 0: no limit.")
     ] = None,
     max_mb: Annotated[
-        int | None, typer.Option(min=0, help="The largest file of stored events, in MiB; 0: any.")
+        int | None, typer.Option(min=0, help="The most disk space for events, in MiB; 0: no limit.")
     ] = None,
-    require_auth: Annotated[bool, typer.Option("--require-auth", help="Ask everyone who they are (NIP-42).")] = False,
+    require_auth: Annotated[
+        bool, typer.Option("--require-auth", help="Require clients to authenticate (NIP-42).")
+    ] = False,
     public_url: Annotated[
-        list[str] | None, typer.Option(help="An address clients know it by, as behind a proxy; repeatable.")
+        list[str] | None,
+        typer.Option(help="An address by which clients reach the relay, such as a proxy's. Repeatable."),
     ] = None,
-    bank: Annotated[bool, typer.Option(help="Run the playbank beside it, where the network is play.")] = True,
+    bank: Annotated[bool, typer.Option(help="Also run the playbank, if the network is play.")] = True,
     as_json: Json = False,
 ) -> None:
     """Run a relay. It needs no home and no key."""
@@ -62,16 +66,17 @@ async def _relay(
     home = settings.home_directory()
     config = settings.found_or_default(home)
     log.configure(config.log.level, json_lines=config.log.json_lines)
+    refuse_backup_itself(Home(home, config.network))
     private_folder(home)
     if database is None:
         database = home / "relay.db"
     elif not database.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {database.parent}", hint="Make it, or name another file.")
+        raise UsageError(f"folder {database.parent} does not exist", hint="Create it, or name another file.")
     try:
         allowed = frozenset(nip19.parse_public_key(key) for key in allow or ())
     except WireError as error:
         raise UsageError(
-            f"--allow takes public keys: {error}", hint="Each starts with npub1, or is 64 hex digits."
+            f"--allow needs public keys: {error}", hint="A public key starts with npub1, or has 64 hex digits."
         ) from error
     writers = allowed | public_keys("relay.writers", config.relay.writers) or None
     readers = public_keys("relay.readers", config.relay.readers) or None
@@ -98,10 +103,10 @@ async def _relay(
         if as_json:
             print_json({"url": server.url, "database": str(database), "playbank": bank})
         else:
-            out.print(f"relay at {server.url}, events in {database}; Ctrl-C ends it")
+            out.print(f"relay at {server.url}, events in {database}; press Ctrl-C to end it")
             if bank:
                 first = "`pylon wallet connect` before `pylon start`"
-                out.print(f"  with a playbank: {first}, then `pylon wallet faucet 1000`", style="dim")
+                out.print(f"  with a playbank: run {first}, then `pylon wallet faucet 1000`", style="dim")
         await stop.wait()
     if not as_json:
         # The terminal may be gone.

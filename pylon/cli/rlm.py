@@ -15,6 +15,7 @@ from rich.text import Text
 
 from pylon.cli.output import ago, counted, err, out, short, table
 from pylon.cli.rlm_ask import ask
+from pylon.cli.rlm_report import summary
 from pylon.cli.rlm_resume import resume
 from pylon.cli.running import Json, fail, print_json, print_text, run
 from pylon.cli.whole_file import whole_file
@@ -31,7 +32,7 @@ from pylon.rlm.trajectory import Event
 from pylon.rlm.viewer import export_rlm
 from pylon.text import clean_line
 
-RunId = Annotated[str, typer.Argument(help="A run's id or the start of it; `last` is the newest.")]
+RunId = Annotated[str, typer.Argument(help="A run's id or its beginning; `last` is the newest run.")]
 
 
 class _Group(typer.core.TyperGroup):
@@ -43,25 +44,31 @@ class _Group(typer.core.TyperGroup):
         return super().parse_args(ctx, args)
 
     def _mistyped(self, args: list[str]) -> bool:
-        """Whether a command is meant, and its name is written wrongly: a question names what it is about."""
+        """Whether the first argument is a mistyped command. A question comes with `--context` or `--questions`."""
         asked = any(arg.startswith(("-c", "--context", "--questions")) for arg in args)
         return not asked and bool(get_close_matches(args[0], self.commands))
 
 
-# In so many columns there is room for the turns and the answer of a run, too.
+# From this many columns on there is room for the turns and the answer of a run, too.
 _WIDE = 100
 
-app = typer.Typer(cls=_Group, no_args_is_help=True, help="Ask a question about a text of any length.")
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    subcommand_metavar='"QUESTION" -c FILE… | COMMAND [ARGS]…',
+    help='Ask a question about a text of any length: `pylon rlm "QUESTION" -c FILE…`. The commands show and'
+    " resume runs. `pylon rlm ask --help` lists the options of a question.",
+)
 app.command("ask")(ask)
 app.command("resume")(resume)
 
 
 @app.command("list")
 def list_(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, the newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many runs to show, newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """List the runs that are kept."""
+    """List the stored runs."""
     run(_list(limit, as_json), as_json=as_json)
 
 
@@ -76,7 +83,7 @@ async def _list(limit: int, as_json: bool) -> None:
 
 
 def _row(found: runs.Run) -> dict[str, Any]:
-    """What the list shows of a run, of one too whose file somebody has edited: the others are listed all the same."""
+    """What the list shows of a run. A run whose record is damaged is listed as such, so that the others still are."""
     try:
         return runs.summary(found)
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -84,8 +91,8 @@ def _row(found: runs.Run) -> dict[str, Any]:
 
 
 def _listing(rows: list[dict[str, Any]], unit: str, width: int) -> Table:
-    """A line for each run, however narrow the terminal is: an id that is cut is of no use, and a question is known
-    again by its beginning.
+    """A line for each run, however narrow the terminal is: ids are never cut, questions and answers are cut to their
+    beginnings.
     """
     wide = width >= _WIDE
     made = table(
@@ -106,10 +113,10 @@ def _beginning(text: str) -> Text:
 @app.command("show")
 def show_(
     name: RunId = "last",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the events as they are, one a line.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the raw events, one JSON object per line.")] = False,
 ) -> None:
-    """Show what a run did, event by event."""
+    """Show a run: its question, answer and cost, then its events."""
     run(_show(name, follow, as_json), as_json=as_json)
 
 
@@ -117,17 +124,45 @@ async def _show(name: str, follow: bool, as_json: bool) -> None:
     home, config = open_home()
     unit = Network(config.network).unit
     found = runs.find_run(home.runs, name)
-    events = found.follow() if follow else found.sound_events()
+    events = found.follow() if follow else found.checked_events()
     if as_json:
         for event in events:
             print_json(event)
-    else:
-        for since, line in _lines(found, events, unit):
-            out.print(f"{ago(since):>8}  {line}")
+        return
+    if not follow:
+        for line in _head(found, unit):
+            out.print(line)
+    for since, line in _lines(found, events, unit):
+        _print_cut(f"{ago(since):>8}  {line}")
+
+
+def _head(found: runs.Run, unit: str) -> list[str]:
+    """What one looks for in a run. Of a damaged one nothing: its events tell where it is."""
+    row = _row(found)
+    if row["state"] == "damaged":
+        return []
+    question, answer = "", "no answer"
+    for event in found.events():
+        if event["type"] == "run":
+            question = found.text(event["question"])
+        elif event["type"] == "final" and event["answer"] is not None:
+            answer = found.text(event["answer"])
+    state = f"partial, {row['reason']}" if row["partial"] else row["state"]
+    return [question, "", answer, "", f"{state}; {summary(row, unit)}", ""]
+
+
+def _print_cut(text: str) -> None:
+    """Lines of which a terminal shows the beginning; in a file they are whole."""
+    for line in text.split("\n"):
+        shown = Text(clean_line(line))
+        if out.is_terminal:
+            shown.truncate(out.width, overflow="ellipsis")
+        out.print(shown)
 
 
 def _lines(found: runs.Run, events: Iterable[Event], unit: str) -> Iterator[tuple[float, str]]:
-    """Seconds since the run began, and what happened. Calls that were cancelled together are one line."""
+    """For each event the seconds since the run began and a line on it. Calls that were cancelled together share a
+    line."""
     begun = None
     for cancelled, group in groupby(events, _is_cancelled):
         together = 0
@@ -153,7 +188,7 @@ def _line(found: runs.Run, event: Event, unit: str) -> str:
             if before := event.get("before"):
                 spent = before["spent"]
                 so_far = f"{counted(spent['calls'], 'sub-call')}, {sats_text(spent['msat'], unit)}"
-                again = f"\n          (taken up again after {before['seconds']:,.0f} s, {so_far})"
+                again = f"\n          (resumed after {before['seconds']:,.0f} s, {so_far})"
             return f"{event['strategy']}: {event['question']['preview']}{again}"
         case "loop":
             return f"loop {where} begins, depth {event['depth']}"
@@ -170,7 +205,7 @@ def _line(found: runs.Run, event: Event, unit: str) -> str:
         case "returned" if "code" in event:
             return f"  ✗ {event['call']} {event['code']}: {event['message']}"
         case "returned":
-            # Of a loop of its own there is none.
+            # The answer of a child loop has no provider.
             who = f"{short(event['provider'])} " if event["provider"] else ""
             told = f"{who}{event['model']}, {sats_text(event['msat'], unit)}"
             return f"  ← {event['call']} {_short(event['text']['preview'])} ({told})"
@@ -182,13 +217,13 @@ def _line(found: runs.Run, event: Event, unit: str) -> str:
             used = f"{counted(spent['calls'], 'sub-call')}, {spent['tokens']:,} tokens"
             return f"{where}: so far {used}, {sats_text(spent['msat'], unit)}"
         case "charged":
-            return f"{where}: {sats_text(event['msat'], unit)} charged beside"
+            return f"{where}: {sats_text(event['msat'], unit)} also charged"
         case "reserved":
-            return f"{where}: up to {sats_text(event['msat'], unit)} are set aside"
+            return f"{where}: up to {sats_text(event['msat'], unit)} reserved"
         case "settled":
-            return f"{where}: what was set aside is settled"
+            return f"{where}: the reserved amount is settled"
         case "cut":
-            return f"{where}: goes another way from here on than before"
+            return f"{where}: from here on the run differs from the earlier one"
         case "shown":
             return f"{where}: the root is told {counted(event['text']['chars'], 'character')}"
         case kind:
@@ -205,7 +240,7 @@ def _indented(text: str) -> str:
 
 @app.command("replay")
 def replay_(name: RunId = "last", as_json: Json = False) -> None:
-    """Run the code of a run again, with the answers that it got then and no model at all."""
+    """Rerun a run's code with the answers it got then, without any model."""
     run(_replay(name, as_json), as_json=as_json)
 
 
@@ -217,11 +252,11 @@ async def _replay(name: str, as_json: bool) -> None:
     elif result["answer"] is not None:
         print_text(result["answer"])
     if not result["ended"]:
-        hint = f"`pylon rlm show {result['replay_of']}` tells how far it came."
+        hint = f"`pylon rlm show {result['replay_of']}` shows how far it came."
         fail(JobsFailedError(f"run {result['replay_of']} never ended: there is no answer to compare", hint=hint))
     if not result["same"]:
-        hint = f"`pylon rlm show {result['id']}` tells what happened this time."
-        fail(JobsFailedError("the replay came to another answer than the run", hint=hint))
+        hint = f"`pylon rlm show {result['id']}` shows what happened this time."
+        fail(JobsFailedError("the replay came to a different answer than the run", hint=hint))
 
 
 @app.command("export")
@@ -231,22 +266,24 @@ def export_(
         Literal["rlm", "events", "csv"],
         typer.Option(
             "--format",
-            help="rlm: for the viewer of the paper's engine; events: our own, texts included; csv: a row a sub-call.",
+            help=(
+                "rlm: for the paper's viewer; events: Pylon's own events, including texts; csv: one row per sub-call."
+            ),
         ),
     ] = "rlm",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where it goes (default: standard output).")
+        Path | None, typer.Option("--output", "-o", help="The file to write (default: standard output).")
     ] = None,
 ) -> None:
-    """Write a run's trajectory for other programs: as JSONL, or its sub-calls as CSV."""
+    """Export a run's trajectory for other programs, as JSONL, or its sub-calls as CSV."""
     run(_export(name, form, output))
 
 
 async def _export(name: str, form: str, output: Path | None) -> None:
     home, _ = open_home()
     found = runs.find_run(home.runs, name)
-    for _ in found.sound_events():
-        # What fails here names its line.
+    for _ in found.checked_events():
+        # Only checked: a damaged record is refused here with the line at fault.
         pass
     if form == "csv":
         text = "".join(as_csv(call_rows(found)))

@@ -5,17 +5,15 @@ import time
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, cast
 
 import typer
-from rich.status import Status
 
 from pylon.cli import stdin
-from pylon.cli.output import counted, err
-from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, print_text, run
+from pylon.cli.rlm_report import progress, tell, tell_interrupted, tell_report
+from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
 from pylon.cli.stdin import StandardInput
-from pylon.errors import InterruptError, JobsFailedError, UsageError, error_row
-from pylon.money.msat import sats_text
+from pylon.errors import InterruptError, JobsFailedError, UsageError
 from pylon.money.network import Network
 from pylon.node.home import open_home
 from pylon.node.rlm import many as rlm_many
@@ -23,78 +21,86 @@ from pylon.node.rlm import run as node_rlm
 from pylon.node.rlm.run import Question
 from pylon.node.session import open_node
 from pylon.rlm import runs
-from pylon.rlm.progress import Tally
 from pylon.rlm.strategies import Strategy
-from pylon.rlm.trajectory import Event
 
 
 def ask(
     question: Annotated[
-        str | None, typer.Argument(help="The question; - reads it from standard input.", show_default=False)
+        str | None, typer.Argument(help="The question, or - to read it from standard input.", show_default=False)
     ] = None,
     context: Annotated[
         list[str] | None,
-        typer.Option("--context", "-c", help="A file, folder or glob, or - for standard input; may be repeated."),
+        typer.Option("--context", "-c", help="A file, folder or glob, or - for standard input. Repeatable."),
     ] = None,
     questions: Annotated[
         str | None,
         typer.Option(
             "--questions",
-            help="A JSONL file (- for standard input) of many questions in the place of one, each an object with"
-            " `question` and, if it has one of its own, `context` or `text`. One line of JSON comes out for each.",
+            help=(
+                "Ask many questions from a JSONL file (- for standard input). Each line has a "
+                "`question`, and optionally its own `context` or `text`. Prints one line of JSON per "
+                "question."
+            ),
         ),
     ] = None,
-    at_once: Annotated[int, typer.Option(min=1, help="Of many questions, how many runs go on at once.")] = 1,
+    at_once: Annotated[int, typer.Option(min=1, help="With --questions: how many runs go on at once.")] = 1,
     budget_each: Annotated[
-        bool, typer.Option("--budget-each", help="Of many questions, each has the whole budget for itself.")
+        bool, typer.Option("--budget-each", help="With --questions: give each question the whole budget.")
     ] = False,
     resume: Annotated[
         str | None,
         typer.Option(
             "--resume",
             metavar="REPORTS",
-            help="Of many questions, those that have a whole answer in this file of reports are not asked again.",
+            help=("With --questions: skip those that already have a complete answer in this file of reports."),
         ),
     ] = None,
     shape: Annotated[
-        str, typer.Option("--as", help="What the REPL sees: auto, text, json, or files (a dict by name).")
+        str, typer.Option("--as", help="What the REPL gets: auto, text, json, or files (a dict by name).")
     ] = "auto",
     strategy: Annotated[
         str | None,
-        typer.Option(help="rlm, map-reduce or search (default: rlm with a root model, map-reduce without)."),
+        typer.Option(help="rlm, map-reduce or search (default: rlm if a root model is set, otherwise map-reduce)."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The model that sub-calls ask for (rlm.sub_model).")] = None,
-    max_depth: Annotated[int | None, typer.Option(help="How deep loops may stand inside each other.")] = None,
-    turns: Annotated[int | None, typer.Option(help="Turns of a loop.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model for sub-calls (rlm.sub_model).")] = None,
+    max_depth: Annotated[
+        int | None, typer.Option(help="How deeply recursive calls may nest (rlm.max_depth).")
+    ] = None,
+    turns: Annotated[int | None, typer.Option(help="The most turns of one loop (rlm.turns).")] = None,
     calls: Annotated[int | None, typer.Option(help="The most sub-calls (rlm.max_calls).")] = None,
     sats: Annotated[int | None, typer.Option(help="The most sats (rlm.max_sats).")] = None,
     tokens: Annotated[
-        int | None, typer.Option(help="The most tokens, of root and sub-calls together (rlm.max_tokens).")
+        int | None, typer.Option(help="The most tokens, root model and sub-calls together (rlm.max_tokens).")
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="The most seconds (rlm.max_wall_s).")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of sub-calls; at 0 equal prompts go once.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="The temperature of sub-calls; at 0, equal prompts are asked once.")
+    ] = None,
     sub_max_tokens: Annotated[
-        int | None, typer.Option(help="The longest answer of a sub-call, in tokens (rlm.sub_max_tokens).")
+        int | None, typer.Option(help="The longest answer to a sub-call, in tokens (rlm.sub_max_tokens).")
     ] = None,
     root_model: Annotated[str | None, typer.Option(help="The root model's id (rlm.root_model).")] = None,
-    root_temperature: Annotated[float | None, typer.Option(help="Of the root model (rlm.root_temperature).")] = None,
-    seed: Annotated[int | None, typer.Option(help="What drawn answers begin from (rlm.seed).")] = None,
-    sandbox: Annotated[str | None, typer.Option(help="auto, wasm or process (rlm.sandbox).")] = None,
+    root_temperature: Annotated[
+        float | None, typer.Option(help="The temperature of the root model (rlm.root_temperature).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed for sampled answers (rlm.seed).")] = None,
+    sandbox: Annotated[str | None, typer.Option(help="The sandbox: auto, wasm or process (rlm.sandbox).")] = None,
     unsafe: Annotated[
         bool,
         typer.Option(
             "--unsafe-local-repl",
-            help="Run the model's code with all rights of your user, in no sandbox: it may read, change and send"
-            " whatever you may.",
+            help=(
+                "Run the model's code without a sandbox, as your user. It can read, change and send anything you can."
+            ),
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Ask a question about a text of any length. `pylon rlm "question"` does the same.
 
-    The text becomes a variable in a sandboxed Python; a root model, or a program, cuts it up and asks the swarm about
-    the pieces. The answer goes to standard output, the rest to standard error. An answer that is partial (turns,
-    budget or root ran out) ends with status 5, and so does none.
+    The text becomes a variable in a sandboxed Python. A root model, or a fixed program, splits it up and asks the
+    swarm about the pieces. The answer goes to standard output, everything else to standard error. If the answer
+    is partial (turns, budget or root model ran out) or missing, the command exits with status 5.
     """
     for name, value, known in (
         ("--as", shape, _SHAPES),
@@ -109,14 +115,17 @@ def ask(
         "root_model": root_model, "root_temperature": root_temperature, "seed": seed, "sandbox": sandbox,
     }  # fmt: skip
     if (question is None) == (questions is None):
-        raise typer.BadParameter("either a question or --questions is needed, and not both", param_hint="QUESTION")
+        raise typer.BadParameter("give either a question or --questions, not both", param_hint="QUESTION")
+    if strategy not in (None, "rlm") and (root_model is not None or root_temperature is not None):
+        option = "--root-temperature" if root_model is None else "--root-model"
+        raise typer.BadParameter(f"the strategy {strategy} has no root model", param_hint=option)
     paths = tuple(context or ())
     if "-" in paths and "-" in (question, questions):
         raise typer.BadParameter("question and context cannot both be standard input", param_hint="QUESTION")
     if budget_each and questions is None:
-        raise typer.BadParameter("it is for --questions", param_hint="--budget-each")
+        raise typer.BadParameter("it needs --questions", param_hint="--budget-each")
     if resume is not None and (questions is None or resume == "-"):
-        raise typer.BadParameter("it is a file of reports, for --questions", param_hint="--resume")
+        raise typer.BadParameter("it is a file of reports, and needs --questions", param_hint="--resume")
     chosen = cast("Strategy | None", strategy)
     given = StandardInput()
     asked = Question(question or "", paths, "", cast("Any", shape), chosen, wishes, cast("Any", given), unsafe)
@@ -141,7 +150,8 @@ def _text(name: str) -> str:
     try:
         data = Path(name).read_bytes()
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+        hint = "Check its name and its permissions."
+        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
     return stdin.decoded(data, name)
 
 
@@ -149,66 +159,26 @@ async def _ask(question: Question, given: StandardInput, as_json: bool) -> None:
     asked = await given.text() if question.question == "-" else question.question
     if not asked.strip():
         where = "standard input" if question.question == "-" else "the question"
-        raise UsageError(f"{where} is empty", hint="Say what to ask of the text.")
+        raise UsageError(f"{where} is empty", hint="Say what to ask about the text.")
     question = replace(question, question=asked.strip())
     if not question.context:
         hint = "Name a file, a folder or a glob, or - for standard input."
         if len(question.question.split()) == 1:
-            # A command that there is not is a question of one word.
-            hint += " If a command was meant: `pylon rlm --help` lists them."
-        raise UsageError("there is no --context", hint=hint)
+            # A mistyped command looks like a question of one word.
+            hint += " If you meant a command: `pylon rlm --help` lists them."
+        raise UsageError("--context is missing", hint=hint)
     home, config = open_home()
     unit = Network(config.network).unit
     folder = runs.new_run(home.runs, time.time())
     try:
-        with (
-            Status("starting", console=err) if err.is_terminal and not as_json else Quiet() as status,
-            ended_as_by_ctrl_c(),
-            given.in_use(),
-        ):
-
-            def heard(_: Event, tally: Tally) -> None:
-                status.update(tally.line(unit))
-
+        with progress(unit, as_json) as heard, ended_as_by_ctrl_c(), given.in_use():
             async with open_node(home, config) as node:
                 report = await node_rlm.ask(
                     home, config, node, question, listener=heard, tell=tell, folder=folder
                 )  # fmt: skip
     except asyncio.CancelledError:
-        interrupted(runs.Run(folder), unit, as_json)
+        tell_interrupted(runs.Run(folder), unit, as_json)
     tell_report(report, unit, as_json)
-
-
-def tell_report(report: dict[str, Any], unit: str, as_json: bool) -> None:
-    """A run's answer, what was spent on it, and an error where that is partial or there is none."""
-    if as_json:
-        print_json(report)
-    elif report["answer"] is not None:
-        print_text(report["answer"])
-    tell(_summary(report, unit))
-    if report["answer"] is None or report["partial"]:
-        what = "there is no answer" if report["answer"] is None else "the answer is partial"
-        more = report["reason"] in ("budget", "turns") or "were refused" in report["detail"]
-        on = f"`pylon rlm resume {report['id']}` with that goes on where it was. " if more else ""
-        hint = f"`pylon rlm show {report['id']}` tells what was done."
-        hint = f"{report['hint']} {on}{hint}" if report["hint"] else hint
-        fail(JobsFailedError(f"{what} ({report['reason']}): {report['detail']}", hint=hint))
-
-
-def interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
-    """What was done and spent until then stays true, and an answer that it had come to is one."""
-    if not run.begun:
-        fail(InterruptError("interrupted before anything was asked"), as_json=as_json)
-    report, answer = runs.summary(run), runs.answer_of(run)
-    what = "the run was interrupted" if answer is None else "interrupted after the run had come to its answer"
-    on = f"`pylon rlm resume {run.id}` goes on; " if answer is None else ""
-    error = InterruptError(what, hint=f"{on}`pylon rlm show {run.id}` tells what was done.")
-    if as_json:
-        print_json({**report, "answer": answer, "trajectory": str(run.folder), "error": error_row(error)})
-    elif answer is not None:
-        print_text(answer)
-    tell(_summary(report, unit))
-    fail(error)
 
 
 async def _ask_many(
@@ -223,7 +193,7 @@ async def _ask_many(
     done: frozenset[int] = frozenset()
     if resume is not None:
         done = rlm_many.answered(_text(resume), resume, rows)
-        tell(f"{len(done):,} of {len(rows):,} questions have an answer in {resume}")
+        tell(f"{len(done):,} of {len(rows):,} questions already have an answer in {resume}")
     home, config = open_home()
     lacking = 0
     try:
@@ -248,47 +218,14 @@ async def _ask_many(
                     print_json(report)
                     lacking += report.get("answer") is None or bool(report["partial"])
     except asyncio.CancelledError:
-        fail(InterruptError("interrupted; what is printed is done", hint="`pylon rlm list` shows the runs."))
+        fail(
+            InterruptError(
+                "interrupted; the questions printed so far are done", hint="`pylon rlm list` shows the runs."
+            )
+        )
     if lacking:
         fail(
             JobsFailedError(
-                f"{lacking:,} of {len(rows):,} questions got no answer, or a partial one", hint="Their lines say why."
+                f"{lacking:,} of {len(rows):,} questions got no answer, or a partial one", hint="Each line says why."
             )
         )
-
-
-def tell(text: str) -> None:
-    """For whoever watches."""
-    err.print(text, style="dim")
-
-
-class Quiet:
-    """Where nobody watches."""
-
-    def __enter__(self) -> "Quiet":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing was shown."""
-
-    def update(self, text: str) -> None:
-        """Shows nothing."""
-
-
-def _summary(report: dict[str, Any], unit: str) -> str:
-    parts = [counted(report["turns"], "turn"), counted(report["calls"], "sub-call")]
-    parts += [f"{report[name]:,} {word}" for name, word in _REMARKS if report[name]]
-    parts += [counted(len(report["providers"]), "provider"), sats_text(report["msat"], unit)]
-    if "wall_s" in report:
-        parts.append(f"{report['wall_s']:.1f} s")
-    models = f"\nanswered by {', '.join(report['models'])}" if len(report["models"]) > 1 else ""
-    return f"{', '.join(parts)}; run {report['id']}{models}"
-
-
-_REMARKS = (
-    ("failed", "failed"),
-    ("cancelled", "cancelled"),
-    ("truncated", "not whole"),
-    ("refused", "more refused"),
-    ("repeated", "asked before"),
-)

@@ -4,50 +4,61 @@ import asyncio
 from typing import Annotated, Any
 
 import typer
-from rich.status import Status
 
-from pylon.cli.output import err
-from pylon.cli.rlm_ask import Quiet, interrupted, tell, tell_report
+from pylon.cli.rlm_report import progress, tell, tell_interrupted, tell_report
 from pylon.cli.running import Json, ended_as_by_ctrl_c, run
 from pylon.money.network import Network
 from pylon.node.home import open_home
 from pylon.node.rlm.resume import resume as resume_run
 from pylon.node.session import open_node
 from pylon.rlm import runs
-from pylon.rlm.progress import Tally
-from pylon.rlm.trajectory import Event
 
 
 def resume(
-    name: Annotated[str, typer.Argument(help="A run's id or the start of it; `last` is the newest.")] = "last",
-    calls: Annotated[int | None, typer.Option(help="The most sub-calls, with those before (rlm.max_calls).")] = None,
-    sats: Annotated[int | None, typer.Option(help="The most sats, with those spent (rlm.max_sats).")] = None,
-    tokens: Annotated[int | None, typer.Option(help="The most tokens, with those used (rlm.max_tokens).")] = None,
+    name: Annotated[str, typer.Argument(help="A run's id or its beginning; `last` is the newest run.")] = "last",
+    calls: Annotated[
+        int | None, typer.Option(help="The most sub-calls, counting earlier ones (rlm.max_calls).")
+    ] = None,
+    sats: Annotated[
+        int | None, typer.Option(help="The most sats, counting those already spent (rlm.max_sats).")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="The most tokens, counting those already used (rlm.max_tokens).")
+    ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="The most seconds, with those taken (rlm.max_wall_s).")
+        float | None, typer.Option(help="The most seconds, counting those already taken (rlm.max_wall_s).")
     ] = None,
-    turns: Annotated[int | None, typer.Option(help="Turns of a loop, with those before (rlm.turns).")] = None,
+    turns: Annotated[
+        int | None, typer.Option(help="The most turns of one loop, counting earlier ones (rlm.turns).")
+    ] = None,
     root_turns: Annotated[
-        int | None, typer.Option(help="Turns of the root model in all loops, with those before (rlm.max_root_turns).")
+        int | None,
+        typer.Option(help="The most root model turns over all loops, counting earlier ones (rlm.max_root_turns)."),
     ] = None,
-    root_model: Annotated[str | None, typer.Option(help="Another root model (rlm.root_model).")] = None,
+    root_model: Annotated[str | None, typer.Option(help="Use another root model (rlm.root_model).")] = None,
     go_on: Annotated[
         bool,
         typer.Option(
             "--go-on",
-            help="Where the code does something else than it did then, go on from there with the models, instead of"
-            " ending with an error.",
+            help=(
+                "If the code does something else than it did before, continue from there with the "
+                "models instead of failing."
+            ),
         ),
     ] = False,
     unsafe: Annotated[
-        bool, typer.Option("--unsafe-local-repl", help="For a run whose code ran in no sandbox: it runs again so.")
+        bool,
+        typer.Option(
+            "--unsafe-local-repl",
+            help="Required for a run whose code ran without a sandbox; it continues without one.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run that was interrupted, or whose budget ended: what was answered is not asked or paid again.
+    """Continue a run that was interrupted or ran out of budget. Answered calls are not asked or paid again.
 
-    It has the settings that it had; limits that are given stand over them, and count what it has spent. A run that
-    came to a whole answer is not gone on with: its answer is printed.
+    The run keeps its settings. Limits you give here replace the old ones, and count what the run already used. If
+    the run already has a complete answer, that answer is printed.
     """
     wishes = {
         "max_calls": calls, "max_sats": sats, "max_tokens": tokens, "max_wall_s": seconds, "turns": turns,
@@ -61,18 +72,13 @@ async def _resume(name: str, wishes: dict[str, Any], go_on: bool, unsafe: bool, 
     unit = Network(config.network).unit
     found = runs.find_run(home.runs, name)
     try:
-        with Status("starting", console=err) if err.is_terminal and not as_json else Quiet() as status:
-
-            def heard(_: Event, tally: Tally) -> None:
-                status.update(tally.line(unit))
-
-            with ended_as_by_ctrl_c():
-                async with open_node(home, config) as node:
-                    report = await resume_run(
-                        home, config, node, found, wishes, go_on=go_on, unsafe=unsafe, listener=heard, tell=tell
-                    )  # fmt: skip
+        with progress(unit, as_json) as heard, ended_as_by_ctrl_c():
+            async with open_node(home, config) as node:
+                report = await resume_run(
+                    home, config, node, found, wishes, go_on=go_on, unsafe=unsafe, listener=heard, tell=tell
+                )  # fmt: skip
     except asyncio.CancelledError:
-        interrupted(found, unit, as_json)
+        tell_interrupted(found, unit, as_json)
     if not report["resumed"]:
-        tell(f"run {found.id} has a whole answer: nothing is left to do")
+        tell(f"run {found.id} already has a complete answer")
     tell_report(report, unit, as_json)

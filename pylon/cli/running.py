@@ -25,13 +25,13 @@ from pylon.text import clean_text, escaped_in_json, whole_characters
 # What a node has to finish what is there when it is told to stop, in seconds.
 DRAIN_S = 60.0
 
-# A question that it answers. Whoever asks it for the capital of France hears "none".
-NEEDLE_ASK = (
-    f'pylon ask "{needle.QUESTIONS[0].format(key="amber-falcon")} The special magic number for amber-falcon is 4711."'
+# A question that it answers, short enough for a line of a terminal: a break would be copied with it. Whoever asks it
+# for the capital of France hears "none".
+NEEDLE_ASK = 'pylon ask "Tell me the magic number of owl. The magic number of owl is 4711."'
+NEEDLE_ONLY = (
+    f"{needle.MODEL_ID} only finds a number stated in a text, with the question in front of the "
+    f"text:\n  {NEEDLE_ASK}\n  `pylon models recommend` lists models for any question."
 )
-NEEDLE_ONLY = f"""{needle.MODEL_ID} finds a number that a text states behind the question, and does nothing else:
-  {NEEDLE_ASK}
-  `pylon models recommend` names models for any question."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 

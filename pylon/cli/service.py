@@ -22,7 +22,9 @@ from pylon.node.service.place import Place, install_command, lingers, notes, pla
 from pylon.node.session import running_node
 from pylon.sections import Config
 
-app = typer.Typer(no_args_is_help=True, help="The node as a service: started by the machine, and again if it fails.")
+app = typer.Typer(
+    no_args_is_help=True, help="Run the node as a service that starts with the machine and restarts after a failure."
+)
 
 logger = log.get("node")
 
@@ -32,15 +34,13 @@ Relay = Annotated[bool, typer.Option("--relay", help="Run your household's relay
 @app.command()
 def install(
     relay: Relay = False,
-    system: Annotated[
-        bool, typer.Option("--system", help="For machines where nobody logs in; root has to install it.")
-    ] = False,
+    system: Annotated[bool, typer.Option("--system", help="Start at boot instead of at login. Needs root.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be written and run.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Have this machine start the node: at login (or with --system at boot), and again when it fails.
+    """Have this machine start the node at login (with --system, at boot), and restart it after a failure.
 
-    launchd does it on macOS, systemd on Linux. Another install of the same home replaces the first.
+    Uses launchd on macOS and systemd on Linux. Installing again for the same home replaces the service.
     """
     try:
         home, _ = open_home()
@@ -71,9 +71,9 @@ def install(
         for command in commands:
             out.print(f"  {command}")
     else:
-        out.print(f"{manager.name} starts this node now, and at every {'boot' if system else 'login'}")
+        out.print(f"{manager.name} starts this node now and at every {'boot' if system else 'login'}")
         out.print(f"  file  {manager.file()}\n  log   {now.log}")
-        out.print("`pylon service status` says how it does, `pylon stop` ends it until the next start.", style="dim")
+        out.print("`pylon service status` shows its state; `pylon stop` stops it until the next start.", style="dim")
     for note in told:
         out.print(note, style="yellow")
 
@@ -89,12 +89,13 @@ def uninstall(as_json: Json = False) -> None:
     if as_json:
         print_json({"removed": None if gone is None else str(gone)})
     else:
-        out.print("no service was installed" if gone is None else f"stopped; {gone} is gone")
+        out.print("no service is installed" if gone is None else f"stopped; removed {gone}")
 
 
 @app.command()
 def restart(as_json: Json = False) -> None:
-    """End the service's node, which finishes its jobs first, and start it anew: with new settings, or a new Pylon."""
+    """Restart the service's node, to apply new settings or a new version of Pylon. Running jobs are finished
+    first."""
     try:
         home, _ = open_home()
         service.restart(home, run_command)
@@ -109,7 +110,7 @@ def restart(as_json: Json = False) -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Say whether the node is a service, whether it runs, how it ended last, and where its log is."""
+    """Show whether the node is a service, whether it runs, how it last ended, and where its log is."""
     try:
         home, _ = open_home()
         now = service.status(home, run_command)
@@ -123,7 +124,7 @@ def status(as_json: Json = False) -> None:
         made.add_row("service", f"{now.manager}{', of the machine' if now.system else ''}: {now.file}")
         made.add_row("state", _words(now.state))
     else:
-        made.add_row("service", f"not installed: `{install_command()}`")
+        made.add_row("service", f"not installed; to install it, run `{install_command()}`")
     made.add_row("log", now.log)
     if now.installed and now.log_hint:
         made.add_row("", now.log_hint)
@@ -133,9 +134,9 @@ def status(as_json: Json = False) -> None:
 @app.command("run")
 def run_(
     relay: Relay = False,
-    drain_s: Annotated[float, typer.Option(help="Seconds to finish what is there after SIGTERM.")] = DRAIN_S,
+    drain_s: Annotated[float, typer.Option(help="Seconds to finish running jobs after SIGTERM.")] = DRAIN_S,
 ) -> None:
-    """What the service runs: as `pylon start`, and its log says why it could not start, too."""
+    """Run the node as the service manager does: like `pylon start`, with startup errors in the log."""
     root = settings.home_directory()
     if root.is_dir():
         # Nobody reads what is printed; settings that do not fit are found before a node opens its own log.
@@ -168,7 +169,7 @@ def _refusal(home: Home, wanted: Place) -> list[str]:
     try:
         service.check(home, wanted)
     except PylonError as error:
-        return [f"This would be refused: {error}. {error.hint}"]
+        return [f"Installing it would fail: {error}. {error.hint}"]
     return []
 
 
@@ -180,7 +181,12 @@ async def _by_hand(home: Home) -> list[str]:
         return []
     if not found["serving"] or service.status(home, run_command).state.pid == found["pid"]:
         return []
-    return [f"Process {found['pid']} serves this home now; the service does once that has ended (`pylon stop`)."]
+    return [
+        (
+            f"Process {found['pid']} is serving this home now. Stop it with `pylon stop` so that the "
+            "service can take over."
+        )
+    ]
 
 
 def _json(now: service.Status) -> dict[str, Any]:
@@ -191,8 +197,8 @@ def _json(now: service.Status) -> dict[str, Any]:
 
 def _words(state: ServiceState) -> str:
     if not state.loaded:
-        return "not loaded: `pylon service restart` loads it"
+        return "not loaded: run `pylon service restart` to load it"
     process = "" if state.pid is None else f", process {state.pid}"
     times = "" if state.starts is None else f", started {state.starts} time{'' if state.starts == 1 else 's'}"
-    ended = f", ended last with {state.last_exit}" if state.last_exit else ""
+    ended = f", last exit: {state.last_exit}" if state.last_exit else ""
     return f"{state.running}{process}{times}{ended}"

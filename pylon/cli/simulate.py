@@ -18,39 +18,43 @@ _SHARE = "a share from 0 to 1"
 
 
 def simulate_(
-    providers: Annotated[int, typer.Option(help="How many machines, up to 100,000.")] = _DEFAULT.providers,
-    jobs: Annotated[int, typer.Option(help="How many jobs in all, up to 1,000,000.")] = _DEFAULT.jobs,
-    customers: Annotated[int, typer.Option(help="How many customers share these jobs.")] = _DEFAULT.customers,
-    relays: Annotated[int, typer.Option(help="How many relays; a machine is on two of them.")] = _DEFAULT.relays,
-    seed: Annotated[int, typer.Option(help="The same seed, the same run.")] = _DEFAULT.seed,
-    width: Annotated[int, typer.Option(help="Jobs in flight at once, a customer.")] = _DEFAULT.width,
-    slots: Annotated[int, typer.Option(help="Jobs that a machine runs at once.")] = _DEFAULT.slots,
+    providers: Annotated[int, typer.Option(help="How many machines, at most 100,000.")] = _DEFAULT.providers,
+    jobs: Annotated[int, typer.Option(help="How many jobs in all, at most 1,000,000.")] = _DEFAULT.jobs,
+    customers: Annotated[int, typer.Option(help="How many customers share the jobs.")] = _DEFAULT.customers,
+    relays: Annotated[int, typer.Option(help="How many relays; each machine uses two of them.")] = _DEFAULT.relays,
+    seed: Annotated[int, typer.Option(help="The random seed; the same seed gives the same run.")] = _DEFAULT.seed,
+    width: Annotated[int, typer.Option(help="The most jobs in flight per customer.")] = _DEFAULT.width,
+    slots: Annotated[int, typer.Option(help="How many jobs a machine runs at once.")] = _DEFAULT.slots,
     max_queue: Annotated[
-        int, typer.Option(help="Jobs that may wait at a machine before it says busy.")
+        int, typer.Option(help="How many jobs may wait at a machine before it answers busy.")
     ] = _DEFAULT.max_queue,
-    job_s: Annotated[float, typer.Option(help="Seconds of a job on the median machine.")] = _DEFAULT.job_s,
-    unlike: Annotated[float, typer.Option(help="Spread of the logarithm of machines' times.")] = _DEFAULT.unlike,
-    uneven: Annotated[float, typer.Option(help="The same, of jobs on one machine.")] = _DEFAULT.uneven,
-    stragglers: Annotated[float, typer.Option(help=f"Machines ten times slower than they say, {_SHARE}.")] = 0.0,
+    job_s: Annotated[float, typer.Option(help="Seconds per job on the median machine.")] = _DEFAULT.job_s,
+    unlike: Annotated[
+        float, typer.Option(help="The spread of machines' job times, as the standard deviation of their logarithm.")
+    ] = _DEFAULT.unlike,
+    uneven: Annotated[float, typer.Option(help="The same spread for the jobs on one machine.")] = _DEFAULT.uneven,
+    stragglers: Annotated[float, typer.Option(help=f"Machines ten times slower than they claim, {_SHARE}.")] = 0.0,
     liars: Annotated[float, typer.Option(help=f"Machines that cheat, {_SHARE}.")] = 0.0,
-    churn: Annotated[float, typer.Option(help=f"Machines that vanish within a minute, {_SHARE}.")] = 0.0,
-    dead_relays: Annotated[float, typer.Option(help=f"Relays that die after a second, {_SHARE}.")] = 0.0,
+    churn: Annotated[float, typer.Option(help=f"Machines that disappear within a minute, {_SHARE}.")] = 0.0,
+    dead_relays: Annotated[float, typer.Option(help=f"Relays that fail after a second, {_SHARE}.")] = 0.0,
     lost: Annotated[float, typer.Option(help=f"Live events that never arrive, {_SHARE}.")] = 0.0,
-    paid: Annotated[bool, typer.Option("--paid", help="Work costs something, and prices differ.")] = False,
+    paid: Annotated[bool, typer.Option("--paid", help="Charge for work, at differing prices.")] = False,
     pictures: Annotated[
-        Path | None, typer.Option("--scale", help="Run all that docs/scale.md shows, and draw it in this folder.")
+        Path | None,
+        typer.Option("--scale", help="Run everything shown in docs/scale.md, and draw it to this folder."),
     ] = None,
     cost: Annotated[
         int,
         typer.Option(
-            min=0, help="Measure a decision's cost at 1,000 and at 100,000 machines, so many times in turn."
+            min=0,
+            help=("Measure what one decision costs with 1,000 and with 100,000 machines, this many times in turn."),
         ),
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Simulate a swarm: the deciders of this program among modelled machines, relays and people.
+    """Simulate a swarm: this program's real scheduling code among modelled machines, relays and people.
 
-    The clock is simulated and no socket is opened. docs/scale.md says what is modelled, and what came out.
+    The clock is simulated and no socket is opened. docs/scale.md explains the model and shows results.
     """
     try:
         plan = Plan(
@@ -126,6 +130,6 @@ def _print_cost(report: dict[str, Any]) -> None:
         cost = report[place]
         commands, beats = (" and ".join(f"{us:.1f}" for us in cost[what].values()) for what in _COSTS)
         out.print(
-            f"deciders {words}: with 1,000 and 100,000 machines {commands} µs a command, which is {cost['ratio']}"
-            f" times as much; {beats} µs a heartbeat"
+            f"deciders {words}: with 1,000 and 100,000 machines {commands} µs per command, a "
+            f"ratio of {cost['ratio']}; {beats} µs per heartbeat"
         )

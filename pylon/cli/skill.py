@@ -18,21 +18,24 @@ app = typer.Typer(no_args_is_help=True, help="Tell a coding assistant when and h
 def install_(
     assistant: Annotated[
         Literal["claude", "codex"],
-        typer.Option("--for", help="claude: .claude/skills; codex: .agents/skills, where other assistants look too."),
+        typer.Option(
+            "--for",
+            help=("claude writes to .claude/skills; codex to .agents/skills, which other assistants read too."),
+        ),
     ],
     project: Annotated[
         Path | None,
         typer.Option(
             exists=True,
             file_okay=False,
-            help="Install for this project alone, in that folder (default: for you, in your home folder).",
+            help=("Install only for the project in this folder (default: for your user, in your home folder)."),
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the skill where an assistant finds it: when `pylon rlm` pays off, and how to call it.
+    """Install the skill for a coding assistant: when to use `pylon rlm`, and how.
 
-    A file that Pylon wrote before is brought up to date. Any other is left as it is, and the command fails.
+    Updates a file that Pylon wrote before. If the file is not Pylon's, the command leaves it alone and fails.
     """
     try:
         done = skill.install(assistant, project or Path.home())
@@ -46,7 +49,7 @@ def install_(
 
 @app.command("show")
 def show_(as_json: Json = False) -> None:
-    """Print the skill, as it would be written."""
+    """Print the skill as it would be written."""
     if as_json:
         print_json({"name": skill.NAME, "text": skill.skill()})
     else:

@@ -47,14 +47,15 @@ _LOOK_S = 1.0
 
 def start(
     drain_s: Annotated[
-        float, typer.Option(help="Seconds to finish what is there after Ctrl-C, SIGTERM or SIGHUP.")
+        float, typer.Option(help="Seconds to finish running jobs after Ctrl-C, SIGTERM or SIGHUP.")
     ] = DRAIN_S,
     relay: Annotated[
         bool, typer.Option("--relay", help="Run your household's relay too, open to its members alone.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Serve: take jobs from the relays, run them on the model here, publish the results. Stays in the foreground."""
+    """Serve: take jobs from the relays, run them on this machine's model, publish the results. Runs in the
+    foreground."""
     try:
         home, config = open_home()
     except PylonError as error:
@@ -68,6 +69,8 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
     url = ""
     async with AsyncExitStack() as stack:
         if relay:
+            # Its relay has the port, which would be told of otherwise.
+            _refuse_second(await _ping(home))
             # A relay's server is another's weight.
             from pylon.node.household.hub import household_relay
             from pylon.node.household.lan import announcing
@@ -109,12 +112,12 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
                 say(f"  {expected}", dim=True)
             if hello["paused"]:
                 say(f"  {paused_line(hello['paused'], core.serving.watch.status())}")
-            say("  Ctrl-C finishes what is there and stops; a second one stops at once.", dim=True)
+            say("  Press Ctrl-C to finish the current jobs and stop; press it again to stop at once.", dim=True)
         following = asyncio.create_task(_tell_when_open(pool, missing), name="telling of relays")
         try:
             await core.stopping.wait()
             if not caught:
-                _last_words("asked to end by `pylon stop`: finishing what is there …", as_json)
+                _last_words("`pylon stop` asked this node to end: finishing the current jobs …", as_json)
         finally:
             await end(following)
         if not core.hurry.is_set():
@@ -124,7 +127,7 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
                 await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 await end(draining, hurry)
-    left = "; what was not done by then runs after the next start" if core.hurry.is_set() else ""
+    left = "; unfinished jobs run after the next start" if core.hurry.is_set() else ""
     _last_words(f"stopped{left}", as_json)
 
 
@@ -139,8 +142,9 @@ def model_lines(config: Config) -> str:
     """What whoever serves this model has to know of it; empty where that is nothing."""
     if unnamed_model(config):
         return (
-            f"The model of {config.inference.openai_url} was never named: customers take it for {model_id(config)}."
-            "\n  Set `model` in [inference] to what that server calls it, and start again."
+            f"The model at {config.inference.openai_url} has no name in the settings, so "
+            f"customers see it as {model_id(config)}.\n  Set `model` in [inference] to the name "
+            "that server uses, and start again."
         )
     return NEEDLE_ONLY if model_id(config) == needle.MODEL_ID and config.inference.engine != "openai" else ""
 
@@ -148,12 +152,13 @@ def model_lines(config: Config) -> str:
 def relays_lines(serving: str, opened: list[str], missing: list[str]) -> str:
     """What a node that begins says of its relays: a node without any is found by nobody."""
     if opened:
-        also = f"\n  not open yet: {', '.join(missing)}" if missing else ""
+        also = f"\n  not connected yet: {', '.join(missing)}" if missing else ""
         return f"{serving}\n  over {', '.join(opened)}{also}"
     return (
-        f"{serving}, but nobody can ask it yet: no relay is open\n  tried {', '.join(missing)}"
-        "\n  `pylon relay` in another window runs one; or name others as `relays` in config.toml, and start again."
-        "\n  It goes on trying, and says when one opens."
+        f"{serving}, but no one can reach it yet: no relay is connected\n  tried "
+        f"{', '.join(missing)}\n  Run `pylon relay` in another window, or set other relays as "
+        "`relays` in config.toml and start again.\n  The node keeps trying, and tells you when a "
+        "relay connects."
     )
 
 
@@ -165,7 +170,7 @@ async def _tell_when_open(pool: RelayPool, missing: list[str]) -> None:
                 missing.remove(url)
                 # The terminal may be gone.
                 with suppress(OSError):
-                    say(f"  {url} is open: whoever uses it finds this node now")
+                    say(f"  {url} is connected: customers on it can find this node now")
 
 
 async def _take_over(home: Home, config: Config, hub: str) -> Core:
@@ -175,15 +180,8 @@ async def _take_over(home: Home, config: Config, hub: str) -> Core:
         try:
             lock.acquire()
         except HomeBusyError:
-            try:
-                status = await result_of(running_node(home), "ping")
-            except UnreachableError:
-                status = {}
-            if status.get("serving"):
-                raise HomeBusyError(
-                    f"a node serves this home already (process {status['pid']})",
-                    hint="`pylon status` says how it does, `pylon stop` ends it.",
-                ) from None
+            status = await _ping(home)
+            _refuse_second(status)
             # One that has only begun, or is about to end, cannot say yet or any more who it is.
             if status and not told:
                 say(_waiting_line(status), dim=True, err=True)
@@ -194,10 +192,26 @@ async def _take_over(home: Home, config: Config, hub: str) -> Core:
         return Core(home, config, serve=True, hub=hub, attended=sys.stdin.isatty(), lock=lock)
 
 
+async def _ping(home: Home) -> dict[str, Any]:
+    """What the process that holds the home says of itself; empty where none answers."""
+    try:
+        return await result_of(running_node(home), "ping")
+    except UnreachableError:
+        return {}
+
+
+def _refuse_second(status: dict[str, Any]) -> None:
+    if status.get("serving"):
+        raise HomeBusyError(
+            f"a node already serves this home (process {status['pid']})",
+            hint="`pylon status` shows its state; `pylon stop` stops it.",
+        ) from None
+
+
 def _waiting_line(status: dict[str, Any]) -> str:
     return (
-        f"{holder(status)} has this home; serving begins by itself when it is done, or is ended: Ctrl-C there, or"
-        " `pylon stop --now` …"
+        f"waiting for {holder(status)}, which is using this home; serving begins when it ends. To "
+        "end it, press Ctrl-C there or run `pylon stop --now` …"
     )
 
 
@@ -216,7 +230,7 @@ def _signals(core: Core) -> set[signal.Signals]:
         core.stop(at_once=False)
         # The terminal may be gone.
         with suppress(OSError):
-            say("finishing what is there; once more to stop at once …", dim=True, err=True)
+            say("finishing the current jobs; press Ctrl-C again to stop at once …", dim=True, err=True)
 
     for number in end_signals():
         loop.add_signal_handler(number, caught, number)

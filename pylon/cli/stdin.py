@@ -29,7 +29,7 @@ class StandardInput:
     def read(self, size: int) -> bytes:
         """Up to so many bytes, and none at the end, or when whoever read has gone. Raises `UsageError`."""
         if self._stream is None:
-            raise UsageError("there is no standard input")
+            raise UsageError("standard input is closed")
         try:
             descriptor = self._stream.fileno()
         except OSError:

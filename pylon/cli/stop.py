@@ -22,17 +22,20 @@ def stop(
         bool,
         typer.Option(
             "--now",
-            help="Do not finish what is there; it runs after the next start. Ends a command too that has the home.",
+            help=(
+                "Stop without finishing the current jobs; they run after the next start. Also ends a "
+                "command that is using the home."
+            ),
         ),
     ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the node to end.")] = DRAIN_S + 10,
     as_json: Json = False,
 ) -> None:
-    """End the node that serves this home; it finishes what it has first.
+    """Stop the node that serves this home, after it has finished its current jobs.
 
-    While none serves, a command such as `pylon map` may have the home for itself. That is named and left alone, since
-    it may be spending money; with --now it is told to end (SIGTERM), which `ask`, `map`, `rlm` and `gateway` take as
-    Ctrl-C.
+    If no node is serving, another command such as `pylon map` may be using the home. `pylon stop` names that
+    command and leaves it alone, because it may be spending money. With --now it sends SIGTERM, which `ask`,
+    `map`, `rlm` and `gateway` treat like Ctrl-C.
     """
     run(_stop(now, timeout, as_json), as_json=as_json)
 
@@ -49,8 +52,8 @@ async def _stop(now: bool, timeout: float, as_json: bool) -> None:
             os.kill(found["pid"], signal.SIGTERM)
     else:
         raise HomeBusyError(
-            f"no node serves this home: {holder(found)} works with it",
-            hint="It lets go of it when it is done. `pylon stop --now` ends it, as Ctrl-C there does.",
+            f"no node serves this home, but {holder(found)} is using it",
+            hint="Wait until it is done, or run `pylon stop --now` to end it as Ctrl-C would.",
         )
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -66,7 +69,7 @@ async def _stop(now: bool, timeout: float, as_json: bool) -> None:
 
 def _goes_on(found: dict[str, Any], now: bool, timeout: float) -> UnreachableError:
     who = f"the node (process {found['pid']})" if found["serving"] else holder(found)
-    hint = f"`kill -9 {found['pid']}` ends it at once." if now else "`pylon stop --now` cuts it short."
+    hint = f"Run `kill -9 {found['pid']}` to end it at once." if now else "Run `pylon stop --now` to end it sooner."
     return UnreachableError(f"{who} did not end within {timeout:g} s", hint=hint)
 
 

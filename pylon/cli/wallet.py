@@ -31,13 +31,13 @@ Sats = Annotated[int, typer.Argument(min=1, help="Whole sats.")]
 @app.command()
 def connect(
     link: Annotated[
-        str | None, typer.Argument(help="A Nostr Wallet Connect link; - reads it from standard input.")
+        str | None, typer.Argument(help="A Nostr Wallet Connect link, or - to read it from standard input.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Connect a wallet. Without a link: the playbank of the relay that runs in this home.
+    """Connect a wallet. Without a link, connects to the playbank of this home's relay.
 
-    Better give the link on standard input: arguments stay in the shell's history.
+    Pass the link on standard input to keep it out of your shell's history.
     """
     run(_connect(link, as_json), as_json=as_json)
 
@@ -47,7 +47,8 @@ async def _connect(link: str | None, as_json: bool) -> None:
     if link is None:
         if config.network != "play":
             raise UsageError(
-                f"on {config.network} a wallet is connected by its own link", hint="Give it after connect."
+                f"on {config.network} a wallet needs its own link",
+                hint="Run `pylon wallet connect -` and paste the wallet's Nostr Wallet Connect link.",
             )
         link = (await result_of(RemoteNode(bank_socket(home.root)), "bank-link", {"account": _own(home)}))["link"]
     try:
@@ -59,17 +60,18 @@ async def _connect(link: str | None, as_json: bool) -> None:
         print_json({"wallet": uri.wallet, "relays": list(uri.relays), "network": config.network})
     else:
         out.print(f"connected to the wallet {short(uri.wallet)} over {', '.join(uri.relays)}")
-        out.print("A node that runs already uses it after its next start.", style="dim")
+        out.print("A running node uses it after its next start.", style="dim")
 
 
 @app.command()
 def link(
-    account: Annotated[str, typer.Argument(help="The account's name; it need not exist yet.")],
-    receive_only: Annotated[bool, typer.Option("--receive-only", help="A link that cannot pay.")] = False,
-    budget: Annotated[int | None, typer.Option(min=1, help="Play sats that it may pay a day.")] = None,
+    account: Annotated[str, typer.Argument(help="The account's name. It is created if it does not exist.")],
+    receive_only: Annotated[bool, typer.Option("--receive-only", help="Make a link that cannot pay.")] = False,
+    budget: Annotated[int | None, typer.Option(min=1, help="The most play sats the link may pay per day.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a link to an account at the playbank of this home's relay, for another machine. It is shown once."""
+    """Make a link to an account at the playbank of this home's relay, for another machine. The link is shown
+    once."""
     run(_link(account, receive_only, budget, as_json), as_json=as_json)
 
 
@@ -81,7 +83,10 @@ async def _link(account: str, receive_only: bool, budget: int | None, as_json: b
         print_json(made)
     else:
         out.whole(made["link"])
-        err.print("Whoever has this link can use the account. `pylon wallet connect -` takes it.", style="dim")
+        err.print(
+            "Anyone with this link can use the account. On the other machine, run `pylon wallet connect -`.",
+            style="dim",
+        )
 
 
 @app.command()
@@ -90,7 +95,7 @@ def faucet(
     account: Annotated[str | None, typer.Option(help="The account (default: this node's own).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Take play money from the playbank of this home's relay."""
+    """Get play money from the playbank of this home's relay."""
     run(_faucet(sats, account, as_json), as_json=as_json)
 
 
@@ -107,7 +112,7 @@ async def _faucet(sats: int, account: str | None, as_json: bool) -> None:
 
 @app.command()
 def balance(as_json: Json = False) -> None:
-    """Show what the wallet holds, what may be spent, and what the books say."""
+    """Show the wallet's balance, the spending limits and the books."""
     run(_balance(as_json), as_json=as_json)
 
 
@@ -120,7 +125,7 @@ async def _balance(as_json: bool) -> None:
     out.print(f"{sats_text(data['balance_msat'], unit)} in the wallet ({data['network']})")
     for line in spending_lines(data["spending"], unit):
         out.print(line)
-    made = table("in the books", ">balance", "what that says")
+    made = table("in the books", ">balance", "meaning")
     for name, msat in data["accounts"].items():
         made.add_row(_party(name), sats_text(msat, unit), meaning(name, msat))
     if data["accounts"]:
@@ -129,7 +134,7 @@ async def _balance(as_json: bool) -> None:
 
 @app.command()
 def history(
-    limit: Annotated[int, typer.Option("-n", min=1, help="How many entries, newest first.")] = 20,
+    limit: Annotated[int, typer.Option("-n", min=1, help="How many entries to show.")] = 20,
     as_json: Json = False,
 ) -> None:
     """List the ledger's entries, newest first."""
@@ -142,7 +147,7 @@ async def _history(limit: int, as_json: bool) -> None:
         print_json(data)
         return
     if not data["entries"]:
-        out.print("nothing was booked yet")
+        out.print("no entries yet")
         return
     made = table("|when", "what", "from", "to", ">amount")
     for row in data["entries"]:
@@ -156,7 +161,7 @@ async def _history(limit: int, as_json: bool) -> None:
 @app.command()
 def invoice(
     sats: Sats,
-    description: Annotated[str, typer.Option(help="What the payer reads.")] = "",
+    description: Annotated[str, typer.Option(help="The description that the payer sees.")] = "",
     as_json: Json = False,
 ) -> None:
     """Make an invoice, to put money into the wallet by hand."""
@@ -175,10 +180,10 @@ async def _invoice(sats: int, description: str, as_json: bool) -> None:
 @app.command()
 def pay(
     text: Annotated[str, typer.Argument(metavar="INVOICE", help="The invoice to pay.")],
-    most: Annotated[int, typer.Option(min=1, help="The most it may ask for, in sats.")],
+    most: Annotated[int, typer.Option(min=1, help="The most the invoice may ask for, in sats.")],
     as_json: Json = False,
 ) -> None:
-    """Pay an invoice by hand, within the node's limits."""
+    """Pay an invoice by hand, within the node's spending limits."""
     run(_pay(text, most, as_json), as_json=as_json)
 
 
@@ -191,13 +196,15 @@ async def _pay(text: str, most: int, as_json: bool) -> None:
         out.print(f"{words}: {sats_text(data['amount_msat'], data['unit'])}")
         if data["state"] == "unknown":
             out.print(
-                "`pylon wallet decide` asks the wallet again, and says what to do if it never tells.", style="dim"
+                "`pylon wallet decide` asks the wallet again, and tells you what to do if it never answers.",
+                style="dim",
             )
 
 
 @app.command()
 def audit(as_json: Json = False) -> None:
-    """Prove that entries balance, that each paid invoice was credited once, and that wallet and ledger agree."""
+    """Check that the books balance, that each paid invoice was credited once, and that wallet and ledger
+    agree."""
     run(_audit(as_json), as_json=as_json)
 
 
@@ -216,7 +223,7 @@ async def _audit(as_json: bool) -> None:
         for finding in data["findings"]:
             out.print(f"  {finding['code']}: {finding['text']}")
     if data["findings"]:
-        fail(PylonError("the books do not hold", hint="docs/money.md says what each finding means."))
+        fail(PylonError("the books have errors", hint="docs/money.md explains each finding."))
 
 
 app.command("decide")(decide)

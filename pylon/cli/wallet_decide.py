@@ -20,24 +20,32 @@ _PAID, _NOT_PAID = "paid", "not paid"
 def decide(
     payment: Annotated[
         str | None,
-        typer.Argument(metavar="PAYMENT", help="Its payment hash, or how that begins; without it, all are listed."),
+        typer.Argument(
+            metavar="PAYMENT", help="The payment hash, or its beginning. Without it, all such payments are listed."
+        ),
     ] = None,
     paid: Annotated[bool, typer.Option("--paid", help="The wallet shows it as paid.")] = False,
     preimage: Annotated[
-        str, typer.Option("--preimage", metavar="HEX", help="The proof that it was paid, as the wallet shows it.")
+        str,
+        typer.Option(
+            "--preimage", metavar="HEX", help="The preimage that the wallet shows, which proves the payment."
+        ),
     ] = "",
     not_paid: Annotated[
         bool, typer.Option("--not-paid", help="The wallet did not pay it, and its invoice can no longer be paid.")
     ] = False,
-    fee: Annotated[int, typer.Option(min=0, help="What it cost on the way, in sats, where it was paid.")] = 0,
-    yes: Annotated[bool, typer.Option("--yes", help="With --paid and no preimage: do not ask.")] = False,
+    fee: Annotated[int, typer.Option(min=0, help="The routing fee in sats, if it was paid.")] = 0,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --paid and without a preimage: do not ask for confirmation.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Decide a payment of unknown outcome, which the wallet neither looks up nor lists: look it up there yourself.
+    """Settle a payment whose outcome is unknown because the wallet can neither look it up nor list it.
 
-    Until then its money stays set aside, and its provider gets no other deposit. A preimage
-    proves that it was paid; without one, and for --not-paid, it is your word alone, which is typed, and the wallet is
-    asked once more before. The books keep that you decided it, and nothing changes it any more.
+    First look the payment up in the wallet yourself. Until it is settled, its money stays reserved, and its
+    provider gets no other deposit. A preimage proves that it was paid. Without one, and for --not-paid, the
+    command asks the wallet once more and then has you type your decision. The books record that you decided it.
+    You cannot change it later.
     """
     if payment is None:
         run(_list(as_json, alone=not (paid or preimage or not_paid or fee or yes)), as_json=as_json)
@@ -47,19 +55,22 @@ def decide(
 
 async def _list(as_json: bool, *, alone: bool) -> None:
     if not alone:
-        raise UsageError("which payment?", hint="`pylon wallet decide` lists them; give the hash of one.")
+        raise UsageError(
+            "which payment?", hint="`pylon wallet decide` lists them; give a payment hash from the list."
+        )
     data = await call("wallet-undecided", {"look": True})
     if as_json:
         print_json(data)
         return
     if not data["payments"]:
-        out.print("no payment is of unknown outcome")
+        out.print("no payment has an unknown outcome")
         return
     for row in data["payments"]:
         _show(out, row, data["unit"])
     out.print(
-        "Look each up in the wallet itself. Paid: `pylon wallet decide PAYMENT --preimage HEX`, or --paid where it"
-        " shows no preimage. Not paid, and its invoice has run out: `pylon wallet decide PAYMENT --not-paid`.",
+        "Look each payment up in the wallet itself. If it was paid, run `pylon wallet decide "
+        "PAYMENT --preimage HEX`, or use --paid if the wallet shows no preimage. If it was not "
+        "paid and its invoice has expired, run `pylon wallet decide PAYMENT --not-paid`.",
         style="dim",
     )
 
@@ -67,11 +78,13 @@ async def _list(as_json: bool, *, alone: bool) -> None:
 async def _decide(named: str, paid: bool, preimage: str, not_paid: bool, fee: int, yes: bool, as_json: bool) -> None:
     if paid == not_paid:
         raise UsageError(
-            "was it paid or not?", hint="Give --preimage HEX or --paid, or else --not-paid; the wallet shows which."
+            "was it paid or not?",
+            hint="Give --preimage HEX or --paid if the wallet shows it as paid, otherwise --not-paid.",
         )
     if not_paid and (yes or fee):
         raise UsageError(
-            "--not-paid takes neither --yes nor --fee: a mistake pays twice, so it is typed", hint="Leave them out."
+            "--not-paid takes neither --yes nor --fee: a mistake would pay twice, so you must confirm it by typing",
+            hint="Leave them out.",
         )
     data = await call("wallet-undecided")
     row = _named(named, data["payments"])
@@ -89,9 +102,9 @@ async def _decide(named: str, paid: bool, preimage: str, not_paid: bool, fee: in
     if as_json:
         print_json(decided)
         return
-    by = "the wallet says so by now" if decided["decided_by"] == "wallet" else "decided by you"
+    by = "confirmed by the wallet" if decided["decided_by"] == "wallet" else "decided by you"
     proof = ", with its preimage" if decided["proof"] else ""
-    before = "" if decided["changed"] else "; that stood already, and nothing was changed"
+    before = "" if decided["changed"] else "; it was already settled that way"
     said = _PAID if decided["state"] == "settled" else _NOT_PAID
     out.print(f"{said}: {sats_text(decided['amount_msat'], decided['unit'])} ({by}{proof}){before}")
 
@@ -101,37 +114,38 @@ async def _consent(row: dict[str, Any], unit: str, *, paid: bool) -> None:
     if paid:
         wanted = _PAID
         err.print(
-            f"Without its preimage nothing proves that these {amount} arrived. Say so only where the wallet shows"
-            " this payment hash as paid. If it was not, the books are wrong for good"
-            f"{', and its provider is left alone for not crediting it' if row['provider'] else ''}."
+            f"Without the preimage, nothing proves that these {amount} arrived. Confirm only if "
+            "the wallet shows this payment hash as paid. If it was not, the books stay wrong for "
+            f"good{', and its provider is avoided for not crediting it' if row['provider'] else ''}."
         )
     else:
         wanted = _NOT_PAID
         if row["not_paid_from"] >= time.time():
             # Before anybody types what is refused then.
             raise UsageError(
-                "nothing was decided: it may still be paid, until ten minutes after its invoice ran out",
+                "nothing was decided: until ten minutes after its invoice expires, it may still be paid",
                 hint=f"Try again after {_at(row['not_paid_from'])}.",
             )
         err.print(
-            f"A mistake pays twice: these {amount} are free again then, and another invoice may be paid of them. Say"
-            " so only where the wallet shows this payment hash as failed, or not at all among all that it paid."
+            f"A mistake pays twice: these {amount} become free again, and may pay another "
+            "invoice. Confirm only if the wallet shows this payment hash as failed, or does not "
+            "show it among its payments at all."
         )
-    err.print(f"Type `{wanted}` to decide so:")
+    err.print(f"Type `{wanted}` to confirm:")
     if " ".join((await stdin.line()).lower().split()) != wanted:
-        raise UsageError("nothing was decided", hint=f"Type `{wanted}`, and nothing else.")
+        raise UsageError("nothing was decided", hint=f"Type `{wanted}` and nothing else.")
 
 
 def _show(where: Console, row: dict[str, Any], unit: str) -> None:
-    to = row["provider"] or "an invoice that you had paid"
+    to = row["provider"] or "an invoice that you paid by hand"
     where.print(f"{row['payment']}")
     where.print(f"  {sats_text(row['amount_msat'], unit)} to {to}, sent {_at(row['sent_at'])}")
     where.print(f"  Lightning node {row['payee']}")
-    where.print(f"  invoice runs out {_at(row['expires_at'])}")
+    where.print(f"  invoice expires {_at(row['expires_at'])}")
     if row["state"] == "unknown":
         where.print(f"  unknown ({row['reason']})")
     else:
-        where.print("  under way")
+        where.print("  in progress")
 
 
 def _at(seconds: float) -> str:

@@ -19,23 +19,25 @@ from pylon.nostr.bech32 import nip19
 def go_live(
     payment: Annotated[
         int | None,
-        typer.Option(help=f"The most of one payment, in sats: {FIRST.payment:,} at first, {MOST.payment:,} at most."),
+        typer.Option(
+            help=f"The most for one payment, in sats: at first {FIRST.payment:,}, at most {MOST.payment:,}."
+        ),
     ] = None,
     day: Annotated[
-        int | None, typer.Option(help=f"The most of a day: {FIRST.day:,} at first, {MOST.day:,} at most.")
+        int | None, typer.Option(help=f"The most per day: at first {FIRST.day:,}, at most {MOST.day:,}.")
     ] = None,
     total: Annotated[
         int | None,
-        typer.Option("--all", help=f"The most of all time: {FIRST.all:,} at first, {MOST.all:,} at most."),
+        typer.Option("--all", help=f"The most of all time: at first {FIRST.all:,}, at most {MOST.all:,}."),
     ] = None,
-    off: Annotated[bool, typer.Option("--off", help="Take the permission back.")] = False,
+    off: Annotated[bool, typer.Option("--off", help="Withdraw the permission.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Allow live money: states the caps, and asks for them to be typed.
+    """Allow real money: shows the spending caps, and has you type them to confirm.
 
-    Where it is allowed already, and no cap is named, it says with which; caps that are named take the place of those,
-    and the others stay. Caps above the first ones are typed in a terminal. Needs `network = "mainnet"` in
-    config.toml. A file named STOP in PYLON_HOME halts all spending at once.
+    Needs `network = "mainnet"` in config.toml. If live money is already allowed, caps that you name replace the
+    old ones; without any, the command shows the current caps. Caps above the initial ones must be typed in a
+    terminal. A file named STOP in PYLON_HOME halts all spending at once.
     """
     run(_go_live({"payment": payment, "day": day, "all": total}, off, as_json), as_json=as_json)
 
@@ -47,7 +49,7 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
     given = {name: sats for name, sats in named.items() if sats is not None}
     allowed = live.permission(home, public)
     if off and given:
-        raise UsageError("--off takes the permission back, whatever its caps", hint="Leave the caps out.")
+        raise UsageError("--off withdraws the permission and takes no caps", hint="Leave the caps out.")
     if off:
         live.withdraw(home)
     elif given or allowed is None:
@@ -55,7 +57,7 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
         if wanted != allowed:
             if wanted.exceeds(FIRST) and not stdin.is_terminal():
                 raise UsageError(
-                    "caps above the first ones are typed by a person, in a terminal: live money is not allowed",
+                    "caps above the initial ones must be typed by a person in a terminal; live money is not allowed",
                     hint=f"Run this in a terminal, or stay within {_told(FIRST)}.",
                 )
             _state(wanted)
@@ -69,33 +71,33 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
         out.print(f"live money is not allowed for {nip19.npub(public)}")
     else:
         out.print(f"live money is allowed for {nip19.npub(public)}: {_told(allowed)}")
-    out.print(f"That holds from now on, for a node that runs too; `touch {home.root / live.STOP_FILE}` halts all"
-              " spending.", style="dim")  # fmt: skip
+    out.print("This takes effect now, also for a running node. To halt all spending: `touch "
+        f"{home.root / live.STOP_FILE}`", style="dim")  # fmt: skip
 
 
 def spending_lines(spending: dict[str, int], unit: str) -> list[str]:
     """`0 sat of 200 sat in the last hour`, and so on: what counts against each limit, and the limit; and payments of
     unknown outcome."""
-    windows = (("hour", "in the last hour"), ("day", "in the last day"), ("all", "in all"))
+    windows = (("hour", "in the last hour"), ("day", "in the last day"), ("all", "in total"))
     used = [
         f"{sats_text(spending[f'{name}_msat'], unit)} of {sats_text(spending[f'most_{name}_msat'], unit)} {told}"
         for name, told in windows
     ]
     payment, fee = (sats_text(spending[f"most_{name}_msat"], unit) for name in ("payment", "fee"))
-    lines = [f"spent or set aside: {', '.join(used)}", f"one payment: {payment} at most, and {fee} of fee"]
+    lines = [f"spent or set aside: {', '.join(used)}", f"one payment: at most {payment}, plus a fee of at most {fee}"]
     if spending["unknown"]:
         lines.append(
-            f"{counted(spending['unknown'], 'payment')} of unknown outcome,"
-            f" {sats_text(spending['unknown_msat'], unit)} set aside: `pylon wallet decide`"
+            f"{counted(spending['unknown'], 'payment')} of unknown outcome, "
+            f"{sats_text(spending['unknown_msat'], unit)} reserved: see `pylon wallet decide`"
         )
     return lines
 
 
 def _state(wanted: Agreed) -> None:
-    err.print("With this, the node spends and takes real sats from now on:")
+    err.print("If you allow this, the node spends and receives real sats:")
     err.print(f"  {_told(wanted)}.")
     err.print(f"To allow it, type these three numbers: {' '.join(map(str, wanted.as_dict().values()))}")
 
 
 def _told(agreed: Agreed) -> str:
-    return f"at most {agreed.payment:,} sat a payment, {agreed.day:,} a day, {agreed.all:,} in all"
+    return f"at most {agreed.payment:,} sat per payment, {agreed.day:,} per day, {agreed.all:,} in total"

@@ -18,18 +18,24 @@ _YES = ("y", "yes")
 
 def trust_payee(
     provider: Annotated[
-        str | None, typer.Argument(metavar="NPUB", help="The provider; without it, all that ask for that are listed.")
+        str | None,
+        typer.Argument(metavar="NPUB", help="The provider. Without it, all providers that ask for this are listed."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needs --to.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation; needs --to.")] = False,
     to: Annotated[
-        str, typer.Option("--to", metavar="NODE", help="The node to be paid from now on; if it asks for another, no.")
+        str,
+        typer.Option(
+            "--to",
+            metavar="NODE",
+            help="The node to pay from now on. If the provider asks for another one, nothing changes.",
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Pay a provider to another Lightning node than before, which it asks for: payments to it are refused until then.
+    """Accept that a provider asks to be paid at a different Lightning node; until you do, no payments go to it.
 
-    It shows both nodes and what was paid to the old one, and asks. A wallet that its owner replaced has another node;
-    so has whoever took the provider's key.
+    Shows both nodes and what was paid to the old one, and asks you to confirm. The provider may have replaced its
+    wallet, or someone may have stolen its key.
     """
     run(_trust(provider, yes, to, as_json) if provider is not None else _list(as_json), as_json=as_json)
 
@@ -40,7 +46,7 @@ async def _list(as_json: bool) -> None:
         print_json(data)
         return
     if not data["offers"]:
-        out.print("no provider asks to be paid to another node than before")
+        out.print("no provider asks to be paid at a different node")
         return
     for row in data["offers"]:
         _show(out, row, data["unit"])
@@ -49,21 +55,22 @@ async def _list(as_json: bool) -> None:
 async def _trust(named: str, yes: bool, to: str, as_json: bool) -> None:
     if yes and not to:
         raise UsageError(
-            "--yes needs --to NODE: whatever a provider asks for at this moment is not trusted unseen",
+            "--yes needs --to NODE, so that you trust only a node you have seen",
             hint="`pylon wallet trust-payee` shows the node that it asks for.",
         )
     data = await call("wallet-payees")
     offer = _offer_of(named, data["offers"])
     if to and to != offer["payee"]:
         raise UsageError(
-            f"nothing was changed: it asks to be paid to {offer['payee']}, which is not the node of --to"
+            f"nothing was changed: the provider asks to be paid at {offer['payee']}, not at the node given with --to"
         )
     if not yes:
         _show(err, offer, data["unit"])
-        err.print("Whoever has that provider's key can ask for this. Pay there from now on? [y/N]")
+        err.print("Anyone who has that provider's key can ask for this. Pay this node from now on? [y/N]")
         if (await stdin.line()).strip().lower() not in _YES:
             raise UsageError(
-                "nothing was changed: that provider is not paid", hint="Type `yes`, or give --to NODE --yes."
+                "nothing was changed; the provider is still not paid",
+                hint="To accept, type `yes`, or give --to NODE --yes.",
             )
     # With both nodes: what it asks for meanwhile was shown to nobody.
     names = ("provider", "before", "payee")
@@ -71,11 +78,11 @@ async def _trust(named: str, yes: bool, to: str, as_json: bool) -> None:
     if as_json:
         print_json(trusted)
     else:
-        out.print(f"{trusted['provider']} is paid to {trusted['payee']} from now on")
+        out.print(f"{trusted['provider']} is paid at {trusted['payee']} from now on")
 
 
 def _show(where: Console, offer: dict[str, Any], unit: str) -> None:
-    where.print(f"{offer['provider']} asks to be paid to another node than before:")
+    where.print(f"{offer['provider']} asks to be paid at a different node:")
     where.print(f"  before  {offer['before']}: {sats_text(offer['paid_before_msat'], unit)} were paid there")
     where.print(f"  now     {offer['payee']}")
 
@@ -86,12 +93,12 @@ def _offer_of(named: str, offers: list[dict[str, Any]]) -> dict[str, Any]:
         key = nip19.public_key_among(named, by_key)
     except WireError as error:
         raise UsageError(
-            f"no provider that is known here is meant: {error}",
-            hint="`pylon wallet trust-payee` lists those that ask to be paid to another node.",
+            f"no known provider matches: {error}",
+            hint=("`pylon wallet trust-payee` lists the providers that ask to be paid at a different node."),
         ) from error
     if key not in by_key:
         raise UsageError(
-            "this provider does not ask to be paid to another node",
+            "this provider does not ask to be paid at a different node",
             hint="`pylon wallet trust-payee` lists those that do.",
         )
     return by_key[key]

@@ -1,1 +1,1 @@
-"""Any provider against the schema `pylon/1`, clause by clause: a customer made of bare events."""
+"""Tests any provider against the schema `pylon/1`, clause by clause, with a customer that sends bare events."""

@@ -1,4 +1,4 @@
-"""One result and all feedback, judged by what stands in the events alone."""
+"""Judges one result, and all feedback, by the contents of the events."""
 
 import re
 
@@ -7,7 +7,7 @@ import orjson
 from pylon.conformance import wire
 from pylon.conformance.clauses import Clause, Verdict, judged, skipped
 from pylon.conformance.customer import Customer
-from pylon.conformance.wire import Opened
+from pylon.conformance.wire import OpenedAnswer
 from pylon.errors import WireError
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.feedback import Status
@@ -31,7 +31,7 @@ _RECEIPT = (
 
 
 def judge_result(customer: Customer, request: Event, event: Event, now: float) -> list[Verdict]:
-    """Every clause that one result of a sealed request can show."""
+    """The verdicts on the result of a request in the private form. `now` is Unix seconds."""
     verdicts = [
         judged(Clause.AUTHOR, None if event.pubkey == customer.provider else f"it is signed by {event.pubkey[:16]}…"),
         judged(
@@ -49,8 +49,8 @@ def judge_result(customer: Customer, request: Event, event: Event, now: float) -
     try:
         answer = customer.opened(event)
     except WireError as error:
-        verdicts.append(judged(Clause.SEALED, f"the content does not open: {error}"))
-        return verdicts + [skipped(clause, "the result does not open") for clause in _RECEIPT]
+        verdicts.append(judged(Clause.SEALED, f"the content cannot be decrypted: {error}"))
+        return verdicts + [skipped(clause, "the result cannot be decrypted") for clause in _RECEIPT]
     verdicts.append(judged(Clause.SEALED, _sealed(event, answer)))
     usage = _numbers(answer, "usage")
     return [
@@ -59,10 +59,10 @@ def judge_result(customer: Customer, request: Event, event: Event, now: float) -
         judged(Clause.USAGE, None if usage else "there is no usage tag with two whole numbers"),
         judged(Clause.TIMING, _timing(answer)),
         judged(Clause.FINISH, _finish(answer)),
-        judged(Clause.CLEAN_TEXT, None if is_clean(answer.text) else "the text holds control characters"),
+        judged(Clause.CLEAN_TEXT, None if is_clean(answer.text) else "the text contains control characters"),
         judged(
             Clause.MAX_TOKENS,
-            f"{usage[1]} tokens were counted where {wire.MAX_TOKENS} were asked for"
+            f"it counts {usage[1]} tokens, but {wire.MAX_TOKENS} were asked for"
             if usage and usage[1] > wire.MAX_TOKENS
             else None,
         ),
@@ -70,8 +70,8 @@ def judge_result(customer: Customer, request: Event, event: Event, now: float) -
 
 
 def judge_open(customer: Customer, request: Event, event: Event) -> list[Verdict]:
-    """The clauses on the result of an open request."""
-    answer = Opened(event.content, event.tags, sealed=False)
+    """The verdicts on the result of a request in the open form."""
+    answer = OpenedAnswer(event.content, event.tags, sealed=False)
     wrong: str | None = None
     if wire.is_sealed(event):
         wrong = "it is sealed, and its customer may not be able to open it"
@@ -80,13 +80,13 @@ def judge_open(customer: Customer, request: Event, event: Event) -> list[Verdict
     elif event.kind != result_kind(request.kind):
         wrong = f"{request.kind} was answered by {event.kind}"
     elif not (_numbers(answer, "usage") and answer.find("model") and answer.find("finish")):
-        wrong = "the receipt (model, usage, finish) does not stand in the event"
+        wrong = "the receipt (model, usage, finish) is not in the event"
     source = next(tag for tag in request.tags if tag[0] == "i")
     return [judged(Clause.OPEN_FORM, wrong), judged(Clause.OPEN_ECHO, _echo(event, source, request))]
 
 
 def judge_plain_sealed(customer: Customer, event: Event) -> Verdict:
-    """The clause on the result of a request in NIP-90's own encrypted form."""
+    """The verdict on the result of a request in NIP-90's own encrypted form."""
     try:
         answer = wire.opened(event, customer.keys, plain=True)
     except WireError as error:
@@ -94,19 +94,19 @@ def judge_plain_sealed(customer: Customer, event: Event) -> Verdict:
     outside = sorted({tag[0] for tag in event.tags} - _OUTSIDE_PLAIN)
     wrong: str | None = None
     if not answer.sealed:
-        wrong = "it stands in the clear"
+        wrong = "it is not encrypted"
     elif _is_envelope(answer.text):
-        wrong = "what is sealed is the object of pylon/1, which its customer does not know, and not the text itself"
+        wrong = "it encrypts the object of pylon/1, which this customer does not know, instead of the text itself"
     elif outside:
-        wrong = f"{', '.join(outside)} stand outside what is sealed"
+        wrong = f"{', '.join(outside)} are outside the encrypted part"
     return judged(Clause.PLAIN_SEALED, wrong)
 
 
 def judge_feedback(customers: list[Customer]) -> list[Verdict]:
-    """The clauses on all feedback that was heard, whatever it answers."""
+    """The verdicts on all feedback that these customers received, to whichever probe."""
     feedback = [(customer, event) for customer in customers for event in customer.feedback()]
     if not feedback:
-        return [skipped(clause, "there was no feedback") for clause in (Clause.FEEDBACK, Clause.CODES)]
+        return [skipped(clause, "no feedback arrived") for clause in (Clause.FEEDBACK, Clause.CODES)]
     shapes = [_feedback(customer, event) for customer, event in feedback]
     codes = [(*status, "")[1] for customer in customers for status in customer.statuses() if status[:1] == ("error",)]
     unknown = [code for code in codes if code not in ErrorCode]
@@ -127,7 +127,7 @@ def _feedback(customer: Customer, event: Event) -> str | None:
     try:
         answer = customer.opened(event)
     except WireError as error:
-        return f"the content does not open: {error}"
+        return f"the content cannot be decrypted: {error}"
     sealed = wire.is_sealed(request)
     if is_plain(request) and sealed:
         sealed = bool(answer.text)
@@ -136,14 +136,14 @@ def _feedback(customer: Customer, event: Event) -> str | None:
     if answer.sealed and not is_plain(request) and (wrong := _sealed(event, answer)):
         return wrong
     status = answer.find("status")
-    return None if status is not None and status[1:2] and status[1] in Status else "it has no status of the table"
+    return None if status is not None and status[1:2] and status[1] in Status else "its status is not in the table"
 
 
-def _sealed(event: Event, answer: Opened) -> str | None:
+def _sealed(event: Event, answer: OpenedAnswer) -> str | None:
     if not answer.sealed:
-        return "it stands in the clear"
+        return "it is not encrypted"
     outside = sorted({tag[0] for tag in event.tags} - _OUTSIDE)
-    return f"{', '.join(outside)} stand outside what is sealed" if outside else None
+    return f"{', '.join(outside)} are outside the encrypted part" if outside else None
 
 
 def _is_envelope(text: str) -> bool:
@@ -158,17 +158,17 @@ def _lasts(event: Event, now: float) -> str | None:
     ends = expiration(event)
     if ends is None:
         return "there is no expiration tag with a Unix time"
-    return None if ends > now else "it had expired when it came"
+    return None if ends > now else "it had already expired when it arrived"
 
 
-def _model(answer: Opened) -> str | None:
+def _model(answer: OpenedAnswer) -> str | None:
     tag = answer.find("model")
     if tag is None or len(tag) < 4 or not 1 <= len(tag[1]) <= 200:
         return "there is no model tag with an id, a sha256 and a quantization"
     return None if _SHA256.fullmatch(tag[2]) else "the hash of the weights is not 64 hexadecimal characters"
 
 
-def _timing(answer: Opened) -> str | None:
+def _timing(answer: OpenedAnswer) -> str | None:
     timing = _numbers(answer, "timing")
     if timing is None:
         return "there is no timing tag with two whole numbers"
@@ -176,14 +176,14 @@ def _timing(answer: Opened) -> str | None:
     return f"{' and '.join(uneven)} ms are not rounded" if uneven else None
 
 
-def _finish(answer: Opened) -> str | None:
+def _finish(answer: OpenedAnswer) -> str | None:
     tag = answer.find("finish")
     if tag is not None and tag[1:2] == ("cancelled",):
-        return "it says that the job was cancelled, and nobody did"
+        return "it says the job was cancelled, but nobody cancelled it"
     return None if tag is not None and tag[1:2] and tag[1] in ("stop", "length", "size") else "there is no finish tag"
 
 
-def _numbers(answer: Opened, name: str) -> tuple[int, int] | None:
+def _numbers(answer: OpenedAnswer, name: str) -> tuple[int, int] | None:
     tag = answer.find(name)
     if tag is None or len(tag) < 3 or not all(v.isascii() and v.isdigit() and len(v) <= 12 for v in tag[1:3]):
         return None

@@ -1,7 +1,7 @@
-"""A customer that no provider has seen before: one key, what it asked, and what came back for it.
+"""A customer with a new key: sends requests, and collects everything that is addressed to it.
 
-Every probe has one of its own, so that an answer that names no request still belongs to one, and the provider's
-limits for one customer are never met.
+Every probe has a customer of its own. So an answer that names no request can still be assigned to a probe, and no
+probe meets the provider's limits for one customer.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from pylon.conformance import wire
-from pylon.conformance.wire import Opened
+from pylon.conformance.wire import OpenedAnswer
 from pylon.errors import UnreachableError, WireError
 from pylon.jobs.kinds import FEEDBACK
 from pylon.jobs.request import is_plain
@@ -25,27 +25,30 @@ from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription
 from pylon.tasks import Tasks
 
-# Relays lose live events: what they have stored is asked for this often.
+# Seconds between queries of stored events, since relays lose live ones.
 LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """An event for this customer, and when it came (monotonic seconds)."""
+class Received:
+    """An event addressed to this customer, and its time of arrival (monotonic seconds)."""
 
     event: Event
     at: float
 
 
 class Customer:
-    """An async context manager. Raises `UnreachableError` when no relay can be reached."""
+    """An async context manager, which raises `UnreachableError` if no relay can be reached.
+
+    `asked` are its requests by id, `heard` all events that came for it.
+    """
 
     def __init__(self, relays: Sequence[str], provider: str) -> None:
         self.secret = SecretKey.generate()
         self.keys = ConversationKeys(self.secret)
         self.provider = provider
         self.asked: dict[str, Event] = {}
-        self.heard: list[Heard] = []
+        self.heard: list[Received] = []
         self._pool = RelayPool(relays, secret=self.secret)
         self._subscription: PoolSubscription | None = None
         self._changed = asyncio.Event()
@@ -74,28 +77,28 @@ class Customer:
         await self._pool.close()
 
     def sign(self, draft: EventDraft) -> Event:
-        """Signs a request, and remembers that it was asked."""
+        """Signs a request and remembers it in `asked`."""
         event = self.secret.sign(draft)
         self.asked[event.id] = event
         return event
 
     async def send(self, event: Event) -> None:
-        """Publishes on all relays. Raises `RelayError`."""
+        """Publishes an event on all relays. Raises `RelayError`."""
         await self._pool.publish(event)
 
     async def ask(self, draft: EventDraft) -> Event:
-        """Signs and publishes a request."""
+        """Signs and publishes a request. Raises `RelayError`."""
         event = self.sign(draft)
         await self.send(event)
         return event
 
-    def opened(self, event: Event) -> Opened:
-        """What an answer says, read as the customer of its request reads it. Raises `WireError`."""
+    def opened(self, event: Event) -> OpenedAnswer:
+        """Reads an answer in the form that its request calls for. Raises `WireError`."""
         request = self.asked.get(event.tag("e") or "")
         return wire.opened(event, self.keys, plain=request is not None and is_plain(request))
 
-    def results(self) -> list[Heard]:
-        """What came that is no feedback: the provider's own first, since anyone may write to a key."""
+    def results(self) -> list[Received]:
+        """All events that are no feedback, those of the provider first: anybody may write to a public key."""
         found = [heard for heard in self.heard if wire.is_result(heard.event)]
         return sorted(found, key=lambda heard: heard.event.pubkey != self.provider)
 
@@ -105,7 +108,7 @@ class Customer:
         return [event for event in mine if event.kind == FEEDBACK]
 
     def statuses(self) -> list[tuple[str, ...]]:
-        """The values of the provider's status tags; feedback that does not open has none."""
+        """The values of the status tags in the provider's feedback; empty for feedback without one."""
         found: list[tuple[str, ...]] = []
         for event in self.feedback():
             with suppress(WireError):
@@ -114,12 +117,12 @@ class Customer:
         return found
 
     def code(self) -> str | None:
-        """The code of the first error, empty when it has none."""
+        """The code of the first error feedback: empty if it has no code, None if there is no error."""
         errors = [status for status in self.statuses() if status[:1] == ("error",)]
         return next(((*status, "")[1] for status in errors), None)
 
     async def until(self, found: Callable[[], object], seconds: float) -> bool:
-        """Whether `found` became true within so many seconds."""
+        """Waits until `found` returns something true; False if it did not within so many seconds."""
         deadline = time.monotonic() + seconds
         while not found():
             left = deadline - time.monotonic()
@@ -131,11 +134,11 @@ class Customer:
         return True
 
     async def until_answered(self, seconds: float) -> bool:
-        """Whether a result, an error or a bill came."""
+        """Waits for a result, an error or a request for payment; False if none came in time."""
         return await self.until(lambda: self.results() or self.code() is not None or self.billed(), seconds)
 
     def billed(self) -> bool:
-        """Whether payment is asked for first."""
+        """Whether the provider asked for payment."""
         return any(status[:1] == ("payment-required",) for status in self.statuses())
 
     def _mine(self) -> Filter:
@@ -147,11 +150,11 @@ class Customer:
 
     def _take(self, event: Event) -> None:
         if event.pubkey != self.secret.public:
-            self.heard.append(Heard(event, time.monotonic()))
+            self.heard.append(Received(event, time.monotonic()))
             self._changed.set()
 
     async def _look(self, subscription: PoolSubscription) -> None:
-        # An answer that lacks p is found by the request it names.
+        # By request as well, which finds an answer that lacks its p tag.
         while True:
             await asyncio.sleep(LOOK_S)
             if not self.asked:

@@ -1,4 +1,4 @@
-"""What a provider says of itself, judged as it stands on the relay."""
+"""Judges a provider's announcement and heartbeat as they are stored on the relay."""
 
 import re
 from typing import Any
@@ -17,18 +17,18 @@ _RELAY = re.compile(r"wss?://\S+")
 
 
 def kinds_of(announcement: Event | None) -> list[int]:
-    """The request kinds that it announces and that are known here."""
+    """The request kinds in an announcement, of those that the schema defines."""
     announced = () if announcement is None else announcement.tag_values("k")
     return sorted(int(kind) for kind in set(announced) if kind in map(str, REQUEST_KINDS))
 
 
 def newest(events: list[Event], kind: int) -> Event | None:
-    """NIP-01: the newest counts."""
+    """The newest event of a kind, which replaces the others (NIP-01); None if there is none."""
     return max((event for event in events if event.kind == kind), key=lambda event: event.created_at, default=None)
 
 
 def judge_presence(events: list[Event], now: float) -> list[Verdict]:
-    """All clauses on announcement and heartbeat, from the provider's verified events of both kinds."""
+    """The verdicts on announcement and heartbeat. `events` are the provider's, of both kinds, verified."""
     announcement, beat = newest(events, ANNOUNCEMENT), newest(events, HEARTBEAT)
     verdicts = [judged(Clause.ANNOUNCEMENT, _announcement(announcement))]
     if announcement is None:
@@ -59,7 +59,7 @@ def _announcement(event: Event | None) -> str | None:
         return "no k tag names 5940 or 5050"
     if event.tag("v") != SCHEMA:
         return f"there is no v tag with {SCHEMA}"
-    # Without any the profile of its key stands for it (NIP-89).
+    # It may be empty: then the profile of the provider's key applies (NIP-89).
     if event.content and _object(event.content) is None:
         return "the content is not a JSON object"
     relays = next((tag[1:] for tag in event.tags if tag[0] == "relays"), ())

@@ -1,4 +1,4 @@
-"""All probes against one provider, and their report."""
+"""Runs all probes against one provider and reports the verdicts."""
 
 import asyncio
 import time
@@ -8,28 +8,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pylon.conformance import answers, courses, exchanges, presence, refusals
-from pylon.conformance.bench import Bench
-from pylon.conformance.clauses import Clause, Outcome, Verdict, skipped
+from pylon.conformance import answers, exchanges, lifecycle, presence, refusals
+from pylon.conformance.clauses import Clause, ClauseOutcome, Verdict, skipped
+from pylon.conformance.context import ProbeContext
 from pylon.errors import PylonError, UnreachableError
 from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT, RLM_REQUEST
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
 
-# Probes that run side by side: their customers do not know each other.
+# Probes that run at once. Each has customers of its own.
 AT_ONCE = 4
 LOOK_S = 0.5
-# Within which one of the relays must be reached.
+# Seconds within which one of the relays must be reached.
 OPEN_S = 10.0
 
-type Probe = Callable[[Bench], Awaitable[list[Verdict]]]
+type Probe = Callable[[ProbeContext], Awaitable[list[Verdict]]]
 
-# Each with the clauses that it gives verdicts on. First those that take long, which others then run beside.
+# Each probe with the clauses that it judges. Those that take long come first, so that others run meanwhile.
 PROBES: tuple[tuple[Probe, tuple[Clause, ...]], ...] = (
-    (courses.cancel, (Clause.CANCEL,)),
-    (courses.foreign_cancel, (Clause.FOREIGN_CANCEL,)),
-    (courses.once, (Clause.ONCE,)),
+    (lifecycle.cancel, (Clause.CANCEL,)),
+    (lifecycle.foreign_cancel, (Clause.FOREIGN_CANCEL,)),
+    (lifecycle.once, (Clause.ONCE,)),
     (exchanges.compressed, (Clause.ZSTD,)),
     (exchanges.plain_sealed, (Clause.PLAIN_SEALED,)),
     (exchanges.chat, (Clause.CHAT,)),
@@ -49,27 +49,27 @@ PROBES: tuple[tuple[Probe, tuple[Clause, ...]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One verdict on every clause, in their order."""
+    """One verdict on every clause, in the order of the clauses."""
 
     verdicts: tuple[Verdict, ...]
 
-    def of(self, outcome: Outcome) -> list[Verdict]:
+    def of(self, outcome: ClauseOutcome) -> list[Verdict]:
         """The verdicts with that outcome."""
         return [verdict for verdict in self.verdicts if verdict.outcome is outcome]
 
     @property
     def passed(self) -> bool:
-        """Whether every clause was seen to hold."""
-        return len(self.of(Outcome.PASS)) == len(Clause)
+        """Whether every clause passed; a skipped one counts as not passed."""
+        return len(self.of(ClauseOutcome.PASS)) == len(Clause)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as `--json` prints it."""
         counts = Counter(verdict.outcome for verdict in self.verdicts)
         return {
             "conforms": self.passed,
-            "passed": counts[Outcome.PASS],
-            "failed": counts[Outcome.FAIL],
-            "skipped": counts[Outcome.SKIPPED],
+            "passed": counts[ClauseOutcome.PASS],
+            "failed": counts[ClauseOutcome.FAIL],
+            "skipped": counts[ClauseOutcome.SKIPPED],
             "clauses": [verdict.to_dict() for verdict in self.verdicts],
         }
 
@@ -82,10 +82,10 @@ async def examine(
     silence_s: float = 5.0,
     told: Callable[[Verdict], None] | None = None,
 ) -> Report:
-    """Tries a provider, by its public key, over these relays. `told` hears each verdict as it falls.
+    """Tests a provider, named by its public key, over these relays. `told` is called with each verdict at once.
 
-    `answer_s` is how long a result may take, `silence_s` how long nothing must come to count as silence. Raises
-    `UnreachableError` when no relay can be reached.
+    `answer_s` is how many seconds a result may take, `silence_s` how many without an answer count as silence.
+    Raises `UnreachableError` if no relay can be reached.
     """
     verdicts: dict[Clause, Verdict] = {}
 
@@ -98,21 +98,21 @@ async def examine(
     events = await _presence(provider, relays, silence_s)
     keep(presence.judge_presence(events, time.time()))
     announced = presence.kinds_of(presence.newest(events, ANNOUNCEMENT))
-    bench = Bench(provider, relays, answer_s, silence_s, announced or (RLM_REQUEST,))
-    keep(await exchanges.first(bench))
-    if verdicts[Clause.ANSWERED].outcome is Outcome.PASS:
+    context = ProbeContext(provider, relays, answer_s, silence_s, announced or (RLM_REQUEST,))
+    keep(await exchanges.first(context))
+    if verdicts[Clause.ANSWERED].outcome is ClauseOutcome.PASS:
         room = asyncio.Semaphore(AT_ONCE)
 
         async def one(probe: Probe, clauses: Sequence[Clause]) -> None:
             async with room:
                 try:
-                    keep(await probe(bench))
+                    keep(await probe(context))
                 except PylonError as error:
                     keep([skipped(clause, str(error)) for clause in clauses])
 
         await asyncio.gather(*(one(probe, clauses) for probe, clauses in PROBES))
-        keep(answers.judge_feedback(bench.customers))
-    missing = "without an answer to a first request there is nothing to compare with"
+        keep(answers.judge_feedback(context.customers))
+    missing = "without an answer to a first request, nothing can be compared"
     return Report(tuple(verdicts.get(clause) or skipped(clause, missing) for clause in Clause))
 
 
@@ -124,7 +124,7 @@ async def _presence(provider: str, relays: Sequence[str], seconds: float) -> lis
         await pool.wait_open(OPEN_S)
         events: list[Event] = []
         deadline = time.monotonic() + seconds
-        # One that has just started may not have said everything yet.
+        # A provider that has just started may not have published both yet.
         while {ANNOUNCEMENT, HEARTBEAT} - {event.kind for event in events}:
             with suppress(UnreachableError):
                 events = await pool.query((wanted,))

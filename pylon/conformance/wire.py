@@ -1,4 +1,4 @@
-"""Requests as bare events, well-formed or not on purpose, and answers as they stand on the wire."""
+"""Builds requests as bare events, some malformed on purpose, and reads answers as they are on the wire."""
 
 import base64
 from collections.abc import Iterable
@@ -19,8 +19,8 @@ ENOUGH: Tag = ("param", "max_tokens", str(MAX_TOKENS))
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """What an answer says: unsealed when it was sealed, the event's own otherwise."""
+class OpenedAnswer:
+    """The text and tags of an answer, decrypted if it was `sealed`."""
 
     text: str
     tags: tuple[Tag, ...]
@@ -31,20 +31,22 @@ class Opened:
         return next((tag for tag in self.tags if tag[0] == name), None)
 
 
-def opened(event: Event, keys: ConversationKeys, *, plain: bool = False) -> Opened:
-    """`plain`: it answers a request that does not say `pylon/1`, so that its text alone is sealed. Raises `WireError`
-    for a sealed answer that does not open."""
+def opened(event: Event, keys: ConversationKeys, *, plain: bool = False) -> OpenedAnswer:
+    """Reads an answer. `plain`: to a request without `pylon/1`, whose answer is the encrypted text alone.
+
+    Raises `WireError` if a sealed answer cannot be decrypted or read.
+    """
     if not is_sealed(event):
-        return Opened(event.content, event.tags, sealed=False)
+        return OpenedAnswer(event.content, event.tags, sealed=False)
     if plain:
         text = keys.decrypt(event.pubkey, event.content).decode(errors="replace")
-        return Opened(text, event.tags, sealed=True)
+        return OpenedAnswer(text, event.tags, sealed=True)
     payload = open_payload(keys, event.pubkey, event.content, event.tag("encoding"))
-    return Opened(payload.text, payload.tags, sealed=True)
+    return OpenedAnswer(payload.text, payload.tags, sealed=True)
 
 
 def is_sealed(event: Event) -> bool:
-    """Whether it claims to be."""
+    """Whether the event is marked as encrypted."""
     return any(tag[0] == "encrypted" for tag in event.tags)
 
 
@@ -63,8 +65,8 @@ def private(
 ) -> EventDraft:
     """A request in the private form.
 
-    `sealed_for` another key makes one that the provider cannot open; `bare` is NIP-90's own form, of a customer that
-    knows no `pylon/1`: a list of tags is sealed.
+    `sealed_for` another key, the provider cannot decrypt it. `bare` is NIP-90's own encrypted form, of a customer
+    that does not know `pylon/1`: its plaintext is a list of tags.
     """
     plain = orjson.dumps(list(tags) if bare else {"text": text, "tags": list(tags)})
     if compressed:
@@ -85,5 +87,5 @@ def public(
 
 
 def is_result(event: Event) -> bool:
-    """Any answer but feedback and cancellations: its kind is for a clause to judge."""
+    """Whether this is an answer and not feedback. Whether its kind is right is judged by a clause."""
     return 6_000 <= event.kind < FEEDBACK

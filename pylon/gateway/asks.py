@@ -17,11 +17,10 @@ from pylon.gateway.tally import Tally
 from pylon.gateway.unsettled import Unsettled
 from pylon.gateway.upstream import Begun, Ended, Said, Upstream
 from pylon.gateway.view import FRESH_S, View
-from pylon.jobs.size import text_bytes
-from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
-from pylon.swarm.job import DEFAULT_MAX_TOKENS
+from pylon.swarm.compose import dearest_quote
+from pylon.swarm.job import JobSpec
 
 # Prices change seldom; who asks more than was set aside is left alone anyway.
 PRICES_S = 5.0
@@ -79,7 +78,7 @@ class Asks:
             raise Problem(
                 429,
                 "too_many_requests",
-                f"{self._most} requests are under way, and no more are taken (`gateway.max_requests`)",
+                f"{self._most} requests are already in progress, the most allowed (`gateway.max_requests`)",
                 retry_s=BUSY_S,
                 again=True,
             )
@@ -153,14 +152,11 @@ class Asks:
         able = [row for row in ready if has_model(row, job.get("model"))]
         # Our own machines have their price for others.
         prices = {FREE if row["own"] else Price(*map(Msat, row["price_msat"])) for row in able}
-        size = text_bytes(job.get("prompt", "")) + text_bytes(job.get("system", ""))
-        size += sum(text_bytes(str(message)) for message in job.get("messages", ()))
-        # Rounded up as the customer's own bound is, so that it finds providers within this.
-        tokens = 1 << (size + TEMPLATE_TOKENS).bit_length()
-        longest = job.get("max_tokens", DEFAULT_MAX_TOKENS)
-        quotes = (int(price.quote(tokens, longest)) for price in prices)
-        # Who is dearer than the bid is not asked.
-        return max((quote for quote in quotes if quote <= bid), default=bid)
+        chat = tuple((message["role"], message["content"]) for message in job.get("messages", ()))
+        spec = JobSpec(
+            job.get("prompt", ""), job.get("system"), messages=chat or None, max_tokens=job.get("max_tokens")
+        )
+        return dearest_quote(prices, spec, bid)
 
     async def _hold(self, most: int, job: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """What is set aside for it, and the job with what is left of its time: it may have to wait for that."""
@@ -177,17 +173,19 @@ class Asks:
             raise Problem(
                 402,
                 "budget",
-                f"this may cost {most:,} msat, and requests under way held what is left of the gateway's budget for"
-                f" all of the {longest_s:g} seconds that it may take. Give it more time (`pylon.timeout_s`), ask for"
-                " fewer `max_tokens`, or start the gateway anew with more `--sats`.",
+                f"this request may cost {most:,} msat, and other requests held the rest of the "
+                f"gateway's budget for all of the {longest_s:g} seconds it had. Allow more time "
+                "(`pylon.timeout_s`), ask for fewer `max_tokens`, or restart the gateway with "
+                "more `--sats`.",
             ) from None
         if isinstance(held, Refuse):
-            later = f"; {held.open:,} may come back, which is not known before some hours" if held.open else ""
+            later = f"; up to {held.open:,} may come back, but that takes some hours to settle" if held.open else ""
             raise Problem(
                 402,
                 "budget",
-                f"this may cost {most:,} msat, and {max(0, held.left):,} are left of what this gateway may spend"
-                f" ({self.budget.limit:,} msat){later}. Start it anew with `--sats`, or ask for fewer `max_tokens`.",
+                f"this request may cost {most:,} msat, and only {max(0, held.left):,} of the "
+                f"gateway's {self.budget.limit:,} msat are left{later}. Restart the gateway with "
+                "more `--sats`, or ask for fewer `max_tokens`.",
             )
         waited_s = self._clock.monotonic() - began
         if waited_s < _NO_WAIT_S:

@@ -52,17 +52,17 @@ class Bodies:
                     self.held += len(piece)
                     if self._most_held is not None and self.held > self._most_held:
                         raise Problem(
-                            503, "busy", "requests under way hold all the memory there is", retry_s=BUSY_S, again=True
+                            503, "busy", "requests in progress use all available memory", retry_s=BUSY_S, again=True
                         )
             if marks > MOST_MARKS:
-                raise Problem(413, "too_large", f"a body has at most some {MOST_MARKS // 2:,} values here")
+                raise Problem(413, "too_large", f"a body may hold about {MOST_MARKS // 2:,} values at most")
             yield bytes(body)
         except TimeoutError:
-            raise Problem(408, "too_slow", f"the body did not come within {self._slowest_s:.0f} seconds") from None
+            raise Problem(408, "too_slow", f"the body did not arrive within {self._slowest_s:.0f} seconds") from None
         except ClientDisconnect:
-            raise Problem(400, "cut_off", "the body ended before it was whole") from None
+            raise Problem(400, "cut_off", "the body is incomplete") from None
         finally:
             self.held -= len(body)
 
     def _too_large(self) -> Problem:
-        return Problem(413, "too_large", f"a body has at most {self._most:,} bytes here (`gateway.max_body_mb`)")
+        return Problem(413, "too_large", f"a body may have at most {self._most:,} bytes (`gateway.max_body_mb`)")

@@ -64,7 +64,7 @@ def read(body: bytes) -> Chat:
     except orjson.JSONDecodeError as error:
         raise Problem(400, "invalid_json", f"the body is not JSON: {error}") from None
     if not isinstance(said, dict):
-        raise Problem(400, "invalid_json", "the body is no JSON object")
+        raise Problem(400, "invalid_json", "the body is not a JSON object")
     given = {name: value for name, value in said.items() if value is not None}
     _check_names(given)
     model = text(given, "model", low=1, high=MAX_MODEL)
@@ -97,13 +97,13 @@ def _check_names(given: Mapping[str, Any]) -> None:
             continue
         if name not in _NEUTRAL:
             raise Problem(
-                400, "unsupported_parameter", f"the parameter {name[:60]!r} cannot be carried", param=name[:60]
+                400, "unsupported_parameter", f"the parameter {name[:60]!r} is not supported", param=name[:60]
             )
         if not any(value == neutral and type(value) is type(neutral) for neutral in _NEUTRAL[name]):
             raise Problem(
                 400,
                 "unsupported_value",
-                f"{name} cannot be carried to providers; leave it out",
+                f"{name} is not supported; leave it out",
                 param=name,
             )
 
@@ -130,7 +130,10 @@ def _message(message: object, where: str) -> tuple[str, str]:
     for name, value in message.items():
         if name not in ("role", "content") and value not in (None, [], ""):
             raise Problem(
-                400, "unsupported_parameter", f"a message's {str(name)[:60]!r} cannot be carried", param=where
+                400,
+                "unsupported_parameter",
+                f"the field {str(name)[:60]!r} in a message is not supported",
+                param=where,
             )
     return _ROLES[role], _content(message.get("content"), f"{where}.content")
 
@@ -146,7 +149,7 @@ def _content(content: object, where: str) -> str:
             case {"type": "text", "text": str(piece)}:
                 parts.append(piece)
             case _:
-                raise Problem(400, "unsupported_value", f"{where} may hold parts of type text alone", param=where)
+                raise Problem(400, "unsupported_value", f"{where} may only have parts of type text", param=where)
     return "".join(parts)
 
 

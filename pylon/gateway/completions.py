@@ -106,7 +106,7 @@ class _Stream:
     def _end(self, row: dict[str, Any]) -> list[bytes]:
         rest = self._deltas.end(row["text"])
         if rest is None:
-            said = "the provider that began this answer was replaced, and the other one's differs: ask again"
+            said = "another provider took over, and its answer differs from the part already sent: ask again"
             raise Problem(503, "answer_began_anew", said)
         last = self._chunk({}, completion.finish_reason(row)) | {"pylon": completion.provenance(row)}
         events = [_event(self._chunk({"content": rest}))] if rest else []

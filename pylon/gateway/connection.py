@@ -109,6 +109,11 @@ def let_in(scope: MutableMapping[str, Any]) -> None:
 
 async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
     problem = Problem(
-        503, "busy", "as many requests are under way as there are places", retry_s=BUSY_S, again=True, closes=True
+        503,
+        "busy",
+        "the most requests allowed at once are already in progress",
+        retry_s=BUSY_S,
+        again=True,
+        closes=True,
     )
     await json_response(problem.body(), problem.status, problem.headers())(scope, receive, send)

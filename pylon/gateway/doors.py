@@ -47,11 +47,11 @@ class Doors:
             return Problem(
                 403,
                 "wrong_host",
-                f"this gateway is not called {host[:100]!r}; `gateway.names` in the config says how",
+                f"this gateway does not accept the host name {host[:100]!r}; add it to `gateway.names` in the config",
             )
         origin = knock.headers.get("origin")
         if origin is not None and _place(origin) != host.lower():
-            return Problem(403, "wrong_origin", "pages of other sites may not call this gateway")
+            return Problem(403, "wrong_origin", "web pages of other sites may not call this gateway")
         if self.token is None or is_open(knock):
             return None
         given = knock.headers.get("authorization", "")
@@ -59,7 +59,9 @@ class Doors:
         if same(shown, self.token) or (knock.method in ("GET", "HEAD") and shown in sessions):
             return None
         said = "the token is wrong" if given else "a token is needed"
-        return Problem(401, "invalid_api_key", f"{said}: `Authorization: Bearer …`; it stands in {self.token_file}")
+        return Problem(
+            401, "invalid_api_key", f"{said}: send `Authorization: Bearer …`; the token is in {self.token_file}"
+        )
 
     def _is_ours(self, host: str) -> bool:
         try:

@@ -20,8 +20,8 @@ def check_size(job: Json) -> None:
         raise Problem(
             413,
             "too_large",
-            f"this is {size:,} bytes of text, and a request to a provider holds at most {MAX_EVENT_BYTES:,}."
-            " Cut it into smaller pieces.",
+            f"this is {size:,} bytes of text, and a request to a provider holds at most "
+            f"{MAX_EVENT_BYTES:,}. Split it into smaller pieces.",
             param="messages",
         )
 
@@ -44,10 +44,11 @@ def misfit(job: Json, rows: Sequence[Json], *, plain: bool) -> Problem | None:
     longest, most = job.get("max_tokens", 0), max(contexts)
     if longest > most:
         return too_long(
-            f"`max_tokens` is {longest:,}, and no provider's context holds more than {most:,}", "max_tokens"
+            f"`max_tokens` is {longest:,}, but no provider has a context window of more than {most:,} tokens",
+            "max_tokens",
         )
     tokens = least_tokens(sum(map(len, _texts(job))), longest)
-    return too_long(f"this needs {tokens:,} tokens of context at the very least, and providers have {most:,}")
+    return too_long(f"this needs at least {tokens:,} tokens of context, and providers have at most {most:,}")
 
 
 def model_not_found(name: str) -> Problem:
@@ -55,7 +56,7 @@ def model_not_found(name: str) -> Problem:
     return Problem(
         404,
         "model_not_found",
-        f"no provider has the model {name[:100]!r} now; `GET /v1/models` lists those there are",
+        f"no live provider has the model {name[:100]!r}; `GET /v1/models` lists the available models",
     )
 
 

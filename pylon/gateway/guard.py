@@ -62,11 +62,13 @@ class Guard:
         for name, value in scope["headers"]:
             text = value.decode("latin-1")
             if name in (b"host", b"origin") and headers.setdefault(name.decode(), text) != text:
-                raise Problem(400, "invalid_header", "a header is there twice")
+                raise Problem(400, "invalid_header", "a header is given twice")
             headers[name.decode("latin-1")] = text
         if "content-length" in headers and "transfer-encoding" in headers:
             # RFC 9112, 6.3: whoever stands between may have read another end of it, and what follows as a request.
-            raise Problem(400, "invalid_header", "a body has a length or is chunked, and not both", closes=True)
+            raise Problem(
+                400, "invalid_header", "a body must have either a length or be chunked, not both", closes=True
+            )
         knock = Knock(scope["method"], scope["path"], headers)
         refusal = self._doors.judge(knock, self._sessions)
         if refusal is not None:
@@ -78,10 +80,14 @@ class Guard:
 def _lost(error: HTTPException, path: str) -> Problem:
     """What is said where no route is."""
     if error.status_code == 405:
-        return Problem(405, "wrong_method", f"this path takes {(error.headers or {}).get('Allow', 'another method')}")
+        return Problem(
+            405, "wrong_method", f"this path only accepts {(error.headers or {}).get('Allow', 'another method')}"
+        )
     # Where clients of other interfaces look first.
     api = path.rstrip("/") == "/v1" or path.startswith("/v1/")
-    said = f"this gateway has {_API}: set the client to chat completions" if api else "there is nothing here"
+    said = (
+        f"this gateway offers only {_API}: set the client to chat completions" if api else "this path does not exist"
+    )
     return Problem(error.status_code, "not_found", said)
 
 

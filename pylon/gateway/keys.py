@@ -29,12 +29,12 @@ def load_or_create(path: Path) -> str:
         return token
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(
-            f"the gateway's token in {path} cannot be read", hint="Remove it: a new one is made."
+            f"the gateway's token in {path} cannot be read", hint="Delete it; a new one is created."
         ) from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise SetupError(f"others may read {path}", hint="Remove it: a new token is made.")
+        raise SetupError(f"other users can read {path}", hint="Delete it; a new token is created.")
     if len(token) < _LEAST_CHARS or not token.isascii():
-        raise SetupError(f"what stands in {path} is no token", hint="Remove it: a new one is made.")
+        raise SetupError(f"{path} does not contain a token", hint="Delete it; a new one is created.")
     return token
 
 

@@ -66,7 +66,7 @@ class Page:
         key = said.get("key") if isinstance(said, dict) else None
         session = self._sessions.open(key) if isinstance(key, str) else None
         if session is None:
-            raise Problem(401, "invalid_api_key", "that is neither the token nor a code that is still good")
+            raise Problem(401, "invalid_api_key", "that is neither the token nor a valid code")
         return json_response({"session": session})
 
     async def now(self, _: Request) -> Response:

@@ -6,7 +6,7 @@ from typing import Any
 from pylon.errors import NodeSilentError, PylonError, UnreachableError, UsageError
 from pylon.gateway.upstream import SilentCoreError
 from pylon.jobs.codes import ErrorCode
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 
 # Providers come and go within seconds; clients wait so long, and ask again.
 RETRY_S = 5
@@ -93,7 +93,7 @@ def of_row(row: dict[str, Any], job: Mapping[str, Any]) -> Problem:
         return too_long(said)
     if status == 400 and code == ErrorCode.UNSUPPORTED_PARAM and "schema" in job:
         # They say no more than this of what they lack, and hardly any lacks anything else.
-        said = "no provider that was asked makes answers by a schema. Name a model whose providers do."
+        said = "none of the providers asked can answer with a schema. Choose a model whose providers can."
         return Problem(status, name, said, param="response_format")
     # The core has been with all who could, and waited: the same again would take as long, and may cost as much.
     again = (reason is Failure.REFUSED and code == ErrorCode.BUSY) if status in (503, 504) else None

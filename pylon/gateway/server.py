@@ -68,6 +68,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen()
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        hint = "Another program listens there: take another with `--port`." if taken else "Look at `--host`."
-        raise SetupError(f"nothing can listen at {host}, port {port}: {error.strerror}", hint=hint) from error
+        hint = "Another program is using that port. Choose another with `--port`." if taken else "Check `--host`."
+        raise SetupError(f"the gateway cannot listen on {host}, port {port}: {error.strerror}", hint=hint) from error
     return listener

@@ -17,7 +17,7 @@ class Tally:
     completion_tokens: int = 0
     seconds: Histogram = field(
         default_factory=lambda: Histogram(
-            "pylon_gateway_request_seconds", "Seconds from a request to its whole answer, of those answered."
+            "pylon_gateway_request_seconds", "Seconds from request to complete answer, of answered requests."
         )
     )
 
@@ -27,11 +27,11 @@ class Tally:
         tokens = [((("kind", "prompt"),), float(self.prompt_tokens))]
         tokens.append(((("kind", "completion"),), float(self.completion_tokens)))
         return [
-            Sample("pylon_gateway_requests_total", "counter", "Chat completions asked for, by outcome.", outcomes),
-            gauge("pylon_gateway_in_flight", "Chat completions under way.", self.in_flight),
-            Sample("pylon_gateway_tokens_total", "counter", "Tokens of answers, as providers count.", tokens),
-            counter("pylon_gateway_spent_msat", "What this gateway's requests were charged.", budget.spent),
-            gauge("pylon_gateway_held_msat", "Set aside for requests under way.", budget.held),
-            gauge("pylon_gateway_open_msat", "What requests that are over may be charged yet.", budget.open),
-            gauge("pylon_gateway_budget_msat", "The most that this gateway may spend.", budget.limit),
+            Sample("pylon_gateway_requests_total", "counter", "Chat completions requested, by outcome.", outcomes),
+            gauge("pylon_gateway_in_flight", "Chat completions in progress.", self.in_flight),
+            Sample("pylon_gateway_tokens_total", "counter", "Tokens of answers, as counted by providers.", tokens),
+            counter("pylon_gateway_spent_msat", "Charged for this gateway's requests.", budget.spent),
+            gauge("pylon_gateway_held_msat", "Reserved for requests in progress.", budget.held),
+            gauge("pylon_gateway_open_msat", "May still be charged for requests that have ended.", budget.open),
+            gauge("pylon_gateway_budget_msat", "The most this gateway may spend.", budget.limit),
         ]

@@ -50,10 +50,10 @@ def text(folder: Path, name: str, sha256: str) -> str:
     """A text that an event names, its beginning where it is very long. Raises `Problem`."""
     run = _find(folder, name)
     if not is_hex64(sha256):
-        raise Problem(404, "not_found", "a text is named by 64 hexadecimal characters")
+        raise Problem(404, "not_found", "a text is named by 64 hexadecimal digits")
     found = run.text({"sha256": sha256, "preview": ""})
     rest = len(found) - MOST_CHARS
-    return found if rest <= 0 else f"{found[:MOST_CHARS]}\n… and {rest:,} characters more"
+    return found if rest <= 0 else f"{found[:MOST_CHARS]}\n… and {rest:,} more characters"
 
 
 def exported(folder: Path, name: str) -> list[Json]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pylon.gateway.doors import is_loopback
 
 UNENCRYPTED = (
-    "HTTP is not encrypted: whoever is between reads the key, the prompts and the answers."
-    " Put a proxy that does TLS in front, or use a tunnel."
+    "HTTP is not encrypted: anyone on the network path can read the token, the prompts and the "
+    "answers. Use a TLS proxy or a tunnel."
 )
 
 

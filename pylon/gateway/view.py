@@ -28,9 +28,9 @@ _LISTED = 4
 
 # What the time of a job that this provider answered is split into.
 _PHASES = {
-    "queue": "Seconds that answered jobs waited for the model here.",
-    "compute": "Seconds that the model here took for answered jobs.",
-    "publish": "Seconds from an answer until a relay had its signed result.",
+    "queue": "Seconds that answered jobs waited for this node's model.",
+    "compute": "Seconds that this node's model took for answered jobs.",
+    "publish": "Seconds from an answer until a relay had the signed result.",
 }
 
 type Json = dict[str, Any]
@@ -90,10 +90,10 @@ class View:
         if provider is not None:
             jobs = [((("state", state),), float(count)) for state, count in sorted(provider["jobs"].items())]
             samples += [
-                Sample("pylon_jobs", "gauge", "Jobs that this provider keeps in its journal, by state.", jobs),
-                gauge("pylon_jobs_queued", "Jobs that wait for the model here.", provider["queued"]),
-                gauge("pylon_jobs_running", "Jobs that the model here works on.", provider["running"]),
-                gauge("pylon_paused", "Whether no new job is taken on.", bool(provider["paused"])),
+                Sample("pylon_jobs", "gauge", "Jobs in this provider's journal, by state.", jobs),
+                gauge("pylon_jobs_queued", "Jobs waiting for this node's model.", provider["queued"]),
+                gauge("pylon_jobs_running", "Jobs that this node's model is working on.", provider["running"]),
+                gauge("pylon_paused", "Whether the node is paused and takes no new jobs.", bool(provider["paused"])),
             ]
             samples += [
                 Histogram.counted(
@@ -102,11 +102,19 @@ class View:
                 for phase, one in provider["latency"].items()
             ]
         if now["providers"] is not None:
-            samples.append(gauge("pylon_providers_alive", "Providers that are alive.", now["providers"]["alive"]))
+            samples.append(gauge("pylon_providers_alive", "Live providers.", now["providers"]["alive"]))
         if (totals := now["totals"]) is not None:
             samples += [
-                counter("pylon_earned_msat", "Earned by serving, by the books, of all time.", totals["earned_msat"]),
-                counter("pylon_spent_msat", "Spent on jobs, by the books, of all time.", totals["spent_msat"]),
+                counter(
+                    "pylon_earned_msat",
+                    "Earned by serving since the beginning, according to the books.",
+                    totals["earned_msat"],
+                ),
+                counter(
+                    "pylon_spent_msat",
+                    "Spent on jobs since the beginning, according to the books.",
+                    totals["spent_msat"],
+                ),
             ]
         return samples
 

@@ -1,1 +1,1 @@
-"""The machine Pylon runs on."""
+"""The machine that Pylon runs on: its readings, its service manager, and what this process may use of it."""

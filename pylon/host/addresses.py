@@ -1,4 +1,4 @@
-"""The addresses under which other machines may reach this one."""
+"""The IP addresses of this machine."""
 
 import ipaddress
 import socket
@@ -7,7 +7,7 @@ import psutil
 
 
 def addresses() -> list[str]:
-    """Those of its interfaces, IPv4 first, without loopback and what only one cable knows (link-local)."""
+    """The addresses at which other machines may reach this one, IPv4 first; without loopback and link-local ones."""
     found = set()
     for interface in psutil.net_if_addrs().values():
         for one in interface:

@@ -1,6 +1,6 @@
-"""Keeping the machine awake: a program of the system that holds it off sleeping by itself for as long as it runs.
+"""Keeps the machine awake, by a program of the system that prevents idle sleep for as long as it runs.
 
-Somebody who closes the lid or chooses to sleep has it sleep all the same.
+Closing the lid or choosing to sleep still puts the machine to sleep.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _END_S = 2.0
 
 
 def awake_command() -> tuple[str, ...]:
-    """Ends with this process, or when its standard input ends. Empty where there is no such program.
+    """The program, which ends with this process or when its standard input closes. Empty if there is none.
 
     caffeinate(8); systemd-inhibit(1), which does nothing unless systemd runs the machine.
     """
@@ -31,7 +31,10 @@ def awake_command() -> tuple[str, ...]:
 
 
 class Awake:
-    """`command` is what holds; with none nothing is held."""
+    """Keeps the machine awake between `hold` and `release`, by `command`.
+
+    None is the program of this system; with an empty one nothing is held.
+    """
 
     def __init__(self, command: Sequence[str] | None = None) -> None:
         self._command = awake_command() if command is None else tuple(command)
@@ -39,15 +42,18 @@ class Awake:
 
     @property
     def held(self) -> bool:
+        """Whether the program runs."""
         return self._process is not None and self._process.returncode is None
 
     async def hold(self) -> None:
-        """Does nothing while it is held. Raises nothing: a machine that sleeps loses no job."""
+        """Keeps the machine awake from now on. Raises nothing, because a machine that sleeps loses no job."""
         if self.held or not self._command:
             return
         if self._process is not None:
-            # It ended by itself: here one may not keep the machine awake, and asking again changes nothing.
-            logger.warning("the machine is not kept awake", program=self._command[0], code=self._process.returncode)
+            # The program ended by itself: it is not allowed to keep this machine awake, and will not be next time.
+            logger.warning(
+                "the machine cannot be kept awake", program=self._command[0], code=self._process.returncode
+            )
             self._process, self._command = None, ()
             return
         null = asyncio.subprocess.DEVNULL
@@ -56,11 +62,11 @@ class Awake:
                 *self._command, stdin=asyncio.subprocess.PIPE, stdout=null, stderr=null, start_new_session=True
             )
         except OSError as error:
-            logger.warning("the machine is not kept awake", program=self._command[0], error=str(error))
+            logger.warning("the machine cannot be kept awake", program=self._command[0], error=str(error))
             self._command = ()
 
     async def release(self) -> None:
-        """Lets it sleep."""
+        """Allows the machine to sleep again."""
         process, self._process = self._process, None
         if process is None:
             return

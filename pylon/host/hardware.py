@@ -1,4 +1,4 @@
-"""Which machine this is, and what its processor makes of this program."""
+"""The identity of this machine, and what its processor can do."""
 
 import hashlib
 import platform
@@ -14,9 +14,9 @@ _UUID = re.compile(r'"IOPlatformUUID" = "([0-9A-Fa-f-]{36})"')
 
 
 def machine_mark() -> str:
-    """A name of this machine, the same for as long as its system is installed; empty where none can be told.
+    """An id of this machine that stays while its system is installed; empty if there is none.
 
-    A hash, because the id itself is to be kept from others (machine-id(5)).
+    A hash, because the system's own id must not be shown to others (machine-id(5)).
     """
     if sys.platform == "darwin":
         found = platform_uuid(_asked("ioreg", "-rd1", "-c", "IOPlatformExpertDevice"))
@@ -26,18 +26,18 @@ def machine_mark() -> str:
 
 
 def platform_uuid(printed: str) -> str:
-    """The id of a Mac in what `ioreg -rd1 -c IOPlatformExpertDevice` prints, or empty."""
+    """The id of a Mac in the output of `ioreg -rd1 -c IOPlatformExpertDevice`, or empty."""
     found = _UUID.search(printed)
     return found[1] if found else ""
 
 
 def has_metal() -> bool:
-    """Whether MLX computes on an accelerator here: an Apple Silicon Mac, by a Python of its own processor."""
+    """Whether MLX computes on a GPU here: on an Apple Silicon Mac whose Python is not translated."""
     return sys.platform == "darwin" and platform.machine() == "arm64"
 
 
 def is_translated() -> bool:
-    """Whether Rosetta runs this program: one for Intel, on Apple Silicon."""
+    """Whether this is a program for Intel that Rosetta runs on Apple Silicon."""
     return sys.platform == "darwin" and _asked("sysctl", "-in", "sysctl.proc_translated").strip() == "1"
 
 
@@ -53,5 +53,5 @@ def _text(path: Path) -> str:
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    # Before its first start a system has `uninitialized` there.
+    # Before the first boot the file holds `uninitialized`.
     return text if len(text) == 32 else ""

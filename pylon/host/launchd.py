@@ -1,4 +1,4 @@
-"""launchd, macOS's service manager: a node as a LaunchAgent, or as a LaunchDaemon where nobody logs in.
+"""launchd, the service manager of macOS: a node as a LaunchAgent, or as a LaunchDaemon where nobody logs in.
 
 Source: launchd.plist(5), launchctl(1).
 """
@@ -11,18 +11,18 @@ from xml.parsers.expat import ExpatError
 from pylon.host.service import CLOSE_S, Command, ServiceSpec, ServiceState, checked
 
 LABEL = "pylon.node"
-# What macOS lets go of is killed after this long: the drain has to fit.
+# Seconds after which launchd kills a service that it stops: the drain has to fit into them.
 EXIT_TIMEOUT_S = 60
 _DAEMONS = Path("/Library/LaunchDaemons")
 _HOMEBREW = "/opt/homebrew/bin"
-# launchd's own limit is 256, which the connections to a relay pass.
+# launchd's default is 256, fewer than the connections of a relay.
 _OPEN_FILES = 8_192
-# `launchctl print`: the service's own lines stand one tab in, those of its sockets and endpoints deeper.
+# In `launchctl print` the service's own lines are indented by one tab, those of its sockets and endpoints by more.
 _LINE = re.compile(r"^(?:\t| {1,8})([a-z][a-z ]*) = (.*)$", re.MULTILINE)
 
 
 class Launchd:
-    """See `Manager`. `drain_s` of the spec is cut to what `EXIT_TIMEOUT_S` leaves."""
+    """Implements `Manager` for launchd."""
 
     name = "launchd"
 
@@ -48,14 +48,14 @@ class Launchd:
             "EnvironmentVariables": spec.environment(_HOMEBREW),
             "WorkingDirectory": str(spec.home),
             "RunAtLoad": True,
-            # `pylon stop` ends it for good; whatever else does is followed by a new start.
+            # Restart it unless it ended with status 0, as by `pylon stop`.
             "KeepAlive": {"SuccessfulExit": False},
-            # Anything else is put on the efficiency cores.
+            # Other types are put on the efficiency cores.
             "ProcessType": "Interactive",
             "ExitTimeOut": EXIT_TIMEOUT_S,
             "Umask": 0o077,
             "SoftResourceLimits": {"NumberOfFiles": _OPEN_FILES},
-            # Files of launchd's grow without end. The node writes its own log, failures to start included.
+            # Files that launchd writes grow without limit. The node has a log of its own, even of a failed start.
             "StandardOutPath": "/dev/null",
             "StandardErrorPath": "/dev/null",
         }
@@ -77,7 +77,7 @@ class Launchd:
 
     def start(self) -> tuple[Command, ...]:
         return (
-            # A person may have disabled it, which outlives the file.
+            # It may have been disabled by hand, which outlasts the file.
             ("launchctl", "enable", self.target),
             ("launchctl", "bootstrap", self._domain, str(self.file())),
         )
@@ -113,5 +113,5 @@ class Launchd:
 
 
 def drain_s(wished: int) -> int:
-    """What a node has to finish its jobs here, in seconds, so that closing fits into `EXIT_TIMEOUT_S` too."""
+    """The seconds that a node has to finish its jobs here, so that closing fits into `EXIT_TIMEOUT_S`, too."""
     return min(wished, EXIT_TIMEOUT_S - CLOSE_S)

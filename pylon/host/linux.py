@@ -1,4 +1,4 @@
-"""The readings of a Linux machine, from the kernel's files; of its desktop, from systemd-logind and GNOME.
+"""The readings of a Linux machine: from the kernel's files, and for its desktop from systemd-logind and GNOME.
 
 Files: Documentation/ABI/testing/sysfs-class-power, Documentation/driver-api/thermal/sysfs-api.rst,
 Documentation/accounting/psi.rst of the kernel. `loginctl` and `busctl`: their manuals.
@@ -21,14 +21,14 @@ GNOME = (
     "/org/gnome/Mutter/IdleMonitor/Core", "org.gnome.Mutter.IdleMonitor", "GetIdletime",
 )  # fmt: skip
 _GRAPHICAL = frozenset({"x11", "wayland", "mir"})
-# Of the last ten seconds, the percentage in which some, or all, of what runs here waited for memory.
+# Percentages of the last ten seconds in which some tasks, or all tasks, waited for memory.
 WARNING_SOME, CRITICAL_FULL = 10.0, 10.0
 _PRESSURE = re.compile(r"^(some|full) avg10=(\d+(?:\.\d+)?)", re.MULTILINE)
 _TRIPS = {"passive": Heat.SERIOUS, "hot": Heat.CRITICAL, "critical": Heat.SLEEPING}
 
 
 class LinuxMachine:
-    """`root` holds /sys, /proc and /run; `run` runs a program; `now` is Unix time."""
+    """See `Machine`. `root` holds /sys, /proc and /run; `run` returns a program's output; `now` is Unix time."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class LinuxMachine:
         self._now = now
 
     def input_age_s(self) -> float | None:
-        """Of the person who sits at it; whoever came by the network works elsewhere."""
+        """The age of the last input at this machine's own screen. Remote sessions do not count."""
         sessions = self._root / "run/systemd/sessions"
-        # A server without anybody costs no program: logind keeps a file for each session.
+        # logind keeps a file for each session, so that no program is run on a server without any.
         ids = sorted(p.name for p in sessions.iterdir() if p.suffix != ".ref") if sessions.is_dir() else []
         if not ids:
             return None
@@ -67,15 +67,15 @@ class LinuxMachine:
             if kind in ("Mains", "USB", "Wireless"):
                 mains = mains or _line(supply / "online") in ("1", "2")
             elif kind == "Battery" and _line(supply / "scope") != "Device" and _line(supply / "present") != "0":
-                # Those of a mouse or a headset have the scope `Device`, and a UPS is a kind of its own.
+                # Batteries of mice and headsets have the scope `Device`; a UPS has a type of its own.
                 states.add(_line(supply / "status"))
                 charges += [int(charge) for charge in [_line(supply / "capacity")] if charge.isdecimal()]
-        # While it is plugged in, a battery may be discharging all the same: to spare it, or beside a weak charger.
+        # A battery may discharge while it is plugged in, to spare it or because the charger is weak.
         on_battery = "Discharging" in states and not mains
         return Power(on_battery, min(100, round(sum(charges) / len(charges))) if charges else None)
 
     def heat(self) -> Heat | None:
-        """By the trip points of the zones: where the kernel slows the machine down (passive), and beyond."""
+        """By the trip points of the thermal zones, from the one where the kernel slows the machine down (passive)."""
         found = [heat for zone in self._zones() if (heat := _zone_heat(zone)) is not None]
         return max(found, default=None)
 
@@ -89,10 +89,10 @@ class LinuxMachine:
 
 
 def session_hints(text: str) -> list[tuple[bool, float]]:
-    """What `loginctl show-session` prints of several: of each that a person sits at, its idle hint and since when.
+    """The idle hints that `loginctl show-session` prints: for each session, whether idle and since when (Unix time).
 
-    Only the active ones on a screen of this machine, and of them those whose desktop has ever given a hint: where
-    none does, logind says "not idle" for ever.
+    Only active sessions on a screen of this machine count, and only if their desktop has ever given a hint: for
+    others logind says "not idle" for ever.
     """
     hints = []
     for block in text.split("\n\n"):
@@ -105,12 +105,12 @@ def session_hints(text: str) -> list[tuple[bool, float]]:
 
 
 def hinted_age_s(hints: list[tuple[bool, float]], now: float) -> float:
-    """Seconds since the last input, at least: a desktop gives its hint only after some minutes."""
+    """A lower bound of the seconds since the last input: a desktop gives its hint only after some minutes."""
     return min(max(0.0, now - since) if idle else 0.0 for idle, since in hints)
 
 
 def mutter_age_s(text: str) -> float:
-    """`t 5000`: an unsigned 64-bit number of milliseconds, as `busctl` prints it. Raises ValueError."""
+    """Seconds from what `busctl` prints: `t 5000` is an unsigned 64-bit number of milliseconds. Raises ValueError."""
     kind, _, number = text.strip().partition(" ")
     if kind != "t" or not number.isdecimal():
         raise ValueError("the idle monitor answers something else")
@@ -118,7 +118,7 @@ def mutter_age_s(text: str) -> float:
 
 
 def parse_pressure(text: str) -> MemoryPressure:
-    """/proc/pressure/memory. Raises ValueError when it is nothing of the kind."""
+    """The memory pressure in the text of /proc/pressure/memory. Raises ValueError if it is not such a text."""
     shares = {kind: float(share) for kind, share in _PRESSURE.findall(text)}
     if "some" not in shares:
         raise ValueError("no pressure is told")
@@ -135,7 +135,7 @@ def _zone_heat(zone: Path) -> Heat | None:
     for trip in zone.glob("trip_point_*_type"):
         heat = _TRIPS.get(_line(trip))
         at = _millidegrees(trip.with_name(trip.name.replace("_type", "_temp")))
-        # Zero and below stand for a point that is not set.
+        # Zero and below mean that the trip point is not set.
         if heat is not None and at is not None and at > 0:
             known = True
             reached = max(reached, heat) if temperature >= at else reached
@@ -150,7 +150,7 @@ def _millidegrees(path: Path) -> int | None:
 
 
 def _line(path: Path) -> str:
-    # What a driver cannot read, it answers with an error.
+    # A driver that cannot read its value raises an error.
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""This machine, whatever its system."""
+"""Chooses the readings of this machine's system."""
 
 import sys
 
@@ -8,5 +8,5 @@ from pylon.host.readings import Machine
 
 
 def this_machine() -> Machine:
-    """Its readings."""
+    """The readings of this machine."""
     return MacMachine() if sys.platform == "darwin" else LinuxMachine()

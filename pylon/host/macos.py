@@ -1,4 +1,4 @@
-"""What only macOS can be asked, by its own libraries."""
+"""Readings from the libraries of macOS."""
 
 import ctypes
 import math
@@ -27,7 +27,7 @@ class _RusageInfo(ctypes.Structure):
 
 
 def footprint_bytes() -> int:
-    """Physical footprint of this process, as Activity Monitor shows it. Raises OSError."""
+    """The physical footprint of this process in bytes, as Activity Monitor shows it. Raises OSError."""
     if sys.platform != "darwin":
         raise OSError("there is no physical footprint but on macOS")
     info = _RusageInfo()
@@ -38,14 +38,14 @@ def footprint_bytes() -> int:
 
 
 def peer_pid(connection: socket.socket) -> int:
-    """The process at the other end of a Unix socket. Raises OSError."""
+    """The id of the process at the other end of a Unix socket. Raises OSError."""
     return connection.getsockopt(_LOCAL, _PEER_PID)
 
 
 def event_age_s(graphics: Any = None) -> float:
-    """Seconds since the last input event of the sessions here, those of a shared screen included.
+    """Seconds since the last input event on this machine, including those of a shared screen.
 
-    `graphics` is the library, CoreGraphics. Raises OSError.
+    `graphics` is the library CoreGraphics. Raises OSError.
     """
     library = graphics or ctypes.CDLL(_GRAPHICS)
     ask = library.CGEventSourceSecondsSinceLastEventType
@@ -57,15 +57,15 @@ def event_age_s(graphics: Any = None) -> float:
 
 
 class ThermalKey:
-    """The level of thermal pressure, as `notifyd` keeps it: 0 to 4. `library` is libSystem."""
+    """Reads the level of thermal pressure that `notifyd` keeps. `library` is libSystem."""
 
     def __init__(self, library: Any = None) -> None:
         self._library = library or ctypes.CDLL(None)
         self._token: int | None = None
 
     def level(self) -> int:
-        """Raises OSError."""
-        # <notify.h>: registered once, a token is then read without a message to anybody.
+        """The level, 0 to 4. Raises OSError."""
+        # <notify.h>: once registered, a token is read without a message to notifyd.
         if self._token is None:
             token = ctypes.c_int(0)
             if self._library.notify_register_check(_HEAT_KEY, ctypes.byref(token)) != 0:

@@ -1,4 +1,4 @@
-"""The readings of a Mac: what its libraries say, and two of its programs, whose output is read here."""
+"""The readings of a Mac, from its libraries and from the output of two of its programs."""
 
 import re
 from collections.abc import Callable
@@ -7,19 +7,19 @@ from pylon.host import macos
 from pylon.host.programs import output_of
 from pylon.host.readings import Heat, MemoryPressure, Power
 
-# Absolute: launchd's PATH is what it is.
+# Absolute paths, because PATH under launchd is not ours.
 IDLE = ("/usr/sbin/ioreg", "-r", "-d", "1", "-w", "0", "-c", "IOHIDSystem")
 BATTERY = ("/usr/bin/pmset", "-g", "batt")
 _IDLE_NS = re.compile(r'"HIDIdleTime"\s*=\s*(\d+)')
 _SOURCE = re.compile(r"Now drawing from '([^']+)'")
-# A UPS is listed alike, under its maker's name.
+# A UPS is listed in the same way, under its maker's name.
 _INTERNAL = re.compile(r"^\s*-InternalBattery-\d+.*?(\d{1,3})%", re.MULTILINE)
-# So recent an input is one, whatever the other clock says: no program need be started to hear of an older one.
+# An input within so many seconds counts at once, and the program with the other clock is not run.
 _RECENT_S = 30.0
 
 
 class MacMachine:
-    """`run` runs a program; the others ask the libraries of the system."""
+    """See `Machine`. `run` returns a program's output; the others ask the libraries of the system."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class MacMachine:
         self._memory = memory
 
     def input_age_s(self) -> float | None:
-        """The smaller of two clocks: the devices', and that of events, which knows of a shared screen as well."""
+        """The smaller of two ages: of the devices' last input, and of the last event, even of a shared screen."""
         event: float | None
         try:
             event = self._event_age_s()
@@ -56,13 +56,13 @@ class MacMachine:
 
 
 def hid_age_s(text: str) -> float | None:
-    """Seconds since a device's last event, from what `ioreg` prints of IOHIDSystem; None where it names none."""
+    """Seconds since the last event of an input device, from the output of `ioreg`; None if it shows none."""
     ages = [int(found) for found in _IDLE_NS.findall(text)]
     return min(ages) / 1e9 if ages else None
 
 
 def parse_batteries(text: str) -> Power:
-    """What `pmset -g batt` prints. Raises ValueError when it is nothing of the kind."""
+    """The power state in the output of `pmset -g batt`. Raises ValueError if it is not such an output."""
     source = _SOURCE.search(text)
     if source is None:
         raise ValueError("pmset names no source of power")

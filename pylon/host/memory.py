@@ -1,4 +1,4 @@
-"""This machine's memory and what a process takes of it, in bytes."""
+"""The memory of this machine, and how much this process uses, in bytes."""
 
 import sys
 from pathlib import Path
@@ -12,17 +12,17 @@ _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 
 
 def total_bytes() -> int:
-    """Of the machine, or of the container that this runs in."""
+    """All memory of the machine, or of the container that this runs in."""
     return min(int(psutil.virtual_memory().total), _container_limit())
 
 
 def free_bytes() -> int:
-    """What may be taken without pushing anything out."""
+    """Memory that can be used without swapping."""
     return min(int(psutil.virtual_memory().available), _container_limit())
 
 
 def used_bytes() -> int:
-    """By this process. On macOS that is its footprint, which counts what its GPU work holds, too."""
+    """Memory that this process uses. On macOS its footprint, which includes GPU memory."""
     if sys.platform == "darwin":
         return macos.footprint_bytes()
     return int(psutil.Process().memory_info().rss)

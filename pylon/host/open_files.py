@@ -1,10 +1,10 @@
-"""How many files this process may have open: each connection takes one."""
+"""The limit of open files of this process, of which each connection takes one."""
 
 import resource
 
 
 def allow_files(wanted: int) -> int:
-    """Lets this process have so many files open, as far as the system does: a Mac's shell allows 256. How many."""
+    """Raises the limit to `wanted`, as far as the system allows; the limit then. A shell on a Mac starts with 256."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft == resource.RLIM_INFINITY or soft >= most:
@@ -12,6 +12,6 @@ def allow_files(wanted: int) -> int:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     except (ValueError, OSError):
-        # macOS has a further bound, of which it tells only by refusing.
+        # macOS has a further limit, which shows only by its refusal.
         return soft
     return most

@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket."""
+"""Which process is at the other end of a Unix socket."""
 
 import socket
 import struct
@@ -10,7 +10,7 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 def peer_pid(connection: socket.socket) -> int | None:
-    """The process that listens there, also while it hangs; None where the system does not tell."""
+    """The id of the process that listens there, even if it hangs; None if the system does not tell."""
     try:
         if sys.platform == "darwin":
             return macos.peer_pid(connection)

@@ -1,14 +1,14 @@
-"""Programs of the system that are asked something."""
+"""Runs programs of the system for their output."""
 
 import os
 import subprocess
 
-# They answer within milliseconds; one that hangs costs its reading.
+# They take milliseconds; the reading of one that hangs is given up.
 WITHIN_S = 3.0
 
 
 def output_of(*command: str) -> str:
-    """What a program prints, in the language of its manual. Raises OSError, `subprocess.SubprocessError`."""
+    """What a program prints, untranslated (LC_ALL=C). Raises OSError, `subprocess.SubprocessError`."""
     done = subprocess.run(  # noqa: S603 - our own commands
         command,
         stdin=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
-"""Readings taken beside the event loop, in a thread that may hang without holding anything up.
+"""Takes readings in a thread of their own, which may hang without blocking the event loop.
 
-A driver or a library of the system may never come back. So no pool of threads that others use is lent to it, and the
-process ends without waiting for it.
+A call to a driver or a library of the system may never return. So it uses no shared pool of threads, and the process
+ends without waiting for it.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from pylon.host.readings import Machine, Readings, Sense, read
 
 logger = log.get("host")
 
-# Longer than all programs together may take.
+# Seconds: more than all programs together may take.
 WITHIN_S = 10.0
 
 
 class Reader:
-    """Asks a machine for what is wanted."""
+    """Asks a machine for the `wanted` readings, for `within_s` seconds at most."""
 
     def __init__(self, machine: Machine, wanted: frozenset[Sense], within_s: float = WITHIN_S) -> None:
         self._machine = machine
@@ -28,7 +28,7 @@ class Reader:
         self._told = False
 
     async def read(self) -> Readings:
-        """Raises nothing. While an earlier call hangs, no other thread is begun, and everything is unknown."""
+        """The readings; unknown if they take too long, and while an earlier call hangs. Raises nothing."""
         if not self._wanted:
             return Readings()
         if self._pending is None:
@@ -39,7 +39,7 @@ class Reader:
         await asyncio.wait({pending}, timeout=self._within_s)
         if not pending.done():
             if not self._told:
-                logger.warning("the machine does not answer; what it would say is not known", after_s=self._within_s)
+                logger.warning("the machine does not answer; its state is not known", after_s=self._within_s)
             self._told = True
             return Readings()
         self._pending, self._told = None, False
@@ -47,7 +47,7 @@ class Reader:
 
     def _ask(self, loop: asyncio.AbstractEventLoop, pending: asyncio.Future[Readings]) -> None:
         found = read(self._machine, self._wanted)
-        # The node may have ended meanwhile.
+        # The event loop may have closed meanwhile.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(_settle, pending, found)
 

@@ -1,6 +1,7 @@
-"""What a machine says about itself, as values. None is what it does not say: unknown, and a reason for nothing.
+"""The readings of a machine as values: its last input, power, heat and memory pressure. None means unknown, and
+never pauses anything.
 
-A `Machine` is asked in a thread, since its answers come from files and programs that may take their time.
+A `Machine` is asked in a thread, since its answers come from files and programs that may be slow.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ logger = log.get("host")
 
 
 class Sense(StrEnum):
-    """What can be asked for."""
+    """The readings that can be asked for."""
 
     INPUT = auto()
     POWER = auto()
@@ -23,9 +24,9 @@ class Sense(StrEnum):
 
 
 class Heat(IntEnum):
-    """As `NSProcessInfo.thermalState` names it, by the numbers of <libkern/OSThermalNotification.h>.
+    """Thermal pressure: the names of `NSProcessInfo.thermalState`, the numbers of <libkern/OSThermalNotification.h>.
 
-    Those are called nominal, moderate, heavy, trapping and sleeping there.
+    The header calls them nominal, moderate, heavy, trapping and sleeping.
     """
 
     NOMINAL = 0
@@ -36,7 +37,10 @@ class Heat(IntEnum):
 
 
 class MemoryPressure(IntEnum):
-    """By the numbers of `kern.memorystatus_vm_pressure_level`; green, yellow and red in Activity Monitor."""
+    """Memory pressure, by the numbers of `kern.memorystatus_vm_pressure_level`.
+
+    Activity Monitor shows them as green, yellow and red.
+    """
 
     NORMAL = 1
     WARNING = 2
@@ -45,9 +49,9 @@ class MemoryPressure(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """`percent` is the charge of a laptop's battery, None where there is none or it does not tell.
+    """The power state. `percent` is the charge of a laptop's battery, None if there is none or it is unknown.
 
-    What a UPS holds, or a mouse, does not count.
+    Batteries of a UPS or a mouse do not count.
     """
 
     on_battery: bool
@@ -56,7 +60,7 @@ class Power:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """`input_age_s`: seconds since a person last touched keyboard or mouse; unknown where there are none."""
+    """All readings. `input_age_s` is seconds since the last input by keyboard or mouse; unknown if there are none."""
 
     input_age_s: float | None = None
     power: Power | None = None
@@ -65,7 +69,7 @@ class Readings:
 
 
 class Machine(Protocol):
-    """Where readings come from. Each call returns None for unknown; what it raises means the same."""
+    """A source of readings. Each method returns None for unknown; an exception means the same."""
 
     def input_age_s(self) -> float | None: ...
 
@@ -77,7 +81,7 @@ class Machine(Protocol):
 
 
 def read(machine: Machine, wanted: frozenset[Sense]) -> Readings:
-    """Asks for what is wanted; the rest stays unknown. Raises nothing: a reading that fails is unknown."""
+    """The `wanted` readings; the others are unknown, and so is one that fails. Raises nothing."""
     return Readings(
         _asked(machine.input_age_s) if Sense.INPUT in wanted else None,
         _asked(machine.power) if Sense.POWER in wanted else None,
@@ -90,6 +94,6 @@ def _asked[T](question: Callable[[], T | None]) -> T | None:
     try:
         return question()
     except Exception as error:
-        # Whatever a driver, a program or a library of the system does: the node goes on.
+        # Whatever a driver, program or library raises must not stop the node.
         logger.debug("a reading failed", reading=question.__name__, error=repr(error))
         return None

@@ -1,4 +1,4 @@
-"""What a service manager is told of a node, and what it says of it: plain values, whichever manager it is."""
+"""What a service manager is told about a node, and what it reports: plain values, the same for every manager."""
 
 import shlex
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from typing import Protocol
 
 from pylon.errors import SetupError
 
-# What a node has to finish its jobs when it is told to stop, and then to hang up and close its books, in seconds.
+# Seconds that a node has to disconnect and close its databases, after the drain.
 CLOSE_S = 15
-# Between two starts of a node that fails. launchd has the same by itself.
+# Seconds between two starts of a node that fails. launchd has the same by default.
 RESTART_S = 10
 
 type Command = tuple[str, ...]
@@ -18,11 +18,11 @@ type Command = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """What is to run. `program` begins with an absolute path, `home` is PYLON_HOME, `user_home` the user's own.
+    """The service to run. `program` begins with an absolute path; `home` is PYLON_HOME, `user_home` the user's own.
 
-    `system` says that it runs without anybody logged in, as `user`. `drain_s` is what it has to finish its jobs.
-    `private_tmp`: nothing in /tmp is shared with the commands of this home. `shared` is a folder that all
-    homes of this user write to, if it is there.
+    `system`: it runs as `user` without anybody logged in. `drain_s` is how many seconds a stop leaves for its jobs.
+    `private_tmp`: it may have a /tmp of its own, as nothing there is shared with the commands of this home. `shared`
+    is a folder that all homes of this user write to, if it exists.
     """
 
     program: tuple[str, ...]
@@ -30,32 +30,33 @@ class ServiceSpec:
     user_home: Path
     user: str
     uid: int
-    system: bool = False
-    relay: bool = False
-    drain_s: int = 60
-    private_tmp: bool = True
-    shared: Path | None = None
+    system: bool
+    relay: bool
+    drain_s: int
+    private_tmp: bool
+    shared: Path | None
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The whole command line. It stays in the foreground."""
+        """The whole command line, which stays in the foreground."""
         run = (*self.program, "service", "run", "--drain-s", str(self.drain_s))
         return (*run, "--relay") if self.relay else run
 
     def environment(self, *folders: str) -> dict[str, str]:
-        """All that it gets: managers hand down nothing of a shell's. `folders` are further ones with programs."""
+        """The whole environment: managers pass on none of a shell's. `folders` are added to PATH."""
         own = (Path(self.program[0]).parent, self.user_home / ".local" / "bin")
         path = [*map(str, own), *folders, "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
         moved = {} if self.home == self.user_home / ".pylon" else {"PYLON_HOME": str(self.home)}
-        # Neither manager sets it for a service of the system on every release.
+        # HOME is set because not every release of the managers does so for a system service.
         return {"PATH": ":".join(dict.fromkeys(path)), "HOME": str(self.user_home)} | moved
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """What the manager says. `running` is its own word for the state, such as `active (running)`.
+    """What the manager reports. `running` is its own name of the state, such as `active (running)`.
 
-    `pid` is None while no process is there; `last_exit` is how the process before ended, empty when none did.
+    `pid` is None while there is no process. `last_exit` is how the last process ended, empty if none has. `starts`
+    is how often it was started, None if the manager does not tell.
     """
 
     loaded: bool = False
@@ -66,51 +67,51 @@ class ServiceState:
 
 
 class Manager(Protocol):
-    """A service manager, as far as a node needs one. All pure: commands are given, and run by others."""
+    """What a node needs of a service manager. Its commands are returned here, and run by the caller."""
 
     name: str
 
     def file(self) -> Path:
-        """Where the manager looks for the description of this service."""
+        """The path at which the manager looks for the description of this service."""
 
     def text(self) -> bytes:
-        """The description."""
+        """The description. Raises `SetupError` for a path that it cannot hold."""
 
     def home_in(self, text: bytes) -> Path | None:
-        """The home of which a description speaks that Pylon wrote, or None: somebody else wrote it."""
+        """The home in a description that Pylon wrote; None if it is not Pylon's."""
 
     def start(self) -> tuple[Command, ...]:
-        """What makes the manager read the file, start the service and start it again at every boot or login."""
+        """The commands that make the manager read the file, and start the service now and at every boot or login."""
 
     def stop(self) -> tuple[Command, ...]:
-        """What ends it, now and for later. The file is still there."""
+        """The commands that stop the service for good, while the file still exists."""
 
     def forget(self) -> tuple[Command, ...]:
-        """What makes the manager forget a file that is gone."""
+        """The commands that make the manager forget a file that was removed."""
 
     def restart(self) -> tuple[Command, ...]:
-        """What ends a running one and starts it again."""
+        """The commands that restart a running service."""
 
     def show(self) -> Command:
-        """What prints the state that `state` reads."""
+        """The command that prints the state, for `state` to read."""
 
     def state(self, printed: str, code: int) -> ServiceState:
-        """The state in what `show` printed, and its exit status."""
+        """The state, from the output and the exit status of `show`."""
 
     def log_hint(self) -> str:
-        """How to read what the process said before its own log was open, or empty."""
+        """The command that shows what the process printed before its own log was open; may be empty."""
 
 
 def shown(command: Command) -> str:
-    """A command as one types it."""
+    """A command as it is typed in a shell."""
     return shlex.join(command)
 
 
 def checked(values: Sequence[str]) -> None:
-    """Raises `SetupError` for a path or name that no description of a service can hold."""
+    """Raises `SetupError` if a path or name cannot stand in the description of a service."""
     for value in values:
         if not value.isprintable():
             raise SetupError(
-                f"a service cannot be described with {value!r}: it holds a control character",
+                f"a service cannot be created with {value!r}: it contains a control character",
                 hint="Move it to a folder with a plain name.",
             )

@@ -1,4 +1,4 @@
-"""systemd, Linux's service manager: a node as a user's unit, or as one of the system where nobody logs in.
+"""systemd, the service manager of Linux: a node as a user's unit, or as a system unit where nobody logs in.
 
 Source: systemd.unit(5), systemd.service(5), systemd.exec(5), systemctl(1).
 """
@@ -10,9 +10,9 @@ from pylon.errors import SetupError
 from pylon.host.service import CLOSE_S, RESTART_S, Command, ServiceSpec, ServiceState, checked
 
 UNIT = "pylon.service"
-# A comment, since whoever reads a unit back would otherwise have to undo systemd's quoting.
+# In a comment, so that reading the home back need not undo systemd's quoting.
 _MARK = re.compile(r"\A# Written by `pylon service install` for (/.*)$", re.MULTILINE)
-_OF_THE_SYSTEM = Path("/etc/systemd/system")
+_SYSTEM_UNITS = Path("/etc/systemd/system")
 _SHOWN = (
     "LoadState",
     "ActiveState",
@@ -22,13 +22,13 @@ _SHOWN = (
     "ExecMainStatus",
     "NRestarts",
 )
-# CLD_EXITED of <signal.h>: ExecMainStatus is then an exit status, and otherwise a signal's number.
+# Values of ExecMainCode, CLD_EXITED and others of <signal.h>: ExecMainStatus is an exit status or a signal's number.
 _EXITED, _KILLED = "1", ("2", "3")
 
 _PLAIN = re.compile(r"[\w./:=@,+-]+")
 
-# Not here, because something does not work with them: MemoryDenyWriteExecute (what compiles as it runs, as drivers of
-# GPUs do), PrivateDevices (GPUs), ProcSubset (what tells an engine the machine's memory).
+# Left out: MemoryDenyWriteExecute breaks code that compiles at run time, such as GPU drivers; PrivateDevices hides
+# GPUs; ProcSubset hides the machine's memory size from engines.
 _HARDENING = (
     "ProtectSystem=strict",
     "ProtectClock=yes",
@@ -49,7 +49,7 @@ _HARDENING = (
 
 
 class Systemd:
-    """See `Manager`."""
+    """Implements `Manager` for systemd."""
 
     name = "systemd"
 
@@ -58,7 +58,7 @@ class Systemd:
         self._ctl = ("systemctl",) if spec.system else ("systemctl", "--user")
 
     def file(self) -> Path:
-        root = _OF_THE_SYSTEM if self._spec.system else self._spec.user_home / ".config/systemd/user"
+        root = _SYSTEM_UNITS if self._spec.system else self._spec.user_home / ".config/systemd/user"
         return root / UNIT
 
     def text(self) -> bytes:
@@ -68,33 +68,33 @@ class Systemd:
         program, *arguments = spec.arguments
         if set(program) & set("\"'\\"):
             raise SetupError(
-                f"systemd starts no program whose path has quotes or backslashes: {program}",
+                f"systemd starts no program whose path contains quotes or backslashes: {program}",
                 hint="Move it to a folder with a plain name.",
             )
         lines = [
             f"# Written by `pylon service install` for {spec.home}",
             "[Unit]",
             "Description=Pylon, a node of a swarm of language models",
-            # Only for the system; a user's manager has no such targets.
+            # Only for a system unit: a user's manager has no such targets.
             *(("Wants=network-online.target", "After=network-online.target") if spec.system else ()),
-            # A node whose disk is not there yet is tried again for as long as it takes.
+            # Try for ever, as for a node whose disk is not mounted yet.
             "StartLimitIntervalSec=0",
             "",
             "[Service]",
             "Type=exec",
-            # `$` stands for a variable everywhere but in the program's own path.
+            # `$` begins a variable everywhere but in the path of the program.
             f"ExecStart={' '.join([_quoted(program), *(_quoted(word.replace('$', '$$')) for word in arguments)])}",
             *(f"Environment={_quoted(f'{name}={value}')}" for name, value in spec.environment().items()),
             f"WorkingDirectory={_escaped(str(spec.home))}",
             "Restart=on-failure",
             f"RestartSec={RESTART_S}",
-            # The node is told, and tells its children: what they work on is finished first.
+            # Only the node gets the signal. It tells its children, after they have finished their jobs.
             "KillMode=mixed",
             f"TimeoutStopSec={spec.drain_s + CLOSE_S}",
             "UMask=0077",
             "LimitNOFILE=8192",
             "NoNewPrivileges=yes",
-            *(self._of_the_system() if spec.system else ()),
+            *(self._system_lines() if spec.system else ()),
             "",
             "[Install]",
             f"WantedBy={'multi-user.target' if spec.system else 'default.target'}",
@@ -102,7 +102,7 @@ class Systemd:
         ]
         return "\n".join(lines).encode()
 
-    def _of_the_system(self) -> tuple[str, ...]:
+    def _system_lines(self) -> tuple[str, ...]:
         spec = self._spec
         written = [str(spec.home), *(() if spec.shared is None else (f"-{spec.shared}",))]
         return (

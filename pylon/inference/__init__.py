@@ -1,1 +1,1 @@
-"""Models on this machine: engines behind one protocol, in a child process."""
+"""Runs models on this machine: several engines with one protocol, in a child process."""

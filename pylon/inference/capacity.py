@@ -1,4 +1,4 @@
-"""What this machine's engine reached in a benchmark, remembered for each model until it is measured again."""
+"""Stores the speed of this machine's engine that `pylon bench engine` measured, for each model."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ class Capacity(BaseModel):
 
 
 def load_capacity(path: Path, model: str) -> Capacity | None:
-    """That of a model, or None before it was measured. A file that cannot be read is one that is not there."""
+    """The capacity of a model; None if it was not measured, or if the file cannot be read."""
     try:
         return Capacity.model_validate(_read(path)[model])
     except (KeyError, ValidationError):
@@ -26,6 +26,7 @@ def load_capacity(path: Path, model: str) -> Capacity | None:
 
 
 def save_capacity(path: Path, model: str, capacity: Capacity) -> None:
+    """Stores the capacity of a model beside those of others. Raises OSError."""
     known = _read(path) | {model: capacity.model_dump()}
     write_whole(path, orjson.dumps(known, option=orjson.OPT_INDENT_2))
 

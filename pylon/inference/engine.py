@@ -1,7 +1,7 @@
-"""What an engine is, in values: what goes in, what comes out, what it can do.
+"""The protocol of an engine, and its values: requests, answers, events, and what an engine can do.
 
-An engine lives inside the inference child and is driven by one loop: requests join and leave between two calls
-of `step`, so continuous batching is an engine's own business and changes nothing for its callers.
+An engine lives in the inference child and is driven by one loop. Requests join and leave between two calls of `step`,
+so continuous batching is the engine's own matter and does not show to its callers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from pylon.records import record
 
-# The likeliest of a million tokens has at least such a share.
+# Below this, temperature and top_p count as 0: the likeliest of a million tokens has at least such a share.
 _LEAST = 1e-6
 
 
@@ -43,16 +43,16 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token is taken each time, and nothing is drawn."""
-        # What is next to nothing is nothing: samplers divide by the one, and find no token within the other.
+        """Whether the likeliest token is taken each time, so that nothing is drawn."""
+        # Tiny values count as 0, too: samplers divide by the temperature, and find no token within a tiny top_p.
         return self.temperature < _LEAST or self.top_p < _LEAST
 
 
 @record
 class GenerationRequest:
-    """One prompt to answer. `customer` keys what may be shared between requests: nothing crosses customers.
+    """One prompt to answer. Only requests of the same `customer` may share computation.
 
-    With `stream` its answer is wanted while it is made; without, an engine need not tell of its progress.
+    With `stream` the answer is wanted as it grows; without, the engine need not report progress.
     """
 
     id: str
@@ -65,7 +65,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """An answer to be read by the model, as if it had written it itself."""
+    """An answer that the model reads and ranks, as if it had written it itself."""
 
     id: str
     messages: tuple[Message, ...]
@@ -74,7 +74,7 @@ class ScoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """An answer. `run_ms` counts from the request's first computation, not from its arrival."""
+    """An answer. `run_ms` counts from the first computation for the request, not from its arrival."""
 
     text: str
     finish: Literal["stop", "length"]
@@ -85,10 +85,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What answers. `sha256` is the weights' hash (see `models/weights.py`), `context` a number of tokens.
+    """The model that answers. `sha256` is the hash of its weights (see `models/weights.py`), `context` is in tokens.
 
-    `max_completion_tokens` is the longest answer that it is made for (see `models/description.py`); no longer one
-    is written, whatever is asked for. 0: its files do not say.
+    `max_completion_tokens` is the longest answer that it is made for (see `models/description.py`), and bounds every
+    answer; 0 if its files do not say.
     """
 
     id: str
@@ -101,9 +101,9 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
-    """Tokens since the engine was loaded: of prompts answered, of answers given out.
+    """Tokens since the engine was loaded: of answered prompts, and of answers.
 
-    `read` is how many prompt tokens were computed for it: fewer than `prompt` where heads are shared.
+    `read` is how many prompt tokens were computed: fewer than `prompt` where prefixes are shared.
     """
 
     prompt: int = 0
@@ -111,14 +111,14 @@ class TokenCount:
     read: int = 0
 
 
-# The events of a step travel over the child's pipe as they are; `type` tells them apart there.
+# The events of a step are sent over the child's pipe as they are; `type` distinguishes them there.
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The whole text so far, without a tail that may turn out to be a stop string.
+    """The whole text so far, without a tail that may become a stop string.
 
-    `prompt_tokens` is 0 as long as the engine cannot say.
+    `prompt_tokens` is 0 as long as the engine does not know it.
     """
 
     id: str
@@ -130,6 +130,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """The answer to a request."""
+
     id: str
     generation: Generation
     type: Literal["finished"] = "finished"
@@ -137,7 +139,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """`ranks`: one number a token of the answer (0: the model's first choice there), and one for ending after it."""
+    """`ranks`: a number for each token of the answer (0: the model's first choice), and one for ending after it."""
 
     id: str
     ranks: tuple[int, ...]
@@ -146,7 +148,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """`error` is `prompt` or `parameter` when the request can never be answered here, otherwise `engine`."""
+    """A request that failed. `error` is `prompt` or `parameter` if it can never be answered here, else `engine`."""
 
     id: str
     error: Literal["prompt", "parameter", "engine"]
@@ -160,11 +162,11 @@ Event = Progress | Finished | Failed
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Which engine runs which model, and how many requests it batches well (`slots`).
+    """Which engine runs which model, and how many requests it runs at once (`slots`).
 
-    `model_dir` is where an MLX model's files lie (`weights.model_directory` finds it), `model_file` llama.cpp's GGUF
-    file (`weights.gguf_file`); other engines need neither. `hash_cache` is a file that remembers weights hashes.
-    `memory` is the most bytes that it may use, 0 what the machine allows. `options` are the engine's own settings.
+    `model_dir` is the folder of an MLX model (see `weights.model_directory`), `model_file` the GGUF file of llama.cpp
+    (see `weights.gguf_file`); other engines need neither. `hash_cache` is a file that caches the hashes of weights.
+    `memory` is the most bytes that the engine may use, or 0 for what the machine allows. `options` are its own.
     """
 
     engine: str
@@ -177,50 +179,50 @@ class EngineSpec:
     model_file: Path | None = None
 
 
-# Engines whose answers can be made to follow a JSON schema.
+# Engines that can make answers follow a JSON schema.
 SCHEMA_ENGINES = frozenset({"mlx", "llama", "openai"})
 
 
 @runtime_checkable
 class Scoring(Protocol):
-    """A model that can also read answers of others. Not every engine can."""
+    """An engine that can also rank the answers of others. Not every engine can."""
 
     def score(self, request: ScoreRequest) -> Scored:
-        """Computes it at once: reading takes a fraction of writing. Raises PromptError."""
+        """Computes the ranks at once: reading takes a fraction of the time of writing. Raises PromptError."""
 
 
 @runtime_checkable
 class Preparing[Ready](Protocol):
-    """An engine that can do a part of taking a request in beside its other work."""
+    """An engine that can prepare requests on other threads while it computes."""
 
     def prepare(self, request: GenerationRequest) -> Ready:
-        """Makes a request ready, on other threads than all other calls: one that has a schema, one that has none.
+        """Prepares a request. Called on two other threads: one for requests with a JSON schema, one for the others.
 
         Raises PromptError or ParameterError.
         """
 
     def take(self, ready: Ready) -> None:
-        """Takes it in; with `prepare` before it this is what `add` does."""
+        """Adds a prepared request; `prepare` and `take` together do what `add` does."""
 
     @property
     def gathered(self) -> bool:
-        """Whether so many wait that to wait for more of them before the first step would gain nothing."""
+        """Whether so many requests wait that waiting for more before the first step gains nothing."""
 
 
 class Engine(Protocol):
     """A model that answers. All calls come from one thread."""
 
     def load(self) -> ModelInfo:
-        """Makes the model ready. Raises ModelError."""
+        """Loads the model. Raises ModelError."""
 
     def add(self, request: GenerationRequest) -> None:
-        """Takes a request in; it runs when a slot is free.
+        """Adds a request, which runs when a slot is free.
 
-        Raises PromptError or ParameterError, and then holds nothing of it.
+        Raises PromptError or ParameterError, and then keeps nothing of it.
         """
 
     def cancel(self, request_id: str) -> None:
-        """Lets a request go at whatever stage it is; no event of it follows. Unknown ids are ignored."""
+        """Cancels a request at any stage; no event of it follows. Unknown ids are ignored."""
 
     @property
     def busy(self) -> bool:
@@ -228,10 +230,10 @@ class Engine(Protocol):
 
     @property
     def tokens(self) -> TokenCount:
-        """What has been computed so far."""
+        """The tokens computed so far."""
 
     def step(self) -> Sequence[Event]:
-        """Computes a little (at most one token a request) and says what came of it."""
+        """Computes a little, at most one token for each request; returns the events."""
 
     def close(self) -> None:
         """Frees the model."""

@@ -1,7 +1,7 @@
-"""The stand-in engine: answers from a table, or by a rule, without any model.
+"""The stand-in engine: answers from a table or by a rule, without any model.
 
-For tests of everything around a model, and for benchmarks of it. Its model id is always `stand-in-instant`, so
-that whoever reads an answer's receipt sees what made it.
+It is for tests and benchmarks of everything around a model. Its model id is always `stand-in-instant`, so that every
+receipt shows what made the answer.
 """
 
 import hashlib
@@ -30,13 +30,16 @@ from pylon.inference.stops import find_stop
 MODEL_ID = "stand-in-instant"
 CONTEXT_TOKENS = 32_768
 _RULE_WORDS = 12
-# How long one step may take while answers are waited for: a cancelled request is let go within it.
+# Seconds that one step may sleep: a cancelled request is dropped within that time.
 _STEP_S = 0.005
 
 
 @dataclass(slots=True)
 class _Answer:
-    """`told` of its `words` are told of; `next` is when there is something new to tell (monotonic)."""
+    """A request that is being answered. `told` of its `words` were reported; `next` is the time of the next event.
+
+    Times are monotonic seconds.
+    """
 
     request: GenerationRequest
     prompt_tokens: int
@@ -48,15 +51,15 @@ class _Answer:
 
 
 class InstantEngine:
-    """`options`: `table` maps a prompt (the last message) to its answer; `delay_s` is how long an answer takes.
+    """`options`: `table` maps a prompt (the last message) to its answer; `delay_s` is seconds for an answer.
 
-    One that is streamed comes word by word, all of them as far apart.
+    A streamed answer comes word by word, evenly over that time.
     """
 
     def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
         if spec.model != MODEL_ID:
             raise ModelError(
-                f"The instant engine is a stand-in and answers as no other model than {MODEL_ID}.",
+                f"The instant engine is a stand-in, and its only model is {MODEL_ID}.",
                 hint=f"Set the model to {MODEL_ID}, or the engine to mlx.",
             )
         table = spec.options.get("table", {})
@@ -79,8 +82,8 @@ class InstantEngine:
         size = _prompt_tokens(request)
         if size + request.sampling.max_tokens > CONTEXT_TOKENS:
             raise PromptError(
-                f"The prompt has {size} tokens and asks for {request.sampling.max_tokens} more; the stand-in "
-                f"takes {CONTEXT_TOKENS} together.",
+                f"The prompt has {size} tokens and asks for {request.sampling.max_tokens} more; "
+                f"the stand-in takes {CONTEXT_TOKENS} in all.",
                 hint="Send a shorter prompt or ask for fewer tokens.",
             )
         self._waiting.append((request, size))
@@ -123,7 +126,7 @@ class InstantEngine:
         return events
 
     def score(self, request: ScoreRequest) -> Scored:
-        """By rule, as everything here: the stand-in's own words are its first choice, all others its hundredth."""
+        """Ranks by a rule: the words that the stand-in would say have rank 0, all others rank 100."""
         prompt = request.messages[-1].content if request.messages else ""
         own = self._said(prompt).split(" ")
         said = request.answer.split(" ")
@@ -143,12 +146,12 @@ class InstantEngine:
         return answer
 
     def _time_of(self, answer: _Answer, word: int) -> float:
-        """When it has so many words; the last one comes with its end."""
+        """The time at which the answer has so many words; the last comes at its end."""
         count = len(answer.words)
         return answer.due if word >= count else answer.started + self._delay_s * word / count
 
     def _grown(self, answer: _Answer, now: float) -> Progress:
-        """A word more, or as many as are due."""
+        """The progress with all words that are due by now."""
         while self._time_of(answer, answer.told + 1) <= now:
             answer.told += 1
         answer.next = self._time_of(answer, answer.told + 1)
@@ -186,5 +189,5 @@ def _prompt_tokens(request: GenerationRequest) -> int:
 
 
 def _words(text: str) -> int:
-    """The stand-in's tokens are what spaces part."""
+    """Counts the stand-in's tokens, which are separated by spaces."""
     return text.count(" ") + 1 if text else 0

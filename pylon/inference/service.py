@@ -1,12 +1,12 @@
-"""What the node sees of a model: ask it, and it answers, whatever becomes of the process that it lives in."""
+"""The node's interface to a model: takes requests and answers them, across crashes of the inference child."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pylon.clock import Clock
 from pylon.errors import ModelError
-from pylon.inference.child.in_hand import InHand
 from pylon.inference.child.messages import Beat, Cancel
+from pylon.inference.child.pending import PendingRequests
 from pylon.inference.child.process import COMMAND
 from pylon.inference.child.speed import Speed
 from pylon.inference.child.supervisor import ChildLimits, EngineState, Supervisor
@@ -23,10 +23,10 @@ from pylon.inference.engine import (
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """`active` counts the requests in hand, waiting ones included; `reason` says why the last child ended, `failure`
-    why there is none where the state is `failed`, and `hint` what to do about that, or while it is `loading`.
+    """The state of the engine. `active` counts unanswered requests, including those that wait.
 
-    `unloaded` is a model that nobody asked for lately: the next request loads it again.
+    `reason` says why the last child ended, `failure` why there is none if the state is `failed`, and `hint` what to
+    do about it. In the state `unloaded` nobody has asked for a while, and the next request loads the model again.
     """
 
     state: EngineState
@@ -43,10 +43,11 @@ class EngineStatus:
 
 
 class InferenceService:
-    """`command` is how a child is started: the seam for tests of children that misbehave.
+    """One model in an inference child, which is restarted when it ends.
 
-    What a child had in hand when it ended is given to the next one, twice at the most for each request. `expected`
-    are speeds (prompt and completion tokens per second) to name until there are observed ones.
+    Requests that a child had when it ended are given to the next one, each at most twice. `expected` are the speeds
+    (prompt and completion tokens per second) to report until there are observed ones. `command` starts a child; tests
+    replace it by children that misbehave.
     """
 
     def __init__(
@@ -61,51 +62,51 @@ class InferenceService:
         limits = limits or ChildLimits()
         self._spec = spec
         self._speed = Speed(expected)
-        self._hand = InHand(limits.requeues)
-        self._supervisor = Supervisor(spec, clock, limits, command, self._hand, self._speed.observe)
+        self._pending = PendingRequests(limits.requeues)
+        self._supervisor = Supervisor(spec, clock, limits, command, self._pending, self._speed.observe)
 
     async def start(self) -> None:
         """Returns at once; the model loads meanwhile. Raises WireError when the spec's options are no JSON."""
         await self._supervisor.start()
 
     async def close(self) -> None:
-        """Ends the child. What is still in hand fails with EngineFailedError."""
+        """Ends the child. Requests without an answer fail with EngineFailedError."""
         await self._supervisor.close()
 
     async def generate(
         self, request: GenerationRequest, on_progress: Callable[[Progress], None] | None = None
     ) -> Generation:
-        """Waits until the model is there, and for a slot. Cancelling the caller cancels the request.
+        """Answers a request; waits for the model to load and for a slot. Cancelling the caller cancels the request.
 
-        `on_progress` is called a few times a second at the most. Raises PromptError when this model can never
-        answer this, ParameterError when it cannot do so as wished, ModelError when it cannot be loaded,
-        EngineFailedError when the engine failed for good.
+        `on_progress` is called a few times a second at most. Raises PromptError if this model can never answer
+        this prompt, ParameterError if not with these parameters, ModelError if the model cannot be loaded, and
+        EngineFailedError if the engine failed for good.
         """
         if request.model != self._spec.model:
             raise ModelError(f"This engine runs {self._spec.model}, not {request.model}.")
         supervisor = self._supervisor
         if supervisor.state in ("failed", "stopped"):
             raise supervisor.failure
-        job = self._hand.add(request, on_progress)
+        job = self._pending.add(request, on_progress)
         if (child := supervisor.ready_child) is not None:
-            self._hand.send(job, child)
+            self._pending.send(job, child)
         supervisor.wake()
         try:
             return await job.answer
         finally:
             supervisor.answered()
-            # Where the caller went away, the child does not know it yet.
-            if self._hand.leave(job) and supervisor.child is not None:
+            # If the caller was cancelled, the child has to be told.
+            if self._pending.leave(job) and supervisor.child is not None:
                 supervisor.child.send(Cancel(job.key))
 
     async def score(self, request: ScoreRequest) -> tuple[int, ...]:
-        """The ranks of an answer's tokens, and of ending after it (see `Scored`). Waits until the model is there.
+        """The ranks of an answer's tokens, and of ending after it (see `Scored`). Waits for the model to load.
 
-        Nothing is tried again: an answer that takes the child down must not do so twice. Raises EngineError.
+        Never tried again: an answer that crashes the child must not do so twice. Raises EngineError.
         """
         child = await self._supervisor.child_when_ready()
         try:
-            return await self._hand.score(request, child)
+            return await self._pending.score(request, child)
         finally:
             self._supervisor.answered()
 
@@ -116,7 +117,7 @@ class InferenceService:
 
     @property
     def counted(self) -> Beat:
-        """What the child has computed since it started, as of its last beat."""
+        """The tokens that the child has computed since its start, as of its last beat."""
         return self._speed.counted
 
     @property
@@ -131,21 +132,22 @@ class InferenceService:
 
     @property
     def state(self) -> EngineState:
-        """See `EngineStatus`; asked for every job."""
+        """The `state` of `EngineStatus` alone, which is read for every job."""
         return self._supervisor.state
 
     def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Calls the listener whenever `state` has changed, until what this gives is called."""
+        """Calls `listener` whenever `state` has changed, until the returned function is called."""
         return self._supervisor.watch(listener)
 
     def status(self) -> EngineStatus:
+        """The state of the engine now."""
         supervisor = self._supervisor
         failure = supervisor.failure if supervisor.state == "failed" else None
         hint = supervisor.hint if supervisor.state == "loading" else ""
         return EngineStatus(
             state=supervisor.state,
             model=supervisor.model,
-            active=len(self._hand),
+            active=len(self._pending),
             slots=self._spec.slots,
             restarts=supervisor.restarts,
             tokens_in_per_s=self._speed.prompt_per_s,

@@ -1,4 +1,4 @@
-"""Stop strings, matched on text: a stop string need not start or end where a token does."""
+"""Finds stop strings in the text of an answer, where they need not start or end with a token."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 def find_stop(text: str, stops: Sequence[str], grown_from: int = 0) -> int | None:
     """Where the earliest stop string in `text` begins, or None.
 
-    `grown_from` is the length that was already searched: only what ends after it is looked at again.
+    `grown_from` is the length that was searched before: only stop strings that end after it are looked for.
     """
     found = None
     for stop in stops:

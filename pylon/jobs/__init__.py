@@ -1,1 +1,1 @@
-"""The job language of NIP-90 (schema `pylon/1`): pure values, events in and out."""
+"""The job language of NIP-90 and its schema `pylon/1`: pure values, written to events and read from them."""

@@ -19,10 +19,10 @@ MAX_ABOUT = 1_000
 MAX_MODELS = 100
 MAX_RELAYS = 20
 MAX_URL = 300
-# In characters: the `a` tag that withdraws an announcement holds it too, and is held to 1,024 bytes.
+# In characters. The `a` tag that withdraws an announcement holds its `d` too, and is limited to 1,024 bytes.
 MAX_D = 200
 MAX_NETWORK = 40
-# In a network's place: no money buys this, its owner's machines and keys alone are served. Others would wait in vain.
+# In place of a payment network: only the owner's own machines and trusted keys are served, nobody else at any price.
 HOUSEHOLD = "household"
 
 _SIZE = re.compile(r"[0-9]{1,9}")
@@ -31,8 +31,8 @@ _RELAY = re.compile(r"wss?://[^\s]+\Z")
 
 @dataclass(frozen=True, slots=True)
 class OfferedModel:
-    """A model that this provider runs. `context` is in tokens, and so is `max_completion_tokens`, the longest answer
-    that it gives with it; 0 where it does not say.
+    """A model that a provider runs. `context` and `max_completion_tokens`, the longest answer, are in tokens; 0 when
+    the provider does not say.
     """
 
     id: str
@@ -44,11 +44,11 @@ class OfferedModel:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What a provider says of itself. `d` names this announcement among those of its key.
+    """What a provider says about itself. `d` names this announcement among those of its key.
 
-    `price` None: it does not say what it charges, which is not the same as nothing. `network` is where it takes
-    payment (see `money`), `HOUSEHOLD` when it serves those that it trusts alone, empty without a price. `relays` is
-    where it reads requests.
+    `price` None: the provider does not say what it charges, which does not mean that it is free. `network` is where
+    it takes payment (see `money`), `HOUSEHOLD` when it serves only keys that it trusts, empty without a price.
+    `relays` are those where it reads requests.
     """
 
     d: str
@@ -65,7 +65,7 @@ class Announcement:
 def announcement_draft(announcement: Announcement, *, created_at: int) -> EventDraft:
     """The event, to be signed. `name`, `about` and `software` are cleaned, and cut to their limits.
 
-    Raises `MalformedError` for what no reader would take, `TooLargeError`.
+    Raises `MalformedError` for values that our own reader would not read back, and `TooLargeError`.
     """
     a = announcement = replace(
         announcement,
@@ -84,7 +84,7 @@ def announcement_draft(announcement: Announcement, *, created_at: int) -> EventD
         tags.append(("client", a.software))
     tags.append(("v", SCHEMA))
     said = {key: value for key, value in (("name", a.name), ("about", a.about)) if value}
-    # NIP-89: clients show the key's own profile where the content is empty, and there alone.
+    # NIP-89: only where the content is empty do clients show the key's own profile.
     content = orjson.dumps(said).decode() if said else ""
     draft = EventDraft(ANNOUNCEMENT, content, tuple(tags), created_at)
     answer.check_same(announcement, parse_announcement(unsigned(draft)))
@@ -94,9 +94,11 @@ def announcement_draft(announcement: Announcement, *, created_at: int) -> EventD
 def parse_announcement(event: Event) -> Announcement:
     """The announcement in a verified event.
 
-    Relays that are no websocket addresses are left out. A plain NIP-90 provider's has no price: a tag that is called
-    so is another protocol's, and what it charges shows when it asks. Nor is it refused for a model or a content that
-    this schema would not take; without `d` that is empty (NIP-01). Raises `MalformedError`.
+    Relays that are not websocket addresses are left out. Raises `MalformedError`.
+
+    That of a plain NIP-90 provider has no price here: a `price` tag of another protocol means something else, and the
+    provider's feedback will say what it charges. It is not refused for models or content that this schema does not
+    allow, and a missing `d` counts as empty (NIP-01).
     """
     if event.kind != ANNOUNCEMENT:
         raise MalformedError(f"kind {event.kind} is not an announcement")
@@ -121,14 +123,14 @@ def parse_announcement(event: Event) -> Announcement:
 
 
 def withdrawal_draft(provider: str, d: str, *, created_at: int) -> EventDraft:
-    """Takes an announcement back (NIP-09): the provider serves no more. Raises `MalformedError`."""
+    """The deletion of an announcement (NIP-09): the provider stops serving. Raises `MalformedError`."""
     check_name(d)
     tags = (("a", f"{ANNOUNCEMENT}:{provider}:{d}"), ("k", str(ANNOUNCEMENT)), ("v", SCHEMA))
     return EventDraft(DELETION, "", tags, created_at)
 
 
 def check_name(d: str) -> str:
-    """The `d` of an announcement and its heartbeats. Raises `MalformedError` when relays might not take it."""
+    """Check the `d` of an announcement and its heartbeats. Raises `MalformedError` for one that relays may refuse."""
     if len(d) > MAX_D or not is_line(d):
         raise MalformedError(f"a d tag holds at most {MAX_D} characters, and no control characters")
     return d

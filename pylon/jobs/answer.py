@@ -1,8 +1,8 @@
 """What results and feedback have in common: both answer one request of one customer, in the request's form.
 
-In the private form text and tags are sealed for the customer; in the open form they stand in the event. `e`,
-`p`, `v` and `expiration` stand outside in both. Whoever sealed a request as NIP-90 does ("Encrypted Params"), without
-a word of `pylon/1`, expects the text alone to be sealed, and NIP-90's tags outside ("Encrypted Output").
+In the private form text and tags are sealed for the customer; in the open form they stand in the event. `e`, `p`, `v`
+and `expiration` are outside in both. A customer that sealed its request as NIP-90 has it ("Encrypted Params") and did
+not name `pylon/1` expects only the text to be sealed, and NIP-90's tags outside ("Encrypted Output").
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ from pylon.records import record
 
 _OUTSIDE = {"encrypted": 1}
 _NONE: Tag = ("", "")
-# What a customer that knows NIP-90 alone looks for outside, and what says where a piece of an answer belongs.
+# The tags that stay outside for a customer that knows NIP-90 alone: NIP-90's own, and the place of a partial answer.
 _SHOWN = frozenset({"status", "amount", "wait", "offset"})
 
 
 @record
 class Address:
-    """Whom an answer is for: the request's event id and its customer's public key."""
+    """What an answer is for: the request's event id and its customer's public key, 64 hex characters each."""
 
     request: str
     customer: str
@@ -35,7 +35,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """NIP-90's `amount` tag: what is asked, and perhaps the invoice to pay it."""
+    """NIP-90's `amount` tag: the amount asked for, and perhaps an invoice for it."""
 
     msat: Msat
     bolt11: str | None = None
@@ -54,10 +54,10 @@ def draft(
     created_at: int,
     plain: bool = False,
 ) -> EventDraft:
-    """The event of an answer. `echo` are tags that the private form of `pylon/1` does not carry (NIP-90's `i`,
-    `request`). `plain`: the request does not say that its customer knows `pylon/1`.
+    """The event of an answer, to be signed.
 
-    Raises `MalformedError` for an address that no reader would take.
+    `echo` are tags that the private form of `pylon/1` leaves out (NIP-90's `i` and `request`). `plain`: the request
+    does not say that its customer knows `pylon/1`. Raises `MalformedError` for an invalid address.
     """
     if not is_hex64(address.request) or not is_hex64(address.customer):
         raise MalformedError("an answer is addressed by two times 64 lower-case hex characters")
@@ -70,7 +70,7 @@ def draft(
     if address.private and plain:
         shown = (*(tag for tag in payload.tags if tag[0] in _SHOWN), *echo, *tail)
         if not payload.text:
-            # NIP-44 seals no empty text, and whoever saw the tag would try to open it.
+            # NIP-44 does not encrypt an empty text. The `encrypted` tag would make the customer try to decrypt.
             return EventDraft(kind, "", (*outside, *shown), created_at)
         content = keys.encrypt(address.customer, payload.text.encode())
         return EventDraft(kind, content, (*outside, ENCRYPTED, *shown), created_at)
@@ -103,13 +103,13 @@ def read(event: Event, keys: ConversationKeys) -> tuple[Address, Payload]:
 
 
 def first_tags(tags: Sequence[Tag], least: Mapping[str, int]) -> dict[str, Tag]:
-    """By name the first tag with at least so many values, its name counted; two where `least` says nothing."""
-    # One walk for all names: a request and a result ask for half a dozen each.
+    """For each name the first tag of at least `least[name]` elements, the name included; by default of two."""
+    # One pass for all names: requests and results have half a dozen each.
     return {tag[0]: tag for tag in reversed(tags) if len(tag) >= least.get(tag[0], 2)}
 
 
 def parse_amount(tag: Tag | None) -> Amount | None:
-    """An `amount` tag. Raises `MalformedError`."""
+    """The amount in an `amount` tag. Raises `MalformedError`."""
     if tag is None:
         return None
     try:
@@ -119,6 +119,6 @@ def parse_amount(tag: Tag | None) -> Amount | None:
 
 
 def check_same[T](made: T, read: T) -> None:
-    """What a draft says must be what its reader will find. Raises `MalformedError`."""
+    """Check that what our own reader reads from a draft is what it was made of. Raises `MalformedError`."""
     if made != read:
         raise MalformedError(f"this {type(made).__name__} holds a value that cannot be written on the wire")

@@ -1,4 +1,4 @@
-"""Cancelling a request: a deletion (kind 5, NIP-09) that also names the provider, so that it gets to hear."""
+"""Cancelling requests: a deletion (kind 5, NIP-09) that also names the provider, so that it receives the event."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from pylon.nostr.event import Event, EventDraft, is_hex64
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """The requests that `customer` no longer wants answered."""
+    """The ids of requests whose `customer` no longer wants an answer."""
 
     customer: str
     requests: tuple[str, ...]

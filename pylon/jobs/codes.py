@@ -1,4 +1,4 @@
-"""Why a job was not done: the closed list of codes that a `7000` with status `error` carries."""
+"""Error codes: the closed list of reasons that feedback (kind 7000) with status `error` gives."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from pylon.errors import WireError
 
 
 class ErrorCode(StrEnum):
-    """The codes. `elsewhere` tells a customer whether another provider may well do the same job."""
+    """Why a job was not done. `elsewhere` tells a customer whether another provider may still do it."""
 
     MALFORMED = "malformed"
     UNSUPPORTED_KIND = "unsupported_kind"
@@ -35,7 +35,7 @@ _SAME_EVERYWHERE = frozenset({ErrorCode.MALFORMED, ErrorCode.EXPIRED, ErrorCode.
 
 
 class RequestError(WireError):
-    """A job request that cannot be served as it stands. `code` is what its customer is told."""
+    """A job request that cannot be served. `code` is what its customer is told."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)

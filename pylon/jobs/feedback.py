@@ -32,11 +32,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """One feedback.
+    """One feedback event.
 
-    `code` is set when `status` is `error` (None: a plain peer gave none that we know). `text` is a sentence for
-    people, or with `partial` the piece of the answer that starts at character `offset`. `wait_s` is in how many
-    seconds a job that is `processing` begins, in tenths: 0 when it has begun, None when that is not said.
+    `code` is set when `status` is `error`, unless a plain peer gave no code that we know. `text` is a sentence for
+    people or, with `partial`, the piece of the answer that starts at character `offset`. `wait_s`, with `processing`,
+    is in how many seconds the job begins, rounded to tenths: 0 when it has begun, None when that is not said.
     """
 
     address: Address
@@ -52,7 +52,7 @@ def feedback_draft(feedback: Feedback, keys: ConversationKeys, *, created_at: in
     """The event, to be signed. `plain`: the request does not say that its customer knows `pylon/1`.
 
     The text is cleaned of control characters (`offset` counts what is left), and cut to 500 characters when it is
-    a sentence for people. Raises `TooLargeError`, and `MalformedError` for what no reader would take.
+    a sentence for people. Raises `TooLargeError`, and `MalformedError` for values that would not be read back.
     """
     wait_s = None if feedback.wait_s is None else round(min(feedback.wait_s, MAX_WAIT_S), 1)
     feedback = replace(feedback, text=_readable(feedback.status, feedback.text), wait_s=wait_s)
@@ -117,7 +117,7 @@ def _offset(tag: Tag | None) -> int | None:
 
 
 def _wait(tag: Tag | None) -> float | None:
-    # Ours alone, and worth little: what cannot be read is no reason to do without a job that is under way.
+    # An extension of ours, of little weight: a job under way is not given up for one that cannot be read.
     if tag is None or not _WAIT.fullmatch(tag[1]):
         return None
     return min(float(tag[1]), MAX_WAIT_S)

@@ -1,4 +1,4 @@
-"""How long a prompt may be so that a sealed request for it is one event: known before anybody is asked. Pure."""
+"""How long a prompt may be for its sealed request to fit one event, before a provider is chosen. Pure."""
 
 import math
 from bisect import bisect_right
@@ -11,8 +11,8 @@ from pylon.jobs.size import MAX_EVENT_BYTES, event_bytes, text_bytes
 from pylon.nostr.crypto.nip44 import payload_length
 from pylon.nostr.event import EventDraft
 
-# What a request says besides its prompt: a model's name of up to 200 bytes, and some numbers. That is less than 1,024
-# bytes, and a third more as base64, where it is compressed and does not get shorter.
+# An upper bound for what a request seals besides its prompt: a model's name of up to 200 bytes, and numbers, together
+# less than 1,024 bytes. Where it is compressed and gets no shorter, base64 adds a third.
 _TERMS_BYTES = 1_024 * 4 // 3
 _FRAME, _ = pack(Payload())
 _TAGS = (("p", "0" * 64), ENCRYPTED, ZSTD, ("v", SCHEMA), ("expiration", "1000000000"))
@@ -21,10 +21,10 @@ _AROUND = event_bytes(EventDraft(RLM_REQUEST, "", _TAGS))
 
 @lru_cache(maxsize=16)
 def prompt_bytes(limit: int = MAX_EVENT_BYTES) -> int:
-    """The bytes of UTF-8 that a prompt may have so that its event has at most `limit`, whatever it says, unless more
-    than a twentieth of it are line ends, quotation marks and the like, for which JSON takes two.
+    """The most bytes of UTF-8 with which any prompt's event has at most `limit` bytes.
 
-    Longer ones may fit where they compress well: `fits` says whether this one does.
+    Assumes that at most one byte in twenty is a line end, a quotation mark or the like, for which JSON takes two. A
+    longer prompt may fit where it compresses well: `fits` tells for a given one.
     """
     return max(0, _room(limit) - _TERMS_BYTES) * 20 // 21
 
@@ -32,14 +32,14 @@ def prompt_bytes(limit: int = MAX_EVENT_BYTES) -> int:
 def fits(prompt: str, limit: int = MAX_EVENT_BYTES) -> bool:
     """Whether a sealed request for this prompt is an event of at most `limit` bytes.
 
-    It errs towards too large, by as much as the terms are shorter than they may be. What is no Unicode text counts as
-    fitting: whoever seals it says what is wrong with it.
+    It errs towards too large, by as much as the request's other content is smaller than the bound for it. Text that
+    is not valid Unicode counts as fitting: sealing it raises the right error.
     """
     return _alone(prompt) + _TERMS_BYTES <= _room(limit)
 
 
 def misfit(prompt: str) -> str:
-    """Why no sealed request carries this prompt, however little else it says, in a few words for people; or empty."""
+    """Why no sealed request can hold this prompt, whatever else it says, in words for people; empty if one can."""
     if text_bytes(prompt) <= prompt_bytes() or _alone(prompt) <= _room(MAX_EVENT_BYTES):
         return ""
     size, most = f"{len(prompt):,} characters", f"{MAX_EVENT_BYTES:,} bytes"
@@ -47,7 +47,7 @@ def misfit(prompt: str) -> str:
 
 
 def _alone(prompt: str) -> float:
-    """The bytes to be sealed that are the prompt's; endless where nobody would read so many."""
+    """How many bytes of the sealed content are the prompt's; infinite for more than a reader would take."""
     try:
         packed, _ = pack(Payload(prompt))
     except TooLargeError:
@@ -59,10 +59,10 @@ def _alone(prompt: str) -> float:
 
 @lru_cache(maxsize=16)
 def _room(limit: int) -> int:
-    """How many bytes may be sealed."""
+    """How many bytes can be sealed in an event of `limit` bytes."""
     return bisect_right(range(1, limit), limit, key=_sealed)
 
 
 def _sealed(plain_bytes: int) -> int:
-    """The event's bytes, of so many bytes to be sealed."""
+    """The bytes of an event with so many sealed bytes."""
     return _AROUND + payload_length(plain_bytes)

@@ -1,4 +1,7 @@
-"""A provider's heartbeat, kind 11998: it is alive, this free, this fast. Every 30 s, gone after 120 s."""
+"""A provider's heartbeat, kind 11998: that it is alive, how free and how fast.
+
+One is sent every 30 s, and expires 120 s later.
+"""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -15,7 +18,7 @@ from pylon.text import clean_line, is_line
 
 INTERVAL_S = 30
 EXPIRY_S = 120
-# Plain peers beat every 300 s; whoever claims to live for a day is not believed for longer than three such beats.
+# Plain peers send one every 300 s. One that claims to be valid for longer counts for three such intervals at most.
 MAX_EXPIRY_S = 900
 MAX_TEXT = 100
 _MAX_NUMBER = 1e9
@@ -23,10 +26,11 @@ _MAX_NUMBER = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """`d` is the announcement's. Speeds are tokens per second, 0 when not known yet; `queue_s` is the wait.
+    """The state of a provider. `d` is its announcement's; `expires_at` is in Unix seconds.
 
-    `models` maps model ids to their weights hash. `loading`: no model answers yet. `paused` is the reason why
-    nothing is taken on, or empty.
+    Speeds are in tokens per second, 0 when not known yet; `queue_s` is how many seconds a new job waits. `models`
+    maps model ids to their weights hashes. `loading`: no model is ready yet. `paused`: why no jobs are accepted, or
+    empty.
     """
 
     d: str
@@ -45,7 +49,7 @@ class Heartbeat:
 def heartbeat_draft(heartbeat: Heartbeat, *, created_at: int) -> EventDraft:
     """The event, to be signed. It expires at `heartbeat.expires_at`; `paused` is cut to 100 characters.
 
-    Raises `MalformedError` for what no reader would take, `TooLargeError`.
+    Raises `MalformedError` for values that our own reader would not read back, and `TooLargeError`.
     """
     heartbeat = replace(heartbeat, paused=clean_line(heartbeat.paused)[:MAX_TEXT])
     hidden = ("d", "expires_at", "models")

@@ -1,4 +1,4 @@
-"""Event kinds and words of the schema `pylon/1`.
+"""The event kinds of the schema `pylon/1`, and its name.
 
 Sources: NIP-90 (5000–7000), NIP-89 (31990), NIP-09 (5); 5940 is the kind in use for sub-queries of recursive
 language models, 11998 that of NIP-90's heartbeat convention.

@@ -15,7 +15,7 @@ MAX_SCHEMA = 100_000
 MAX_STOPS = 16
 MAX_STOP = 256
 
-# What `float` takes besides (blanks, underscores, "nan", other scripts' digits), other languages read differently.
+# Python's `float` takes more (blanks, underscores, "nan", digits of other scripts), which other languages do not.
 _NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?\Z")
 _RANGES = {"max_tokens": (1, MAX_TOKENS), "top_k": (0, 1_000_000), "seed": (0, 2**63 - 1)}
 # NIP-90's own examples write these two with a hyphen, its registry of kinds with an underscore.
@@ -24,7 +24,7 @@ _SPELLINGS = {"top-k": "top_k", "top-p": "top_p"}
 
 @record
 class JobParameters:
-    """All optional; None leaves the choice to the provider.
+    """How an answer is to be made. All are optional; None leaves the choice to the provider.
 
     `model` is an id or `sha256:…` of the weights. With `messages`, the request's text is a JSON chat array.
     `format` is `text` or `json_schema`, then `schema` holds the schema's JSON text.
@@ -45,9 +45,10 @@ class JobParameters:
     stream: bool = False
 
     def to_tags(self) -> tuple[Tag, ...]:
-        """The tags that say this; what was left open says nothing.
+        """The `param` tags; None makes no tag.
 
-        Nothing is checked here: `parse_parameters` reads back the same value exactly when it may be sent.
+        Nothing is checked here: parameters may be sent exactly if `parse_parameters` reads the same ones from the
+        tags.
         """
         tags: list[Tag] = []
         for name in ("model", "system"):

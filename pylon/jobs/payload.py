@@ -1,4 +1,4 @@
-"""The private form: a text and its tags inside a NIP-44 payload, compressed when that is shorter.
+"""The private form: a text and its tags encrypted with NIP-44, compressed when that is shorter.
 
     content = NIP-44( JSON {"tags": [...], "text": …} )                                 without an encoding tag
     content = NIP-44( base64( zstd( JSON {"tags": [...], "text": …} ) ) )               ["encoding", "zstd"]
@@ -23,17 +23,19 @@ from pylon.records import record
 
 MAX_DECOMPRESSED_BYTES = 4 * 1024 * 1024
 MAX_RATIO = 100
-# Brackets, commas and numbers: what a payload holds besides its strings is a few characters a tag. Each becomes an
-# object of up to forty times its size, so that four megabytes of empty lists would be well over a hundred.
+# The most JSON outside strings: brackets, commas and numbers, a few characters a tag. Each may become an object of
+# forty times its size, so that four megabytes of empty lists would take well over a hundred.
 MAX_STRUCTURE_BYTES = 64 * 1024
 MAX_PAYLOAD_TAGS = 1_000
-# Of shorter ones zstd, in base64, saves a few bytes at best, which NIP-44's padding takes back: of prose of 450 bytes
-# six in a hundred, and nothing of shorter prose. It is asked for that on one side and undone on the other.
+# Up to here a float that is whole is exactly the number that was written.
+MAX_WHOLE = 2.0**53
+# Shorter payloads are not compressed. zstd, in base64, saves 6 % on prose of 450 bytes and nothing on shorter prose,
+# NIP-44's padding undoes that, and both sides would pay for it.
 MIN_COMPRESSED_BYTES = 512
-# Level 3 takes half as long again and makes prose shorter by a twentieth.
+# Level 3 takes half as long again, and makes prose only a twentieth shorter.
 _LEVEL = 1
 
-# One JSON string. Every part may end with the data, so that no match ever fails after a long way: linear time.
+# One JSON string, possibly cut off by the end of the data: so no match fails after a long way, and time is linear.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\(?s:.)?)*+"?')
 
 _LISTS, _STRINGS = frozenset({list}), frozenset({str})
@@ -44,21 +46,21 @@ ZSTD: Tag = ("encoding", "zstd")
 
 @record
 class Payload:
-    """What the private form hides."""
+    """The content of the private form."""
 
     text: str = ""
     tags: tuple[Tag, ...] = ()
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
-    # The window is what the decompressor allocates before it has seen a byte of content.
+    # Bounds the window, which the decompressor allocates before it has seen a byte of content.
     return zstandard.ZstdDecompressor(max_window_size=MAX_DECOMPRESSED_BYTES * 2)
 
 
 class _Zstd(threading.local):
-    """Kept from one payload to the next: its tables are 300 kB of memory, which costs more to get than to use.
+    """A compressor and a decompressor that are reused: their tables are 300 kB, which cost more to make than to use.
 
-    One a thread, since answers are sealed in the database's.
+    Each thread has its own, since answers are sealed in the database's thread.
     """
 
     def __init__(self) -> None:
@@ -70,13 +72,13 @@ _zstd = _Zstd()
 
 
 def seal(keys: ConversationKeys, peer: str, payload: Payload) -> tuple[str, tuple[Tag, ...]]:
-    """The event's content, and the tags that say outside how to read it. Raises as `pack` does."""
+    """The event's content, and the outside tags that say how to read it. Raises what `pack` does."""
     packed, tags = pack(payload)
     return keys.encrypt(peer, packed), tags
 
 
 def pack(payload: Payload) -> tuple[bytes, tuple[Tag, ...]]:
-    """What is encrypted, compressed where that is shorter, and the tags that say so.
+    """The bytes to encrypt, compressed where that is shorter, and the tags that say so.
 
     Raises `TooLargeError` for more than 4 MiB, `MalformedError` for text that is not Unicode.
     """
@@ -87,7 +89,7 @@ def pack(payload: Payload) -> tuple[bytes, tuple[Tag, ...]]:
     if len(plain) > MAX_DECOMPRESSED_BYTES:
         raise TooLargeError(
             f"this makes a payload of {len(plain):,} bytes, and at most {MAX_DECOMPRESSED_BYTES:,} are read",
-            hint="Cut the prompt into smaller pieces.",
+            hint="Split the prompt into smaller pieces.",
         )
     if len(plain) >= MIN_COMPRESSED_BYTES:
         compressed = _zstd.compressor.compress(plain)
@@ -99,10 +101,10 @@ def pack(payload: Payload) -> tuple[bytes, tuple[Tag, ...]]:
 
 
 def open_payload(keys: ConversationKeys, peer: str, content: str, encoding: str | None) -> Payload:
-    """The payload that `peer` sealed for us. `encoding` is the value of the event's `encoding` tag.
+    """The payload that `peer` sealed for us. `encoding` is the value of the event's `encoding` tag, if it has one.
 
     Raises `DecryptionError` when it was not sealed for us, `TooLargeError` when it expands beyond 4 MiB or a
-    hundredfold, `MalformedError` when what it holds is not a payload.
+    hundredfold, and `MalformedError` when it does not hold a payload.
     """
     try:
         plain = keys.decrypt(peer, content)
@@ -116,7 +118,7 @@ def open_payload(keys: ConversationKeys, peer: str, content: str, encoding: str 
 
 
 def load_json(data: bytes) -> Any:
-    """JSON from a stranger. Raises `MalformedError`, and `TooLargeError` for more structure than any job needs."""
+    """Parse a stranger's JSON. Raises `MalformedError`, and `TooLargeError` for more structure than a job needs."""
     if len(data) > MAX_STRUCTURE_BYTES and _has_much_structure(data):
         raise TooLargeError("this JSON holds more lists and objects than any job needs")
     try:
@@ -136,18 +138,18 @@ def _has_much_structure(data: bytes) -> bool:
 
 
 def decompress(packed: bytes) -> bytes:
-    """base64, then zstd, bounded. Raises `MalformedError`, `TooLargeError`."""
+    """Undo base64 and zstd, within bounds. Raises `MalformedError`, `TooLargeError`."""
     try:
         compressed = pybase64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError) as error:
         raise MalformedError("a compressed payload is not base64") from error
     limit = min(MAX_DECOMPRESSED_BYTES, MAX_RATIO * len(compressed))
     try:
-        # Most frames say how much they hold; the others are read with as much room as there may be.
+        # Most frames say how large their content is; the others are read up to the limit.
         size = zstandard.frame_content_size(compressed)
         if 0 <= size <= limit:
             return _zstd.decompressor.decompress(compressed)
-        # One of its own: what it allocates for the frame's window goes with it.
+        # A decompressor of its own, whose memory for the frame's window is freed with it.
         with _decompressor().stream_reader(compressed) as reader:
             plain = reader.read(limit + 1)
     except zstandard.ZstdError as error:
@@ -159,15 +161,15 @@ def decompress(packed: bytes) -> bytes:
 
 def _parse(raw: object) -> Payload:
     if isinstance(raw, list):
-        # NIP-90 "Encrypted Params": plain peers seal the bare list of tags, and may leave numbers in it that no relay
-        # saw, which would have refused them.
+        # NIP-90 "Encrypted Params": plain peers seal the bare list of tags. It may hold numbers, which a relay would
+        # have refused in an event.
         raw = {"tags": [_with_numbers_as_text(tag) for tag in raw]}
     if not isinstance(raw, dict):
         raise MalformedError("a private payload must be a JSON object")
     text, tags = raw.get("text", ""), raw.get("tags", [])
     if not isinstance(text, str) or not isinstance(tags, list) or len(tags) > MAX_PAYLOAD_TAGS:
         raise MalformedError("a private payload needs a text and a list of tags")
-    # Without a call for each value: all that is sealed comes by here. What JSON is read into has no subclasses.
+    # Without a Python call for each value, since every payload passes here. Values from JSON have no subclasses.
     if not ({*map(type, tags)} <= _LISTS and all(tags) and {*map(type, chain.from_iterable(tags))} <= _STRINGS):
         raise MalformedError("a tag of a private payload must be a list of strings")
     return Payload(text, tuple(map(tuple, tags)))
@@ -177,4 +179,10 @@ def _with_numbers_as_text(tag: object) -> object:
     if not isinstance(tag, list):
         return tag
     # `type(…)`: JSON's true and false are ints as well.
-    return [orjson.dumps(value).decode() if type(value) in (int, float) else value for value in tag]
+    return [_number_as_text(value) if type(value) in (int, float) else value for value in tag]
+
+
+def _number_as_text(value: float) -> str:
+    # JSON has one kind of number, and some write 32 as 32.0.
+    whole = int(value) if abs(value) <= MAX_WHOLE and value == int(value) else value
+    return orjson.dumps(whole).decode()

@@ -1,6 +1,6 @@
 """Job requests, in the private form of `pylon/1` and in the open form of plain NIP-90.
 
-Both forms carry the same `JobRequest`. Nothing outside the payload of the private form tells what is asked.
+Both forms carry the same `JobRequest`. In the private form nothing outside the encrypted payload tells what is asked.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,18 +21,18 @@ from pylon.nostr.event import Event, EventDraft, Tag, expiration, is_hex64
 from pylon.records import record
 from pylon.text import is_clean
 
-# Common relay software refuses longer values of one-letter tags; a longer prompt stands in the content.
+# Common relay software refuses longer values of one-letter tags. A longer prompt is written into the content.
 MAX_OPEN_INPUT_BYTES = 1_000
 # NIP-90 names "text"; registries of DVMs write "prompt" for kind 5050. Both are the prompt itself.
 _INPUT_TYPES = frozenset({"text", "prompt"})
 # The registry of kind 5050 names the first two; "text" is what some clients write for the first.
 _OUTPUTS = frozenset({"text/plain", "text/markdown", "text", "application/json"})
 _MAX_DEADLINE = 10**16 - 1
-# Nobody waits longer. An answer ends after its request does, and what ends too late cannot be written.
+# A later deadline counts as this. An answer expires after its request, and a time too far ahead cannot be written.
 _MAX_WAIT_S = 366 * 24 * 3_600
-# One without its values is malformed, and no tag that could be passed over.
+# An `account-seen` tag without its values is malformed; other tags that short are ignored.
 _LEAST = {"account-seen": 1}
-# Of so many sets of parameters the tags are kept. A set may hold a system prompt and a schema of 300 kB.
+# Cache sizes. A set of parameters may hold a system prompt and a schema, 300 kB in all.
 _PARAMETERS = 16
 _AMOUNTS = 256
 _TERMS = ("output", "bid", "topup", "account_seen")
@@ -42,9 +42,9 @@ _TERMS = ("output", "bid", "topup", "account_seen")
 class JobRequest:
     """What a customer asks for.
 
-    `text` is the prompt (with `parameters.messages` a JSON chat array). `bid` is the most it may cost, `topup`
-    what the customer would like to pay ahead. `expiration` is a deadline in Unix seconds, for both sides; one that
-    was read lies at most 366 days after its request.
+    `text` is the prompt; with `parameters.messages` it is a JSON chat array. `bid` is the most that the job may cost,
+    `topup` what the customer offers to pay ahead. `expiration` is the deadline for both sides, in Unix seconds; one
+    that was read is at most 366 days after its request.
     """
 
     text: str
@@ -59,7 +59,7 @@ class JobRequest:
 
 @record
 class ReceivedRequest:
-    """A request as it came: who asks, under which event id, and in which form the answer must be."""
+    """A request that was read from an event: its id, who asks, and in which form to answer."""
 
     id: str
     customer: str
@@ -68,17 +68,17 @@ class ReceivedRequest:
     private: bool
     # NIP-90 lets a customer name several providers; none makes it a broadcast, which anyone may serve.
     providers: tuple[str, ...]
-    # Its customer may know NIP-90 alone: the event does not say `pylon/1`.
+    # The event does not say `pylon/1`: its customer may know NIP-90 alone.
     plain: bool = False
 
 
 def private_draft(
     job: JobRequest, provider: str, keys: ConversationKeys, *, created_at: int, limit: int = MAX_EVENT_BYTES
 ) -> EventDraft:
-    """The request for one provider, sealed for it.
+    """The request, sealed for one provider, to be signed.
 
-    Raises `TooLargeError` when no event holds it, `RequestError` for a job that a provider would refuse as
-    malformed, before anything is signed.
+    Raises `TooLargeError` when it does not fit an event of `limit` bytes, and `RequestError` for a job that a
+    provider would refuse as malformed.
     """
     content, sealed = seal(keys, provider, Payload(job.text, (("i", "", "text"), *_checked_tags(job))))
     tags = (("p", provider), *sealed, ("v", SCHEMA), *_expiration_tags(job))
@@ -88,7 +88,7 @@ def private_draft(
 def open_draft(
     job: JobRequest, provider: str | None, *, salt: str, created_at: int, limit: int = MAX_EVENT_BYTES
 ) -> EventDraft:
-    """The request that any NIP-90 provider can read. `provider` None broadcasts it.
+    """The request in the form that any NIP-90 provider can read, to be signed. `provider` None broadcasts it.
 
     `salt` is random: two equal jobs of one second would otherwise be one event. Raises `TooLargeError` and
     `RequestError` as `private_draft` does; the latter for control characters too, which relays hash differently.
@@ -115,7 +115,7 @@ def parse_request(event: Event, keys: ConversationKeys) -> ReceivedRequest:
     private = is_sealed(event)
     if private:
         payload = _open(event, keys)
-        # NIP-90 hides inputs and parameters alone: plain peers leave the rest outside.
+        # NIP-90 encrypts inputs and parameters alone: plain peers leave the other tags outside.
         inner = (*payload.tags, *(tag for tag in event.tags if tag[0] in ("bid", "output")))
         text = _private_text(payload)
     else:
@@ -126,7 +126,7 @@ def parse_request(event: Event, keys: ConversationKeys) -> ReceivedRequest:
 
 
 def is_sealed(event: Event) -> bool:
-    """Whether the content of a request claims to be sealed."""
+    """Whether a request has the tag of encrypted content."""
     return any(tag[0] == "encrypted" for tag in event.tags)
 
 
@@ -158,7 +158,7 @@ def parse_messages(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _job(kind: int, text: str, tags: tuple[Tag, ...], deadline: int | None) -> JobRequest:
-    """The job that these tags say."""
+    """The job in these tags."""
     job = JobRequest(text, parse_parameters(tags), kind, *_terms(tags), deadline)
     if job.parameters.messages:
         parse_messages(job.text)
@@ -166,7 +166,7 @@ def _job(kind: int, text: str, tags: tuple[Tag, ...], deadline: int | None) -> J
 
 
 def _terms(tags: Sequence[Tag]) -> tuple[str, Msat | None, Msat | None, AccountSeen | None]:
-    """What these tags say besides parameters: output, bid, topup, and what of the account was seen."""
+    """The output, bid, topup and last seen account state in these tags."""
     found = first_tags(tags, _LEAST)
     return (
         _output(found.get("output")),
@@ -177,7 +177,7 @@ def _terms(tags: Sequence[Tag]) -> tuple[str, Msat | None, Msat | None, AccountS
 
 
 def _checked_tags(job: JobRequest) -> tuple[Tag, ...]:
-    """The job's tags, once our own reader has found the same job in them."""
+    """The job's tags, checked by reading them back. Raises `RequestError` when that does not give the same job."""
     if job.kind not in REQUEST_KINDS:
         raise RequestError(ErrorCode.UNSUPPORTED_KIND, f"kind {job.kind} is no request")
     if job.expiration is not None and not 0 <= job.expiration <= _MAX_DEADLINE:
@@ -197,17 +197,17 @@ def _checked_tags(job: JobRequest) -> tuple[Tag, ...]:
 
 
 def _checked_parameters(parameters: JobParameters) -> tuple[Tag, ...]:
-    """Their tags, as above."""
+    """The tags of parameters, checked in the same way."""
     tags = parameters.to_tags()
     if _parameters(tags) != parameters:
         raise RequestError(ErrorCode.MALFORMED, "what this request says cannot be written: parameters")
     return tags
 
 
-# By what is written, since what is equal need not be written alike: 1, 1.0 and True. The thousand questions of a run
-# ask for the same.
+# Cached by tags and not by parameters, since equal values can be written differently: 1, 1.0 and True. All questions
+# of a run have the same parameters.
 _parameters = lru_cache(maxsize=_PARAMETERS)(parse_parameters)
-# By their digits. Most jobs of a run bid the same, and many ask for the same deposit.
+# Cached by text. Most jobs of a run have the same bid, and many the same deposit.
 _msat = lru_cache(maxsize=_AMOUNTS)(parse_msat)
 
 
@@ -239,9 +239,11 @@ def _open(event: Event, keys: ConversationKeys) -> Payload:
 
 def _private_text(payload: Payload) -> str:
     inputs = [tag for tag in payload.tags if tag[0] == "i"]
-    # A plain peer's encrypted params hold the prompt in the `i` tag itself; ours leave it empty.
+    # Plain peers write the prompt into the sealed `i` tag; `pylon/1` leaves that empty and uses the text.
     given = [tag[1] for tag in inputs if len(tag) > 1 and tag[1]]
     _check_inputs(inputs)
+    if not inputs and not payload.text:
+        raise RequestError(ErrorCode.MALFORMED, "a sealed request needs a text, or an i tag with its prompt")
     return payload.text or "\n".join(given)
 
 
@@ -252,7 +254,7 @@ def _open_text(event: Event) -> str:
     _check_inputs(inputs)
     in_content = [len(tag) > 4 and tag[4] == "content" and not tag[1] for tag in inputs]
     if sum(in_content) > 1:
-        # Thousands of such tags fit one event, and each would be another copy of a content of megabytes.
+        # An event could hold thousands of such tags, and each would copy a content of megabytes.
         raise RequestError(ErrorCode.MALFORMED, "more than one i tag says that its data is the content")
     return "\n".join(event.content if there else tag[1] for tag, there in zip(inputs, in_content, strict=True))
 
@@ -262,14 +264,14 @@ def _check_inputs(inputs: list[Tag]) -> None:
         if len(tag) < 2:
             raise RequestError(ErrorCode.MALFORMED, "an i tag needs its data")
         if len(tag) > 2 and tag[2] not in _INPUT_TYPES:
-            # url, event and job inputs would make this machine fetch what a stranger names.
+            # Inputs of type url, event and job would make this machine fetch what a stranger names.
             raise RequestError(ErrorCode.UNSUPPORTED_PARAM, f"inputs of type {tag[2][:20]!r} are not taken here")
 
 
 def _output(tag: Tag | None) -> str:
     if tag is None:
         return "text/plain"
-    # Names of media types know no case, and parameters may follow (RFC 2045, 5.1). All text here is Unicode.
+    # Media types ignore case and may have parameters (RFC 2045, 5.1), such as a charset. All text here is Unicode.
     output = tag[1].partition(";")[0].strip().lower()
     if output not in _OUTPUTS:
         raise RequestError(ErrorCode.UNSUPPORTED_PARAM, f"output {tag[1][:40]!r} is not made here")

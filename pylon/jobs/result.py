@@ -1,4 +1,4 @@
-"""Job results, kinds 5050+1000 and 5940+1000 (NIP-90 "Job Result"), with the receipt of `pylon/1`."""
+"""Job results, kinds 6050 and 6940 (NIP-90 "Job Result"), with the receipt of `pylon/1`."""
 
 import re
 from dataclasses import replace
@@ -20,14 +20,14 @@ from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.records import record
 from pylon.text import clean_text, is_clean, is_line
 
-# Finer timings would tell a customer what else runs here.
+# Finer timings would tell customers about other jobs of this machine.
 TIMING_STEP_MS = 50
 
 
 class Finish(StrEnum):
-    """Why an answer ends: by itself, at `max_tokens`, or because one event holds no more.
+    """Why an answer ends: by itself (`stop`), at `max_tokens` (`length`), or since one event holds no more (`size`).
 
-    `cancelled` is no answer: its customer took the job back, and pays for what it was sent of it in pieces.
+    `cancelled` is no answer: the customer cancelled the job, and pays for the pieces that it was sent.
     """
 
     STOP = "stop"
@@ -37,7 +37,7 @@ class Finish(StrEnum):
 
 
 _FINISHES = {finish.value: finish for finish in Finish}
-# How many values a tag has at least, its name counted; one with fewer is none.
+# The fewest elements of a tag, its name included; a shorter tag is ignored.
 _LEAST = {"model": 4, "usage": 3, "timing": 3}
 _SHA256 = re.compile("([0-9a-f]{64})?")
 _COUNT = re.compile("[0-9]{1,12}")
@@ -45,7 +45,7 @@ _COUNT = re.compile("[0-9]{1,12}")
 
 @record
 class ModelUsed:
-    """What answered: `sha256` is the weights hash, 64 hex characters, or empty for engines without files."""
+    """The model that answered. `sha256` is its weights hash, 64 hex characters; empty for engines without files."""
 
     id: str
     sha256: str = ""
@@ -57,20 +57,20 @@ class ModelUsed:
 
 @record
 class Timing:
-    """Milliseconds in the queue and in the engine, rounded to 50 ms."""
+    """The time in the queue and in the engine, in milliseconds rounded to 50 ms."""
 
     queue_ms: int
     run_ms: int
 
     @classmethod
     def rounded(cls, queue_s: float, run_s: float) -> "Timing":
-        """From seconds."""
+        """The timing for times in seconds."""
         return cls(_step(queue_s * 1_000), _step(run_s * 1_000))
 
 
 @record
 class JobResult:
-    """An answer. A plain NIP-90 provider's has the text alone."""
+    """A result. That of a plain NIP-90 provider has only a text."""
 
     address: Address
     kind: int
@@ -84,7 +84,7 @@ class JobResult:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens written; 0 where its provider counts none."""
+        """The tokens of the answer; 0 when the provider did not count them."""
         return 0 if self.usage is None else self.usage.completion_tokens
 
 
@@ -97,11 +97,11 @@ def result_draft(
     limit: int = MAX_EVENT_BYTES,
     plain: bool = False,
 ) -> EventDraft:
-    """The event, to be signed; `request` is the event it answers. `plain`: that does not say that its customer knows
-    `pylon/1`.
+    """The event, to be signed. `request` is the event that it answers; `plain`: that does not say that its customer
+    knows `pylon/1`. `limit` is in bytes.
 
-    A text that does not fit one event is cut to what does, and then says `finish=size`. Raises `TooLargeError`
-    when not even an empty answer fits, `MalformedError` for what no reader would take.
+    A text that does not fit one event is cut, and `finish` is then `size`. Raises `TooLargeError` when not even an
+    empty answer fits, and `MalformedError` for values that our own reader would not read back.
     """
     if result.kind not in RESULT_KINDS:
         raise MalformedError(f"kind {result.kind} is not a job result")
@@ -114,8 +114,8 @@ def result_draft(
     whole = draft_of(result)
     if event_bytes(whole) <= limit:
         return whole
-    # By bisection, since how far a text shrinks under zstd is not known beforehand. A prefix that fits always comes
-    # out; with texts that repeat themselves a longer one may fit too.
+    # By bisection, since how well a text compresses is not known beforehand. The result always fits; with repetitive
+    # texts a longer prefix might fit as well.
     low, high = 0, len(result.text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -162,12 +162,12 @@ def _draft(
                 result.kind, result.address, payload, keys, echo=echo, created_at=created_at, plain=plain
             )
         except TooLargeError:
-            # Over what a payload may hold: as large as can be, so that the bisection goes on below it.
+            # More than a payload may hold: a draft that is too large makes the bisection go on with less.
             return EventDraft(result.kind, "x" * (limit + 1))
 
     if result.address.private and not plain:
         return make(())
-    # NIP-90 asks for the request and its inputs; they are left out when the event would not fit with them.
+    # NIP-90 asks for the request and its inputs. They are left out when the event would not fit with them.
     inputs = tuple(tag for tag in request.tags if tag[0] == "i" and _may_echo(tag) and not result.address.private)
     full = make((("request", orjson.dumps(request.to_dict()).decode()), *inputs))
     if event_bytes(full) <= limit:
@@ -177,7 +177,7 @@ def _draft(
 
 
 def _may_echo(tag: Tag) -> bool:
-    # What a customer wrote into its own event could cost us ours: relays would refuse it, or hash it differently.
+    # Tags of a customer's event could spoil ours: relays might refuse it, or hash it differently.
     return all(is_clean(value) and len(value.encode()) <= MAX_INDEXED_BYTES for value in tag)
 
 
@@ -196,7 +196,7 @@ def _read(address: Address, kind: int, payload: Payload) -> JobResult:
     return JobResult(
         address,
         kind,
-        # Terminals obey some control characters, and a hostile provider may leave them in.
+        # A hostile provider may send control characters, which terminals obey.
         clean_text(payload.text),
         None if model is None else _model(model),
         None if usage is None else Usage(*usage),

@@ -1,8 +1,9 @@
-"""Do the books hold: entries balance, sums are theirs, each settled invoice has one credit, receipts add up, wallet
-and ledger agree.
+"""The audit of the books (`pylon wallet audit`).
 
-`collect` reads, `examine` judges values, `compare_with_wallet` asks the wallet about every settled hash and about
-what counts as failed and may have been paid.
+Entries balance and add up to the sums kept of them, each settled invoice and payment has its entries, receipts follow
+from each other, accounts and mirrors match the ledger, and the wallet agrees. `collect` reads the database, `examine`
+judges the values, and `compare_with_wallet` asks the wallet about every settled hash, and about payments that count
+as failed and may have been made.
 """
 
 from collections import defaultdict
@@ -18,14 +19,15 @@ from pylon.money.books import store as ledger_store
 from pylon.money.books.ledger import Entry, Kind, Sums
 from pylon.money.books.store import Reader
 from pylon.money.msat import Msat
-from pylon.money.payment import DECIDED, LOOKUP_FAILED, PRESUMED_FAILED, not_before
+from pylon.money.payment import BY_HAND, DECIDED, LOOKUP_FAILED, PRESUMED_FAILED, not_before
 from pylon.money.states import InvoiceState, PaymentState
-from pylon.money.wallet import LookupState, Wallet, WalletError
+from pylon.money.wallet import Lookup, LookupState, Wallet, WalletError
 
 
 class Wrong(StrEnum):
     """What does not hold. docs/money.md says what each means and what is to be done."""
 
+    DAMAGED = "damaged"
     UNBALANCED = "unbalanced"
     SUM = "sum"
     INVOICE = "invoice"
@@ -50,8 +52,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Everything that has to agree. Rows are as the tables have them, `sums` what the database keeps beside the
-    entries; mirrors are balances by provider."""
+    """All that has to agree.
+
+    Rows are as in the tables; `sums` are those that the database keeps beside the entries; `mirrors` has what we have
+    left with each provider by its receipts, in msat.
+    """
 
     entries: Sequence[Entry]
     sums: Sums
@@ -62,10 +67,10 @@ class Books:
 
 
 async def collect(reader: Reader) -> Books:
-    """The books as they are now; give a `Transaction` for one view of all of them."""
+    """Reads the books. With a `Transaction` all of them are of one moment."""
     providers = [row[0] for row in await reader.fetch_all("SELECT provider FROM money_mirror")]
     payments = [dict(row) for row in await reader.fetch_all("SELECT * FROM money_payment")]
-    # By its rows, not by the sum that is kept of them.
+    # Added up from the rows, not taken from the sum that is kept of them.
     paid: defaultdict[str, int] = defaultdict(int)
     for row in payments:
         paid[row["provider"]] += row["msat"] if row["state"] == PaymentState.SETTLED else 0
@@ -81,7 +86,7 @@ async def collect(reader: Reader) -> Books:
 
 
 def examine(books: Books) -> list[Finding]:
-    """What does not hold; empty when the books are clean."""
+    """The findings in the books by themselves; empty when they are clean."""
     found: list[Finding] = []
     balances = ledger.balances(books.entries)
     off = ledger.imbalance(balances)
@@ -91,7 +96,9 @@ def examine(books: Books) -> list[Finding]:
     for account, kind in sorted(added.keys() | books.sums.keys()):
         kept, entered = (sums.get((account, kind), (0, 0)) for sums in (books.sums, added))
         if kept != entered:
-            text = f"{kind} of {account} is kept as {kept} msat on its two sides, its entries add up to {entered}"
+            text = (
+                f"{kind} of {account} is stored as {kept} msat on its two sides, but its entries add up to {entered}"
+            )
             found.append(Finding(Wrong.SUM, text))
     found += _match(
         Wrong.INVOICE,
@@ -104,6 +111,7 @@ def examine(books: Books) -> list[Finding]:
         {row["payment_hash"]: row["msat"] for row in settled},
         _amounts(books.entries, Kind.TOPUP_PAID, Kind.PAID_BY_HAND),
     )
+    found += _paid_to(settled, books.entries)
     found += _match(
         Wrong.FEE,
         {row["payment_hash"]: row["fee"] for row in settled if row["fee"]},
@@ -113,14 +121,16 @@ def examine(books: Books) -> list[Finding]:
     for key, expected in books.mirrors.items():
         held = balances.get(ledger.provider(key), 0)
         if held != expected:
-            found.append(Finding(Wrong.MIRROR, f"at {key} the ledger has {held} msat, the mirror {expected}"))
+            found.append(
+                Finding(Wrong.MIRROR, f"at {key} the ledger has {held} msat, but the mirror expects {expected}")
+            )
     return found
 
 
 async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
     """Asks the wallet about every settled hash, and about every payment that was sent and counts as failed.
 
-    A wallet that has forgotten a settled one, or is down, is a finding too.
+    A wallet that is down, or has forgotten a settled hash, is a finding too.
     """
     found: list[Finding] = []
     for row in (*books.invoices, *books.payments):
@@ -129,21 +139,57 @@ async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
             continue
         since = not_before(row["invoice"], row["reserved_at"]) if "reserved_at" in row else None
         try:
-            state = (await wallet.lookup(row["payment_hash"], since=since)).state
+            lookup = await wallet.lookup(row["payment_hash"], since=since)
         except WalletError as error:
             if row.get("reason") == DECIDED:
-                # That it does not say is why its owner decided; the audit lists those by themselves.
+                # Its owner decided because the wallet does not tell; the audit lists such payments by themselves.
                 continue
             found.append(
-                Finding(Wrong.WALLET_SILENT, f"the wallet does not say about {row['payment_hash']}: {error}")
+                Finding(Wrong.WALLET_SILENT, f"the wallet gives no answer about {row['payment_hash']}: {error}")
             )
             continue
-        if failed and state is LookupState.SETTLED:
-            found.append(Finding(Wrong.PAID_AFTER_ALL, f"{row['payment_hash']} counts as failed here, and was paid"))
-        if not failed and state is not LookupState.SETTLED:
+        settled = lookup.state is LookupState.SETTLED
+        if failed and settled:
+            found.append(Finding(Wrong.PAID_AFTER_ALL, f"{row['payment_hash']} counts as failed here, but was paid"))
+        if not failed and not settled:
             found.append(
-                Finding(Wrong.WALLET_DIFFERS, f"{row['payment_hash']} is settled here, {state} in the wallet")
+                Finding(
+                    Wrong.WALLET_DIFFERS, f"{row['payment_hash']} is settled here, but {lookup.state} in the wallet"
+                )
             )
+        if not failed and settled:
+            found += _differences(row, lookup)
+    return found
+
+
+def _differences(row: Mapping[str, Any], lookup: Lookup) -> list[Finding]:
+    """Differences between books and wallet in the amount and the fee of a hash that is settled in both."""
+    said = [("amount", row["msat"], lookup.amount)]
+    if "fee" in row:
+        said.append(("fee", row["fee"], lookup.fee))
+    elif lookup.amount is not None and lookup.amount > row["msat"]:
+        # A payer may give more than an invoice asks for.
+        return []
+    return [
+        Finding(
+            Wrong.WALLET_DIFFERS,
+            f"the {what} of {row['payment_hash']} is {booked} msat here, {int(found)} msat in the wallet",
+        )
+        for what, booked, found in said
+        if found is not None and found != booked
+    ]
+
+
+def _paid_to(settled: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> list[Finding]:
+    """Payments that the ledger has booked to another account than their row names."""
+    booked = {entry.reference: entry.debit for entry in entries if entry.kind in (Kind.TOPUP_PAID, Kind.PAID_BY_HAND)}
+    found: list[Finding] = []
+    for row in settled:
+        # Older versions booked payments by hand to a provider's account.
+        ours = {ledger.provider(row["provider"]), ledger.by_hand(row["provider"].removeprefix(BY_HAND))}
+        if (account := booked.get(row["payment_hash"])) is not None and account not in ours:
+            text = f"payment {row['payment_hash']}: to {row['provider']} by its row, to {account} in the ledger"
+            found.append(Finding(Wrong.PAYMENT, text))
     return found
 
 
@@ -157,7 +203,9 @@ def _receipts(books: Books, balances: Mapping[str, int]) -> list[Finding]:
         seqs[place] = seqs.get(place, 0) + 1
         charged[customer] = charged.get(customer, 0) + row["charge"]
         if row["seq"] != seqs[place] or row["charged_total"] != charged[customer]:
-            found.append(Finding(Wrong.RECEIPT, f"receipt {row['seq']} to {customer} does not follow from the last"))
+            found.append(
+                Finding(Wrong.RECEIPT, f"receipt {row['seq']} to {customer} does not follow from the last one")
+            )
         if row["charge"]:
             charges[row["job"]] = row["charge"]
     found += _match(Wrong.CHARGE, charges, _amounts(books.entries, Kind.CHARGED))
@@ -169,7 +217,7 @@ def _receipts(books: Books, balances: Mapping[str, int]) -> list[Finding]:
         held, expected = balances.get(ledger.customer(customer), 0), paid.get(customer, 0) - charged.get(customer, 0)
         if held != expected:
             found.append(
-                Finding(Wrong.ACCOUNT, f"{customer} has {held} msat in the ledger, {expected} by its receipts")
+                Finding(Wrong.ACCOUNT, f"{customer} has {held} msat in the ledger, but {expected} by its receipts")
             )
     return found
 
@@ -178,14 +226,14 @@ def _amounts(entries: Sequence[Entry], *kinds: Kind) -> dict[str, int]:
     found: dict[str, int] = {}
     for entry in entries:
         if entry.kind in kinds:
-            # One that stands under two kinds is booked twice.
+            # Summed over kinds: a payment that is booked under two of them is booked twice.
             found[entry.reference] = found.get(entry.reference, 0) + int(entry.amount)
     return found
 
 
 def _match(what: Wrong, rows: Mapping[str, int], booked: Mapping[str, int]) -> list[Finding]:
     return [
-        Finding(what, f"{what} {key}: {rows.get(key)} msat by its row, {booked.get(key)} in the ledger")
+        Finding(what, f"{what} {key}: {rows.get(key)} msat in its row, but {booked.get(key)} in the ledger")
         for key in sorted(rows.keys() | booked.keys())
         if rows.get(key) != booked.get(key)
     ]

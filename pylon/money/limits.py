@@ -1,10 +1,11 @@
-"""Spend limits: how much may leave the wallet, by payment, job, provider, hour, day, run and in all.
+"""Spend limits: how much may leave the wallet by payment, job, provider, hour, day, run, and in all.
 
-A payment counts from the moment it is reserved, with the most that its fee may be; it stops counting only when
-it is known to have failed. A payment of unknown outcome therefore goes on counting. With a provider only that
-counts which it has not worked off yet: what it could run away with.
+A payment counts from the moment it is reserved, with its largest possible fee, and stops counting only when it is
+known to have failed; so a payment of unknown outcome goes on counting. For a provider only what it has not worked off
+yet counts: what it could run away with.
 
-Values in, decisions out. `payments.store.used` sums up what counts already, in the same transaction that reserves.
+Pure functions: values in, decisions out. `payments.store.used` sums up what counts already, in the same transaction
+that reserves.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ MAX_IN_FLIGHT = 20
 
 
 class Limit(StrEnum):
-    """Which limit a payment would pass."""
+    """The limit that a payment would exceed."""
 
     PAYMENT = "limit_payment"
     FEE = "limit_fee"
@@ -34,10 +35,10 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The most of each, in msat, fees included but for `payment` and what is left with a `provider`. Those of live
-    money are `agreed`.
+    """The limits, in msat. `in_flight` is a number of payments.
 
-    Hour and day are the last 3,600 and 86,400 s.
+    Fees are included in all but `payment` and `provider`, which is what a provider may hold of ours. `hour` and `day`
+    are the last 3,600 and 86,400 s. The caps for live money are in `payments.agreed`.
     """
 
     payment: Msat
@@ -67,8 +68,11 @@ PLAY_CAPS = Caps(
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """A payment that is wanted: amount, and the most its fee may be. `run` is empty for one of no run. `by_hand`: its
-    owner named the invoice; nobody works it off and no run ends, so neither of these limits counts it."""
+    """A payment to be made: its amount, and the most that its fee may be.
+
+    `run` is empty for a payment that belongs to no run. `by_hand` says that the owner named the invoice: nobody works
+    such a payment off and no run ends, so the limits of provider and run do not count it.
+    """
 
     amount: Msat
     fee_limit: Msat
@@ -79,13 +83,13 @@ class Spend:
 
     @property
     def total(self) -> Msat:
-        """What is reserved for it."""
+        """What is reserved: the amount and the largest fee."""
         return self.amount + self.fee_limit
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What counts already, in msat, and how many payments are in flight."""
+    """What counts against the limits already, in msat, and how many payments are in flight."""
 
     job: Msat = ZERO
     provider: Msat = ZERO
@@ -97,7 +101,7 @@ class Used:
 
 
 def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
-    """The first limit that this payment would pass, or None when it may be reserved."""
+    """The first limit that this payment would exceed, or None when it may be reserved."""
     if spend.amount > caps.payment:
         return Limit.PAYMENT
     if spend.fee_limit > caps.fee:
@@ -111,13 +115,13 @@ def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
 
 
 def room(caps: Caps, used: Used, spend: Spend) -> Msat:
-    """The largest amount that `allow` lets through beside what is in flight, all else being as in this payment."""
+    """The largest amount that `allow` would allow for this payment, the number in flight aside."""
     left = min(left for _, left in _left(caps, used, spend))
     return Msat(max(0, min(int(caps.payment), left - int(spend.fee_limit))))
 
 
 def _left(caps: Caps, used: Used, spend: Spend) -> Iterator[tuple[Limit, int]]:
-    """What each limit that counts a payment leaves for it and its fee."""
+    """What each limit that applies to a payment leaves for it and its fee, in msat."""
     yield Limit.JOB, int(caps.job) - int(used.job)
     if not spend.by_hand:
         yield Limit.PROVIDER, int(caps.provider) - int(used.provider)

@@ -1,7 +1,7 @@
 """Amounts: whole thousandths of a satoshi, never a float.
 
-`Msat` is an amount: zero or more, and no more than will ever exist. What can be below zero (a balance, a
-difference) is a plain `int` of msat, and named so.
+`Msat` is an amount: zero or more, and no more than will ever exist. What can be negative (a balance, a difference) is
+a plain `int` of msat.
 """
 
 import re
@@ -18,7 +18,7 @@ _SIGNED = re.compile(r"(0|-?[1-9][0-9]{0,18})\Z")
 
 
 def _whole(value: object) -> int:
-    # `type(…) is bool`: True is an int to isinstance, and never an amount.
+    # `bool` is a subclass of `int`, but True is no amount.
     if not isinstance(value, int) or type(value) is bool:
         raise TypeError(f"an amount is a whole number, not {type(value).__name__}")
     return int(value)
@@ -76,7 +76,7 @@ class Msat(int):
     def __repr__(self) -> str:
         return f"Msat({int(self)})"
 
-    # The digits, by no detour: amounts are written at every job.
+    # Without a call through Python: amounts are written for every job.
     __str__ = int.__repr__
 
 
@@ -98,7 +98,7 @@ def parse_signed_msat(text: str) -> int:
 
 
 def sats_text(msat: int, unit: str = "sat") -> str:
-    """For people: "12 sat", "1.5 sat", "-0.001 sat". `unit` names play money (`Network.unit`)."""
+    """For people: "12 sat", "1.5 sat", "-0.001 sat". `unit` names the network's money (`Network.unit`)."""
     sats, rest = divmod(abs(msat), MSAT_PER_SAT)
     fraction = f".{rest:03d}".rstrip("0") if rest else ""
     return f"{'-' if msat < 0 else ''}{sats:,}{fraction} {unit}"

@@ -1,7 +1,7 @@
-"""Which money: the six networks, what their invoices start with, and which of them is live.
+"""The six networks of money: what their invoices start with, what wallets call them, and which one is live.
 
-Every network has a folder, a key and a database of its own. The default is `play`: nothing here turns play
-money into real money by a setting alone.
+Every network has a folder, a key and a database of its own. The default is `play`; no setting alone turns play money
+into real money.
 """
 
 from enum import StrEnum
@@ -29,14 +29,14 @@ class Network(StrEnum):
 
     @property
     def unit(self) -> str:
-        """What amounts are called: money that is not live says so wherever it shows."""
+        """The unit of its amounts, for people: money that is not live says so wherever it shows."""
         return "sat" if self.is_live else f"{self.value} sat"
 
     def accepts_wallet(self, named: str) -> bool:
-        """Whether a wallet that calls its network so (NIP-47 `get_info`) may be used on this one.
+        """Whether a wallet that gives its network this name (NIP-47 `get_info`) may be used on this one.
 
-        One that does not say may be on mainnet. There a person typed the most that may be lost, and every invoice
-        says its network by itself; on a test network nobody did.
+        A wallet that gives no name may be on mainnet, and is used only there: on mainnet a person has typed how much
+        may be lost, and every invoice is checked for its network; on a test network nobody has.
         """
         return named in _WALLET_NAMES[self] or (self.is_live and not named)
 
@@ -50,8 +50,8 @@ _CURRENCY = {
     Network.MAINNET: "bc",
 }
 
-# NIP-47 knows mainnet, testnet, signet and regtest only; our own bank says `play`, so that neither a regtest
-# wallet is taken for play money nor the other way round.
+# NIP-47 knows mainnet, testnet, signet and regtest only. Our own bank says `play`, so that a regtest wallet is not
+# taken for play money, nor the other way round.
 _WALLET_NAMES = {
     Network.PLAY: frozenset({"play"}),
     Network.REGTEST: frozenset({"regtest"}),

@@ -1,10 +1,11 @@
-"""May this invoice be paid? Every condition, in order, each refusal with a code of its own.
+"""Decides whether an invoice may be paid, and what a lookup says about a payment that was sent.
 
-A customer pays when the event is genuine and its author's; when it names this job and this customer; when the
-invoice is well-formed, of this network and payable now; when its amount is the one stated and within what was
-agreed; when its hash is new and its payee the one we know; and when every limit has room.
+A customer pays when the event that asks for it is genuine and from the provider of the job; when it names this job
+and this customer; when the invoice is well-formed, of this network and payable now; when its amount is the one stated
+and within what was agreed; when its hash is new and its payee the known one; and when every limit has room. Each
+refusal has a code of its own.
 
-Values in, decisions out. `sender` gathers the values and acts.
+Pure functions: values in, decisions out. `payments.sender` gathers the values and acts.
 """
 
 from dataclasses import dataclass
@@ -17,20 +18,20 @@ from pylon.money.msat import Msat
 from pylon.money.states import PaymentState
 from pylon.money.wallet import Lookup, LookupState, WalletCode, proves
 
-# A request to pay that is still under way when its invoice expires may arrive this much later.
+# A request to pay may reach the wallet this many seconds after its invoice expired.
 ARRIVAL_GRACE_S = 600.0
-# A wallet that does not tell "under way" from "failed" is asked this much longer.
+# A wallet that does not tell "under way" from "failed" is believed this many seconds after the expiry.
 UNSETTLED_GRACE_S = 3_600.0
 NEVER_ARRIVED, NEVER_SETTLED = "never_arrived", "never_settled"
-# Its owner said what became of it: paid where it is settled, and not paid where it failed.
+# The reason of a payment whose outcome its owner decided.
 DECIDED = "decided_by_owner"
-# Why a payment counts as failed that may turn out paid after all: nothing was heard of it for long, its owner said
-# so, or, in older books, the wallet's answer alone did. Its job gets no other payment.
+# The reasons of payments that count as failed and may turn out paid after all: nothing was heard of them for long,
+# the owner decided so, or, in older books, only the wallet's answer said so. Their jobs get no other payment.
 PRESUMED_FAILED = (NEVER_ARRIVED, NEVER_SETTLED, DECIDED, WalletCode.PAYMENT_FAILED.value)
-# The wallet's own word that a payment failed and can no longer arrive.
+# The reason of a payment that failed by the wallet's own lookup: it can no longer arrive.
 LOOKUP_FAILED = "lookup_failed"
 
-# Whom a payment goes to whose invoice its owner gave: the node that it pays behind this, since no provider has it.
+# A payment whose invoice the owner named has no provider: it is kept under this prefix and the payee's node key.
 BY_HAND = "payee:"
 
 
@@ -73,9 +74,10 @@ class PaymentRefusedError(MoneyError):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a `payment-required` feedback says: author, `e`, `p`, `amount` and its invoice.
+    """What a `payment-required` feedback says: its author, its tags `e` (job), `p` (customer) and `amount`, its
+    invoice.
 
-    `verified` is set by whoever checked id and signature.
+    `verified` says that the id and signature of the event were checked and hold.
     """
 
     author: str
@@ -88,8 +90,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What we gave to whom. `run` is empty where no run ends; `topup` is the deposit that the request offered, None
-    when it offered none; `by_hand` says that the owner named the invoice."""
+    """A job that we gave to a provider, or an invoice that the owner named (`by_hand`).
+
+    `run` is empty for what belongs to no run. `topup` is the deposit that the request offered, None if none.
+    """
 
     job: str
     provider: str
@@ -103,7 +107,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What our database knows."""
+    """What our database knows that bears on a payment; `judge_known` has the refusals."""
 
     hash_seen: bool = False
     own_invoice: bool = False
@@ -119,7 +123,7 @@ class Known:
 
 
 def judge_ask(ask: Ask, order: Order) -> Refusal | None:
-    """Whether the feedback is genuine and about this job."""
+    """Whether the feedback is genuine and about this job; the refusal, or None."""
     if not ask.verified:
         return Refusal.UNVERIFIED
     if ask.author != order.provider:
@@ -134,9 +138,9 @@ def judge_ask(ask: Ask, order: Order) -> Refusal | None:
 
 
 def judge_amount(amount: Msat, ask: Ask, order: Order) -> Refusal | None:
-    """Whether the invoice's amount is the one stated, and agreed.
+    """Whether the invoice's amount is the one stated, and within what was agreed; the refusal, or None.
 
-    Invoices are in whole sats, so a bound is rounded up to the next sat; the rest stays as credit.
+    Invoices are in whole sats, so bounds are rounded up to the next sat; what is not used stays as credit.
     """
     if ask.amount != amount:
         return Refusal.AMOUNT_DIFFERS
@@ -150,10 +154,10 @@ def judge_amount(amount: Msat, ask: Ask, order: Order) -> Refusal | None:
 
 
 def judge_known(invoice: Invoice, order: Order, known: Known) -> Refusal | None:
-    """Whether our own records allow it.
+    """Whether our own records allow the payment; the refusal, or None.
 
-    One open top-up an account: a deposit waits for the one before it. An invoice for just one job, as plain
-    NIP-90 has it, waits for no other job's.
+    An account has one open top-up at a time: a deposit waits for the one before it. An invoice for just one job, as
+    in plain NIP-90, waits for no other job's.
     """
     if known.relation_ended:
         return Refusal.RELATION_ENDED
@@ -179,24 +183,25 @@ def judge_known(invoice: Invoice, order: Order, known: Known) -> Refusal | None:
 
 
 def not_before(invoice: str, reserved_at: float) -> float:
-    """Since when a payment can be in a wallet, in Unix seconds: some give it the time of its invoice."""
+    """The earliest time a wallet may list a payment under, in Unix seconds: some use the time of the invoice."""
     return min(reserved_at, float(decode(invoice).created_at))
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Where a payment stands after a lookup, and why."""
+    """The state of a payment after a lookup, and the reason for it."""
 
     state: PaymentState
     reason: str = ""
 
 
 def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float) -> Verdict:
-    """What a lookup makes of a payment that was sent, whatever the answer to it was.
+    """The state of a payment that was sent, by a lookup; the wallet's answer to the payment does not matter.
 
-    Settled takes proof, failed takes a lookup that says so. A wallet that knows nothing proves nothing: the request
-    may still be on its way to it, until the invoice can no longer be paid. Nor does one prove more that had answered
-    PAYMENT_FAILED: NIP-47 lets that cover a time-out, after which the payment goes on.
+    A payment is settled only with proof, and failed only if the lookup says so. A wallet that does not know the
+    payment proves nothing while the request may still be on its way, which ends some time after the invoice expired.
+    That holds for one that had answered PAYMENT_FAILED too: NIP-47 lets it cover a time-out, after which the payment
+    goes on.
     """
     match lookup.state:
         case LookupState.SETTLED if proves(lookup.preimage, payment_hash):

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pylon.errors import MoneyError
 from pylon.money.msat import ZERO, Msat
 
-# No context window comes near: a larger count is an error or an attack.
+# Far above any context window: a larger count is an error or an attack.
 MAX_TOKENS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """`base_msat` a job, and msat for 1,000 prompt tokens and 1,000 completion tokens.
+    """A price list: `base_msat` for each job, and rates in msat for 1,000 prompt tokens and 1,000 completion tokens.
 
-    Raises `MoneyError` when the largest of jobs would cost more than there is: a price is a stranger's, and must not
-    come up as an error wherever it is applied.
+    Raises `MoneyError` when the largest job would cost more than the largest amount: strangers' prices are checked
+    once, here, and never fail where they are applied.
     """
 
     base_msat: Msat = ZERO

@@ -1,7 +1,7 @@
-"""The tables of this room. What is booked or signed is append-only: triggers refuse to change or delete it.
+"""The tables of money, as migrations. Ledger entries, receipts and claims are append-only: triggers refuse changes.
 
-A balance is what its entries add up to. What they do is kept beside them, by the database itself as each is written:
-whoever needs it must not read all that was ever booked. The totals in receipts are what was signed.
+The balance of an account is the sum of its entries. Triggers keep these sums as entries are written (`money_sum`), so
+that reading a balance does not read all entries. The totals in receipts are those that were signed.
 """
 
 from pylon.store.database import Schema
@@ -150,13 +150,13 @@ CREATE TABLE money_waiting (
 ) STRICT, WITHOUT ROWID;
 """
 
-# What is asked of an account at each job must not take longer the more jobs it has had.
+# So that what is read of an account for each job does not take longer the more jobs it has had.
 _ACCOUNT_INDEXES = """
 CREATE INDEX money_receipt_last ON money_receipt (customer, id);
 CREATE INDEX money_hold_tried ON money_hold (customer) WHERE basis = 'trial' AND state <> 'released';
 """
 
-# Of both tables of orders below: another column is a migration of its own.
+# The columns of both tables of orders below. A further column needs a migration of its own.
 _ORDER = """\
     provider TEXT NOT NULL,
     kind INTEGER NOT NULL,
@@ -169,8 +169,8 @@ _ORDER = """\
     at REAL NOT NULL
 """
 
-# What was ordered and may be charged: written before a request goes out, so that a customer that died can judge the
-# receipt that its provider signed meanwhile.
+# Orders that may be charged: written before a request goes out, so that a customer that died can judge the receipt
+# that its provider signed meanwhile.
 _ORDERS = f"""
 CREATE TABLE money_order (
     job TEXT PRIMARY KEY,
@@ -178,8 +178,8 @@ CREATE TABLE money_order (
 CREATE INDEX money_order_at ON money_order (at);
 """
 
-# A job changes as few trees as can be: their keys lie apart, and each costs a page of the log in every commit. So of
-# holds only those that no receipt speaks of are kept, and what a stranger tried stands with its account.
+# A job should change as few B-trees as possible: their keys are scattered, so each costs a page of the log in every
+# commit. So only holds without a receipt are kept, and a stranger's trial job is kept in its account's row.
 _FEWER_TREES = """
 CREATE TABLE money_customer (
     customer TEXT PRIMARY KEY,
@@ -224,7 +224,7 @@ INSERT INTO money_mirror SELECT * FROM money_reflection;
 DROP TABLE money_reflection;
 """
 
-# Nothing finds an order by its job. They are written and read in the order of time, and lie so.
+# Orders are never looked up by job. They are written and read in the order of time, and stored in it.
 _ORDERS_BY_TIME = f"""
 CREATE TABLE money_ordered (
     job TEXT NOT NULL,
@@ -235,10 +235,10 @@ ALTER TABLE money_ordered RENAME TO money_order;
 CREATE INDEX money_order_at ON money_order (at);
 """  # noqa: S608 - a constant
 
-# Few are let go, and only those are in it: what runs pays nothing for it.
+# A partial index: few holds are released, and the others cost nothing.
 _RELEASED_BY_TIME = "CREATE INDEX money_hold_released ON money_hold (at) WHERE state = 'released';"
 
-# What a provider offers beside the node that its payments are pinned to, until a person trusts it.
+# The node that a provider offers besides the pinned one, until a person trusts it (`payments.payees`).
 _PAYEE_OFFERS = """
 CREATE TABLE money_payee_offer (
     provider TEXT PRIMARY KEY,
@@ -247,15 +247,16 @@ CREATE TABLE money_payee_offer (
 ) STRICT, WITHOUT ROWID;
 """
 
-# Until when a provider is left alone whose receipts are missing, what gaps charged, and where the last one ended.
+# Until when a provider is left alone because receipts are missing, what closed gaps charged, and where the last
+# ended.
 _GAPS = """
 ALTER TABLE money_mirror ADD COLUMN suspended_until REAL NOT NULL DEFAULT 0;
 ALTER TABLE money_mirror ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE money_mirror ADD COLUMN skipped_to INTEGER NOT NULL DEFAULT 0;
 """
 
-# What the entries of each account add up to, by what they are about. It takes the place of two trees over all of
-# them, which were there to add them up anew.
+# The sums of each account's entries, by kind. They replace two indexes over all entries, which were there to add the
+# entries up anew.
 _SUMS = """
 CREATE TABLE money_sum (
     account TEXT NOT NULL,
@@ -284,8 +285,8 @@ DROP INDEX money_ledger_debit;
 DROP INDEX money_ledger_credit;
 """
 
-# What is asked of payments and invoices again and again must not take longer the more there ever were. The reasons
-# are those that `payment.PRESUMED_FAILED` has.
+# So that frequent queries of payments and invoices do not become slower as these grow in number. The reasons are
+# those in `payment.PRESUMED_FAILED`.
 _OPEN_AND_RECENT = """
 DROP INDEX money_payment_provider;
 CREATE INDEX money_payment_provider ON money_payment (provider, state, changed_at);

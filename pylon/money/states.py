@@ -1,4 +1,4 @@
-"""The states of payments, invoices and holds, and which step may follow which: written once, for all who write them.
+"""The states of payments, invoices and holds, and the steps between them: the one place that all writers check.
 
     payment   reserved ─► sending ─► settled | failed | unknown
               reserved ─► failed
@@ -7,7 +7,7 @@
               expired  ─► settled
     hold      held     ─► charged | released
 
-States in, decisions out. What a customer ordered has no state: it is written, and deleted.
+Pure functions. A customer's orders have no state: they are written, and deleted.
 """
 
 from enum import StrEnum
@@ -16,7 +16,7 @@ from pylon.errors import MoneyError
 
 
 class PaymentState(StrEnum):
-    """A payment of ours."""
+    """The state of a payment of ours."""
 
     RESERVED = "reserved"  # it counts against the limits, and nothing was sent
     SENDING = "sending"  # the wallet may have been asked
@@ -26,7 +26,7 @@ class PaymentState(StrEnum):
 
 
 class InvoiceState(StrEnum):
-    """An invoice of ours."""
+    """The state of an invoice of ours."""
 
     PENDING = "pending"
     SETTLED = "settled"
@@ -34,11 +34,11 @@ class InvoiceState(StrEnum):
 
 
 class HoldState(StrEnum):
-    """What is held of a customer's account for one job."""
+    """The state of what is held in a customer's account for one job."""
 
     HELD = "held"
     RELEASED = "released"
-    CHARGED = "charged"  # in no row: the receipt takes the place of the hold
+    CHARGED = "charged"  # never stored: the receipt takes the place of the hold
 
 
 type State = PaymentState | InvoiceState | HoldState
@@ -54,16 +54,16 @@ _STEPS: dict[State, tuple[State, ...]] = {
 
 
 class IllegalStepError(MoneyError):
-    """A step that must not be: nothing was written."""
+    """A step between states that is not allowed; nothing was written."""
 
 
 def may_follow(after: State, before: State) -> bool:
-    """Whether what is in the state `before` may be moved to `after`. What has ended never moves."""
-    # By identity: "settled" is a word of two of them.
+    """Whether the state `before` may change to `after`. Final states never change."""
+    # By identity: payments and invoices both have a state "settled".
     return any(after is step for step in _STEPS.get(before, ()))
 
 
 def check_step(what: str, before: State, after: State) -> None:
-    """Raises `IllegalStepError`, which calls it `what`, unless `after` may follow."""
+    """Raises `IllegalStepError` unless `before` may change to `after`; `what` names the thing in the message."""
     if not may_follow(after, before):
         raise IllegalStepError(f"{what} that is {before.value} cannot become {after.value}")

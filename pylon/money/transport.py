@@ -1,4 +1,4 @@
-"""What wallet traffic needs of relays. `nostr.pool.RelayPool` has this shape; tests have a smaller one."""
+"""The protocols that wallet traffic needs of relays. `nostr.pool.RelayPool` fits them; tests use a smaller one."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
@@ -9,7 +9,7 @@ from pylon.nostr.pool_subscription import Received
 
 
 class Subscription(Protocol):
-    """Verified events, each once, without end."""
+    """Yields verified events, each once, without end."""
 
     def __aiter__(self) -> AsyncIterator[Received]: ...
 
@@ -17,13 +17,13 @@ class Subscription(Protocol):
 
 
 class Transport(Protocol):
-    """Relays, as one."""
+    """A set of relays, used as one."""
 
     async def publish(self, event: Event) -> object:
-        """Returns when a relay has taken it. Raises `PylonError`."""
+        """Returns when a relay has accepted the event. Raises `PylonError`."""
 
     def subscribe(self, filters: Callable[[], tuple[Filter, ...]], *, name: str = "") -> Subscription:
-        """`filters` is asked anew at each (re)connection."""
+        """Subscribes to events; `filters` is called anew at each (re)connection."""
 
     async def query(self, filters: tuple[Filter, ...], *, timeout: float = 10.0) -> list[Event]:
         """Stored events, verified. Raises `PylonError` when no relay answers within `timeout` seconds."""

@@ -1,7 +1,7 @@
-"""What a wallet can do for us. `nwc.NwcWallet` is one; tests have others.
+"""The protocol of a Lightning wallet. `nwc.NwcWallet` implements it; tests have other implementations.
 
-A wallet's word counts in one place only: `lookup`. Events are hints to look up, and the answer to `pay` may be
-lost. Amounts are msat, hashes and preimages 64 hex characters, times Unix seconds.
+Of a wallet's statements only `lookup` counts: events are hints to look something up, and the answer to `pay` may be
+lost. Amounts are msat, hashes and preimages are 64 hex characters, times are Unix seconds.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ class WalletCode(StrEnum):
     WRONG_NETWORK = "wallet_wrong_network"
 
 
-# The wallet refused before it did anything. `payment_failed`, `internal` and `other` are not here: NIP-47 lets
-# the first cover time-outs, after which a payment can still arrive.
+# Codes that say that the wallet refused before it did anything. `payment_failed`, `internal` and `other` are not
+# among them: NIP-47 lets the first cover time-outs, after which a payment can still arrive.
 REFUSED_OUTRIGHT = frozenset(
     {
         WalletCode.RATE_LIMITED,
@@ -52,7 +52,7 @@ REFUSED_OUTRIGHT = frozenset(
 
 
 class WalletError(MoneyError):
-    """A wallet did not do what it was asked, or did not answer. `code` says which."""
+    """A wallet refused or failed, or did not answer. `code` says which."""
 
     def __init__(self, code: WalletCode, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -82,7 +82,7 @@ class LookupState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """A wallet's word on one payment hash. What it does not say is None."""
+    """A wallet's answer about one payment hash. Fields that it leaves out are None."""
 
     state: LookupState
     amount: Msat | None = None
@@ -100,7 +100,7 @@ class PayState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PayResult:
-    """`code` says why when it is not settled. A `preimage` is not checked yet; `fee` None is not known."""
+    """The answer to `pay`. `code` says why it is not settled; `preimage` is unchecked; a `fee` of None is unknown."""
 
     state: PayState
     preimage: str | None = None
@@ -110,7 +110,7 @@ class PayResult:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Something happened to this payment hash, says somebody: look it up."""
+    """A notice that something happened to this payment hash: a reason to look it up."""
 
     payment_hash: str
 
@@ -125,19 +125,18 @@ class Wallet(Protocol):
         """What it holds."""
 
     async def create_invoice(self, amount: Msat, *, description: str, expiry_s: int) -> str:
-        """A BOLT-11 invoice. It is for the caller to check that it says what was asked."""
+        """Makes a BOLT-11 invoice. The caller checks that it says what was asked for."""
 
     async def lookup(self, payment_hash: str, *, since: float | None = None) -> Lookup:
-        """What it knows of a payment of ours that cannot be older than `since`, or, without that, of an invoice of
-        ours."""
+        """Looks up an invoice of ours, or with `since` (Unix seconds) a payment of ours not older than that."""
 
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:
-        """Pays once. Never raises: whatever is not certain is `unknown`."""
+        """Pays an invoice, asking once. Never raises: an outcome that is not certain is `unknown`."""
 
     def events(self) -> AsyncIterator[Hint]:
-        """Hints, without end."""
+        """Yields hints, without end."""
 
 
 def proves(preimage: str | None, payment_hash: str) -> bool:
-    """Whether this preimage is the proof that the invoice of this hash was paid."""
+    """Whether this preimage proves that the invoice with this payment hash was paid."""
     return is_hex64(preimage) and hashlib.sha256(bytes.fromhex(preimage or "")).hexdigest() == payment_hash

@@ -23,9 +23,9 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec
-from pylon.swarm.runs.asked import fault_in, spec_of
 from pylon.swarm.runs.journal import KEEP_S, RunJournal
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.question_checks import fault_in, spec_of
+from pylon.swarm.runs.reservation import CallReservation
 
 # Between two looks for the first provider.
 _LOOK_S = 0.1
@@ -53,8 +53,8 @@ class Books:
             yield
             return
         if journal.run in self.open:
-            hint = "Wait until that one is done, or end it with Ctrl-C; then take the run up."
-            raise UsageError("another command is asking these very prompts now", hint=hint)
+            hint = "Wait until it is done, or stop it with Ctrl-C and run this again with `resume`."
+            raise UsageError("another command is asking these same prompts now", hint=hint)
         self.open.add(journal.run)
         try:
             yield
@@ -93,7 +93,7 @@ async def ask_all(
     settings: CustomerSection,
     books: Books,
     params: dict[str, Any],
-    reservation: Reservation | None = None,
+    reservation: CallReservation | None = None,
 ) -> Answers:
     """The `map` call: `jobs`, each with a `prompt` and any other field of `JobSpec`. Optional: `timeout_s` a job,
     `deadline_s` of the run, `priority`, `journal`, `resume`, `only_kept`, `pin_weights`, `dry_run`, `stream`. All of
@@ -144,9 +144,9 @@ async def _wanted(params: dict[str, Any], settings: CustomerSection) -> _Wanted:
 async def _kept(books: Books, specs: list[JobSpec]) -> RunJournal:
     journal = await RunJournal.find(books.database, books.group, books.clock, specs)
     if journal is None:
-        hint = "It is found by the same prompts in the same order, with the same options, for"
-        hint += f" {KEEP_S / 86_400:.0f} days. Leave out `resume` to begin one."
-        raise UsageError("no run of these very prompts and options is kept here", hint=hint)
+        hint = "A run is kept for the same prompts, order and options, for"
+        hint += f" {KEEP_S / 86_400:.0f} days. Leave out `resume` to start a new run."
+        raise UsageError("there is no kept run of these prompts and options", hint=hint)
     return journal
 
 
@@ -161,7 +161,7 @@ async def _dry_run(client: SwarmClient, wanted: _Wanted, patience_s: float) -> A
     yield Result(await estimate(client, wanted.specs))
 
 
-async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: Reservation | None) -> Answers:
+async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: CallReservation | None) -> Answers:
     journal, specs, resume = None, wanted.specs, wanted.resume
     if resume and wanted.only_kept:
         journal = await _kept(books, specs)
@@ -202,7 +202,7 @@ async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) 
         wanted.update(spec.model for spec in some if not fault_in(spec))
         await asyncio.sleep(0)
     if len(wanted) > 1:
-        raise UsageError("weights are pinned for one model", hint="Name one model for all prompts.")
+        raise UsageError("weights can be pinned only for one model", hint="Name one model for all prompts.")
     [model] = wanted or {None}
     slots: Counter[str] = Counter()
     for listing in client.directory:
@@ -210,7 +210,9 @@ async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) 
         if found is not None and found.sha256:
             slots[found.sha256] += listing.slots
     if not slots:
-        raise UnreachableError("no provider names the weights that it runs", hint="See `pylon providers`.")
+        raise UnreachableError(
+            "no provider states the weights of its model", hint="`pylon providers` lists the providers."
+        )
     [(sha256, _)] = slots.most_common(1)
     asked: list[JobSpec] = []
     for some in batched(specs, AT_ONCE):
@@ -234,12 +236,12 @@ async def _specs(params: dict[str, Any], timeout: float) -> list[JobSpec]:
 def job_spec(job: object, timeout: float) -> JobSpec:
     """A job as calls write it, with so many seconds where it does not say. Raises `UsageError`."""
     if not isinstance(job, dict) or not isinstance(job.get("prompt", ""), str):
-        raise UsageError("every job is an object with a prompt")
+        raise UsageError("each job must be an object with a prompt")
     unknown = set(job) - _FIELDS - {"index", "id"}
     if unknown:
         raise UsageError(
-            f"jobs have no field {', '.join(sorted(map(repr, unknown)))}",
-            hint=f"They may have {', '.join(sorted(_FIELDS))}.",
+            f"unknown job field {', '.join(sorted(map(repr, unknown)))}",
+            hint=f"A job may have {', '.join(sorted(_FIELDS))}.",
         )
     fields = {name: value for name, value in job.items() if name in _FIELDS and value is not None}
     return spec_of(JobSpec(**{"timeout": timeout, **fields}), {})

@@ -1,7 +1,8 @@
-"""A copy of a home, made while it is in use: all that cannot be had again, in a folder that is itself a home.
+"""`pylon backup`: copies all of a home that cannot be made again into a folder that is itself a home.
 
-What is not in it: models, logs, caches, trajectories, the events of `pylon relay`; and the permission for live money,
-since limits do not count what was paid after the copy: a person looks, and types the caps again.
+It works while the home is in use. Left out are models, logs, caches, trajectories and the events of `pylon relay`;
+and the permission for live money, since the limits do not count what was paid after the copy: a person checks that
+and types the caps again. `restored` sees to the first start of a copy.
 """
 
 import errno
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pylon.errors import SetupError
-from pylon.files import write_whole
+from pylon.files import flush_to_disk, write_whole
 from pylon.money.network import Network
 from pylon.node import bank, identity
 from pylon.node.home import DATABASE, Home
@@ -23,20 +24,23 @@ from pylon.store.copy import copy_database
 
 CONFIG = "config.toml"
 _UNFINISHED = ".unfinished"
-# Stands in a draft from its first moment on. A folder that is called like one and has it not is never cleared.
+# A file that marks the folder of an unfinished backup. A folder of that name without this file is never cleared.
 _MARK = ".pylon-backup"
-# Not what belongs to a process, nor what a copy shall not have.
+# Files of a network that are not copied: the lock of a process, and the permission for live money.
 _LEFT_OUT = {"lock", LIVE_FILE}
 _AT_ROOT = (CONFIG, bank.KEY_FILE)
 
-# The database, how much of it is copied, and its size, in bytes.
+# Hears of each database how much of it is copied and its size, both in bytes.
 type Told = Callable[[Path, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was made, of `size` bytes. `copied_at` (Unix seconds): its books are of then, the oldest of them where the
-    home was a backup itself. `open_to_others`: its disk keeps no rights."""
+    """A backup that was made.
+
+    `copied_at` (Unix seconds) says of when its databases are: of the oldest where the home was a backup itself.
+    `size` is in bytes. `open_to_others` says that its disk keeps no file permissions.
+    """
 
     folder: Path
     networks: tuple[str, ...]
@@ -46,23 +50,19 @@ class Backup:
 
 
 def back_up(home: Home, folder: Path, *, now: float, told: Told) -> Backup:
-    """Copies all networks of the home into `folder`, which is not there yet; it is there once all of it is on disk.
+    """Copies all networks of the home into a new folder, which appears once all of it is on the disk.
 
-    `told` hears how the databases come along. Raises `SetupError`, also where the home has no key or its database is
-    damaged; `OSError` and `sqlite3.Error` where something cannot be read or written.
+    `now` is in Unix seconds; `told` hears of the progress. Raises `SetupError`, also where a network has no key or a
+    database is damaged; `OSError` and `sqlite3.Error` where something cannot be read or written.
     """
-    # A copy without what opens it is none.
-    if not home.identity_file.exists():
-        raise SetupError(
-            f"there is no key in {home.identity_file}", hint="Run `pylon init`, or `pylon identity restore`."
-        )
-    identity.is_protected(home.identity_file)
     networks = tuple(each.value for each in Network if _holds(Home(home.root, each)))
+    for network in (home.network, *networks):
+        _need_key(Home(home.root, network), in_use=network == home.network)
     with _whole_folder(folder) as draft:
         times = [_copy_network(home.root / name, draft / name, name, now, folder, told) for name in networks]
-        # After the books: a payment that is open in them the bank may know, and none that they know is new to it.
+        # After the other databases: the bank's copy then has every payment that theirs have.
         if (home.root / bank.DATABASE).exists():
-            _copy_books(home.root / bank.DATABASE, draft / bank.DATABASE, bank.LABEL, None, None, told)
+            _copy_books(home.root / bank.DATABASE, draft / bank.DATABASE, bank.LABEL, now, folder, told)
         for name in _AT_ROOT:
             if (home.root / name).is_file():
                 write_whole(draft / name, (home.root / name).read_bytes())
@@ -71,6 +71,18 @@ def back_up(home: Home, folder: Path, *, now: float, told: Told) -> Backup:
         size = sum(path.stat().st_size for path in draft.rglob("*") if path.is_file())
     loose = bool(folder.stat().st_mode & 0o077)
     return Backup(folder, networks, min([now, *(at for at in times if at is not None)]), size, loose)
+
+
+def _need_key(home: Home, *, in_use: bool) -> None:
+    # A copy without its key cannot be used.
+    if not home.identity_file.exists():
+        hint = "Run `pylon init`, or `pylon identity restore`."
+        if not in_use:
+            hint = (
+                f"`PYLON_NETWORK={home.network} pylon identity restore` brings it back; or move {home.folder} away."
+            )
+        raise SetupError(f"there is no key in {home.identity_file}", hint=hint)
+    identity.is_protected(home.identity_file)
 
 
 def _holds(home: Home) -> bool:
@@ -90,9 +102,7 @@ def _copy_network(source: Path, target: Path, network: str, now: float, kept_in:
     return at
 
 
-def _copy_books(
-    source: Path, target: Path, label: str, at: float | None, kept_in: Path | None, told: Told
-) -> float | None:
+def _copy_books(source: Path, target: Path, label: str, at: float, kept_in: Path, told: Told) -> float | None:
     return copy_database(
         source, target, label=label, at=at, told=lambda done, size: told(source, done, size), kept_in=kept_in
     )
@@ -100,12 +110,12 @@ def _copy_books(
 
 @contextmanager
 def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A draft, which becomes the folder at the end. One that a crash left is made anew."""
+    """Yields a draft folder, which is renamed to `folder` at the end. A draft that a crash left is cleared first."""
     if os.path.lexists(folder):
-        raise SetupError(f"{folder} is there already", hint="Name a new folder: a backup is never written over.")
+        raise SetupError(f"{folder} already exists", hint="Name a new folder: a backup never overwrites anything.")
     if not folder.parent.is_dir():
-        # On a disk that is not there now, most often.
-        raise SetupError(f"there is no folder {folder.parent}", hint="Make it, or have its disk mounted.")
+        # Most often its disk is not mounted.
+        raise SetupError(f"folder {folder.parent} does not exist", hint="Create it, or mount its disk.")
     draft = folder.with_name(f"{folder.name}{_UNFINISHED}")
     held = _opened(draft)
     try:
@@ -122,9 +132,11 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
             except OSError as error:
                 if not os.path.lexists(folder):
                     raise
-                raise SetupError(f"{folder} has come to be meanwhile", hint="Name a new folder.") from error
+                raise SetupError(
+                    f"{folder} was created by something else in the meantime", hint="Name a new folder."
+                ) from error
         except BaseException:
-            # It holds a key.
+            # Not left behind: it holds a key.
             shutil.rmtree(draft, ignore_errors=True)
             raise
         (folder / _MARK).unlink()
@@ -135,7 +147,7 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _opened(draft: Path) -> int:
-    """The folder of that name, which is made where there is none, and is no link and nobody else's where there is."""
+    """Opens the draft folder, which is made if there is none. Raises `SetupError` for a link or another user's."""
     with suppress(FileExistsError):
         draft.mkdir(mode=0o700)
     try:
@@ -143,7 +155,7 @@ def _opened(draft: Path) -> int:
     except (NotADirectoryError, PermissionError) as error:
         raise _not_a_draft(draft) from error
     except OSError as error:
-        # What the systems say of a link differs.
+        # Systems differ in the error for a link.
         if error.errno != errno.ELOOP:
             raise
         raise _not_a_draft(draft) from error
@@ -154,13 +166,15 @@ def _opened(draft: Path) -> int:
 
 
 def _not_a_draft(draft: Path) -> SetupError:
-    return SetupError(f"{draft} is not a folder of yours", hint="Name another folder, or move it away.")
+    return SetupError(
+        f"{draft} does not belong to you, or is not a folder", hint="Name another folder, or move it away."
+    )
 
 
 def _hold(held: int, draft: Path) -> None:
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever had it may have been done with it in between.
+        # Another backup may have held it, and renamed or removed it in between.
         ours = os.path.samestat(os.fstat(held), draft.stat())
     except (BlockingIOError, FileNotFoundError):
         ours = False
@@ -172,29 +186,30 @@ def _hold(held: int, draft: Path) -> None:
 
 def _clear(draft: Path) -> None:
     left = {path.name: path for path in draft.iterdir()}
-    # Without the mark it is a folder of somebody's that happens to be called so.
+    # Without the mark it is a user's folder that happens to have that name.
     strange = [name for name in left if not _is_left_by_backup(name)] if _MARK in left else list(left)
     if strange:
         raise SetupError(
-            f"{draft} holds what no backup left there: {', '.join(sorted(strange))}",
+            f"{draft} contains files that are not from a backup: {', '.join(sorted(strange))}",
             hint="Name another folder, or move it away.",
         )
     for name, path in left.items():
-        # The mark stays: whatever clears may be killed, too.
+        # The mark stays: this process may be killed as well.
         if name != _MARK:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _is_left_by_backup(name: str) -> bool:
-    # A file that was being written has a dot before its name, and letters of chance behind it.
+    # `write_whole` writes to a file with a dot before the name and random letters after it.
     whole = name[1:].rpartition(".")[0] if name.startswith(".") else name
     books = {f"{bank.DATABASE}{end}" for end in ("", "-journal", "-wal", "-shm")}
     return name == _MARK or whole in {*_AT_ROOT, STOP_FILE} or name in books or name in Network
 
 
 def _on_disk(folder: Path) -> None:
+    """Flushes the entries of a folder to the disk."""
     entry = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(entry)
+        flush_to_disk(entry)
     finally:
         os.close(entry)

@@ -1,7 +1,7 @@
-"""The playbank beside `pylon relay`: play money for whoever works on this machine.
+"""The playbank that `pylon relay` runs: a wallet service for play money.
 
-Its control socket (`relay.sock` in PYLON_HOME) opens accounts and hands out play money. It is a socket of this
-user's on purpose: nobody who only reaches the relay can make money.
+Its control socket (`relay.sock` in PYLON_HOME) opens accounts and hands out play money. Only this user can reach that
+socket, so nobody who merely reaches the relay can make money.
 """
 
 from contextlib import AsyncExitStack
@@ -19,6 +19,7 @@ from pylon.node.calls.control import Answers, ControlServer, Result
 from pylon.node.calls.params import flag, text, whole
 from pylon.node.home import private_folder, socket_path
 from pylon.nostr.pool import RelayPool
+from pylon.store import marks
 from pylon.store.database import Database
 
 KEY_FILE = "bank-identity"
@@ -28,7 +29,7 @@ MAX_ACCOUNT = 100
 
 
 class BankHost:
-    """An async context manager: entered, the bank serves over the relay at `url`."""
+    """An async context manager that serves the bank of this home over the relay at `url`."""
 
     def __init__(self, folder: Path, url: str, *, clock: Clock | None = None) -> None:
         self._folder = folder
@@ -55,6 +56,10 @@ class BankHost:
         key = identity.load(file) if file.exists() else identity.create(file)
         database = await Database.open(self._folder / DATABASE, [PLAYBANK], label=LABEL)
         self._exit.push_async_callback(database.close)
+        if await marks.copied_at(database) is not None:
+            # The bank itself needs no other preparation after a restore.
+            async with database.transaction() as tx:
+                await marks.begin(tx, self._clock.wall())
         pool = RelayPool([self._url], secret=key, clock=self._clock)
         pool.start()
         self._exit.push_async_callback(pool.close)
@@ -64,7 +69,7 @@ class BankHost:
         self._exit.push_async_callback(self._service.close)
         methods = {"bank-link": self._link, "bank-faucet": self._faucet}
         control = ControlServer(
-            socket_path(self._folder / SOCKET), methods, more="What `pylon relay` printed says more."
+            socket_path(self._folder / SOCKET), methods, more="The output of `pylon relay` says more."
         )
         await control.start()
         self._exit.push_async_callback(control.close)
@@ -87,14 +92,16 @@ class BankHost:
 
 
 def bank_socket(home: Path) -> Path:
-    """Where the bank of this home's relay is asked. Raises `SetupError` when none runs here."""
+    """The control socket of this home's playbank. Raises `SetupError` when none runs here."""
     path = socket_path(home / SOCKET)
     if not path.exists():
         raise SetupError(
-            f"no playbank runs in {home}",
-            hint="`pylon relay` runs one. For a wallet at that of another home: `pylon wallet link NAME` there, and"
-            " `pylon wallet connect -` here, which reads what that prints; `pylon wallet faucet SATS --account NAME`"
-            " there gives it play money.",
+            f"no playbank is running in {home}",
+            hint=(
+                "Start one with `pylon relay`. To use the playbank of another home, run `pylon "
+                "wallet link NAME` there and paste its output into `pylon wallet connect -` here; "
+                "`pylon wallet faucet SATS --account NAME` there adds play money."
+            ),
         )
     return path
 
@@ -102,5 +109,5 @@ def bank_socket(home: Path) -> Path:
 def _account(params: dict[str, Any]) -> str:
     account = text(params, "account", "")
     if not account or len(account) > MAX_ACCOUNT:
-        raise UsageError(f"an account's name is 1 to {MAX_ACCOUNT} characters")
+        raise UsageError(f"an account name must have 1 to {MAX_ACCOUNT} characters")
     return account

@@ -99,7 +99,7 @@ class Core:
     def opened(self) -> OpenHome:
         """The home that it holds. Raises `UsageError` before it is entered."""
         if self._opened is None:
-            raise UsageError("this core was not opened", hint="Use it inside of `async with`.")
+            raise UsageError("this core is not open", hint="Use it inside `async with`.")
         return self._opened
 
     def stop(self, *, at_once: bool) -> None:

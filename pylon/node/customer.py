@@ -24,7 +24,7 @@ from pylon.sections import Config
 from pylon.swarm.checks import reputation_store
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.providers.reach import Reach
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from pylon.swarm.spending.account_purse import AccountPurse
 
@@ -61,16 +61,16 @@ class Customer:
         """Members came or went."""
         opened = self._opened
         settings = swarm_settings(opened.config, opened.household.get(), opened.secret.public)
-        self.client.change_company(allow=settings.allow, own=settings.own)
+        self.client.change_circle(allow=settings.allow, own=settings.own)
 
-    async def map(self, params: dict[str, Any], reservation: Reservation | None) -> Answers:
+    async def map(self, params: dict[str, Any], reservation: CallReservation | None) -> Answers:
         """The `map` call."""
         opened = self._opened
         books = Books(opened.database, opened.group, opened.clock, self._open_runs)
         async for answer in ask_all(self.client, opened.pool, opened.config.customer, books, params, reservation):
             yield answer
 
-    async def ask(self, params: dict[str, Any], reservation: Reservation | None) -> Answers:
+    async def ask(self, params: dict[str, Any], reservation: CallReservation | None) -> Answers:
         """The `ask` call."""
         opened = self._opened
         async for answer in ask_one(self.client, opened.pool, opened.config.customer, params, reservation):
@@ -132,7 +132,7 @@ async def _client(
 def _purse(opened: OpenHome, *, stays: bool) -> AccountPurse | None:
     if opened.money is None or not opened.config.customer.bid_msat:
         return None
-    opened.need_permission("Or ask free providers only: `customer.bid_msat = 0`.")
+    opened.need_permission("Or ask only free providers: set `customer.bid_msat = 0`.")
     return AccountPurse(
         database=opened.database,
         group=opened.group,

@@ -18,7 +18,7 @@ from pylon.swarm.client import SwarmClient
 from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobFailed, JobSpec
 from pylon.swarm.providers.listing import Listing
-from pylon.swarm.runs.asked import unaskable
+from pylon.swarm.runs.question_checks import unaskable
 
 # About so many characters of prose are a token.
 _CHARS_PER_TOKEN = 4
@@ -31,7 +31,8 @@ async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, A
 
     `seconds` goes by what they say of their speed, with answers as long as they may be and as their models give them:
     None where nobody could take a job, or nobody has measured how fast it is. `unaskable` jobs could be asked of
-    nobody, `faults` says of the first of them why, and no other figure counts them.
+    nobody, `faults` says of the first of them why, and no other figure counts them. `lack` says of the first of the
+    others that nobody takes why that is, and what to do about it; None where each is taken by somebody.
     """
     faults = await _faults(specs, plain=client.settings.plain)
     whole = [spec for index, spec in enumerate(specs) if index not in faults] if faults else specs
@@ -43,11 +44,14 @@ async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, A
     prompts, answers = sum(len(spec.text) // _CHARS_PER_TOKEN for spec in whole), _answer_tokens(able, whole)
     at_once = max(1, min(slots, client.settings.dispatch.width))
     checks = client.settings.checks
+    untaken = next((spec for spec in whole if not able[spec.model]), None)
+    lack = None if untaken is None else client.lack(untaken)
     return {
         "jobs": len(specs),
         "unaskable": len(faults),
         "faults": [row_of(index, faults[index]) for index in list(faults)[:_TOLD]],
         "providers": len(everybody),
+        "lack": None if lack is None else {"message": str(lack), "hint": lack.hint},
         "slots": slots,
         "least_msat": least,
         "usual_msat": usual,

@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 from pylon.sections import Config
 
 _HEAD = """\
-# Pylon's settings. A line without its `#` changes a setting; what stays commented out has the value shown.
-# The environment overrides this file: `slots` in `[inference]` is PYLON_INFERENCE__SLOTS there.
+# Pylon's settings. To change one, remove the `#` in front of it; commented-out settings have the value shown.
+# Environment variables override this file: PYLON_INFERENCE__SLOTS sets `slots` in `[inference]`.
 """
 
 

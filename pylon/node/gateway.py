@@ -68,7 +68,7 @@ class GatewayCore:
             await result_of(node, "ping")
         except UnreachableError as error:
             raise UnreachableError(
-                "the node of this home does not run just now", hint="`pylon start` starts it; then ask again."
+                "the node of this home is not running", hint="Run `pylon start`, then ask again."
             ) from error
         return node
 
@@ -114,8 +114,8 @@ async def _in_time(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise SilentCoreError(
-            f"the node of this home has said nothing for {seconds:g} seconds",
-            hint="Where `pylon status` gets no answer either, stop its process and start it again.",
+            f"the node of this home has not answered for {seconds:g} seconds",
+            hint="If `pylon status` gets no answer either, end the node's process and start it again.",
         ) from error
 
 

@@ -10,8 +10,8 @@ OWNER = "owner"
 # Pauses that no rule ends.
 _NO_RULES = {
     OWNER: "paused by hand: `pylon resume` ends it",
-    "disk": "paused (disk): room on the disk ends it, and it looks every few seconds",
-    "database": "paused (database): it is damaged, and `pylon doctor` says what to do",
+    "disk": "paused (disk): no room on the disk; it checks again every few seconds",
+    "database": "paused (database): the database is damaged; `pylon doctor` says what to do",
 }
 
 
@@ -21,13 +21,13 @@ def unreached(relays: Sequence[RelayStatus], refused: Sequence[str], unannounced
     `refused`: what relays said that let this key in nowhere; `unannounced`: why no relay took its announcement.
     """
     if refused:
-        return "no relay lets this key in: nobody can ask"
+        return "no relay admits this key, so no one can reach the node"
     opened = [relay for relay in relays if relay.state == "open"]
     if not opened:
-        return "no relay is open: nobody can ask"
+        return "no relay is connected, so no one can reach the node"
     if all(relay.error for relay in opened):
-        return "no relay lets this key in: sealed jobs, as most are, may not come"
-    return f"it is not seen: {unannounced}" if unannounced else ""
+        return "no relay admits this key, so sealed jobs (most jobs) may not arrive"
+    return f"customers cannot see it: {unannounced}" if unannounced else ""
 
 
 def paused_line(reason: str, owner: Mapping[str, Any] | None) -> str:

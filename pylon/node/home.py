@@ -131,8 +131,8 @@ def _refuse_what_others_put_at(folder: Path) -> None:
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise SetupError(
-                f"{folder} is not a folder of yours",
-                hint="A shorter PYLON_HOME needs none; or have it removed by whoever made it.",
+                f"{folder} does not belong to you, or is not a folder",
+                hint=("Set a shorter PYLON_HOME, which does not need it, or have the other path removed."),
             )
 
 
@@ -169,7 +169,7 @@ class HomeLock:
         except BlockingIOError as error:
             os.close(file)
             raise HomeBusyError(
-                f"another process works with {self._path.parent}", hint="`pylon status` says what it does."
+                f"another process is using {self._path.parent}", hint="`pylon status` shows what it is doing."
             ) from error
         self._file = file
 

@@ -29,7 +29,7 @@ class HomeClient:
 
     async def __aenter__(self) -> Self:
         if self._opened is not None:
-            raise UsageError(f"this {self._name} is open already", hint="Make another one.")
+            raise UsageError(f"this {self._name} is already open", hint="Create another one.")
         self._loop = asyncio.get_running_loop()
         self._home, self._config = open_home() if self._root is None else home_at(self._root)
         self._opened = await self._exit.enter_async_context(open_node(self._home, self._config, stays=True))
@@ -47,7 +47,7 @@ class HomeClient:
     @property
     def _node(self) -> Node:
         if self._opened is None:
-            raise UnreachableError(f"this {self._name} was closed, or never opened", hint="Ask inside of `with`.")
+            raise UnreachableError(f"this {self._name} is closed, or was never opened", hint="Use it inside `with`.")
         self._check_loop()
         return self._opened
 

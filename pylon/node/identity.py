@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from pylon.errors import SetupError, WireError
+from pylon.files import flush_to_disk
 from pylon.node.home import DATABASE
 from pylon.nostr.bech32 import nip19, nip49
 from pylon.nostr.crypto import nip06
@@ -21,8 +22,8 @@ def create(path: Path, *, passphrase: str = "") -> SecretKey:
     if books.exists() and not path.exists():
         # With another key they could be gone on with and would fit nobody: neither customers' accounts nor receipts.
         raise SetupError(
-            f"there is no key in {path}, and {books} holds the books of one",
-            hint="`pylon identity restore FILE` brings it back from a backup; to begin anew, move the database away.",
+            f"there is no key in {path}, but {books} holds the books of one",
+            hint=("Restore the key with `pylon identity restore FILE`. To start over, move the database away."),
         )
     secret = SecretKey.generate()
     write(path, secret, passphrase=passphrase)
@@ -32,7 +33,7 @@ def create(path: Path, *, passphrase: str = "") -> SecretKey:
 def write(path: Path, secret: SecretKey, *, passphrase: str = "") -> None:
     """Writes a key (mode 0600); never over another one. Raises `SetupError`."""
     if path.is_dir() or not path.parent.is_dir():
-        raise SetupError(f"{path} is no file in a folder that exists", hint="Name the file that the key goes to.")
+        raise SetupError(f"{path} is not a file in an existing folder", hint="Name the file to write the key to.")
     line = nip49.encrypt(secret, passphrase) if passphrase else nip19.nsec(secret)
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -40,13 +41,13 @@ def write(path: Path, secret: SecretKey, *, passphrase: str = "") -> None:
         if path.stat().st_size == 0:
             raise _empty(path) from error
         raise SetupError(
-            f"there is a key in {path} already", hint="Move that file away first; a key that is lost stays lost."
+            f"{path} already holds a key", hint="Move that file away first. A lost key cannot be recovered."
         ) from error
     try:
         with os.fdopen(file, "w", encoding="ascii") as stream:
             stream.write(line + "\n")
             stream.flush()
-            os.fsync(stream.fileno())
+            flush_to_disk(stream.fileno())
     except OSError as error:
         # A file without its key would stand in the way of the next one.
         path.unlink()
@@ -76,13 +77,13 @@ def load(path: Path, passphrase: str | None = None) -> SecretKey:
         raise SetupError(f"the key in {path} cannot be read", hint="Restore it from a backup.") from error
     if mode & 0o077:
         raise SetupError(
-            f"others may read the key in {path} (mode {mode:04o})",
-            hint=f"Run `chmod 600 {shlex.quote(str(path))}`, and take a new key if others use this machine.",
+            f"other users can read the key in {path} (mode {mode:04o})",
+            hint=(f"Run `chmod 600 {shlex.quote(str(path))}`, and make a new key if others use this machine."),
         )
     if not text:
         raise _empty(path)
     given = passphrase if passphrase is not None else os.environ.get(PASSPHRASE_VARIABLE)
-    return parse(text, given, where=f"what is in {path}")
+    return parse(text, given, where=f"the content of {path}")
 
 
 def parse(text: str, passphrase: str | None = None, *, where: str = "this") -> SecretKey:
@@ -104,12 +105,12 @@ def parse(text: str, passphrase: str | None = None, *, where: str = "this") -> S
     except WireError as error:
         hint = "Restore it from a backup."
         if text.startswith("ncryptsec1"):
-            hint = f"Is {PASSPHRASE_VARIABLE} right? If it surely is, restore the key from a backup."
-        raise SetupError(f"{where} is not a key that can be used: {error}", hint=hint) from error
+            hint = f"Check {PASSPHRASE_VARIABLE}. If it is right, restore the key from a backup."
+        raise SetupError(f"{where} is not a usable key: {error}", hint=hint) from error
 
 
 def _empty(path: Path) -> SetupError:
     return SetupError(
-        f"{path} is empty: there is no key in it",
-        hint="If there was one, restore it from a backup; delete the empty file first.",
+        f"{path} is empty",
+        hint="If there was a key, restore it from a backup; delete the empty file first.",
     )

@@ -157,7 +157,7 @@ class Methods:
         provider, watch = serving.provider, serving.watch
         if seconds == 0 and provider.paused == OWNER:
             raise UsageError(
-                "this node is paused by hand, which no time ends: 0 s only has the owner rules hold again",
+                "this node is paused by hand, and 0 s only puts the owner rules back in force",
                 hint="`pylon resume` ends the pause.",
             )
         if seconds is not None:
@@ -185,7 +185,7 @@ class Methods:
     async def _jobs(self, params: dict[str, Any]) -> Answers:
         state = text(params, "state", "")
         if state and state not in JobState:
-            raise UsageError(f"there is no state {state!r}", hint=f"States are {', '.join(JobState)}.")
+            raise UsageError(f"unknown state {state!r}", hint=f"The states are {', '.join(JobState)}.")
         limit = whole(params, "limit", 20)
         rows = await self._opened.journal.rows(limit=limit, state=JobState(state) if state else None)
         yield Result({"jobs": [asdict(row) for row in rows]})
@@ -260,7 +260,7 @@ class Methods:
 
     def _need_serving(self) -> Serving:
         if self._serving is None:
-            raise UsageError("this node does not serve", hint="Start one that does with `pylon start`.")
+            raise UsageError("this node does not serve", hint="Start a serving node with `pylon start`.")
         return self._serving
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pylon.jobs.codes import ErrorCode
 from pylon.node.calls.params import AT_ONCE
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, Outcome
 
 _CHECKS = frozenset({"compared", "rescored", "majority"})

@@ -73,8 +73,8 @@ class OwnerWatch:
         """
         if not seconds <= MOST_WAIVED_S:
             raise UsageError(
-                f"owner rules give way for {MOST_WAIVED_S / 86_400:.0f} days at most",
-                hint="What is to hold for longer is a setting: [owner] in config.toml.",
+                f"owner rules can be suspended for at most {MOST_WAIVED_S / 86_400:.0f} days",
+                hint="For a permanent change, edit [owner] in config.toml.",
             )
         self._rules.waive(seconds, wall=self._clock.wall(), boot=self._clock.boot())
         self._judge()
@@ -112,7 +112,7 @@ class OwnerWatch:
             if ruling.holds and ruling.name not in before:
                 logger.info("an owner rule holds", rule=ruling.name, reading=ruling.reading, until=ruling.ends)
             elif not ruling.holds and ruling.name in before:
-                logger.info("an owner rule is over", rule=ruling.name, reading=ruling.reading)
+                logger.info("an owner rule no longer holds", rule=ruling.name, reading=ruling.reading)
         why = reason(self._rulings)
         self._provider.hold(why, why if self._settings.say_why else OWNER if why else "")
 

@@ -104,10 +104,10 @@ async def why_provider(
     key = _key_of(named, client, members)
     listing = client.directory.get(key)
     job = JobSpec(model=model)
-    able = "is not alive here" if listing is None else client.why_not(job, listing) or _CAN
+    able = "is not alive" if listing is None else client.why_not(job, listing) or _CAN
     record, rests = client.reputation.get(key), resting(client, key)
     if rests is not None and able == _CAN:
-        able = "is left alone for a while"
+        able = "is avoided for a while"
     return {
         "npub": nip19.npub(key),
         "now": able,
@@ -130,12 +130,12 @@ def _key_of(named: str, client: SwarmClient, members: Mapping[str, str]) -> str:
         ]
         if len(found) == 1:
             return found[0]
-        hint = "`pylon providers` shows them: it takes a name, a key, or how one npub alone begins."
+        hint = "`pylon providers` lists the providers. Give a name, a key, or the beginning of exactly one npub."
         if found:
             keys = ", ".join(map(nip19.npub, found[:_TOLD]))
             raise UsageError(f"{len(found)} providers have that name: {keys}", hint=hint) from error
-        why_no_key = f": {error}" if name.startswith(("npub1", "nprofile1", "nsec1")) else ", and is no key"
-        raise UsageError(f"that names no provider that is alive here{why_no_key}", hint=hint) from error
+        why_no_key = f": {error}" if name.startswith(("npub1", "nprofile1", "nsec1")) else ", and it is not a key"
+        raise UsageError(f"no live provider matches{why_no_key}", hint=hint) from error
 
 
 def resting(client: SwarmClient, provider: str) -> dict[str, Any] | None:
@@ -150,7 +150,7 @@ def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) ->
     if rests is not None and state == "ready":
         state = "resting"
     if listing.network == HOUSEHOLD and listing.provider not in client.circle.own:
-        state = "its household's alone"
+        state = "serves only its household"
     price = [int(listing.price.base_msat), int(listing.price.in_msat_per_1k), int(listing.price.out_msat_per_1k)]
     return {
         "npub": nip19.npub(listing.provider),

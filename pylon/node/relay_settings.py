@@ -27,5 +27,7 @@ def public_urls(section: RelaySection, given: list[str] | None = None) -> tuple[
     try:
         spelled = [normalize_relay_url(url) for url in given or ()]
     except MalformedError as error:
-        raise UsageError(f"--public-url: {error}", hint="As in --public-url wss://relay.example") from error
+        raise UsageError(
+            f"--public-url: {error}", hint="Write it like this: --public-url wss://relay.example"
+        ) from error
     return tuple(dict.fromkeys((*spelled, *map(relay_spelling, section.public_urls))))

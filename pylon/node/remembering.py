@@ -33,7 +33,7 @@ class Remembering:
             await reputation_store.save(self.database, self.reputation)
         except sqlite3.Error as error:
             # The answers that were asked for are there all the same.
-            logger.error("what was seen of providers lately could not be written", error=str(error))
+            logger.error("recent observations of providers could not be stored", error=str(error))
 
     async def _turn(self) -> None:
         await asyncio.sleep(EVERY_S)

@@ -62,7 +62,7 @@ def takings(opened: OpenHome) -> Takings | None:
     """How payment is taken, or None when work is free. Raises `SetupError` without a wallet."""
     if opened.config.provider.pricing == "free":
         return None
-    opened.need_permission('Or serve for free: `provider.pricing = "free"`.')
+    opened.need_permission('Or serve for free: set `provider.pricing = "free"`.')
     wallet = opened.need_money().wallet
     return Takings(opened.database, wallet, _receiver(opened, wallet))
 

@@ -108,7 +108,9 @@ def owner_rules(config: Config, *, attended: bool) -> OwnerRules:
     try:
         spans = [span for text in section.schedule for span in parse_spans(text)]
     except ValueError as error:
-        raise SetupError(f"owner.schedule: {error}", hint="Mend that line of the settings and try again.") from error
+        raise SetupError(
+            f"owner.schedule: {error}", hint="Correct that line of the settings and try again."
+        ) from error
     if not section.rules:
         return OwnerRules(rules)
     if section.in_use_minutes:
@@ -136,4 +138,4 @@ def public_keys(setting: str, texts: list[str]) -> frozenset[str]:
     try:
         return frozenset(nip19.parse_public_key(text) for text in texts)
     except WireError as error:
-        raise SetupError(f"{setting} holds something that is no public key: {error}") from error
+        raise SetupError(f"{setting} contains an invalid public key: {error}") from error

@@ -12,9 +12,9 @@ from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec
-from pylon.swarm.meanwhile import Latest, meanwhile
-from pylon.swarm.runs.asked import unaskable
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.meanwhile import LatestValue, meanwhile
+from pylon.swarm.runs.question_checks import unaskable
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.runs.run import Single
 
 
@@ -23,7 +23,7 @@ async def ask_one(
     pool: RelayPool,
     settings: CustomerSection,
     params: dict[str, Any],
-    reservation: Reservation | None = None,
+    reservation: CallReservation | None = None,
 ) -> Answers:
     """The `ask` call: a `job` as `map` takes it; `timeout_s` and `stream`. It never costs more than its reservation.
 
@@ -48,8 +48,8 @@ async def ask_one(
             yield answer
 
 
-async def _streamed(client: SwarmClient, spec: JobSpec, reservation: Reservation | None) -> Answers:
-    texts = Latest[str]()
+async def _streamed(client: SwarmClient, spec: JobSpec, reservation: CallReservation | None) -> Answers:
+    texts = LatestValue[str]()
     async with meanwhile(client.single(spec, reservation=reservation, partial=texts.say), texts.over) as asking:
         async for text in texts:
             yield Event({"text": text})

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pylon.node.calls.control import Event, Result
 from pylon.node.outcomes import rows_of, summary_of
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import JobFailed, JobSpec, Outcome
 from pylon.swarm.runs.journal import RunJournal
 
@@ -17,8 +17,8 @@ async def so_far(
     with `stream` an event before it that has the outcomes."""
     kept, msat = await client.so_far(journal)
     missing = JobFailed(
-        "there is no answer so far", reason=Failure.DEADLINE, code=None, attempts=0,
-        hint="Taken up again without a deadline of 0, it is asked.",
+        "no answer yet", reason=Failure.DEADLINE, code=None, attempts=0,
+        hint="Resume without a deadline of 0 to ask it.",
     )  # fmt: skip
     outcomes: list[Outcome] = [kept.answers.get(place, missing) for place in range(len(specs))]
     rows = await rows_of(outcomes)

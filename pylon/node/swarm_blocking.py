@@ -13,7 +13,7 @@ from typing import Any
 from pylon.loop_thread import Blocking
 from pylon.node.swarm_client import NodeSwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome
-from pylon.swarm.runs.asked import check_jobs
+from pylon.swarm.runs.question_checks import check_jobs
 
 
 class NodeSwarm(Blocking):

@@ -18,10 +18,10 @@ from pylon.errors import UnreachableError
 from pylon.node.calls.control import Event, Result, result_of
 from pylon.node.home_client import HomeClient
 from pylon.node.outcomes import outcome_of
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome, Progress
-from pylon.swarm.runs.asked import LONGEST_S, check_bounds, check_jobs, malformed, spec_of, unaskable
 from pylon.swarm.runs.callbacks import call, check_callbacks
+from pylon.swarm.runs.question_checks import LONGEST_S, check_bounds, check_jobs, malformed, spec_of, unaskable
 
 _UNSAID = {field.name: field.default for field in fields(JobSpec)}
 

@@ -1,7 +1,7 @@
 """NIP-01 events: strict parsing of what the network sends, ids and signatures.
 
-An `Event` that exists has the right shape; whether its id and signature hold is said by `verify`. Parsing and
-verifying are apart because most events can be dropped (already seen, not for us) before the costly step.
+Every `Event` object has the right shape; `verify` checks its id and signature. The two steps are separate because
+most events can be dropped (already seen, not for us) before the costly one.
 
 Source: NIP-01 "Events and signatures".
 """
@@ -32,7 +32,7 @@ type Tag = tuple[str, ...]
 
 @record
 class EventDraft:
-    """What an author wants to say, before it is signed (`keys.SecretKey.sign`). Times are Unix seconds."""
+    """An event before it is signed (`keys.SecretKey.sign`). `created_at` is in Unix seconds; None stands for now."""
 
     kind: int
     content: str = ""
@@ -80,7 +80,7 @@ class Event:
         return orjson.dumps(self.to_dict())
 
 
-# What the JSON of an event of these centuries has at the least besides its content: no tags, a kind of one digit.
+# The fewest bytes of an event's JSON besides its content: no tags, a kind of one digit, a ten-digit time.
 AROUND_CONTENT_BYTES = len(Event("0" * 64, "0" * 64, 1_000_000_000, 1, (), "", "0" * 128).to_json())
 
 
@@ -129,7 +129,7 @@ def parse_event(raw: object) -> Event:
 
 
 def check_fields(created_at: object, kind: object, tags: tuple[tuple[object, ...], ...], content: object) -> None:
-    """Whether an author's part of an event is what NIP-01 allows. Raises `MalformedError`."""
+    """Check the fields that an author chooses, tags as tuples, against NIP-01. Raises `MalformedError`."""
     # `type(…) is int`: JSON's true and false are ints to isinstance.
     if type(created_at) is not int or not 0 <= created_at <= MAX_TIMESTAMP:
         raise MalformedError("event created_at must be a Unix time in whole seconds")
@@ -159,7 +159,7 @@ def loads_event(data: bytes | str) -> Event:
 
 
 def verify(event: Event) -> None:
-    """Checks id and signature. Raises `SignatureError`."""
+    """Check id and signature. Raises `SignatureError`, and `MalformedError` for text that is not valid Unicode."""
     digest = event_id(event.pubkey, event.created_at, event.kind, event.tags, event.content)
     if digest.hex() != event.id:
         raise SignatureError("event id is not the hash of the event")
@@ -167,7 +167,7 @@ def verify(event: Event) -> None:
 
 
 def verify_signature(pubkey: str, message: bytes, signature: str) -> None:
-    """Checks a BIP-340 signature, key and signature in hexadecimal. Raises `SignatureError`."""
+    """Check a BIP-340 signature; key and signature are hexadecimal. Raises `SignatureError`."""
     try:
         valid = _point(pubkey).verify(bytes.fromhex(signature), message)
     except ValueError as error:
@@ -183,26 +183,26 @@ def _point(pubkey: str) -> coincurve.PublicKeyXOnly:
 
 
 def is_replaceable(kind: int) -> bool:
-    """Only the newest event of a key and kind counts (NIP-01 "Kinds")."""
+    """Whether only the newest event of a key and kind counts (NIP-01 "Kinds")."""
     return kind in (0, 3) or 10_000 <= kind < 20_000
 
 
 def is_ephemeral(kind: int) -> bool:
-    """Relays pass it on and keep nothing (NIP-01 "Kinds")."""
+    """Whether relays pass such events on without storing them (NIP-01 "Kinds")."""
     return 20_000 <= kind < 30_000
 
 
 def is_addressable(kind: int) -> bool:
-    """Only the newest event of a key, kind and `d` tag counts (NIP-01 "Kinds")."""
+    """Whether only the newest event of a key, kind and `d` tag counts (NIP-01 "Kinds")."""
     return 30_000 <= kind < 40_000
 
 
 def expiration(event: Event) -> int | None:
-    """When the event ends, Unix seconds (NIP-40), or None when it never does or does not say it legibly."""
+    """When the event expires, in Unix seconds (NIP-40); None when it does not expire, or its tag is not a time."""
     value = event.tag("expiration")
     return None if value is None else ends_at(value)
 
 
 def ends_at(value: str) -> int | None:
-    """The Unix seconds in an `expiration` tag, or None when they are not legible."""
+    """The Unix seconds in the value of an `expiration` tag; None when it is not a time."""
     return int(value) if value.isascii() and value.isdigit() and len(value) <= 16 else None

@@ -1,4 +1,4 @@
-"""NIP-01 filters: what a subscription asks for, and whether an event answers it."""
+"""NIP-01 filters: what a subscription asks for, and whether an event matches it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,9 +49,9 @@ class Filter:
 
     @property
     def most(self) -> int | None:
-        """The most events that answer it: its `limit`, one for an id, one of a key for a replaceable kind (NIP-01).
+        """The most events that a right answer holds; None when nothing bounds it.
 
-        None where nothing says.
+        Bounds are `limit`, the number of ids, and one event for each author and replaceable kind (NIP-01).
         """
         bounds = [] if self.limit is None else [self.limit]
         if self.ids is not None:
@@ -101,7 +101,7 @@ def parse_filter(raw: object) -> Filter:
             known[name] = value
         elif isinstance(name, str) and len(name) == 2 and name[0] == "#" and name[1] in _LETTERS:
             tags[name[1]] = frozenset(_strings(name, value))
-            # NIP-01 asks it of these two; such a value could match no event that is well-formed.
+            # NIP-01 demands this of `#e` and `#p`. Another value could match no well-formed event.
             if name in ("#e", "#p") and not all(map(is_hex64, tags[name[1]])):
                 raise MalformedError(f"filter {name} must be 64 lower-case hex characters each")
         else:

@@ -13,7 +13,7 @@ from pylon.nostr.event import Event, EventDraft, check_fields, event_id, is_hex6
 
 
 class SecretKey:
-    """A Nostr secret key. It shows only its public half; the secret leaves through `secret_bytes` alone."""
+    """A Nostr secret key. Only `public` is shown; the secret itself is read through `secret_bytes` alone."""
 
     __slots__ = ("_pair", "_secret", "public")
 
@@ -34,9 +34,9 @@ class SecretKey:
         return self._secret
 
     def sign(self, draft: EventDraft) -> Event:
-        """Signs a draft; `created_at` is now when the draft leaves it open.
+        """The signed event; `created_at` is now when the draft has none.
 
-        Raises `MalformedError` for a draft that no peer would parse: what is signed cannot be taken back.
+        Raises `MalformedError` for a draft that peers would refuse to parse: a published event cannot be taken back.
         """
         created_at = int(time.time()) if draft.created_at is None else draft.created_at
         check_fields(created_at, draft.kind, draft.tags, draft.content)
@@ -59,7 +59,7 @@ class SecretKey:
 
 
 def check_public_key(value: str) -> str:
-    """The key itself when it is 64 hex characters and a point of the curve. Raises `MalformedError`."""
+    """The key itself, if it is 64 hex characters and a point of the curve. Raises `MalformedError` otherwise."""
     if not is_hex64(value):
         raise MalformedError("a public key is 64 lower-case hex characters")
     try:

@@ -1,7 +1,7 @@
-"""What clients and relays say to each other over the websocket (NIP-01, NIP-42, NIP-45), one value a message.
+"""The messages between clients and relays (NIP-01, NIP-42, NIP-45): one type for each, to and from websocket frames.
 
-Parsing is strict on what we act on and decodes each frame once. A message type that is not listed here is
-`Unknown`: new ones appear, and an unknown one is no reason to hang up.
+Parsing is strict on the fields that we act on, and decodes each frame once. A message of any other type is `Unknown`:
+new types appear, and that is no reason to hang up.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ MAX_CHALLENGE = 1_024
 
 @record
 class EventMessage:
-    """`["EVENT", …]`: from a client a publication, `subscription` empty; from a relay an answer to a REQ."""
+    """`["EVENT", …]`: a client's publication, then `subscription` is empty; or a relay's answer to a REQ."""
 
     event: Event
     subscription: str = ""
@@ -85,7 +85,7 @@ class Ok:
 
 @dataclass(frozen=True, slots=True)
 class Eose:
-    """`["EOSE", id]` from a relay: what was stored has been sent, what follows is live."""
+    """`["EOSE", id]` from a relay: all stored events have been sent, and live ones follow."""
 
     subscription: str
 
@@ -100,7 +100,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """`["NOTICE", text]` from a relay, for people."""
+    """`["NOTICE", text]` from a relay: text for people."""
 
     text: str
 
@@ -117,9 +117,9 @@ type RelayMessage = EventMessage | Ok | Eose | Closed | Notice | AuthChallenge |
 
 
 def encode(message: ClientMessage | RelayMessage) -> bytes:
-    """The websocket text frame. Raises `MalformedError` for text that UTF-8 cannot hold (lone surrogates)."""
+    """The text of the websocket frame. Raises `MalformedError` for text that UTF-8 cannot hold (lone surrogates)."""
     try:
-        # These two are nearly all that is said.
+        # Nearly all messages are of these two types.
         if type(message) is Ok:
             return orjson.dumps(("OK", message.event_id, message.accepted, message.message))
         if type(message) is EventMessage and not message.subscription:
@@ -158,7 +158,7 @@ def _to_list(message: ClientMessage | RelayMessage) -> list[Any]:
 
 
 def parse_client_message(frame: str | BytesLike) -> ClientMessage:
-    """What a client sent. Raises `MalformedError`."""
+    """The message in a frame from a client. Raises `MalformedError`."""
     kind, items = _split(frame)
     if kind == "EVENT":
         return EventMessage(parse_event(_only(kind, items)))
@@ -180,7 +180,7 @@ def parse_client_message(frame: str | BytesLike) -> ClientMessage:
 
 
 def parse_relay_message(frame: str | BytesLike) -> RelayMessage:
-    """What a relay sent. Raises `MalformedError`."""
+    """The message in a frame from a relay. Raises `MalformedError`."""
     kind, items = _split(frame)
     if kind == "EVENT" and len(items) > 1:
         return EventMessage(parse_event(items[1]), _subscription(items[0]))
@@ -193,7 +193,7 @@ def parse_relay_message(frame: str | BytesLike) -> RelayMessage:
             return Closed(_subscription(subscription), _text(rest))
         case "NOTICE", rest:
             return Notice(_text(rest))
-        # What the challenge says is signed with our key and sent back, so it has no business being long.
+        # The challenge is signed with our key and sent back, and has no reason to be long.
         case "AUTH", [str(challenge), *_] if len(challenge) <= MAX_CHALLENGE:
             return AuthChallenge(challenge)
         # `type(…) is int`: JSON's true and false match int().
@@ -228,5 +228,5 @@ def _subscription(value: object) -> str:
 
 
 def _text(rest: list[Any]) -> str:
-    # Relays leave it out, or put something else there; it is for reading only, so it is bounded, not refused.
+    # Relays leave the text out, or put something else there. It is only shown, so it is cut and not refused.
     return clean_line(rest[0][:1_000]) if rest and isinstance(rest[0], str) else ""

@@ -9,5 +9,5 @@ AUTH_KIND = 22242
 
 
 def auth_draft(relay_url: str, challenge: str, created_at: int) -> EventDraft:
-    """What a client signs to answer a challenge. `created_at` is Unix seconds."""
+    """The event that a client signs to answer a challenge. `created_at` is in Unix seconds."""
     return EventDraft(AUTH_KIND, tags=(("relay", relay_url), ("challenge", challenge)), created_at=created_at)

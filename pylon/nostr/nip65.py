@@ -10,7 +10,7 @@ from pylon.nostr.event import Event
 from pylon.relay_url import normalize_relay_url
 
 RELAY_LIST_KIND = 10002
-# NIP-65 asks for two to four in each direction; a list of thousands would only make its readers connect.
+# NIP-65 asks for two to four in each direction. A list of thousands would make its readers connect to all of them.
 MAX_RELAYS = 32
 
 
@@ -18,7 +18,7 @@ MAX_RELAYS = 32
 class RelayList:
     """A key's relays, normalized, in the author's order.
 
-    `write`: where its owner publishes. `read`: where its owner looks for what others address to it.
+    `write`: where its owner publishes. `read`: where its owner looks for events addressed to it.
     """
 
     read: tuple[str, ...] = ()
@@ -26,7 +26,7 @@ class RelayList:
 
 
 def parse_relay_list(event: Event) -> RelayList:
-    """What a kind 10002 event says. Addresses and markers that cannot be used are left out.
+    """The relay list in a kind 10002 event. Invalid addresses and unknown markers are left out.
 
     Raises `MalformedError` for another kind.
     """

@@ -1,7 +1,7 @@
-"""Several relays as one: every event once and verified, publications until one relay has said OK.
+"""Several relays as one: subscriptions and queries give every event once and verified; one relay's OK is enough.
 
-Relays lose live events (common relay software drops those of a lagging subscriber without a word), so whoever
-waits for something particular also asks for it with `query`; this module makes both look the same.
+Relays lose live events: common relay software silently drops those of a slow subscriber. A caller that waits for a
+particular event therefore asks for it with `query` as well.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from pylon.tasks import Tasks, end
 class RelayPool:
     """Connections to all relays of this node. `secret` authenticates to relays that ask (NIP-42).
 
-    Addresses that differ in their spelling alone are one relay.
+    Addresses that normalize to the same one are one relay.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class RelayPool:
         rng: random.Random | None = None,
     ) -> None:
         if not urls:
-            raise UnreachableError("no relay is configured", hint='Name one: relays = ["ws://…"] in config.toml.')
+            raise UnreachableError("no relay is configured", hint='Add one: relays = ["ws://…"] in config.toml.')
         self._new = partial(RelayConnection, secret=secret, clock=clock, backoff=backoff, rng=rng)
         self._connections = {url: self._new(url) for url in dict.fromkeys(map(relay_spelling, urls))}
-        # Another pool's, which it starts and closes.
+        # Connections of another pool, which starts and closes them.
         self._lent: frozenset[RelayConnection] = frozenset()
         self._subscriptions: list[tuple[PoolSubscription, Filters]] = []
         self._publishing = _publishing()
 
     def extended(self) -> "RelayPool":
-        """A pool of the same connections, to which others can be added without this one hearing of them."""
+        """A pool that shares these connections. Relays that are added to it are not added to this one."""
         pool = copy(self)
         pool._connections = dict(self._connections)
         pool._lent = frozenset(self._connections.values())
@@ -58,7 +58,7 @@ class RelayPool:
         return pool
 
     async def add(self, url: str, *, timeout: float, dial: Dial | None = None) -> bool:
-        """Connects to one more relay and opens what is subscribed there too; whether it was open in time.
+        """Connect to one more relay, subscriptions included; whether it was open within `timeout` seconds.
 
         `dial` makes each of its connections.
         """
@@ -73,7 +73,7 @@ class RelayPool:
         return await connection.wait_open(timeout)
 
     async def remove(self, url: str) -> None:
-        """Hangs up on a relay that was added."""
+        """Disconnect from a relay that was added."""
         connection = self._connections.pop(relay_spelling(url))
         for subscription, _ in self._subscriptions:
             subscription.close_on(connection)
@@ -89,13 +89,16 @@ class RelayPool:
 
     @property
     def refusals(self) -> list[str]:
-        """What the relays that are connected say, where each of them answers us nothing."""
+        """Why connected relays refuse our subscriptions, if all of them refuse every one; empty otherwise."""
         connected = [one for one in self._connections.values() if one.status.state == "open"]
         refusals = [f"{one.url} {one.refusal}" for one in connected if one.refusal]
         return refusals if len(refusals) == len(connected) else []
 
     def event_bytes(self, relays: Sequence[str] | None = None, *, most: int) -> int:
-        """The largest event, up to `most` bytes, that one of these relays (all by default) says it takes (NIP-11)."""
+        """The largest event, in bytes and up to `most`, that at least one of these relays (all by default) takes.
+
+        A relay that says nothing of its limits (NIP-11) takes `most`.
+        """
         largest: int | None = None
         for url in self._connections if relays is None else relays:
             if (connection := self._named(url)) is None:
@@ -107,12 +110,12 @@ class RelayPool:
         return most if largest is None else largest
 
     def start(self) -> None:
-        """Begins to connect everywhere."""
+        """Begin to connect to all relays."""
         for connection in self._connections.values():
             connection.start()
 
     async def close(self) -> None:
-        """Hangs up everywhere."""
+        """Disconnect from all relays."""
         await self._publishing.close()
         ours = [connection for connection in self._connections.values() if connection not in self._lent]
         await asyncio.gather(*(connection.close() for connection in ours))
@@ -130,50 +133,58 @@ class RelayPool:
             await end(*waits)
         raise UnreachableError(
             "no relay can be reached: " + "; ".join(f"{s.url} ({s.error or 'connecting'})" for s in self.statuses),
-            hint="Start one with `pylon relay`, or name others in config.toml.",
+            hint="Start one with `pylon relay`, or set others in config.toml.",
         )
 
     async def opened(self, timeout: float) -> list[str]:
-        """The relays that are open once all are, or after `timeout` seconds."""
+        """The relays that are open when all are, or after `timeout` seconds."""
         await asyncio.gather(*(connection.wait_open(timeout) for connection in self._connections.values()))
         return [status.url for status in self.statuses if status.state == "open"]
 
     async def publish(
         self, event: Event, *, relays: Sequence[str] | None = None, timeout: float = 15.0, once: bool = False
     ) -> list[str]:
-        """Sends the event to the named relays (all by default); the relays that have said OK so far.
+        """Send the event to the named relays (all by default); returns those that have said OK, at the first OK.
 
-        Returns at the first OK; the others are waited for in the background. Cancelled before that, it goes on over
-        none of them. Raises `RelayError` when each refused it or stayed silent for `timeout` seconds; of one relay,
-        what `RelayConnection.publish` raises.
+        The other relays are waited for in the background. When this is cancelled before an OK, none of them is sent
+        the event any more.
+
+        Raises `RelayError` when every relay refused the event or was silent for `timeout` seconds. Its
+        `may_have_arrived` is set when one of them may have the event. For a single relay, raises what
+        `RelayConnection.publish` raises.
         """
         connections = self._chosen(relays)
         if len(connections) == 1:
-            # The usual case, and the costly part of a publication is its tasks.
+            # The usual case, kept cheap: the costly part of a publication is its tasks.
             await connections[0].publish(event, timeout=timeout, once=once)
             return [connections[0].url]
         start = self._publishing.start
         sends = {start(c.publish(event, timeout=timeout, once=once), "publication"): c.url for c in connections}
         errors: list[str] = []
+        may_have_arrived = False
         pending = set(sends)
         while pending:
             try:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
-                # A relay that opens later would bring it to somebody who may no longer expect it.
+                # A relay that connects later would deliver an event that may no longer be expected.
                 for task in pending:
                     task.cancel()
                 raise
             accepted = [sends[task] for task in done if not task.cancelled() and task.exception() is None]
             if accepted:
                 return accepted
-            # Cancelled by `close`: whoever waits here was not.
-            errors += [f"{sends[task]} was closed" if task.cancelled() else str(task.exception()) for task in done]
-        raise RelayError("no relay took the event: " + "; ".join(errors))
+            for task in done:
+                # The task was cancelled by `close`, and this one was not.
+                error = None if task.cancelled() else task.exception()
+                errors.append(f"{sends[task]} was closed" if error is None else str(error))
+                may_have_arrived |= not isinstance(error, RelayError) or error.may_have_arrived
+        raise RelayError("no relay took the event: " + "; ".join(errors), may_have_arrived=may_have_arrived)
 
     def subscribe(self, filters: Filters, *, name: str = "", copies: Copies | None = None) -> PoolSubscription:
-        """One subscription on every relay. `filters` is asked anew at each (re)connection; `copies` says which copies
-        of known events are handed over as well."""
+        """Subscribe on every relay. `filters` is called at each (re)connection; `copies` says which copies of known
+        events are delivered as well.
+        """
         subscription = PoolSubscription(name, copies)
         for connection in self._connections.values():
             subscription.open_on(connection, filters)
@@ -184,9 +195,9 @@ class RelayPool:
     async def query(
         self, filters: tuple[Filter, ...], *, relays: Sequence[str] | None = None, timeout: float = 10.0
     ) -> list[Event]:
-        """Stored events of all relays that answer within `timeout` seconds: verified, each once, unordered.
+        """Stored events of the named relays (all by default) that answer within `timeout` seconds.
 
-        Raises `UnreachableError` when none answered.
+        They are verified, each comes once, in no order. Raises `UnreachableError` when none answered.
         """
         connections = self._chosen(relays)
         known: dict[str, Event] = {}
@@ -221,5 +232,5 @@ class RelayPool:
 
 
 def _publishing() -> Tasks:
-    # What a relay refuses when another has taken it is no fault of the program.
+    # A relay may refuse what another has taken: that is not an error of ours.
     return Tasks("a publication failed", expected=(RelayError,))

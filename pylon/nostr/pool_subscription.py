@@ -1,16 +1,16 @@
-"""What several relays send for one need: every event once and verified, in the order in which they come.
+"""One subscription over several relays: every event once and verified, in order of arrival.
 
-A reader that falls behind holds up the relays, each by itself, and nothing is dropped. Whoever has to answer where an
-event came from may ask for copies as well.
+Nothing is dropped: when the reader falls behind, each relay's socket is not read until there is room. A reader that
+answers on the relay where an event came from can ask for copies from other relays as well.
 """
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from typing import Any
 
+from pylon.latest import Latest
 from pylon.nostr import messages as m
 from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.client.stored import weight
@@ -20,7 +20,7 @@ from pylon.nostr.event import Event, verify
 from pylon.records import record
 
 SEEN_IDS = 100_000
-# What waits for the reader of one subscription, in events and in bytes of memory.
+# The most that waits for the reader of one subscription, in events and in bytes of memory.
 QUEUE_EVENTS, QUEUE_BYTES = 4_096, 64 * 1024 * 1024
 
 
@@ -32,33 +32,17 @@ class Received:
     relay: str
 
 
-class SeenIds:
-    """The ids of the last so many events."""
-
-    def __init__(self, capacity: int = SEEN_IDS) -> None:
-        self._capacity = capacity
-        self._ids: OrderedDict[str, None] = OrderedDict()
-
-    def __contains__(self, event_id: str) -> bool:
-        return event_id in self._ids
-
-    def add(self, event_id: str) -> None:
-        self._ids[event_id] = None
-        if len(self._ids) > self._capacity:
-            self._ids.popitem(last=False)
-
-
 class PoolSubscription:
-    """What all relays send for one need: an endless async iterator, until `close`. `copies` are handed over too."""
+    """An endless async iterator of what all relays send, until `close`. `copies` chooses copies to deliver too."""
 
     def __init__(self, name: str, copies: Copies | None = None) -> None:
         self.name = name
         self._copies = copies
-        # Set when one relay has sent all it had stored.
+        # Set when one relay has sent all of its stored events.
         self.caught_up = asyncio.Event()
         self._queue: asyncio.Queue[Received] = asyncio.Queue(QUEUE_EVENTS)
         self._queued_bytes = 0
-        self._seen = SeenIds()
+        self._seen: Latest[str, None] = Latest(SEEN_IDS)
         self._room = asyncio.Event()
         self._opened: dict[RelayConnection, str] = {}
         self.closed = False
@@ -72,33 +56,33 @@ class PoolSubscription:
         return received
 
     async def next_batch(self, most: int) -> list[Received]:
-        """At least one event, and what else is there already, up to `most`."""
+        """Wait for an event; returns it with those that are there already, `most` in all."""
         batch = [await self._queue.get()]
         batch += [self._queue.get_nowait() for _ in range(min(most - 1, self._queue.qsize()))]
         self._taken(*batch)
         return batch
 
     async def offer(self, event: Event, relay: str) -> bool:
-        """Adds an event found another way (a query) unless it is here already. Raises `SignatureError`."""
+        """Add an event that was found by a query; False when it came before. Raises `SignatureError`."""
         return self._is_new(event) and await self._put(Received(event, relay))
 
     def open_on(self, connection: RelayConnection, filters: Filters) -> None:
-        """Adds a relay."""
+        """Subscribe on one more relay."""
         take = partial(self._take, relay=connection.url)
         self._opened[connection] = connection.subscribe(filters, take, name=self.name)
 
     def close_on(self, connection: RelayConnection) -> None:
-        """Lets a relay go; one that it is not open on is ignored."""
+        """Unsubscribe on a relay; ignored when it is not subscribed there."""
         name = self._opened.pop(connection, None)
         if name is not None:
             connection.unsubscribe(name)
 
     async def close(self) -> None:
-        """Ends it on all relays."""
+        """Unsubscribe on all relays."""
         self.closed = True
         for connection in list(self._opened):
             self.close_on(connection)
-        # A connection that waits for room here would wait for ever: there is nobody left to make room.
+        # A connection that waits for room would wait for ever: nobody reads the queue any more.
         while not self._queue.empty():
             self._taken(self._queue.get_nowait())
 
@@ -111,7 +95,7 @@ class PoolSubscription:
     def _is_wanted_copy(self, event: Event, relay: str) -> bool:
         if self._copies is None or not self._copies.is_first(event.id, relay):
             return False
-        # Its id is one that is known, and nothing else of it is yet.
+        # Its id is known, but the rest of it has not been checked.
         verify(event)
         return self._copies.counts(event.id, relay, time.monotonic())
 
@@ -127,7 +111,7 @@ class PoolSubscription:
         while self._is_full and received.event.id not in self._seen:
             self._room.clear()
             await self._room.wait()
-        # A copy may have found room first.
+        # A copy from another relay may have been added meanwhile.
         if received.event.id in self._seen:
             return False
         self._add(received)
@@ -137,11 +121,11 @@ class PoolSubscription:
         await self._put(received)
 
     def _add(self, received: Received) -> None:
-        # Only what holds and is here is remembered: neither a forged copy nor one that was dropped while it waited
-        # for room may hide the true event.
+        # An id is remembered only here, once its event is verified and in the queue: a forged copy, or one that was
+        # dropped while it waited for room, must not hide the true event.
         if self._copies is not None and len(self._opened) > 1 and received.event.id not in self._seen:
             self._copies.first(received.event.id, received.relay, time.monotonic())
-        self._seen.add(received.event.id)
+        self._seen.put(received.event.id, None)
         self._queue.put_nowait(received)
         self._queued_bytes += weight(received.event)
 
@@ -150,7 +134,7 @@ class PoolSubscription:
             self.caught_up.set()
             return None
         if not self._is_new(item):
-            # A full queue is no reason to wait for what is here already.
+            # A copy is not worth waiting for room.
             if not self._is_full and self._is_wanted_copy(item, relay):
                 self._add(Received(item, relay))
             return None

@@ -95,18 +95,20 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
     if model is None:
         return Refuse(ErrorCode.UNSUPPORTED_MODEL, "this model does not run here")
     if request.job.parameters.format != "text" and not load.schemas:
-        return Refuse(ErrorCode.UNSUPPORTED_PARAM, "answers that follow a JSON schema are not made here")
+        return Refuse(ErrorCode.UNSUPPORTED_PARAM, "answers that follow a JSON schema are not supported here")
     if request.job.output == "application/json" and request.job.parameters.format == "text":
-        return Refuse(ErrorCode.UNSUPPORTED_PARAM, "JSON is made here by a schema: send it as the param `format`")
+        return Refuse(ErrorCode.UNSUPPORTED_PARAM, "JSON answers need a schema: send it as the param `format`")
     size = question_bytes(request.job.text, request.job.parameters.system)
     if size > settings.max_prompt_bytes:
-        return Refuse(ErrorCode.TOO_LARGE, f"prompts of up to {settings.max_prompt_bytes:,} bytes fit here")
+        return Refuse(ErrorCode.TOO_LARGE, f"prompts may have at most {settings.max_prompt_bytes:,} bytes here")
     if load.paused:
         return Refuse(ErrorCode.PAUSED, load.paused)
     if not trusted and load.waiting >= settings.max_queue:
-        return Refuse(ErrorCode.BUSY, f"{load.waiting} jobs wait here already")
+        return Refuse(ErrorCode.BUSY, f"{load.waiting} jobs are already waiting here")
     if not trusted and load.of_customer >= settings.max_per_customer:
-        return Refuse(ErrorCode.CUSTOMER_LIMIT, f"at most {settings.max_per_customer} jobs of one customer wait here")
+        return Refuse(
+            ErrorCode.CUSTOMER_LIMIT, f"a customer may have at most {settings.max_per_customer} jobs waiting here"
+        )
     longest = settings.longest_answer(load.max_completion_tokens)
     max_tokens = min(request.job.parameters.max_tokens or settings.default_max_tokens, longest)
     # A token is at least one byte, so the bytes bound the tokens of what is read here. Those of the chat template
@@ -119,7 +121,7 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
         return Refuse(ErrorCode.PAUSED, "wallet")
     if quote and load.unpaid_of_customer >= settings.max_unpaid_per_customer:
         return Refuse(
-            ErrorCode.CUSTOMER_LIMIT, f"{load.unpaid_of_customer} jobs of this customer wait for its payment"
+            ErrorCode.CUSTOMER_LIMIT, f"{load.unpaid_of_customer} jobs of this customer are waiting for its payment"
         )
     return Accept(quote, expires_at, model, max_tokens, price)
 

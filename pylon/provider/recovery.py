@@ -43,7 +43,7 @@ class Recovery:
             elif await self._take_up(pending):
                 again += 1
         if again:
-            logger.info("taking up jobs that were left", jobs=again)
+            logger.info("resuming jobs that were left unfinished", jobs=again)
 
     async def _take_up(self, pending: Pending) -> bool:
         job = self._judge.restore(pending)

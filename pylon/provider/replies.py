@@ -105,7 +105,7 @@ class Replies:
             return self._secret.sign(feedback_draft(feedback, self._keys, created_at=now, plain=plain))
         except WireError as error:
             # A key that is no point of the curve cannot be written to.
-            logger.warning("feedback could not be made", request=feedback.address.request, error=str(error))
+            logger.warning("feedback could not be created", request=feedback.address.request, error=str(error))
             return None
 
     def _put(self, event: Event, relay: str, done: Callable[[bool], None] | None = None) -> None:

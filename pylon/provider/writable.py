@@ -44,10 +44,10 @@ class Writable:
         """Something could not be written. The reason from now on."""
         if is_damage(error) and not self._damaged:
             self._damaged = True
-            logger.error("the database is damaged: jobs are refused until another is here", error=str(told(error)))
+            logger.error("the database is damaged; jobs are refused until it is replaced", error=str(told(error)))
             self._changed()
         elif not self.reason:
-            logger.error("nothing can be written here; until it can, jobs are refused", error=str(error))
+            logger.error("nothing can be written here; jobs are refused until that works again", error=str(error))
             self._trying = self._tasks.start(self._until_written(), "until written")
             self._changed()
         return self.reason

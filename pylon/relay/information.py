@@ -47,8 +47,10 @@ def information(limits: RelayLimits, *, require_auth: bool, restricted_writes: b
     }
     return {
         "name": "Pylon relay",
-        "description": "A small relay for a swarm of language models (NIP-90). Encrypted jobs are shown only to "
-        "their author and to the key in their p tag, after authentication.",
+        "description": (
+            "A small relay for a swarm of language models (NIP-90). Encrypted jobs are shown only to "
+            "their author and to the key in their p tag, after authentication."
+        ),
         "supported_nips": list(SUPPORTED_NIPS),
         "software": "pylon",
         "version": __version__,

@@ -127,7 +127,7 @@ class Intake:
                     self._finish(publication, place)
             except Exception:
                 # It ends the way of this event alone: a relay that commits no more would look alive.
-                _log.exception("what became of an event could not be told", id=publication.event.id)
+                _log.exception("the outcome of an event could not be reported", id=publication.event.id)
 
     def _finish(self, publication: Publication, place: Placed) -> None:
         event, outcome = publication.event, place.outcome

@@ -29,7 +29,7 @@ def say_once(loop: asyncio.AbstractEventLoop, clock: Clock) -> Callable[[], None
             if clock.monotonic() - told_at >= _AGAIN_S:
                 told_at = clock.monotonic()
                 limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-                _log.warning("no more files may be open: who connects has to wait (see `ulimit -n`)", limit=limit)
+                _log.warning("no more files can be opened; new clients must wait (see `ulimit -n`)", limit=limit)
         elif before is None:
             loop.default_exception_handler(context)
         else:

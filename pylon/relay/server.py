@@ -224,7 +224,7 @@ class RelayServer:
                 reading.deliver(name, event, raw, seq, private=private)
             except Exception:
                 # The others have asked for it too.
-                _log.exception("an event could not be given to one of its readers", id=event.id)
+                _log.exception("an event could not be delivered to a reader", id=event.id)
 
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
         if "upgrade" in request.headers:
@@ -257,18 +257,24 @@ class RelayServer:
                 if dropped:
                     _log.info("the relay is nearly full: jobs of over a week ago were deleted", events=dropped)
             except Exception as error:
-                _log.error("events that nobody needs could not be deleted", error=str(error))
+                _log.error("expired events could not be deleted", error=str(error))
             await asyncio.sleep(PURGE_S)
 
 
 def _todo(error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return "Stop what uses that port (perhaps another `pylon relay`), or take another with `--port`."
+            return (
+                "Stop the program on that port (perhaps another `pylon relay`), or set another `port` in [relay] of "
+                "config.toml."
+            )
         case errno.EACCES | errno.EPERM:
-            return "Choose a port above 1023: those below are the system's own."
+            return "Choose a port above 1023; lower ports are reserved for the system."
         case _:
-            return "Name an address of this machine: 127.0.0.1 is for itself alone, 0.0.0.0 is all that it has."
+            return (
+                "Choose an address of this machine: 127.0.0.1 accepts only this machine, 0.0.0.0 "
+                "listens on all its addresses."
+            )
 
 
 def _response(body: bytes, kind: str) -> Response:

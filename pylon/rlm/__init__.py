@@ -1,1 +1,1 @@
-"""The Recursive Language Model: a root LM that works on its prompt as a variable in a REPL (arXiv 2512.24601)."""
+"""The Recursive Language Model: a root model that works on its prompt as a variable in a REPL (arXiv 2512.24601)."""

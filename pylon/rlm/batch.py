@@ -1,4 +1,4 @@
-"""Sub-calls under way, and what is set aside for those that went out together."""
+"""Sub-calls under way, and the money that is set aside for those that are sent together."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from pylon.rlm.gate import Gate, Ticket
 from pylon.rlm.late import LateCharges
 from pylon.rlm.sublm import Job, SubOutcome
 
-# Jobs that fail are asked again elsewhere, and some get a second opinion. Whoever was given up may charge all the
-# same: for this, up to so many times the price of the calls is set aside.
-_BESIDE = 3
+# Failed jobs are asked again elsewhere, some get a second opinion, and a provider that was given up may still charge.
+# For this, up to so many times the price of the calls is set aside in addition.
+_EXTRA = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf: the loop, its budget, and the turn that it is in."""
+    """The loop that makes a call, its budget, and the turn that it is in."""
 
     loop: str
     budget: Budget
@@ -27,8 +27,8 @@ class Caller:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One prompt. `named` is what events say of it; the job holds it until there is an outcome. `waiters` are the
-    cells that want it: an equal prompt of another one waits for the same outcome."""
+    """One call. `named` is the reference to its prompt for events; the job holds the prompt itself until there is an
+    outcome. `waiters` counts the cells that wait for the outcome: equal prompts share one call."""
 
     id: str
     caller: Caller
@@ -39,16 +39,16 @@ class Call:
     reservation: Reservation | None = None
     ticket: Ticket | None = None
     spent: Cost = NOTHING
-    # Bytes of the trajectory that are kept for its prompt.
+    # Bytes of the trajectory that are claimed for its prompt.
     claimed: int = 0
 
 
 class Batch:
-    """Calls that went out together, on one budget. What is set aside for them is one sum to whoever asks them: what
-    one call leaves may go to another's second attempt. So nothing of it is free before the ask is over, nor then
-    what it may be charged yet. `tab` is what it tells of that.
+    """Calls that are sent together, from one budget.
 
-    `most_msat` is that sum, None without a limit.
+    What is set aside for them is one sum for the sub-LM: what one call does not use may pay for another's second
+    attempt. So nothing of it is given back before the ask has ended, and then only what can no longer be charged.
+    `most_msat` is that sum, None without a limit; `tab` is what the ask has reported of its cost.
     """
 
     def __init__(self, budget: Budget, calls: Sequence[Call], gate: Gate, *, now: float) -> None:
@@ -57,18 +57,18 @@ class Batch:
         self._calls = calls
         self._gate = gate
         self.tab = Tab()
-        self._beside: Reservation | None = None
+        self._extra: Reservation | None = None
         left = budget.left(now=now).msat
         if left is not None:
             prices = sum(call.job.most_msat for call in calls)
-            # At most half of what is left, as others need some.
-            beside = budget.reserve(Cost(msat=max(0, min(left // 2, _BESIDE * prices))), now=now)
-            self._beside = None if isinstance(beside, Refusal) else beside
-            self.most_msat = prices + (0 if self._beside is None else self._beside.cost.msat)
+            # At most half of what is left, so that other calls get some.
+            extra = budget.reserve(Cost(msat=max(0, min(left // 2, _EXTRA * prices))), now=now)
+            self._extra = None if isinstance(extra, Refusal) else extra
+            self.most_msat = prices + (0 if self._extra is None else self._extra.cost.msat)
 
     def end(self, late: LateCharges) -> None:
-        """The ask is over, and each of them has its outcome. All are booked, at what they did cost; what may yet be
-        charged stays set aside."""
+        """Books all calls at what they cost; what may still be charged stays set aside. To be called when the ask has
+        ended and each call has its outcome."""
         if self.most_msat is not None:
             caller, answers = self._calls[0].caller, sum(call.spent.msat for call in self._calls)
             late.hand_over(
@@ -77,5 +77,5 @@ class Batch:
         for call in self._calls:
             if call.reservation is not None:
                 self._gate.settle(self._budget, call.reservation, call.spent)
-        if self._beside is not None:
-            self._gate.settle(self._budget, self._beside, NOTHING)
+        if self._extra is not None:
+            self._gate.settle(self._budget, self._extra, NOTHING)

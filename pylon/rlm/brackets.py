@@ -1,19 +1,19 @@
-"""Where an answer in prose ends: the bracket that closes `FINAL(…`. Pure.
+"""Finds where an answer in prose ends: the bracket that closes `FINAL(…`. Pure.
 
-Models count points with brackets (`1)`, `a)`), smile with them, forget the last one, and write on behind it.
+Models also use brackets for list points (`1)`, `a)`) and smileys, forget the closing one, or write on after it.
 """
 
 import re
 from collections.abc import Iterator
 
-# Points of a list that end with a bracket, `1)`, `a)`: any of them, the first of a list where no word leads up to it,
-# and the second.
+# What comes before the bracket of a list point, `1)` or `a)`: of any point, of the first one if it begins a line or
+# follows punctuation, and of the second one.
 _POINT = re.compile(r"(?:^|[\s(:,;])(?:\d{1,2}|[A-Za-z])\Z")
 _FIRST = re.compile(r"[\n:,;(]\s{0,4}(?:1|[aA])\Z")
 _SECOND = re.compile(r"[\s(:,;](?:2|[bB])\Z")
 _ALONE = re.compile(r"[ \t]*\w{1,2}")
 _LONE = re.compile(r"[\s(:,;]\w\Z")
-# What stands behind the bracket of a point, behind one amid a formula, and behind one that ends its line.
+# What follows the bracket of a list point, a bracket within a formula, and a bracket that ends its line.
 _GOES_ON = re.compile(r"[ \t]*[^\s.,;:!?)]")
 _FORMULA = re.compile(r"[\w=+/^<>]")
 _LINE_ENDS = re.compile(r"[^\w()\n]*(?:\n|\Z)")
@@ -22,7 +22,7 @@ _SMILE = re.compile(r"[:;]-?\Z")
 
 
 def inside(text: str) -> str:
-    """Up to the bracket that closes; all of it when none does."""
+    """The text up to the bracket that closes it; all of it if none does."""
     end = _closing(text, smiles=False)
     if end is None:
         end = _closing(text, smiles=True)
@@ -30,17 +30,18 @@ def inside(text: str) -> str:
 
 
 def is_closed(text: str) -> bool:
-    """Whether a bracket surely closes it, however the text goes on: one of no point and no smile."""
+    """Whether a bracket closes the text for certain, whatever may follow: one that belongs to no list point and no
+    smiley."""
     return any(not _is_point(text, place) for place in _unopened(text, smiles=False))
 
 
 def _closing(text: str, *, smiles: bool) -> int | None:
-    """The place of the bracket that closes: the first that none has opened, and that ends no point of a list.
+    """The place of the closing bracket: the first without an opening one that does not end a list point.
 
-    A list (`Found: 1) … 2) …`) may go on over lines. Where the first may be that of a point or of a formula and no
-    list is seen, one that ends the same line closes. A point that is all there is (`FINAL(A) since B) is late`) is an
-    answer, unless the line goes on with the second point and ends with a bracket of neither. With `smiles` those of
-    `:)` count too.
+    A list (`Found: 1) … 2) …`) may span lines. If the first candidate could belong to a list point or a formula but
+    no list is seen, a bracket that ends the same line closes. A single point (`FINAL(A) since B) is late`) is an
+    answer, unless the line goes on with the second point and ends with a bracket of neither. With `smiles` the
+    brackets of `:)` count too.
     """
     closes = _unopened(text, smiles=smiles)
     first = next(closes, None)
@@ -67,7 +68,7 @@ def _closing(text: str, *, smiles: bool) -> int | None:
 
 
 def _unopened(text: str, *, smiles: bool) -> Iterator[int]:
-    """The places of closing brackets that none has opened."""
+    """The places of closing brackets that have no opening one."""
     depth = 0
     for found in _BRACKET.finditer(text):
         place = found.start()

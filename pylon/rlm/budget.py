@@ -1,13 +1,13 @@
-"""What a run may spend, decided before anything is spent. Pure: time is an argument.
+"""Decides what a run may spend before it is spent. Pure: time is an argument.
 
     budget = Budget(Limits(msat=100_000, calls=500), now=0.0)
     match budget.reserve(Cost(msat=5_000, calls=1), now=1.0):
         case Refusal() as refusal: ...
         case reservation: budget.settle(reservation, Cost(msat=510, calls=1, tokens=460))
 
-Budgets form a tree: a child loop's spending is its parent's too, up to the run's. A reservation holds what
-something may cost at most from the moment it is let through, so that calls in flight together cannot overspend;
-settling it books what it did cost, which is nothing for what did not happen.
+Budgets form a tree: what a child loop spends counts in its parent's budget too, up to the run's. A reservation holds
+the most that something may cost from the moment it is allowed, so that calls in flight cannot overspend together;
+settling it books the actual cost, which is nothing for what did not happen.
 """
 
 import math
@@ -16,7 +16,7 @@ from enum import StrEnum
 
 
 class Bound(StrEnum):
-    """What can run out."""
+    """The bounds of a budget."""
 
     SATS = "sats"
     CALLS = "calls"
@@ -73,9 +73,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Not allowed: which bound, what was asked of it and what is left, both in its unit (`Bound.SATS`: msat).
+    """Why something is not allowed: the bound, what was asked of it and what is left, both in its unit (msat for
+    `Bound.SATS`).
 
-    `waits` tells that reservations are out whose end may make room; otherwise asking again is in vain.
+    `waits` tells that open reservations may leave enough when they are settled; otherwise asking again is useless.
     """
 
     bound: Bound
@@ -86,17 +87,17 @@ class Refusal:
     @property
     def message(self) -> str:
         """For people and for the root model. Money is in sats of the run's network, which may be play money."""
-        # A reservation may hold more than is left since something cost more than was set aside for it.
+        # `left` is negative after something cost more than was set aside for it.
         asked, left = self.asked, max(self.left, 0)
         what = {
-            Bound.SATS: f"up to {_sats(asked)} of the run's `max_sats` were asked for and {_sats(left)} are left",
+            Bound.SATS: f"this needs up to {_sats(asked)} of the run's `max_sats`, and {_sats(left)} are left",
             Bound.CALLS: f"the run's sub-calls are used up ({left:,} left)",
-            Bound.TOKENS: f"about {asked:,} tokens were asked for and {left:,} are left",
-            Bound.TURNS: f"the root model's turns, of all loops together, are used up ({left:,} left)",
+            Bound.TOKENS: f"this needs about {asked:,} tokens, and {left:,} are left",
+            Bound.TURNS: f"the root model's turns over all loops are used up ({left:,} left)",
             Bound.WALL: "the time of the run is up",
-            Bound.DEPTH: "loops may not stand any deeper inside each other",
-            Bound.DISK: f"the run's trajectory is full: {asked:,} bytes more were asked for and {left:,} are left",
-            Bound.PROMPT: f"a prompt of {asked:,} characters is over the limit of {left:,}: cut it up",
+            Bound.DEPTH: "recursive calls may not nest any deeper",
+            Bound.DISK: f"the run's trajectory is full: this needs {asked:,} more bytes, and {left:,} are left",
+            Bound.PROMPT: f"a prompt of {asked:,} characters is over the limit of {left:,}: split it up",
         }[self.bound]
         return f"over the budget: {what}"
 
@@ -108,7 +109,7 @@ def _sats(msat: int) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservation:
-    """What was let through and has not ended yet. It is settled once."""
+    """What was allowed and has not ended yet. It is settled once. `kept`: see `Budget.reserve`."""
 
     cost: Cost
     kept: bool = False
@@ -116,7 +117,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What may still be reserved; None is without limit."""
+    """What may still be reserved; None where there is no limit."""
 
     msat: int | None
     calls: int | None
@@ -132,11 +133,11 @@ class Budget:
     """One node of the tree. `spent`, `reserved` and `kept` include those of its children."""
 
     def __init__(self, limits: Limits, *, now: float, parent: "Budget | None" = None, depth: int = 0) -> None:
-        """`depth` is that of one without a parent: 0 for a run's, -1 for one that stands above those of runs."""
+        """`depth` counts only for a budget without a parent: 0 for a run's, -1 for one that several runs share."""
         self.limits = limits
         self.spent = NOTHING
         self.reserved = NOTHING
-        # Reserved as well, but for the end: nobody may wait for its end.
+        # Reservations that last until the end of a loop or longer: others must not wait for them.
         self.kept = NOTHING
         self.depth: int = depth if parent is None else parent.depth + 1
         self._parent = parent
@@ -144,9 +145,9 @@ class Budget:
         self._open: set[Reservation] = set()
 
     def reserve(self, cost: Cost, *, now: float, prompt_chars: int = 0, keep: bool = False) -> Reservation | Refusal:
-        """Sets aside what something may cost at most, here and in every budget above, or says why not.
+        """Sets aside the most that something may cost, here and in every budget above, or says why not.
 
-        With `keep` it is for something at the end, which others cannot wait for.
+        With `keep` it may be held until the end of the loop or longer, so other requests do not wait for it.
         """
         for budget in self._line():
             refusal = budget._refusal(cost, now, prompt_chars)
@@ -155,7 +156,7 @@ class Budget:
         return self.set_aside(cost, keep=keep)
 
     def too_long(self, prompt_chars: int) -> Refusal | None:
-        """Why a prompt of that length is let through at no time, here or in a budget above."""
+        """The refusal if a prompt of this length is never allowed, here or in a budget above."""
         for budget in self._line():
             most = budget.limits.prompt_chars
             if most is not None and prompt_chars > most:
@@ -163,23 +164,25 @@ class Budget:
         return None
 
     def set_aside(self, cost: Cost, *, keep: bool) -> Reservation:
-        """Sets aside without asking: a part of what is about to be settled, and may yet be spent. `keep` as above."""
+        """Sets aside without a check: for a part of a reservation that is about to be settled but may still be spent.
+        `keep` as in `reserve`."""
         reservation = Reservation(cost, keep)
         self._open.add(reservation)
         self._book(reservation)
         return reservation
 
     def settle(self, reservation: Reservation, spent: Cost) -> None:
-        """Books what it did cost, even where that is more than was set aside. Raises `KeyError` the second time."""
+        """Books the actual cost, even if it is more than was set aside. Raises `KeyError` if settled already."""
         self._open.remove(reservation)
         self._book(Reservation(NOTHING - reservation.cost, reservation.kept), spent)
 
     def book(self, spent: Cost) -> None:
-        """Books what was not set aside by itself, even where that is more than is left."""
+        """Books a cost that has no reservation, even if it is more than is left."""
         self._book(Reservation(NOTHING), spent)
 
     def child(self, limits: Limits | None = None, *, now: float) -> "Budget | Refusal":
-        """The budget of a loop inside this one, with limits of its own below those that hold here."""
+        """The budget of a child loop, with limits of its own in addition to those of this budget. Refused if loops
+        may not be nested any deeper."""
         for budget in self._line():
             deepest = budget.depth + budget.limits.depth
             if self.depth >= deepest:
@@ -187,7 +190,7 @@ class Budget:
         return Budget(limits or Limits(depth=self.limits.depth), now=now, parent=self)
 
     def left(self, *, now: float) -> Left:
-        """What may still be reserved here, with regard to every budget above."""
+        """What may still be reserved here and in every budget above."""
 
         def least(name: str) -> int | None:
             rooms = [budget._room(name) for budget in self._line()]
@@ -234,10 +237,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of a run's first round: how many sub-calls, their cost in msat, and which limits it is over.
-
-    It bounds no run: what comes after is not counted.
-    """
+    """An estimate for the first round of a run: sub-calls, the most that they cost in msat, and the limits that this
+    is over. Later rounds are not counted, so it is no bound for the run."""
 
     calls: int
     msat: int
@@ -245,7 +246,8 @@ class Estimate:
 
 
 def estimate_map(characters: int, *, piece: int, overlap: int, most_msat: int, limits: Limits) -> Estimate:
-    """One sub-call for each overlapping piece of a text. Rounds up; what follows the map is not counted."""
+    """The estimate for one sub-call on each overlapping piece of a text, rounded up. `characters`, `piece` and
+    `overlap` are in the same unit, bytes or characters; `most_msat` is the most that one call costs."""
     step = max(1, piece - overlap)
     calls = 1 if characters <= piece else 1 + math.ceil((characters - piece) / step)
     msat = calls * most_msat

@@ -1,6 +1,6 @@
-"""The sub-calls of a run: let through by the budget, asked together, each written down.
+"""The sub-calls of a run (`llm_query`): admits them to the budget, sends them together, and records each.
 
-All loops of a run share one room. Equal prompts are asked once, at temperature 0 only.
+All loops of a run share one runner. At temperature 0 equal prompts are asked once.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ from pylon.jobs.size import text_bytes
 from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.rlm.batch import Batch, Call, Caller
 from pylon.rlm.budget import NOTHING, Bound, Budget, Cost, Refusal, Reservation
-from pylon.rlm.charges import Beside, Charge, Reserved
-from pylon.rlm.earlier import Earlier
+from pylon.rlm.charges import Charge, ExtraCharge, Reserved
 from pylon.rlm.gate import Gate
 from pylon.rlm.late import LateCharges
+from pylon.rlm.recorded_run import RecordedRun
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.sublm import Job, SubAnswer, SubFailure, SubLM, SubOutcome
-from pylon.rlm.trajectory import Trajectory, TrajectoryError, name_of
+from pylon.rlm.trajectory import Trajectory, TrajectoryError, text_ref
 from pylon.rlm.unsettled import Unsettled
 from pylon.tasks import end
 
 logger = log.get("rlm")
 
-# Fewer tokens than a third of its characters no prose has; a reservation should rather be too large.
+# For reservations, which should rather be too large: prose has at most one token for three characters.
 _CHARS_PER_TOKEN = 3
 
 
@@ -39,8 +39,9 @@ def call_seed(seed: int, call: str) -> int:
 
 
 def _tokens(job: Job, answer: SubAnswer) -> int:
-    """What an answer is booked for. Nobody checked the count of one that costs nothing, and one large number would
-    use up the run's tokens. No tokenizer makes more than one of a byte."""
+    """The tokens that an answer is booked for: what its provider reports, up to what is possible. A provider that
+    charges nothing has no reason to report truly, and one large number would use up the run's tokens. No tokenizer
+    makes more than one token of a byte."""
     read = min(answer.prompt_tokens, text_bytes(job.prompt) + TEMPLATE_TOKENS)
     return max(0, read) + max(0, min(answer.completion_tokens, job.max_tokens))
 
@@ -49,8 +50,9 @@ def _key(call: Call) -> tuple[str | None, str]:
     return (call.job.model, call.named["sha256"])
 
 
-class CallRoom:
-    """`refused` holds the bounds that turned a call away. `late` sees to what asks are charged when they are over."""
+class SubCallRunner:
+    """Asks sub-calls. `refused` holds the bounds of the budget that refused one; `late` handles what is charged after
+    an ask has ended; `recorded` has the outcomes of a resumed run."""
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class CallRoom:
         trajectory: Trajectory,
         clock: Clock,
         late: LateCharges | None = None,
-        earlier: Earlier | None = None,
+        recorded: RecordedRun | None = None,
     ) -> None:
         self.settings = settings
         self.refused: set[Bound] = set()
@@ -69,42 +71,43 @@ class CallRoom:
         self._trajectory = trajectory
         self._clock = clock
         self._late = late or LateCharges(Unsettled(gate), trajectory)
-        self._earlier = earlier or Earlier()
-        self._let_through: list[Call] = []
+        self._recorded = recorded or RecordedRun()
+        self._granted: list[Call] = []
         self._asking: set[asyncio.Task[None]] = set()
-        # By model and hash: the calls whose outcome equal ones may have.
+        # Calls whose outcome equal ones share, by model and hash of the prompt.
         self._memo: dict[tuple[str | None, str], Call] = {}
 
     async def ask(
         self, caller: Caller, ids: Sequence[str], prompts: Sequence[str], model: str | None
     ) -> list[SubOutcome]:
-        """The outcomes of prompts, in their order. Cancelling it drops those that have not been sent yet."""
+        """Asks prompts; returns the outcomes in the same order. `ids` are the names of the calls. Cancelling it drops
+        those that have not been sent yet."""
         calls: list[Call] = []
         for name, prompt in zip(ids, prompts, strict=True):
             call = self._call(caller, name, prompt, model)
             if (refused := caller.budget.too_long(len(prompt))) is not None:
-                # At once: it may be huge, and there may be any number of them.
+                # Refused before it is queued: such prompts may be huge and many.
                 self._refuse(call, refused)
                 calls.append(call)
                 continue
-            known = self._known(call)
-            if known is None and not self._take_up(call):
-                self._enter(call)
+            known = self._equal_call(call)
+            if known is None and not self._take_recorded(call):
+                self._queue(call)
             calls.append(known or call)
             calls[-1].waiters += 1
         try:
-            # Shielded: an equal prompt of another cell may wait for the same outcome.
+            # Shielded, since an equal prompt of another cell may wait for the same outcome.
             return [await asyncio.shield(call.outcome) for call in calls]
         except asyncio.CancelledError:
             self._drop(calls)
             raise
 
     async def close(self) -> None:
-        """Cancels what is out."""
+        """Cancels the calls in flight and those that have not been sent."""
         try:
             await end(*self._asking)
         finally:
-            unsent, self._let_through = self._let_through, []
+            unsent, self._granted = self._granted, []
             for call in unsent:
                 self._finish(call, SubFailure("cancelled", "the run was ended"))
                 if call.reservation is not None:
@@ -117,10 +120,10 @@ class CallRoom:
             seed=None if settings.seed is None else call_seed(settings.seed, name),
         )  # fmt: skip
         job = replace(job, most_msat=self._sub.most_msat(job))
-        return Call(name, caller, job, asyncio.get_running_loop().create_future(), name_of(prompt))
+        return Call(name, caller, job, asyncio.get_running_loop().create_future(), text_ref(prompt))
 
-    def _known(self, call: Call) -> Call | None:
-        """The call of an equal prompt, when its outcome may stand for this one too."""
+    def _equal_call(self, call: Call) -> Call | None:
+        """An earlier call of an equal prompt whose outcome this one shares."""
         if self.settings.temperature > 0:
             return None
         known = self._memo.setdefault(_key(call), call)
@@ -129,13 +132,13 @@ class CallRoom:
         self._write("repeated", call, prompt=call.named)
         return known
 
-    def _take_up(self, call: Call) -> bool:
-        """Gives a call the outcome that it had before the run was taken up, if it had one."""
+    def _take_recorded(self, call: Call) -> bool:
+        """Gives a call its recorded outcome, if the run is resumed and has one. False for a call to be asked."""
         caller = call.caller
-        found = self._earlier.call(caller.loop, call.id, call.job.model, call.named["sha256"])
+        found = self._recorded.call(caller.loop, call.id, call.job.model, call.named["sha256"])
         if found is None:
-            if (fault := self._earlier.fault) is not None:
-                # The run is over, and nothing more is asked for it.
+            if (fault := self._recorded.fault) is not None:
+                # The run has left its record and ends: nothing more is asked for it.
                 self._finish(call, SubFailure("cancelled", str(fault)))
             return fault is not None
         events, outcome = found
@@ -146,7 +149,8 @@ class CallRoom:
         self._hand_over(call, outcome)
         return True
 
-    def _enter(self, call: Call) -> None:
+    def _queue(self, call: Call) -> None:
+        """Asks the budget for a call, to be sent when it is granted."""
         job, size = call.job, text_bytes(call.job.prompt)
         if (left := self._trajectory.claim(size)) is not None:
             self._refuse(call, Refusal(Bound.DISK, size, left))
@@ -159,10 +163,10 @@ class CallRoom:
                 self._refuse(call, granted)
                 return
             call.reservation = granted
-            if not self._let_through:
-                # Whatever else is let through until then goes out with it.
+            if not self._granted:
+                # All calls that are granted in this iteration of the event loop are sent together.
                 asyncio.get_running_loop().call_soon(self._send)
-            self._let_through.append(call)
+            self._granted.append(call)
 
         call.ticket = self._gate.enter(call.caller.budget, cost, then, prompt_chars=len(job.prompt))
 
@@ -180,11 +184,11 @@ class CallRoom:
 
     def _send(self) -> None:
         by_budget: dict[Budget, list[Call]] = {}
-        for call in self._let_through:
+        for call in self._granted:
             by_budget.setdefault(call.caller.budget, []).append(call)
-        self._let_through = []
+        self._granted = []
         for budget, calls in by_budget.items():
-            # Begun at once: one that is cancelled before its first step would leave its calls without an end.
+            # Started eagerly: a task that is cancelled before its first step would leave its calls without outcomes.
             task = asyncio.Task(
                 self._ask(budget, calls), loop=asyncio.get_running_loop(), name="sub-calls", eager_start=True
             )
@@ -210,7 +214,7 @@ class CallRoom:
                         else:
                             self._hear(batch, calls, came)
                         if self._trajectory.fault is not None:
-                            # The run is over, and nobody needs to be paid for the others.
+                            # The run ends, so the other calls are cancelled instead of paid.
                             raise self._trajectory.fault
         except TimeoutError:
             self.refused.add(Bound.WALL)
@@ -225,19 +229,19 @@ class CallRoom:
         except Exception:
             logger.exception("sub-calls failed")
         finally:
-            # First all of them, whatever writing down brings.
+            # All calls get their outcome before any is recorded, as recording may fail.
             unfinished = [call for call in calls if self._hand_over(call, failure)]
             batch.end(self._late)
             for call in unfinished:
                 self._note(call, failure)
 
     def _hear(self, batch: Batch, calls: Sequence[Call], charge: Charge) -> None:
-        """What is told of the cost of calls that went out together."""
+        """Books and records what is reported of the cost of calls that were sent together."""
         caller, tab = calls[0].caller, batch.tab
         tab.hear(charge)
         if isinstance(charge, Reserved):
             self._late.reserved(tab, batch.most_msat or 0, caller.loop, caller.turn, [call.id for call in calls])
-        if isinstance(charge, Beside):
+        if isinstance(charge, ExtraCharge):
             caller.budget.book(Cost(charge.msat))
             self._late.note(caller.loop, caller.turn, charge.msat, tab.named.get("ask"))
 
@@ -246,7 +250,7 @@ class CallRoom:
             self._note(call, outcome)
 
     def _hand_over(self, call: Call, outcome: SubOutcome) -> bool:
-        """Gives a call its outcome. False when it has one."""
+        """Gives a call its outcome. False if it has one already."""
         if call.outcome.done():
             return False
         call.spent = Cost(calls=1)
@@ -266,8 +270,8 @@ class CallRoom:
         call.claimed = 0
 
     def _note(self, call: Call, outcome: SubOutcome) -> None:
-        """Writes down what became of a call."""
-        # Whoever writes next in the loop is told too, and that ends the run.
+        """Writes the `returned` event of a call."""
+        # The next write by the loop raises this too, which ends the run.
         with suppress(TrajectoryError):
             row = asdict(outcome)
             if isinstance(outcome, SubAnswer):

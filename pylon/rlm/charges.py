@@ -1,4 +1,7 @@
-"""What an ask tells of its cost beside its outcomes. Amounts are msat."""
+"""What an ask reports of its cost besides its outcomes. Amounts are msat.
+
+An *ask* is one call of `SubLM.ask`: several jobs that are sent together and paid from one sum.
+"""
 
 from dataclasses import dataclass
 
@@ -7,57 +10,58 @@ from pylon.unsettled import Teller
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The first that comes of an ask with a bound: from here on it may cost something. By this name `by` says what,
-    also when it was cancelled."""
+    """The first report of an ask with a bound: from here on it may cost something. `by` can be asked under this name
+    what it cost, also after the ask was cancelled."""
 
     name: str
     by: Teller
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """What was charged beside the answers: second opinions, and attempts of which nothing was used."""
+class ExtraCharge:
+    """A charge that is not the price of an answer: a second opinion, or an attempt whose result was not used."""
 
     msat: int
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
-    """The last that comes of an ask with a bound: so much may be charged yet, by whoever was given up."""
+class OpenCharge:
+    """The last report of an ask with a bound: what providers that were given up may still charge."""
 
     msat: int
 
 
-type Charge = Reserved | Beside | Open
+type Charge = Reserved | ExtraCharge | OpenCharge
 
 
 class Tab:
-    """What one ask has told of these."""
+    """The running account of one ask: all that it has reported of its cost."""
 
     def __init__(self) -> None:
         self.reserved: Reserved | None = None
-        self.beside = 0
-        # None as long as it is not whole.
+        self.extra = 0
+        # None until the ask has reported everything.
         self.open: int | None = None
 
     @property
     def named(self) -> dict[str, str]:
-        """For events: by which name that can be asked after."""
+        """The event field that names the ask; empty if it has no name."""
         return {} if self.reserved is None else {"ask": self.reserved.name}
 
     def hear(self, charge: Charge) -> None:
-        """One more."""
+        """Adds a report."""
         match charge:
             case Reserved():
                 self.reserved = charge
-            case Beside(msat):
-                self.beside += msat
-            case Open(msat):
+            case ExtraCharge(msat):
+                self.extra += msat
+            case OpenCharge(msat):
                 self.open = msat
 
     def most(self, answers: int, bound: int) -> int:
-        """What it can come to, with `answers` charged for its answers: all that it may cost, unless it is whole."""
-        charged = answers + self.beside
+        """The most that the ask can come to, if its answers were charged `answers`: its whole `bound`, unless it has
+        reported what is still open."""
+        charged = answers + self.extra
         if self.reserved is None:
             return charged
         return max(charged, bound) if self.open is None else charged + self.open

@@ -1,4 +1,4 @@
-"""The loops inside loops that `rlm_query` begins: let through by the budget, each written down, and its answer."""
+"""Child loops, which `rlm_query` begins: admits them to the budget, runs and records them."""
 
 import asyncio
 from collections import defaultdict
@@ -10,19 +10,19 @@ from pylon.errors import PylonError
 from pylon.jobs.size import text_bytes
 from pylon.rlm.batch import Caller
 from pylon.rlm.budget import Bound, Budget, Cost, Refusal
-from pylon.rlm.course import LoopOutcome
-from pylon.rlm.earlier import Earlier
 from pylon.rlm.gate import Gate
+from pylon.rlm.loop_state import LoopOutcome
+from pylon.rlm.recorded_run import RecordedRun
 from pylon.rlm.repl.protocol import ContextFile, ContextSource, SubReply
-from pylon.rlm.trajectory import Trajectory, name_of
+from pylon.rlm.trajectory import Trajectory, text_ref
 
-# Runs one: its name, its question if it has one, its context, what that is in words, and its budget.
+# Runs one loop, from its name, its question if it has one, its context, what that is in words, and its budget.
 type RunLoop = Callable[[str, str | None, ContextSource, str, Budget], Awaitable[LoopOutcome]]
 
 
 class Children:
-    """See the module. `refused` is told of bounds that turned one away, `model` is who speaks in them. `at_once` of
-    them run at each depth."""
+    """Runs the child loops of a run. Bounds that refuse one are added to `refused`; `model` is the name of their
+    root; at most `at_once` of them run at each depth."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Children:
         gate: Gate,
         trajectory: Trajectory,
         clock: Clock,
-        earlier: Earlier,
+        recorded: RecordedRun,
         refused: set[Bound],
         model: str,
         *,
@@ -40,26 +40,26 @@ class Children:
         self._gate = gate
         self._trajectory = trajectory
         self._clock = clock
-        self._earlier = earlier
+        self._recorded = recorded
         self._refused = refused
         self._model = model
-        # A semaphore a depth: a loop that waits for its children holds none that they need.
+        # One semaphore for each depth, so that a loop that waits for its children holds no place that they need.
         self._places: defaultdict[int, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(at_once))
 
     async def ask_all(self, caller: Caller, ids: Sequence[str], prompts: Sequence[str]) -> list[SubReply]:
-        """A loop for each prompt, which is its context; their replies, in this order. `ids` are the names of their
-        calls, and so of the loops."""
+        """Runs a loop for each prompt, which is its context; returns the replies in this order. `ids` are the names
+        of the calls, and of the loops."""
         return await _all_of(self._child(caller, *each) for each in zip(ids, prompts, strict=True))
 
     async def _child(self, caller: Caller, name: str, prompt: str) -> SubReply:
-        """A loop of its own for an `rlm_query`: the prompt is its context. It counts as one sub-call itself."""
-        ref = name_of(prompt)
+        """Runs one child loop and records its call, which counts as one sub-call."""
+        ref = text_ref(prompt)
         fields = {"loop": caller.loop, "turn": caller.turn, "call": name}
-        known, again = self._child_again(caller, name, str(ref["sha256"]))
-        if again is not None:
-            return again
-        # One that goes on is counted already.
-        refused = None if known else await self._counted(caller.budget, prompt)
+        known, reply_before = self._recorded_child(caller, name, str(ref["sha256"]))
+        if reply_before is not None:
+            return reply_before
+        # A recorded call that had not returned was counted when it was sent.
+        refused = None if known else await self._admit(caller.budget, prompt)
         if refused is not None:
             self._refused.add(refused.bound)
             reply = SubReply(refused.message, f"budget_{refused.bound}")
@@ -68,7 +68,7 @@ class Children:
             )
             return reply
         if known:
-            # What the loop reads is this file, and of an earlier process's nobody knows whether it is whole.
+            # The loop reads its prompt from this file, which an earlier process may have left incomplete.
             self._trajectory.text(prompt)
         else:
             self._trajectory.write("submitted", **fields, kind="rlm", model=None, prompt=ref)
@@ -76,7 +76,7 @@ class Children:
         end: dict[str, str] = {}
         try:
             async with self._places[caller.budget.depth]:
-                reply, end = await self._descend(caller.budget, name, prompt, str(ref["sha256"]))
+                reply, end = await self._run_child(caller.budget, name, prompt, str(ref["sha256"]))
         finally:
             if reply.error_code is None:
                 self._trajectory.write(
@@ -95,17 +95,20 @@ class Children:
                 )
         return reply
 
-    def _child_again(self, caller: Caller, name: str, sha256: str) -> tuple[bool, SubReply | None]:
-        """Whether an `rlm_query` was made before the run was taken up, and its reply if it had one."""
-        earlier = self._earlier
-        events = earlier.child(caller.loop, name, sha256)
-        if earlier.fault is not None:
-            return True, SubReply(str(earlier.fault), "cancelled")
+    def _recorded_child(self, caller: Caller, name: str, sha256: str) -> tuple[bool, SubReply | None]:
+        """Whether an `rlm_query` is recorded, and its reply if it returned; copies its events."""
+        recorded = self._recorded
+        events = recorded.child(caller.loop, name, sha256)
+        if recorded.fault is not None:
+            return True, SubReply(str(recorded.fault), "cancelled")
         if events is None:
             return False, None
         for event in events:
-            its = event.get("loop") == earlier.called(caller.loop) and event.get("call") == earlier.called(name)
-            named = {"loop": caller.loop, "call": name} if its else earlier.renamed(event, name)
+            is_call = (event.get("loop"), event.get("call")) == (
+                recorded.recorded_name(caller.loop),
+                recorded.recorded_name(name),
+            )
+            named = {"loop": caller.loop, "call": name} if is_call else recorded.renamed(event, name)
             self._trajectory.copy(event, **named)
         last = events[-1]
         if last["type"] != "returned":
@@ -114,10 +117,12 @@ class Children:
             if (bound := last["code"].removeprefix("budget_")) in set(Bound):
                 self._refused.add(Bound(bound))
             return True, SubReply(last["message"], last["code"])
-        return True, SubReply(earlier.text(last, "text"), finish=last.get("finish"))
+        return True, SubReply(recorded.text(last, "text"), finish=last.get("finish"))
 
-    async def _descend(self, parent: Budget, name: str, prompt: str, sha256: str) -> tuple[SubReply, dict[str, str]]:
-        """What the loop's parent is given, and for the trajectory how the loop ended."""
+    async def _run_child(
+        self, parent: Budget, name: str, prompt: str, sha256: str
+    ) -> tuple[SubReply, dict[str, str]]:
+        """Runs the loop. Returns the reply to its parent, and `reason` and `detail` of its end for the trajectory."""
         budget = parent.child(now=self._clock.monotonic())
         if isinstance(budget, Refusal):
             return SubReply(budget.message, f"budget_{budget.bound}"), {}
@@ -131,8 +136,9 @@ class Children:
             return SubReply(f"no answer: {outcome.detail or outcome.reason}", "no_answer"), end
         return SubReply(outcome.answer, finish="partial" if outcome.partial else "stop"), end
 
-    async def _counted(self, budget: Budget, prompt: str) -> Refusal | None:
-        """Books the sub-call that a child loop is. One that could not take a turn is none, and starts no sandbox."""
+    async def _admit(self, budget: Budget, prompt: str) -> Refusal | None:
+        """Books the sub-call that a child loop counts as, or says why it is refused. A loop that could not take a
+        single turn is refused here, so that no sandbox starts for it."""
         if budget.left(now=self._clock.monotonic()).turns == 0:
             return Refusal(Bound.TURNS, 1, 0)
         size = text_bytes(prompt)
@@ -144,21 +150,21 @@ class Children:
             self._trajectory.release(size)
         if isinstance(reservation, Refusal):
             return reservation
-        # What is let through is written before anybody else looks at the room that is left.
+        # Written at once, before another call looks at the room that is left in the trajectory.
         self._trajectory.text(prompt)
         self._gate.settle(budget, reservation, Cost(calls=1))
         return None
 
 
 async def _all_of(work: Iterable[Coroutine[Any, Any, SubReply]]) -> list[SubReply]:
-    """What all of them give. None is left when this ends: `gather` alone would let the others go on by themselves
-    when the first is cancelled, and their loops still close sandboxes and write."""
+    """The results of all. When this returns or raises, none of them is running any more: `gather` alone would let the
+    others go on after the first is cancelled, and their loops still close sandboxes and write events."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         return await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
-            # Not twice: that would interrupt it while it closes its own. Who cancels us again means that.
+            # Not cancelled a second time, which would interrupt the task while it closes its own children.
             if not task.cancelling():
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

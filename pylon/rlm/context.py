@@ -1,6 +1,7 @@
-"""What a run works on: files, folders, globs, standard input, or a value of the caller's; read by the REPL itself.
+"""The context of a run: files, folders, globs, standard input, or a value of the caller's.
 
-This process looks at the bytes once, piece by piece, for their length and hash. It never holds the text.
+The REPL reads the files itself. This process reads them once, piece by piece, for length and hash, and never holds
+the whole text.
 """
 
 import codecs
@@ -8,7 +9,7 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,15 +29,16 @@ _PIECE = 1 << 20
 _REPLACEMENT = "\ufffd"
 _MOST_DOUBTS = 8
 MAX_FILES = 100_000
-_REFUSED = "{} holds a secret key or a wallet's link, and a context goes to strangers"
+_REFUSED = "{} contains a secret key or a wallet link, and a context is sent to strangers"
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """One file as it was when the run began. `name` is Unicode whatever the disk calls it.
+    """One file as it was when the run began: `size` in bytes, `chars` in characters. `name` is valid Unicode,
+    whatever the disk calls it.
 
-    `replaced` counts the characters U+FFFD that stand in the place of bytes which are no UTF-8; `kind` says what it
-    is when it is no text: `PDF` or `binary`.
+    `replaced` counts the characters U+FFFD that replace bytes which are not UTF-8; `kind` is `PDF` or `binary` if the
+    file is not text.
     """
 
     name: str
@@ -50,7 +52,8 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`skipped` counts files of folders that were left out because they are no text."""
+    """The context of a run. `skipped` counts files of folders that were left out, as they are not text or are held
+    back."""
 
     source: ContextSource
     files: tuple[FileFacts, ...]
@@ -62,7 +65,7 @@ class Context:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size of all files, in bytes."""
         return sum(file.size for file in self.files)
 
     @property
@@ -70,15 +73,15 @@ class Context:
         return sum(file.replaced for file in self.files)
 
     def doubts(self) -> list[str]:
-        """For people: what of it is hardly the text that they meant."""
+        """Warnings for people: what of the context may not be the text that they meant."""
         if not self.chars:
             return ["the context is empty: an answer can come from the question alone"]
         named = [one for file in self.files if (one := _doubt(file))]
         more = len(named) - _MOST_DOUBTS
-        return named if more <= 0 else [*named[:_MOST_DOUBTS], f"and {more:,} more files are no UTF-8 text"]
+        return named if more <= 0 else [*named[:_MOST_DOUBTS], f"and {more:,} more files are not UTF-8 text"]
 
     def describe(self) -> str:
-        """For the root model: what the variable is."""
+        """What the variable `context` holds, in words for the root model."""
         if self.source.kind == "text":
             return f"a str of {self.chars:,} characters"
         if self.source.kind == "json":
@@ -89,78 +92,93 @@ class Context:
 
 
 def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: BinaryIO | None = None) -> Context:
-    """Files, folders, globs and `-` for standard input, which is written to `spool` first.
+    """The context from files, folders, globs, and `-` for standard input, which is written to `spool` first.
 
-    `auto` makes a str of a single file and a dict of texts by name of anything else. Pylon's own homes and other
-    files that hold a key or a wallet's link are left out, since what a context holds goes to strangers; a key that is
-    itself named, or stands in standard input, is refused. Blocking. Raises `UsageError`.
+    `auto` makes a str of a single file and a dict of texts by name of anything else. Since the text goes to
+    strangers, Pylon's own homes and files that hold a key or a wallet's link are left out of folders and globs, and
+    refused if they are named themselves or come from standard input. Blocking. Raises `UsageError`.
     """
     found: list[tuple[str, Path]] = []
     skipped = 0
-    single = len(given) == 1
     if given.count("-") > 1:
-        raise UsageError("standard input is read once, and --context names it twice")
-    # Of many files below one folder it is asked once.
+        raise UsageError("standard input can be read only once, but --context names it twice")
+    # Cached, since many files have the same parent folders.
     is_home = cache(withheld.is_home)
     for one in given:
-        path = Path(one).expanduser()
-        if not one:
-            # As from a variable that is not set; to `Path` it is the folder where one is.
-            raise UsageError("a --context is empty", hint="Name a file, a folder or a glob, or - for standard input.")
         if one == "-":
-            found.append(("stdin", _spool(stdin, spool)))
-            if withheld.is_secret(spool):
-                spool.unlink()
-                raise UsageError(_REFUSED.format("standard input"))
-        elif path.is_dir():
-            single = False
-            files, left_out = withheld.text_files(path)
+            found.append(("stdin", _standard_input(stdin, spool)))
+        else:
+            files, left_out = _files_of(one, is_home)
             found += files
             skipped += left_out
-        elif path.is_file():
-            if withheld.is_secret(path):
-                raise UsageError(_REFUSED.format(one))
-            found.append((one, path))
-        elif any(sign in one for sign in withheld.SIGNS):
-            single = False
-            matches = sorted(match for match in _glob(one) if match.is_file())
-            if not matches:
-                raise UsageError(f"no file matches {one}", hint="Quote the pattern, or give the files themselves.")
-            wanted = [
-                match
-                for match in matches
-                if not (withheld.is_hidden_from(match, one) or withheld.is_kept_back(match, is_home))
-            ]
-            skipped += len(matches) - len(wanted)
-            found += [(str(match), match) for match in wanted]
-        elif path.exists():
-            raise UsageError(f"{one} is no file and no folder", hint="Pipe it to standard input, and name that: -c -")
-        else:
-            raise UsageError(f"there is no file {one}", hint="--context takes files, folders, globs, or - for stdin.")
+    single = len(given) == 1 and (given[0] == "-" or Path(given[0]).expanduser().is_file())
     if not found:
         raise UsageError(
-            "there is no text in what --context names",
-            hint="Of folders only text is read, without hidden files, keys and Pylon's own homes.",
+            "--context contains no text",
+            hint="In folders, only text is read; hidden files, keys and Pylon's own homes are skipped.",
         )
     found = _distinct(found)
     if len(found) > MAX_FILES:
-        raise UsageError(f"--context names {len(found):,} files; {MAX_FILES:,} is the most")
+        raise UsageError(f"--context names {len(found):,} files; the maximum is {MAX_FILES:,}")
     kind: Literal["text", "json", "files"] = shape if shape != "auto" else "text" if single else "files"
     if kind != "files" and len(found) != 1:
-        raise UsageError(f"--as {kind} takes one file, and there are {len(found):,}")
+        raise UsageError(f"--as {kind} takes one file, but --context names {len(found):,}")
     facts = tuple(file_facts(name, path.absolute()) for name, path in found)
     if not any(file.chars for file in facts):
         named = clean_line(facts[0].name) if len(facts) == 1 else f"each of {len(facts):,} files"
         raise UsageError(
-            f"the context is empty: {named} holds nothing",
-            hint="Name a file that holds a text; `pylon ask` asks a question without one.",
+            f"the context is empty: {named} contains nothing",
+            hint="Name a file that contains text. To ask a question without a text, use `pylon ask`.",
         )
     source = ContextSource(kind, tuple(ContextFile(file.name, file.path) for file in facts))
     return Context(source, facts, skipped)
 
 
+def _files_of(one: str, is_home: Callable[[Path], bool]) -> tuple[list[tuple[str, Path]], int]:
+    """The files that one --context names, with their names, and how many files of a folder or glob were left out.
+    `is_home` is `withheld.is_home`, cached. Raises `UsageError`."""
+    path = Path(one).expanduser()
+    if not one:
+        # As from an unset shell variable. `Path("")` would be the working directory.
+        raise UsageError("a --context is empty", hint="Name a file, a folder or a glob, or - for standard input.")
+    if path.is_dir():
+        return withheld.text_files(path)
+    if path.is_file():
+        if withheld.is_secret(path):
+            raise UsageError(_REFUSED.format(one))
+        return [(one, path)], 0
+    if any(sign in one for sign in withheld.SIGNS):
+        matches = sorted(match for match in _glob(one) if match.is_file())
+        if not matches:
+            raise UsageError(
+                f"no file matches {one}", hint="Put quotes around the pattern, or give the files themselves."
+            )
+        wanted = [
+            match
+            for match in matches
+            if not (withheld.is_hidden_from(match, one) or withheld.is_kept_back(match, is_home))
+        ]
+        return [(str(match), match) for match in wanted], len(matches) - len(wanted)
+    if path.exists():
+        raise UsageError(f"{one} is neither a file nor a folder", hint="Pipe it in and use standard input: -c -")
+    raise UsageError(f"file {one} does not exist", hint="--context takes files, folders, globs, or - for stdin.")
+
+
+def _standard_input(stdin: BinaryIO | None, spool: Path) -> Path:
+    """Writes standard input to `spool`, which it returns. Raises `UsageError` if there is none, or it holds a
+    secret."""
+    if stdin is None:
+        raise UsageError("standard input is closed")
+    _write(spool, iter(lambda: stdin.read(_PIECE), b""))
+    if withheld.is_secret(spool):
+        spool.unlink()
+        raise UsageError(_REFUSED.format("standard input"))
+    return spool
+
+
 def from_value(value: object, spool: Path) -> Context:
-    """A str, or a list, dict or other JSON value; written to `spool` once. Raises `UsageError`."""
+    """The context from a str, or a list, dict or other JSON value, which is written to `spool`. Blocking. Raises
+    `UsageError`."""
     if isinstance(value, str):
         kind: Literal["text", "json"] = "text"
         data = value.encode("utf-8", "replace")
@@ -170,7 +188,7 @@ def from_value(value: object, spool: Path) -> Context:
             data = orjson.dumps(value)
         except TypeError as error:
             raise UsageError(
-                f"this cannot be a context: {error}", hint="Give text, or what JSON can hold."
+                f"this cannot be used as a context: {error}", hint="Give text, or anything that JSON can represent."
             ) from error
     _write(spool, [data])
     facts = (file_facts("context", spool),)
@@ -180,20 +198,20 @@ def from_value(value: object, spool: Path) -> Context:
 def _doubt(file: FileFacts) -> str:
     name = clean_line(file.name)
     if file.kind == "PDF":
-        return f"{name} is a PDF, of which the REPL sees the bytes and not the text: convert it first"
-    unread = f"{file.replaced:,} of its {file.chars:,} characters could not be read and stand as U+FFFD"
+        return f"{name} is a PDF; the REPL sees its bytes, not its text. Convert it to text first"
+    unread = f"{file.replaced:,} of its {file.chars:,} characters could not be read and were replaced by U+FFFD"
     if file.kind == "binary":
-        return f"{name} is no text: it holds NUL bytes" + (f", and {unread}" if file.replaced else "")
-    return f"{name} is not in UTF-8: {unread}" if file.replaced else ""
+        return f"{name} is not text: it contains NUL bytes" + (f", and {unread}" if file.replaced else "")
+    return f"{name} is not UTF-8: {unread}" if file.replaced else ""
 
 
 def readable(name: str) -> str:
-    """A file's name or path as Unicode. Bytes of it that are no UTF-8 stand as Python writes them: `caf\\xe9.txt`."""
+    """A file's name or path as valid Unicode. Bytes that are not UTF-8 are escaped as in Python: `caf\\xe9.txt`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _distinct(found: Iterable[tuple[str, Path]]) -> list[tuple[str, Path]]:
-    """Each file once, under a name of its own: files of two folders that are called alike there are so by their
+    """Each file once, under a distinct name. Files of two folders that have the same name are named by their
     paths."""
     files: dict[Path, tuple[str, Path]] = {}
     for given, path in found:
@@ -202,7 +220,7 @@ def _distinct(found: Iterable[tuple[str, Path]]) -> list[tuple[str, Path]]:
     named: dict[str, Path] = {}
     for name, path in files.values():
         wanted = name if shared[name] == 1 else readable(str(path))
-        # Bytes that are no UTF-8 may read as another file's name does.
+        # A name with escaped bytes may equal the name of another file.
         others = (f"{wanted} ({number})" for number in itertools.count(2))
         named[next(one for one in itertools.chain([wanted], others) if one not in named)] = path
     return list(named.items())
@@ -215,13 +233,6 @@ def _glob(pattern: str) -> Iterable[Path]:
     return Path().glob(pattern)
 
 
-def _spool(stdin: BinaryIO | None, spool: Path) -> Path:
-    if stdin is None:
-        raise UsageError("there is no standard input here")
-    _write(spool, iter(lambda: stdin.read(_PIECE), b""))
-    return spool
-
-
 def _write(path: Path, pieces: Iterable[bytes]) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -230,12 +241,13 @@ def _write(path: Path, pieces: Iterable[bytes]) -> None:
                 file.write(piece)
     except OSError as error:
         raise TrajectoryError(
-            f"the context cannot be kept with its run: {refusal(error)}", hint=f"Make room where {path.parent} is."
+            f"the context cannot be stored with its run: {refusal(error)}",
+            hint=f"Free some space on the disk of {path.parent}.",
         ) from error
 
 
 def file_facts(name: str, path: Path) -> FileFacts:
-    """Looks at a file once. Blocking. Raises `UsageError`."""
+    """Reads a file once for its facts. Blocking. Raises `UsageError`."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     digest = hashlib.sha256()
     size = chars = replaced = 0
@@ -252,7 +264,7 @@ def file_facts(name: str, path: Path) -> FileFacts:
                 size += len(piece)
                 text = decoder.decode(piece)
                 chars += len(text)
-                # Those that stand in the file itself are no replacements.
+                # U+FFFD that the file itself contains is no replacement.
                 replaced += text.count(_REPLACEMENT) - (before + piece).count(_REPLACEMENT.encode())
                 before = (before + piece)[-2:]
     except OSError as error:

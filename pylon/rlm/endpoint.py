@@ -1,4 +1,4 @@
-"""A root LM behind an OpenAI-shaped endpoint: `POST {base}/chat/completions`, not streamed."""
+"""A root model behind a server with the OpenAI API: `POST {base}/chat/completions`, without streaming."""
 
 import asyncio
 import json
@@ -19,31 +19,34 @@ from pylon.text import whole_characters
 
 logger = log.get("rlm")
 
-# A reply holds a turn, not a book: whoever sends more is broken or hostile.
+# A turn is short: a server that sends more is broken or hostile.
 MAX_BODY_BYTES = 8 * 1024 * 1024
 RETRIES = 4
-# What is no chat completion is rarely one the next time.
+# A server that sends something other than a chat completion will probably do so again.
 _MALFORMED_RETRIES = 1
 FIRST_WAIT_S = 0.5
 MOST_WAIT_S = 30.0
-# Newer servers know the first, older ones only the second, and some take no field that they do not know.
+# Two names for the same limit: newer servers know the first, older ones only the second, and some refuse requests
+# with a field that they do not know.
 _LIMITS = ("max_completion_tokens", "max_tokens")
 _UNPROCESSABLE = {httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY}
 _AGAIN = {408, 409, 425, 429}
 _HINTS = {
-    400: "Does the server know `rlm.root_model`, and take `rlm.root_max_tokens` and `rlm.root_temperature`?",
-    401: "Is the key in `rlm.root_key_file` right?",
-    403: "May the key in `rlm.root_key_file` use `rlm.root_model`?",
-    404: "Are `rlm.root_url` and `rlm.root_model` right?",
+    400: (
+        "Check that the server knows `rlm.root_model`, and accepts `rlm.root_max_tokens` and `rlm.root_temperature`."
+    ),
+    401: "Check the key in `rlm.root_key_file`.",
+    403: "Check that the key in `rlm.root_key_file` may use `rlm.root_model`.",
+    404: "Check `rlm.root_url` and `rlm.root_model`.",
 }
 
 
 class OpenAIRoot:
-    """`url` ends before `/chat/completions`. The key comes from a file and is never shown.
+    """A root model at `url`, the address without `/chat/completions`. The key comes from a file and is never shown.
 
-    Answers 429 and 5xx, and connections that break, are tried again with growing pauses, or after the time that
-    `Retry-After` names; an answer that is no chat completion once. `timeout_s` bounds a single try. A server that
-    does not take one of the two names of `max_tokens` is asked with the other, from then on.
+    After status 429 or 5xx, or a broken connection, it asks again with growing pauses, or after the time in
+    `Retry-After`; after an answer that is no chat completion, once. `timeout_s` bounds a single request. If a server
+    refuses one of the two names of `max_tokens`, only the other is sent from then on.
     """
 
     most_msat = 0
@@ -92,7 +95,7 @@ class OpenAIRoot:
                 malformed += isinstance(error, _MalformedError)
                 if error.lasting or not left or malformed > _MALFORMED_RETRIES:
                     raise
-                logger.info("the root model is asked again", reason=str(error), left=left)
+                logger.info("asking the root model again", reason=str(error), left=left)
                 pause = error.retry_after_s or wait_s * (0.5 + self._rng.random())
             await asyncio.sleep(min(pause, MOST_WAIT_S))
             wait_s *= 2
@@ -117,11 +120,11 @@ class OpenAIRoot:
                 async for piece in response.aiter_bytes():
                     data += piece
                     if len(data) > MAX_BODY_BYTES:
-                        raise RootError(f"the root model's answer has over {MAX_BODY_BYTES} bytes")
+                        raise RootError(f"the root model's answer is over {MAX_BODY_BYTES} bytes")
         except httpx.HTTPError as error:
             raise RootError(
                 f"the root model's endpoint does not answer ({type(error).__name__})",
-                hint="Is `rlm.root_url` right, and the server up?",
+                hint="Check `rlm.root_url`, and that the server is running.",
                 lasting=False,
                 means=UnreachableError,
             ) from error
@@ -133,21 +136,22 @@ class OpenAIRoot:
 
 
 def read_key(path: Path) -> str:
-    """The key in a file. Raises `SetupError`."""
+    """Reads a key from a file. Raises `SetupError`."""
     try:
         return path.expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(
-            f"the key of the root model cannot be read from {path}", hint="`rlm.root_key_file` names its file."
+            f"the root model's key cannot be read from {path}",
+            hint="Set `rlm.root_key_file` to the file with the key.",
         ) from error
 
 
 class _MalformedError(RootError):
-    """The server answered, and with no chat completion."""
+    """The server answered, but not with a chat completion."""
 
     def __init__(self, message: str) -> None:
         super().__init__(
-            message, hint="Does `rlm.root_url` lead to an OpenAI-shaped server?", lasting=False, means=SetupError
+            message, hint="Check that `rlm.root_url` is an OpenAI-compatible server.", lasting=False, means=SetupError
         )
 
 
@@ -155,27 +159,28 @@ def _refused(response: httpx.Response, body: bytes) -> RootError:
     status = response.status_code
     again = status in _AGAIN or status >= httpx.codes.INTERNAL_SERVER_ERROR
     means: type[PylonError] = UnreachableError if again else SetupError
-    message = f"the root model's endpoint says {status}"
-    # What is said of a key is about the key, and quotes it.
+    message = f"the root model's endpoint answered {status}"
+    # The message for a wrong key may quote the key.
     said = status != httpx.codes.UNAUTHORIZED and refusals.words(
         body, response.request.headers.get("authorization", "")
     )
     message += f": {said}" if said else ""
     error = RootError(message, hint=_HINTS.get(status, ""), lasting=not again, means=means)
     after = response.headers.get("retry-after", "")
-    # ASCII alone: "²" is a digit as well, and no number.
+    # ASCII only: "²" is a digit too, but `float` refuses it.
     if again and after.isascii() and after.isdigit():
         error.retry_after_s = float(after)
     return error
 
 
 def _read(data: bytes, messages: Sequence[Message], name: str) -> Reply:
-    """The first choice of a chat completion. Everything in it may be missing or of another type."""
+    """The first choice of a chat completion, of which anything may be missing or of a wrong type. Raises
+    `RootError`."""
     try:
         answer = _decoded(data)
         choice = answer["choices"][0]
         text = choice["message"]["content"]
-    # A ValueError is what is no JSON, or a number of more digits than Python takes.
+    # ValueError: invalid JSON, or a number with more digits than Python takes.
     except (ValueError, RecursionError, KeyError, IndexError, TypeError) as error:
         raise _MalformedError("the root model's endpoint sent no chat completion") from error
     if text is None:
@@ -200,7 +205,7 @@ def _decoded(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        # Some servers cut a character in two, and escape each half: `\ud800` alone, which orjson refuses.
+        # Some servers cut a character in two and escape each half, as `\ud800`, which orjson refuses.
         return json.loads(data)
 
 

@@ -1,4 +1,4 @@
-"""What events must hold for whoever reads a run from them: somebody may have edited their file. Pure."""
+"""The fields that each type of event must have. Readers check them, since the file may have been edited. Pure."""
 
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -14,6 +14,7 @@ class _Text(TypedDict):
 
 
 class _Event(TypedDict):
+    n: _Count
     type: str
     at: float
 
@@ -213,20 +214,25 @@ _SHAPES: dict[str, TypeAdapter[Any]] = {
     "repeated": TypeAdapter(_Call), "charged": TypeAdapter(_Charged), "reserved": TypeAdapter(_Reserved),
     "settled": TypeAdapter(_Settled), "cut": TypeAdapter(_Cut), "final": TypeAdapter(_Final),
 }  # fmt: skip
+_ANY: TypeAdapter[Any] = TypeAdapter(_Event)
 _FAILED: TypeAdapter[Any] = TypeAdapter(_Failed)
 _ANSWERED: TypeAdapter[Any] = TypeAdapter(_Answered)
 
 
-def fault(event: dict[str, Any]) -> str:
-    """What an event lacks, or holds that it must not; empty where it holds what it must."""
-    shape = _SHAPES.get(event["type"]) if isinstance(event["type"], str) else _SHAPES["run"]
-    if event["type"] == "returned":
+def fault(event: dict[str, Any], place: int) -> str:
+    """What is wrong with an event at this place in its file (from 0), in words; empty if nothing is. The place is
+    checked since an event that is lost or there twice would make the sums of what was spent wrong."""
+    kind = event["type"]
+    shape = _ANY if not isinstance(kind, str) else _SHAPES.get(kind)
+    if kind == "returned":
         shape = _FAILED if "code" in event else _ANSWERED
     if shape is None:
-        return ""
+        return f"type: there is no event {kind[:40]!r}"
     try:
         shape.validate_python(event, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if event["n"] != place:
+        return f"n: {event['n']} stands where {place} should"
     return ""

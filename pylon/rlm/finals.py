@@ -1,18 +1,18 @@
-"""What `FINAL(word)` in prose means: the word, or the variable of that name. Pure."""
+"""Decides what `FINAL(word)` in prose means: the word itself, or the variable of that name. Pure."""
 
 from collections.abc import Mapping
 from enum import Enum
 
 from pylon.rlm.parsing import Final
 
-# What code puts an answer together in.
+# Types in which code puts an answer together.
 _HOLD_ANSWERS = {"str", "list", "dict", "tuple", "set", "Reply", "SubCallError"}
-# Nobody means what these are called.
+# Types whose values are never meant as an answer.
 _HOLD_NONE = {"module", "function", "type", "builtin_function_or_method", "method", "NoneType"}
 
 
 class Meant(Enum):
-    """`EITHER` is to be asked about."""
+    """What is meant; with `EITHER` the root has to be asked."""
 
     TEXT = "text"
     VARIABLE = "variable"
@@ -20,9 +20,9 @@ class Meant(Enum):
 
 
 def meant(final: Final, variables: Mapping[str, str]) -> Meant:
-    """`variables` are those that the run's code has made, by name, with the names of their types.
+    """What a `Final` means. `variables` are those that the run's code has made, with the names of their types.
 
-    `FINAL(yes)` is a word also where code has counted in `yes`, and `FINAL(total_count)` is none.
+    `FINAL(total_count)` is the variable. `FINAL(yes)` may be the word even if code has counted in a variable `yes`.
     """
     if not final.text:
         return Meant.VARIABLE if final.variable else Meant.TEXT

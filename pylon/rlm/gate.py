@@ -1,8 +1,8 @@
-"""Who may spend now, and who waits: one queue before the budgets of a run.
+"""The queue in front of a run's budgets: decides who may spend now, and who waits.
 
-What a budget would allow once others have ended waits for them, first come first served; what it can never allow is
-told so at once. Waiting always ends: somebody's reservation is out, and everything that reserves ends in time. Runs
-that share a budget share its queue too, or one would wait for what another settles unseen.
+A request that the budget could allow after others have ended waits for them, first come first served; one that it can
+never allow is refused at once. Waiting always ends, since it needs an open reservation, and everything that holds one
+ends in time. Runs that share a budget share its queue too, since one may wait for what another settles.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ type Then = Callable[[Reservation | Refusal], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
-    """A place in the queue. `then` is called once, perhaps before `enter` returns."""
+    """A request in the queue. `then` is called once with the result, possibly before `enter` returns."""
 
     budget: Budget
     cost: Cost
@@ -27,14 +27,14 @@ class Ticket:
 
 
 class Gate:
-    """See the module."""
+    """The queue of one budget, and of the budgets below it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._queue: deque[Ticket] = deque()
 
     def enter(self, budget: Budget, cost: Cost, then: Then, *, prompt_chars: int = 0) -> Ticket:
-        """Asks for a reservation."""
+        """Asks for a reservation; `then` gets it, or the refusal."""
         ticket = Ticket(budget, cost, prompt_chars, then)
         self._queue.append(ticket)
         if len(self._queue) == 1:
@@ -42,7 +42,7 @@ class Gate:
         return ticket
 
     async def wait(self, budget: Budget, cost: Cost) -> Reservation | Refusal:
-        """The same for whoever can do nothing meanwhile. Cancelled, it leaves nothing reserved."""
+        """Asks for a reservation and waits for the result. Cancelled, it leaves nothing reserved."""
         granted: asyncio.Future[Reservation | Refusal] = asyncio.get_running_loop().create_future()
         ticket = self.enter(budget, cost, granted.set_result)
         try:
@@ -54,12 +54,12 @@ class Gate:
             raise
 
     def leave(self, tickets: set[Ticket]) -> None:
-        """Gives places up; those that were let through already are not in the queue any more."""
+        """Takes requests out of the queue; those that were granted already are not in it any more."""
         self._queue = deque(ticket for ticket in self._queue if ticket not in tickets)
         self._pump()
 
     def settle(self, budget: Budget, reservation: Reservation, spent: Cost) -> None:
-        """Books what something did cost, and lets others through."""
+        """Books what something cost, and grants waiting requests what that leaves."""
         budget.settle(reservation, spent)
         self._pump()
 

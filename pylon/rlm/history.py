@@ -1,7 +1,7 @@
-"""What the root model sees of its run so far, kept within its window. Pure.
+"""Keeps the chat with a root model within its window. Pure.
 
-The REPL holds everything; the chat holds only what was said and shown. When it grows over its share of the window the
-oldest turns are cut to their beginnings, and when that is not enough, left out with a note that the variables stand.
+The REPL holds all values; the chat holds only what was said and shown. When it outgrows its share of the window, the
+oldest turns are shortened, and if that is not enough, left out, with a note that their variables are still there.
 """
 
 import sys
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from pylon.rlm.root import Message, estimate_tokens
 
-# The newest turns are what the root is thinking about.
+# The newest turns, which the root is working on, are shortened last.
 KEPT_TURNS = 2
-# What the chat has of older ones, where it grows too long.
+# The length to which older turns are shortened.
 OLD_REPLY_CHARS = 400
 OLD_SHOWN_CHARS = 300
 LEFT_OUT = (
@@ -21,7 +21,7 @@ LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A turn: the root's reply, and what it was shown for it, whole; how many characters of each the chat has."""
+    """A turn: the root's reply and what it was shown, both complete, and how many characters of each the chat has."""
 
     reply: str
     shown: str
@@ -30,12 +30,12 @@ class Exchange:
 
     @property
     def messages(self) -> list[Message]:
-        # Always from the whole: a cut of a cut would tell of the length of the first one.
+        # Always cut from the complete text: a cut of a cut would state the length of the first cut.
         reply, shown = cut(self.reply, self.reply_chars), cut(self.shown, self.shown_chars)
         return [Message("assistant", reply), Message("user", shown)]
 
     def shortened(self, reply_chars: int, shown_chars: int) -> "Exchange":
-        """The same with no more than so many characters of each, in the chat."""
+        """The same turn with at most so many characters of each in the chat."""
         return replace(
             self,
             reply_chars=min(self.reply_chars, reply_chars),
@@ -44,7 +44,7 @@ class Exchange:
 
 
 class History:
-    """`limit_tokens` is what the whole chat may take. `compactions` counts how often it had to be cut."""
+    """The chat of one loop. `limit_tokens` bounds it; `compactions` counts how often it had to be shortened."""
 
     def __init__(self, system: str, task: str, *, limit_tokens: int) -> None:
         self.compactions = 0
@@ -52,21 +52,21 @@ class History:
         self._exchanges: list[Exchange] = []
         self._left_out = False
         self._limit = limit_tokens
-        # Tokens by the model's own count for each that we estimate.
+        # The model's own count of tokens divided by our estimate.
         self._ratio = 1.0
 
     def add(self, reply: str, shown: str, *, reply_chars: int = sys.maxsize) -> None:
-        """A turn that has ended. Of its reply the chat has `reply_chars` characters at most."""
+        """Adds a turn. The chat has at most `reply_chars` characters of its reply."""
         self._exchanges.append(Exchange(reply, shown, reply_chars))
 
     def counted(self, prompt_tokens: int, messages: list[Message]) -> None:
-        """What the model itself counted for a chat that it was sent."""
+        """Takes in the tokens that the model counted for a chat, to correct later estimates."""
         guess = estimate_tokens(messages)
         if prompt_tokens and guess:
             self._ratio = min(4.0, max(0.25, prompt_tokens / guess))
 
     def messages(self, most_tokens: int | None = None) -> list[Message]:
-        """The chat to send, compacted for good where it has to be; `most_tokens` is a tighter limit from here on."""
+        """The chat to send, shortened permanently if necessary; `most_tokens` lowers the limit from here on."""
         if most_tokens is not None:
             self._limit = max(1, min(self._limit, most_tokens))
         if self._size() > self._limit:
@@ -93,7 +93,7 @@ class History:
         while len(self._exchanges) > KEPT_TURNS and self._size() > self._limit:
             self._exchanges.pop(0)
             self._left_out = True
-        # What is left may still be too much: a window smaller than one turn.
+        # The newest turns alone may still be too long for a small window.
         share = max(200, int(2 * self._limit / self._ratio / (len(self._exchanges) or 1)))
         while self._size() > self._limit and share >= 200:
             self._exchanges = [one.shortened(share, share) for one in self._exchanges]
@@ -101,7 +101,7 @@ class History:
 
 
 def cut(text: str, limit: int) -> str:
-    """The start and the end of a long text, and how much is missing between them."""
+    """The start and the end of a text of more than `limit` characters, with a note on what is left out between."""
     if len(text) <= limit:
         return text
     note = f"\n[… {len(text) - limit:,} of {len(text):,} characters left out …]\n"

@@ -1,33 +1,34 @@
-"""How the sub-calls of a turn went out: whether its root should be told that they went one by one."""
+"""Notices when the code of a turn makes its sub-calls one after the other, so that its root can be told. Pure."""
 
-# Fewer are no loop, or cost no time that counts.
+# Fewer calls are no loop, or cost little time.
 _MANY = 5
 
 
 class Pace:
-    """Of one loop. Pure: times are in seconds."""
+    """The pace of one loop's sub-calls. Times are in seconds."""
 
     def __init__(self) -> None:
         self._out = 0
         self._alone = 0
         self._seconds = 0.0
-        # When the only call that is out was made.
+        # When the call in flight was sent, if it was sent alone while no other was in flight.
         self._since: float | None = None
 
     def began(self, calls: int, *, now: float) -> None:
-        """A request of so many calls goes out."""
+        """Notes that a request of so many calls is sent."""
         self._since = now if calls == 1 and not self._out else None
         self._out += 1
 
     def ended(self, *, now: float) -> None:
-        """One is back."""
+        """Notes that a request has returned."""
         self._out -= 1
         if not self._out and self._since is not None:
             self._alone += 1
             self._seconds += now - self._since
 
     def said(self) -> str:
-        """What there is to say of the calls since the last time, which are forgotten."""
+        """A remark for the root on the calls since the last remark, which are forgotten; empty if there is nothing to
+        say."""
         alone, seconds = self._alone, self._seconds
         self._alone, self._seconds = 0, 0.0
         if alone < _MANY:

@@ -1,9 +1,9 @@
-"""What a root model's turn says: the code to run, and an answer given in prose. Pure.
+"""Parses a root model's turn: the code to run, and an answer given in prose. Pure.
 
-Code stands in fences marked `repl` or `python`. An answer may stand outside of them, as the paper's prompts have
-it (arXiv 2512.24601, appendix): `FINAL(the answer)`, `FINAL_VAR(name)`; or `SUBMIT(…)` as DSPy's. Models misuse all
-three, so this reads them generously: a name in quotes, no closing bracket, keyword arguments, brackets that count
-points or smile. What a model thinks aloud (`<think>…</think>`) is neither code nor an answer.
+Code is in fences marked `repl` or `python`. An answer may come outside of them, in the form of the paper's prompts
+(arXiv 2512.24601, appendix), `FINAL(the answer)` or `FINAL_VAR(name)`, or of DSPy's, `SUBMIT(…)`. Models misuse all
+three, so the parser is tolerant: of a name in quotes, a missing closing bracket, keyword arguments, and brackets of
+list points or smileys. What a model thinks aloud (`<think>…</think>`) is neither code nor an answer.
 """
 
 import ast
@@ -17,13 +17,13 @@ _WORD = re.compile(r"[\w+-]*")
 _THINK = re.compile(r"[ \t]*<think>")
 _THOUGHT = "</think>"
 _FINAL = re.compile(r"^[ \t>*]*(FINAL_VAR|FINAL|SUBMIT)\**[ \t]*\(", re.MULTILINE)
-# A value in quotes, and the bracket behind it.
+# A value in quotes, and the bracket after it.
 _QUOTED = re.compile(
     r"""\s*([A-Za-z_]\w*\s*=\s*)?("[^"\\]*(?:\\.[^"\\]*)*"|'[^'\\]*(?:\\.[^'\\]*)*')\s*\)""", re.DOTALL
 )
-# Only what may run is worth parsing.
+# Longer texts are not parsed, as they are too long to be run.
 _MOST_PARSED = 200_000
-# Of blocks whose ends are looked for, in a turn.
+# How often in a turn the end of a block is searched by parsing it.
 _MOST_PARSES = 16
 _QUOTES = ('"""', "'''")
 _LANGUAGES = {"repl", "python", "py", "python3"}
@@ -31,7 +31,7 @@ _LANGUAGES = {"repl", "python", "py", "python3"}
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """An answer in prose: its text, or the name of the variable that holds it. With both it may be either."""
+    """An answer in prose: its text, or the name of the variable that holds it. If both are given it may be either."""
 
     text: str = ""
     variable: str = ""
@@ -39,8 +39,8 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """`blocks` in their order; `prose` is what stands outside of fences. `cut_off` tells that the last fence was
-    opened and never closed, `final_cut_off` that the answer was."""
+    """A parsed turn: its code `blocks` in order, its `final` answer, and the `prose` outside of fences. `cut_off`
+    tells that the last block of code was cut off, `final_cut_off` that the answer was."""
 
     blocks: tuple[str, ...]
     final: Final | None = None
@@ -50,14 +50,14 @@ class Turn:
 
 
 def parse_turn(reply: str, *, cut_off: bool = False) -> Turn:
-    """Reads a reply in linear time. Never raises; what is no code and no answer gives an empty turn.
+    """Parses a reply, in linear time. Never raises; without code and answer the turn is empty.
 
-    Of one that was `cut_off` nothing counts as whole that no fence or bracket closes.
+    If the reply was `cut_off`, only what a fence or bracket closes counts as complete.
     """
     fences, opened, prose = _fences(_spoken(reply))
     blocks = [code for language, code in fences if language in _LANGUAGES]
     if not blocks:
-        # Small models forget the word behind the fence.
+        # Small models forget the word after the fence.
         blocks = [code for language, code in fences if not language and is_code(code)]
     block_cut_off = False
     if opened is not None and opened[0] in _LANGUAGES:
@@ -72,8 +72,8 @@ def parse_turn(reply: str, *, cut_off: bool = False) -> Turn:
 
 
 def _spoken(reply: str) -> str:
-    """A reply without what its model thought: from a line that begins with `<think>`, or from the start where a
-    template has written that already, to `</think>`. In code both are text, and so is a `</think>` at the end of a
+    """A reply without its thoughts: from a line that begins with `<think>`, or from the start if the chat template
+    has written that already, to `</think>`. In code both tags are plain text, and so is a `</think>` at the end of a
     line of prose that comes after code or an answer."""
     kept: list[str] = []
     place, mark, told, said, text = 0, "", False, False, False
@@ -89,7 +89,7 @@ def _spoken(reply: str) -> str:
         bare = line.strip()
         if mark:
             ends = bare == _THOUGHT and not (told or text)
-            # Once for a fence, or many of these in it would take long.
+            # Searched once for each fence: a fence with many such lines would otherwise take quadratic time.
             if ends and _is_closed(reply, end, mark):
                 ends, text = False, True
         else:
@@ -109,7 +109,7 @@ def _spoken(reply: str) -> str:
 
 
 def _is_closed(reply: str, place: int, mark: str) -> bool:
-    """Whether a fence that is open at this place is closed before another is opened."""
+    """Whether the fence that is open at this place is closed before another one is opened."""
     while place < len(reply):
         end = reply.find("\n", place) + 1 or len(reply)
         bare = reply[place:end].strip()
@@ -120,7 +120,7 @@ def _is_closed(reply: str, place: int, mark: str) -> bool:
 
 
 def _opening(bare: str) -> str:
-    """The mark of a line that opens a fence. One with more of its signs behind it is a word of code in prose."""
+    """The mark of a line that opens a fence, else empty. A line with further backticks is inline code in prose."""
     word = bare.lstrip("`")
     mark = bare[: len(bare) - len(word)]
     return mark if len(mark) >= len(_MARK) and "`" not in word else ""
@@ -131,7 +131,7 @@ def _closes(bare: str, mark: str) -> bool:
 
 
 def _fences(text: str) -> tuple[list[tuple[str, str]], tuple[str, str] | None, str]:
-    """Closed fences with their words, one that was never closed, and the text outside of them."""
+    """The closed fences as (language, code), a last one that was never closed, and the text outside of fences."""
     lines = text.splitlines(keepends=True)
     closed: list[tuple[str, str]] = []
     prose: list[str] = []
@@ -149,7 +149,7 @@ def _fences(text: str) -> tuple[list[tuple[str, str]], tuple[str, str] | None, s
         end = _next_close(lines, place, mark)
         code = _dedented(lines[place:end], indent)
         if end < len(lines) and word in {*_LANGUAGES, ""} and any(quotes in code for quotes in _QUOTES):
-            # What is no code may go on: its quotes hold a fence, and this was the end of that.
+            # If the block does not parse, this mark may be within a string of the code: try the next ones.
             further = end
             while parses and further < len(lines):
                 parses -= 1
@@ -165,12 +165,12 @@ def _fences(text: str) -> tuple[list[tuple[str, str]], tuple[str, str] | None, s
 
 
 def _next_close(lines: list[str], place: int, mark: str) -> int:
-    """The line that closes a fence with that mark, from this one on; how many there are when none does."""
+    """The number of the line, from `place` on, that closes a fence with this mark; `len(lines)` if none does."""
     return next((at for at in range(place, len(lines)) if _closes(lines[at].strip(), mark)), len(lines))
 
 
 def _dedented(lines: list[str], indent: int) -> str:
-    """Without what a fence that is indented has in front of its lines; as it is where they do not have that."""
+    """The lines of a fence, joined, without the indentation of the fence itself; unchanged if they lack it."""
     first = next((line for line in lines if line.strip()), "")
     if not indent or first[:indent].strip():
         return "".join(lines)
@@ -178,7 +178,7 @@ def _dedented(lines: list[str], indent: int) -> str:
 
 
 def is_code(text: str) -> bool:
-    """Whether it is a Python program of at least one statement."""
+    """Whether a text is a Python program of at least one statement."""
     try:
         return len(text) <= _MOST_PARSED and bool(ast.parse(text).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -186,9 +186,9 @@ def is_code(text: str) -> bool:
 
 
 def _final(prose: str) -> tuple[Final | None, bool]:
-    """The answer, and whether it surely ends where it is read to end."""
+    """The answer, and whether its end is certain."""
     match = None
-    for match in _FINAL.finditer(prose):  # noqa: B007 - the last one is meant
+    for match in _FINAL.finditer(prose):  # noqa: B007 - the last one counts
         pass
     if match is None:
         return None, False
@@ -200,6 +200,7 @@ def _final(prose: str) -> tuple[Final | None, bool]:
 
 
 def _read(name: str, inner: str) -> Final:
+    """The answer that `name(inner)` gives; `name` is FINAL, FINAL_VAR or SUBMIT."""
     if name == "FINAL_VAR":
         return Final(variable=inner.strip("\"'` "))
     if name == "SUBMIT":
@@ -210,24 +211,26 @@ def _read(name: str, inner: str) -> Final:
 
 
 def _is_quoted(inner: str) -> bool:
-    """Whether one pair of quotes stands around all of it: in `"a" and "b"` the second ends what the first began."""
+    """Whether one pair of quotes encloses the whole text, unlike `"a" and "b"`, where the second quote ends the
+    first string."""
     quote = inner[:1]
     if len(inner) < 2 or quote not in "\"'" or inner[-1] != quote:
         return False
     try:
         return isinstance(ast.literal_eval(inner), str)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        # Quotes that nobody escaped: what the first encloses goes on behind it.
+        # With an unescaped quote inside, as in 'it's': a letter follows that quote directly.
         second = inner.find(quote, 1, -1)
         return second < 0 or inner[second + 1].isalnum()
 
 
 def _argument(inner: str) -> str:
-    """The one value of `SUBMIT(answer=…)`, as it is written."""
+    """The value of `SUBMIT(answer=…)`, as it is written."""
     return re.sub(r"\A[A-Za-z_]\w*\s*=\s*(?!=)", "", inner)
 
 
 def _literal(quoted: str) -> str:
+    """The value of a string in quotes; the text between them if it is no valid literal."""
     try:
         return str(ast.literal_eval(quoted))
     except (SyntaxError, ValueError, MemoryError, RecursionError):

@@ -1,4 +1,4 @@
-"""How far a run is, and what it came to, from its events as they are written. Pure."""
+"""Counts what a run has done and spent, from its events. Pure."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,20 +7,21 @@ from typing import Any
 from pylon.money.msat import sats_text
 from pylon.rlm.trajectory import Event
 
-# Of calls whose run or cell was ended.
+# The code of calls whose run or cell was ended.
 CANCELLED = "cancelled"
-# Why an answer ended that is not whole.
+# Values of `finish` for answers that are incomplete.
 _NOT_WHOLE = {"length", "size", "partial"}
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of a run; `loops` have begun.
+    """The counts of a run. `turns` are replies of the root; `loops` are those that have begun.
 
-    Of what its code asked, `sent` went out, `refused` came back without (over the budget, or their cell was ended),
-    `repeated` share the outcome of an equal one. Of those that went out, `back` have returned, `failed` of them
-    without an answer and `cancelled` since their run or cell was ended; of the answers `truncated` were cut off, or
-    are all that a loop came to before it had to end. `failures` counts codes, of what was refused too.
+    Of the calls that its code made, `sent` were sent, `refused` were not (over the budget, or their cell was ended),
+    and `repeated` share the outcome of an equal one. Of those sent, `back` have returned: `failed` without an answer,
+    `cancelled` because their run or cell was ended. Of the answers, `truncated` were cut off or are the partial
+    result of a child loop. `failures` counts every error code, those of refused calls included. `out` are the names
+    of the calls in flight.
     """
 
     turns: int = 0
@@ -41,8 +42,8 @@ class Tally:
     out: set[str] = field(default_factory=set)
 
     def add(self, event: Event) -> None:
-        """Takes an event in. What was spent before a run was taken up stands in its first one, and not in those that
-        it has from then."""
+        """Counts an event. In a resumed run what was spent before is counted from the `run` event, and not from the
+        events that were taken over."""
         recorded = event.get("recorded", False)
         match event["type"]:
             case "run" if event.get("before"):
@@ -87,14 +88,14 @@ class Tally:
             self.msat += event["msat"]
             self.sub_tokens += event.get("prompt_tokens", 0) + event.get("completion_tokens", 0)
         self.truncated += event.get("finish") in _NOT_WHOLE
-        # The answer of a loop inside this one is its root's.
+        # The answer of a child loop has no provider.
         if event.get("provider"):
             self.providers.add(event["provider"])
             self.models.add(event["model"])
 
     @property
     def counts(self) -> dict[str, Any]:
-        """For programs. `calls` are those that went out, and so what `spent` has too."""
+        """The counts as `pylon rlm --json` prints them. `calls` are those that were sent, as in `spent`."""
         return {
             "turns": self.turns,
             "loops": self.loops,
@@ -115,7 +116,7 @@ class Tally:
         }
 
     def line(self, unit: str) -> str:
-        """For people; `unit` is of the money (`Network.unit`)."""
+        """One line for people; `unit` is the unit of money (`Network.unit`)."""
         failed = f" ({self.failed:,} failed)" if self.failed else ""
         back = f"{self.back:,} sub-calls back{failed}"
         return f"turn {self.turns}, {len(self.out):,} in flight, {back}, {sats_text(self.msat, unit)}"

@@ -1,7 +1,7 @@
-"""What the root model is told. Pure: the figures of this run come in, text goes out.
+"""The texts that a root model is sent: its instructions, and what it is shown after each turn. Pure.
 
-Two tiers: large root models get everything that the REPL can do; small ones get one pattern and its rules, because
-each further name is one more that they misuse.
+There are two tiers: large root models are told everything that the REPL can do; small ones get one pattern and its
+rules, because they misuse each further name.
 """
 
 import re
@@ -16,25 +16,25 @@ from pylon.rlm.repl.protocol import CellOutcome, Variable
 type Tier = Literal["large", "small"]
 
 SMALL_BELOW_TOKENS = 32_000
-# Prose has about four characters a token; three are safe. What is not ASCII has fewer, and more bytes for each.
+# Prose has about four bytes for a token; three are safe. Other scripts have fewer characters for a token, but more
+# bytes for each.
 _BYTES_PER_TOKEN = 3
 _MOST_VARIABLES = 24
-# Of a text, in an example; and what stands around that in its prompt.
+# The length of a piece of text in an example, and of the words around it in the prompt.
 _SAMPLE_CHARS = 3_000
 _AROUND_SAMPLE = 400
-# Strangers name their models, and whatever they say of them would be an order to the root.
+# Strangers name their models, and a root would take any text in a name as an instruction.
 _MODEL_ID = re.compile(r"[A-Za-z0-9][\w.:/@+-]{0,79}", re.ASCII)
 _MOST_MODELS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is true of this run.
+    """The figures of a run that its root is told.
 
-    `sub_tokens` is the sub-models' window, 0 where nobody knows it; `width` is how many sub-calls run at once;
-    `deeper` tells whether `rlm_query` starts a loop of its own; `cell_s` is what a cell may take, in seconds;
-    `temperature` is that of sub-calls; `prompt_bytes` is the longest prompt that is let through, None where nothing
-    bounds it.
+    `sub_tokens` is the sub-models' window, 0 if unknown; `width` is how many sub-calls run at once; `deeper` tells
+    whether `rlm_query` begins a child loop; `cell_s` is the time limit of a cell, in seconds; `temperature` is that
+    of sub-calls; `prompt_bytes` is the longest prompt that is allowed, None if nothing bounds it.
     """
 
     sub_models: tuple[str, ...]
@@ -50,19 +50,19 @@ class Facts:
 
     @property
     def piece_bytes(self) -> int:
-        """The longest prompt that surely fits the sub-model and its way there, in bytes of UTF-8."""
+        """The longest prompt, in bytes of UTF-8, that fits the sub-model's window and can be sent for certain."""
         window = self.sub_tokens or 4_096
         piece = max(500, (window - self.answer_tokens) * _BYTES_PER_TOKEN * 9 // 10)
         return piece if self.prompt_bytes is None else min(piece, self.prompt_bytes)
 
     @property
     def sample_chars(self) -> int:
-        """How long pieces of text are in an example: a question and its words go along with each."""
+        """The length of the pieces of text in the examples, which leaves room for the question around them."""
         return min(_SAMPLE_CHARS, max(self.piece_bytes - _AROUND_SAMPLE, self.piece_bytes // 2)) // 10 * 10
 
 
 def tier_of(wish: Literal["auto", "large", "small"], context_tokens: int) -> Tier:
-    """The tier for a root model, by its window where nothing was wished."""
+    """The tier for a root model: the one that is set, or by its window."""
     if wish != "auto":
         return wish
     return "small" if context_tokens < SMALL_BELOW_TOKENS else "large"
@@ -86,8 +86,8 @@ def system(facts: Facts, tier: Tier) -> str:
 
 
 def showable(names: Sequence[str]) -> str:
-    """Those of these models that a root may be shown the names of, a few of them, and how many more there are; or
-    empty."""
+    """A list of model names for a root: a few of those that are safe to show, and the number of the others; empty if
+    none is."""
     said = [name for name in names if _MODEL_ID.fullmatch(name)][:_MOST_MODELS]
     others = len(names) - len(said)
     return ", ".join([*said, *([f"{others:,} more"] if others and said else [])])
@@ -187,14 +187,14 @@ UNSEEN = (
 
 
 def too_long(size: int, limit: int) -> str:
-    """For code over the limit."""
+    """What the root is told of code over the limit."""
     return (
         f"Your code has {size:,} characters and was not run; {limit:,} is the most. The text is in `context` already."
     )
 
 
 def cut_short(tokens: int) -> str:
-    """For a turn that was cut off before it had code or an answer."""
+    """What the root is told of a turn that was cut off before it had code or an answer."""
     return (
         f"Your turn was cut off at its limit of tokens ({tokens:,} at most), before there was any code or answer."
         " Think less, and write one short block that starts with ```repl, or a line FINAL(the answer)."
@@ -202,7 +202,7 @@ def cut_short(tokens: int) -> str:
 
 
 def unclear(final: Final, kind: str) -> str:
-    """For a word that is also the name of a variable of that type."""
+    """Asks the root whether it means a word or the variable, of type `kind`, with the same name."""
     name = final.variable
     return (
         f'Is your answer the word, or what the variable `{name}` ({kind}) holds? FINAL("{name}") gives the word,'
@@ -211,7 +211,7 @@ def unclear(final: Final, kind: str) -> str:
 
 
 def no_variable(final: Final, why: str) -> str:
-    """For a FINAL or FINAL_VAR that leads nowhere."""
+    """What the root is told of a FINAL or FINAL_VAR that names no usable variable."""
     said = "FINAL" if final.text else "FINAL_VAR"
     return f"{said}({final.variable}) was not understood: {why} SHOW_VARS() lists the variables that there are."
 
@@ -226,7 +226,7 @@ def is_extraction(text: str) -> bool:
 
 
 def extraction(question: str | None) -> str:
-    """The last turn, when turns or budget are used up."""
+    """Asks for the last turn, when turns or budget are used up."""
     asked = "" if question is None else f" The question was: {question}"
     return (
         f"{_LAST}{asked} Give the best answer that can be drawn from what"
@@ -235,7 +235,7 @@ def extraction(question: str | None) -> str:
 
 
 def last_again() -> str:
-    """For a last turn that was code."""
+    """Asks again after a last turn that was code."""
     return (
         f"{_LAST} That was code, and it was not run. Write the answer itself, in plain words: what you were shown is"
         " all that there is."
@@ -243,7 +243,7 @@ def last_again() -> str:
 
 
 def shown(outcomes: list[CellOutcome], output_chars: int, status: str) -> str:
-    """What a turn's cells printed, as the root sees it."""
+    """What the root is shown of a turn: the output of its cells, their errors, the variables and the status line."""
     parts = []
     each = max(200, output_chars // len(outcomes))
     for number, outcome in enumerate(outcomes, 1):
@@ -261,7 +261,7 @@ def shown(outcomes: list[CellOutcome], output_chars: int, status: str) -> str:
 
 
 def fault(text: str) -> str:
-    """The error that a turn's cells ended with, in what the root was shown of it: its last line."""
+    """The last line of the error that a turn's cells ended with, from what the root was shown of that turn."""
     found = re.search(r"^Error \((\w+)\): (.*?)(?=\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
     if found is None:
         return "it left none"

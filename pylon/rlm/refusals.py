@@ -1,6 +1,6 @@
-"""What a server of chat completions says when it refuses: its words, and a field that it does not take. Pure.
+"""Reads the refusals of a chat-completions server: its message, and a field that it does not take. Pure.
 
-All of it comes from a stranger, who may quote the header that has the key.
+The message comes from a stranger, and may quote the header that holds the key.
 """
 
 import base64
@@ -14,13 +14,13 @@ from typing import Any
 from pylon.text import clean_line
 
 _SHOWN_CHARS = 300
-# So much is looked at, for words and for secrets in them.
+# The part of a message that is searched for secrets, and of which the beginning is shown.
 _READ_CHARS = 4_000
 _DEEPEST = 6
 _HIDDEN = "***"
-# Servers shorten a key that they quote: so many of its characters in a row are hidden.
+# Servers shorten keys that they quote, so any part of a key of this length is hidden.
 _SECRET_CHARS = 6
-# Keys of others, and credentials in a quoted header.
+# Other keys, by their usual forms, and credentials in a quoted header.
 _KEYS = re.compile(
     r"\b(?i:sk|pk|rk|gsk|xai|hf|ghp)[-_][\w*.-]{6,}|\b(?i:key|api)[-_](?=[\w.-]*[\d*])[\w*.-]{6,}"
     r"|(?<=[Bb]earer )\S{6,}"
@@ -34,15 +34,15 @@ _UNWANTED = re.compile(
 
 
 def words(body: bytes, authorization: str) -> str:
-    """The server's own words in a few hundred characters, without what the request's header of that name says in
-    secret; empty where there are none."""
+    """The server's message, a few hundred characters at most, with the secrets of the request's `Authorization`
+    header hidden; empty if there is none."""
     text = " ".join(clean_line(_found(_read(body))[:_READ_CHARS]).split())
     text = _KEYS.sub(_HIDDEN, _without(text, _secrets(authorization)))
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
 def unwanted(body: bytes, fields: Sequence[str]) -> str:
-    """The first of these fields of a request that the server says it does not take, or empty."""
+    """The first of these fields of a request that the server says it does not take; empty if there is none."""
     answer = _read(body)
     said = _found(answer)[:_READ_CHARS]
     if not _UNWANTED.search(said):
@@ -63,7 +63,7 @@ def _read(body: bytes) -> Any:
 
 
 def _found(value: Any, depth: int = 0) -> str:
-    """The message in it. Servers have it in `error.message`, `error`, `message` or `detail`, some in a list."""
+    """The message in a decoded body: in `error.message`, `error`, `message` or `detail`, possibly in a list."""
     if isinstance(value, str):
         return value
     if depth > _DEEPEST:
@@ -80,6 +80,7 @@ def _found(value: Any, depth: int = 0) -> str:
 
 
 def _secrets(authorization: str) -> list[str]:
+    """The secrets in an `Authorization` header: the key, or of basic authentication user and password."""
     scheme, _, credential = authorization.partition(" ")
     secrets = [credential.strip()]
     if scheme.lower() == "basic":
@@ -89,7 +90,7 @@ def _secrets(authorization: str) -> list[str]:
 
 
 def _without(text: str, secrets: Iterable[str]) -> str:
-    """The text with every part of a secret hidden, and what is left of a shortened one at its end."""
+    """The text with every part of a secret of `_SECRET_CHARS` characters or more hidden."""
     hidden = bytearray(len(text))
     for secret in secrets:
         size = min(len(secret), _SECRET_CHARS)

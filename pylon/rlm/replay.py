@@ -1,7 +1,7 @@
-"""A run once more, with no model at all: the root's turns and the sub-calls' answers come from its trajectory.
+"""Replays a run without any model: the root's turns and the sub-calls' answers come from its trajectory.
 
-The code runs again, in a REPL as before. So a replay shows what a change of the sandbox or of the loop does to a run
-that was paid for once, and whether a trajectory tells the truth.
+The code runs again, in a REPL. So a replay shows what a change of the sandbox or of the loop does to a run, without
+paying for it again, and whether its trajectory is true.
 """
 
 from collections import defaultdict, deque
@@ -15,24 +15,24 @@ from pylon.errors import UsageError
 from pylon.rlm import prompts
 from pylon.rlm.budget import Limits
 from pylon.rlm.context import Context, FileFacts, file_facts
-from pylon.rlm.course import LoopOutcome
-from pylon.rlm.earlier import outcome_of
+from pylon.rlm.loop_state import LoopOutcome
+from pylon.rlm.recorded_run import outcome_of
 from pylon.rlm.repl.protocol import CellLimits, ContextFile, ContextSource, Repl
 from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import Charged, Message, Reply, RootError, unpaid
-from pylon.rlm.run_ends import Origin
+from pylon.rlm.run_events import Origin
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import Came, Job, SubFailure, SubModels, SubOutcome
-from pylon.rlm.trajectory import BLOBS, Event, Trajectory, name_of
+from pylon.rlm.trajectory import BLOBS, Event, Trajectory, text_ref
 from pylon.unsettled import CameTo
 
-# Whatever held the run up then is known now.
+# Recorded outcomes come at once, so no call needs a limit of time.
 _UNBOUND_S = 1e9
 
 
 class RecordedRoot:
-    """A root that is no model: it says again what was said in each loop."""
+    """A root that repeats the recorded turns of each loop."""
 
     most_msat = 0
 
@@ -58,9 +58,13 @@ class RecordedRoot:
         if not turns or turns[0]["last"] != prompts.is_extraction(messages[-1].content):
             raise RootError("the recorded run has no such turn", lasting=False)
         event = turns.popleft()
-        # Its tokens were spent then.
+        # Its tokens and its price were spent by the recorded run.
         return Reply(
-            self._run.needed(event["reply"], "a turn of the root"), 0, 0, event["model"], finish=event.get("finish")
+            self._run.required_text(event["reply"], "a turn of the root"),
+            0,
+            0,
+            event["model"],
+            finish=event.get("finish"),
         )
 
     async def close(self) -> None:
@@ -68,8 +72,8 @@ class RecordedRoot:
 
 
 class RecordedSubLM:
-    """A sub-LM that is no model: equal prompts to the same model get the outcomes that they got, in the order in
-    which they were asked. Those that were refused come after them: nobody was asked."""
+    """A sub-LM that repeats the recorded outcomes: for equal prompts to the same model, in the order in which they
+    were asked; refused calls, which have no recorded model, come after those that were sent."""
 
     def __init__(self, run: Run, begun: Event) -> None:
         self.name = f"recorded:{begun['sub']['name']}"
@@ -111,25 +115,26 @@ class RecordedSubLM:
             yield place, self._outcome(job)
 
     async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
-        """See `SubLM`. What was recorded costs nothing."""
+        """See `SubLM`. A replay costs nothing."""
         return dict.fromkeys(names)
 
     def _outcome(self, job: Job) -> SubOutcome:
-        sha256 = name_of(job.prompt)["sha256"]
+        sha256 = text_ref(job.prompt)["sha256"]
         key = (job.model, sha256)
         if known := self._asked[key] or self._refused[sha256]:
             self._last[key] = known.popleft()
         if (event := self._last.get(key)) is None:
             return SubFailure("not_recorded", "the recorded run has no such call")
-        # The last one stands for whatever was asked more often now.
+        # If a prompt is asked more often than in the recorded run, the last outcome is repeated.
         outcome = outcome_of(self._run, event)
-        # It was paid then.
+        # The recorded run has paid for it.
         return outcome if isinstance(outcome, SubFailure) else replace(outcome, msat=0, verified=("recorded",))
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """`same` tells whether both gave the same answer; a run that never `ended` gave none to compare with."""
+    """The outcome of a replay. `recorded` is the answer of the recorded run; `same` tells whether both are equal.
+    `ended` is False for a recorded run that never ended, which has no answer to compare."""
 
     outcome: LoopOutcome
     recorded: str | None
@@ -140,8 +145,8 @@ class Replayed:
 async def replay(
     run: Run, open_repl: Callable[[], Repl], trajectory: Trajectory, clock: Clock, *, settings: LoopSettings
 ) -> Replayed:
-    """Runs it again, with as many turns and the limits of a cell as then. Raises `UsageError` when its context is not
-    there any more, it never began, or what its models said then is not kept as it was."""
+    """Replays a run, with its number of turns and its limits of a cell. Raises `UsageError` if it never began, its
+    context is gone, or a recorded text is missing or damaged."""
     begun, ended = _ends(run)
     question = _checked(run, begun)
     settings = replace(settings, turns=begun["turns"])
@@ -154,41 +159,43 @@ async def replay(
     limits = Limits(depth=begun["limits"]["depth"], prompt_chars=begun["limits"]["prompt_chars"])
     origin = Origin(begun["strategy"], replay_of=run.id)
     outcome = await again.run(question, recorded_context(run, begun), limits, origin=origin)
-    came_to = None if outcome.answer is None else name_of(outcome.answer)["sha256"]
+    came_to = None if outcome.answer is None else text_ref(outcome.answer)["sha256"]
     answer = None if ended is None else ended["answer"]
     recorded = None if answer is None else run.text(answer)
-    # By their hashes: the text of then need not be kept for that.
+    # Compared by hash, for which the recorded text need not be kept.
     same = ended is not None and came_to == (answer and answer["sha256"])
     return Replayed(outcome, recorded, same, ended is not None)
 
 
 def _ends(run: Run) -> tuple[Event, Event | None]:
+    """The last `run` and `final` events; the latter is None if there is none. Raises `UsageError`."""
     begun = ended = None
-    for event in run.sound_events():
+    for event in run.checked_events():
         begun = event if event["type"] == "run" else begun
         ended = event if event["type"] == "final" else ended
     if begun is None:
-        raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows what is there.")
+        raise UsageError(f"run {run.id} ended before it began", hint="`pylon rlm list` shows the stored runs.")
     return begun, ended
 
 
 def _checked(run: Run, begun: Event) -> str:
-    """The question, once every text that is said again is there: what is missing would only fail a call inside."""
+    """The question of a run, after checking that every text which the replay repeats is there: a missing one would
+    otherwise appear as a failed call. Raises `UsageError`."""
     for event in run.events():
         if event["type"] == "turn":
-            run.needed(event["reply"], f"turn {event['turn']} of loop {event['loop']}")
+            run.required_text(event["reply"], f"turn {event['turn']} of loop {event['loop']}")
         elif event["type"] == "returned" and "code" not in event:
-            run.needed(event["text"], f"the answer to {event['call']}")
-    return run.needed(begun["question"], "the question")
+            run.required_text(event["text"], f"the answer to {event['call']}")
+    return run.required_text(begun["question"], "the question")
 
 
 def recorded_cell(run: Run, begun: Event) -> CellLimits:
-    """The limits of a cell that a run had. Raises `UsageError` for one that this version of Pylon does not know:
-    without it the code may do something else than it did then."""
+    """The limits of a cell that a run had. Raises `UsageError` if one of them is unknown to this version of Pylon,
+    since the code may behave differently without it."""
     unknown = sorted(set(begun["cell"]) - {one.name for one in fields(CellLimits)})
     if unknown:
         raise UsageError(
-            f"run {run.id} had limits of a cell that this version does not know: {', '.join(unknown)}",
+            f"run {run.id} has cell limits that this version does not know: {', '.join(unknown)}",
             hint=f"It was made by Pylon {begun.get('version', 'of another version')}.",
         )
     return CellLimits(**begun["cell"])
@@ -199,15 +206,16 @@ def _sub_settings(sub: dict[str, Any]) -> SubSettings:
 
 
 def recorded_context(run: Run, begun: Event) -> Context:
-    """What a run worked on. Raises `UsageError` where that is not there any more."""
+    """The context of a run: the copy kept with it, or the original files if they are unchanged. Blocking. Raises
+    `UsageError` if neither is there."""
     files: list[FileFacts] = []
     for file in begun["context"]["files"]:
         given, kept = Path(file["path"]), run.folder / BLOBS / file["sha256"]
         path = kept if kept.is_file() else given
         if not path.is_file() or (found := file_facts(file["name"], path)).sha256 != file["sha256"]:
             raise UsageError(
-                f"{given} is not what run {run.id} worked on any more",
-                hint="`rlm.keep_context_mb` says which contexts are kept with their runs.",
+                f"{given} is no longer what run {run.id} worked on",
+                hint="`rlm.keep_context_mb` sets which contexts are kept with their runs.",
             )
         files.append(found)
     source = ContextSource(begun["context"]["kind"], tuple(ContextFile(file.name, file.path) for file in files))

@@ -1,7 +1,7 @@
-"""The root LM: a chat in, one reply out. What it is stands behind one small protocol.
+"""The root model, which leads a loop: a chat in, one reply out.
 
-`endpoint.py` asks an OpenAI-shaped server, `roots.py` a model of this machine or a provider of the swarm.
-`ScriptedRoot` is no model: it says what it was given, for tests and offline benchmarks.
+`Root` is the interface. `endpoint.py` asks a server with the OpenAI API, `roots.py` a model on this machine or a
+provider of the swarm. `ScriptedRoot` here repeats given turns, for tests and offline benchmarks.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from pylon.rlm.charges import Charge
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of the chat: `role` is `system`, `user` or `assistant`."""
+    """One message of a chat: `role` is `system`, `user` or `assistant`."""
 
     role: str
     content: str
@@ -23,8 +23,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the root said. Tokens are as it counted them itself, or estimated; `msat` is what was paid for it, without
-    what was charged beside it. `finish` is why it ended, as that of a `SubAnswer`."""
+    """A reply of the root. Tokens are those that it reports, or estimates; `msat` is the price of the reply, without
+    extra charges. `finish` is why it ended, as in `SubAnswer`."""
 
     text: str
     prompt_tokens: int
@@ -35,7 +35,7 @@ class Reply:
 
     @property
     def cut_off(self) -> bool:
-        """Whether it goes on, and a limit of tokens or bytes did not let it."""
+        """Whether a limit of tokens or bytes cut the reply off."""
         return self.finish in ("length", "size")
 
 
@@ -43,8 +43,8 @@ class RootError(EngineError):
     """The root model gave no reply.
 
     `lasting` tells that asking again would not help; `retry_after_s` is the pause that its server asked for.
-    `means` is the error that it is for a run whose root never said a word: `SetupError` where a setting is at fault,
-    `UnreachableError` where nobody answers.
+    `means` is the type of error to report if the root of a run never replied: `SetupError` if a setting is wrong,
+    `UnreachableError` if nobody answers.
     """
 
     def __init__(
@@ -57,20 +57,21 @@ class RootError(EngineError):
 
 
 def meaning(error: PylonError) -> type[PylonError]:
-    """What an error of a root is for a run whose root never said a word."""
+    """The type of error to report if the root of a run never replied because of this error."""
     return next((kind for kind in (SetupError, UnreachableError) if isinstance(error, kind)), EngineError)
 
 
-# Takes what is known of a reply's cost beside its own, at once: whoever waits for it may not wait until it comes.
+# Hears charges besides the price of a reply as soon as they are known, since the reply may never come.
 type Charged = Callable[[Charge], None]
 
 
 def unpaid(charge: Charge) -> None:
-    """For whoever books nothing."""
+    """Ignores a charge."""
 
 
 class Root(Protocol):
-    """A root model. `name` says for the trajectory what it is; `most_msat` is what one reply may cost at most."""
+    """A root model. `name` is its name in the trajectory; `context_tokens` is its window, `max_tokens` the longest
+    reply (0: no model, but a program); `most_msat` is the most that one reply may cost."""
 
     name: str
     context_tokens: int
@@ -78,27 +79,28 @@ class Root(Protocol):
     most_msat: int
 
     async def reply(self, messages: Sequence[Message], *, loop: str = "", charged: Charged = unpaid) -> Reply:
-        """The next turn of the loop of that name. Raises `RootError`. Cancelling it lets the request go."""
+        """The reply to a chat, as the next turn of the loop of that name; `charged` hears extra charges. Raises
+        `RootError`. Cancelling it cancels the request."""
 
     async def close(self) -> None:
-        """Lets go of what it holds."""
+        """Releases its connections or processes."""
 
 
-# Of prose; where letters are not ASCII a token has fewer of them, and each has more bytes.
+# An estimate for prose. It holds for other scripts too: a token has fewer of their letters, but each has more bytes.
 _BYTES_PER_TOKEN = 4
 
 
 def estimate_tokens(messages: Sequence[Message]) -> int:
-    """About how many tokens a chat has, where nobody has counted them."""
+    """An estimate of the tokens of a chat."""
     return sum(text_bytes(message.content) // _BYTES_PER_TOKEN + 4 for message in messages)
 
 
 class ScriptedRoot:
-    """A root that is no model: its turns are given beforehand, or made from the chat by a function.
+    """A root without a model: its turns are given beforehand, or made from the chat by a function.
 
         ScriptedRoot(["```repl\\nprint(len(context))\\n```", "FINAL(42)"])
 
-    A script that has ended says its last turn again.
+    After the end of the script the last turn is repeated.
     """
 
     def __init__(

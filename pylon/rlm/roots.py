@@ -1,4 +1,4 @@
-"""Root LMs that are Pylon's own: a model on this machine, or whichever provider of the swarm has the model."""
+"""Root models that run on Pylon itself: a model on this machine, or one that providers of the swarm have."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from pylon.inference.service import InferenceService
 from pylon.rlm.root import Charged, Message, Reply, RootError, meaning, unpaid
 from pylon.rlm.sublm import Job, SubAnswer, SubLM
 
-# Whoever was given up may charge all the same, and then somebody else is asked: so often a turn's price is set aside.
+# A provider that was given up may still charge while another is asked: a turn's price is set aside this many times.
 _TRIES = 2
 
 
 class EngineRoot:
-    """A model in an inference child of this process. The service is the caller's, and started; `close` ends it."""
+    """A model in an inference child of this process. Takes over a started service, which `close` ends."""
 
     most_msat = 0
 
@@ -59,7 +59,7 @@ class EngineRoot:
 
 
 class SwarmRoot:
-    """A provider of the swarm: each turn is a job of its own that carries the whole chat."""
+    """A model in the swarm: each turn is a separate job with the whole chat, for any provider that has the model."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class SwarmRoot:
         self.max_tokens = max_tokens
         self._swarm = swarm
         self._job = Job("", (), model, max_tokens, temperature, timeout_s, seed=seed)
-        # A chat that fills the window costs the most.
+        # A chat that fills the window costs most.
         full = Message("user", "x" * (context_tokens * 4))
         self._bid_msat = swarm.most_msat(self._with((full,)))
         self.most_msat = _TRIES * self._bid_msat

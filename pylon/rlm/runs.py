@@ -1,4 +1,4 @@
-"""Runs that are kept: list them, read their trajectories, follow one that is under way, let old ones go."""
+"""The runs on disk: lists them, reads and follows their trajectories, deletes old ones."""
 
 import fcntl
 import hashlib
@@ -16,21 +16,21 @@ import orjson
 from pylon.errors import UsageError
 from pylon.rlm import event_shapes
 from pylon.rlm.progress import Tally
-from pylon.rlm.trajectory import BLOBS, EVENTS, Event, name_of
+from pylon.rlm.trajectory import BLOBS, EVENTS, Event, text_ref
 
 LOOK_S = 0.2
-# Stands behind the beginning of a text that is shown in place of all of it.
+# Follows the beginning of a text that is shown because the whole text is not kept.
 CUT = "… [the rest of this text is not kept]"
 
 
 def new_run(folder: Path, wall: float) -> Path:
-    """A folder for a run that starts now; names sort by time."""
+    """The path for a run that starts at `wall` (Unix seconds); ids sort by time."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(wall))
     return folder / f"{stamp}-{secrets.token_hex(3)}"
 
 
 def run_ids(folder: Path) -> list[str]:
-    """All runs, the newest first."""
+    """The ids of all runs, newest first."""
     if not folder.is_dir():
         return []
     return sorted((path.parent.name for path in folder.glob(f"*/{EVENTS}")), reverse=True)
@@ -47,28 +47,29 @@ class Run:
         return self.folder.name
 
     def events(self) -> Iterator[Event]:
-        """Its events; a last line that was torn is left out."""
+        """Its events; a torn last line is left out."""
         return events_of(self.folder / EVENTS)
 
-    def sound_events(self) -> Iterator[Event]:
-        """See `sound_events`."""
-        return sound_events(self.folder / EVENTS)
+    def checked_events(self) -> Iterator[Event]:
+        """See `checked_events`."""
+        return checked_events(self.folder / EVENTS)
 
     def follow(self) -> Iterator[Event]:
-        """Its events as they come, until no process writes it any more. Blocks between them. Where the run is taken
-        up, what the new process does comes next, without what it took over."""
+        """Its events as they are written, until no process writes the run any more. Blocks between them. If the run
+        is resumed meanwhile, the events of the new process follow, without those that it took over."""
         lines: BinaryIO = (self.folder / EVENTS).open("rb")
-        taken_up = False
+        resumed = False
         try:
             while True:
-                # Asked first: what is written before the process ends, or another takes over, is still read below.
+                # Checked first, so that what is written just before the process ends, or another one takes over, is
+                # still read below.
                 live, newer = self.live, self._newer(lines)
                 for event in _whole_lines(lines):
-                    if not (taken_up and event.get("recorded")):
+                    if not (resumed and event.get("recorded")):
                         yield event
                 if newer is not None:
                     lines.close()
-                    lines, taken_up = newer, True
+                    lines, resumed = newer, True
                 elif not live:
                     return
                 else:
@@ -77,11 +78,11 @@ class Run:
             lines.close()
 
     def _newer(self, lines: BinaryIO) -> BinaryIO | None:
-        """The file of a process that took the run up since these were opened."""
+        """The file of events of a process that has resumed the run since `lines` was opened, if there is one."""
         try:
             newer = (self.folder / EVENTS).open("rb")
         except OSError:
-            # Somebody deletes the run.
+            # The run was deleted.
             return None
         if os.path.sameopenfile(lines.fileno(), newer.fileno()):
             newer.close()
@@ -89,42 +90,42 @@ class Run:
         return newer
 
     def text(self, ref: dict[str, Any]) -> str:
-        """The text that an event names, for people: where it is not kept as it was, its beginning, marked as such."""
+        """The text that an event refers to, for people; if it is missing or damaged, its beginning and a note."""
         if (text := self.whole_text(ref)) is not None:
             return text
         return f"{ref['preview']}{CUT}"
 
     def whole_text(self, ref: dict[str, Any]) -> str | None:
-        """The text that an event names, to the last byte; None where that is not kept."""
+        """The text that an event refers to, complete and unchanged; None if it is missing or damaged."""
         try:
             data = self.blob(ref).read_bytes()
         except OSError:
             data = b""
         if hashlib.sha256(data).hexdigest() == ref["sha256"]:
             return data.decode("utf-8", "replace")
-        # A short one stands in the event itself.
+        # A short text is complete in the event itself.
         beginning = str(ref["preview"])
-        return beginning if name_of(beginning)["sha256"] == ref["sha256"] else None
+        return beginning if text_ref(beginning)["sha256"] == ref["sha256"] else None
 
-    def keeps(self, ref: dict[str, Any]) -> bool:
-        """Whether that is kept."""
+    def keeps_text(self, ref: dict[str, Any]) -> bool:
+        """Whether `whole_text` has the text."""
         return self.whole_text(ref) is not None
 
-    def needed(self, ref: dict[str, Any], what: str) -> str:
-        """The same of a text that nothing goes on without: `what` it is. Raises `UsageError`."""
+    def required_text(self, ref: dict[str, Any], what: str) -> str:
+        """As `whole_text`, but raises `UsageError` if the text is missing or damaged; `what` names it there."""
         if (text := self.whole_text(ref)) is not None:
             return text
         raise UsageError(
-            f"{what} of run {self.id} is not kept as it was: {self.blob(ref)} is missing or damaged",
-            hint="Put that file back from a backup, or ask the question anew.",
+            f"{what} of run {self.id} is missing or damaged: {self.blob(ref)}",
+            hint="Restore that file from a backup, or ask the question again.",
         )
 
     def blob(self, ref: dict[str, Any]) -> Path:
-        """Where the text that an event names lies."""
+        """The path of the text that an event refers to."""
         return self.folder / BLOBS / str(ref["sha256"])
 
     def whole(self, event: Event) -> Event:
-        """An event with the texts that it names, in full, in place of their hashes."""
+        """An event with the full texts in place of the references to them."""
         return {
             name: self.text(value) if isinstance(value, dict) and "sha256" in value and "preview" in value else value
             for name, value in event.items()
@@ -132,12 +133,13 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        """Whether anything is written of it."""
+        """Whether its file of events exists."""
         return (self.folder / EVENTS).is_file()
 
     @property
     def live(self) -> bool:
-        """Whether a process is writing it now."""
+        """Whether a process is writing it now. Shares the writer's lock for an instant, which `Trajectory` waits
+        for."""
         try:
             file = os.open(self.folder / EVENTS, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -152,7 +154,7 @@ class Run:
 
 
 def _whole_lines(lines: BinaryIO) -> Iterator[Event]:
-    """The events that are there by now; one that is being written is left for the next time."""
+    """The events up to the end of the file; an incomplete last line is left for the next time."""
     while line := lines.readline():
         if not line.endswith(b"\n"):
             lines.seek(-len(line), os.SEEK_CUR)
@@ -162,7 +164,7 @@ def _whole_lines(lines: BinaryIO) -> Iterator[Event]:
 
 
 def events_of(path: Path) -> Iterator[Event]:
-    """The events of one file; a last line that was torn is left out."""
+    """The events of one file; lines that are no event, as a torn last one, are left out."""
     with path.open("rb") as lines:
         for line in lines:
             event = _event(line)
@@ -170,37 +172,39 @@ def events_of(path: Path) -> Iterator[Event]:
                 yield event
 
 
-def sound_events(path: Path) -> Iterator[Event]:
-    """The same, for whoever goes on from them. Raises `UsageError` at the first that does not hold what it must."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            event = _event(line)
-            if event is None and not line.endswith(b"\n"):
-                # It was torn.
-                return
-            wrong = "is no event" if event is None else event_shapes.fault(event)
-            if event is None or wrong:
-                raise UsageError(
-                    f"{path}, line {number} is not what Pylon wrote: {wrong}",
-                    hint="Put that file back from a backup, or ask the question anew.",
-                )
-            yield event
+def checked_events(path: Path) -> Iterator[Event]:
+    """The events of one file, each checked; a torn last line is left out. Raises `UsageError` at the first event that
+    lacks something or is out of place, and if the file cannot be read."""
+    hint = "Restore that file from a backup, or ask the question again."
+    try:
+        with path.open("rb") as lines:
+            for place, line in enumerate(lines):
+                event = _event(line)
+                if event is None and not line.endswith(b"\n"):
+                    # A torn last line.
+                    return
+                wrong = "is no event" if event is None else event_shapes.fault(event, place)
+                if event is None or wrong:
+                    raise UsageError(f"{path}, line {place + 1} is not what Pylon wrote: {wrong}", hint=hint)
+                yield event
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}", hint=hint) from error
 
 
 def find_run(folder: Path, name: str) -> Run:
-    """The run of that id, of an id that starts so, or the newest for `last`. Raises `UsageError`."""
+    """The run with this id, or the only one whose id starts like this; `last` is the newest. Raises `UsageError`."""
     ids = run_ids(folder)
     if not ids:
-        raise UsageError("no runs are kept yet", hint="`pylon rlm` makes one.")
+        raise UsageError("there are no stored runs yet", hint="Start one with `pylon rlm`.")
     found = ids[:1] if name == "last" else [run for run in ids if run.startswith(name)]
     if len(found) == 1 or name in found:
         return Run(folder / (name if name in found else found[0]))
     what = "several runs start" if found else "no run starts"
-    raise UsageError(f"{what} with {name!r}", hint="`pylon rlm list` shows what is there.")
+    raise UsageError(f"{what} with {name!r}", hint="`pylon rlm list` shows the stored runs.")
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What a list shows of a run. `spent` is there once it has ended."""
+    """What a list shows of a run. `spent` is None until it has ended."""
     row: dict[str, Any] = {"id": run.id, "state": "running" if run.live else "died", "question": ""}
     row |= {"answer": None, "partial": None, "reason": None, "spent": None}
     tally = Tally()
@@ -218,15 +222,16 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def answer_of(run: Run) -> str | None:
-    """The answer of a run; None where it has none, or has not ended. Raises `UsageError` where part of it is lost."""
+    """The answer of a run; None if it has none or has not ended. Raises `UsageError` if the text is missing or
+    damaged."""
     for event in run.events():
         if event["type"] == "final" and event["answer"] is not None:
-            return run.needed(event["answer"], "the answer")
+            return run.required_text(event["answer"], "the answer")
     return None
 
 
 def prune(folder: Path, keep: int) -> int:
-    """Lets the oldest runs go until `keep` are left; how many went. Runs under way stay."""
+    """Deletes the oldest runs beyond the newest `keep`, except those under way. Returns how many were deleted."""
     gone = 0
     for name in run_ids(folder)[keep:]:
         run = Run(folder / name)

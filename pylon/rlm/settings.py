@@ -1,4 +1,4 @@
-"""How a run goes about its work: values, with what each is for."""
+"""The settings of a run's loops and sub-calls."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,10 +8,10 @@ from pylon.rlm.repl.protocol import CellLimits
 
 @dataclass(frozen=True, slots=True)
 class SubSettings:
-    """How sub-calls are asked. `model` holds where the code asks for none; `timeout_s` is for each.
+    """How sub-calls are asked. `model` is used if the code names none; `timeout_s` is for each call.
 
-    A prompt travels in one event of at most `event_bytes`; None is no bound. `seed` is the run's: each call has one
-    of its own, made of this and its id.
+    A prompt travels in one event of at most `event_bytes`; None is no bound. `seed` is the run's; the seed of each
+    call is derived from it and the name of the call.
     """
 
     model: str | None = None
@@ -24,10 +24,13 @@ class SubSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
-    """Of one loop. `children` loops run at once at each depth. `output_chars` is what a turn shows the root at most,
-    `code_chars` what a cell may be long. After `idle_turns` without anything to run in a row, or the same code
-    `repeats` times, the loop ends. The root has `root_timeout_s` for a turn, and `last_s` for the last one, which
-    is kept free at the end of the wall time."""
+    """How a loop works.
+
+    `turns` is the most turns of a loop, `children` how many child loops run at once at each depth. `output_chars` is
+    the most that a turn shows the root, `code_chars` the longest cell. A loop ends after `idle_turns` turns in a row
+    without anything to run, or after the same code `repeats` times in a row. The root has `root_timeout_s` for a
+    turn, and `last_s` for the last one, which is kept back from the wall time.
+    """
 
     turns: int = 20
     root_timeout_s: float = 300.0

@@ -1,7 +1,7 @@
-"""Strategies that need no root model: programs of ours that run in the same REPL, through the same sub-calls.
+"""Strategies without a root model: fixed programs that run in the same REPL and make the same sub-calls.
 
-They are named as what they are: the trajectory of such a run has one turn, whose model is `program:map-reduce` or
-`program:search` and whose reply is the program.
+The trajectory of such a run has one turn, whose model is `program:map-reduce` or `program:search` and whose reply is
+the program.
 """
 
 import re
@@ -12,22 +12,22 @@ from typing import Literal
 from pylon.inference.models import needle
 from pylon.jobs.size import text_bytes
 from pylon.rlm import prompts
-from pylon.rlm.course import LoopEnd, Reason
+from pylon.rlm.loop_state import LoopEnd, Reason
 from pylon.rlm.root import Charged, Message, Reply, unpaid
 from pylon.rlm.sublm import SubModels
 
 type Strategy = Literal["rlm", "map-reduce", "search"]
 
 READER_TOKENS = 16
-# Prose has about four bytes a token; three are safe.
+# Prose has about four bytes for a token; three are safe.
 _BYTES_PER_TOKEN = 3
 _LEAST_PIECE = 1_000
-# A search is after what stands around its hits: more of it is paid for and read in vain.
+# The most bytes of a search's pieces: only the text around a hit is of use, and more would be paid for in vain.
 _MOST_FOUND = 8_000
 
 
 class ProgramRoot:
-    """A root that is no model: its one turn is a program, and it has nothing to add to that."""
+    """A program in a root's place: its only turn is the program."""
 
     context_tokens = 1_000_000
     max_tokens = 0
@@ -44,7 +44,7 @@ class ProgramRoot:
         loop: str = "",  # noqa: ARG002 - the seam's
         charged: Charged = unpaid,  # noqa: ARG002 - the seam's
     ) -> Reply:
-        """See `Root`; a program that has ended without an answer raises `LoopEnd`."""
+        """See `Root`. Raises `LoopEnd` if the program has run and gave no answer."""
         if any(message.role == "assistant" for message in messages):
             raise LoopEnd(Reason.PROGRAM_FAILED, prompts.fault(messages[-1].content))
         return Reply(f"```repl\n{self._code}\n```", 0, 0, self.name)
@@ -54,7 +54,7 @@ class ProgramRoot:
 
 
 def is_reader(models: SubModels) -> bool:
-    """Whether only needle-1 would answer, which is asked in its own way."""
+    """Whether only needle-1 would answer, which takes questions in a form of its own."""
     return bool(models.models) and set(models.models) == {needle.MODEL_ID}
 
 
@@ -66,9 +66,9 @@ def program(
     answer_tokens: int,
     prompt_bytes: int | None = None,
 ) -> str:
-    """The code of a strategy for one question and whoever would answer.
+    """The program of a strategy, for one question and the models that would answer.
 
-    `prompt_bytes` is what carries a prompt at most, in UTF-8; None where nothing bounds it.
+    `prompt_bytes` is the longest prompt that can be sent, in bytes of UTF-8; None if nothing bounds it.
     """
     reader = is_reader(models)
     piece, overlap = piece_bytes(question, models, answer_tokens=answer_tokens, prompt_bytes=prompt_bytes)
@@ -90,7 +90,7 @@ def program(
 
 
 def phrasings(question: str) -> list[str]:
-    """The question, and its other wordings where it is one that needle-1 was trained on."""
+    """The question, followed by its other wordings if it is one that needle-1 was trained on."""
     for template in needle.QUESTIONS:
         before, after = map(re.escape, template.split("{key}"))
         match = re.fullmatch(f"{before}(.+?){after}", question.strip())
@@ -101,10 +101,10 @@ def phrasings(question: str) -> list[str]:
 
 
 def piece_bytes(question: str, models: SubModels, *, answer_tokens: int, prompt_bytes: int | None) -> tuple[int, int]:
-    """Length and overlap of the pieces that a strategy cuts, in bytes of UTF-8: what fits the window, and what
-    carries a prompt, beside the instructions, the question and the answer."""
+    """The length and the overlap of the pieces that a strategy cuts, in bytes of UTF-8: so that a piece fits the
+    window and a prompt together with the instructions, the question and the answer."""
     if is_reader(models):
-        # Trained on ASCII; letters that take more bytes take more tokens too.
+        # needle-1 was trained on ASCII; letters of more bytes take more tokens too, so its characters count as bytes.
         return needle.CHUNK_CHARS, needle.OVERLAP_CHARS
     window = models.context_tokens or 4_096
     room = (window - answer_tokens) * _BYTES_PER_TOKEN

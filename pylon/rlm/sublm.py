@@ -1,6 +1,7 @@
-"""The sub-LM: many prompts in, an outcome each as they come. The swarm stands behind it, or a stand-in that says so.
+"""The sub-LM, which answers sub-calls: many prompts in, an outcome for each as it comes.
 
-`pylon.node.rlm.sublm` asks the swarm over the control socket; `replay.RecordedSubLM` answers from a trajectory.
+`SubLM` is the interface. `pylon.node.rlm.sublm` asks the swarm over the control socket, `replay.RecordedSubLM`
+answers from a trajectory, and `FunctionSubLM` here is a function.
 """
 
 import asyncio
@@ -20,8 +21,8 @@ _FAULT_CHARS = 500
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One question: a prompt, or a chat in its place. `most_msat` is what it may cost, `timeout_s` how long it may
-    take; `model` None lets any model answer."""
+    """One question: a prompt, or a chat in `messages`. `most_msat` is the most it may cost, `timeout_s` the longest
+    it may take; with `model` None any model may answer."""
 
     prompt: str
     messages: tuple[Message, ...] = ()
@@ -35,10 +36,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class SubAnswer:
-    """What came back. Times in ms as in `pylon.swarm.job.Answer`; `verified` names the checks that it passed.
+    """An answer. Times are in ms, as in `pylon.swarm.job.Answer`; `verified` names the checks that it passed.
 
-    `request_id` and `result_id` are the ids of the two events, 64 hex digits, where there are such. `finish` is why
-    it ended (`stop`, `length`, `size`), None where nobody said; `sha256` is the hash of the weights, empty likewise.
+    `request_id` and `result_id` are the ids of the two Nostr events, 64 hex digits, or empty. `finish` is why
+    the text ended (`stop`, `length`, `size`), None if unknown; `sha256` is the hash of the weights, empty if unknown.
     """
 
     text: str
@@ -60,7 +61,7 @@ class SubAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SubFailure:
-    """Why there is no answer: a word for programs, a sentence for people."""
+    """Why there is no answer: `code` for programs, `message` for people."""
 
     code: str
     message: str
@@ -70,13 +71,14 @@ class SubFailure:
 type SubOutcome = SubAnswer | SubFailure
 
 
+# What an ask yields: the place and outcome of a job, or a report of its cost.
 type Came = tuple[int, SubOutcome] | Charge
 
 
 @dataclass(frozen=True, slots=True)
 class SubModels:
-    """Who would answer now: model ids, the window in tokens that prompts are cut to (0: unknown), the slots that have
-    it, and the hashes of the weights of those models, as far as they are told."""
+    """The models that would answer now: their ids, the window in tokens that prompts should fit (0: unknown), the
+    number of slots that have this window, and the known hashes of the models' weights."""
 
     models: tuple[str, ...]
     context_tokens: int
@@ -85,33 +87,33 @@ class SubModels:
 
 
 class SubLM(Teller, Protocol):
-    """Where sub-calls go. `name` says for the trajectory what it is."""
+    """Answers sub-calls. `name` is its name in the trajectory."""
 
     name: str
 
     async def describe(self, model: str | None) -> SubModels:
-        """Who is there for that model, or for any. Raises `UnreachableError` when nobody is."""
+        """The models available now: this one, or with None any. Raises `UnreachableError` when there are none."""
 
     def most_msat(self, job: Job) -> int:
-        """What this job can cost at most, by the prices known when `describe` was last called."""
+        """The most that this job can cost, by the prices known when `describe` was last called."""
 
     def ask(self, jobs: Sequence[Job], *, budget_msat: int | None = None) -> AsyncIterator[Came]:
-        """Each job's place and outcome, in the order in which they come; what was charged beside them before the
-        outcomes with which it became known. All of it together never costs more than `budget_msat`; None is no
-        bound. Closing the iterator cancels the rest. Where it may still be charged once it is over it tells
-        `Reserved` first, and `Open` when it is whole."""
+        """Asks jobs. Yields each job's place and outcome, in the order in which they come, and an `ExtraCharge`
+        before the outcomes with which it became known. All together never cost more than `budget_msat`; None is no
+        bound. Closing the iterator cancels the rest. An ask that may still be charged after it has ended yields
+        `Reserved` first and `OpenCharge` last."""
 
 
-# From prompt to answer; a `SubFailure` is a failed call.
+# A function from prompt to answer, possibly a coroutine. A `SubFailure` is a failed call.
 type Answering = Callable[[str], str | SubFailure] | Callable[[str], Awaitable[str | SubFailure]]
 
 
 class FunctionSubLM:
-    """A sub-LM that is a function: one's own model, or none, for tests and offline benchmarks.
+    """A sub-LM that is a function: a model of the caller's, or a stand-in for tests and offline benchmarks.
 
-    The function may be a coroutine. Jobs run at once: all of them where it is one, and otherwise as many as
-    `models.width` in threads, of which those that run when a run is ended go on to their end. What it raises, or
-    gives that is no text, is the failure of that call alone.
+    The function may be a coroutine; then all jobs run at once. Otherwise up to `models.width` of them run in threads,
+    and those that are running when the run is ended run to their end. If the function raises, or returns something
+    other than text, that call alone fails.
     """
 
     def __init__(
@@ -157,7 +159,7 @@ class FunctionSubLM:
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
-        """See `SubLM`. A function is paid with its answer alone."""
+        """See `SubLM`. A function charges nothing after its answer."""
         return dict.fromkeys(names)
 
     async def _one(self, threads: Executor, place: int, job: Job) -> tuple[int, SubOutcome]:
@@ -169,7 +171,7 @@ class FunctionSubLM:
         if isinstance(text, SubFailure):
             return place, text
         if not isinstance(text, str):
-            return place, SubFailure("failed", f"the function gave no text but {type(text).__name__}", 1)
+            return place, SubFailure("failed", f"the function returned {type(text).__name__}, not text", 1)
         asked = len(job.prompt) // 4
         return place, SubAnswer(text, self.name, self.name, asked, len(text) // 4, self._msat, verified=("none",))
 
@@ -181,11 +183,12 @@ class FunctionSubLM:
 
 
 def sub_lm(sub: object) -> SubLM:
-    """What a program gave as its sub-LM: one as it is, or a function. Raises `UsageError`."""
+    """Makes a `SubLM` of what a program passed as one: a `SubLM` or a function. Raises `UsageError`."""
     if all(hasattr(sub, name) for name in ("ask", "describe", "most_msat", "came_to", "name")):
         return cast("SubLM", sub)
     if callable(sub):
         return FunctionSubLM(cast("Answering", sub))
     raise UsageError(
-        f"{type(sub).__name__} is no sub-model", hint="Give a function from prompt to answer, or what `SubLM` names."
+        f"{type(sub).__name__} is not a sub-model",
+        hint="Give a function from prompt to answer, or an object with the methods of `SubLM`.",
     )

@@ -1,4 +1,4 @@
-"""The sub-calls of a run as a table: a row for each that its code made, whatever became of it."""
+"""The sub-calls of a run as a table: a row for each call that its code made, whatever its outcome."""
 
 import csv
 import io
@@ -25,11 +25,11 @@ _OF_ANSWERS = (
 
 
 def call_rows(run: Run) -> list[Row]:
-    """One row a call, in the order in which the code made them; what is not known of a call is None.
+    """A row for each call, in the order in which the code made them; what is not known of a call is None.
 
     `state` is `answered`, `failed`, `refused` (never sent: over the budget, or its cell was ended), `repeated`
-    (shares the outcome of an equal one) or `lost` (the run died before it came back). `wall_ms` is from when it went
-    out until its outcome was here, `latency_ms` what the attempt that was answered took.
+    (shares the outcome of an equal one) or `lost` (the run died before it returned). `wall_ms` is the time from
+    sending to outcome, `latency_ms` that of the attempt that was answered.
     """
     rows: dict[str, Row] = {}
     for event in run.events():
@@ -40,13 +40,13 @@ def call_rows(run: Run) -> list[Row]:
 
 
 def call_place(call: str) -> tuple[int, ...]:
-    """Where a call stands among the others: `0/c2.11` comes after `0/c2.9`."""
+    """A sort key for the names of calls, so that `0/c2.11` comes after `0/c2.9`."""
     return tuple(map(int, re.findall(r"[0-9]+", call)))
 
 
 def as_csv(rows: Iterable[Row]) -> Iterator[str]:
-    """The lines, the names of the columns first. What is not known is empty; several checks stand behind each other
-    with blanks."""
+    """The lines of the CSV, beginning with the names of the columns. Unknown values are empty; several checks are
+    separated by blanks."""
     for cells in (COLUMNS, *([row[name] for name in COLUMNS] for row in rows)):
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(map(_cell, cells))
@@ -56,7 +56,7 @@ def as_csv(rows: Iterable[Row]) -> Iterator[str]:
 def _cell(value: object) -> object:
     if isinstance(value, list):
         return " ".join(value)
-    # Strangers name models.
+    # The names of models come from strangers, and a spreadsheet may run them as formulas.
     return as_cell(value) if isinstance(value, str) else "" if value is None else value
 
 

@@ -1,5 +1,7 @@
-"""Asks that are over and of which nobody knows yet what they cost, in the budgets of runs: all that share a queue
-share this."""
+"""Asks that have ended but whose cost is not final: keeps it set aside in the budgets of runs until it is known.
+
+Runs that share a budget share this too.
+"""
 
 from collections.abc import Callable
 
@@ -10,7 +12,7 @@ from pylon.rlm.gate import Gate
 
 
 class Unsettled(unsettled.Unsettled):
-    """See the module."""
+    """The unsettled asks of one budget, and of the budgets below it."""
 
     def __init__(self, gate: Gate) -> None:
         super().__init__("rlm")
@@ -27,17 +29,18 @@ class Unsettled(unsettled.Unsettled):
         note: Callable[[int], None],
         settled: Callable[[], None] = lambda: None,
     ) -> None:
-        """An ask is over: `charged` msat of it are booked, and it can come to `most`. With `known` that was said;
-        otherwise others wait until something is. `note` hears what is booked later, `settled` that this was all.
+        """Adds an ask that has ended: `charged` msat of it are booked, and it can come to `most`. With `known` the
+        node has confirmed `most`; otherwise other calls wait for what the ask may leave until the node answers.
+        `note` hears each charge that is booked later, `settled` that the cost is final.
 
-        To be called before what was reserved for it is settled: so nothing of it is anybody else's in between.
+        To be called before what was reserved for the ask is settled, so that no other call gets it in between.
         """
         share = _Share(self._gate, budget, charged, most, known, note, settled)
         self.add(ask.name, ask.by, share, charged=charged, most=most, known=known)
 
 
 class _Share:
-    """Of one ask: what it may still cost is a reservation, which others wait for unless it is `known`."""
+    """What is set aside for one ask: a reservation, which other calls wait for unless its size is `known`."""
 
     def __init__(
         self,
@@ -69,5 +72,5 @@ class _Share:
         self._settled()
 
     def lose(self, charged: int, most: int) -> None:
-        # What stays set aside for good was not charged, and is not noted as such.
+        # The rest stays set aside for good; it was not charged, so it is not noted.
         self.hold(charged, most)

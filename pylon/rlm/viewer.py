@@ -1,9 +1,9 @@
-"""A trajectory in the form that the viewer of the paper's engine (`rlms`) reads: JSONL.
+"""Exports a trajectory in the form that the viewer of the paper's engine (`rlms`) reads: JSONL.
 
-Its rules: one `metadata` line, then `iteration` lines and nothing else; times are numbers; every call tells
-`prompt_tokens` and `completion_tokens`; `locals` are short texts. It knows one loop: of deeper ones it shows the
-calls that began them, with the tokens of all that went on inside. Calls stand in the order in which the code made
-them, those too that share the answer of an equal one.
+Its rules: one `metadata` line, then only `iteration` lines; times are numbers; every call has `prompt_tokens` and
+`completion_tokens`; `locals` are short texts. The viewer knows a single loop, so of child loops it shows the calls
+that began them, with the tokens of everything within. Calls are in the order in which the code made them, including
+those that share the answer of an equal one.
 """
 
 from collections import Counter, defaultdict
@@ -17,12 +17,12 @@ from pylon.rlm.table import call_place
 from pylon.rlm.trajectory import Event
 
 type Line = dict[str, Any]
-# By model: calls, tokens in and out.
+# For each model: calls, tokens in and out.
 type _Used = dict[str, Counter[str]]
 
 
 def export_rlm(run: Run) -> Iterator[Line]:
-    """The lines. A run that died has no final answer."""
+    """The lines of the export. A run that died has no final answer."""
     export = _Export(run, _inside(run))
     for event in run.events():
         if event["type"] == "run":
@@ -38,20 +38,19 @@ class _Export:
         self._run = run
         self._inside = inside
         self._chat: list[dict[str, str]] = []
-        # Of the cell under way: how each of its calls ended, and which share the outcome of an equal one.
+        # The calls of the current cell that have returned, and those that share the outcome of an equal one.
         self._calls: list[tuple[str, Line]] = []
         self._repeated: list[Event] = []
         self._submitted: dict[str, Event] = {}
         self._outcomes: dict[str, Line] = {}
 
     def take(self, event: Event) -> None:
-        """An event of the first loop."""
+        """Takes in an event of the first loop."""
         match event["type"]:
             case "loop":
-                self._chat = [
-                    {"role": "system", "content": self._run.text(event["system"])},
-                    {"role": "user", "content": self._run.text(event["opening"])},
-                ]
+                # A program is told nothing.
+                told = (("system", self._run.text(event["system"])), ("user", self._run.text(event["opening"])))
+                self._chat = [{"role": role, "content": content} for role, content in told if content]
             case "turn":
                 self._turn(event)
             case "submitted":
@@ -102,13 +101,13 @@ class _Export:
         return {"code": self._run.text(event["code"]), "result": result}
 
     def _taken(self) -> list[Line]:
-        """The calls of the cell that has ended, in the order in which its code made them."""
+        """The calls of the cell that has ended, in the order in which its code made them; resets them."""
         calls = self._calls + [(event["call"], self._shared(event)) for event in self._repeated]
         self._calls, self._repeated = [], []
         return [call for _, call in sorted(calls, key=lambda one: call_place(one[0]))]
 
     def _shared(self, event: Event) -> Line:
-        """A call that was not sent: an equal one has its answer, and has paid for it."""
+        """The line of a call that was not sent, as it shares the outcome of an equal one, which was paid for."""
         known = self._outcomes.get(event["prompt"]["sha256"], {})
         model = known.get("root_model", "")
         call = {
@@ -143,7 +142,7 @@ class _Export:
 
 
 def _used_by(event: Event) -> _Used:
-    """What a turn or a call did use. A call that began a loop used nothing itself."""
+    """What a turn or a call used. A call that began a child loop used nothing itself."""
     if "code" in event or event.get("provider") == "":
         return {}
     tokens = {"in": event.get("prompt_tokens", 0), "out": event.get("completion_tokens", 0)}
@@ -151,12 +150,12 @@ def _used_by(event: Event) -> _Used:
 
 
 def _inside(run: Run) -> dict[str, _Used]:
-    """What the loops that calls of the first one began did use, those inside them included."""
+    """For each call of the first loop that began a child loop: what that loop, and all loops within it, used."""
     found: defaultdict[str, _Used] = defaultdict(dict)
     for event in run.events():
         if event["type"] not in ("turn", "returned") or event["loop"] == ROOT_LOOP:
             continue
-        # `0/c2.1/c1.0` stands inside `0/c2.1`.
+        # The loop `0/c2.1/c1.0` is inside `0/c2.1`.
         call = "/".join(event["loop"].split("/")[:2])
         for model, counts in _used_by(event).items():
             found[call].setdefault(model, Counter()).update(counts)

@@ -1,5 +1,7 @@
-"""What of a disk stays out of a context, which goes to strangers: keys and wallet links, Pylon's own homes, and of
-folders and patterns hidden files and what is no text. Blocking.
+"""Decides which files stay out of a context, since its text goes to strangers.
+
+These are files with keys or wallet links and Pylon's own homes; of folders and patterns also hidden files and files
+that are not text. Blocking.
 """
 
 import os
@@ -8,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PDF = b"%PDF-"
-# What makes a pattern of a path.
+# The characters that make a path a pattern.
 SIGNS = "*?["
 _PIECE = 1 << 20
 _SNIFF = 8_192
@@ -18,12 +20,14 @@ _SECRETS = re.compile(
     rb"nsec1[02-9ac-hj-np-z]{58}|ncryptsec1[02-9ac-hj-np-z]{58}|nostr\+walletconnect:(?://)?[0-9a-f]{64}"
 )
 _SIGNS_OF_SECRETS = (b"sec1", b"walletconnect:")
-# What stands across two pieces is found when the second begins with so much of the first: no secret is longer.
+# Each piece is searched together with this many bytes of the one before, so that a secret across both is found. No
+# secret is longer.
 _LONGEST = 256
 
 
 def text_files(folder: Path) -> tuple[list[tuple[str, Path]], int]:
-    """The text files below a folder, by their path in it, in order; hidden ones and links are passed over."""
+    """The text files below a folder with their paths in it, in order, and how many files were left out. Hidden files
+    and links are not counted."""
     found: list[tuple[str, Path]] = []
     skipped = 0
     for root, folders, names in os.walk(folder):
@@ -44,9 +48,9 @@ def text_files(folder: Path) -> tuple[list[tuple[str, Path]], int]:
 
 
 def is_hidden_from(match: Path, pattern: str) -> bool:
-    """Whether it is hidden, and the pattern does not ask for what is."""
+    """Whether a match is hidden and the pattern does not ask for hidden files."""
     wanted = Path(pattern).parts
-    # What comes before the first sign was named, whatever it is.
+    # The parts of the pattern before its first wildcard were named by the user, hidden or not.
     named = next((n for n, part in enumerate(wanted) if any(sign in part for sign in SIGNS)), len(wanted))
     return not any(map(_hides, wanted[named:])) and any(map(_hides, match.parts[named:]))
 
@@ -56,17 +60,17 @@ def _hides(part: str) -> bool:
 
 
 def is_kept_back(path: Path, is_home_here: Callable[[Path], bool]) -> bool:
-    """Whether it holds a secret, or stands in a home; `is_home_here` is `is_home`, or remembers what that said."""
+    """Whether a file holds a secret or is in one of Pylon's homes. `is_home_here` is `is_home`, possibly cached."""
     return is_secret(path) or any(map(is_home_here, path.absolute().parents))
 
 
 def is_home(folder: Path) -> bool:
-    """Whether Pylon keeps keys here: `config.toml`, and an identity for each network that was used."""
+    """Whether a folder is a home of Pylon, with keys: it has a `config.toml`, and an identity for some network."""
     return (folder / _CONFIG).is_file() and any(map(is_secret, folder.glob("*/identity")))
 
 
 def is_secret(path: Path) -> bool:
-    """Whether a key or a wallet's link stands anywhere in it."""
+    """Whether a file contains a key or a wallet's link anywhere. False if it cannot be read."""
     try:
         with path.open("rb") as file:
             before = b""
@@ -80,13 +84,13 @@ def is_secret(path: Path) -> bool:
 
 
 def _holds_secret(data: bytes) -> bool:
-    # Whole texts go through here, and a pattern takes ten times as long to find nothing.
+    # Whole texts are searched, and the pattern alone takes ten times as long to find nothing.
     small = data.lower()
     return any(sign in small for sign in _SIGNS_OF_SECRETS) and _SECRETS.search(small) is not None
 
 
 def is_text(path: Path) -> bool:
-    """By how it begins."""
+    """Whether a file is text, judged by its beginning."""
     try:
         with path.open("rb") as file:
             start = file.read(_SNIFF)

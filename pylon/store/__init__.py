@@ -1,1 +1,1 @@
-"""SQLite: connections and migrations."""
+"""SQLite: connections, transactions, migrations, group commit, and copies of a database in use."""

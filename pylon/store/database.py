@@ -1,7 +1,8 @@
-"""One SQLite file: write-ahead log, one writer, one reader, migrations per room.
+"""One SQLite file: a write-ahead log, a connection that writes, a connection that reads, and migrations by room.
 
-Rooms keep their tables in the same file so that one transaction can hold a step of a job and its money.
-Every room gives its `Schema`; its migrations are counted apart from those of other rooms.
+A room is a part of the program with tables of its own (provider, money, swarm). All rooms share one file, so that one
+transaction can hold both a step of a job and its money. Each room has a `Schema`, whose migrations are counted
+separately.
 """
 
 import asyncio
@@ -18,12 +19,12 @@ from pylon.store.label import APPLICATION_ID, beginning, check_label, check_vers
 from pylon.store.steps import (
     LOG_CHANGES,
     begin,
-    begun_at_once,
+    checkpoint,
     rows,
     set_up,
     statements,
     transact,
-    work_in,
+    try_begin,
 )
 from pylon.store.steps import Row as Row
 from pylon.store.steps import Values as Values
@@ -32,24 +33,27 @@ from pylon.store.thread import SqliteThread, Work
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The tables of one room. `migrations[n]` is SQL that leads from version n to n + 1; append only."""
+    """The tables of one room. `migrations[n]` is the SQL that leads from version n to n + 1.
+
+    Migrations are only ever appended: databases in use have run the earlier ones.
+    """
 
     room: str
     migrations: tuple[str, ...]
 
 
 class Transaction:
-    """What may be done inside `Database.transaction`."""
+    """A write transaction, as `Database.transaction` gives it: statements that commit together or not at all."""
 
     def __init__(self, writer: SqliteThread) -> None:
         self._writer = writer
 
     async def execute(self, sql: str, values: Values = ()) -> int:
-        """Runs one statement; the number of rows it changed."""
+        """Runs one statement and returns the number of rows it changed."""
         return await self._writer.run(lambda connection: connection.execute(sql, values).rowcount)
 
     async def execute_many(self, sql: str, rows: Iterable[Values]) -> int:
-        """Runs one statement for each row of values; the number of rows that all of them changed."""
+        """Runs one statement for each row of values and returns the number of rows changed in all."""
         return await self._writer.run(lambda connection: connection.executemany(sql, rows).rowcount)
 
     async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]:
@@ -63,7 +67,7 @@ class Transaction:
 
 
 class TransactionHere(Transaction):
-    """The same, its statements run on the event loop's own thread: its methods never suspend."""
+    """A transaction whose statements run on the event loop's own thread: its methods never suspend."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -79,14 +83,17 @@ class TransactionHere(Transaction):
 
 
 class Database:
-    """An open database. Reads see the last committed state, never a transaction that is still open."""
+    """An open database. Reads see the last committed state, never a transaction that is still open.
+
+    Every method that runs SQL raises `sqlite3.Error`.
+    """
 
     def __init__(self, path: Path, writer: SqliteThread, reader: SqliteThread, *, flushes: bool) -> None:
         self.path = path
-        # Whether a commit does.
+        # Whether each commit is flushed to the disk.
         self._flushes = flushes
-        # Rows that had been changed when the log was last worked into the file.
-        self._worked_in = 0
+        # How many rows the writer had changed when the write-ahead log was last checkpointed.
+        self._changes_at_checkpoint = 0
         self._writer = writer
         self._reader = reader
         self._turn = asyncio.Lock()
@@ -102,9 +109,9 @@ class Database:
     ) -> "Database":
         """Opens or creates the file (mode 0600) and brings its tables up to date.
 
-        `label` is written into a new file and must equal the label of an old one: a database of one network
-        is never opened for another. With `NORMAL` the last commits may be lost with the power, never by a
-        crash of the process. Raises `SetupError`, also for a file that is there and holds nothing.
+        `label` is written into a new file and must equal the label of an existing one: a database of one network
+        is never opened for another. With durability `NORMAL` a power failure may lose the last commits; a crash of
+        the process never does. Raises `SetupError`, also for a file that exists and is empty.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _begin(path)
@@ -129,7 +136,7 @@ class Database:
         return database
 
     async def close(self) -> None:
-        """Closes both connections; what was committed stays."""
+        """Closes both connections. Committed transactions stay."""
         async with self._turn:
             await self._reader.close()
             await self._writer.close()
@@ -144,12 +151,12 @@ class Database:
         return rows[0] if rows else None
 
     async def read[T](self, work: Work[T]) -> T:
-        """What `work` returns of the last committed state. It runs on the reader's thread, and changes nothing."""
+        """Runs `work` on the reader's connection and thread and returns its result. `work` must not write."""
         return await self._reader.run(work)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """One write transaction: committed when the block ends, undone when it raises. One runs at a time."""
+        """A write transaction: committed when the block ends, rolled back when it raises. One runs at a time."""
         async with self._turn:
             try:
                 await self._writer.run(begin)
@@ -162,14 +169,14 @@ class Database:
 
     @asynccontextmanager
     async def transaction_here(self) -> AsyncIterator[TransactionHere]:
-        """The same for many small statements, which run on the event loop's own thread.
+        """A write transaction for many small statements, which run on the event loop's own thread.
 
-        On another they would wait, each of them, for the interpreter's lock, behind a loop that is busy. Only what
-        may take its time is done over there: to begin while another process writes, and to flush.
+        On the writer's thread each statement would wait for the interpreter lock behind a busy event loop. Only what
+        may take long is done there: beginning while another process writes, and flushing to the disk.
         """
         async with self._turn:
             try:
-                if self._writer.is_busy or not begun_at_once(self._writer.connection):
+                if self._writer.is_busy or not try_begin(self._writer.connection):
                     await self._writer.run(begin)
                 yield TransactionHere(self._writer.connection)
                 if self._flushes:
@@ -183,18 +190,18 @@ class Database:
                 raise
 
     async def _commit_here(self, connection: sqlite3.Connection) -> None:
-        # Without a flush a commit takes no longer than a statement, and a trip to the thread longer than both. The
-        # flush is in working the log into the file.
+        # Without a flush a commit takes no longer than a statement, and handing it to the thread longer than both.
+        # Checkpoints flush, so those go to the thread.
         connection.commit()
-        if connection.total_changes - self._worked_in >= LOG_CHANGES:
-            self._worked_in = connection.total_changes
-            await asyncio.shield(self._writer.run(work_in))
+        if connection.total_changes - self._changes_at_checkpoint >= LOG_CHANGES:
+            self._changes_at_checkpoint = connection.total_changes
+            await asyncio.shield(self._writer.run(checkpoint))
 
     async def write[T](self, work: Work[T]) -> T:
-        """A whole write transaction in one go: what `work` returns, once it is committed; undone when it raises.
+        """Runs `work` as one write transaction and returns its result once that is committed.
 
-        `work` runs on the connection's thread, and touches nothing of the event loop's. A caller that is cancelled
-        meanwhile does not undo it.
+        The transaction is rolled back when `work` raises. `work` runs on the writer's thread and must not touch what
+        belongs to the event loop. Cancelling the caller does not undo it.
         """
         async with self._turn:
             return await self._writer.run(partial(transact, work=work))
@@ -204,7 +211,7 @@ class Database:
             row = await tx.fetch_one("PRAGMA application_id")
             tables = await tx.fetch_one("SELECT count(*) FROM sqlite_schema")
             if row is not None and row[0] == 0 and tables is not None and tables[0] == 0:
-                # A copy that was made without the log beside the file has none either.
+                # A file that was copied without its write-ahead log may hold no table either, and is not new.
                 need_beginning(self.path)
                 await tx.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 await tx.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
@@ -247,12 +254,12 @@ async def _connect(path: Path, durability: str) -> SqliteThread:
 
 
 def _begin(path: Path) -> None:
-    """Makes the file where there is none. A second one stands beside it until the first tables are there.
+    """Creates the file if there is none, and beside it a marker that stays until the first tables are written.
 
-    So an empty file that a crash left is told from one that held something once. Raises `SetupError` for the latter.
+    The marker tells an empty file that a crash left from one that once held tables. Raises `SetupError` for the
+    latter.
     """
-    # In this order, because two processes may begin at once: a file that is there has its tables before the second
-    # one goes.
+    # The marker first: two processes may begin at once, and a file without its marker must have its tables.
     if not path.exists():
         beginning(path).touch(mode=0o600)
         path.touch(mode=0o600)

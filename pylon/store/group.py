@@ -1,7 +1,7 @@
-"""Group commit: many small writes that wait for one disk flush together.
+"""Group commit: many small writes share one transaction and one flush to the disk.
 
-A job takes a handful of steps, each of which has to be on disk before the next is taken. One flush a step would
-bound a provider to some hundred jobs a second; what has gathered while the last flush ran shares the next one.
+A job takes a handful of steps, each of which has to be on disk before the next is taken. One flush for each would
+limit a provider to some hundred jobs a second; so the writes that gather while one flush runs share the next.
 """
 
 import asyncio
@@ -15,10 +15,11 @@ from pylon.store.database import Database, Transaction, TransactionHere
 from pylon.store.rest import rest
 from pylon.tasks import Tasks
 
+# The most writes in one transaction.
 MAX_GROUP = 512
-# After so many the rest of the program has its turn.
+# After this many writes other tasks of the event loop have their turn.
 _IN_A_TURN = 64
-# How long a write that nobody waits for may wait for others to go along with.
+# How long `execute_later` may wait for other writes to be committed with, in seconds.
 LATER_S = 0.5
 
 _log = log.get("store")
@@ -29,8 +30,10 @@ type Batch[I, T] = Callable[[Transaction, list[I]], Coroutine[Any, Any, list[T]]
 
 @dataclass(slots=True)
 class _Waiting:
+    """A write that waits for the next commit: a step, an item of a batch, or else one SQL statement."""
+
     step: Step[Any] | None
-    # None: nobody waits for it.
+    # None where no caller waits for the result.
     done: asyncio.Future[Any] | None
     sql: str = ""
     values: tuple[Any, ...] = ()
@@ -39,7 +42,7 @@ class _Waiting:
 
 
 class GroupCommit:
-    """Runs writes in order. One that fails undoes itself alone; its exception goes to whoever submitted it."""
+    """Runs writes in order. One that fails is undone alone, and its exception goes to its caller."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -51,47 +54,47 @@ class GroupCommit:
         self._closed = False
 
     def start(self) -> None:
-        """Begins to commit."""
+        """Starts the task that commits."""
         self._tasks.start(self._run(), "group commit")
 
     async def close(self) -> None:
-        """Commits what waits, then stops."""
-        # Once in any case: a group that is being written is waited for.
+        """Commits all waiting writes, then stops. Later writes fail with `sqlite3.ProgrammingError`."""
+        # At least once: that waits for a group that is being written.
         await self._flush()
         while self._waiting:
             await self._flush()
-        # Before anybody else has a turn: whoever was just answered may go on with another write.
+        # Without awaiting in between: a caller that was just answered may submit another write.
         self._closed = True
         await self._tasks.close()
 
     def submit[T](self, step: Step[T]) -> asyncio.Future[T]:
-        """Runs several statements as one step, in the order of the calls; its value, once it is committed.
+        """Runs several statements as one step, in the order of the calls; gives its value once it is committed.
 
-        The step awaits its transaction and nothing else. When one of those that are committed together fails, the
-        others run a second time: what counts is what a step returned last. A caller that is cancelled meanwhile does
-        not undo it: it may be committed.
+        The step may await its transaction and nothing else. When one of the steps that are committed together fails,
+        the others run a second time, and their last value counts. Cancelling the caller does not undo the step: it
+        may be committed.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         return self._enqueue(_Waiting(step, done), done)
 
     def submit_to[I, T](self, batch: Batch[I, T], item: I) -> asyncio.Future[T]:
-        """The same for a step that takes many items at once: those for the same `batch` that are committed together.
+        """Runs `batch` once for all items submitted to it that are committed together; gives the value of this item.
 
-        It gives as many values as it got items, in their order. They have their turn where the first of them stands,
-        before what was submitted in between. When something fails it is called again for each item by itself.
+        `batch` returns as many values as it got items, in their order. It runs where the first of the items stands,
+        before other writes that were submitted in between. When something fails it is run again for each item alone.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         return self._enqueue(_Waiting(None, done, batch=batch, item=item), done)
 
     def execute(self, sql: str, values: tuple[Any, ...] = ()) -> asyncio.Future[int]:
-        """Runs one statement; the number of rows it changed, once it is committed."""
+        """Runs one statement; gives the number of rows it changed, once it is committed."""
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         return self._enqueue(_Waiting(None, done, sql, values), done)
 
     def execute_later(self, sql: str, values: tuple[Any, ...] = (), *, soon: bool = False) -> None:
-        """Runs one statement in its turn, for what a crash may undo: with the next commit, at once when `soon`.
+        """Runs one statement, in order, that a crash may undo: with the next commit, or at once when `soon`.
 
-        A failure is logged, and nobody else hears of it.
+        A failure is only logged.
         """
         if self._closed:
             _log.error("a write was lost", error="these writes were closed")
@@ -121,7 +124,7 @@ class GroupCommit:
                 await rest(loop.time() - began, written)
 
     async def _flush(self) -> int:
-        """Commits what waits; how many writes that were."""
+        """Commits the waiting writes, `MAX_GROUP` at most, and returns how many those were."""
         if self._later is not None:
             self._later.cancel()
             self._later = None
@@ -130,13 +133,15 @@ class GroupCommit:
             try:
                 results = await self._commit(group) if group else []
             except Exception as error:
-                # Whatever broke the commit broke it for everyone who waits for it.
+                # The commit itself failed: for every caller that waits for it.
                 results = [error] * len(group)
             except BaseException:
-                # Whoever closed this has no more time. Nobody shall wait for ever for what it was about.
+                # Closing was itself cancelled. No caller may wait for ever for its result.
                 for waiting in group:
                     if waiting.done is not None and not waiting.done.done():
-                        waiting.done.set_exception(sqlite3.OperationalError("it is not known whether this is stored"))
+                        waiting.done.set_exception(
+                            sqlite3.OperationalError("it is not known whether this was stored")
+                        )
                 raise
         for waiting, result in zip(group, results, strict=True):
             if waiting.done is None:
@@ -152,8 +157,8 @@ class GroupCommit:
 
     async def _commit(self, group: list[_Waiting]) -> list[Any]:
         steps = any(waiting.step is not None or waiting.batch is not None for waiting in group)
-        # A savepoint each would have SQLite copy every page that each step is the first to touch, and hardly ever
-        # does one fail.
+        # Without savepoints first: with them SQLite copies every page that a step is the first to touch, and steps
+        # hardly ever fail.
         try:
             return await self._write(group, apart=False)
         except Exception:
@@ -162,7 +167,7 @@ class GroupCommit:
         return await self._write(group, apart=True)
 
     async def _write(self, group: list[_Waiting], *, apart: bool) -> list[Any]:
-        """With `apart` a step that fails undoes itself alone, without it ends the transaction."""
+        """Writes a group in one transaction. A step that fails is undone alone with `apart`, else it undoes all."""
         take = _take_apart if apart else _take
         results: list[Any] = [None] * len(group)
         in_this_turn = 0
@@ -179,7 +184,7 @@ class GroupCommit:
 
 
 def _in_turn(group: list[_Waiting], *, apart: bool) -> list[list[int]]:
-    """What is taken at once, as places in the group: one each, or with others for the same batch."""
+    """The turns in which a group is written, as places in it: one write each, or several of the same batch."""
     turns: list[list[int]] = []
     batches: dict[Batch[Any, Any], list[int]] = {}
     for number, waiting in enumerate(group):
@@ -209,7 +214,7 @@ def _execute(tx: TransactionHere, waiting: _Waiting) -> Exception | int:
     try:
         return tx.connection.execute(waiting.sql, waiting.values).rowcount
     except Exception as error:
-        # A full disk ends the whole transaction, and what came after would be committed by itself.
+        # A full disk ends the whole transaction, and later statements would each be committed alone.
         if not tx.connection.in_transaction:
             raise
         return error
@@ -230,7 +235,7 @@ def _take_apart(tx: TransactionHere, step: Step[Any]) -> Any:
     try:
         result = _take(tx, step)
     except Exception as failure:
-        # A full disk ends the whole transaction, and with it what could be gone back to.
+        # A full disk ends the whole transaction, and with it the savepoint.
         if not tx.connection.in_transaction:
             raise
         tx.connection.execute("ROLLBACK TO step")

@@ -1,28 +1,28 @@
-"""What a database says of itself: that it is Pylon's, whose it is, and how new."""
+"""What a database says of itself: that it is Pylon's, of which network, and of which version."""
 
 from pathlib import Path
 
 from pylon.errors import SetupError
 
-# "PYLN": lets `file` and us tell this database from any other.
+# "PYLN": tells `file` and us that this is Pylon's database (`PRAGMA application_id`).
 APPLICATION_ID = 0x50594C4E
 
 
 def check_label(path: Path, application_id: int, found: str | None, wanted: str) -> None:
-    """Raises `SetupError` for another program's file, and for the books of another network."""
+    """Raises `SetupError` for another program's file, and for a database of another network."""
     if application_id != APPLICATION_ID:
         raise SetupError(f"{path} is not a Pylon database", hint="Move the file away and start again.")
     if found != wanted:
         raise SetupError(
             f"{path} belongs to {'nothing' if found is None else found!r}, not to {wanted!r}",
-            hint="Every network has a folder of its own: check which one was copied where.",
+            hint="Each network has its own folder: check which file was copied where.",
         )
 
 
 def check_version(path: Path, room: str, version: int, newest: int) -> None:
-    """Raises `SetupError` for tables that were written by no Pylon, or by a newer one."""
+    """Raises `SetupError` for tables that no Pylon wrote, or that a newer one did."""
     if version < 1:
-        raise SetupError(f"{path} was written by no Pylon ({room} {version})", hint="Restore it from a backup.")
+        raise SetupError(f"{path} has an unknown version ({room} {version})", hint="Restore it from a backup.")
     if version > newest:
         raise SetupError(
             f"{path} was written by a newer Pylon ({room} {version})",
@@ -31,14 +31,14 @@ def check_version(path: Path, room: str, version: int, newest: int) -> None:
 
 
 def beginning(path: Path) -> Path:
-    """What stands beside a database from before there is any to after the first tables are in it."""
+    """The marker file beside a new database, from before the database exists until its first tables are written."""
     return path.with_name(f"{path.name}-new")
 
 
 def need_beginning(path: Path) -> None:
-    """Raises `SetupError` for a file without any table that held something once: no first start was cut off there."""
+    """Raises `SetupError` unless an empty database has the marker of a first start that was cut off."""
     if not beginning(path).exists():
         raise SetupError(
-            f"{path} is empty, and was not when it was made",
-            hint="Restore it from a backup; or delete it to begin anew, without what it held.",
+            f"{path} is empty, although it was not when it was created",
+            hint="Restore it from a backup. Or delete it to start over without its content.",
         )

@@ -1,36 +1,39 @@
-"""What stands in a database that was copied: when that was, into which folder, and when it was begun with."""
+"""The marks in a copied database: when it was copied, into which folder, and when a node first began with the copy.
+
+`copy` writes the first two, and the first start of the copy (`node.restored`) replaces them by the third.
+"""
 
 from pathlib import Path
 
 from pylon.store.database import Database, Transaction
 
-# Names in its table `meta`; the values are Unix seconds, and of the second a URI: a path need not be a text.
+# Rows of its table `meta`. Times are Unix seconds; the folder is a URI, since a path need not be valid text.
 COPIED_AT, COPIED_TO, BEGUN_AT = "copied_at", "copied_to", "begun_at"
 
 
 async def copied_at(database: Database) -> float | None:
-    """When this was copied, of a copy that nobody has begun with; else None."""
+    """When a copy was made (Unix seconds); None if the database is no copy, or a node has begun with it since."""
     return await _mark(database, COPIED_AT)
 
 
 def where(folder: Path) -> str:
-    """A folder as it stands under `COPIED_TO`, by whatever links it was come to. It need not be there."""
+    """The value of `COPIED_TO` for this folder, with symbolic links resolved. The folder need not exist."""
     return folder.resolve().as_uri()
 
 
-async def begun_at(database: Database) -> float | None:
-    """When the last copy that this comes from was begun with; None in what is no copy."""
+async def begun_at(database: Database | Transaction) -> float | None:
+    """When a node first began with this copy (Unix seconds); None if the database was never restored from one."""
     return await _mark(database, BEGUN_AT)
 
 
 async def begin(tx: Transaction, now: float) -> None:
-    """From now on it is no copy any more."""
+    """Marks a copy as begun with: from now on it is an ordinary database."""
     await tx.execute("DELETE FROM meta WHERE name IN (?, ?)", (COPIED_AT, COPIED_TO))
     await tx.execute(
         "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (BEGUN_AT, repr(now))
     )
 
 
-async def _mark(database: Database, name: str) -> float | None:
+async def _mark(database: Database | Transaction, name: str) -> float | None:
     row = await database.fetch_one("SELECT value FROM meta WHERE name = ?", (name,))
     return None if row is None else float(row["value"])

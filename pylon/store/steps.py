@@ -1,4 +1,4 @@
-"""What is done on a SQLite connection, on whatever thread."""
+"""Functions that work on a SQLite connection: set it up, begin, commit, checkpoint. They run on any thread."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ from pylon.store.thread import Work
 
 _log = log.get("store")
 
-# Pages of the log before it is worked into the file, and KiB of pages that a connection keeps: four times what SQLite
-# does by itself. What a job holds is gone again when it is done, so that copying it into the file is mostly in vain.
+# Pages of the write-ahead log before a checkpoint, and KiB of pages that a connection caches: four times SQLite's
+# defaults. A job's rows are deleted when it is done, so copying them into the file early is mostly wasted.
 _LOG_PAGES, _CACHE_KIB = 4_000, 8_000
-# What is deleted is overwritten where its page is written anyway. Distributions build SQLite so that it writes every
-# page that becomes free, full of zeros: a provider frees each of its requests a moment after it wrote it.
+# Deleted rows are overwritten where their page is written anyway. Some distributions build SQLite so that it also
+# fills every freed page with zeros, which would cost a write for each request that a provider deletes.
 _SECURE_DELETE = "FAST"
-# The same in rows, where commits on the event loop's thread leave that work to us.
+# Changed rows between two checkpoints, where commits on the event loop's thread leave checkpointing to us.
 LOG_CHANGES = 2_000
 _PATIENCE_MS = 10_000
 
@@ -25,9 +25,12 @@ type Values = Sequence[Any] | Mapping[str, Any]
 
 
 def set_up(connection: sqlite3.Connection, durability: str) -> None:
+    """Sets the pragmas of a new connection. `durability` is the value of `synchronous`."""
     for pragma in (
         "journal_mode = WAL",
         f"synchronous = {durability}",
+        # Changes something on macOS alone: without it what `synchronous` flushes stays in the cache of the disk.
+        "fullfsync = ON",
         "foreign_keys = ON",
         f"busy_timeout = {_PATIENCE_MS}",
         f"wal_autocheckpoint = {_LOG_PAGES if durability == 'FULL' else 0}",
@@ -41,8 +44,8 @@ def begin(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
 
 
-def begun_at_once(connection: sqlite3.Connection) -> bool:
-    """Whether nobody else writes just now."""
+def try_begin(connection: sqlite3.Connection) -> bool:
+    """Begins a write transaction unless another process holds the write lock; whether it did."""
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         begin(connection)
@@ -55,16 +58,17 @@ def begun_at_once(connection: sqlite3.Connection) -> bool:
     return True
 
 
-def work_in(connection: sqlite3.Connection) -> None:
-    """Works the log into the file, as far as no reader is in the way; the next time will do the rest."""
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Copies the write-ahead log into the file, as far as no reader is in the way. A failure is logged."""
     try:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
     except sqlite3.Error as error:
         # What was committed is in the log all the same.
-        _log.warning("the log of a database could not be worked into its file", error=str(error))
+        _log.warning("a database's write-ahead log could not be checkpointed", error=str(error))
 
 
 def transact[T](connection: sqlite3.Connection, work: Work[T]) -> T:
+    """Runs `work` in a write transaction of its own, which is rolled back when it raises."""
     begin(connection)
     try:
         value = work(connection)
@@ -76,11 +80,15 @@ def transact[T](connection: sqlite3.Connection, work: Work[T]) -> T:
 
 
 def rows(connection: sqlite3.Connection, sql: str, values: Values) -> list[Row]:
+    """All rows of one query."""
     return connection.execute(sql, values).fetchall()
 
 
 def statements(script: str) -> list[str]:
-    # `executescript` would commit the open transaction first, so a migration could be left half done.
+    """Splits a migration into its statements.
+
+    `executescript` would commit the open transaction first, and could leave a migration half done.
+    """
     statements: list[str] = []
     pending = ""
     for piece in script.split(";"):

@@ -1,7 +1,7 @@
-"""A SQLite connection and the thread that it lives on.
+"""A SQLite connection and the thread that runs its work.
 
-A hop to another thread and back costs more than a small statement does, so calls that gather while the thread is
-at work are done in one go, in order, and answered in one go.
+Handing a call to another thread and back costs more than a small statement, so calls that gather while the thread is
+at work are run together, in order, and answered together.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ type _Answer = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 class SqliteThread:
-    """Runs `Work` on its connection. All callers belong to the event loop in which it was opened."""
+    """Runs `Work` on its connection. All callers must belong to the event loop in which it was opened."""
 
     def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
         # No isolation level: transactions begin and end where `database` says, not where sqlite3 guesses.
-        # For others than the thread only while nothing that they asked for is under way there.
+        # Other threads may use the connection only while the thread has nothing to do.
         self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.connection.row_factory = sqlite3.Row
         self._loop = loop
@@ -47,17 +47,17 @@ class SqliteThread:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something that was asked for is still to be done."""
+        """Whether calls are waiting or running."""
         return self._working
 
     async def run[T](self, work: Work[T]) -> T:
-        """What `work` returns or raises. A caller that is cancelled meanwhile does not stop it."""
+        """Runs `work` and returns its result or raises its error. Cancelling the caller does not stop it."""
         if self._closed is not None:
             raise sqlite3.ProgrammingError("this database was closed")
         return await self._submit(work)
 
     async def close(self) -> None:
-        """Does what was asked for, closes the connection and ends the thread."""
+        """Finishes the calls made so far, closes the connection and ends the thread."""
         if self._closed is None:
             self._closed = self._submit(self._shut)
         await asyncio.shield(self._closed)
@@ -67,7 +67,7 @@ class SqliteThread:
         self._calls.append((work, answer))
         if not self._working:
             self._working = True
-            # Not at once: what else is asked for in this turn of the loop shall go along.
+            # Not at once: other calls in this turn of the event loop are to go along.
             self._loop.call_soon(self._called.release)
         return answer
 
@@ -76,12 +76,12 @@ class SqliteThread:
     def _serve(self) -> None:
         while self._open:
             self._called.acquire()
-            # No more than what is there now: the first must not wait for ever newer ones.
+            # Only the calls that are there now: the first must not wait for ever newer ones.
             answers = [self._do(*self._calls.popleft()) for _ in range(len(self._calls))]
             try:
                 self._loop.call_soon_threadsafe(self._deliver, answers)
             except RuntimeError:
-                # The event loop is gone, and with it everyone who asked.
+                # The event loop is closed, and with it all callers are gone.
                 return
 
     def _shut(self, connection: sqlite3.Connection) -> None:

@@ -18,10 +18,10 @@ from pylon.relay_url import normalize_relay_url
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec, Outcome, Progress
 from pylon.swarm.providers.listing import Listing
-from pylon.swarm.runs.asked import check_jobs
+from pylon.swarm.runs.question_checks import check_jobs
 from pylon.swarm.settings import SwarmSettings
 
-_NAME_ONE = 'Name one that is reached from here: `Swarm(["wss://…"])`.'
+_NAME_ONE = 'Name a relay that can be reached from here: `Swarm(["wss://…"])`.'
 
 
 class Swarm(Blocking):
@@ -47,7 +47,7 @@ class Swarm(Blocking):
         for url in self._relays:
             normalize_relay_url(url)
         if not isinstance(secret, SecretKey | None):
-            raise TypeError(f"secret is a SecretKey, not {type(secret).__name__}")
+            raise TypeError(f"secret must be a SecretKey, not {type(secret).__name__}")
         self._secret = secret or SecretKey.generate()
         self._settings = settings
         self._wait_s = wait_s
@@ -80,7 +80,7 @@ class Swarm(Blocking):
     @property
     def _swarm(self) -> SwarmClient:
         if self._client is None:
-            raise UnreachableError("this swarm was closed")
+            raise UnreachableError("this swarm is closed")
         return self._client
 
     async def _open(self) -> None:

@@ -1,7 +1,8 @@
-"""From a caller's question to the event that asks it."""
+"""Makes the dispatcher's job, the price bounds and the request event of a caller's question."""
 
 import math
 import random
+from collections.abc import Iterable
 from functools import lru_cache
 
 from pylon.errors import MalformedError
@@ -10,35 +11,47 @@ from pylon.jobs.request import JobRequest, open_draft, private_draft
 from pylon.jobs.size import MAX_EVENT_BYTES, question_bytes
 from pylon.money.accounts.usage import TEMPLATE_TOKENS, Bounds
 from pylon.money.msat import ZERO, Msat
+from pylon.money.price import Price
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.swarm.circle import Circle
-from pylon.swarm.dispatch.moves import Job
+from pylon.swarm.dispatch.messages import SlotJob
 from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobSpec
 from pylon.swarm.providers.listing import Listing, Need, least_context
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.spending.purse import Offer
 
-# Most of prose has about this many; it only weighs providers against each other.
+# Typical of prose. This estimate only ranks providers.
 _CHARS_PER_TOKEN = 4
 
-# Jobs of a run need the same: that is seen at once when it is one and the same value.
+# Jobs of a run have equal needs, which is seen fastest when they are the same object.
 _need = lru_cache(maxsize=64)(Need)
 
 
 def priced_size(spec: JobSpec) -> tuple[int, int]:
-    """The tokens by which providers price a question, at the most: of its prompt, a power of two, and of its answer.
+    """The tokens for which a question is priced before it is sent: of its prompt and of its answer, at the most.
 
-    They quote by the prompt's bytes, before anything has counted its tokens.
+    A prompt has no more tokens than bytes, plus those of the template; the sum is rounded up to a power of two, so
+    that questions of similar size share a lane.
     """
     prompt_tokens = 1 << (question_bytes(spec.text, spec.system) + TEMPLATE_TOKENS).bit_length()
     return prompt_tokens, spec.max_tokens or DEFAULT_MAX_TOKENS
 
 
+def dearest_quote(prices: Iterable[Price], spec: JobSpec, bid: int) -> int:
+    """The most that a question can cost, in msat, by these price lists: the dearest quote that is not above the bid.
+
+    A provider that is dearer than the bid is never asked. Where all are, it is the bid: a cheaper one may come.
+    """
+    size = priced_size(spec)
+    quotes = (int(price.quote(*size)) for price in prices)
+    return max((quote for quote in quotes if quote <= bid), default=bid)
+
+
 def job_of(
     slot: int, spec: JobSpec, settings: SwarmSettings, circle: Circle, *, deadline: float, priority: int = 0
-) -> Job:
-    """What the dispatcher must know of a question. Sizes are powers of two, so that few lanes are needed."""
+) -> SlotJob:
+    """The dispatcher's job for a question. Sizes are powers of two, so that few lanes are needed."""
     characters = len(spec.prompt) + len(spec.system or "")
     if spec.messages:
         characters += sum(len(text) for _, text in spec.messages)
@@ -61,7 +74,7 @@ def job_of(
         circle.block,
         settings.plain,
     )
-    return Job(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens, priority=priority)
+    return SlotJob(slot, need, spec.timeout, deadline, prompt_tokens, max_tokens, priority=priority)
 
 
 def bid_of(spec: JobSpec, settings: SwarmSettings) -> Msat:
@@ -70,13 +83,14 @@ def bid_of(spec: JobSpec, settings: SwarmSettings) -> Msat:
 
 
 def bounds_of(spec: JobSpec) -> Bounds:
-    """What bounds the price of a question, before anybody has counted its tokens."""
+    """The bounds of a question's price that are known before its tokens are counted."""
     return Bounds(question_bytes(spec.text, spec.system), spec.max_tokens or DEFAULT_MAX_TOKENS)
 
 
 def _bid(listing: Listing, offer: Offer | None) -> Msat | None:
-    """What the request says that the job may cost. Who names no price is told that it is nothing, so that one who
-    wants to be paid can decline before it works.
+    """The bid that the request states; None: none.
+
+    A provider without a price list is told that the bid is nothing, so that one that wants to be paid can decline.
     """
     if not listing.priced:
         return ZERO
@@ -94,15 +108,15 @@ def request_draft(
     expires_at: float,
     limit: int = MAX_EVENT_BYTES,
 ) -> EventDraft:
-    """The request for this provider: sealed, or in the open form when it knows no other; of `limit` bytes at most.
+    """The request to this provider, at most `limit` bytes: encrypted, or in the open form for a plain provider.
 
-    Raises `TooLargeError`, `RequestError`, and `MalformedError` for a key that is no point of the curve or for what
-    is no JSON.
+    Raises `TooLargeError`, `RequestError`, and `MalformedError` for a key that is no point of the curve or a question
+    that cannot be written as JSON.
     """
     try:
         text, parameters = spec.text, spec.parameters
     except TypeError as error:
-        raise MalformedError(f"this question cannot be written as JSON: {error}") from error
+        raise MalformedError(f"this prompt cannot be written as JSON: {error}") from error
     job = JobRequest(
         text,
         parameters,

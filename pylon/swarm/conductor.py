@@ -1,11 +1,11 @@
-"""From the deciders to the edges: what they command is done."""
+"""Carries out the commands of the deciders, by calling the edges. It decides nothing itself."""
 
 from dataclasses import dataclass, field
 
 from pylon import log
-from pylon.swarm.checks import moves as c
+from pylon.swarm.checks import commands as c
 from pylon.swarm.compose import priced_size
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flights
 from pylon.swarm.job import Fault, failed
 from pylon.swarm.outlook import Outlook
@@ -22,8 +22,8 @@ logger = log.get("swarm")
 
 @dataclass(slots=True)
 class _Together:
-    """What one list of commands has in common: why there is nobody for a need of that size, and what to do about it;
-    providers of whom something else is known now.
+    """What is collected over one list of commands: by need and size, why there is no provider and what to do about
+    it; and the providers whose reputation changed.
     """
 
     nobody: dict[tuple[Need, tuple[int, int]], tuple[str, str]] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class _Together:
 
 
 class Conductor:
-    """Decides nothing itself."""
+    """See the module."""
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class Conductor:
         answers: Answers,
     ) -> None:
         self._deciders = deciders
-        self._coordinator = deciders.coordinator
         self._pool = pool
         self._flights = flights
         self._runs = runs
@@ -55,10 +54,10 @@ class Conductor:
         deciders.follow = self.follow
 
     def follow(self, commands: list[RunCommand]) -> None:
-        """Does what the deciders command, in this order."""
-        if not commands and not self._coordinator.over:
+        """Carries out these commands, in this order."""
+        if not commands and not self._deciders.over:
             return
-        # First: a run that ends with one of these ends flights, by which they are found.
+        # First, since a run that ends with one of the commands ends the flights by which requests are found.
         unwanted = self._unwanted(commands)
         unmade = self._unmade(commands)
         together = _Together()
@@ -66,22 +65,22 @@ class Conductor:
             try:
                 self._do(command, together)
             except Exception as error:
-                # The deciders count it as done. The others of these are done all the same.
-                logger.error("a command could not be followed", command=repr(command), exc_info=error)
+                # The deciders count it as done. The other commands are carried out all the same.
+                logger.error("a command could not be carried out", command=repr(command), exc_info=error)
                 self._give_up(command, error)
         for (provider, kind), requests in unwanted.items():
             self._requests.cancel(tuple(requests), kind, provider)
-        for over in self._coordinator.over:
+        for over in self._deciders.over:
             self._flights.end(over)
-        self._coordinator.over.clear()
+        self._deciders.over.clear()
         for attempt in unmade:
             self._deciders.tell(m.Charged(attempt, 0))
-        # Last: the deciders are told of it and command again, and what they knew here comes before that.
+        # Last, since the deciders are told of it and command again, and these commands come before those.
         for provider in together.changed:
             self._outlook.reconsider(provider)
 
     def _unwanted(self, commands: list[RunCommand]) -> dict[tuple[str, int], list[str]]:
-        """Requests that nobody wants any more, by their provider and kind. They count as taken back."""
+        """The requests to cancel, by provider and kind. Their flights are marked as taken back."""
         found: dict[tuple[str, int], list[str]] = {}
         for command in commands:
             if isinstance(command, m.CancelAttempt) and (flight := self._flights.of_attempt(command.attempt)):
@@ -92,7 +91,7 @@ class Conductor:
         return found
 
     def _unmade(self, commands: list[RunCommand]) -> list[int]:
-        """Attempts whose request was not even made when they ended. It never will be, and nobody charges for it."""
+        """Attempts that ended before their request was made. It never will be, and costs nothing."""
         return [
             command.attempt
             for command in commands
@@ -112,7 +111,7 @@ class Conductor:
             case Unfill(run, place, bad):
                 self._runs.reopen(run, place, bad=bad)
             case Fail(run) if run not in self._runs.by_number:
-                # It ended with an earlier one of these: its caller's function broke.
+                # The run ended with an earlier one of these commands: its caller's function raised.
                 pass
             case Fail(run, place, m.Failure.NO_PROVIDER as failure, code, attempts):
                 spec = self._runs.by_number[run].specs[place]
@@ -125,15 +124,15 @@ class Conductor:
                 fault = self._runs.by_number[run].faults.get((place, failure), Fault(failure, ""))
                 self._runs.settle(run, place, failed(failure, code, attempts, fault.detail, fault.hint))
             case c.Rescore(slot, answer):
-                self._answers.rescoring.begin(slot, self._coordinator.pieces.spec_of(slot), answer)
+                self._answers.rescoring.begin(slot, self._deciders.pieces.spec_of(slot), answer)
             case c.Changed(provider):
                 together.changed.append(provider)
 
     def _give_up(self, command: RunCommand, error: Exception) -> None:
-        """Ends the run whose place did not become what it should: nothing would ever fill it."""
+        """Ends the run of a place whose command failed: nothing would ever fill it."""
         match command:
             case Fill(number) | Unfill(number) | Fail(number):
                 self._runs.lose(self._runs.by_number.get(number), error)
             case _:
-                # Whoever is not asked is silent, and somebody else is asked in his place.
+                # A request that was not sent meets silence, and the job goes to another provider.
                 pass

@@ -1,9 +1,9 @@
-"""Requests that are out: found by event id when an answer comes, and asked after when none does.
+"""Flights: requests that were published, found by event id when an answer comes, and looked up when none does.
 
-Relays lose live events, so a silent request is looked up in what they have stored: one second after it went out,
-then at growing intervals. The second look falls before the acknowledgement deadline, so that an answer that only
-the push lost is not asked for twice; and after the moment at which its provider owed a word, so that a relay without
-one has most likely lost the request.
+Relays lose live events, so relays are asked for stored answers to a silent request: one second after it was
+published, then at growing intervals. The second look falls before the acknowledgement deadline, so that a job whose
+answer was merely not pushed is not sent twice; and after the provider should have said something, so that a relay
+without a word from it has most likely lost the request.
 """
 
 import heapq
@@ -20,10 +20,10 @@ from pylon.swarm.spending.purse import Offer
 from pylon.swarm.spending.shown import NOTHING, Shown
 
 FIRST_LOOK_S = 1.0
-# A provider whose result takes longer than two and a half seconds says so by then, and that takes a while to arrive.
+# Seconds. A provider whose result takes longer than 2.5 s says so by then, and that takes a while to arrive.
 WORD_DUE_S = 2.9
 MOST_S = 10.0
-# Of flights that nobody waits for, and that no budget counts, so many are kept.
+# How many flights are kept that are not waited for and that no budget counts.
 LATE = 10_000
 
 
@@ -54,43 +54,43 @@ class Flight:
     # Whether its answer is wanted while it is made, and what has come of it so far.
     stream: bool = False
     partial: str = ""
-    # How much of it came, from its beginning without a gap, in characters and in bytes.
+    # How much of it has come without a gap.
     shown: Shown = NOTHING
     back: Back = Back.NO
-    # Where it is written down, so that whoever takes its run up knows what became of it.
+    # The journal of its run, for a process that takes the run up.
     journal: "Written | None" = None
-    # Anything at all came from its provider.
+    # Whether anything came from its provider.
     heard: bool = False
-    # The relay that it went over, if it was one, and what went, as long as it may be sent again over another.
+    # The one relay that it went over, and the event, as long as it may be sent again over another relay.
     relay: str | None = None
     event: Event | None = None
     repeated: bool = False
-    # The models that its provider offered when it was sent.
+    # The models that its provider announced when it was sent.
     offered: tuple[OfferedModel, ...] = ()
-    # Seconds before `sent_at` that an earlier process sent it.
+    # How many seconds before `sent_at` an earlier process sent it.
     age_s: float = 0.0
-    # Attempts of other calls whose budgets count this request too: the run was taken up while they did.
+    # Attempts of other calls whose budgets count this request too, as its run was taken up meanwhile.
     also: tuple[int, ...] = ()
 
     def is_lost(self, asked_at: float) -> bool:
-        """Whether nothing is to be waited for, where relays were asked then for what they hold and this is all."""
+        """Whether no answer is to be expected, given all that relays held when they were asked at `asked_at`."""
         if self.back is Back.BEFORE:
             return self.result is None and not self.charge.is_settled
         return not self.heard and asked_at - self.sent_at >= WORD_DUE_S
 
     @property
     def may_be_back(self) -> bool:
-        """Whether it was taken back, or may have been."""
+        """Whether its provider was told to stop, or may have been."""
         return self.back is not Back.NO
 
     def take_back(self) -> None:
-        """Nobody wants it any more."""
+        """Its provider is told to stop."""
         if self.back is not Back.BEFORE:
             self.back = Back.HERE
 
     @property
     def attempts(self) -> tuple[int, ...]:
-        """All that it is charged to."""
+        """All attempts whose budgets count it."""
         return (self.attempt, *self.also)
 
 
@@ -101,7 +101,7 @@ class Written(Protocol):
 
 
 class Flights:
-    """`claimed` says of an attempt whether a budget waits to know what it is charged."""
+    """See the module. `claimed` says whether a budget has an open claim for an attempt."""
 
     def __init__(self, claimed: Callable[[int], bool] = lambda _: False) -> None:
         self._claimed = claimed
@@ -109,8 +109,8 @@ class Flights:
         self._by_attempt: dict[int, Flight] = {}
         self._by_slot: dict[int, list[Flight]] = {}
         self._looks: list[tuple[float, int, float]] = []
-        # Nobody waits for these any more, but they may have been charged: their receipts belong to the account. The
-        # oldest come first.
+        # Flights that are not waited for but may still be charged: their receipts belong to the account. The oldest
+        # come first.
         self._late: dict[str, Flight] = {}
         self._late_attempts: dict[int, str] = {}
         self._sweep_above = LATE
@@ -122,7 +122,7 @@ class Flights:
         return iter(self._by_request.values())
 
     def add(self, flight: Flight) -> None:
-        """A request that is about to go out, or that an earlier call sent."""
+        """Adds a request that is about to be published, or that an earlier call sent."""
         if (earlier := self._late.get(flight.request)) is not None:
             self._forget(earlier)
             flight.also += earlier.attempts
@@ -131,28 +131,30 @@ class Flights:
         self._by_slot.setdefault(flight.slot, []).append(flight)
 
     def went_out(self, attempt: int, now: float) -> None:
-        """A relay has it: its time begins."""
+        """A relay has the request: looks for its answer begin."""
         flight = self._by_attempt.get(attempt)
         if flight is not None:
             flight.sent_at = now
             heapq.heappush(self._looks, (now + FIRST_LOOK_S, attempt, FIRST_LOOK_S))
 
     def awaits(self, request: str) -> bool:
-        """Whether its answer is waited for by a slot."""
+        """Whether the answer to this request is waited for by a slot."""
         return request in self._by_request
 
     def of_request(self, request: str) -> Flight | None:
-        """The flight of a request, also of one that nobody waits for any more but that may have been charged."""
+        """The flight of a request, including one that is not waited for but may still be charged."""
         return self._by_request.get(request) or self._late.get(request)
 
     def of_attempt(self, attempt: int) -> Flight | None:
+        """The flight of an attempt that is waited for."""
         return self._by_attempt.get(attempt)
 
     def of_slot(self, slot: int) -> list[Flight]:
+        """The flights of an open slot."""
         return self._by_slot.get(slot, [])
 
     def end(self, slot: int) -> None:
-        """The slot has its outcome."""
+        """The slot has its outcome. Flights that may still be charged are kept."""
         for flight in self._by_slot.pop(slot, ()):
             del self._by_request[flight.request]
             del self._by_attempt[flight.attempt]
@@ -160,27 +162,26 @@ class Flights:
             if flight.offer is None or not flight.offer.quote or flight.charge.is_known:
                 continue
             if not flight.charge.is_settled:
-                # A copy of it may be booked, and brings what that needs.
+                # Another copy of the result may be booked, and brings all that needs.
                 flight.result = None
             self._keep(flight)
             if len(self._late) > self._sweep_above:
                 self._sweep()
 
     def booked(self, flight: Flight) -> None:
-        """Nobody reads its answer any more. Once its slot is over, nothing more is waited for where it is known what
-        it cost."""
+        """Its receipt is booked: drops the result, and the flight itself if its slot is over and its cost known."""
         flight.result = None
         if flight.charge.is_known and flight.request in self._late:
             self._forget(flight)
 
     def lapse(self, attempt: int) -> None:
-        """Nothing that comes for it is booked any more."""
+        """Receipts for this attempt are not booked any more. Its flight goes, unless another budget counts it."""
         flight = self._late.get(self._late_attempts.get(attempt, ""))
         if flight is not None and not any(map(self._claimed, flight.attempts)):
             self._forget(flight)
 
     def owe(self, flight: Flight) -> None:
-        """A request of an earlier call's that nobody waits for, and that a budget counts."""
+        """Adds a request of an earlier call that is not waited for, but that a budget counts."""
         known = self.of_request(flight.request)
         if known is None:
             self._keep(flight)
@@ -199,15 +200,14 @@ class Flights:
             self._late_attempts.pop(attempt, None)
 
     def _sweep(self) -> None:
-        """The oldest that no budget counts make room. Of the others there are as many as budgets pay for, and they
-        lapse."""
+        """Drops the oldest flights that no budget counts. The others are bounded by the budgets, and lapse."""
         uncounted = [flight for flight in self._late.values() if not any(map(self._claimed, flight.attempts))]
         for flight in uncounted[: max(0, len(uncounted) - LATE // 2)]:
             self._forget(flight)
         self._sweep_above = max(LATE, len(self._late) + LATE // 2)
 
     def silent(self, now: float) -> list[Flight]:
-        """Those that are to be asked after now."""
+        """The flights whose answers relays are to be asked for now."""
         found: list[Flight] = []
         while self._looks and self._looks[0][0] <= now:
             _, attempt, waited = heapq.heappop(self._looks)
@@ -219,7 +219,7 @@ class Flights:
         return found
 
     def asked(self, event: Event, customer: str) -> Flight | None:
-        """The request that this event answers: ours, and written by the provider that was asked."""
+        """The flight that this event answers, if it is by the provider that was asked, and to us."""
         flight = self.of_request(event.tag("e") or "")
         if flight is None or event.pubkey != flight.provider or event.tag("p") != customer:
             return None

@@ -1,4 +1,4 @@
-"""What a caller asks of the swarm, and what comes back for it."""
+"""A caller's job, and its outcome: an answer, or why there is none."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -15,8 +15,8 @@ from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.records import record
-from pylon.swarm.dispatch.moves import Failure
-from pylon.swarm.providers.lack import ANSWER_TOKENS, UNPRICED
+from pylon.swarm.dispatch.messages import Failure
+from pylon.swarm.providers.lack import ANSWER_TOKENS, CONNECT, NO_WALLET, UNPRICED
 
 TIMEOUT_S = 120.0
 # Providers' own default when a job does not say.
@@ -33,8 +33,8 @@ class JobSpec:
     `model` is an id or `sha256:…` of the weights. `messages`, (role, content) pairs, stands in place of `prompt`.
     `schema` is a JSON schema that the answer must follow. `timeout` is in seconds, from when the job is first
     sent; it is also the deadline that the provider is given, and how long somebody who could take it is waited for,
-    where the settings wait longer (`patience_s`). `bid_msat` is the most that it may cost, below what the
-    customer's settings say anyway. What is None the provider chooses.
+    where the settings wait longer (`patience_s`). `bid_msat` is the most that it may cost; the customer's settings
+    may set a lower limit. What is None the provider chooses.
 
     `votes` is for answers that are values, such as a number or JSON: up to so many providers are asked until most of
     them agree. `stream` asks for pieces of the answer while it is made.
@@ -87,7 +87,7 @@ class JobSpec:
 
 @record
 class Answer:
-    """A filled slot. Milliseconds; `model`, `sha256` and `usage` are what the provider signed, not what was proven.
+    """An answer. Times are in ms; `model`, `sha256` and `usage` are what the provider signed, not what was proven.
 
     `queue_ms` and `run_ms` are the provider's own account, `latency_ms` is what passed here between sending the
     request that was answered and its answer. `verified` names the checks that the answer passed.
@@ -112,19 +112,19 @@ class Answer:
 
     @property
     def is_longest(self) -> bool:
-        """Whether it was cut where its provider had announced that it cuts every answer."""
+        """Whether it was cut at the longest length that its provider announces."""
         longest = self.max_completion_tokens
         return self.finish is Finish.LENGTH and self.usage is not None and 0 < longest <= self.usage.completion_tokens
 
     def row(self) -> dict[str, Any]:
-        """Its fields by their names, as values of JSON: what `orjson` makes of an `Answer` by itself."""
+        """Its fields by name, as JSON values: the same that `orjson` makes of an `Answer`."""
         # `asdict` copies every value, which takes longer than all the rest.
         row = dict(zip(_FIELDS, _values(self), strict=True))
         return {**row, "usage": None if self.usage is None else asdict(self.usage), "paid": int(self.paid)}
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> "Answer":
-        """The answer that such a row, read from JSON, was made of. What else stands in it is no matter."""
+        """The answer of such a row, as read from JSON. Other keys are ignored."""
         said = {name: row[name] for name in _FIELDS}
         usage, finish = said["usage"], said["finish"]
         said["usage"] = None if usage is None else Usage(**usage)
@@ -139,7 +139,7 @@ _values = attrgetter(*_FIELDS)
 
 
 class JobFailed(JobsFailedError):  # noqa: N818 - first of all an outcome, which only `complete` raises
-    """An empty slot: why, the last code that a provider gave, and how often the job was sent."""
+    """A job without an answer: the reason, the last code that a provider gave, and how often the job was sent."""
 
     def __init__(
         self, message: str, *, reason: Failure, code: ErrorCode | None = None, attempts: int = 0, hint: str = ""
@@ -150,7 +150,7 @@ class JobFailed(JobsFailedError):  # noqa: N818 - first of all an outcome, which
         self.attempts = attempts
 
     def __reduce__(self) -> tuple[Callable[..., "JobFailed"], tuple[str]]:
-        # Outcomes are kept in files and sent between processes; by themselves exceptions do not copy keywords.
+        # Outcomes are pickled, and by default exceptions do not keep keyword arguments.
         again = partial(JobFailed, reason=self.reason, code=self.code, attempts=self.attempts, hint=self.hint)
         return again, (str(self),)
 
@@ -171,45 +171,51 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What to tell a person of a job that ends for this `reason`, and what to do about it (`hint`, may be empty)."""
+    """Details for a job that ends for this `reason`: what happened, and what to do about it (`hint`, may be
+    empty)."""
 
     reason: Failure
     detail: str
     hint: str = ""
 
 
-_NO_PRICE = "Only who announces a price is paid; `pylon providers` shows `?` for the others."
-# Failures that have their own account of what was wrong.
+_UNPAID = {
+    UNPRICED: "Only providers that announce a price are paid; for the others, `pylon providers` shows `?`.",
+    NO_WALLET: CONNECT,
+}
+# Failures that are explained by a detail of their own.
 _EXPLAINED = frozenset({Failure.NO_PROVIDER, Failure.NOT_SENT, Failure.TOO_LARGE, Failure.MALFORMED, Failure.UNPAID})
 
 
 def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str = "", hint: str = "") -> JobFailed:
-    """The typed error of a slot that was given up, in words; `hint` where there is more to say than usual."""
+    """The `JobFailed` for a slot that was given up; `hint` replaces the usual one."""
     text = {
-        Failure.NO_PROVIDER: "no provider is alive that can take this job",
-        Failure.DEADLINE: "no answer came in time",
-        Failure.UNHEARD: "nobody who was asked said a word",
-        Failure.EXHAUSTED: "every provider asked failed this job",
+        Failure.NO_PROVIDER: "no live provider can take this job",
+        Failure.DEADLINE: "no answer arrived in time",
+        Failure.UNHEARD: "no provider that was asked reacted",
+        Failure.EXHAUSTED: "every provider that was asked failed this job",
         Failure.REFUSED: "providers refuse this job",
-        Failure.UNPAID: "who was asked last wants to be paid first, and nothing was paid",
+        Failure.UNPAID: "the last provider asked wants to be paid first, and nothing was paid",
         Failure.NOT_SENT: "the request could not be sent",
-        Failure.BUDGET: "what is left of the run's budget does not pay for it",
-        Failure.TOO_LARGE: "this job does not fit one event",
-        Failure.MALFORMED: "this job cannot be asked",
+        Failure.BUDGET: "the rest of the run's budget does not cover it",
+        Failure.TOO_LARGE: "the job does not fit into one event",
+        Failure.MALFORMED: "the job cannot be sent",
         Failure.CANCELLED: "the job was cancelled",
     }[reason]
     hint = hint or {
         Failure.NO_PROVIDER: "See `pylon providers`, or name another model.",
-        Failure.UNHEARD: "They may be gone since they last announced themselves; see `pylon providers`.",
-        Failure.DEADLINE: "Give it a longer timeout, or fewer tokens.",
-        Failure.UNPAID: _NO_PRICE if detail == UNPRICED else "",
-        Failure.BUDGET: "Give the run a larger budget, or take it up again with one. Or ask for fewer"
-        f" {ANSWER_TOKENS}: the longest that an answer may be is paid for beforehand.",
-        Failure.TOO_LARGE: "Cut the prompt into smaller pieces.",
+        Failure.UNHEARD: "They may have gone since they last announced themselves; see `pylon providers`.",
+        Failure.DEADLINE: "Allow a longer timeout, or ask for fewer tokens.",
+        Failure.UNPAID: _UNPAID.get(detail, ""),
+        Failure.BUDGET: (
+            "Raise the run's budget, resume the run with a larger one, or ask for fewer "
+            f"{ANSWER_TOKENS}: the longest possible answer is paid in advance."
+        ),
+        Failure.TOO_LARGE: "Split the prompt into smaller pieces.",
     }.get(reason, "")
-    # What a relay said of an earlier try explains no other end.
+    # A relay's word on an earlier try must not explain another failure.
     if detail and reason in _EXPLAINED:
-        text = f"{text}: {detail}"
+        text = f"{text}: {detail.removeprefix('not paid, because ')}"
     elif code is not None:
-        text = f"{text} (the last said {code.value})"
+        text = f"{text} (the last error was {code.value})"
     return JobFailed(text, reason=reason, code=code, attempts=attempts, hint=hint)

@@ -1,4 +1,4 @@
-"""What runs beside somebody who hears of it while it does, and no longer than that."""
+"""Work that runs as a task while its caller reads what it reports, and is cancelled when the caller leaves."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -10,24 +10,24 @@ from pylon.tasks import end
 
 @asynccontextmanager
 async def meanwhile[T](work: Coroutine[Any, Any, T], over: Callable[[], None]) -> AsyncIterator[asyncio.Task[T]]:
-    """A task for `work`; `over` is called when it ends. Whoever leaves before that cancels it, and goes on when it
-    has ended: what it held is free then, and no error of it is left unread."""
+    """A task for `work`; `over` is called when it ends. Leaving the block cancels it, and waits until it has ended,
+    so that all it held is free then. No error of it is left unread."""
     task = asyncio.create_task(work, name="meanwhile")
     task.add_done_callback(lambda _: over())
     try:
         yield task
     finally:
         if task.done():
-            # Whoever leaves has read what it came to, or has an error of its own.
+            # The caller has read the result, or has an error of its own. This marks the exception as read.
             task.cancelled() or task.exception()
         else:
             await end(task)
 
 
-class Latest[T]:
-    """What was said last, for one reader: whoever reads slowly misses what came before it, and nothing piles up.
+class LatestValue[T]:
+    """The latest value of several, for one reader: a slow reader skips older values, and nothing piles up.
 
-    Reading ends when it is `over` and the last was read.
+    Iteration ends once it is `over` and the last value was read.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Latest[T]:
         self._over = False
 
     def say(self, what: T) -> None:
-        """This is the latest now."""
+        """Sets the latest value."""
         self._said[:] = [what]
         self._came.set()
 

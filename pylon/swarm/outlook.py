@@ -1,4 +1,4 @@
-"""How we see each provider: what it announces, with what our purse and our experience say of it."""
+"""The customer's view of each provider: its listing together with what purse and reputation say of it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,23 +8,23 @@ from pylon.clock import Clock
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.price import Price
 from pylon.swarm.providers.directory import Change, ProviderDown, ProviderUp
-from pylon.swarm.providers.lack import UNPRICED, Lack, Quoted
+from pylon.swarm.providers.lack import NO_WALLET, UNPRICED, Lack, Quoted
 from pylon.swarm.providers.listing import TOO_DEAR, Listing, Need
 from pylon.swarm.providers.reach import Reach
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.spending.purse import Purse
 
-# What this customer adds to a listing, for `Listing.seen_as`: width, trust, whether it is our own and whether it
-# answered us of late, why it is barred.
+# What this customer adds to a listing, the arguments of `Listing.seen_as`: width, trust, whether it is our own
+# machine, whether it answered us lately, why it is barred.
 type _Ours = tuple[int | None, float, bool, bool, str]
 
-# No provider is sent so many times what it has slots, whatever it may be sent: so a purse that allows more says no
-# more, while each receipt changes how much more.
+# A width is capped at so many times the slots, more than is ever sent: what a purse allows beyond that changes with
+# each receipt, and would only be noise.
 _MOST_TIMES = 8
 
 
 class Outlook:
-    """Where answers are checked, experience counts."""
+    """See the module. Without checks the reputation is not consulted."""
 
     def __init__(self, deciders: Deciders, clock: Clock, *, purse: Purse | None, reach: Reach | None) -> None:
         self._deciders = deciders
@@ -34,15 +34,15 @@ class Outlook:
         self._clock = clock
         self._purse = purse
         self._reach = reach
-        # What the dispatcher was told, of each provider that it knows to be alive.
+        # What the dispatcher was last told of each live provider.
         self._told: dict[str, _Ours] = {}
-        # Who asked for money and had announced none, at what it announced by then.
+        # Providers that asked for money that they were not offered, and what they had announced by then.
         self._want_money: dict[str, tuple[Price, bool]] = {}
         if reach is not None:
             reach.reached = self.reconsider
 
     def changed(self, change: Change) -> None:
-        """Something about a provider. What may go to it is for purse and reputation to say."""
+        """A provider appeared, changed or left: tells the deciders, with what purse and reputation add."""
         if isinstance(change, ProviderDown):
             self._told.pop(change.provider, None)
             self._want_money.pop(change.provider, None)
@@ -53,34 +53,40 @@ class Outlook:
         self._say(change.listing, self._ours(change.listing))
 
     def reconsider(self, provider: str) -> None:
-        """Purse or reputation may see a provider differently, or it is known now where it is reached."""
+        """Tells the deciders if purse or reputation see a provider differently, or its relays are known now."""
         listing = self._directory.get(provider)
         if listing is None:
             return
         ours = self._ours(listing)
-        # After most receipts they do not.
+        # After most receipts nothing has changed.
         if ours != self._told.get(provider):
             self._say(listing, ours)
 
     def wants_money(self, provider: str) -> None:
-        """It asked to be paid for what was to be free: it is not asked again while it announces no other price."""
+        """A provider asked to be paid for a free job: it is left alone while its announced price stays the same."""
         listing = self._directory.get(provider)
         if listing is not None:
             self._want_money[provider] = (listing.price, listing.priced)
             self.reconsider(provider)
 
+    def why_unpaid(self, provider: str) -> str:
+        """Why one that asks to be paid was offered nothing, in a few words for people."""
+        listing = self._directory.get(provider)
+        free = listing is None or listing.price.is_free or self._circle.is_own(provider)
+        return UNPRICED if free or self._purse is not None else NO_WALLET
+
     def why_not(self, need: Need, listing: Listing) -> str:
-        """Why this provider does not take what is needed, in a few words, or empty when it does."""
-        # By itself first: most do not for a reason of theirs, and there may be ten thousand. To us our own are free.
+        """Why this provider does not meet the need, in a few words; empty if it does."""
+        # Its own listing first, which is cheaper: there may be ten thousand. Our own machines are free to us.
         by_itself = "" if self._circle.is_own(listing.provider) else need.why_not(listing)
         return by_itself or need.why_not(listing.seen_as(*self._ours(listing)))
 
-    def lack(self, need: Need, refusals: Sequence[str] = (), size: tuple[int, int] | None = None) -> Lack:
-        """Who is there, and why nobody takes what is needed. `refusals` are those of relays.
+    def lack(self, need: Need, refusals: Sequence[str], size: tuple[int, int]) -> Lack:
+        """Who is there, and why no provider meets the need. `refusals` are the words of relays.
 
-        `size` is what of it is priced, which a need of what is offered nothing for does not say.
+        `size` is (prompt tokens, answer tokens) to quote for: a need with a bid of 0 does not state them.
         """
-        prompt_tokens, max_tokens = size or (need.prompt_tokens, need.max_tokens)
+        prompt_tokens, max_tokens = size
         found = [(why, listing) for listing in self._directory if (why := self.why_not(need, listing))]
         dear = (
             Quoted(
@@ -109,17 +115,17 @@ class Outlook:
             trust = self._reputation.trust(provider)
             familiar = self._reputation.has_answered(provider, now)
             if allowed == 0:
-                barred = "left out for wrong answers (`pylon providers --why`)"
+                barred = "excluded for wrong answers (`pylon providers --why`)"
         if listing.network == HOUSEHOLD and not own:
             barred = "reserved for a household"
         if self._want_money.get(provider) == (listing.price, listing.priced):
-            barred = UNPRICED
+            barred = self.why_unpaid(provider)
         return width, trust, own, familiar, barred
 
     def _say(self, listing: Listing, ours: _Ours) -> None:
         held = self._reach is not None and self._reach.holds(listing)
-        # One that jobs go to already is asked on where it was, by what it says now, its price above all: to find it
-        # anew may take longer than jobs wait for somebody.
+        # A provider that already gets jobs goes on getting them at its old relays, with its new listing: finding its
+        # new relays may take longer than jobs wait.
         if held and listing.provider not in self._told:
             return
         self._told[listing.provider] = ours

@@ -1,4 +1,4 @@
-"""The customer's parts, and who takes which: deciders first, then the edges that tell them what they see.
+"""The parts of a swarm client and their wiring: first the deciders, then the edges that tell them what they see.
 
     relays ── Presence ──── Outlook ──┐                             ┌── Requests ── Outbox ── relays
     relays ── RelayWatch ─────────────┼── Deciders ── Conductor ────┼── OpenRuns ── whoever asked
@@ -6,8 +6,8 @@
                           │
                           └── Settling ── the purse
 
-Edges take the deciders; `Conductor` takes the edges, and has what the deciders command done there. What stands below
-those it speaks to takes a function of theirs instead: `Presence`, `Flights` and `LateReceipts` here.
+Edges are given the deciders; `Conductor` is given the edges, and carries out there what the deciders command. Parts
+below those that they report to are given a function instead: `Presence`, `Flights` and `LateReceipts`.
 """
 
 import random
@@ -31,13 +31,14 @@ from pylon.swarm.transport import Transport
 from pylon.swarm.wire.answers import Answers
 from pylon.swarm.wire.inbox import Inbox
 from pylon.swarm.wire.outbox import Outbox
+from pylon.swarm.wire.publishing import Publisher
 from pylon.swarm.wire.relay_watch import RelayWatch
 from pylon.swarm.wire.requests import Requests
 from pylon.swarm.wire.routes import Routes
 
 
 class Parts:
-    """See the module. Nothing of it runs yet."""
+    """See the module. Nothing runs before `Upkeep` starts it."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Parts:
         clock: Clock,
         rng: random.Random,
         purse: Purse | None,
-        reputation: Reputation | None,
+        reputation: Reputation,
         rescorer: Rescorer | None,
         reach: Reach | None,
     ) -> None:
@@ -63,10 +64,11 @@ class Parts:
         self.outlook = outlook = Outlook(deciders, clock, purse=purse, reach=reach)
         self.outbox = Outbox(settings.publishing)
         self.relays = relays = RelayWatch(pool, clock, deciders)
+        routes = Routes(pool, rng, deciders.dispatcher, reach)
         self.requests = requests = Requests(
             pool=pool, secret=secret, keys=keys, clock=clock, rng=rng, deciders=deciders, runs=runs, flights=flights,
-            outbox=self.outbox, purse=purse, routes=Routes(pool, rng, deciders.dispatcher, reach),
-            relays=relays,
+            outbox=self.outbox, purse=purse, routes=routes,
+            publisher=Publisher(pool, deciders, routes, relays),
         )  # fmt: skip
         self.answers = answers = Answers(
             deciders=deciders, clock=clock, runs=runs, flights=flights, outlook=outlook, purse=purse,

@@ -1,4 +1,4 @@
-"""What must be on disk before a request goes out: rows of one database, which get there in one step or not at all."""
+"""Rows that must be on disk before a request is published, written together in one transaction."""
 
 from collections.abc import Awaitable, Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from pylon.store.group import GroupCommit
 
 @record
 class Row:
-    """A statement that writes one, and what commits it."""
+    """An SQL statement that writes one row, its values, and the group commit that runs it."""
 
     group: GroupCommit
     sql: str
@@ -19,7 +19,7 @@ class Row:
 
 
 def written(rows: Sequence[Row]) -> Awaitable[object]:
-    """To be waited for: they are on disk then. Raises what SQLite raises; then none of them is."""
+    """Writes the rows; done when all are on disk. Raises what SQLite raises, and then none is."""
     if len(rows) == 1:
         return rows[0].group.execute(rows[0].sql, rows[0].values)
     return rows[0].group.submit(partial(_write, rows))

@@ -2,7 +2,7 @@
 
 from pylon.store.database import Schema
 
-# Of both tables below: another column is a migration of its own.
+# Shared by both request tables below. Another column needs a migration of its own.
 _REQUEST = """\
     run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
     place INTEGER,
@@ -47,8 +47,8 @@ CREATE TABLE swarm_reputation (
 ) STRICT;
 """
 
-# Nothing finds a request by its id, and in the order of ids no two that are written together lie together: each would
-# cost a page of the log in every commit.
+# No query finds a request by its id, and a primary key by id scatters rows that are written together: each would cost
+# a page of the write-ahead log in every commit.
 _REQUESTS_BY_RUN = f"""
 CREATE TABLE swarm_asked (
     request TEXT NOT NULL,
@@ -59,7 +59,7 @@ ALTER TABLE swarm_asked RENAME TO swarm_request;
 CREATE INDEX swarm_request_run ON swarm_request (run);
 """  # noqa: S608 - a constant
 
-# Requests that nobody waits for any more. Rows beside theirs, which are found by run alone.
+# Requests whose provider was told to stop. A table of its own, since request rows are found by run only.
 _TAKEN_BACK = """
 CREATE TABLE swarm_taken_back (
     run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,

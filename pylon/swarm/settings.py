@@ -1,4 +1,4 @@
-"""What a customer decides about asking the swarm. Times are seconds."""
+"""A customer's settings for asking the swarm. Times are seconds."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class DispatchSettings:
     """
 
     width: int = 2_000
-    # In flight over one relay.
+    # Most requests in flight over one relay.
     relay_width: int = 2_000
     ack_s: float = 5.0
     answer_s: float = 60.0
@@ -33,13 +33,13 @@ class DispatchSettings:
     silences: int = 12
     refusals: int = 16
     patience_s: float = 10.0
-    # In flight to a provider, in multiples of its slots: one waits there while another runs.
+    # Most jobs in flight at a provider, in multiples of its slots: one waits there while another runs.
     overcommit: float = 1.5
     # Of the jobs sent, the share that may go to a second provider; 0 turns hedging off.
     hedge_share: float = 0.1
-    # A provider whose quote is the whole bid counts as so much slower, in parts of its time.
+    # A provider whose quote is the whole bid counts as slower by this part of its time.
     price_weight: float = 0.5
-    # So many answers must be known before anything is called slow.
+    # How many answers must be known before any attempt is called slow.
     samples: int = 20
 
     def __post_init__(self) -> None:
@@ -80,9 +80,9 @@ class SwarmSettings:
     plain: bool = False
     network: str = "play"
     bid: Msat = ZERO
-    # Publications that wait for a relay's OK at the same time; our relay stops reading at 256 a connection.
+    # Most publications that wait for a relay's OK; our relay stops reading at 256 per connection.
     publishing: int = 250
-    # A run that says nothing else ends after this time.
+    # The deadline of a run that sets none.
     run_s: float = 3_600.0
 
     def __post_init__(self) -> None:

@@ -1,9 +1,9 @@
-"""What goes on by itself while a customer is open: it listens, looks at what relays have stored, and time passes."""
+"""The background tasks of a client: listening, asking relays for stored events, and ticks for the deciders."""
 
 import asyncio
 
 from pylon import log
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.parts import Parts
 from pylon.tasks import Tasks
 
@@ -22,7 +22,7 @@ class Upkeep:
         self._tasks = Tasks("a part of the customer stopped")
 
     def start(self) -> None:
-        """Begins."""
+        """Starts the tasks."""
         parts, start = self._parts, self._tasks.start
         start(parts.inbox.run(), "answers")
         start(parts.presence.run(), "presence")
@@ -34,7 +34,7 @@ class Upkeep:
             start(parts.reach.run(), "reach")
 
     async def close(self) -> None:
-        """Ends all of it."""
+        """Cancels the tasks."""
         await self._tasks.close()
 
     async def _tick(self) -> None:
@@ -45,7 +45,7 @@ class Upkeep:
                 parts.relays.look()
                 parts.deciders.tell(m.Tick())
             except Exception as error:
-                # Without the next turn no job would ever be late.
+                # The ticks must go on: without them no job would ever time out.
                 logger.error("a turn of the customer failed", exc_info=error)
             busy = parts.deciders.dispatcher.open > 0
             warmed = not busy and parts.presence.warm_one()

@@ -30,6 +30,10 @@ PROMISED = {
 }  # fmt: skip
 
 
+def plan(providers: int, jobs: int, *, processes: int = 2, accounts: bool = True) -> Fanout:
+    return Fanout(providers, jobs, relays=1, size=300, processes=processes, accounts=accounts)
+
+
 def parts_of(folder: Path) -> list[psutil.Process]:
     """Processes of a benchmark whose temporary folder lies here."""
     found = []
@@ -130,19 +134,19 @@ def test_prompts_are_distinct_and_of_the_size_that_was_asked_for():
 
 @pytest.mark.slow
 def test_a_free_fanout_charges_nothing(tmp_path):
-    report = asyncio.run(fanout(Fanout(4, 12, accounts=False), lambda _: None))
+    report = asyncio.run(fanout(plan(4, 12, accounts=False), lambda _: None))
     assert report["completed"] == 12
     assert report["paid_msat"] == [0, 0]
 
 
 def test_more_jobs_than_trials_are_refused():
     with pytest.raises(UsageError, match="one job on trial"):
-        Fanout(10, 11)
+        plan(10, 11)
 
 
 def test_one_process_of_providers_is_refused():
     with pytest.raises(UsageError):
-        Fanout(10, 10, processes=1)
+        plan(10, 10, processes=1)
 
 
 def test_more_files_than_the_system_allows_are_refused_before_anything_begins(monkeypatch):
@@ -153,15 +157,15 @@ def test_more_files_than_the_system_allows_are_refused_before_anything_begins(mo
     # macOS has a further bound, of which it tells only so.
     monkeypatch.setattr(open_files.resource, "setrlimit", refuses)
     with pytest.raises(SetupError, match="and 256 is the most") as caught:
-        asyncio.run(fanout(Fanout(jobs=1_000, providers=1_000), print))
+        asyncio.run(fanout(plan(1_000, 1_000), print))
     assert "ulimit" in caught.value.hint
 
 
 async def test_a_relay_that_cannot_start_is_told_and_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("pylon.bench.part._PYTHON", (sys.executable, "-c", "raise SystemExit('no such relay')"))
+    monkeypatch.setattr("pylon.bench.process._PYTHON", (sys.executable, "-c", "raise SystemExit('no such relay')"))
     with pytest.raises(Exception, match="ended"):
-        await asyncio.wait_for(fanout(Fanout(2, 2), lambda _: None), 30)
+        await asyncio.wait_for(fanout(plan(2, 2), lambda _: None), 30)
     assert list(tmp_path.iterdir()) == []
 
 

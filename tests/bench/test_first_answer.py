@@ -16,4 +16,4 @@ async def test_a_newcomer_is_answered_before_it_has_seen_everybody():
 
 def test_a_plan_that_is_none_is_refused():
     with pytest.raises(UsageError):
-        Newcomers(1)
+        Newcomers(1, 1)

@@ -3,10 +3,13 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pylon.bench.accounts import overhead
@@ -41,3 +44,32 @@ def test_a_paid_run_is_clean_takes_few_payments_and_leaves_nothing_behind(tmp_pa
     # Each job is one entry at its provider and one at its customer; each payment is one on either side.
     assert report["ledger_entries"] >= 200 + 2 * report["lightning_payments"]
     assert list(Path(tmp_path).glob("pylon-money-*")) == []
+
+
+def living_in(folder: Path) -> list[psutil.Process]:
+    """Processes whose home lies here."""
+    found = psutil.process_iter(["environ"])
+    return [process for process in found if str(folder) in (process.info["environ"] or {}).get("PYLON_HOME", "")]
+
+
+def test_a_paid_run_that_is_told_to_end_leaves_nothing_behind(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pylon.cli.main", "bench", "money", "--jobs", "1", "--providers", "1", "--json"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("pylon-money-*/relay.log")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    try:
+        assert living_in(tmp_path)
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert json.loads(printed)["error"]["type"] == "InterruptError"
+        assert living_in(tmp_path) == []
+        assert list(tmp_path.glob("pylon-money-*")) == []
+    finally:
+        for left in living_in(tmp_path):
+            left.kill()

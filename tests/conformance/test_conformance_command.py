@@ -55,7 +55,7 @@ async def test_the_command_fails_for_a_wrong_provider_and_needs_no_home(tmp_path
         code, report, _ = await programs.run(*arguments, env=env)
         failed = [clause for clause in report["clauses"] if clause["outcome"] == "fail"]
         assert (code, [clause["clause"] for clause in failed]) == (1, ["answered"])
-        assert failed[0]["place"] == "The exchange" and failed[0]["why"] == "no answer came"
+        assert failed[0]["place"] == "The exchange" and failed[0]["why"] == "no answer arrived"
 
 
 def test_without_a_relay_the_command_says_which_it_tried(monkeypatch):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pylon.conformance.clauses import Clause, Outcome
+from pylon.conformance.clauses import Clause, ClauseOutcome
 from pylon.conformance.run import examine
 from pylon.relay.server import RelayServer
 from tests.conformance.bare import BareProvider
@@ -33,7 +33,7 @@ async def verdicts(relay, fault=""):
 
 async def test_a_provider_of_bare_events_that_keeps_to_the_schema_passes(relay):
     report = await verdicts(relay)
-    assert [verdict for verdict in report.verdicts if verdict.outcome is not Outcome.PASS] == []
+    assert [verdict for verdict in report.verdicts if verdict.outcome is not ClauseOutcome.PASS] == []
     assert report.passed
 
 
@@ -100,7 +100,7 @@ CASES = [
 @pytest.mark.parametrize(("fault", "clause"), CASES)
 async def test_a_wrong_provider_fails_exactly_the_clause_it_breaks(relay, fault, clause):
     report = await verdicts(relay, fault)
-    assert {verdict.clause.value: verdict.why for verdict in report.of(Outcome.FAIL)}.keys() == {clause.value}
+    assert {verdict.clause.value: verdict.why for verdict in report.of(ClauseOutcome.FAIL)}.keys() == {clause.value}
     assert not report.passed
 
 

@@ -95,11 +95,11 @@ class FakeCore:
             return self.seen
         if method == "reservations":
             if self.unreached:
-                raise UnreachableError("no node runs here")
+                raise UnreachableError("no node is running here")
             self.asked_after.append(params["names"])
             return {"reservations": {name: self.costs.get(name, cost()) for name in params["names"]}}
         if self.answers.get(method) is None:
-            raise UnreachableError("no node runs here")
+            raise UnreachableError("no node is running here")
         return self.answers[method]
 
 

@@ -7,7 +7,7 @@ from pylon.gateway.chat import read
 from pylon.gateway.problems import Problem
 from pylon.jobs.parameters import parse_parameters
 from pylon.swarm.job import JobSpec
-from pylon.swarm.runs.asked import fault_in, spec_of
+from pylon.swarm.runs.question_checks import fault_in, spec_of
 from tests.gateway.fakes import CHAT
 
 USER = {"role": "user", "content": "q"}

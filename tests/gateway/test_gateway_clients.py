@@ -211,7 +211,7 @@ async def test_a_node_that_served_finds_its_place_free_when_it_comes_back(tmp_pa
                 try:
                     await core.result("ping")
                 except UnreachableError as error:
-                    if "does not run just now" in str(error):
+                    if "is not running" in str(error):
                         break
                 await asyncio.sleep(0.05)
         async with Core(home, config, serve=True):

@@ -16,7 +16,11 @@ from pylon.gateway.problems import of_error
 from pylon.gateway.upstream import Ended, Said, SilentCoreError
 from pylon.jobs.parameters import MAX_SCHEMA
 from pylon.jobs.size import MAX_EVENT_BYTES
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.sections import GatewaySection
+from pylon.swarm.compose import priced_size
+from pylon.swarm.job import JobSpec
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, client_of, failure, gateway_of, listing
 
 URL = "/v1/chat/completions"
@@ -289,7 +293,7 @@ async def test_what_anybody_may_see_needs_no_token_for_its_head_either(tmp_path)
 async def test_a_wrong_method_is_told_which_ones_there_are(tmp_path):
     async with client_of(gateway_of(FakeCore(), tmp_path)) as client:
         got = await client.get(URL)
-        assert got.headers["allow"] == "POST" and "takes POST" in got.json()["error"]["message"]
+        assert got.headers["allow"] == "POST" and "only accepts POST" in got.json()["error"]["message"]
         assert set((await client.delete("/v1/models")).headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
@@ -375,6 +379,21 @@ async def test_who_would_not_be_asked_does_not_say_what_is_set_aside(tmp_path, o
     async with client_of(gateway_of(core, tmp_path, most_msat=20)) as client:
         assert (await client.post(URL, json={**CHAT, "model": "m-1"})).status_code == 200
     assert core.budgets == [20]
+
+
+async def test_a_chat_is_priced_by_the_text_that_goes_to_its_provider(tmp_path):
+    # In the JSON of the request each of these characters takes two bytes.
+    said = [{"role": role, "content": '"' * 1_000} for role in ("user", "assistant", "user")]
+    price = Price(in_msat_per_1k=Msat(1_000))
+    core = FakeCore(bid=1_000_000, providers=[listing(price=(0, 1_000, 0))])
+    spec = JobSpec(messages=tuple((message["role"], message["content"]) for message in said), max_tokens=8)
+    least = int(price.quote(*priced_size(spec)))
+    async with client_of(gateway_of(core, tmp_path, most_msat=least)) as client:
+        assert (await client.post(URL, json={**CHAT, "messages": said, "max_tokens": 8})).status_code == 200
+        assert core.budgets == [least]
+    async with client_of(gateway_of(core, tmp_path, most_msat=least - 1)) as client:
+        refused = await client.post(URL, json={**CHAT, "messages": said, "max_tokens": 8})
+    assert refused.status_code == 402, "the gateway says itself that its budget does not pay for it"
 
 
 json = st.recursive(

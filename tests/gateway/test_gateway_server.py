@@ -199,7 +199,7 @@ async def test_a_client_that_hangs_up_while_a_stream_pauses_cancels_its_job(tmp_
 
 async def test_a_port_that_is_taken_is_told(tmp_path):
     async with served(FakeCore(), tmp_path) as (gateway, port):
-        with pytest.raises(SetupError, match="nothing can listen"):
+        with pytest.raises(SetupError, match="cannot listen on"):
             async with serving(gateway.app, "127.0.0.1", port, connections=10):
                 pass
 

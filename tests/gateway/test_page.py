@@ -17,9 +17,9 @@ from pylon.gateway.trajectories import MOST_CHARS, MOST_EVENTS
 from pylon.jobs.codes import ErrorCode
 from pylon.provider.rows import JobState
 from pylon.provider.work.latency import Latency
-from pylon.rlm.course import Reason
+from pylon.rlm.loop_state import Reason
 from pylon.rlm.trajectory import Trajectory
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, client_of, gateway_of, listing
 from tests.manual_clock import ManualClock
 
@@ -231,7 +231,7 @@ async def test_runs_are_listed_and_shown_page_by_page(tmp_path, runs):
         assert first["final"] == rest["final"] == rest["events"][-1]
         assert (await client.get("/api/runs/20260102-000000-bbbbbb")).json()["final"] is None
         text = (await client.get(f"{path}/text/{runs}")).json()["text"]
-        assert text.startswith("yyy") and text.endswith("… and 5 characters more")
+        assert text.startswith("yyy") and text.endswith("… and 5 more characters")
         exported = await client.get(f"{path}/export")
         assert exported.headers["content-disposition"].startswith("attachment") and b'"metadata"' in exported.content
 

@@ -178,10 +178,10 @@ async def test_keys_can_be_had_whole_and_what_is_old_is_shown_as_old(seen: Seen,
     ]  # fmt: skip
     before = "{ seconds: 61.4, spent: { calls: 1, msat: 2000 } }"
     again = await tab.value(f"heads.run({{ strategy: 'search', context: {{ chars: 3000 }}, before: {before} }})")
-    assert again.startswith("begins: search, 3,000 characters of context; taken up again after 61 s, 1 sub-call, 2 ")
+    assert again.startswith("begins: search, 3,000 characters of context; resumed after 61 s, 1 sub-call, 2 ")
     reserved = [await tab.value(f"heads.reserved({{ msat: 2000, calls: {calls} }})") for calls in ("[]", "['c1']")]
     assert [text.replace("play ", "") for text in reserved] == [
-        "up to 2 sat are set aside", "up to 2 sat are set aside for 1 sub-call",
+        "up to 2 sat reserved", "up to 2 sat reserved for 1 sub-call",
     ]  # fmt: skip
     # A model that is ready is no green light where nobody can ask it.
     away = """(async () => {
@@ -190,7 +190,9 @@ async def test_keys_can_be_had_whole_and_what_is_old_is_shown_as_old(seen: Seen,
       return [$("serving").className, $("serving").textContent, $("serving-more").textContent];
     })()"""
     kind, word, more = await tab.value(away)
-    assert (kind, word) == ("big wait", "ready, but out of reach") and more.startswith("no relay is open: nobody can")
+    assert (kind, word) == ("big wait", "ready, but not reachable") and more.startswith(
+        "no relay is connected, so no one can"
+    )
     await tab.until("document.getElementById('serving').innerText === 'ready'")
     old = "document.getElementById('main').classList.contains('old')"
     assert not await tab.value(old)
@@ -233,7 +235,7 @@ async def test_a_node_of_which_nothing_is_known_yet_has_words_for_it_and_a_promp
     assert (refused["status"], refused["code"]) == (503, "no_provider")
     await tab.until("document.getElementById('asked-more').innerText.includes('1 found no provider')")
     await tab.open(f"{seen.root}/runs")
-    await tab.until("document.getElementById('list').innerText === 'None yet: pylon rlm makes one.'")
+    await tab.until("document.getElementById('list').innerText === 'None yet. Run pylon rlm to start one.'")
     await seen.fits()
     await tab.open(f"{seen.root}/runs#nothing")
     await tab.until("document.getElementById('runs-head').innerText === 'No such run'")
@@ -263,8 +265,8 @@ async def test_a_prompt_is_answered_piece_by_piece_and_the_page_counts_it(seen: 
     [
         ("interrupted", None, "interrupted", "ends: interrupted, without an answer; why"),
         ("budget", None, "over the budget", "ends: over the budget, without an answer; why"),
-        ("budget", "7", "partly answered: over the budget", "ends: over the budget, the answer is partial; why"),
-        ("final", "7", "partly answered", "ends: it came to its answer, the answer is partial; why"),
+        ("budget", "7", "partial answer: over the budget", "ends: over the budget, the answer is partial; why"),
+        ("final", "7", "partial answer", "ends: it found its answer, the answer is partial; why"),
     ],
 )
 async def test_a_run_that_did_not_come_to_a_whole_answer_says_why(

@@ -99,7 +99,7 @@ async def test_nobody_waits_for_what_may_be_charged_yet_and_whoever_is_refused_h
     name = await leave(asks, core)
     core.costs[name] = cost(0, 10)
     await until(lambda: books(asks) == (0, 0, 10))
-    with pytest.raises(Problem, match=r"5 are left .* 10 may come back"):
+    with pytest.raises(Problem, match=r"only 5 of .* 10 may come back"):
         await asks.whole(CHAT)
     await asks.close()
 
@@ -109,7 +109,7 @@ async def test_whoever_is_refused_hears_that_nothing_is_left_where_more_was_char
     asks = asks_of(core, tmp_path)
     await asks.whole(CHAT)
     assert asks.budget.left == -30
-    with pytest.raises(Problem, match=r"may cost 10 msat, and 0 are left"):
+    with pytest.raises(Problem, match=r"may cost 10 msat, and only 0 of"):
         await asks.whole(CHAT)
     core.seen["bid_msat"] = 0
     await asks.whole(CHAT)

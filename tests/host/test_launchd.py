@@ -18,6 +18,10 @@ SPEC = ServiceSpec(
     Path("/Users/ann"),
     "ann",
     501,
+    system=False,
+    relay=False,
+    private_tmp=True,
+    shared=None,
     drain_s=drain_s(60),
 )
 RUNNING = """gui/501/pylon.node = {

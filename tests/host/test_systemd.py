@@ -14,7 +14,10 @@ from pylon.errors import SetupError
 from pylon.host.service import CLOSE_S, ServiceSpec, ServiceState
 from pylon.host.systemd import Systemd
 
-SPEC = ServiceSpec(("/opt/pylon/bin/pylon",), Path("/home/ann/.pylon"), Path("/home/ann"), "ann", 1000)
+SPEC = ServiceSpec(
+    ("/opt/pylon/bin/pylon",), Path("/home/ann/.pylon"), Path("/home/ann"), "ann", 1000,
+    system=False, relay=False, drain_s=60, private_tmp=True, shared=None,
+)  # fmt: skip
 LOCKS = Path("/home/ann/.local/state/pylon")
 RUNNING = """MainPID=227
 NRestarts=1
@@ -125,7 +128,9 @@ def test_systemd_has_nothing_to_say_against_the_units(tmp_path, system, folder):
     program.parent.mkdir(exist_ok=True)
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    spec = ServiceSpec((str(program),), place, place, "root", 0, system=system, relay=True)
+    spec = ServiceSpec(
+        (str(program),), place, place, "root", 0, system=system, relay=True, drain_s=60, private_tmp=True, shared=None
+    )
     # It ends with 0 over a line that it does not know: only silence is consent.
     assert verified(Systemd(spec).text(), tmp_path, user=not system) == ""
     wrong = Systemd(spec).text().replace(b"RestartSec", b"RestartSecs")

@@ -62,10 +62,16 @@ def test_links_between_documents_lead_somewhere(path):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+def test_every_page_stands_in_the_index():
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\((\S+\.md)\)", index)) == pages
+
+
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
 def test_scripts_and_files_that_are_named_exist(path):
     for target in re.findall(
-        r"`\.?/?((?:scripts|config|tests|training)/[\w./-]+)`", path.read_text(encoding="utf-8")
+        r"`\.?/?((?:scripts|config|tests|tools|training)/[\w./-]+)`", path.read_text(encoding="utf-8")
     ):
         assert (ROOT / target).exists(), f"{path.name} names {target}"
 

@@ -10,6 +10,9 @@ import pytest
 import pylon
 
 PACKAGE = Path(pylon.__file__).parent
+# What lies beside the package in a checkout. It may use the package, and is not installed with it.
+ROOT = PACKAGE.parent
+BESIDE = {"benchmarks", "scripts", "tests", "tools", "training"}
 FLOORS = {
     0: {
         "config",
@@ -160,6 +163,10 @@ def files() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
+def tool_files() -> list[Path]:
+    return sorted((ROOT / "tools").rglob("*.py"))
+
+
 def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -195,6 +202,11 @@ def test_imports_run_downhill(path):
         assert FLOOR_OF[other] < FLOOR_OF[room] or {room, other} <= FLOORS[0], f"{room} imports {other}"
 
 
+def test_the_package_imports_nothing_that_lies_beside_it():
+    for path in files():
+        assert not {module.split(".")[0] for module in imported(path)} & BESIDE, path
+
+
 @pytest.mark.parametrize("room", PACKAGES)
 def test_packages_of_a_room_use_those_before_them_alone(room):
     order = PACKAGES[room]
@@ -209,7 +221,7 @@ def test_packages_of_a_room_use_those_before_them_alone(room):
 
 
 def files_imported(path: Path) -> set[str]:
-    """Also those that it imports for its types alone, or inside of a function."""
+    """Also those that it imports for its types alone, or inside of a function. As paths within the checkout."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -218,15 +230,15 @@ def files_imported(path: Path) -> set[str]:
             names = [alias.name for alias in node.names]
         else:
             continue
-        found.update(f"{'/'.join(name.split('.')[1:])}.py" for name in names if name.startswith("pylon."))
+        found.update(f"{name.replace('.', '/')}.py" for name in names if name.startswith(("pylon.", "tools.")))
     return found
 
 
 def test_no_file_imports_one_that_imports_it_whatever_for():
-    users = {str(path.relative_to(PACKAGE)): files_imported(path) for path in files()}
+    users = {str(path.relative_to(ROOT)): files_imported(path) for path in (*files(), *tool_files())}
     for circle in CIRCLES:
         for name in circle:
-            users[name] -= circle
+            users[f"pylon/{name}"] -= {f"pylon/{other}" for other in circle}
     # Raises `CycleError`, which names the files.
     TopologicalSorter(users).prepare()
 
@@ -251,5 +263,5 @@ def test_only_the_inference_child_loads_models():
 
 
 def test_a_public_docstring_opens_every_file():
-    for path in files():
+    for path in (*files(), *tool_files()):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), path

@@ -12,7 +12,7 @@ import pytest
 
 from pylon.errors import ModelError, PromptError
 from pylon.inference.batching.batched import BatchedEngine
-from pylon.inference.batching.driven import Token
+from pylon.inference.batching.interfaces import Token
 from pylon.inference.batching.reuse import AnswerStore
 from pylon.inference.child.main import open_engine
 from pylon.inference.engine import (

@@ -105,14 +105,14 @@ def test_a_prompt_that_the_pool_cannot_hold_is_refused_with_what_fits(engine: Ba
 def test_a_limit_that_the_weights_fill_is_a_model_error(babble_gguf: EngineSpec) -> None:
     with pytest.raises(ModelError, match="may be used here"):
         open_engine(replace(babble_gguf, memory=1_000_000)).load()
-    with pytest.raises(ModelError, match="leaves no room"):
+    with pytest.raises(ModelError, match="leaves no memory"):
         open_engine(replace(babble_gguf, memory=8_000_000)).load()
 
 
 def test_a_file_that_is_no_model_is_a_model_error(tmp_path: Path) -> None:
     file = tmp_path / "junk.gguf"
     file.write_bytes(b"junk" * 100)
-    with pytest.raises(ModelError, match="does not load"):
+    with pytest.raises(ModelError, match="cannot be loaded"):
         open_engine(EngineSpec("llama", "junk", model_file=file)).load()
 
 

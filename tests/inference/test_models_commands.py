@@ -93,7 +93,7 @@ def test_a_path_that_steps_back_out_of_the_models_deletes_nothing(home: Path, tm
 
 def test_what_cannot_be_removed_since_it_is_not_here_need_not_be_fetched_first(home: Path) -> None:
     code, said = models("remove", "mlx-community/Not-Here")
-    assert code == 1 and said["error"]["hint"] == "`pylon models list` shows which there are."
+    assert code == 1 and said["error"]["hint"] == "`pylon models list` shows the models here."
 
 
 def test_a_recommendation_shows_its_arithmetic(home: Path, monkeypatch) -> None:
@@ -119,14 +119,14 @@ def test_without_an_accelerator_it_is_gguf_files_for_llama_and_what_reads_least_
     assert "0.6 G weights × 4.84 bits" in said["choices"][0]["arithmetic"]
     assert said["choices"][0]["tokens_out_per_s"] is None
     shown = CliRunner().invoke(app, ["models", "recommend", "--memory-gb", "32"]).stdout
-    assert shown.endswith(f"Fetch it with: pylon models pull {small}\n") and "setup --llama" in shown
+    assert shown.endswith(f"Download it with: pylon models pull {small}\n") and "setup --llama" in shown
     assert "mlx-community" not in shown and "0.4 GB with the first of these, up to 9.0 GB" in shown
     (home / "models").mkdir()
     save_capacity(
         Home(home).capacity_file, small, Capacity(tokens_in_per_s=9, tokens_out_per_s=31, slots=2, measured_at=0)
     )
     shown = CliRunner().invoke(app, ["models", "recommend", "--memory-gb", "32"]).stdout
-    assert shown.count("measured here: 31 tokens of answers a second") == 1
+    assert shown.count("measured here: 31 answer tokens per second") == 1
     assert "mlx-community" not in CliRunner().invoke(app, ["models", "list"]).stdout
 
 

@@ -8,7 +8,7 @@ import pytest
 from llguidance import LLTokenizer
 
 from pylon.errors import ParameterError
-from pylon.inference.batching.asked import Asked
+from pylon.inference.batching.request import BatchedRequest
 from pylon.inference.schema import bounds as schema_bounds
 from pylon.inference.schema import trial as schema_trial
 from pylon.inference.schema.guide import SchemaCompiler
@@ -60,7 +60,7 @@ def test_a_schema_is_compiled_once_and_each_answer_has_a_guide_of_its_own(
 
 def test_a_request_that_was_put_back_begins_again_without_compiling(compiler: SchemaCompiler, ask) -> None:
     model = Mock(schemas=compiler)
-    asked = Asked(ask("Letters?", schema='{"enum": ["ab"]}'), [1], None)
+    asked = BatchedRequest(ask("Letters?", schema='{"enum": ["ab"]}'), [1], None)
     asked.begin(model)
     asked.guide.allowed([ord('"'), ord("a")], 256)
     model.schemas = None

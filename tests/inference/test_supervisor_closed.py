@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pylon.clock import SystemClock
-from pylon.inference.child.in_hand import InHand
+from pylon.inference.child.pending import PendingRequests
 from pylon.inference.child.supervisor import ChildLimits, Supervisor
 from pylon.inference.engine import EngineSpec
 
@@ -17,7 +17,7 @@ async def test_a_close_that_is_cancelled_leaves_neither_a_task_nor_a_folder(tmp_
     spec = EngineSpec("instant", "stand-in-instant", slots=1)
     limits = ChildLimits(backoff_s=60.0, backoff_most_s=60.0)
     command = [str(tmp_path / "no such program")]
-    supervisor = Supervisor(spec, SystemClock(), limits, command, InHand(2), lambda _: None)
+    supervisor = Supervisor(spec, SystemClock(), limits, command, PendingRequests(2), lambda _: None)
     before = asyncio.all_tasks()
     await supervisor.start()
     async with asyncio.timeout(10):

@@ -11,7 +11,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed
 
 MESSAGE_BYTES = 6_000

@@ -198,9 +198,18 @@ def test_only_a_request_that_says_pylon_1_is_of_who_knows_it():
 
 
 def test_numbers_in_a_sealed_list_of_tags_are_read_as_text():
-    tags = [["i", "x"], ["param", "max_tokens", 20], ["param", "temperature", 0.5]]
-    received = parse_request(sealed_as_nip_90_has_it(tags), ex.PROVIDER_KEYS)
-    assert (received.job.parameters.max_tokens, received.job.parameters.temperature) == (20, 0.5)
+    # JSON has one kind of number: 20 and 20.0 are the same.
+    for tokens in (20, 20.0):
+        tags = [["i", "x"], ["param", "max_tokens", tokens], ["param", "temperature", 0.5]]
+        received = parse_request(sealed_as_nip_90_has_it(tags), ex.PROVIDER_KEYS)
+        assert (received.job.parameters.max_tokens, received.job.parameters.temperature) == (20, 0.5)
+
+
+@pytest.mark.parametrize("value", [20.5, 1e300, -0.5, 2.0**64])
+def test_a_number_that_no_whole_one_can_be_is_no_number_of_tokens(value):
+    with pytest.raises(RequestError) as refused:
+        parse_request(sealed_as_nip_90_has_it([["i", "x"], ["param", "max_tokens", value]]), ex.PROVIDER_KEYS)
+    assert refused.value.code is ErrorCode.MALFORMED
 
 
 @pytest.mark.parametrize("value", [True, None, [20], {"n": 20}])

@@ -230,6 +230,10 @@ def test_the_content_is_an_input_once():
 def test_a_request_without_an_input_is_malformed():
     event = ex.CUSTOMER.sign(EventDraft(TEXT_REQUEST, "prompt?", (), ex.NOW))
     assert refusal(event) is ErrorCode.MALFORMED
+    tags = (("p", ex.PROVIDER.public), ("encrypted",))
+    for nothing in (b"[]", b"{}", b'{"text": "", "tags": [["param", "max_tokens", "20"]]}'):
+        content = ex.CUSTOMER_KEYS.encrypt(ex.PROVIDER.public, nothing)
+        assert refusal(ex.CUSTOMER.sign(EventDraft(TEXT_REQUEST, content, tags, ex.NOW))) is ErrorCode.MALFORMED
 
 
 @pytest.mark.parametrize("type_", ["url", "event", "job", "TEXT"])

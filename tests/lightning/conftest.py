@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from pylon.bench.regtest import Regtest, default_folder
 from pylon.clock import SystemClock
 from pylon.errors import SetupError
 from pylon.money.network import Network
@@ -21,6 +20,7 @@ from pylon.node.home import Home
 from pylon.node.wallet.purse import open_wallet
 from tests.node import programs
 from tests.node.homes import agreed, customer_of, move_in
+from tools.regtest.stack import Regtest, default_folder
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import orjson
 import psutil
 import pytest
 
-from pylon.bench.regtest import Regtest
 from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec
 from pylon.inference.service import InferenceService
@@ -35,6 +34,7 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from tests.lightning.conftest import prompts, query, until
 from tests.node import programs
+from tools.regtest.stack import Regtest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

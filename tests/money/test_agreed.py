@@ -76,12 +76,12 @@ def test_no_caps_beyond_the_ceiling_can_be_made(payment, day, total):
 
 @pytest.mark.parametrize("wrong", [True, 50.0, "50", None, 0, -1, MOST.payment + 1])
 def test_a_cap_is_a_whole_number_of_sats(wrong):
-    with pytest.raises(UsageError, match="`payment` is a whole number"):
+    with pytest.raises(UsageError, match="`payment` must be a whole number"):
         Agreed(wrong, 500, 5_000)
 
 
 @pytest.mark.parametrize(("payment", "day", "total"), [(50, 51, 5_000), (50, 500, 499)])
 def test_caps_that_do_not_fit_together_are_refused(payment, day, total):
-    with pytest.raises(UsageError, match="do not fit") as caught:
+    with pytest.raises(UsageError, match="do not fit together") as caught:
         Agreed(payment, day, total)
     assert "52 sat" in caught.value.hint

@@ -22,7 +22,7 @@ SENT = {"invoice": honest(5), "reserved_at": NOW + 60.0}
 
 
 def payment(**changes: object) -> dict[str, object]:
-    return {"payment_hash": "h2", "msat": 5_000, "fee": 20, "state": "settled", **SENT, **changes}
+    return {"payment_hash": "h2", "provider": "pp", "msat": 5_000, "fee": 20, "state": "settled", **SENT, **changes}
 
 
 def receipt(seq: int, charge: int, total: int, job: str) -> dict[str, object]:
@@ -70,6 +70,7 @@ def test_clean_books_are_clean():
         (replace(CLEAN, payments=CLEAN.payments[:1]), "payment"),
         (replace(CLEAN, payments=[*CLEAN.payments, payment(payment_hash="h4", fee=0)]), "payment"),
         (replace(CLEAN, entries=[*CLEAN.entries, *ledger.paid_by_hand(7, "02", "h2", Msat(5_000), ZERO)]), "payment"),
+        (replace(CLEAN, payments=[payment(provider="qq"), *CLEAN.payments[1:]]), "payment"),
         (replace(CLEAN, payments=[payment(fee=0)]), "fee"),
         (replace(CLEAN, receipts=CLEAN.receipts[:-1]), "charge"),
         (replace(CLEAN, receipts=[*CLEAN.receipts, receipt(3, -500, 1_500, "j3")]), "charge"),
@@ -97,6 +98,18 @@ async def test_a_wallet_that_differs_or_says_nothing_is_found():
     assert wallet.since == NOW, "the last one that was asked about is a payment, and as old as its invoice"
     wallet.lookup_as = lambda _: Lookup(LookupState.SETTLED)
     assert await audit.compare_with_wallet(wallet, CLEAN) == []
+    books = replace(CLEAN, payments=[payment()])
+    for lookup, differences in (
+        (Lookup(LookupState.SETTLED, amount=Msat(9_000)), 1),  # of the payment
+        (
+            Lookup(LookupState.SETTLED, amount=Msat(5_000), fee=Msat(20)),
+            1,
+        ),  # of the invoice, of which too little came
+        (Lookup(LookupState.SETTLED, fee=Msat(7_000)), 1),
+    ):
+        wallet.lookup_as = lambda _, lookup=lookup: lookup
+        found = await audit.compare_with_wallet(wallet, books)
+        assert [f.code for f in found] == ["wallet_differs"] * differences
     wallet.down = True
     findings = await audit.compare_with_wallet(wallet, CLEAN)
     assert [f.code for f in findings] == ["wallet_silent"] * 3

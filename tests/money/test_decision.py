@@ -93,7 +93,7 @@ def test_nothing_is_written_but_on_an_unknown_payment_with_a_proof_that_fits_or_
 
 @pytest.mark.parametrize("state", [one for one in PaymentState if one is not PaymentState.UNKNOWN])
 def test_what_is_not_unknown_is_refused_with_what_it_is(state):
-    with pytest.raises(DecisionRefusedError, match=r"this payment is (under way|paid|not paid)") as caught:
+    with pytest.raises(DecisionRefusedError, match=r"this payment is (in progress|paid|not paid)") as caught:
         judge(PAID, state=state, reason="", payment_hash=HASH, amount=sats(5), expires_at=0.0, now=1e9)
     assert caught.value.code is Undecidable.NOT_UNKNOWN and caught.value.hint
 

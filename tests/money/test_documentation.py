@@ -56,15 +56,16 @@ def test_the_table_of_limits_holds_the_caps():
 
 
 def test_the_figures_in_the_text_are_those_of_the_code():
-    assert f"at most {account.TRIAL_JOB.whole_sats()} sat on credit" in TEXT
-    assert f"below {account.TRIAL_DAY.whole_sats()} sat that day" in TEXT
-    assert f"more than {account.MOST_DEPOSIT.whole_sats():,} sat" in TEXT
-    assert f"{playbank.FAUCET_PER_DAY.whole_sats():,} play sat" in TEXT
-    assert f"at most {invoice.MAX_LENGTH:,} characters" in TEXT
-    assert f"less than {invoice.MIN_LEFT_S} seconds" in TEXT.lower()
-    assert f"{allowance.MAX_STRANGER_INVOICES} unpaid invoices" in TEXT
-    assert f"every {allowance.PACE_S:g} seconds" in TEXT
-    assert f"Beyond {MOST.payment:,} sat a payment, {MOST.day:,}\na day and {MOST.all:,} in all" in TEXT
+    text = re.sub(r"\s+", " ", TEXT)  # wherever its lines end
+    assert f"at most {account.TRIAL_JOB.whole_sats()} sat on credit" in text
+    assert f"below {account.TRIAL_DAY.whole_sats()} sat that day" in text
+    assert f"more than {account.MOST_DEPOSIT.whole_sats():,} sat" in text
+    assert f"{playbank.FAUCET_PER_DAY.whole_sats():,} play sat" in text
+    assert f"at most {invoice.MAX_LENGTH:,} characters" in text
+    assert f"less than {invoice.MIN_LEFT_S} seconds" in text.lower()
+    assert f"{allowance.MAX_STRANGER_INVOICES} unpaid invoices" in text
+    assert f"every {allowance.PACE_S:g} seconds" in text
+    assert f"Beyond {MOST.payment:,} sat a payment, {MOST.day:,} a day and {MOST.all:,} in all" in text
     assert (deposit.FIRST_JOBS, deposit.GROWTH) == (3, 12)
 
 

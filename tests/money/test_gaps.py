@@ -1,5 +1,7 @@
 """Receipts that are missing: what lost results may explain, what that costs, and when it is over."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -9,13 +11,13 @@ from pylon.money.accounts import mirror_store
 from pylon.money.accounts import orders as order_store
 from pylon.money.accounts.following import end, observe
 from pylon.money.accounts.gaps import SUSPENSION_S, Gap, is_due, may_be_lost, tick
-from pylon.money.accounts.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, balance
+from pylon.money.accounts.mirror import PATIENCE_S, Claim, Fault, Mirror, Outcome, Step, balance
 from pylon.money.accounts.orders import Ordered
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.usage import Bounds
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
-from pylon.money.msat import ZERO, Msat
+from pylon.money.msat import MAX_MSAT, ZERO, Msat
 from pylon.money.price import Price
 from tests.money.craft import NOW
 from tests.money.test_mirror import E1, E2, PAID, QUOTE, after, claim, see
@@ -25,9 +27,14 @@ OVER = NOW + PATIENCE_S
 BACK = OVER + SUSPENSION_S
 
 
+def passes(mirror: Mirror, now: float, quotes: Sequence[int] | None = ()) -> Step:
+    """Time passes, of an account that began with its first receipt."""
+    return tick(mirror, PAID, now, quotes, answered=int(mirror.charged_total) - int(mirror.lost))
+
+
 def suspended(*quotes: int) -> Mirror:
     """Of four receipts the second is missing."""
-    step = tick(after(claim(1), claim(3), claim(4)), PAID, OVER, quotes)
+    step = passes(after(claim(1), claim(3), claim(4)), OVER, quotes)
     assert step.mirror.ended is None
     return step.mirror
 
@@ -35,8 +42,8 @@ def suspended(*quotes: int) -> Mirror:
 def test_a_gap_that_lost_results_may_explain_suspends_and_then_the_account_goes_on():
     mirror = suspended(2_000)
     assert mirror.suspended_until == BACK
-    assert tick(mirror, PAID, BACK - 1, [2_000]).mirror == mirror
-    step = tick(mirror, PAID, BACK, [2_000])
+    assert passes(mirror, BACK - 1, [2_000]).mirror == mirror
+    step = passes(mirror, BACK, [2_000])
     assert [one.receipt.seq for one in step.booked] == [3, 4]
     assert (step.lost, balance(step.mirror, PAID)) == (1_000, 6_000)
     assert (step.mirror.suspended_until, step.mirror.waiting, step.mirror.lost) == (0.0, (), 1_000)
@@ -49,7 +56,7 @@ def test_what_was_missing_and_comes_in_time_ends_the_suspension():
 
 
 def test_what_comes_after_that_is_in_the_books_already():
-    mirror = tick(suspended(2_000), PAID, BACK, [2_000]).mirror
+    mirror = passes(suspended(2_000), BACK, [2_000]).mirror
     late = observe(mirror, claim(2), PAID)
     assert (late.outcome, late.mirror, late.booked) == (Outcome.STALE, mirror, ())
 
@@ -71,32 +78,48 @@ def test_a_clock_that_is_set_back_makes_no_suspension_longer():
 )
 def test_a_gap_that_lost_results_do_not_explain_ends_the_relation(quotes, receipts):
     mirror = after(*map(claim, receipts))
-    assert tick(mirror, PAID, OVER, quotes).mirror.ended is Fault.GAP
+    assert passes(mirror, OVER, quotes).mirror.ended is Fault.GAP
 
 
 def test_a_gap_that_grew_while_its_provider_was_left_alone_is_judged_anew():
     mirror = after(claim(7), mirror=suspended(2_000))
-    assert tick(mirror, PAID, BACK, [2_000]).mirror.ended is Fault.GAP
+    assert passes(mirror, BACK, [2_000]).mirror.ended is Fault.GAP
 
 
 def test_totals_that_fall_within_a_gap_are_a_fault():
     # Together the two gaps charge nothing, the second one less than nothing.
     mirror = after(claim(1), claim(3, 1_000, 5_000), claim(5, 1_000, 4_000))
-    mirror = tick(mirror, PAID, OVER, [2_000, 2_000]).mirror
-    assert tick(mirror, PAID, BACK, [2_000, 2_000]).mirror.ended is Fault.WRONG_SUM
+    mirror = passes(mirror, OVER, [2_000, 2_000]).mirror
+    assert passes(mirror, BACK, [2_000, 2_000]).mirror.ended is Fault.WRONG_SUM
 
 
 def test_a_gap_before_an_account_that_opened_anew_ends_the_relation():
     mirror = after(claim(1), claim(2, epoch=E2))
-    assert tick(mirror, PAID, OVER, [2_000] * 9).mirror.ended is Fault.GAP
+    assert passes(mirror, OVER, [2_000] * 9).mirror.ended is Fault.GAP
 
 
 def test_what_comes_late_of_before_an_account_was_taken_up_is_in_the_total_that_was():
-    mirror = tick(after(claim(9), claim(11)), PAID, OVER).mirror
+    mirror = passes(after(claim(9), claim(10)), OVER).mirror
+    assert (mirror.seq, mirror.skipped_to) == (10, 8)
     late = observe(mirror, claim(8), PAID)
     assert (late.outcome, late.mirror, late.booked) == (Outcome.STALE, mirror, ())
-    # What was missing after it follows.
-    assert after(claim(10), mirror=mirror).seq == 11
+
+
+def test_an_account_is_taken_up_at_the_last_receipts_in_a_row_and_those_before_them_are_booked():
+    waits = after(claim(3), claim(5), claim(8), claim(9))
+    step = passes(waits, OVER)
+    assert [one.receipt.seq for one in step.booked] == [3, 5, 8, 9]
+    assert (step.mirror.seq, step.mirror.skipped_to, step.mirror.waiting) == (9, 7, ())
+    assert (balance(step.mirror, PAID), step.found) == (6_000, 0)
+    assert observe(step.mirror, claim(6), PAID).outcome is Outcome.STALE
+
+
+def test_what_is_given_back_at_the_end_of_all_amounts_is_a_fault_of_whoever_gives_it():
+    most = MAX_MSAT
+    mirror = after(Claim(AccountReceipt(E1, 1, 1_000, Msat(most), Msat(most)), "j1", QUOTE, NOW, NOW))
+    mirror = after(Claim(AccountReceipt(E1, 3, -1_000, Msat(most), Msat(most)), "j3", QUOTE, NOW, NOW), mirror=mirror)
+    mirror = tick(mirror, PAID, OVER, [2_000], answered=3_000).mirror
+    assert tick(mirror, PAID, BACK, [2_000], answered=3_000).mirror.ended is Fault.WRONG_SUM
 
 
 amounts = st.integers(0, 5_000)
@@ -113,45 +136,52 @@ def test_no_gap_is_larger_than_what_was_ordered_or_than_what_was_answered(receip
 jobs = st.lists(st.tuples(st.integers(0, 2_000), st.booleans(), st.booleans(), st.floats(0, 300)), max_size=25)
 
 
-# Taken up at the third receipt, after two whose results were lost.
+# Two receipts come in a row when others before them were missing for a minute: the account is taken up there.
 _TAKEN_UP = [
     *[(0, False, False, 0.0)] * 2, (0, True, False, 0.0), (0, True, False, 60.0), (0, False, False, 0.0),
     (0, True, False, 0.0), (1, True, False, 60.0), *[(0, False, False, 200.0)] * 2, (0, True, False, 116.0),
 ]  # fmt: skip
 
 
-@example(_TAKEN_UP, 1)
-@given(jobs, st.integers(0, 500))
-def test_in_any_history_the_books_hold_and_no_more_is_lost_than_is_answered(history, adds):
-    """Jobs that are charged, of which some results are lost, and some come late; `adds` is charged beside them."""
-    mirror, now, total, accepted, lost, earlier = Mirror(), float(NOW), 0, 0, 0, 0
+@example(_TAKEN_UP, 1, 0, True)
+@example(
+    [(1_000, True, False, 0.0), *[(1_000, False, False, 0.0)] * 9, (1_000, True, False, 299.0)] * 2, 0, 10**9, True
+)
+@given(jobs, st.integers(0, 500), st.sampled_from([0, 1, 10**9, MAX_MSAT // 2]), st.booleans())
+def test_in_any_history_the_books_hold_and_no_more_is_lost_than_is_answered(history, adds, said, known):
+    """Jobs that are charged, of which some results are lost, and some come late; `adds` is charged beside them.
+
+    The account says at first that it had charged `said` before, and was paid as much more. Unless `known`, nobody
+    remembers all that was ordered.
+    """
+    mirror, now, total, accepted, lost, found = Mirror(), float(NOW), said, 0, 0, 0
     open_quotes: dict[int, int] = {}
     late: list[Claim] = []
     for seq, (charge, comes, comes_late, wait) in enumerate(history, 1):
         now += wait
         total += charge + (adds if not comes else 0)
-        receipt = AccountReceipt(E1, seq, charge, Msat(total), Msat(10_000))
+        receipt = AccountReceipt(E1, seq, charge, Msat(total), Msat(said + 10_000))
         one = Claim(receipt, f"j{seq}", QUOTE, NOW, now)
         if not comes:
             open_quotes[seq] = int(QUOTE)
             late += [one] * comes_late
             continue
         steps = [observe(mirror, one, PAID)]
-        steps.append(tick(steps[0].mirror, PAID, now, list(open_quotes.values())))
+        came = accepted + sum(c.receipt.charge_msat for c in steps[0].booked)
+        quotes = list(open_quotes.values()) if known else None
+        steps.append(tick(steps[0].mirror, PAID, now, quotes, answered=came))
         if late and wait > 150:
             steps.append(observe(steps[1].mirror, late.pop(0), PAID))
         for step in steps:
             accepted += sum(c.receipt.charge_msat for c in step.booked)
             lost += int(step.lost)
+            found += int(step.found)
             before, mirror = mirror, step.mirror
-            if mirror.epoch and not before.epoch:
-                # What an account had charged before it was taken up counts as answered.
-                earlier = int(mirror.charged_total) - accepted
             if step.mirror.skipped_to != before.skipped_to:
                 open_quotes.clear()
-    assert balance(mirror, PAID) == 10_000 - accepted - lost
-    assert lost == mirror.lost <= accepted + earlier
-    assert accepted + lost <= total
+    assert balance(mirror, PAID) == 10_000 + found - accepted - lost
+    assert lost == mirror.lost <= accepted
+    assert accepted + lost <= total - said
 
 
 async def order(database, job: str, at: float, quote: int = 2_000):
@@ -215,11 +245,30 @@ async def test_a_clock_that_is_set_back_lets_a_provider_wait_for_a_minute_and_no
 
 def test_time_changes_nothing_of_a_relation_that_ended():
     ended = end(suspended(2_000), Fault.NEW_EPOCH)
-    step = tick(ended, PAID, BACK, [2_000])
+    step = passes(ended, BACK, [2_000])
     assert (step.mirror, step.outcome, step.booked, step.lost) == (ended, Outcome.REFUSED, (), 0)
 
 
 def test_an_account_that_closed_a_gap_can_open_anew():
-    mirror = tick(suspended(2_000), PAID, BACK, [2_000]).mirror
+    mirror = passes(suspended(2_000), BACK, [2_000]).mirror
     step = observe(mirror, claim(1, 1_000, 5_000, epoch=E2), PAID)
     assert (step.outcome, step.mirror.epoch) == (Outcome.ACCEPTED, E2)
+
+
+@pytest.mark.parametrize("said", [0, 10**12])
+async def test_what_a_provider_says_that_it_charged_before_pays_for_no_gap(database, said):
+    """Of each ten jobs one is answered, and all ten are charged."""
+
+    def charges(seq: int, at: float) -> Claim:
+        return claim(seq, 100, said + 100 * seq, said + 10_000, at=at, quote=Msat(100))
+
+    await see(database, charges(1, NOW))
+    at = NOW + 10.0
+    for seq in (11, 21, 31):
+        for number in range(10):
+            await order(database, f"{seq}-{number}", at, quote=100)
+        await see(database, charges(seq, at))
+        for wait in (PATIENCE_S, PATIENCE_S + SUSPENSION_S):
+            step = await ticked(database, at + wait)
+        at += 2 * SUSPENSION_S
+    assert (step.mirror.ended, step.mirror.lost) == (Fault.GAP, 0)

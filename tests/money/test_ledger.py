@@ -42,7 +42,7 @@ def test_every_account_says_in_words_what_its_balance_means():
     assert all(said.values()) and len(said) == 8
     # Who put money in by hand and spent it reads of a wallet below zero, and is told why.
     assert said[ledger.WALLET] == "more went out than customers paid in"
-    assert said[ALICE] == "owes us" and said[ledger.provider("bb")] == "we have left with it"
+    assert said[ALICE] == "owes us" and said[ledger.provider("bb")] == "we have a balance with it"
     assert ledger.meaning(ledger.provider("bb"), -1) == "we owe it"
 
 

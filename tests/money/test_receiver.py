@@ -398,3 +398,25 @@ async def test_a_job_step_and_its_credit_are_one_transaction(side):
     async with side.database.transaction() as tx:
         assert await side.receiver.apply(tx, issued.payment_hash, lookup) is not None
     assert await side.balance() == 5_000
+
+
+async def test_an_invoice_that_ran_out_and_that_the_wallet_has_forgotten_pauses_no_work_and_is_given_up(side):
+    issued = await side.issue()
+    side.clock.advance(2 * 86_400)
+
+    async def forgot(_: str, **__: object) -> Lookup:
+        raise WalletError(WalletCode.OTHER, "unknown invoice")
+
+    side.wallet.lookup = forgot
+    assert await side.receiver.check(at_start=True) == []
+    assert (await invoice_store.get(side.database, issued.payment_hash)).state is InvoiceState.EXPIRED
+    assert (await side.issue(job="j2")).state is InvoiceState.PENDING
+
+
+async def test_of_one_that_ran_out_while_the_wallet_is_down_work_stays_paused(side):
+    issued = await side.issue()
+    side.clock.advance(2 * 86_400)
+    side.wallet.down = True
+    with pytest.raises(WalletError):
+        await side.receiver.check()
+    assert (await invoice_store.get(side.database, issued.payment_hash)).state is InvoiceState.PENDING

@@ -7,17 +7,19 @@ from pylon.money.accounts import mirror_store, restored
 from pylon.money.accounts import orders as order_store
 from pylon.money.accounts import store as account_store
 from pylon.money.accounts.account import Agreement
-from pylon.money.accounts.mirror import CREDIT_PATIENCE_S, PATIENCE_S, Fault
+from pylon.money.accounts.following import MAX_WAITING
+from pylon.money.accounts.mirror import CREDIT_PATIENCE_S, PATIENCE_S, Fault, Outcome
 from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
-from pylon.money.msat import ZERO, Msat
+from pylon.money.msat import MAX_MSAT, ZERO, Msat
 from pylon.money.payment import BY_HAND, LOOKUP_FAILED
 from pylon.money.payments import store as payment_store
 from pylon.money.states import PaymentState
+from pylon.store import marks
 from tests.money.accounts import load, open_account
 from tests.money.craft import NOW
-from tests.money.test_gaps import order
+from tests.money.test_gaps import order, ticked
 from tests.money.test_mirror import E1, Claim, claim, see
 from tests.money.test_mirror import database as database
 
@@ -26,6 +28,7 @@ async def restore(database):
     async with database.transaction() as tx:
         await restored.begin_epochs(tx, NOW)
         await restored.forget_mirrors(tx, NOW)
+        await marks.begin(tx, NOW)
 
 
 async def wait(database):
@@ -206,3 +209,69 @@ async def test_nothing_is_made_of_invoices_that_the_owner_gave_and_of_payments_t
             )
     await restore(database)
     assert [row[0] for row in await database.fetch_all("SELECT provider FROM money_mirror")] == ["pp"]
+
+
+async def test_totals_of_a_provider_that_are_as_large_as_any_keep_no_account_from_being_forgotten(database):
+    await see(database, claim(1, 1_000, MAX_MSAT, MAX_MSAT))
+    await pays(database, "sending")
+    await ends(database, PaymentState.SETTLED, NOW)
+    await restore(database)
+    mirror = await mirror_store.load(database, "pp")
+    assert (mirror.epoch, mirror.forgotten) == ("", True)
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 0
+    assert audit.examine(await audit.collect(database)) == []
+
+
+@pytest.mark.parametrize("missing", [1, 3])
+async def test_a_request_that_went_out_after_the_copy_and_is_answered_between_ours_ends_nothing(database, missing):
+    for seq in range(1, 6):
+        await see(database, claim(seq))
+    await restore(database)
+    await take_up(database, claim(41, 100, 7_000, 10_000, at=NOW))
+    at = NOW + 2 * PATIENCE_S
+    await order(database, "ours", at)
+    last = 42 + missing
+    charged = 7_000 + 100 * (missing + 1)
+    await see(database, claim(last, 100, charged, 10_000, at=at))
+    step = await ticked(database, at + PATIENCE_S)
+    assert (step.mirror.ended, step.mirror.suspended_until, step.mirror.seq) == (None, 0.0, last)
+    assert step.lost == 100 * missing
+    # It was not left alone: what it was given and did not answer yet may be answered.
+    assert [one.job for one in await order_store.unanswered(database, since=0)] == ["ours"]
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 10_000 - charged
+    assert audit.examine(await audit.collect(database)) == []
+
+
+async def test_once_no_request_from_before_can_be_answered_a_gap_is_judged_by_what_was_ordered(database):
+    await see(database, claim(1))
+    await restore(database)
+    at = NOW + order_store.KEEP_S
+    await take_up(database, claim(41, 100, 7_000, 10_000, at=at))
+    step = await take_up(database, claim(43, 100, 7_200, 10_000, at=at))
+    assert step.mirror.ended is Fault.GAP
+
+
+async def test_gaps_after_a_restore_charge_no_more_than_answers_did(database):
+    await restore(database)
+    await take_up(database, claim(41, 1_000, 7_000, 10_000, at=NOW))
+    step = await take_up(database, claim(43, 100, 9_101, 10_000, at=NOW))
+    assert step.mirror.ended is Fault.GAP
+
+
+async def test_of_more_receipts_than_can_wait_for_a_payment_of_the_copy_the_last_ones_wait(database):
+    await see(database, claim(1))
+    await pays(database, "unknown")
+    await restore(database)
+    async with database.transaction() as tx:
+        await tx.execute_many(
+            "INSERT INTO money_waiting VALUES ('pp', ?, ?, ?, 2000, 1, ?, 15000, ?, ?)",
+            [(E1, seq, f"j{seq}", seq, NOW, NOW) for seq in range(2, MAX_WAITING + 2)],
+        )
+    last = MAX_WAITING + 2
+    step = await see(database, claim(last, 1, last, 15_000, at=NOW + 1))
+    assert (step.outcome, step.mirror.ended) == (Outcome.PENDING, None)
+    assert [one.receipt.seq for one in step.mirror.waiting] == [*range(3, last + 1)]
+    await ends(database, PaymentState.SETTLED, LATER)
+    assert (await ticked(database, LATER)).mirror.seq == last
+    assert await ledger_store.balance(database, ledger.provider("pp")) == 15_000 - last
+    assert audit.examine(await audit.collect(database)) == []

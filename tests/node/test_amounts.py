@@ -1,10 +1,11 @@
 """What commands say of amounts: by the name of their network, to the msat."""
 
-from pylon.cli import earnings, mapping, rlm_ask
+from pylon.cli import earnings, mapping, rlm_report
+from pylon.cli.estimate_rows import estimated
 from pylon.cli.output import counted
 from pylon.node.rlm.run import _first_round
 from pylon.rlm.budget import Bound, Estimate, Limits
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import failed
 
 FOUND = {
@@ -18,26 +19,24 @@ MAPPED = {
 
 
 def test_a_map_and_its_estimate_name_the_money():
-    assert (
-        dict(mapping._estimated(FOUND, None, "play sat"))["cost"] == "2.5 play sat to 4.001 play sat at the very most"
-    )
+    assert dict(estimated(FOUND, None, "play sat"))["cost"] == "2.5 play sat to 4.001 play sat at most"
     summary = mapping._summary(MAPPED, "play sat")
-    assert summary.endswith("3.25 play sat (0.001 play sat of it for checks and what was not used)")
+    assert summary.endswith("3.25 play sat (0.001 play sat of it for checks and unused answers)")
 
 
 def test_an_estimate_with_one_price_names_one_figure_and_a_speed_that_nobody_knows_is_not_made_up():
-    free = dict(mapping._estimated({**FOUND, "least_msat": 0, "most_msat": 0}, None, "play sat"))
-    same = dict(mapping._estimated({**FOUND, "least_msat": 4_001, "seconds": 4.25}, None, "play sat"))
-    assert (free["cost"], free["time"]) == ("0 play sat", "not known: nobody has measured how fast it is")
-    assert same["cost"] == "4.001 play sat at the very most" and same["time"].startswith("about 4.2 s")
-    nobody = dict(mapping._estimated({**FOUND, "providers": 0}, None, "sat"))
-    assert (nobody["cost"], nobody["time"]) == ("not known", "nobody can take it now")
+    free = dict(estimated({**FOUND, "least_msat": 0, "most_msat": 0}, None, "play sat"))
+    same = dict(estimated({**FOUND, "least_msat": 4_001, "seconds": 4.25}, None, "play sat"))
+    assert (free["cost"], free["time"]) == ("0 play sat", "unknown: no provider's speed has been measured")
+    assert same["cost"] == "4.001 play sat at most" and same["time"].startswith("about 4.2 s")
+    nobody = dict(estimated({**FOUND, "providers": 0}, None, "sat"))
+    assert (nobody["cost"], nobody["time"]) == ("unknown", "no provider can take it now")
 
 
 def test_an_estimate_says_when_the_budget_is_below_it():
-    assert "budget" not in dict(mapping._estimated(FOUND, 4_001, "sat"))
-    assert dict(mapping._estimated(FOUND, 4_000, "sat"))["budget"] == "4 sat, which may not pay for all of them"
-    assert dict(mapping._estimated(FOUND, 2_000, "sat"))["budget"] == "2 sat, which does not pay for all of them"
+    assert "budget" not in dict(estimated(FOUND, 4_001, "sat"))
+    assert dict(estimated(FOUND, 4_000, "sat"))["budget"] == "4 sat, which may not cover all of them"
+    assert dict(estimated(FOUND, 2_000, "sat"))["budget"] == "2 sat, which does not cover all of them"
 
 
 def test_a_map_that_nobody_answered_has_no_times():
@@ -60,7 +59,7 @@ def test_a_run_of_the_rlm_names_the_money():
         "wall_s": 1.0,
         "id": "x",
     }
-    assert "1 turn, 2 sub-calls, 1 provider, 0.001 play sat, 1.0 s" in rlm_ask._summary(report, "play sat")
+    assert "1 turn, 2 sub-calls, 1 provider, 0.001 play sat, 1.0 s" in rlm_report.summary(report, "play sat")
 
 
 def test_a_job_beyond_the_budget_names_what_makes_it_cheaper():

@@ -110,7 +110,7 @@ async def test_a_run_that_goes_on_is_not_taken_up_beside_it_and_is_once_its_call
             await anext(first)
             # Its row is to be found before another one looks for it.
             await group.execute("SELECT 1")
-            with pytest.raises(UsageError, match="asking these very prompts now"):
+            with pytest.raises(UsageError, match="asking these same prompts now"):
                 [answer async for answer in call(resume=True)]
             assert not relays.requests()
             await first.aclose()
@@ -163,7 +163,7 @@ async def test_a_run_that_is_not_kept_is_refused_before_anything_is_asked_where_
         async with asyncio.timeout(20):
             await call("a")
             asked = len(relays.requests())
-            with pytest.raises(UsageError, match="no run of these very prompts and options is kept here") as caught:
+            with pytest.raises(UsageError, match="there is no kept run of these prompts and options") as caught:
                 await call("b", resume=True, only_kept=True)
             assert "Leave out `resume`" in caught.value.hint
             assert len(relays.requests()) == asked and not books.open
@@ -198,7 +198,7 @@ async def test_what_a_run_has_by_now_is_told_while_it_goes_on_and_asks_nobody(tm
             return {**result.data, **(events[0].data if stream else {})}
 
         async with asyncio.timeout(30):
-            with pytest.raises(UsageError, match="no run of these very prompts and options is kept here"):
+            with pytest.raises(UsageError, match="there is no kept run of these prompts and options"):
                 await look()
             assert await database.fetch_all("SELECT * FROM swarm_run") == []
             goes_on = asyncio.create_task(call())
@@ -211,6 +211,6 @@ async def test_what_a_run_has_by_now_is_told_while_it_goes_on_and_asks_nobody(tm
                 await asyncio.sleep(0.01)
             assert [row["text"] for row in found["outcomes"]] == [None, "an answer"]
             error = found["outcomes"][0]["error"]
-            assert (error["reason"], error["message"]) == ("deadline", "there is no answer so far")
+            assert (error["reason"], error["message"]) == ("deadline", "no answer yet")
             assert len(relays.requests()) == 2 and not silent.cancelled and not goes_on.done()
             goes_on.cancel()

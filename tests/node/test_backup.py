@@ -9,14 +9,20 @@ import pytest
 
 from pylon import config as settings
 from pylon.errors import PylonError, SetupError
+from pylon.money.playbank.schema import PLAYBANK
 from pylon.node import backup as module
 from pylon.node import bank, identity
 from pylon.node.backup import back_up
+from pylon.node.bank import BankHost
 from pylon.node.core import Core
+from pylon.node.doctor.examine import examine
 from pylon.node.home import Home
 from pylon.node.open_home import SCHEMAS
+from pylon.node.restored import refuse_backup_itself
+from pylon.store import marks
 from pylon.store.database import Database
 from pylon.store.look import look_into
+from tests.node.programs import environment, run
 
 NOW = 1_700_000_000.0
 
@@ -114,14 +120,27 @@ async def test_a_home_before_its_first_start_can_be_backed_up_and_one_without_a_
     assert names(tmp_path / "copy") == {"config.toml", "play/identity"}
 
 
+async def test_each_network_that_is_in_it_has_its_key(tmp_path):
+    home = await lived_in(tmp_path / "home", "play", "mainnet")
+    other = Home(home.root, "mainnet").identity_file
+    other.unlink()
+    with pytest.raises(SetupError, match=r"there is no key in .*mainnet") as caught:
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert "PYLON_NETWORK=mainnet pylon identity restore" in caught.value.hint
+    other.touch(mode=0o600)
+    with pytest.raises(SetupError, match="is empty"):
+        back_up(home, tmp_path / "copy", now=NOW, told=unheard)
+    assert not (tmp_path / "copy").exists()
+
+
 async def test_it_is_written_over_nothing_and_into_no_folder_that_is_missing(tmp_path):
     home = await lived_in(tmp_path / "home", "play")
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("empty", "link", "home"):
-        with pytest.raises(SetupError, match="is there already"):
+        with pytest.raises(SetupError, match="already exists"):
             back_up(home, tmp_path / name, now=NOW, told=unheard)
-    with pytest.raises(SetupError, match="there is no folder"):
+    with pytest.raises(SetupError, match="does not exist"):
         back_up(home, tmp_path / "disk" / "copy", now=NOW, told=unheard)
     assert not (tmp_path / "disk").exists()
 
@@ -133,7 +152,7 @@ async def test_one_that_comes_to_be_meanwhile_is_not_touched(tmp_path):
         (tmp_path / "copy").mkdir(exist_ok=True)
         (tmp_path / "copy" / "mine").touch()
 
-    with pytest.raises(SetupError, match="meanwhile"):
+    with pytest.raises(SetupError, match="in the meantime"):
         back_up(home, tmp_path / "copy", now=NOW, told=told)
     assert names(tmp_path / "copy") == {"mine"} and children(tmp_path) == {"copy", "home"}
 
@@ -167,7 +186,7 @@ async def test_what_a_killed_one_left_is_made_anew_and_what_is_not_its_own_stays
         (draft / name).write_bytes(b"half of it")
     for name in ("photos", "playground", "STOP-list.txt", "config.toml.mine"):
         (draft / name).mkdir()
-        with pytest.raises(SetupError, match=f"left there: {name}"):
+        with pytest.raises(SetupError, match=f"from a backup: {name}"):
             back_up(home, tmp_path / "copy", now=NOW, told=unheard)
         assert (draft / "play" / "pylon.db").exists()
         (draft / name).rmdir()
@@ -182,7 +201,7 @@ async def test_a_folder_of_its_owners_that_is_called_as_a_draft_would_be_is_not_
         mine = tmp_path / "games.unfinished" / name
         mine.mkdir(parents=True)
         mine.parent.chmod(0o755)
-        with pytest.raises(SetupError, match=f"no backup left there: {name}"):
+        with pytest.raises(SetupError, match=f"not from a backup: {name}"):
             back_up(home, tmp_path / "games", now=NOW, told=unheard)
         assert mine.is_dir() and stat.S_IMODE(mine.parent.stat().st_mode) == 0o755
         mine.rmdir()
@@ -195,12 +214,12 @@ async def test_what_has_the_name_of_a_draft_and_is_no_folder_of_ours_gets_no_key
     (tmp_path / "link.unfinished").symlink_to("theirs")
     (tmp_path / "file.unfinished").touch()
     for name in ("link", "file"):
-        with pytest.raises(SetupError, match="is not a folder of yours"):
+        with pytest.raises(SetupError, match="does not belong to you, or is not a folder"):
             back_up(home, tmp_path / name, now=NOW, told=unheard)
     assert names(tmp_path / "theirs") == set() and stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o755
     (tmp_path / "copy.unfinished").mkdir()
     monkeypatch.setattr(module.os, "getuid", lambda: 1 + (tmp_path / "theirs").stat().st_uid)
-    with pytest.raises(SetupError, match="is not a folder of yours"):
+    with pytest.raises(SetupError, match="does not belong to you, or is not a folder"):
         back_up(home, tmp_path / "copy", now=NOW, told=unheard)
     assert children(tmp_path / "copy.unfinished") == set()
 
@@ -232,7 +251,9 @@ async def copied_at(home: Home) -> float | None:
     return found.copied_at
 
 
-async def test_the_backup_itself_is_opened_by_no_command_and_stays_one_and_a_copy_of_it_is_begun_with(tmp_path):
+async def test_the_backup_itself_is_opened_by_no_command_and_stays_one_and_a_copy_of_it_is_begun_with(
+    tmp_path, monkeypatch
+):
     home = await lived_in(tmp_path / "home", "play")
     (home.folder / "wallet").unlink()
     (tmp_path / "disk").mkdir()
@@ -242,15 +263,37 @@ async def test_the_backup_itself_is_opened_by_no_command_and_stays_one_and_a_cop
     back_up(kept, tmp_path / "again", now=NOW + 1, told=unheard)
     for itself in (kept, Home(tmp_path / "link" / "kept \udcff"), Home(tmp_path / "again")):
         before = itself.database.read_bytes()
-        with pytest.raises(SetupError, match="is a backup itself"):
+        with pytest.raises(SetupError, match="is a backup, and"):
             await opened(itself)
         assert (itself.database.read_bytes(), await copied_at(itself)) == (before, NOW)
+        monkeypatch.setenv("PYLON_HOME", str(itself.root))
+        todo = next(one.todo for one in (await examine()).findings if one.check == "node")
+        assert todo.startswith("Put a copy of this backup in the home's place"), "no node starts here"
     for number in (1, 2):
         life = Home(tmp_path / f"life {number}")
         shutil.copytree(kept.root, life.root)
         assert await copied_at(life) == NOW
         await opened(life)
         assert await copied_at(life) is None
+
+
+async def test_a_relay_does_not_go_on_with_the_playbank_of_the_backup_itself_and_does_with_a_copy_of_it(tmp_path):
+    home = await lived_in(tmp_path / "home", "play")
+    home.database.unlink()
+    await (await Database.open(home.root / bank.DATABASE, [PLAYBANK], label=bank.LABEL)).close()
+    back_up(home, tmp_path / "kept", now=NOW, told=unheard)
+    before = names(tmp_path / "kept")
+    status, _, told = await run("relay", "--port", "0", env=environment(tmp_path / "kept", "ws://127.0.0.1:9"))
+    assert (status, "is a backup itself" in told) == (3, True)
+    assert names(tmp_path / "kept") == before
+    shutil.copytree(tmp_path / "kept", tmp_path / "life")
+    refuse_backup_itself(Home(tmp_path / "life"))
+    for _ in range(2):
+        async with BankHost(tmp_path / "life", "ws://127.0.0.1:9"):
+            pass
+    books = await Database.open(tmp_path / "life" / bank.DATABASE, [PLAYBANK], label=bank.LABEL)
+    assert await marks.copied_at(books) is None
+    await books.close()
 
 
 async def test_a_start_that_fails_for_the_wallets_sake_does_not_use_up_the_copy(tmp_path):

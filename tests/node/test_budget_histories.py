@@ -23,7 +23,7 @@ from pylon.rlm.batch import Batch, Call, Caller
 from pylon.rlm.budget import NOTHING, Limits, Refusal, Reservation
 from pylon.rlm.budget import Budget as RlmBudget
 from pylon.rlm.budget import Cost as RlmCost
-from pylon.rlm.charges import Beside, Open, Reserved
+from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
 from pylon.rlm.gate import Gate
 from pylon.rlm.late import LateCharges
 from pylon.rlm.sublm import Job, SubAnswer
@@ -128,7 +128,7 @@ class Core:
 
     async def result(self, _method, params):
         if not self.reached:
-            raise UnreachableError("no node runs here")
+            raise UnreachableError("no node is running here")
         told = self.reservations.told(params)
         for question in self.questions:
             if question.name in params["names"]:
@@ -274,11 +274,11 @@ class OfRlm(History):
             spent, price = question.budget.spent, batch._calls[0].job.most_msat
             beside = max(0, spent - price)
             if beside:
-                batch.tab.hear(Beside(beside))
+                batch.tab.hear(ExtraCharge(beside))
                 self.budget.book(RlmCost(beside))
             answer = SubAnswer("a", "p", "m", 0, 0, spent - beside, 0, 0, 0, 1)
             batch._calls[0].spent = RlmCost(answer.msat)
-            batch.tab.hear(Open(question.budget.open))
+            batch.tab.hear(OpenCharge(question.budget.open))
         self.leave(asked)
 
     def leave(self, asked):

@@ -153,7 +153,7 @@ async def test_a_line_that_is_no_call_ends_the_connection(served):
 
 
 async def test_nobody_who_listens_is_told_apart_from_an_end(tmp_path):
-    with pytest.raises(UnreachableError, match="no node runs here"):
+    with pytest.raises(UnreachableError, match="no node is running here"):
         async with Channel(tmp_path / "none.sock"):
             pass
 

@@ -37,7 +37,7 @@ async def test_a_node_serves_is_asked_paused_drained_and_stopped(tmp_path, stack
     # For people: that an answer is not whole.
     spoken = await programs.spawn("ask", "Which legs?", "--max-tokens", "2", env=env, stderr=asyncio.subprocess.PIPE)
     text, beside = await asyncio.wait_for(spoken.communicate(), 60)
-    assert text == b"stand-in answer\n" and b"cut at 2 tokens; --max-tokens asks for a longer one" in beside
+    assert text == b"stand-in answer\n" and b"cut off at 2 tokens; use --max-tokens to ask for a longer one" in beside
 
     prompts = b"".join(orjson.dumps({"prompt": f"line {n}"}) + b"\n" for n in range(30))
     code, mapped, _ = await programs.run("map", "-", env=env, stdin=prompts)
@@ -65,7 +65,7 @@ async def test_a_node_serves_is_asked_paused_drained_and_stopped(tmp_path, stack
     assert (await programs.run("drain", env=env))[1] == {"drained": True}
     drain = await programs.spawn("drain", env=env, stderr=asyncio.subprocess.PIPE)
     printed = await asyncio.wait_for(drain.communicate(), 60)
-    assert printed == (b"drained: nothing is left, and nothing new is taken\n", b"")
+    assert printed == (b"drained: no jobs are left, and none are taken\n", b"")
     assert (await programs.run("stop", env=env))[1] == {"stopped": True}
     assert await asyncio.wait_for(serving.process.wait(), 30) == 0
     code, status, told = await programs.run("status", env=env)
@@ -85,7 +85,7 @@ async def test_what_a_command_saw_of_a_provider_the_next_one_knows(tmp_path, sta
         told.append(" ".join(why))
         if command:
             assert (await programs.run(*command, env=env, stdin=b"a line of text\n" * 6))[1]["answered"] == 6
-    assert "nothing is known" in told[0]
+    assert "unknown so far" in told[0]
     assert "6.0 answers while it was alone" in told[1] and "gets two jobs at a time" in told[1]
     assert "12.0 answers while it was alone" in told[2] and "gets two jobs" not in told[2]
 
@@ -119,7 +119,8 @@ async def test_a_start_that_fails_makes_no_household_and_one_that_serves_says_wh
         env |= {"PYLON_RELAY__HOST": "127.0.0.1"}
         await programs.run("init", env=env)
         file = tmp_path / "a" / "play" / "household.json"
-        assert (await programs.run("start", "--relay", env=env))[0] == 3
+        status, _, told = await programs.run("start", "--relay", env=env)
+        assert status == 3 and "`port` in [relay]" in told, "`start` has no option for it"
         assert not file.exists(), "the relay never listened"
     no_model = env | {"PYLON_INFERENCE__ENGINE": "mlx", "PYLON_INFERENCE__MODEL": "not/here"}
     assert (await programs.run("start", "--relay", env=no_model))[0] != 0
@@ -129,7 +130,7 @@ async def test_a_start_that_fails_makes_no_household_and_one_that_serves_says_wh
     assert served.hello["household"] == alone
     assert (await programs.run("status", env=env))[1]["household"] == alone
     status, _, told = await programs.run("start", "--relay", env=env)
-    assert status != 0, told
+    assert status != 0 and "a node already serves this home" in told
     assert file.exists(), "this one serves"
     assert household_line(alone) == "household of 1 machine; strangers are not served"
 

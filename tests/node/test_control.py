@@ -101,7 +101,7 @@ async def test_a_node_counts_the_calls_that_it_failed_in_and_keeps_the_last_erro
 async def test_a_full_disk_is_told_by_its_name(served, call, file):
     with pytest.raises(PylonError, match=file) as caught:
         await result_of(served[0], call)
-    assert "Make room" in caught.value.hint
+    assert "Free some space" in caught.value.hint
 
 
 @pytest.mark.parametrize("params", [b"[1]", b"3", b"[]", b'"x"'])
@@ -109,7 +109,7 @@ async def test_parameters_that_are_no_object_are_named_as_what_is_wrong(served, 
     reader, writer = await asyncio.open_unix_connection(tmp_path / "s" / "pylon.sock")
     writer.write(b'{"call": "count", "params": ' + params + b"}\n")
     answer = await reader.readline()
-    assert b"UsageError" in answer and b"are an object" in answer
+    assert b"UsageError" in answer and b"must be an object" in answer
     writer.close()
     await writer.wait_closed()
 

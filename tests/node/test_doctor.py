@@ -60,13 +60,11 @@ async def test_a_node_that_serves_is_found_on_its_relay(tmp_path, stack):
     assert (found["verdict"], found["no_jobs"], found["only_own"], code) == ("warning", [], ["relays"], 0)
     shown = await programs.spawn("doctor", env=env)
     last = (await asyncio.wait_for(shown.communicate(), 100))[0].decode().splitlines()[-1]
-    assert last == "Jobs come from this machine alone because of: relays"
+    assert last == "Jobs arrive only from this machine because of: relays"
     # The settings changed since it began: what counts is what it has.
     paid = env | {"PYLON_PROVIDER__PRICING": "paid"}
     _, found, _ = await programs.run("doctor", env=paid)
-    assert by_check(found)["offer"][1].startswith(
-        "the node serves for free; the settings of its next start: for 1,000"
-    )
+    assert by_check(found)["offer"][1].startswith("the node serves for free, but from its next start on for 1,000")
     assert found["no_jobs"] == [] and "no wallet is connected" in by_check(found)["offer"][1]
     _, price, _ = await programs.run("price", "show", env=paid)
     assert (price["pricing"], price["now"]["pricing"]) == ("paid", "free")
@@ -258,7 +256,7 @@ async def test_a_damaged_database_is_told_as_that_and_not_as_a_node_to_be_starte
     os.truncate(home.database, home.database.stat().st_size // 2)
     found = {one.check: one for one in (await examine()).findings}
     assert found["database"].no_jobs and "backup" in found["database"].todo
-    assert found["node"].todo.startswith("See to the database; then")
+    assert found["node"].todo.startswith("Repair the database; then")
 
 
 async def test_a_disk_that_is_mounted_read_only_is_seen_as_one(tmp_path, monkeypatch):

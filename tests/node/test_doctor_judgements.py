@@ -104,13 +104,15 @@ def test_a_disk_that_is_mounted_read_only_is_not_told_as_a_full_one():
     assert verdicts(found) == [("wrong", True)]
     assert "read-only" in found.said and "room" not in found.todo
     paused = serving.judge_node(status(paused="disk"), NO_MANAGER, mend="Have it mounted")
-    assert paused.todo == "Have it mounted: it tries again every few seconds."
+    assert paused.todo == "Have it mounted: the node tries again every few seconds."
 
 
 def test_a_database_that_cannot_be_begun_with_keeps_jobs_away_and_says_what_its_file_says():
-    found = machine.judge_database(DatabaseReading("/h/play/pylon.db", fault="it is damaged", hint="Restore it."))
+    found = machine.judge_database(
+        DatabaseReading("/h/play/pylon.db", fault="the database is damaged", hint="Restore it.")
+    )
     assert verdicts(found) == [("wrong", True)]
-    assert (found.said, found.todo) == ("it is damaged", "Restore it.")
+    assert (found.said, found.todo) == ("the database is damaged", "Restore it.")
 
 
 def test_a_database_that_there_was_no_time_to_read_whole_is_not_called_whole():
@@ -175,12 +177,12 @@ def test_a_copied_home_is_warned_of_and_an_unknown_one_is_not():
     ("read", "verdict", "said"),
     [
         (OPEN, Verdict.OK, "open"),
-        (replace(OPEN, information=None), Verdict.OK, "nothing of its limits"),
+        (replace(OPEN, information=None), Verdict.OK, "publishes no limits"),
         (replace(OPEN, error="refused"), Verdict.WRONG, "refused"),
         (replace(OPEN, refusal="blocked: not you"), Verdict.WRONG, "not you"),
-        (replace(OPEN, information=RelayInformation(payment_required=True)), Verdict.WARNING, "paid"),
+        (replace(OPEN, information=RelayInformation(payment_required=True)), Verdict.WARNING, "payment"),
         (replace(OPEN, information=RelayInformation(auth_required=True)), Verdict.WARNING, "locked"),
-        (replace(OPEN, information=RelayInformation(restricted_writes=True)), Verdict.WARNING, "chosen keys"),
+        (replace(OPEN, information=RelayInformation(restricted_writes=True)), Verdict.WARNING, "selected keys"),
         (replace(OPEN, information=RelayInformation(restricted_writes=True), announced=True), Verdict.OK, "open"),
         (replace(OPEN, information=RelayInformation(max_message_length=16_384)), Verdict.WARNING, "16,374 bytes"),
     ],
@@ -201,7 +203,7 @@ def test_errno_65_on_a_mac_is_the_local_network_permission():
 def test_what_answers_in_a_relays_place_is_named_with_the_cure_for_that():
     taken = RelayReading("ws://127.0.0.1:7447", "no HTTP", answers=Answers.STRANGER, here=True)
     found = relays.judge_relay(taken, system="Linux", key=True)
-    assert "does not answer as a relay" in found.said and "sport = :7447" in found.todo and "[relay]" in found.todo
+    assert "does not answer like a relay" in found.said and "sport = :7447" in found.todo and "[relay]" in found.todo
     assert "pylon relay" not in found.todo and "lsof" in relays.judge_relay(taken, system="Darwin", key=True).todo
     assert "[relay]" not in relays.judge_relay(replace(taken, here=False), system="Linux", key=True).todo
     assert "pylon relay" not in relays.judge_reach([taken], household=False).todo
@@ -216,7 +218,7 @@ def test_what_answers_in_a_relays_place_is_named_with_the_cure_for_that():
 def test_a_relay_of_the_other_scheme_is_named_as_it_is_to_be_written(elsewhere, secured):
     read = RelayReading("ws://r.example:1", "bad handshake", answers=Answers.OTHER_SCHEME, elsewhere=elsewhere)
     found = relays.judge_relay(read, system="Linux", key=True)
-    assert secured in found.said and found.todo == f"Write it as {elsewhere}"
+    assert secured in found.said and found.todo == f"Change the address to {elsewhere}"
 
 
 def test_a_certificate_that_is_not_trusted_is_told_as_that():
@@ -261,11 +263,11 @@ def test_a_node_that_no_relay_shows_is_not_there():
 @pytest.mark.parametrize(
     ("said", "verdict", "words"),
     [
-        (None, ("wrong", True), "none runs"),
+        (None, ("wrong", True), "not running"),
         (status(provider=False), ("wrong", True), "does not serve"),
         (status(paused="owner"), ("wrong", True), "paused (owner)"),
         (status(draining=True), ("wrong", True), "draining"),
-        (status(state="failed"), ("wrong", True), "turns every job down"),
+        (status(state="failed"), ("wrong", True), "refuses every job"),
         (status(), ("ok", False), "5 served"),
     ],
 )
@@ -321,25 +323,25 @@ def test_what_no_relay_shows_is_told_with_what_relays_said_of_it():
 def test_room_on_the_disk_comes_before_a_start():
     assert serving.judge_node(None, NO_MANAGER, mend="Make room").todo == "Make room; then `pylon start`."
     full = serving.judge_node(status(paused="disk"), NO_MANAGER)
-    assert full.said == "paused (disk)" and "Make room" in full.todo and "resume" not in full.todo
+    assert full.said == "paused (disk)" and "Free some disk space" in full.todo and "resume" not in full.todo
 
 
 def test_over_a_pause_by_hand_the_rules_that_hold_too_are_named_with_what_ends_them():
     idle = rule("in use", "3 min without input", holds=False)
     found = serving.judge_node(status(paused="owner", rules=[BATTERY, HEAT, idle]), NO_MANAGER)
-    assert found.said == "paused (owner) by hand; the owner rules that hold too: battery, heat"
+    assert found.said == "paused (owner) by hand; these owner rules also pause it: battery, heat"
     assert found.todo == (
-        "`pylon resume` ends the pause by hand; mains power ends `battery`; a minute below serious heat ends `heat`;"
-        " `pylon resume --for 2h` ends all rules but heat for that time."
+        "`pylon resume` ends the manual pause; mains power ends `battery`; a minute below serious heat ends `heat`;"
+        " `pylon resume --for 2h` suspends all rules but heat for that time."
     )
     alone = serving.judge_node(status(paused="owner", rules=[idle]), NO_MANAGER)
-    assert alone.said == "paused (owner) by hand" and alone.todo == "`pylon resume` ends the pause by hand."
+    assert alone.said == "paused (owner) by hand" and alone.todo == "`pylon resume` ends the manual pause."
 
 
 def test_a_pause_by_rules_is_told_with_what_ends_it_and_with_the_owners_word_where_that_counts():
     found = serving.judge_node(status(paused="battery", rules=[BATTERY]), NO_MANAGER)
     assert found.said == "paused (battery)"
-    assert found.todo == "mains power ends `battery`; `pylon resume --for 2h` ends all of it for that time."
+    assert found.todo == "mains power ends `battery`; `pylon resume --for 2h` suspends all of it for that time."
     firm = serving.judge_node(status(paused="heat", rules=[HEAT]), NO_MANAGER)
     assert firm.todo == "a minute below serious heat ends `heat`."
 
@@ -387,7 +389,7 @@ def test_a_servers_model_that_was_never_named_is_told_and_is_not_taken_for_the_p
     for said in (None, status(model="needle-1")):
         found = serving.judge_model(unnamed, said)
         assert verdicts(found) == [("warning", False)]
-        assert "never named" in found.said and "finds numbers" not in found.said and "Set `model`" in found.todo
+        assert "has no name" in found.said and "finds numbers" not in found.said and "Set `model`" in found.todo
     # llama.cpp's own server may well serve that model.
     assert verdicts(serving.judge_model(replace(unnamed, unnamed=False), None)) == [("ok", False)]
 
@@ -433,13 +435,11 @@ def test_a_node_that_runs_keeps_the_price_of_its_start_and_both_are_said():
     to_be_free = offer.judge_offer(replace(FREE, now=PAID_TERMS), wallet)
     assert verdicts(to_be_free) == [("warning", False)] and "pylon stop" in to_be_free.todo
     assert to_be_free.said == (
-        "the node serves for 100 msat a job, 10 and 50 for 1,000 tokens in and out; the settings of its next start:"
+        "the node serves for 100 msat per job, 10 and 50 per 1,000 tokens in and out, but from its next start on"
         " for free"
     )
     paid = replace(FREE, terms=PAID_TERMS, now=FREE_TERMS)
-    assert offer.judge_offer(paid, wallet).said.startswith(
-        "the node serves for free; the settings of its next start:"
-    )
+    assert offer.judge_offer(paid, wallet).said.startswith("the node serves for free, but from its next start on")
     lacking = offer.judge_offer(paid, NO_WALLET)
     assert verdicts(lacking) == [("wrong", False)] and "no wallet is connected" in lacking.said, "jobs come for now"
     same = replace(FREE, terms=PAID_TERMS, now=PAID_TERMS)
@@ -449,12 +449,12 @@ def test_a_node_that_runs_keeps_the_price_of_its_start_and_both_are_said():
     ]
     forbidden = replace(same, live_not_allowed=True)
     assert verdicts(offer.judge_offer(forbidden, wallet)) == [("wrong", True)]
-    assert (paid.pricing, to_be_free.check, replace(paid, now=None).pricing) == ("free", "offer", "paid")
+    assert (paid.pricing, to_be_free.check, replace(paid, now=None).pricing) == ("free", "offer", "payment")
 
 
 def test_a_wallet_that_was_connected_after_the_start_keeps_no_jobs_away():
     unused = WalletReading(connected=True, unused=True)
-    found = offer.judge_wallet(unused, "free")
+    found = offer.judge_wallet(unused, "free", 5_000)
     assert verdicts(found) == [("warning", False)] and "pylon start" in found.todo
 
 
@@ -485,9 +485,15 @@ def test_a_node_that_cannot_say_how_it_does_is_not_taken_for_none():
 
 def test_a_wallet_that_does_not_answer_keeps_paid_jobs_away_only():
     silent = WalletReading(connected=True, fault="no answer")
-    assert verdicts(offer.judge_wallet(silent, "free")) == [("wrong", False)]
-    assert verdicts(offer.judge_wallet(silent, "paid")) == [("wrong", True)]
-    assert verdicts(offer.judge_wallet(NO_WALLET, "free")) == [("ok", False)]
+    assert verdicts(offer.judge_wallet(silent, "free", 0)) == [("wrong", False)]
+    assert verdicts(offer.judge_wallet(silent, "paid", 5_000)) == [("wrong", True)]
+    assert verdicts(offer.judge_wallet(NO_WALLET, "free", 0)) == [("ok", False)]
+
+
+def test_a_bid_that_no_wallet_pays_is_named():
+    found = offer.judge_wallet(NO_WALLET, "free", 5_000)
+    assert verdicts(found) == [("warning", False)]
+    assert "5,000 msat" in found.said and "pylon wallet connect" in found.todo
 
 
 @pytest.mark.parametrize(
@@ -500,9 +506,9 @@ def test_a_wallet_that_does_not_answer_keeps_paid_jobs_away_only():
         (
             ServiceReading("systemd", True, None, "activating (auto-restart)", "203", "log"),
             "wrong",
-            "program is gone",
+            "program is missing",
         ),
-        (ServiceReading("launchd", True, None, "spawn scheduled", "3", "the log"), "wrong", "ended with 3"),
+        (ServiceReading("launchd", True, None, "spawn scheduled", "3", "the log"), "wrong", "last exit: 3"),
         (ServiceReading(fault="taken"), "warning", "taken"),
     ],
 )

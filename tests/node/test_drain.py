@@ -81,7 +81,7 @@ async def test_a_drain_that_was_ended_by_resume_does_not_say_that_it_is_done(tmp
             await asyncio.sleep(0.5)
         assert await call == {"drained": False}
         code, said, _ = await command
-    assert (code, "takes jobs on again" in said["error"]["message"]) == (1, True)
+    assert (code, "takes jobs again" in said["error"]["message"]) == (1, True)
 
 
 async def test_a_drain_that_fails_says_so(tmp_path, stack, monkeypatch):

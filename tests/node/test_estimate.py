@@ -53,6 +53,12 @@ async def test_a_prompt_that_no_event_carries_is_named_by_its_place_and_not_coun
     assert "a prompt of 120,000 characters" in row["error"]["message"] and found["least_msat"] == 2_000
 
 
+async def test_why_nobody_takes_a_job_is_said_with_what_to_do(client):
+    assert (await estimate(client, [JobSpec("a")]))["lack"] is None
+    lack = (await estimate(client, [JobSpec("a"), JobSpec("b", bid_msat=0, model=MODEL.id)]))["lack"]
+    assert lack["message"].endswith("3 too expensive") and "`bid_msat` in [customer]" in lack["hint"]
+
+
 async def test_each_job_is_estimated_by_who_has_its_model(client):
     found = await estimate(client, [JobSpec("a", model=MODEL.id), JobSpec("a longer one", model="no/such-model")])
     assert (found["providers"], found["least_msat"]) == (3, 1_000)
@@ -117,6 +123,7 @@ async def test_what_it_takes_can_be_read_on_eighty_columns(monkeypatch: pytest.M
     found = {
         "jobs": 1_200, "checks": 60, "unaskable": 1, "providers": 3, "slots": 48, "least_msat": 1_200_000,
         "most_msat": 9_000_000, "prompt_tokens": 1_000_000, "most_completion_tokens": 614_400, "seconds": 812.5,
+        "lack": None,
         "faults": [{"index": 6, "error": {"message": "a prompt of 120,000 characters does not fit one event"}}],
     }  # fmt: skip
 
@@ -131,6 +138,6 @@ async def test_what_it_takes_can_be_read_on_eighty_columns(monkeypatch: pytest.M
     assert max(map(len, lines)) <= 80
     # Labels stand whole in their column, and what is said of each beside it.
     assert [line[:20].strip() for line in lines if line[0] != " "] == [
-        "estimate", "jobs", "nobody is asked", "line 7", "providers that can", "cost", "budget", "tokens", "time",
+        "estimate", "jobs", "not sent", "line 7", "suitable providers", "cost", "budget", "tokens", "time",
     ]  # fmt: skip
     assert {line[20] != " " and line[18:20] == "  " for line in lines[1:]} == {True}

@@ -59,7 +59,7 @@ async def test_the_first_program_has_sixty_lines_and_gives_answers_costs_and_fai
     assert [lines[0], lines[4]] == ["first", "last"]
     assert "stand-in answer" in lines[1] and "stand-in answer" in lines[5]
     assert lines[2].startswith(f"  by {key[:8]} with stand-in-instant, ") and lines[2].endswith(" ms, 0 msat")
-    assert lines[3].startswith("  too_large (will not work): this job does not fit one event")
+    assert lines[3].startswith("  too_large (will not work): the job does not fit into one event")
     assert re.fullmatch(r"2 of 3 answered with [1-9]\d* tokens for 0 msat", lines[-1])
     assert "2 of 3 answered, 1 failed" in err
 
@@ -84,7 +84,10 @@ async def test_the_program_that_pays_refuses_what_is_no_amount(tmp_path: Path, s
     await programs.run("init", env=home)
     code, out, err = await program(THAT_PAYS, sats, "questions.txt", folder=tmp_path, env=home)
     assert (code, out) == (1, "") and err.count("\n") == 1
-    assert "is no amount: SATS is a whole number" in err or "budget_msat is a whole number of 64 bits" in err
+    assert (
+        "is no amount: SATS is a whole number" in err
+        or "budget_msat must be a whole number of at most 64 bits" in err
+    )
 
 
 @pytest.mark.parametrize("code", [WITH_PYLON, THAT_PAYS])

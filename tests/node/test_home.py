@@ -31,7 +31,7 @@ def home(tmp_path):
 
 def test_the_placeholder_of_the_documentation_is_no_relay(monkeypatch):
     monkeypatch.setenv("PYLON_RELAYS", '["wss://RELAY"]')
-    with pytest.raises(SetupError, match="name one"):
+    with pytest.raises(SetupError, match="put a real"):
         config.parse({})
 
 
@@ -70,13 +70,13 @@ def test_every_setting_of_the_example_is_read_when_its_mark_is_taken_away(tmp_pa
         ("[provider]\nprice = 1", "provider.price"),
         ('relays = ["http://example.org"]', "relays.0"),
         ("relays = []", "relays"),
-        (f"relays = {[f'ws://{number}' for number in range(21)]}", "relays: it has 21 entries: 20 is the most"),
+        (f"relays = {[f'ws://{number}' for number in range(21)]}", "relays: it has 21 entries: the maximum is 20"),
         ("[inference]\nslots = 0", "inference.slots"),
-        ("[inference]\nslots = true", "inference.slots: a number is wanted, not true"),
-        ("[customer]\ntimeout_s = false", "customer.timeout_s: a number is wanted, not false"),
+        ("[inference]\nslots = true", "inference.slots: expected a number, not true"),
+        ("[customer]\ntimeout_s = false", "customer.timeout_s: expected a number, not false"),
         ("[inference]\nslot = 3", r"inference\.slot: there is no such setting; did you mean `slots`\?"),
         ("[inferense]\nslots = 3", r"inferense: there is no such setting; did you mean `inference`\?"),
-        ('pricing = "paid"', r"pricing: there is no such setting here; it belongs in \[provider\](?m:$)"),
+        ('pricing = "paid"', r"pricing: there is no such setting in this section; it belongs in \[provider\](?m:$)"),
         ("[inference]\nport = 3", r"inference\.port: there .* it belongs in \[relay\] or \[gateway\](?m:$)"),
         ("zzz = 3", r"zzz: there is no such setting(?m:$)"),
         ('network = "lightning"', "network"),
@@ -110,7 +110,7 @@ def test_a_setting_that_does_not_fit_is_named(tmp_path, text, named):
     ],
 )
 def test_a_relay_at_which_nobody_can_listen_is_named(url):
-    with pytest.raises(SetupError, match=r"relays\.1: a relay address"):
+    with pytest.raises(SetupError, match=r"relays\.1: (a|the) relay address"):
         config.parse({"relays": ["ws://127.0.0.1:7601", url]})
 
 
@@ -131,8 +131,8 @@ def test_a_fault_in_the_environment_is_not_one_of_the_file(tmp_path, monkeypatch
     monkeypatch.setenv("PYLON_CUSTOMER__TIMEOUT_S", "soon")
     with pytest.raises(SetupError) as caught:
         config.load(tmp_path / "config.toml")
-    of_file, of_environment = str(caught.value).split("; the environment has settings that do not fit: ")
-    assert of_file.startswith(f"{tmp_path / 'config.toml'} has settings that do not fit: customer.width: ")
+    of_file, of_environment = str(caught.value).split("; invalid settings in the environment: ")
+    assert of_file.startswith(f"invalid settings in {tmp_path / 'config.toml'}: customer.width: ")
     assert of_environment.startswith("PYLON_CUSTOMER__TIMEOUT_S (customer.timeout_s): ")
     assert "pylon init" in caught.value.hint
 
@@ -147,8 +147,8 @@ def test_the_environment_overrides_the_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("variable", "text", "named"),
     [
-        ("PYLON_RELAYS", "ws://one", "PYLON_RELAYS is not a list in JSON"),
-        ("PYLON_PROVIDER__TRUSTED", "npub1", "PYLON_PROVIDER__TRUSTED is not a list in JSON"),
+        ("PYLON_RELAYS", "ws://one", "PYLON_RELAYS is not a JSON list"),
+        ("PYLON_PROVIDER__TRUSTED", "npub1", "PYLON_PROVIDER__TRUSTED is not a JSON list"),
         ("PYLON_RELAYS", "7", "relays"),
         ("PYLON_INFERENCE__SLOTS", "many", "inference.slots"),
         ("PYLON_INFERENCE__SLOT", "5", "PYLON_INFERENCE__SLOT .inference.slot.: there is no such setting"),
@@ -187,32 +187,32 @@ def test_a_list_that_is_none_is_shown_how_that_very_list_is_written(monkeypatch,
 @pytest.mark.parametrize(
     ("section", "name", "value", "said"),
     [
-        ("relay", "port", 70_000, "70000 is too large: 65,535 is the most"),
-        ("inference", "slots", 0, "0 is too small: 1 is the least"),
-        ("customer", "timeout_s", 0, "0 is too small: it has to be more than 0"),
+        ("relay", "port", 70_000, "70000 is too large: the maximum is 65,535"),
+        ("inference", "slots", 0, "0 is too small: the minimum is 1"),
+        ("customer", "timeout_s", 0, "0 is too small: it must be more than 0"),
         ("inference", "slots", 2.5, "2.5 is not a whole number"),
         ("inference", "slots", "many", '"many" is not a whole number'),
         ("customer", "timeout_s", [1], "[1] is not a number"),
         ("provider", "serve_open", "perhaps", '"perhaps" is neither true nor false'),
-        ("provider", "name", 7, "7 is no text: put it in quotes"),
+        ("provider", "name", 7, "7 is not text: put it in quotes"),
         ("provider", "name", "x" * 101, "it is longer than 100 characters"),
-        ("provider", "trusted", "npub1", '"npub1" is no list'),
-        ("provider", "pricing", "fre", "\"fre\" is no choice here; there are 'free' or 'paid'"),
+        ("provider", "trusted", "npub1", '"npub1" is not a list'),
+        ("provider", "pricing", "fre", "\"fre\" is not one of the choices: 'free' or 'paid'"),
         ("provider", "max_queu", 1, "there is no such setting; did you mean `max_queue`?"),
     ],
 )
 def test_a_value_that_does_not_fit_is_told_of_in_plain_words(section, name, value, said):
     with pytest.raises(SetupError) as caught:
         config.parse({section: {name: value}})
-    assert str(caught.value) == f"the settings has settings that do not fit: {section}.{name}: {said}"
+    assert str(caught.value) == f"invalid settings in the given values: {section}.{name}: {said}"
 
 
 def test_too_few_and_too_many_relays_and_a_section_that_is_none_are_told_of_in_plain_words():
     for raw, said in (
-        ({"relays": []}, "relays: it has 0 entries: 1 is the least"),
-        ({"relays": [f"ws://h{n}" for n in range(21)]}, "relays: it has 21 entries: 20 is the most"),
-        ({"provider": 7}, r"provider: 7 is no section; its settings stand below \[provider\]"),
-        ({"relay": 7}, "relay: 7 is no section; did you mean `relays`\\?"),
+        ({"relays": []}, "relays: it has 0 entries: the minimum is 1"),
+        ({"relays": [f"ws://h{n}" for n in range(21)]}, "relays: it has 21 entries: the maximum is 20"),
+        ({"provider": 7}, r"provider: 7 is not a section; its settings go below \[provider\]"),
+        ({"relay": 7}, "relay: 7 is not a section; did you mean `relays`\\?"),
     ):
         with pytest.raises(SetupError, match=f"{said}(?m:$)"):
             config.parse(raw)
@@ -223,11 +223,11 @@ def test_a_section_that_is_given_a_value_is_found_where_it_stands_and_not_where_
     file.write_text('network = "play"\nrelay = ["ws://a"]\n\n[provider]\nname = "x"\n[relay]\nport = 7447\n')
     with pytest.raises(SetupError, match="not valid TOML") as caught:
         config.load(file)
-    assert caught.value.hint == "Mend line 2: `relay` is a section; did you mean `relays`?"
+    assert caught.value.hint == "Correct line 2: `relay` is a section; did you mean `relays`?"
     file.write_text('[provider]\nrelay = ["ws://a"\n')
     with pytest.raises(SetupError, match="not valid TOML") as caught:
         config.load(file)
-    assert caught.value.hint == "Mend that line and try again."
+    assert caught.value.hint == "Correct that line and try again."
 
 
 def test_variables_are_read_as_the_setting_wants_them(monkeypatch):
@@ -271,6 +271,7 @@ def full(*_):
 
 def test_a_key_that_a_full_disk_refuses_leaves_no_file_in_the_way_of_the_next(home, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space") as caught:
+        patch.delattr("fcntl.F_FULLFSYNC", raising=False)
         patch.setattr("os.fsync", full)
         identity.create(home.identity_file)
     assert caught.value.filename == str(home.identity_file)
@@ -282,6 +283,7 @@ def test_settings_that_a_full_disk_refuses_leave_nothing_behind_and_those_that_a
 ):
     home = Home(tmp_path / "home")
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.delattr("fcntl.F_FULLFSYNC", raising=False)
         patch.setattr("os.fsync", full)
         home.create()
     assert not list(tmp_path.iterdir())
@@ -300,7 +302,7 @@ def test_an_empty_key_file_is_named_with_what_to_do(home):
 def test_a_key_file_that_holds_something_else_is_named(home):
     home.identity_file.touch(mode=0o600)
     home.identity_file.write_text("not-a-key")
-    with pytest.raises(SetupError, match="is not a key that can be used") as caught:
+    with pytest.raises(SetupError, match="is not a usable key") as caught:
         identity.load(home.identity_file)
     assert str(home.identity_file) in str(caught.value) and "not-a-key" not in str(caught.value)
 
@@ -387,7 +389,7 @@ def test_what_somebody_else_put_there_is_named_and_not_followed(tmp_path, monkey
         here.touch()
     else:
         here.symlink_to(ours if what == "a link to a folder" else tmp_path / "nothing")
-    with pytest.raises(SetupError, match="is not a folder of yours"):
+    with pytest.raises(SetupError, match="does not belong to you, or is not a folder"):
         private_folder(here)
     assert ours.stat().st_mode & 0o777 == 0o755
 

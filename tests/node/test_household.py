@@ -70,9 +70,9 @@ def test_any_other_line_is_refused_with_one_kind_of_error(line):
 
 
 def test_a_line_that_was_cut_is_said_not_to_be_the_whole():
-    with pytest.raises(UsageError, match="not the whole of one") as caught:
+    with pytest.raises(UsageError, match="not a complete invite") as caught:
         decode(encode(invitation())[:-9])
-    assert "whole line" in caught.value.hint
+    assert "after `pylon join`" in caught.value.hint
 
 
 def test_an_invites_key_does_not_show():

@@ -49,13 +49,15 @@ def test_an_option_that_no_command_has_is_an_object_for_each_of_them(monkeypatch
     ("line", "says"),
     [
         ("strat --json", "Did you mean 'start'"),
-        ("ask --json", "Missing argument"),
+        ("ask --json", "missing argument"),
         ("ask --jsn hi --json", "--jsn"),
         ("ask hi --max-tokens 0 --json", "--max-tokens"),
-        ("map empty.jsonl --json", "there is no prompt in it"),
-        ("map p.txt -o no/x --json", "no file of a folder that exists"),
+        ("map empty.jsonl --json", "it contains no prompts"),
+        ("map p.txt -o no/x --json", "not a file in an existing folder"),
         ("rlm q -c p.txt --as odd --json", "--as"),
         ("rlm --questions nothing --json", "nothing cannot be read"),
+        ("rlm q -c p.txt --strategy search --root-model m --json", "--root-model: the strategy search has no root"),
+        ("rlm q -c p.txt --root-temperature 1 --strategy map-reduce --json", "--root-temperature: the strategy"),
     ],
 )
 def test_what_is_wrong_with_a_call_is_an_object(monkeypatch, capsys, tmp_path, line, says):
@@ -64,7 +66,33 @@ def test_what_is_wrong_with_a_call_is_an_object(monkeypatch, capsys, tmp_path, l
     Path("empty.jsonl").touch()
     Path("p.txt").write_text("a prompt")
     code, error, _ = run(monkeypatch, capsys, *line.split())
-    assert (code, error["type"]) == (2, "UsageError") and says in error["message"]
+    assert (code, error["type"]) == (2, "UsageError") and says in error["message"] and error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("ask", "pylon: missing argument 'prompt'\n  Run `pylon ask --help` to"),
+        ("ask hi --max-tokens 0", "pylon: invalid value for '--max-tokens': "),
+        (
+            "rlm q --strategy odd",
+            "pylon: invalid value for --strategy: one of rlm, map-reduce, search\n  Run `pylon rlm ask --h",
+        ),
+        ("nosuch", "pylon: no such command 'nosuch'\n  Run `pylon --help` to"),
+        ("map nothing.txt", "pylon: nothing.txt cannot be read: No such file or directory\n  Check its name"),
+        ("wallet", ""),
+    ],
+)
+def test_what_is_wrong_with_a_call_looks_like_any_other_error_to_people(monkeypatch, capsys, tmp_path, line, says):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pylon", *line.split()])
+    for name in ("wanted", "printed"):
+        monkeypatch.setattr(running._Told, name, False)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2 and err.startswith(says) and "╭" not in err
+    assert ("Usage: pylon wallet" in out) is (not says)
 
 
 def test_what_the_system_refuses_is_an_object_that_names_the_next_step(monkeypatch, capsys, tmp_path):
@@ -72,7 +100,7 @@ def test_what_the_system_refuses_is_an_object_that_names_the_next_step(monkeypat
     for home, says in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "home", "Not a directory")):
         monkeypatch.setenv("PYLON_HOME", str(home))
         code, error, _ = run(monkeypatch, capsys, "init", "--json")
-        assert code == 1 and says in error["message"] and "in a folder" in error["hint"]
+        assert code == 1 and says in error["message"] and "not a folder" in error["hint"]
 
 
 def test_a_prompt_that_reads_json_behind_two_dashes_is_a_prompt(monkeypatch, capsys):
@@ -138,10 +166,15 @@ def test_help_is_text_whatever_else_is_asked_for(monkeypatch, capsys, line):
     assert "Usage: pylon" in printed(monkeypatch, capsys, *line.split())
 
 
+def test_the_help_of_rlm_shows_how_to_ask_and_where_the_options_are(monkeypatch, capsys):
+    said = " ".join(printed(monkeypatch, capsys, "rlm", "--help").split())
+    assert 'Usage: pylon rlm [OPTIONS] "QUESTION" -c FILE…' in said and "`pylon rlm ask --help` lists" in said
+
+
 def test_json_alone_or_before_a_command_is_no_option_of_the_program(monkeypatch, capsys):
     for line in ("--json", "--json version", "--json --help version"):
         code, error, _ = run(monkeypatch, capsys, *line.split())
-        assert code == 2 and "No such option: --json" in error["message"]
+        assert code == 2 and "no such option: --json" in error["message"]
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

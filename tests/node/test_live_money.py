@@ -241,7 +241,7 @@ def mainnet(tmp_path) -> Home:
 def test_go_live_states_the_caps_and_asks_for_them_to_be_typed(mainnet, monkeypatch):
     code, said = go_live(mainnet.root, monkeypatch, typed=f"{AGREED}\n")
     assert code == 0
-    assert "50 sat a payment, 500 a day, 5,000 in all" in said
+    assert "50 sat per payment, 500 per day, 5,000 in total" in said
     assert live.is_allowed(mainnet, public(mainnet))
     code, said = go_live(mainnet.root, monkeypatch, "--json")
     assert orjson.loads(said)["live"] is True
@@ -270,7 +270,7 @@ CHOSEN = ("--payment", "100", "--day", "3000", "--all", "30000")
 def test_whoever_types_other_caps_has_them(mainnet, monkeypatch):
     code, said = go_live(mainnet.root, monkeypatch, *CHOSEN, typed="100 3000 30000\n")
     assert code == 0
-    assert said.count("100 sat a payment, 3,000 a day, 30,000 in all") == 2
+    assert said.count("100 sat per payment, 3,000 per day, 30,000 in total") == 2
     assert live.permission(mainnet, public(mainnet)) == Agreed(100, 3_000, 30_000)
     # Without any it says what is allowed; one that is named stands beside those that are allowed, and is typed too.
     code, said = go_live(mainnet.root, monkeypatch, "--json")
@@ -358,5 +358,5 @@ def test_a_permission_is_for_one_key_these_caps_and_a_file_of_ones_own(mainnet, 
         file.write_bytes(bent)
         assert not live.is_allowed(mainnet, public(mainnet))
     file.chmod(0o666)
-    with pytest.raises(SetupError, match="others may write"):
+    with pytest.raises(SetupError, match="other users can write"):
         live.is_allowed(mainnet, public(mainnet))

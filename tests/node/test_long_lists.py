@@ -90,11 +90,11 @@ async def test_a_call_whose_list_breaks_off_is_never_made(served):
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ((b'{"call": "map", "follows": "jobs"}', b"{}"), "lists, the last of them empty"),
-        ((b'{"call": "map", "follows": "jobs"}', b"[{}", b"[]"), "lists, the last of them empty"),
+        ((b'{"call": "map", "follows": "jobs"}', b"{}"), "the last of them must be empty"),
+        ((b'{"call": "map", "follows": "jobs"}', b"[{}", b"[]"), "the last of them must be empty"),
         ((b'{"call": "map", "follows": "jobs", "params": 3}', b"[]"), "an object of params"),
-        ((b'{"id": 1, "call": "map", "follows": "jobs"}', b"[]"), "a connection to itself"),
-        ((b'{"call": "map", "follows": "jobs"}', b'["' + b"x" * 2_000 + b'"]', b"[]"), "a call holds 0 MiB"),
+        ((b'{"id": 1, "call": "map", "follows": "jobs"}', b"[]"), "its own connection"),
+        ((b'{"call": "map", "follows": "jobs"}', b'["' + b"x" * 2_000 + b'"]', b"[]"), "a call may be at most 0 MiB"),
     ],
     ids=["an object", "no JSON", "no params", "numbered", "too large"],
 )
@@ -176,11 +176,11 @@ async def test_what_is_sent_behind_a_call_is_not_kept(tmp_path):
 async def test_a_list_that_is_too_long_is_said_so_on_both_sides(served, monkeypatch):
     path, _, methods = served
     monkeypatch.setattr(long_lists, "MAX_CALL_BYTES", 1_000_000)
-    with pytest.raises(UsageError, match="a call holds"):
+    with pytest.raises(UsageError, match="a call may be"):
         await result_of(RemoteNode(path), "map", {"jobs": JOBS})
     monkeypatch.setattr(long_lists, "MOST_JOBS", 10)
     [answer] = await spoken(path, b'{"call": "map", "follows": "jobs"}', orjson.dumps([{}] * 11), b"[]")
-    assert "10 jobs at most" in answer["error"]["message"]
+    assert "at most 10 jobs" in answer["error"]["message"]
     assert methods.asked == []
 
 
@@ -192,7 +192,7 @@ async def test_a_line_that_holds_up_everybody_is_not_read_and_is_never_sent(serv
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(b"\n".join((*before, b"[" + long + b"]")))
         answers = [orjson.loads(line) async for line in reader]
-        assert "a line of a call holds 8 MiB at most" in answers[-1]["error"]["message"]
+        assert "a line of a call may be at most 8 MiB" in answers[-1]["error"]["message"]
         writer.close()
     made = len(methods.asked)
     for jobs in ([orjson.loads(long)], [*JOBS, orjson.loads(long)]):

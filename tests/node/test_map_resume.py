@@ -70,7 +70,7 @@ async def test_a_map_killed_again_and_again_answers_everything_and_pays_nothing_
             b"".join(orjson.dumps({"prompt": f"line {n}", "max_tokens": 8}) + b"\n" for n in range(jobs))
         )
         results = tmp_path / "results.csv"
-        command = ("map", str(prompts), "-o", str(results), "--resume", "--budget", "2000")
+        command = ("map", str(prompts), "-o", str(results), "--resume", "--sats", "2000")
         database = tmp_path / "customer" / "play" / "pylon.db"
         for n in range(kills):
             # The first one begins: there is nothing yet to take up.

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 
 from pylon.cli import mapping
+from pylon.cli.estimate_rows import estimated
 from pylon.cli.output import err
 from pylon.errors import JobsFailedError, UsageError
 from pylon.node.calls.params import MOST_JOBS, job_list
@@ -60,10 +61,10 @@ async def test_an_interrupted_map_says_what_is_done_and_the_command_that_goes_on
 def test_a_map_that_was_ended_before_it_asked_says_so_and_one_that_was_taken_up_how_to_go_on(monkeypatch):
     monkeypatch.setattr("sys.argv", ["pylon", "map", "p.txt", "--resume"])
     before = mapping._interrupted({}, 4, resumed=False)
-    assert "before anything was asked" in str(before) and not before.hint
+    assert "before any prompt was sent" in str(before) and not before.hint
     again = mapping._interrupted({}, 4, resumed=True)
-    assert str(again) == "interrupted: before anything more was answered"
-    assert "`pylon map p.txt --resume` goes on" in again.hint
+    assert str(again) == "interrupted: before any more answers arrived"
+    assert "`pylon map p.txt --resume` continues" in again.hint
 
 
 def test_where_nobody_watches_a_line_now_and_then_says_how_far_it_is(monkeypatch):
@@ -92,14 +93,14 @@ def test_whoever_resumes_means_a_run_that_is_there(tmp_path, monkeypatch, resume
 @pytest.mark.parametrize(
     ("reasons", "says"),
     [
-        (["deadline", "exhausted", None], "With --resume only those are asked again."),
-        (["too_large", "budget", "malformed"], "With --resume 1 of them may be answered yet."),
-        (["too_large", "malformed", None], "Their lines say why."),
+        (["deadline", "exhausted", None], "--resume asks only those again."),
+        (["too_large", "budget", "malformed"], "--resume may still get answers for 1 of them."),
+        (["too_large", "malformed", None], "Each failed line says why."),
     ],
 )
 def test_a_run_is_taken_up_for_what_may_end_otherwise_alone(reasons, says):
     rows = [{"error": None if reason is None else {"reason": reason}} for reason in reasons]
-    assert mapping._again(rows).endswith(says) and mapping._again(rows).startswith("Their lines say why.")
+    assert mapping._again(rows).endswith(says) and mapping._again(rows).startswith("Each failed line says why.")
 
 
 def test_a_run_that_was_taken_up_again_names_no_speed():
@@ -119,7 +120,7 @@ async def test_results_that_a_full_disk_does_not_take_end_as_what_the_system_ref
 
 def test_a_node_takes_no_more_jobs_at_once_than_a_map_has():
     assert job_list({"jobs": [1]}) == [1]
-    with pytest.raises(UsageError, match="250,000 jobs at most"):
+    with pytest.raises(UsageError, match="at most 250,000 jobs"):
         job_list({"jobs": [None] * (MOST_JOBS + 1)})
 
 
@@ -148,5 +149,5 @@ def test_lines_that_would_fail_are_named_to_people_and_counted():
     fault = {"line": 7, "error": {"message": "too long"}}
     counts = dict.fromkeys(("providers", "slots", "least_msat", "most_msat", "prompt_tokens", "checks", "jobs"), 0)
     found = {**counts, "unaskable": 12, "faults": [fault] * 12, "seconds": None, "most_completion_tokens": 0}
-    rows = list(mapping._estimated(found, None, "sat"))
-    assert rows.count(("line 7", "too long")) == 10 and ("", "and 2 more; --json names 100") in rows
+    rows = list(estimated(found, None, "sat"))
+    assert rows.count(("line 7", "too long")) == 10 and ("", "and 2 more; --json lists up to 100") in rows

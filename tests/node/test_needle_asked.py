@@ -32,7 +32,7 @@ def test_a_new_home_names_a_question_that_its_model_answers(settings: dict[str, 
 
 
 def test_the_question_is_copied_whole_from_any_terminal_and_stands_in_the_readme() -> None:
-    assert f"  {NEEDLE_ASK}" in wrapped(NEEDLE_ONLY, 40).splitlines()
+    assert f"  {NEEDLE_ASK}" in wrapped(NEEDLE_ONLY, 40).splitlines() and len(f"  {NEEDLE_ASK}") < 80
     assert f"    {NEEDLE_ASK}\n" in (ROOT / "README.md").read_text("utf-8")
 
 

@@ -149,7 +149,7 @@ def test_the_service_of_another_home_is_neither_replaced_nor_removed(home):
 def test_one_home_is_not_served_twice(home, tmp_path, monkeypatch):
     service.install(home, place_of(home), FakeManager())
     monkeypatch.setattr(os, "getuid", lambda: 0)
-    with pytest.raises(SetupError, match="a service already"):
+    with pytest.raises(SetupError, match="already a service"):
         service.install(home, place_of(home, system=True), FakeManager())
 
 
@@ -187,7 +187,7 @@ def test_without_a_manager_the_error_says_what_else_there_is(home, monkeypatch, 
         place_of(home)
 
 
-@pytest.mark.parametrize("fault", ["no key", "passphrase", "did not write it", "another home", "a service already"])
+@pytest.mark.parametrize("fault", ["no key", "passphrase", "did not write it", "another home", "already a service"])
 def test_a_dry_run_says_what_an_install_would_refuse_and_changes_nothing(home, monkeypatch, fault):
     wanted = place_of(home)
     assert _refusal(home, wanted) == []
@@ -202,13 +202,13 @@ def test_a_dry_run_says_what_an_install_would_refuse_and_changes_nothing(home, m
         other = place_of(Home(home.root.with_name("other")))
         other.manager.file().parent.mkdir(parents=True)
         other.manager.file().write_bytes(other.manager.text())
-    if fault == "a service already":
+    if fault == "already a service":
         service.install(home, wanted, FakeManager())
         monkeypatch.setattr(os, "getuid", lambda: 0)
         wanted = place_of(home, system=True)
     before = {path: path.lstat().st_mtime_ns for path in home.root.parent.rglob("*")}
     (told,) = _refusal(home, wanted)
-    assert told.startswith("This would be refused: ") and fault in told
+    assert told.startswith("Installing it would fail: ") and fault in told
     assert {path: path.lstat().st_mtime_ns for path in home.root.parent.rglob("*")} == before
     with pytest.raises(SetupError, match=fault):
         service.install(home, wanted, FakeManager())
@@ -233,7 +233,7 @@ def test_what_the_manager_refuses_is_told_in_its_words(home):
 def test_restart_starts_what_was_unloaded(home, monkeypatch):
     on_a_mac(monkeypatch)
     run = FakeManager()
-    with pytest.raises(SetupError, match="no service"):
+    with pytest.raises(SetupError, match="not a service"):
         service.restart(home, run)
     service.install(home, place_of(home), run)
     service.restart(home, run)

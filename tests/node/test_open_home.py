@@ -32,7 +32,7 @@ def home(tmp_path) -> Home:
 async def test_a_core_has_an_open_home_and_calls_for_as_long_as_it_was_entered(home):
     core = Core(home, CONFIG, serve=False)
     assert not core.methods
-    with pytest.raises(UsageError, match="was not opened"):
+    with pytest.raises(UsageError, match="is not open"):
         _ = core.opened
     async with core:
         assert core.opened.home is home and core.opened.money is None and "ping" in core.methods
@@ -69,7 +69,7 @@ async def test_a_home_that_cannot_be_opened_whole_is_left_closed(home, monkeypat
 async def test_a_permission_that_others_may_write_ends_the_start_before_the_database_is_opened(home):
     (home.folder / LIVE_FILE).write_bytes(b"{}")
     (home.folder / LIVE_FILE).chmod(0o666)
-    with pytest.raises(SetupError, match="others may write"):
+    with pytest.raises(SetupError, match="other users can write"):
         async with Core(home, CONFIG, serve=False):
             pass
     assert not home.database.exists()

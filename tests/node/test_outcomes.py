@@ -11,7 +11,7 @@ from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.node.outcomes import outcome_of, row_of, rows_of, summary_of
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed
 
 ANSWER = Answer(

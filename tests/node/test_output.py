@@ -94,11 +94,11 @@ def test_json_of_a_file_whose_name_is_no_text_is_json(capsys: pytest.CaptureFixt
     name = os.fsdecode("/tmp/ö\xff".encode("latin-1"))
     print_json({"folder": name, "made": [Path(name), True, None, 1.5]})
     with pytest.raises(typer.Exit):
-        fail(SetupError(f"{name} is there already"), as_json=True)
+        fail(SetupError(f"{name} already exists"), as_json=True)
     made, failed = capsys.readouterr().out.splitlines()
     shown = "/tmp/\ufffd\ufffd"
     assert orjson.loads(made) == {"folder": shown, "made": [shown, True, None, 1.5]}
-    assert orjson.loads(failed)["error"]["message"] == f"{shown} is there already"
+    assert orjson.loads(failed)["error"]["message"] == f"{shown} already exists"
 
 
 def test_a_command_that_meets_damage_in_its_database_ends_as_one_that_cannot_open_it(

@@ -224,7 +224,7 @@ async def test_an_owner_who_says_so_has_it_serve_for_a_while(tmp_path, relay, cu
         await serving.pass_time(10)
         assert await customer.result(await customer.ask(serving.public, customer.job()))
         assert (await result_of(serving.asked, "resume", {"for_s": 0}))["paused"] == "in use, battery"
-        with pytest.raises(UsageError, match="for_s is a number"):
+        with pytest.raises(UsageError, match="for_s must be a number"):
             await result_of(serving.asked, "resume", {"for_s": "2h"})
 
 
@@ -259,7 +259,7 @@ async def test_no_seconds_end_what_was_said_for_a_while_and_nothing_else(tmp_pat
 async def test_a_word_for_ever_is_refused_and_ends_no_pause(tmp_path, relay):
     async with node(tmp_path / "home", relay, FakeMachine(ON_BATTERY)) as serving:
         await result_of(serving.asked, "pause")
-        with pytest.raises(UsageError, match="30 days at most"):
+        with pytest.raises(UsageError, match="at most 30 days"):
             await result_of(serving.asked, "resume", {"for_s": 30 * 86_400 + 1})
         assert (await serving.status())["provider"]["paused"] == "owner"
 
@@ -377,5 +377,5 @@ def test_hours_that_are_no_list_are_refused_with_the_list(written, shown):
 @pytest.mark.parametrize("rules", [True, False])
 def test_hours_that_are_none_are_named_with_their_setting(rules):
     config = settings.parse({"owner": {"rules": rules, "schedule": ["weekends"]}})
-    with pytest.raises(SetupError, match=r"owner\.schedule: 'weekends' is no span"):
+    with pytest.raises(SetupError, match=r"owner\.schedule: 'weekends' is not a time span"):
         owner_rules(config, attended=False)

@@ -49,7 +49,7 @@ def test_no_rule_is_said_to_end_a_pause_by_hand(known):
 
 
 def test_a_pause_that_nobody_wished_is_told_with_what_ends_it():
-    assert "room on the disk ends it" in paused_line("disk", owner())
+    assert "no room on the disk" in paused_line("disk", owner())
     assert "`pylon doctor`" in paused_line("database", owner(rule("battery", True)))
 
 
@@ -59,7 +59,7 @@ def test_each_rule_is_shown_with_its_reading():
     assert rule_line(rule("battery", True), now) == held
     assert rule_line(rule("battery", False), now) == "battery: on battery, 80 %"
     assert rule_line(rule("battery", False, waived=True), now) == "battery: on battery, 80 %; waived"
-    assert waived_line("2026-11-27T18:02:00+01:00", now).endswith(" until Fri 18:02")
+    assert waived_line("2026-11-27T18:02:00+01:00", now).endswith(" until Fri 18:02 at your request")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_duration_is_a_number_and_its_unit(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "2", "h", "-1h", "2 weeks", "1e3s", "nan h", "٢h", "२ h", "²h"])
 def test_what_is_no_duration_is_named(text):
-    with pytest.raises(UsageError, match="is no duration"):
+    with pytest.raises(UsageError, match="is not a duration"):
         seconds_of(text)
 
 

@@ -43,7 +43,7 @@ def test_a_new_home_is_free(home):
 def test_a_price_that_was_set_is_shown_and_loaded(home):
     code, said = price("set", "--base", "500", "--out", "10000")
     assert code == 0
-    assert "0.5 play sat a job, 0 play sat for 1,000 prompt tokens, 10 play sat for 1,000 completion tokens" in said
+    assert "0.5 play sat per job, 0 play sat per 1,000 prompt tokens, 10 play sat per 1,000 completion tokens" in said
     assert "cost 2.5 play sat" in said
     section = settings.load(home.config_file).provider
     assert (section.pricing, section.base_msat, section.out_msat_per_1k) == ("paid", 500, 10_000)
@@ -105,10 +105,10 @@ def test_a_setting_that_does_not_fit_changes_nothing(home):
 
 def test_a_price_says_from_when_it_counts_and_when_a_free_node_becomes_paid(home):
     said = " ".join(price("set", "--base", "500")[1].split())
-    assert said.endswith("it was free and will be paid from the next start on")
+    assert said.endswith("the price was free and will be paid from the next start on")
     again = " ".join(price("set", "--base", "600")[1].split())
-    assert again.endswith("it counts from the next start on")
-    assert turn("free", "free", "`x`") == "it counts from the next start on: `x`"
+    assert again.endswith("the new price applies from the next start on")
+    assert turn("free", "free", "`x`") == "the new price applies from the next start on: `x`"
 
 
 async def test_a_node_that_serves_at_another_price_than_the_settings_have_is_asked_and_both_are_shown(home):
@@ -123,13 +123,13 @@ async def test_a_node_that_serves_at_another_price_than_the_settings_have_is_ask
     try:
         code, shown = await asyncio.to_thread(price, "show")
         lines = shown.splitlines()
-        assert code == 0 and lines[0] == "now" and lines[1].startswith("free: nobody is charged")
-        assert lines[2] == "from the next start on" and lines[3].startswith("0.5 play sat a job")
+        assert code == 0 and lines[0] == "now" and lines[1].startswith("free of charge")
+        assert lines[2] == "from the next start on" and lines[3].startswith("0.5 play sat per job")
         assert "pylon stop" in lines[-1]
         named = orjson.loads((await asyncio.to_thread(price, "show", "--json"))[1])
         assert (named["pricing"], named["now"]["pricing"], named["now"]["example"]["msat"]) == ("paid", "free", 0)
         change(home.config_file, "provider", now)
-        assert (await asyncio.to_thread(price, "show"))[1].startswith("free: nobody is charged")
+        assert (await asyncio.to_thread(price, "show"))[1].startswith("free of charge")
     finally:
         await server.close()
     assert orjson.loads((await asyncio.to_thread(price, "show", "--json"))[1])["now"] is None
@@ -142,7 +142,7 @@ async def test_only_the_command_that_starts_this_very_node_anew_is_named(home, m
         yield Result({"serving": serving})
 
     def nowhere(_):
-        raise settings.SetupError("there is neither launchd nor systemd here")
+        raise settings.SetupError("neither launchd nor systemd is available here")
 
     async with AsyncExitStack() as stack:
         server = ControlServer(home.socket, {"ping": ping})

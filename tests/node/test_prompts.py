@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.cli import prompt_forms, prompts, stdin
-from pylon.cli.prompts import check_output, read_jobs, write_file
+from pylon.cli.output import out
+from pylon.cli.prompts import check_output, read_jobs, with_ids, write_file
 from pylon.errors import UsageError
 from tests.node import programs
 
@@ -60,8 +61,12 @@ def test_what_a_line_says_goes_over_the_options(tmp_path):
     ("line", "says"),
     [
         ("[1]", "a.jsonl:2: this is not a JSON object"),
-        ('{"text":"a"}', "a.jsonl:2: there is no `prompt`"),
-        ('{"prompt":5}', "a.jsonl:2: the `prompt` is no text"),
+        ('{"text":"a"}', "a.jsonl:2: `prompt` or `messages` is missing"),
+        ('{"prompt":"a","messages":[]}', "a.jsonl:2: both `prompt` and `messages` are given"),
+        ('{"messages":"hi"}', "a.jsonl:2: `messages` is not a list"),
+        ('{"prompt":"a","id":true}', "a.jsonl:2: `id` is neither a string nor a number"),
+        ('{"prompt":"a","id":null}', "a.jsonl:2: `id` is neither a string nor a number"),
+        ('{"prompt":5}', "a.jsonl:2: `prompt` is not text"),
         ("{", "a.jsonl:2: this is not valid JSON"),
     ],
 )
@@ -80,20 +85,20 @@ def test_a_prompt_in_a_csv_is_as_long_as_it_is(tmp_path):
 
 
 def test_a_csv_without_that_column_or_with_a_row_too_short_is_refused(tmp_path):
-    assert complaint(tmp_path, "a.csv", b"text\nhi\n").endswith("no column named prompt: there is `text`")
-    assert complaint(tmp_path, "a.csv", b"Prompt,x\nhi,1\n").endswith(": there are `Prompt`, `x`")
+    assert complaint(tmp_path, "a.csv", b"text\nhi\n").endswith("no column named prompt: the only column is `text`")
+    assert complaint(tmp_path, "a.csv", b"Prompt,x\nhi,1\n").endswith(": the columns are `Prompt`, `x`")
     assert complaint(tmp_path, "a.csv", b"\n").endswith("no column named prompt: it is empty")
-    assert "a.csv:3: there is no prompt" in complaint(tmp_path, "a.csv", b"n,prompt\n1,hi\n2\n")
+    assert "a.csv:3: the prompt is missing" in complaint(tmp_path, "a.csv", b"n,prompt\n1,hi\n2\n")
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b'id,prompt\n1,a\n2,"open\n3,b\n4,c\n', ":3: a quote that this row opens is never closed"),
-        (b'id,prompt\n1,"Hello" he said\n2,b\n', ":2: something stands behind a closing quote"),
+        (b'id,prompt\n1,a\n2,"open\n3,b\n4,c\n', ":3: this row opens a quote that is never closed"),
+        (b'id,prompt\n1,"Hello" he said\n2,b\n', ":2: there is text after a closing quote"),
         (
             b'id,prompt\n1,"open\n2,b\n3,"fine"\n',
-            ":4: something stands behind a closing quote, in the row that begins in line 2",
+            ":4: there is text after a closing quote, in the row that begins on line 2",
         ),
         (b"prompt\nfirst this, then that\n", ":2: this line has more columns than the first"),
         (b"prompt,n,prompt\na,1,b\n", ": two columns are named prompt"),
@@ -120,7 +125,7 @@ def test_a_table_with_tabs_is_read_as_one(tmp_path):
 @pytest.mark.parametrize("indent", [None, 0, 2])
 @pytest.mark.parametrize("name", ["p.json", "p.jsonl", "p"])
 def test_an_array_of_json_is_its_elements_each_with_its_line(tmp_path, name, indent):
-    asked = [{"prompt": "a ü ] , \n", "seed": 1}, 'b\t"', {"prompt": "c", "messages": [["user", "x"]]}]
+    asked = [{"prompt": "a ü ] , \n", "seed": 1}, 'b\t"', {"messages": [["user", "x"]]}]
     file = tmp_path / name
     file.write_text("\n" + json.dumps(asked, indent=indent), "utf-8")
     found = list(read_jobs(file, {"top_k": 5}))
@@ -138,13 +143,13 @@ def test_an_array_of_json_is_its_elements_each_with_its_line(tmp_path, name, ind
         ('["a",\n5]', ":2: this is not a JSON object"),
         (
             '["a",\n\n{"prompt": "b",\n "max_tokns": 3}]',
-            ":4: jobs have no field 'max_tokns'; did you mean `max_tokens`?",
+            ":4: unknown field 'max_tokns'; did you mean `max_tokens`?",
         ),
-        ('["a",\n"b"\n', ":3: the array of JSON neither goes on nor ends"),
+        ('["a",\n"b"\n', ":3: the JSON array is incomplete, or a comma is missing"),
         ('["a",\n"b]\n', ":2: this is not valid JSON"),
-        ('["a" "b"]', ":1: the array of JSON neither goes on nor ends"),
-        ('["a",\n]', ":2: a comma stands behind the last of the array"),
-        ('["a"]\n["b"]\n', ":2: something stands behind the array of JSON"),
+        ('["a" "b"]', ":1: the JSON array is incomplete, or a comma is missing"),
+        ('["a",\n]', ":2: there is a comma after the last element of the array"),
+        ('["a"]\n["b"]\n', ":2: there is extra text after the JSON array"),
         ('["a", "\\ud800"]', ":1: this is not valid JSON"),
         ("[" * 100_000, ":1: this is not valid JSON"),
         ('{"data":\n ["a"]}', ":1: this is not valid JSON"),
@@ -170,7 +175,7 @@ def test_a_line_that_begins_with_a_bracket_is_a_prompt_where_lines_are_and_an_ar
 
 def test_an_array_is_read_to_a_bound_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(prompt_forms, "_MOST_ARRAY", 20)
-    assert "an array of JSON has" in complaint(tmp_path, "p.json", b'[\n"a",\n' + b'"b",\n' * 9 + b'"c"]')
+    assert "a JSON array may be" in complaint(tmp_path, "p.json", b'[\n"a",\n' + b'"b",\n' * 9 + b'"c"]')
 
 
 @given(st.lists(st.one_of(WORDS, st.fixed_dictionaries({"prompt": WORDS, "seed": st.integers(0, 9)})), max_size=6))
@@ -203,18 +208,18 @@ def test_standard_input_is_read_and_one_that_was_closed_is_told_of(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO('{"prompt":"a"}\nplain ü\n'.encode())))
     assert [job["prompt"] for _, job in read_jobs(Path("-"), {})] == ["a", "plain ü"]
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(UsageError, match="no standard input"):
+    with pytest.raises(UsageError, match="standard input is closed"):
         list(read_jobs(Path("-"), {}))
 
 
 def test_a_field_that_no_job_has_is_named_with_its_line_and_what_was_meant(tmp_path):
     said = complaint(tmp_path, "p.jsonl", b'{"prompt":"a","id":1}\n{"prompt":"b","max_tokns":3}\n')
-    assert said.endswith("p.jsonl:2: jobs have no field 'max_tokns'; did you mean `max_tokens`?")
+    assert said.endswith("p.jsonl:2: unknown field 'max_tokns'; did you mean `max_tokens`?")
 
 
 @pytest.mark.parametrize("name", ["p.txt", "p.csv"])
 def test_bytes_of_no_text_are_refused_though_they_are_utf8(tmp_path, name):
-    assert f"{name}:2: this holds NUL bytes" in complaint(tmp_path, name, b"prompt\na\0b\n")
+    assert f"{name}:2: the file contains NUL bytes" in complaint(tmp_path, name, b"prompt\na\0b\n")
 
 
 def test_a_prompt_that_no_event_carries_refuses_no_file_and_each_comes_with_its_line(tmp_path):
@@ -228,10 +233,10 @@ def test_a_map_is_bounded_in_prompts_and_bytes_and_says_which_it_was(tmp_path, m
     monkeypatch.setattr(prompts, "MOST_JOBS", 2)
     monkeypatch.setattr(prompts, "_MOST_BYTES", 2 << 20)
     assert len(jobs(tmp_path, "p.txt", b"a\nb\n")) == 2
-    assert complaint(tmp_path, "p.txt", b"a\nb\nc\n").endswith(":3: a map takes 2 prompts at most")
+    assert complaint(tmp_path, "p.txt", b"a\nb\nc\n").endswith(":3: a map takes at most 2 prompts")
     monkeypatch.setattr(prompts, "MOST_JOBS", 1_000)
     said = complaint(tmp_path, "p.txt", b"ab" * 10_000 + b"\n" + (b"ab" * 10_000 + b"\n") * 110)
-    assert said.endswith(":105: a map takes prompts of 2 MiB together at most")
+    assert said.endswith(":105: a map takes at most 2 MiB of prompts in all")
 
 
 @pytest.mark.skipif(shutil.which("awk") is None, reason="it is cut up by awk")
@@ -253,7 +258,7 @@ def test_the_command_that_cuts_a_file_up_makes_parts_that_a_map_takes(tmp_path, 
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("p.csv", "each with its first line"), ("p.json", "several arrays"), ("-", "a part of it at a time")],
+    [("p.csv", "each with the header line"), ("p.json", "several arrays"), ("-", "one part at a time")],
 )
 def test_what_lines_do_not_cut_up_is_told_of_otherwise(tmp_path, monkeypatch, name, says):
     monkeypatch.setattr(prompts, "MOST_JOBS", 2)
@@ -267,7 +272,7 @@ def test_what_lines_do_not_cut_up_is_told_of_otherwise(tmp_path, monkeypatch, na
 
 def test_a_nul_that_json_writes_out_is_part_of_its_prompt(tmp_path):
     assert jobs(tmp_path, "p.jsonl", b'{"prompt":"a"}\n{"prompt":"b\\u0000"}\n')[1] == {"prompt": "b\0"}
-    assert "p.jsonl:1: this holds NUL bytes" in complaint(tmp_path, "p.jsonl", b'{"prompt":"a\0"}\n')
+    assert "p.jsonl:1: the file contains NUL bytes" in complaint(tmp_path, "p.jsonl", b'{"prompt":"a\0"}\n')
 
 
 def test_a_row_that_asks_nothing_keeps_its_place_and_is_no_question_by_the_commands_system_prompt(tmp_path):
@@ -275,7 +280,7 @@ def test_a_row_that_asks_nothing_keeps_its_place_and_is_no_question_by_the_comma
     assert rows == [{"prompt": "a", "system": "Be brief.", "seed": 1}, *({"prompt": p, "seed": 1} for p in ("", " "))]
     own = jobs(tmp_path, "p.jsonl", b'{"prompt":"","system":"Say hello."}\n', {"system": "Be brief."})
     assert own == [{"prompt": "", "system": "Say hello."}]
-    chat = b'{"prompt":"","messages":[{"role":"user","content":"hi"}]}\n'
+    chat = b'{"messages":[{"role":"user","content":"hi"}]}\n'
     assert jobs(tmp_path, "p.jsonl", chat, {"system": "Be brief."})[0]["system"] == "Be brief."
 
 
@@ -286,6 +291,42 @@ def test_a_model_whose_name_is_a_formula_is_text_to_a_spreadsheet_and_an_answer_
     with (tmp_path / "out.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["text"], row["model"]) for row in rows] == [("=1+1", "'=HYPERLINK(1)"), ("=1+1", "m=1"), ("", "")]
+
+
+def test_a_chat_stands_in_the_place_of_a_prompt_and_counts_as_one(tmp_path, monkeypatch):
+    chat = [{"role": "user", "content": "hi"}]
+    line = json.dumps({"messages": chat, "id": 7}).encode()
+    assert jobs(tmp_path, "p.jsonl", line, {"seed": 1}) == [{"messages": chat, "id": 7, "seed": 1}]
+    monkeypatch.setattr(prompts, "_MOST_BYTES", 20)
+    assert "of prompts in all" in complaint(tmp_path, "p.jsonl", line)
+
+
+def test_the_form_of_openais_batches_is_named_with_what_makes_lines_of_it(tmp_path):
+    (tmp_path / "b.jsonl").write_text('{"custom_id":"a","method":"POST","url":"/v1","body":{"messages":[]}}')
+    with pytest.raises(UsageError) as caught:
+        list(read_jobs(tmp_path / "b.jsonl", {}))
+    assert "OpenAI batch" in caught.value.hint and "jq -c '{id: .custom_id" in caught.value.hint
+
+
+def test_a_result_has_the_id_of_its_line_also_in_a_csv(tmp_path):
+    rows = [{"index": 0, "text": "a", "error": None}, {"index": 1, "text": None, "error": {"message": "nobody"}}]
+    named = with_ids(rows, {0: "q-7", 1: 8})
+    assert [(row["id"], list(row)[:2]) for row in named] == [("q-7", ["index", "id"]), (8, ["index", "id"])]
+    assert with_ids(rows, {}) == rows and "id" not in with_ids(rows, {0: 1})[1]
+    write_file(named, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as stream:
+        assert [row["id"] for row in csv.DictReader(stream)] == ["q-7", "8"]
+
+
+def test_on_a_terminal_a_result_is_one_line_with_its_index_and_its_answer(monkeypatch):
+    monkeypatch.setattr(out, "_width", 30)
+    texts = ["4711", "a long\nanswer \x1b[2Jof two lines and more", *["x"] * 8, None]
+    rows = [{"index": n, "text": text, "error": None} for n, text in enumerate(texts)]
+    rows[-1]["error"] = {"message": "nobody"}
+    with out.capture() as shown:
+        prompts.print_answers(rows)
+    lines = shown.get().splitlines()
+    assert lines[:2] == [" 0  4711", " 1  a long answer [2Jof two l…"] and lines[-1] == "10  no answer: nobody"
 
 
 def test_where_results_cannot_be_written_is_seen_beforehand(tmp_path):
@@ -303,7 +344,7 @@ def test_results_are_never_written_over_their_prompts(tmp_path):
     file.touch()
     (tmp_path / "link.jsonl").symlink_to(file)
     for same in (file, tmp_path / "." / "link.jsonl"):
-        with pytest.raises(typer.BadParameter, match="is the file of prompts"):
+        with pytest.raises(typer.BadParameter, match="is the prompts file"):
             check_output(same, file)
 
 
@@ -324,7 +365,7 @@ def test_results_replace_what_a_link_names_and_a_failure_leaves_all_as_it_was(tm
     [
         (b"\xef\xbb\xbfhow \xc3\xbc?\n", "how ü?\n", ""),
         (b"one\ntwo\xff\xfe", "", "^standard input:2: .*not UTF-8"),
-        (None, "", "no standard input"),
+        (None, "", "standard input is closed"),
     ],
     ids=["text", "binary", "closed"],
 )

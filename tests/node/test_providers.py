@@ -123,13 +123,13 @@ async def test_a_provider_is_asked_about_by_its_name_its_key_or_how_its_npub_beg
         assert await key_of("cellar") == desk.public != liar.public, "a member's name is the household's to give"
         for named, told in (
             ("twin", nip19.npub(twin.public)),
-            ("nobody", "is no key"),
-            ("", "is no key"),
-            (nip19.npub(twin.public)[:8], "11 characters of it at least"),
+            ("nobody", "is not a key"),
+            ("", "is not a key"),
+            (nip19.npub(twin.public)[:8], "at least the first 11 characters"),
         ):
             with pytest.raises(UsageError, match=told) as caught:
                 await key_of(named)
-            assert "a name, a key, or how" in caught.value.hint
+            assert "a name, a key, or the" in caught.value.hint
 
 
 async def test_ones_own_machine_is_said_to_be_trusted_and_not_to_be_unknown():
@@ -140,9 +140,9 @@ async def test_ones_own_machine_is_said_to_be_trusted_and_not_to_be_unknown():
         await client.caught_up()
         mine, others = [await why_provider(client, 0.0, {"key": one.public}, {}) for one in (own, stranger)]
     assert mine["own"] and mine["why"] == [
-        "trusted without looking: it gets as many jobs as it has slots, and its answers are not checked"
+        "one of your own: it gets as many jobs as it has slots, and its answers are not checked"
     ]
-    assert not others["own"] and "nothing is known" in others["why"][0]
+    assert not others["own"] and "unknown so far" in others["why"][0]
 
 
 async def test_who_rests_is_shown_so_with_until_when_and_why_wherever_providers_are():
@@ -171,7 +171,7 @@ async def test_who_rests_is_shown_so_with_until_when_and_why_wherever_providers_
     rest = resting["rests"]
     assert rest["why"] == "failed or did not answer, 2 times in a row"
     assert time.time() < rest["until"] < time.time() + 31.0
-    assert [each["now"] for each in why] == ["is left alone for a while", "can take jobs"]
+    assert [each["now"] for each in why] == ["is avoided for a while", "can take jobs"]
     assert [each["rests"] and each["rests"]["why"] for each in why] == [rest["why"], None]
     assert of_all["attic"] is None and of_all["desk"]["why"] == rest["why"]
     until = time.strftime("%H:%M:%S", time.localtime(rest["until"]))

@@ -55,11 +55,11 @@ def test_one_that_is_decided_is_told_for_some_minutes_however_late_that_was():
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({"reservation": "a"}, "says how much"),
+        ({"reservation": "a"}, "has no amount"),
         ({"reservation": "", "budget_msat": 1}, "1 to 64"),
         ({"reservation": "a" * 65, "budget_msat": 1}, "1 to 64"),
-        ({"reservation": 7, "budget_msat": 1}, "is text"),
-        ({"reservation": "taken", "budget_msat": 1}, "made before"),
+        ({"reservation": 7, "budget_msat": 1}, "must be text"),
+        ({"reservation": "taken", "budget_msat": 1}, "already a reservation"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(params, says):
@@ -69,7 +69,7 @@ def test_a_name_that_cannot_be_is_refused(params, says):
     with pytest.raises(UsageError, match=says), reservations.of(params):
         pass
     for names in (None, "a", [1], ["a"] * 10_001):
-        with pytest.raises(UsageError, match="list of texts"):
+        with pytest.raises(UsageError, match="list of at most"):
             reservations.told({"names": names})
 
 

@@ -74,7 +74,7 @@ async def test_a_command_that_asks_by_itself_pays_no_more_than_one_run_may_cost_
     command = await customer(stays=False)
     done, error = await answers(command, 12)
     assert 1 < done < 12, repr(error)
-    assert "limit_run" in str(error) and "the next one may again" in error.hint
+    assert "limit_run" in str(error) and "the next one may pay again" in error.hint
     paid = await command.opened.database.fetch_one(
         "SELECT sum(msat) AS msat FROM money_payment WHERE state = 'settled'"
     )

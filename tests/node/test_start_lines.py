@@ -24,4 +24,6 @@ def test_what_the_packaged_model_is_for_is_said_where_it_answers(inference, said
 
 def test_a_servers_model_that_was_never_named_is_told():
     said = model_lines(settings.parse({"inference": {"engine": "openai", "openai_url": "http://127.0.0.1:9/v1"}}))
-    assert "http://127.0.0.1:9/v1 was never named" in said and "Set `model`" in said and "number" not in said
+    assert (
+        "http://127.0.0.1:9/v1 has no name in the settings" in said and "Set `model`" in said and "number" not in said
+    )

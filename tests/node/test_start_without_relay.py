@@ -28,13 +28,13 @@ async def test_a_node_without_a_relay_says_what_to_do_and_when_one_opens(tmp_pat
             await node.communicate()
 
         stack.push_async_callback(end)
-        said = await _until(node, "says when one opens")
-        assert "no relay is open" in said and f"tried {url}" in said and "`pylon relay`" in said
+        said = await _until(node, "tells you when a relay connects")
+        assert "no relay is connected" in said and f"tried {url}" in said and "`pylon relay`" in said
         assert "over ws" not in said
         await serve("relay", "--port", str(unused_tcp_port), env=env, stack=stack)
-        assert f"{url} is open" in await _until(node, "is open")
+        assert f"{url} is connected" in await _until(node, "is connected")
 
 
 def test_only_relays_that_are_open_are_served_over():
     said = relays_lines("serving m", ["ws://a"], ["ws://b"])
-    assert said == "serving m\n  over ws://a\n  not open yet: ws://b"
+    assert said == "serving m\n  over ws://a\n  not connected yet: ws://b"

@@ -29,11 +29,16 @@ OWNED = {"rules": [{"name": "battery", "holds": False, "ends": "mains power"}]}
     [
         ([OPEN], [], "", ""),
         ([OPEN, REFUSED, AWAY], [], "", ""),
-        ([AWAY], [], "", "no relay is open: nobody can ask"),
-        ([AWAY], [], AHEAD, "no relay is open: nobody can ask"),
-        ([REFUSED, AWAY], [], "", "no relay lets this key in: sealed jobs"),
-        ([REFUSED], ["ws://r the relay refused our key"], "", "no relay lets this key in: nobody can ask"),
-        ([OPEN], [], AHEAD, f"it is not seen: {AHEAD}"),
+        ([AWAY], [], "", "no relay is connected, so no one can reach the node"),
+        ([AWAY], [], AHEAD, "no relay is connected, so no one can reach the node"),
+        ([REFUSED, AWAY], [], "", "no relay admits this key, so sealed jobs"),
+        (
+            [REFUSED],
+            ["ws://r the relay refused our key"],
+            "",
+            "no relay admits this key, so no one can reach the node",
+        ),
+        ([OPEN], [], AHEAD, f"customers cannot see it: {AHEAD}"),
     ],
 )
 def test_why_nobody_asks_a_node_is_known_from_its_relays(relays, refused, unannounced, said):
@@ -44,15 +49,15 @@ def test_why_nobody_asks_a_node_is_known_from_its_relays(relays, refused, unanno
 @pytest.mark.parametrize(
     ("provider", "said"),
     [
-        ({}, "taking jobs, but no relay is open"),
-        ({"draining": True}, "draining, but no relay is open"),
-        ({"engine": {"state": "failed"}}, "every job is turned down: the model failed"),
+        ({}, "taking jobs, but no relay is connected"),
+        ({"draining": True}, "draining, but no relay is connected"),
+        ({"engine": {"state": "failed"}}, "refusing every job: the model failed"),
         ({"paused": OWNER}, "paused by hand: `pylon resume` ends it"),
         ({"paused": "battery"}, "paused (battery)"),
     ],
 )
 def test_the_command_says_what_the_node_says(provider, said):
-    data = {"provider": TAKES | provider, "owner": OWNED, "hindrance": "no relay is open"}
+    data = {"provider": TAKES | provider, "owner": OWNED, "hindrance": "no relay is connected"}
     assert _serving(data) == said
 
 
@@ -67,7 +72,7 @@ async def test_a_node_that_no_relay_lets_in_says_so_in_its_status_and_of_a_pause
     raw = {"relays": ["ws://127.0.0.1:9"], "inference": {"engine": "instant"}, "owner": {"rules": False}}
     async with Core(home, settings.parse(raw), serve=True) as core:
         node = LocalNode(core)
-        assert (await result_of(node, "status"))["hindrance"] == "no relay is open: nobody can ask"
+        assert (await result_of(node, "status"))["hindrance"] == "no relay is connected, so no one can reach the node"
         await result_of(node, "pause")
         assert (await result_of(node, "status"))["hindrance"] == paused_line(OWNER, None)
     async with Core(home, settings.parse(raw), serve=False) as core:

@@ -53,6 +53,6 @@ def test_a_read_ends_with_the_command_that_waits_for_it(typed, read):
 
 async def test_an_input_that_was_closed_is_an_error_in_words(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(UsageError, match="no standard input"):
+    with pytest.raises(UsageError, match="standard input is closed"):
         await StandardInput().text()
     assert await stdin.line() == ""

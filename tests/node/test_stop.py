@@ -104,9 +104,9 @@ async def test_what_does_not_end_is_named_by_its_process_with_the_next_step(
         with pytest.raises(UnreachableError, match=r"`pylon map` \(process \d+, .* did not end within 0.2 s") as told:
             await command._stop(now=True, timeout=0.2, as_json=True)
     [(pid, number)] = sent
-    assert number is signal.SIGTERM and told.value.hint == f"`kill -9 {pid}` ends it at once."
+    assert number is signal.SIGTERM and told.value.hint == f"Run `kill -9 {pid}` to end it at once."
     serving = {"serving": True, "pid": 7}
-    assert command._goes_on(serving, now=False, timeout=1).hint == "`pylon stop --now` cuts it short."
+    assert command._goes_on(serving, now=False, timeout=1).hint == "Run `pylon stop --now` to end it sooner."
     late = command._goes_on(serving, now=True, timeout=1)
     assert "process 7" in str(late) and "kill -9 7" in late.hint
 
@@ -128,7 +128,7 @@ async def test_a_node_and_a_relay_have_a_last_word_in_their_window_when_they_are
         node = await window("start")
         assert (await programs.run("stop", env=env))[1] == {"stopped": True}
         lines = (await asyncio.wait_for(node.communicate(), 60))[1].decode().splitlines()
-        assert "asked to end by `pylon stop`: finishing what is there …" in lines and lines[-1] == "stopped"
+        assert "`pylon stop` asked this node to end: finishing the current jobs …" in lines and lines[-1] == "stopped"
         again = await window("start")
         again.send_signal(signal.SIGINT)
         lines = (await asyncio.wait_for(again.communicate(), 60))[1].decode().splitlines()

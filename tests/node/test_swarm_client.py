@@ -14,7 +14,7 @@ from pylon.node.rlm.client import RlmClient
 from pylon.node.swarm_blocking import NodeSwarm
 from pylon.node.swarm_client import NodeSwarmClient
 from pylon.relay.server import RelayServer
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec
 from tests.node import programs
 
@@ -97,7 +97,7 @@ async def test_what_cannot_be_asked_fails_in_its_place_whether_a_node_runs_or_no
             with pytest.raises(TypeError, match="complete"):
                 await swarm.map("one")
             assert len(await swarm.map(["one"], deadline_s=float("inf"))) == 1
-            with pytest.raises(UsageError, match="open already"):
+            with pytest.raises(UsageError, match="already open"):
                 await swarm.__aenter__()
 
 

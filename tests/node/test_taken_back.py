@@ -17,7 +17,7 @@ from pylon.node.session import LocalNode
 from pylon.nostr.filter import Filter
 from pylon.relay.server import RelayServer
 from pylon.swarm.job import Answer, JobSpec
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.reservation import CallReservation
 from tests.node import programs
 from tests.node.homes import agreed, move_in
 from tests.node.test_money_crash import ask
@@ -144,7 +144,7 @@ async def test_a_story_that_is_taken_back_is_paid_as_far_as_it_was_heard_and_the
 async def test_a_story_that_is_taken_back_before_it_is_heard_costs_nothing_and_both_sides_know_it_at_once(stage):
     await programs.start(stage.provider, stage.stack)
     async with stage.core() as core:
-        client, reservation = (await core.customer()).client, Reservation(5_000)
+        client, reservation = (await core.customer()).client, CallReservation(5_000)
         assert await client.caught_up()
         asking = asyncio.create_task(client.single(STORY, reservation=reservation))
         await stage.states("queued")

@@ -138,7 +138,7 @@ def test_a_preimage_settles_it_without_a_question_and_the_books_say_who_decided(
     assert wallet("history").output.count("decided") == 2
     audited = wallet("audit")
     assert "decided by you" in audited.output and "with its preimage" in audited.output
-    assert "no payment is of unknown outcome" in decide().output
+    assert "no payment has an unknown outcome" in decide().output
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ async def test_a_fault_in_what_takes_events_is_told_and_leaves_the_connection_to
     async with ScriptedRelay(one) as relay, connected(relay) as connection:
         name = connection.subscribe(lambda: NOTES, fault)
         await relay.until(lambda: relay.connections == 2)
-        assert "could not be dealt with" in caplog.text
+        assert "could not be processed" in caplog.text
         connection.unsubscribe(name)
         relay.answer = polite
         assert (await connection.publish(note("after"), timeout=10)).accepted
@@ -299,6 +299,56 @@ async def test_what_was_refused_before_the_challenge_came_is_asked_for_and_sent_
         assert (await connection.publish(note(), timeout=10)).accepted
         assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
         assert (len(relay.of("REQ")), len(relay.of("EVENT"))) == (2, 2)
+
+
+async def test_a_relay_that_refuses_our_key_is_given_up_at_once_by_what_is_to_go_once_in_its_words():
+    def lets_nobody_in(relay, socket, message):
+        match message:
+            case ["AUTH", event]:
+                return [["OK", event["id"], False, "restricted: members only"]]
+            case ["EVENT", event]:
+                return [["AUTH", "riddle"], ["OK", event["id"], False, "auth-required: who are you?"]]
+        return []
+
+    async with ScriptedRelay(lets_nobody_in) as relay, connected(relay, KEY) as connection, asyncio.timeout(10):
+        # The second one when that is known.
+        for text in ("first", "second"):
+            with pytest.raises(RelayError, match="refused our key: restricted: members only") as refused:
+                await connection.publish(note(text), timeout=60, once=True)
+            assert not refused.value.may_have_arrived
+        with pytest.raises(NotAcknowledgedError, match="refused our key: restricted: members only") as late:
+            await connection.publish(note("third"), timeout=0.2)
+        assert not late.value.may_have_arrived
+
+
+async def test_after_a_failure_it_is_known_whether_the_relay_may_have_the_event():
+    async def may_have(connection, text, **options):
+        with pytest.raises(RelayError) as failed:
+            await connection.publish(note(text), **{"timeout": 0.1, **options})
+        return failed.value.may_have_arrived
+
+    said = iter([[], ["OK", False, "blocked: no"], ["OK", False, "rate-limited: slow down"]])
+
+    def script(relay, socket, message):
+        words = next(said, "hang up")
+        if words == "hang up":
+            socket.transport.abort()
+        return [[words[0], message[1]["id"], *words[1:]]] if words and words != "hang up" else []
+
+    async with ScriptedRelay(script) as relay, connected(relay) as connection:
+        silent, refused, limited = [await may_have(connection, text) for text in ("silent", "refused", "limited")]
+        assert (silent, refused, limited) == (True, False, False)
+    async with ScriptedRelay(script) as relay, connected(relay) as connection:
+        assert await may_have(connection, "lost", timeout=10, once=True)
+        await relay.down()
+    async with ScriptedRelay(script) as relay:
+        gone = RelayConnection(relay.url)
+    gone.start()
+    try:
+        assert not await may_have(gone, "never sent")
+        assert not await may_have(gone, "not even tried", once=True)
+    finally:
+        await gone.close()
 
 
 async def test_an_answer_that_comes_when_nobody_waits_any_more_is_passed_over():

@@ -10,7 +10,6 @@ from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
-from pylon.nostr.pool_subscription import SeenIds
 from tests.nostr.scripted import ScriptedRelay, polite
 
 QUICK = Backoff(first=0.02, most=0.05)
@@ -131,6 +130,18 @@ async def test_a_publication_that_is_given_up_goes_out_nowhere(relays, monkeypat
     await pool.close()
 
 
+async def test_publish_says_whether_one_of_several_relays_may_have_it():
+    def refuse(relay, socket, message):
+        return [["OK", message[1]["id"], False, "blocked: no"]]
+
+    for other, may_have in ((refuse, False), (lambda *_: [], True)):
+        async with ScriptedRelay(refuse) as a, ScriptedRelay(other) as b, pooled(a, b) as pool:
+            await pool.opened(10)
+            with pytest.raises(RelayError, match="blocked") as failed:
+                await pool.publish(note(), timeout=0.2)
+            assert failed.value.may_have_arrived is may_have
+
+
 async def test_publish_raises_when_every_relay_refused():
     def refuse(relay, socket, message):
         return [["OK", message[1]["id"], False, "blocked: no"]]
@@ -222,7 +233,7 @@ async def test_an_address_that_is_none_is_a_relay_that_is_closed_and_no_fault_of
         async with asyncio.timeout(5):
             assert await pool.publish(note(), timeout=60) == [good.url]
             assert await pool.query(NOTES, timeout=60) == []
-            with pytest.raises(RelayError, match="is no relay"):
+            with pytest.raises(RelayError, match="is not a relay address"):
                 await pool.publish(note(), relays=[address], timeout=60)
         await asyncio.sleep(0.1)
         assert [status.state for status in pool.statuses] == ["closed", "open"]
@@ -235,7 +246,7 @@ async def test_a_pool_of_addresses_that_are_none_says_so_without_waiting():
     pool = RelayPool(["ws://127.0.0.1:99999"])
     pool.start()
     async with asyncio.timeout(5):
-        with pytest.raises(UnreachableError, match=r"99999 \(a relay address has"):
+        with pytest.raises(UnreachableError, match=r"99999 \(the relay address has"):
             await pool.wait_open(60)
     await pool.close()
 
@@ -275,10 +286,3 @@ async def test_a_relay_that_does_not_answer_is_not_open_in_time():
         assert not await pool.add("ws://127.0.0.1:9", timeout=0.2)
         await pool.remove("ws://127.0.0.1:9")
         await pool.close()
-
-
-def test_seen_ids_forget_the_oldest():
-    seen = SeenIds(capacity=2)
-    for name in ("a", "b", "c"):
-        seen.add(name)
-    assert [name in seen for name in ("a", "b", "c")] == [False, True, True]

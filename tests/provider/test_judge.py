@@ -134,7 +134,7 @@ def test_a_job_of_an_earlier_process_needs_no_room_and_no_wallet_and_is_done_tho
 def test_a_job_of_an_earlier_process_is_refused_what_can_no_longer_be_done():
     event = sealed()
     refusal = judge(replace(SETTINGS, max_prompt_bytes=3))[0].restore(left(event))
-    words = "prompts of up to 3 bytes fit here"
+    words = "prompts may have at most 3 bytes here"
     assert refusal == Refusal(CUSTOMER.public, event.id, True, "ws://r", ErrorCode.TOO_LARGE, words)
 
 

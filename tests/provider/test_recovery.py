@@ -198,7 +198,7 @@ async def test_a_signed_result_goes_out_again_as_the_very_same_event_until_a_rel
 @pytest.mark.parametrize(
     ("changes", "code", "state", "words"),
     [
-        ({"max_prompt_bytes": 3}, ErrorCode.TOO_LARGE, "failed", "prompts of up to 3 bytes fit here"),
+        ({"max_prompt_bytes": 3}, ErrorCode.TOO_LARGE, "failed", "prompts may have at most 3 bytes here"),
         ({"kinds": frozenset({5050})}, ErrorCode.UNSUPPORTED_KIND, "failed", "kind 5940 is not served here"),
     ],
 )

@@ -214,7 +214,7 @@ async def test_a_result_that_was_written_down_is_published_though_its_write_was_
 
     async def said_to_fail(*args):
         await finish(*args)
-        raise sqlite3.OperationalError("it is not known whether this is stored")
+        raise sqlite3.OperationalError("it is not known whether this was stored")
 
     stage.settlement.finish = said_to_fail
     stage.engine.answer.set()

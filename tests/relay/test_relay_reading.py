@@ -220,7 +220,7 @@ async def test_a_fault_with_one_reader_keeps_an_event_from_no_other(relay, monke
             await client.say("EVENT", event.to_dict())
             heard = [await client.hear() for _ in range(2)]
             assert {message[0] for message in heard} == {"OK", "EVENT"}
-    assert "could not be given" in caplog.text
+    assert "could not be delivered" in caplog.text
 
 
 @pytest.mark.parametrize("stored", [True, False])

@@ -140,7 +140,7 @@ class Stage:
         sub_settings=None,
         clock=None,
         open_repl=InProcessRepl,
-        purse=None,
+        shared_budget=None,
     ):
         self.folder = folder
         self.root = root if hasattr(root, "reply") else ScriptedRoot(root)
@@ -149,7 +149,7 @@ class Stage:
         self.rlm = Rlm(
             self.root, self.sub, open_repl, self.trajectory, clock or SystemClock(),
             settings=settings, sub_settings=sub_settings,
-            purse=purse,
+            shared_budget=shared_budget,
         )  # fmt: skip
 
     async def run(self, question="what?", context="some text", limits=None, within_s=60, **options):

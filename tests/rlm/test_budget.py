@@ -60,11 +60,11 @@ def test_wall_time_and_prompt_size_are_bounds_too():
     [
         (
             Refusal(Bound.SATS, 1_234_567_891, 40),
-            "up to 1,234,567.891 of the run's `max_sats` were asked for and 0.04 are",
+            "this needs up to 1,234,567.891 of the run's `max_sats`, and 0.04 are",
         ),
-        (Refusal(Bound.SATS, 500_000, -3), "up to 500 of the run's `max_sats` were asked for and 0 are left"),
+        (Refusal(Bound.SATS, 500_000, -3), "this needs up to 500 of the run's `max_sats`, and 0 are left"),
         (Refusal(Bound.CALLS, 1, -2), "used up (0 left)"),
-        (Refusal(Bound.TOKENS, 1_234_567, 1_000_000), "about 1,234,567 tokens were asked for and 1,000,000 are left"),
+        (Refusal(Bound.TOKENS, 1_234_567, 1_000_000), "this needs about 1,234,567 tokens, and 1,000,000 are left"),
         (Refusal(Bound.PROMPT, 1_234_567, 1_000_000), "1,234,567 characters is over the limit of 1,000,000"),
     ],
 )

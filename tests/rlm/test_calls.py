@@ -13,10 +13,10 @@ from pylon.node.rlm.parts import loop_settings
 from pylon.rlm import trajectory
 from pylon.rlm.batch import Caller
 from pylon.rlm.budget import Budget, Cost, Limits
-from pylon.rlm.calls import CallRoom
-from pylon.rlm.charges import Beside
-from pylon.rlm.course import Reason
+from pylon.rlm.calls import SubCallRunner
+from pylon.rlm.charges import ExtraCharge
 from pylon.rlm.gate import Gate
+from pylon.rlm.loop_state import Reason
 from pylon.rlm.progress import Tally
 from pylon.rlm.root import RootError, ScriptedRoot
 from pylon.rlm.roots import SwarmRoot
@@ -36,7 +36,7 @@ FINAL(f"{len(answers)} {sorted(set(bad))} {len(bad)}")
 
 async def test_a_failed_sub_call_is_typed_in_its_slot_and_the_others_stand(tmp_path):
     def answer(prompt):
-        return SubFailure("deadline", "no answer came in time") if prompt == "p3" else prompt.upper()
+        return SubFailure("deadline", "no answer arrived in time") if prompt == "p3" else prompt.upper()
 
     stage = Stage(tmp_path, [repl(BATCH % 6)], answer)
     assert (await stage.run()).answer == "6 ['deadline'] 1"
@@ -124,7 +124,7 @@ async def test_when_time_is_up_open_calls_fail_and_the_root_still_has_its_last_t
     outcome = await stage.run(limits=Limits(wall_s=0.6))
     assert (outcome.answer, outcome.partial, outcome.reason) == ("nothing came", True, Reason.BUDGET)
     assert stage.events("returned")[0]["code"] == "budget_wall_time"
-    assert stage.events("final")[0]["hint"] == "A larger budget asks more: --seconds (rlm.max_wall_s)."
+    assert stage.events("final")[0]["hint"] == "To raise the budget: --seconds (rlm.max_wall_s)."
 
 
 async def test_a_run_of_a_few_seconds_has_its_turns(tmp_path):
@@ -142,7 +142,7 @@ async def test_tokens_run_out_for_root_and_calls_alike_and_the_last_turn_is_kept
     outcome = await stage.run(limits=root_limit)
     assert (outcome.answer, outcome.reason) == ("as far as I came", Reason.BUDGET)
     assert 30_000 < stage.events("final")[0]["spent"]["tokens"] <= 60_000
-    assert outcome.hint == "A larger budget asks more: --tokens (rlm.max_tokens)."
+    assert outcome.hint == "To raise the budget: --tokens (rlm.max_tokens)."
 
 
 async def test_a_prompt_over_the_size_limit_fails_alone_and_leaves_no_mark_on_the_answer(tmp_path):
@@ -166,7 +166,7 @@ async def test_a_prompt_that_is_never_sent_takes_neither_memory_nor_disk(tmp_pat
     assert (await stage.run(limits=limits)).answer == code
     assert sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file()) < 100_000
     assert [event["prompt"]["chars"] > 1_000_000 for event in stage.events("returned")] == [True] * 10
-    assert not stage.rlm._room._memo
+    assert not stage.rlm._sub_calls._memo
 
 
 @pytest.mark.parametrize("ask", ["llm_query_batched", "rlm_query_batched"])
@@ -195,7 +195,7 @@ async def test_a_run_whose_trajectory_is_full_asks_no_more_and_ends_with_what_it
 async def test_a_prompt_that_was_answered_is_known_by_its_hash_alone(tmp_path):
     stage = Stage(tmp_path, [repl("a = llm_query_batched(['x', 'y', 'x'])\nFINAL(a[2])")])
     await stage.run()
-    assert [call.job.prompt for call in stage.rlm._room._memo.values()] == ["", ""]
+    assert [call.job.prompt for call in stage.rlm._sub_calls._memo.values()] == ["", ""]
     assert [event["call"] for event in stage.events("repeated")] == ["0/c1.2"]
 
 
@@ -227,7 +227,7 @@ async def test_a_call_that_comes_after_its_cell_was_ended_is_still_booked(tmp_pa
     sub = FunctionSubLM(answer, msat=331, most_msat=900)
     clock = SystemClock()
     budget = Budget(Limits(msat=2_000), now=clock.monotonic())
-    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
+    room = SubCallRunner(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["x", "y", "z"], None))
     while len(sub.jobs) < 2:
         await asyncio.sleep(0.01)
@@ -249,7 +249,7 @@ async def test_a_cell_that_is_ended_does_not_take_the_equal_prompt_of_another_lo
     now, gate = clock.monotonic(), Gate(clock)
     budget = Budget(Limits(tokens=700, depth=1), now=now)
     sub = FunctionSubLM(lambda prompt: "answer")
-    room = CallRoom(sub, SubSettings(), gate, Trajectory(tmp_path / "run", clock), clock)
+    room = SubCallRunner(sub, SubSettings(), gate, Trajectory(tmp_path / "run", clock), clock)
     held = budget.reserve(Cost(tokens=600), now=now)  # until it is back, calls wait
     names = ("0/c1.0", "0/c2.0")
     asking = [
@@ -268,7 +268,7 @@ async def test_an_equal_prompt_that_nobody_waits_for_any_more_is_not_sent(tmp_pa
     now, gate = clock.monotonic(), Gate(clock)
     budget = Budget(Limits(tokens=700), now=now)
     sub = FunctionSubLM(lambda prompt: "answer")
-    room = CallRoom(sub, SubSettings(), gate, Trajectory(tmp_path / "run", clock), clock)
+    room = SubCallRunner(sub, SubSettings(), gate, Trajectory(tmp_path / "run", clock), clock)
     held = budget.reserve(Cost(tokens=600), now=now)
     asking = [
         asyncio.create_task(room.ask(Caller("0", budget, 1), [name], ["the same"], None)) for name in ("a", "b")
@@ -300,7 +300,7 @@ class Charging(FunctionSubLM):
             left = None if left is None else left - price - beside
             self.charged += price + beside
             if beside:
-                yield Beside(beside)
+                yield ExtraCharge(beside)
             yield place, outcome
 
 
@@ -336,7 +336,7 @@ async def test_what_one_call_left_is_nobody_elses_before_all_that_went_out_with_
     clock = SystemClock()
     budget = Budget(Limits(msat=10_000), now=clock.monotonic())
     sub = FunctionSubLM(answer, msat=1, most_msat=1_000)
-    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
+    room = SubCallRunner(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b"], ["early", "late"], None))
     await asyncio.sleep(0.05)
     # The two prices, and half of the rest: all of that may yet be charged for the one that is out.
@@ -352,8 +352,8 @@ async def test_a_roots_turn_that_failed_and_was_charged_is_booked(tmp_path):
         async def reply(self, messages, *, loop="", charged):
             if len(messages) == 2:
                 return await super().reply(messages)
-            charged(Beside(500))
-            raise RootError("no answer came in time", lasting=False)
+            charged(ExtraCharge(500))
+            raise RootError("no answer arrived in time", lasting=False)
 
     stage = Stage(tmp_path, Failing([repl("x = 1")]))
     assert (await stage.run()).reason is Reason.ROOT_FAILED
@@ -365,7 +365,7 @@ async def test_a_roots_turn_that_failed_and_was_charged_is_booked(tmp_path):
 async def test_what_is_known_to_be_charged_is_booked_though_the_roots_turn_takes_too_long(tmp_path):
     class Slow(FunctionSubLM):
         async def ask(self, jobs, **bounds):
-            yield Beside(7_000)
+            yield ExtraCharge(7_000)
             await asyncio.Event().wait()
 
     root = SwarmRoot(Slow(str.upper, most_msat=10_000), "m", 4_096)
@@ -380,7 +380,7 @@ async def test_what_calls_of_several_loops_may_cost_at_once_is_never_more_than_t
     now = clock.monotonic()
     budget = Budget(Limits(msat=10_000, depth=1), now=now)
     sub = Charging(10**9, msat=700, most_msat=900)
-    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
+    room = SubCallRunner(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     callers = [Caller(f"0/c{n}.0", budget.child(now=now), 1) for n in range(30)]
     await asyncio.gather(*(room.ask(one, [one.loop], [f"p{one.loop}"], None) for one in callers))
     # All of those that went out at once, before anything was booked.
@@ -446,7 +446,7 @@ async def test_a_room_whose_close_is_cancelled_half_way_holds_nothing_either(tmp
     clock = SystemClock()
     budget, trajectory = Budget(Limits(msat=10_000), now=clock.monotonic()), Trajectory(tmp_path / "run", clock)
     sub = FunctionSubLM(lambda prompt: "answer", msat=1, most_msat=1_000)
-    room = CallRoom(sub, SubSettings(), Gate(clock), trajectory, clock)
+    room = SubCallRunner(sub, SubSettings(), Gate(clock), trajectory, clock)
     # It was let through, and its turn to be sent does not come.
     monkeypatch.setattr(room, "_send", lambda: None)
     asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a"], ["x"], None))
@@ -468,7 +468,9 @@ async def test_calls_of_a_room_that_is_closed_at_any_moment_are_written_down_and
 
     clock = SystemClock()
     budget, trajectory = Budget(Limits(msat=10_000), now=clock.monotonic()), Trajectory(tmp_path / "run", clock)
-    room = CallRoom(FunctionSubLM(answer, msat=1, most_msat=1_000), SubSettings(), Gate(clock), trajectory, clock)
+    room = SubCallRunner(
+        FunctionSubLM(answer, msat=1, most_msat=1_000), SubSettings(), Gate(clock), trajectory, clock
+    )
     asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b"], ["x", "y"], None))
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -505,7 +507,7 @@ async def test_on_a_full_disk_all_calls_end_are_settled_and_no_more_is_sent(tmp_
     clock = SystemClock()
     budget = Budget(Limits(msat=10_000), now=clock.monotonic())
     sub = FunctionSubLM(answer, msat=331, most_msat=900)
-    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
+    room = SubCallRunner(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     if when == "before they are sent":
         fill_disk()
     asking = room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["first", "second", "third"], None)
@@ -529,7 +531,7 @@ async def test_a_call_that_waited_is_refused_on_a_full_disk_and_what_was_set_asi
     clock = SystemClock()
     budget = Budget(Limits(calls=2, msat=10_000), now=clock.monotonic())
     sub = FunctionSubLM(answer, msat=331, most_msat=900)
-    room = CallRoom(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
+    room = SubCallRunner(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     asking = room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["first", "second", "waits"], None)
     outcomes = await asyncio.wait_for(asking, 5)
     assert outcomes[0].text == "first" and [one.code for one in outcomes[1:]] == ["internal", "budget_calls"]
@@ -551,7 +553,7 @@ async def test_a_full_disk_ends_a_run_with_what_to_do(tmp_path, fill_disk, depth
     )
     with pytest.raises(TrajectoryError, match="cannot be written: No space left") as caught:
         await stage.run(limits=Limits(depth=depth))
-    assert "Make room" in caught.value.hint
+    assert "Free some space" in caught.value.hint
     assert all(event["type"] != "final" for event in stage.events())
     assert len(stage.root.chats) == 1 + depth
 

@@ -168,7 +168,7 @@ def test_an_empty_name_is_not_the_folder_where_one_is(tmp_path, monkeypatch):
 
 
 def test_what_is_neither_file_nor_folder_is_told_of_as_such(tmp_path):
-    with pytest.raises(UsageError, match="no file and no folder"):
+    with pytest.raises(UsageError, match="neither a file nor a folder"):
         from_paths(["/dev/null"], shape="auto", spool=tmp_path / "spool")
 
 
@@ -185,7 +185,7 @@ def test_a_secret_is_found_wherever_it_stands_also_in_standard_input(tmp_path, b
     assert [file.name for file in found.source.files] == ["a.txt"] and found.skipped == 1
     with pytest.raises(UsageError, match="secret key"):
         load(tmp_path / "d" / "log.txt")
-    with pytest.raises(UsageError, match="standard input holds a secret key"):
+    with pytest.raises(UsageError, match="standard input contains a secret key"):
         load("-", spool=tmp_path / "spool", stdin=io.BytesIO(text.encode()))
     assert not (tmp_path / "spool").exists()
 
@@ -197,7 +197,7 @@ def test_characters_that_could_not_be_read_are_counted_and_those_of_the_file_its
     assert context.replaced == 3
     assert context.chars == len(path.read_bytes().decode("utf-8", "replace"))
     [doubt] = context.doubts()
-    assert doubt == f"{path} is not in UTF-8: 3 of its 12 characters could not be read and stand as U+FFFD"
+    assert doubt == f"{path} is not UTF-8: 3 of its 12 characters could not be read and were replaced by U+FFFD"
 
 
 @pytest.mark.parametrize("at", range(-3, 4))
@@ -210,12 +210,12 @@ def test_a_replacement_character_across_two_pieces_is_the_files_own(tmp_path, at
 def test_files_without_a_character_are_refused_and_an_empty_value_is_doubted(tmp_path):
     for name in ("empty.jsonl", "other"):
         (tmp_path / name).touch()
-    with pytest.raises(UsageError, match=r"the context is empty: .*empty\.jsonl holds nothing") as refused:
+    with pytest.raises(UsageError, match=r"the context is empty: .*empty\.jsonl contains nothing") as refused:
         load(tmp_path / "empty.jsonl")
     assert "pylon ask" in refused.value.hint
-    with pytest.raises(UsageError, match="each of 2 files holds nothing"):
+    with pytest.raises(UsageError, match="each of 2 files contains nothing"):
         load(tmp_path / "empty.jsonl", tmp_path / "other")
-    with pytest.raises(UsageError, match="stdin holds nothing"):
+    with pytest.raises(UsageError, match="stdin contains nothing"):
         load("-", spool=tmp_path / "spool", stdin=io.BytesIO())
     (tmp_path / "other").write_text("x")
     assert load(tmp_path / "empty.jsonl", tmp_path / "other").doubts() == []
@@ -230,15 +230,15 @@ def test_a_pdf_and_a_binary_file_that_are_named_are_doubted(tmp_path):
     (tmp_path / "c.txt").write_text("Größe")
     names = [str(tmp_path / name) for name in ("a.pdf", "b.bin", "c.txt")]
     pdf, binary = from_paths(names, shape="auto", spool=tmp_path / "s").doubts()
-    assert "a.pdf is a PDF" in pdf and "convert it first" in pdf
-    assert "b.bin is no text: it holds NUL bytes, and 1 of its 5 characters" in binary
+    assert "a.pdf is a PDF" in pdf and "Convert it to text first" in pdf
+    assert "b.bin is not text: it contains NUL bytes, and 1 of its 5 characters" in binary
 
 
 def test_of_many_doubtful_files_some_are_named_and_the_others_counted(tmp_path):
     for number in range(12):
         (tmp_path / f"{number}.txt").write_bytes(b"\xff")
     doubts = from_paths([str(tmp_path)], shape="auto", spool=tmp_path / "s").doubts()
-    assert len(doubts) == 9 and doubts[-1] == "and 4 more files are no UTF-8 text"
+    assert len(doubts) == 9 and doubts[-1] == "and 4 more files are not UTF-8 text"
 
 
 def test_of_a_folder_a_pdf_is_left_out(tmp_path):
@@ -275,12 +275,12 @@ def test_a_context_that_cannot_be_kept_says_why(tmp_path):
         lambda spool: from_value("text", spool),
         lambda spool: from_paths(["-"], shape="auto", spool=spool, stdin=io.BytesIO(b"text")),
     ):
-        with pytest.raises(TrajectoryError, match="cannot be kept with its run"):
+        with pytest.raises(TrajectoryError, match="cannot be stored with its run"):
             load_one(tmp_path / "file" / "spool")
 
 
 def test_standard_input_is_not_read_twice(tmp_path):
-    with pytest.raises(UsageError, match="read once"):
+    with pytest.raises(UsageError, match="read only once"):
         from_paths(["-", "-"], shape="auto", spool=tmp_path / "s", stdin=io.BytesIO(b"text"))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pylon.rlm.course import Reason
+from pylon.rlm.loop_state import Reason
 from pylon.rlm.root import Reply, ScriptedRoot
 from pylon.rlm.settings import LoopSettings
 from tests.rlm.fakes import Stage, repl

@@ -10,8 +10,8 @@ from pylon.clock import SystemClock
 from pylon.errors import UsageError
 from pylon.node.rlm.resume import _settings
 from pylon.rlm import event_shapes
-from pylon.rlm.earlier import DiffersError
-from pylon.rlm.lives import lives_of
+from pylon.rlm.record import read_record
+from pylon.rlm.recorded_run import DiffersError
 from pylon.rlm.replay import replay
 from pylon.rlm.runs import CUT, Run, answer_of
 from pylon.rlm.settings import LoopSettings
@@ -140,7 +140,7 @@ async def test_the_answer_of_a_run_that_has_ended_is_given_whole_or_not_at_all(t
     run = Run(tmp_path / "run")
     assert answer_of(run) == f"{long('a')} {long('b')}"
     damage(blob(tmp_path, events(tmp_path, "final")[0], "answer"), "empty")
-    with pytest.raises(UsageError, match="the answer of run run is not kept as it was"):
+    with pytest.raises(UsageError, match="the answer of run run is missing or damaged"):
         answer_of(run)
 
 
@@ -163,6 +163,8 @@ EDITS = [
     ("returned", lambda event: event["text"].update(sha256="../../identity"), "text.sha256"),
     ("run", lambda event: event["limits"].pop("calls"), "limits.calls"),
     ("submitted", lambda event: event.update(type=["x"]), "type"),
+    ("submitted", lambda event: event.update(type="Submitted"), "type: there is no event 'Submitted'"),
+    ("shown", lambda event: event.pop("n"), "n: Field required"),
     ("budget", lambda event: event["spent"].update(msat=-5), "spent.msat"),
     ("final", lambda event: event.update(spent=None), "spent"),
 ]
@@ -179,7 +181,7 @@ async def test_an_event_that_somebody_edited_is_named_by_its_file_and_line(tmp_p
     run, copy = Run(tmp_path / "run"), Trajectory(tmp_path / "copy", SystemClock())
     told = re.escape(f"{path}, line {place + 1} is not what Pylon wrote: {says}")
     with pytest.raises(UsageError, match=told):
-        lives_of(run)
+        read_record(run)
     with pytest.raises(UsageError, match=told):
         await replay(run, InProcessRepl, copy, SystemClock(), settings=LoopSettings())
     copy.close()
@@ -193,20 +195,58 @@ async def test_a_line_in_the_middle_that_is_no_event_is_no_torn_one(tmp_path):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:4], b'{"n": 4, \n', *lines[5:]]))
     with pytest.raises(UsageError, match="line 5 is not what Pylon wrote: is no event"):
-        lives_of(Run(tmp_path / "run"))
+        read_record(Run(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("change", ["doubled", "lost", "without a time"])
+async def test_an_event_that_is_lost_or_there_twice_is_named_and_counted_no_other_way(tmp_path, change):
+    await whole(tmp_path, TURNS)
+    path = tmp_path / "run" / EVENTS
+    lines = path.read_bytes().splitlines(keepends=True)
+    place = after(tmp_path, "returned", 1)
+    lines[place - 1 : place] = {
+        "doubled": lines[place - 1 : place] * 2, "lost": [], "without a time": [b'{"type":"x"}\n']
+    }[change]  # fmt: skip
+    path.write_bytes(b"".join(lines))
+    wrong = place if change == "without a time" else place + (change == "doubled")
+    with pytest.raises(UsageError, match=f"line {wrong} is not what Pylon wrote: (n|type): "):
+        read_record(Run(tmp_path / "run"))
+
+
+async def test_a_file_of_events_that_cannot_be_read_is_named(tmp_path):
+    await whole(tmp_path, TURNS)
+    older = tmp_path / "run" / "events.1.jsonl"
+    older.mkdir()
+    with pytest.raises(UsageError, match=re.escape(f"{older} cannot be read: Is a directory")):
+        read_record(Run(tmp_path / "run"))
+
+
+async def test_where_the_folder_of_texts_is_gone_what_is_missing_is_named(tmp_path):
+    await whole(tmp_path, TURNS, Paid(long))
+    killed(tmp_path, after(tmp_path, "shown", 2))
+    lost, blobs = blob(tmp_path, events(tmp_path, "loop")[0], "system"), tmp_path / "run" / "blobs"
+    blobs.rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=re.escape(str(lost))):
+        await Again(tmp_path, TURNS, Paid(long)).run()
+    blobs.rmdir()
+    blobs.write_text("no folder")
+    for _ in range(2):
+        # And the run is not left locked.
+        with pytest.raises(UsageError, match=re.escape(f"{blobs} is not a folder")):
+            Again(tmp_path, TURNS, Paid(long))
 
 
 async def test_every_event_that_is_written_holds_what_must_be_read(tmp_path):
     await whole(tmp_path, nested, Paid())
-    for event in events(tmp_path):
-        assert event_shapes.fault(event) == ""
+    for place, event in enumerate(events(tmp_path)):
+        assert event_shapes.fault(event, place) == ""
     assert call_rows(Run(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(("strategy", "lacks"), [("rlm", "kind, model, temperature"), ("search", "cell")])
 async def test_a_run_that_does_not_say_with_what_it_ran_cannot_go_on(tmp_path, strategy, lacks):
     await whole(tmp_path, TURNS)
-    begun = lives_of(Run(tmp_path / "run")).begun | {"strategy": strategy}
+    begun = read_record(Run(tmp_path / "run")).begun | {"strategy": strategy}
     begun.pop("cell" if strategy == "search" else "version")
     with pytest.raises(UsageError, match=f"lacks {lacks}\n"):
         _settings(RlmSection(), Run(tmp_path / "run"), begun)

@@ -6,10 +6,10 @@ import pytest
 
 from pylon.clock import SystemClock
 from pylon.rlm.budget import Cost, Limits
-from pylon.rlm.course import Reason
-from pylon.rlm.purse import Purse
+from pylon.rlm.loop_state import Reason
 from pylon.rlm.root import ScriptedRoot
 from pylon.rlm.settings import LoopSettings
+from pylon.rlm.shared_budget import SharedBudget
 from pylon.rlm.sublm import FunctionSubLM
 from tests.rlm.fakes import InProcessRepl, Stage, repl
 
@@ -122,12 +122,12 @@ async def test_a_run_that_is_cancelled_ends_when_all_of_its_loops_have(tmp_path)
 
 async def test_runs_with_one_purse_spend_from_it_together_and_go_as_deep_as_alone(tmp_path):
     limits = Limits(calls=4, depth=1)
-    purse = Purse(limits, SystemClock())
+    shared_budget = SharedBudget(limits, SystemClock())
     root = one_level(repl("FINAL(rlm_query(context))"), repl("FINAL(llm_query('x'))"))
-    stages = [Stage(tmp_path / str(number), root, purse=purse) for number in range(3)]
+    stages = [Stage(tmp_path / str(number), root, shared_budget=shared_budget) for number in range(3)]
     outcomes = await asyncio.gather(*(stage.run(limits=limits) for stage in stages))
     assert 0 < sum(outcome.partial for outcome in outcomes) < 3
-    assert purse.budget.spent.calls == 4 and purse.budget.reserved.calls == 0
+    assert shared_budget.budget.spent.calls == 4 and shared_budget.budget.reserved.calls == 0
     assert [event["depth"] for event in stages[0].events("loop")] == [0, 1]
     spent = [stage.events("final")[0]["spent"]["calls"] for stage in stages]
     assert sorted(spent) in ([0, 2, 2], [1, 1, 2])
@@ -135,14 +135,14 @@ async def test_runs_with_one_purse_spend_from_it_together_and_go_as_deep_as_alon
 
 async def test_a_run_waits_for_what_another_of_its_purse_sets_aside_and_gives_back(tmp_path):
     limits = Limits(msat=1_000)
-    purse = Purse(limits, SystemClock())
-    taken = purse.budget.reserve(Cost(msat=1_000), now=0.0)
+    shared_budget = SharedBudget(limits, SystemClock())
+    taken = shared_budget.budget.reserve(Cost(msat=1_000), now=0.0)
     sub = FunctionSubLM(lambda prompt: prompt, most_msat=1_000)
-    stage = Stage(tmp_path, [repl("FINAL(llm_query('x'))")], sub, purse=purse)
+    stage = Stage(tmp_path, [repl("FINAL(llm_query('x'))")], sub, shared_budget=shared_budget)
     asked = asyncio.create_task(stage.run(limits=limits))
     await asyncio.sleep(0.2)
     assert not asked.done()
-    purse.gate.settle(purse.budget, taken, Cost())
+    shared_budget.gate.settle(shared_budget.budget, taken, Cost())
     assert (await asked).answer == "x"
 
 
@@ -151,15 +151,15 @@ async def test_a_run_waits_for_what_another_of_its_purse_sets_aside_and_gives_ba
     [(Limits(tokens=5_000), "tokens"), (Limits(wall_s=0.0), "time"), (Limits(msat=10), "max_sats")],
 )
 async def test_a_run_for_which_others_have_left_nothing_starts_no_sandbox(tmp_path, limits, bound):
-    purse = Purse(limits, SystemClock())
-    purse.budget.book(Cost(msat=10, tokens=2_000))
+    shared_budget = SharedBudget(limits, SystemClock())
+    shared_budget.budget.book(Cost(msat=10, tokens=2_000))
     root = ScriptedRoot(["FINAL(1)"])
     root.most_msat = 1
-    stage = Stage(tmp_path, root, purse=purse, open_repl=lambda: pytest.fail("a sandbox was started"))
+    stage = Stage(tmp_path, root, shared_budget=shared_budget, open_repl=lambda: pytest.fail("a sandbox was started"))
     outcome = await stage.run()
     assert (outcome.answer, outcome.partial, outcome.reason) == (None, True, Reason.BUDGET)
     assert bound in outcome.detail and stage.events("final")[0]["detail"] == outcome.detail
-    assert (purse.budget.reserved, root.chats) == (Cost(), [])
+    assert (shared_budget.budget.reserved, root.chats) == (Cost(), [])
 
 
 async def test_turns_of_the_root_are_bounded_in_all_loops_together_and_a_last_one_is_kept(tmp_path):

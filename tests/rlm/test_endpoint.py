@@ -73,13 +73,13 @@ async def test_a_refusal_has_the_servers_own_words_and_not_the_key():
     said = "Unsupported parameter: 'temperature'. Your header was Bearer very-secret-7"
     body = orjson.dumps({"error": {"message": said}})
     async with served((400, [], body)) as (url, _), root(url, key="very-secret-7") as model:
-        with pytest.raises(RootError, match="says 400: Unsupported parameter: 'temperature'") as caught:
+        with pytest.raises(RootError, match="answered 400: Unsupported parameter: 'temperature'") as caught:
             await model.reply(CHAT)
     assert "secret" not in str(caught.value)
     async with served((401, [], body)) as (url, _), root(url, key="very-secret-7") as model:
         with pytest.raises(RootError) as caught:
             await model.reply(CHAT)
-    assert str(caught.value) == "the root model's endpoint says 401"
+    assert str(caught.value) == "the root model's endpoint answered 401"
 
 
 @pytest.mark.parametrize("known", ["max_tokens", "max_completion_tokens"])

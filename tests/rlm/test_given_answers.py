@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import SandboxError
-from pylon.rlm.course import Reason
 from pylon.rlm.finals import Meant, meant
+from pylon.rlm.loop_state import Reason
 from pylon.rlm.parsing import Final
 from pylon.rlm.repl.protocol import CellLimits
 from pylon.rlm.settings import LoopSettings

@@ -14,14 +14,14 @@ from pylon.node.calls.reservations import Reservations
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm.batch import Caller
 from pylon.rlm.budget import NOTHING, Budget, Cost, Limits, Refusal, Reservation
-from pylon.rlm.calls import CallRoom
-from pylon.rlm.charges import Beside, Open, Reserved, Tab
-from pylon.rlm.course import Reason
+from pylon.rlm.calls import SubCallRunner
+from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved, Tab
 from pylon.rlm.gate import Gate
 from pylon.rlm.late import LateCharges
-from pylon.rlm.purse import Purse
+from pylon.rlm.loop_state import Reason
 from pylon.rlm.roots import SwarmRoot
 from pylon.rlm.settings import LoopSettings, SubSettings
+from pylon.rlm.shared_budget import SharedBudget
 from pylon.rlm.sublm import FunctionSubLM
 from pylon.rlm.trajectory import Trajectory
 from pylon.rlm.unsettled import Unsettled
@@ -55,7 +55,7 @@ class Charging(FunctionSubLM):
         yield Reserved(f"ask {len(self.budgets)}", self)
         async for came in super().ask(jobs):
             yield came
-        yield Open(self.open_msat)
+        yield OpenCharge(self.open_msat)
 
     async def came_to(self, names):
         await asyncio.sleep(0)
@@ -75,11 +75,11 @@ class Shared:
 
     def __init__(self, folder, sub, *, wall_s=None):
         clock = SystemClock()
-        self.purse = Purse(Limits(msat=10_000), clock)
-        self.budget = Budget(Limits(wall_s=wall_s), now=clock.monotonic(), parent=self.purse.budget)
+        self.shared_budget = SharedBudget(Limits(msat=10_000), clock)
+        self.budget = Budget(Limits(wall_s=wall_s), now=clock.monotonic(), parent=self.shared_budget.budget)
         self.trajectory = Trajectory(folder / "run", clock)
-        self.late = LateCharges(self.purse.unsettled, self.trajectory)
-        self.room = CallRoom(sub, SubSettings(), self.purse.gate, self.trajectory, clock, self.late)
+        self.late = LateCharges(self.shared_budget.unsettled, self.trajectory)
+        self.room = SubCallRunner(sub, SubSettings(), self.shared_budget.gate, self.trajectory, clock, self.late)
 
     async def ask(self, *prompts):
         return await self.room.ask(Caller("0", self.budget, 1), prompts, prompts, None)
@@ -87,12 +87,12 @@ class Shared:
     @property
     def books(self):
         """What is spent, what others wait for, what nobody waits for."""
-        above = self.purse.budget
+        above = self.shared_budget.budget
         return above.spent.msat, above.reserved.msat, above.kept.msat
 
     def wants(self, msat):
         granted = []
-        self.purse.gate.enter(self.purse.budget, Cost(msat), granted.append)
+        self.shared_budget.gate.enter(self.shared_budget.budget, Cost(msat), granted.append)
         return granted
 
 
@@ -115,8 +115,8 @@ async def test_a_run_that_ends_while_calls_are_out_leaves_no_more_to_the_others_
     assert isinstance(refused, Refusal) and not refused.waits
     sub.found = CameTo(300, 300, True, True)
     await until(lambda: shared.books == (300, 8_000, 0))
-    assert not len(shared.purse.unsettled) and not shared.budget._open
-    await shared.purse.close()
+    assert not len(shared.shared_budget.unsettled) and not shared.budget._open
+    await shared.shared_budget.close()
 
 
 async def test_what_may_be_charged_after_all_answers_came_stays_set_aside_and_is_written_down_when_it_is(tmp_path):
@@ -132,7 +132,7 @@ async def test_what_may_be_charged_after_all_answers_came_stays_set_aside_and_is
         line for line in (shared.trajectory.folder / "events.jsonl").read_text().splitlines() if "charged" in line
     ]
     assert len(lines) == 1 and '"msat":120' in lines[0]
-    await shared.purse.close()
+    await shared.shared_budget.close()
 
 
 async def test_a_run_that_is_over_has_a_whole_record_and_its_late_charges_are_booked_all_the_same(tmp_path):
@@ -147,7 +147,7 @@ async def test_a_run_that_is_over_has_a_whole_record_and_its_late_charges_are_bo
     sub.found = CameTo(800, 800, True, True)
     await until(lambda: shared.books == (800, 0, 0))
     assert shared.trajectory.count == before
-    await shared.purse.close()
+    await shared.shared_budget.close()
 
 
 @pytest.mark.parametrize("found", [None, UnreachableError("the node ended")])
@@ -159,8 +159,8 @@ async def test_what_nobody_can_say_is_waited_for_by_nobody_and_given_to_nobody(t
     await until(lambda: shared.books == (0, 0, 3_600))
     await asyncio.sleep(0.05)
     assert shared.books == (0, 0, 3_600)
-    assert len(shared.purse.unsettled) == (found is not None)
-    await shared.purse.close()
+    assert len(shared.shared_budget.unsettled) == (found is not None)
+    await shared.shared_budget.close()
 
 
 async def test_a_word_that_does_not_come_is_not_waited_for_without_end(tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ async def test_a_word_that_does_not_come_is_not_waited_for_without_end(tmp_path,
     shared = Shared(tmp_path, Silent(), wall_s=0.05)
     await shared.ask("a")
     await until(lambda: shared.books == (0, 0, 3_600))
-    await shared.purse.close()
+    await shared.shared_budget.close()
 
 
 async def test_more_asks_than_a_core_takes_in_one_call_are_asked_after_in_several():
@@ -201,15 +201,20 @@ async def test_more_asks_than_a_core_takes_in_one_call_are_asked_after_in_severa
 async def test_a_roots_turn_that_is_cancelled_stays_set_aside_until_it_is_known(tmp_path):
     sub = Charging()
     root = SwarmRoot(sub, "m", 4_096)
-    purse = Purse(Limits(msat=100_000), SystemClock())
-    stage = Stage(tmp_path, root, settings=LoopSettings(root_timeout_s=0.2, last_s=0.2), purse=purse)
+    shared_budget = SharedBudget(Limits(msat=100_000), SystemClock())
+    stage = Stage(tmp_path, root, settings=LoopSettings(root_timeout_s=0.2, last_s=0.2), shared_budget=shared_budget)
     assert (await stage.run(limits=Limits(msat=100_000))).reason is Reason.ROOT_SILENT
     # A root that never said a word has no last turn.
     assert len(sub.budgets) == 1
-    assert purse.budget.reserved.msat + purse.budget.kept.msat == sum(sub.budgets)
+    assert shared_budget.budget.reserved.msat + shared_budget.budget.kept.msat == sum(sub.budgets)
     sub.found = CameTo(700, 700, True, True)
-    await until(lambda: (purse.budget.spent.msat, purse.budget.reserved.msat, purse.budget.kept.msat) == (700, 0, 0))
-    await purse.close()
+    await until(
+        lambda: (
+            (shared_budget.budget.spent.msat, shared_budget.budget.reserved.msat, shared_budget.budget.kept.msat)
+            == (700, 0, 0)
+        )
+    )
+    await shared_budget.close()
 
 
 def test_a_tab_that_is_not_whole_can_come_to_all_that_may_be_spent_and_one_that_costs_nothing_later_to_no_more():
@@ -217,8 +222,8 @@ def test_a_tab_that_is_not_whole_can_come_to_all_that_may_be_spent_and_one_that_
     assert tab.most(300, 3_600) == 300
     tab.hear(Reserved("a", Charging()))
     assert tab.most(300, 3_600) == 3_600
-    tab.hear(Beside(50))
-    tab.hear(Open(20))
+    tab.hear(ExtraCharge(50))
+    tab.hear(OpenCharge(20))
     assert tab.most(300, 3_600) == 370
 
 

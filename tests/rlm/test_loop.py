@@ -6,8 +6,8 @@ import pytest
 
 from pylon.errors import SandboxError, UnreachableError
 from pylon.rlm.budget import Limits
-from pylon.rlm.calls import CallRoom
-from pylon.rlm.course import Reason
+from pylon.rlm.calls import SubCallRunner
+from pylon.rlm.loop_state import Reason
 from pylon.rlm.repl.protocol import Answer, CellLimits
 from pylon.rlm.root import Reply, RootError, ScriptedRoot
 from pylon.rlm.settings import LoopSettings, SubSettings
@@ -257,7 +257,7 @@ async def test_a_run_that_is_ended_once_it_has_its_answer_keeps_it(tmp_path, mon
         await asyncio.sleep(60)
 
     stage = Stage(tmp_path, [repl("FINAL('here')")])
-    monkeypatch.setattr(*((InProcessRepl, "close") if where == "sandbox" else (CallRoom, "close")), slow)
+    monkeypatch.setattr(*((InProcessRepl, "close") if where == "sandbox" else (SubCallRunner, "close")), slow)
     run = asyncio.create_task(stage.run())
     await closing.wait()
     run.cancel()
@@ -278,7 +278,7 @@ async def test_a_run_that_is_ended_while_it_ends_asks_nothing_more_after_its_cal
     async def unsettled() -> None:
         ended.append("unsettled")
 
-    monkeypatch.setattr(stage.rlm._room, "close", room)
+    monkeypatch.setattr(stage.rlm._sub_calls, "close", room)
     monkeypatch.setattr(stage.rlm._late, "close", lambda: ended.append("late"))
     monkeypatch.setattr(stage.rlm._unsettled, "close", unsettled)
     run = asyncio.create_task(stage.run())

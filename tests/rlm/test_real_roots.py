@@ -29,7 +29,7 @@ from pylon.provider.service import Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.relay.server import RelayServer
 from pylon.rlm import prompts
-from pylon.rlm.course import Reason
+from pylon.rlm.loop_state import Reason
 from pylon.rlm.roots import EngineRoot
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit

@@ -409,6 +409,13 @@ async def test_the_page_names_every_variable_of_the_environment_that_a_child_has
     assert {name for name in names if f"`{name}`" not in page} <= {"LC_CTYPE"} and "TMPDIR" in names
 
 
+@pytest.mark.parametrize("unsafe", [False, True], ids=["sandboxed", "unsafe"])
+async def test_a_set_of_texts_has_the_same_order_in_every_sandbox(open_repl, unsafe):
+    repls = [await open_repl(kind_of=UNSAFE if unsafe else None) for _ in range(2)]
+    printed = {(await repl.run("print({f'<{n}>' for n in range(50)})")).stdout for repl in repls}
+    assert len(printed) == 1 and "<49>" in printed.pop()
+
+
 async def test_a_reply_says_how_its_answer_ended(open_repl):
     async def ended(calls):
         return [SubReply(prompt, finish={"long": "length", "short": "stop"}.get(prompt)) for prompt in calls.prompts]

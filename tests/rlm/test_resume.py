@@ -1,23 +1,28 @@
 """Runs that are taken up: what was answered is asked of nobody again, and what was spent is spent."""
 
 import asyncio
+import fcntl
+import os
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pytest
 
 from pylon.clock import SystemClock
 from pylon.errors import UsageError
-from pylon.node.rlm.resume import _check
+from pylon.node.home import Home
+from pylon.node.rlm.resume import _check, resume
 from pylon.rlm import runs
 from pylon.rlm.budget import Limits
-from pylon.rlm.charges import Open, Reserved
+from pylon.rlm.charges import OpenCharge, Reserved
 from pylon.rlm.context import from_value
-from pylon.rlm.course import Reason
-from pylon.rlm.earlier import DiffersError, Earlier
-from pylon.rlm.left_to_do import LeftToDo, left_to_do, raised
-from pylon.rlm.lives import files_of, lives_of
+from pylon.rlm.loop_state import Reason
+from pylon.rlm.record import files_of, read_record
+from pylon.rlm.recorded_run import DiffersError, RecordedRun
 from pylon.rlm.replay import replay
+from pylon.rlm.resume_plan import ResumePlan, raised_bounds, resume_plan
 from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import ScriptedRoot
 from pylon.rlm.runs import Run
@@ -26,6 +31,7 @@ from pylon.rlm.sublm import FunctionSubLM, SubFailure
 from pylon.rlm.table import call_rows
 from pylon.rlm.trajectory import EVENTS, Trajectory
 from pylon.rlm.viewer import export_rlm
+from pylon.sections import Config
 from pylon.unsettled import CameTo
 from tests.rlm.fakes import InProcessRepl, Stage, repl
 
@@ -63,12 +69,12 @@ class Again:
     ):
         self.folder, self.limits, clock = folder, limits, SystemClock()
         self.root, self.sub = ScriptedRoot(turns), sub or Paid()
-        self.earlier = Earlier(Run(folder / "run"), go_on=go_on)
+        self.recorded = RecordedRun(Run(folder / "run"), go_on=go_on)
         if codes:
-            self.earlier.more(set(codes))
-        self.trajectory = Trajectory.again(folder / "run", clock)
+            self.recorded.go_back(set(codes))
+        self.trajectory = Trajectory.resume(folder / "run", clock)
         self.rlm = Rlm(
-            self.root, self.sub, InProcessRepl, self.trajectory, clock, settings=settings, earlier=self.earlier,
+            self.root, self.sub, InProcessRepl, self.trajectory, clock, settings=settings, recorded=self.recorded,
             sub_settings=SubSettings(**sub_options),
         )  # fmt: skip
 
@@ -175,7 +181,7 @@ async def test_one_that_is_killed_again_while_it_is_taken_up_loses_nothing_that_
     assert (await third.run()).answer == outcome.answer
     assert len(files_of(tmp_path / "run")) == 3
     assert len(third.sub.jobs) <= len(stage.sub.jobs) - len(had) + 1
-    assert lives_of(Run(tmp_path / "run")).spent.msat >= 10 * len(stage.sub.jobs)
+    assert read_record(Run(tmp_path / "run")).spent.msat >= 10 * len(stage.sub.jobs)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +202,7 @@ async def test_where_the_code_does_something_else_it_says_so_and_the_run_stays_a
     killed(tmp_path, len(lines) - 3)
     was = path.read_bytes()
     again = Again(tmp_path, turns)
-    with pytest.raises(DiffersError, match="in turn 1 of loop 0 its code") as caught:
+    with pytest.raises(DiffersError, match="in turn 1 of loop 0 it ") as caught:
         await again.run()
     assert "--go-on" in caught.value.hint and not again.sub.jobs and not again.root.chats
     assert path.read_bytes() == was and files_of(tmp_path / "run") == [path]
@@ -223,8 +229,8 @@ async def test_calls_that_the_budget_refused_are_asked_once_it_is_larger_and_the
     turns = [repl("got = llm_query_batched(['a', 'b', 'c', 'd'])\nprint(got)"), repl("FINAL(got)")]
     _, outcome = await whole(tmp_path, turns, limits=Limits(calls=2, msat=1_000_000))
     assert outcome.partial
-    lives, more = lives_of(Run(tmp_path / "run")), Limits(calls=9, msat=1_000_000)
-    assert left_to_do("r", lives, more, 20) is LeftToDo.BACK and {*raised(lives, more)} == {"calls"}
+    record, more = read_record(Run(tmp_path / "run")), Limits(calls=9, msat=1_000_000)
+    assert resume_plan("r", record, more, 20) is ResumePlan.GO_BACK and {*raised_bounds(record, more)} == {"calls"}
     again = Again(tmp_path, turns, limits=more, codes=["budget_calls"])
     came = await again.run()
     assert came.answer == "['<a>', '<b>', '<c>', '<d>']" and not came.partial
@@ -258,7 +264,7 @@ async def test_a_run_out_of_turns_goes_on_with_more_and_its_last_turn_is_not_the
         return repl(f"n = {said}\nprint(n)") if said < 3 else "FINAL_VAR(n)"
 
     await whole(tmp_path, turns, settings=LoopSettings(turns=2))
-    assert left_to_do("r", lives_of(Run(tmp_path / "run")), LIMITS, 9) is LeftToDo.BACK
+    assert resume_plan("r", read_record(Run(tmp_path / "run")), LIMITS, 9) is ResumePlan.GO_BACK
     again = Again(tmp_path, turns, settings=LoopSettings(turns=9))
     assert (await again.run()).answer == "2" and len(again.root.chats) == 2
 
@@ -287,7 +293,7 @@ class Charging(Paid):
         yield Reserved(f"ask {Charging.asks}", self)
         async for came in super().ask(jobs):
             yield came
-        yield Open(0)
+        yield OpenCharge(0)
 
     async def came_to(self, names):
         self.asked_after = list(names)
@@ -303,7 +309,7 @@ async def test_what_calls_in_flight_may_have_cost_is_asked_for_and_set_aside_whe
     at = [(event["type"], event.get("ask")) for event in events(tmp_path)]
     killed(tmp_path, at.index(("reserved", second)) + 1)
     saved = (tmp_path / "run" / EVENTS).read_bytes()
-    [ask] = lives_of(Run(tmp_path / "run")).open.values()
+    [ask] = read_record(Run(tmp_path / "run")).open_asks.values()
     # The price, and what it may cost beside.
     assert (ask.most, ask.charged) == (80, 0)
     for found, spent, kept in (
@@ -329,8 +335,8 @@ async def test_what_calls_in_flight_may_have_cost_is_asked_for_and_set_aside_whe
         assert sub.asked_after == [second]
         [budget] = held
         assert (budget.spent.msat, budget.kept.msat + budget.reserved.msat) == (spent, kept)
-        still = lives_of(Run(tmp_path / "run"))
-        assert still.spent.msat == spent and len(still.open) == (kept > 0)
+        still = read_record(Run(tmp_path / "run"))
+        assert still.spent.msat == spent and len(still.open_asks) == (kept > 0)
 
 
 async def slowly(prompt, sub):
@@ -360,7 +366,7 @@ async def test_the_seconds_that_a_run_took_are_taken(tmp_path):
     lines = [orjson.loads(line) for line in path.read_bytes().splitlines()][:-8]
     lines[-1]["at"] = lines[0]["at"] + 70
     path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-    assert round(lives_of(Run(tmp_path / "run")).seconds) == 70
+    assert round(read_record(Run(tmp_path / "run")).seconds) == 70
     again = Again(tmp_path, limits=Limits(calls=50, depth=1, wall_s=60))
     came = await again.run()
     assert (came.answer, came.reason) == (None, Reason.BUDGET) and not again.sub.jobs and not again.root.chats
@@ -370,9 +376,9 @@ async def test_the_seconds_that_a_run_took_are_taken(tmp_path):
     ("begun", "says"),
     [
         ({"replay_of": "x"}, "is a replay"),
-        ({"shared": True}, "one of a set"),
+        ({"shared": True}, "belongs to a set"),
         ({"sub": {"name": "function"}}, "of a program"),
-        ({"sandbox": "unsafe"}, "in no sandbox"),
+        ({"sandbox": "unsafe"}, "without a sandbox"),
     ],
 )
 def test_what_cannot_be_taken_up_says_why(tmp_path, begun, says):
@@ -384,33 +390,76 @@ def test_what_cannot_be_taken_up_says_why(tmp_path, begun, says):
 
 async def test_one_that_is_under_way_is_not_taken_up(tmp_path):
     writing = Trajectory(tmp_path / "run", SystemClock())
-    with pytest.raises(UsageError, match="under way"):
-        Trajectory.again(tmp_path / "run", SystemClock())
+    with pytest.raises(UsageError, match="still running"):
+        Trajectory.resume(tmp_path / "run", SystemClock())
     writing.close()
-    first = Trajectory.again(tmp_path / "run", SystemClock())
-    with pytest.raises(UsageError, match="under way"):
-        Trajectory.again(tmp_path / "run", SystemClock())
+    first = Trajectory.resume(tmp_path / "run", SystemClock())
+    with pytest.raises(UsageError, match="still running"):
+        Trajectory.resume(tmp_path / "run", SystemClock())
     first.close()
+
+
+@pytest.mark.parametrize("begins", [False, True], ids=["resumed", "begun"])
+def test_whoever_only_looks_whether_a_run_is_written_does_not_keep_its_writer_out(tmp_path, monkeypatch, begins):
+    path = tmp_path / "run" / EVENTS
+    if not begins:
+        Trajectory(tmp_path / "run", SystemClock()).close()
+    looking = []
+
+    def opened(name, *options, real=os.open):
+        if Path(name) == path and not looking:
+            # As `Run.live` does.
+            looking.append(real(path, os.O_RDONLY | os.O_CREAT, 0o600))
+            fcntl.flock(looking[0], fcntl.LOCK_SH)
+        return real(name, *options)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(looking[0], fcntl.LOCK_UN))
+    writing = (Trajectory if begins else Trajectory.resume)(tmp_path / "run", SystemClock())
+    assert looking and Run(tmp_path / "run").live
+    writing.close()
+    os.close(looking[0])
+
+
+async def test_what_another_process_writes_until_it_ends_is_read_by_whoever_resumes_the_run(tmp_path, monkeypatch):
+    _, outcome = await whole(tmp_path)
+    path = tmp_path / "run" / EVENTS
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    lines[0]["strategy"] = "map-reduce"
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    everything = path.read_bytes()
+    killed(tmp_path, 10)
+    again = Trajectory.resume
+
+    def ends(*given):
+        path.write_bytes(everything)
+        return again(*given)
+
+    monkeypatch.setattr(Trajectory, "resume", ends)
+    report = await resume(Home(tmp_path), Config(), None, Run(tmp_path / "run"), {}, sub=(sub := Paid()))
+    assert (report["answer"], report["resumed"], report["state"]) == (outcome.answer, False, "ended")
+    assert not sub.jobs and path.read_bytes() == everything
+    assert not [*path.parent.glob("*.part"), *path.parent.glob("events.1.*")]
 
 
 async def test_what_is_left_to_do_is_decided_by_how_a_run_ended(tmp_path):
     await whole(tmp_path)
-    lives = lives_of(Run(tmp_path / "run"))
-    decided = left_to_do("r", lives, LIMITS, 20)
-    assert decided is LeftToDo.NOTHING
+    record = read_record(Run(tmp_path / "run"))
+    decided = resume_plan("r", record, LIMITS, 20)
+    assert decided is ResumePlan.NOTHING_LEFT
     for reason in ("interrupted", "root_failed", "root_silent", "sandbox"):
-        lives.ended |= {"reason": reason, "partial": True}
-        assert left_to_do("r", lives, LIMITS, 20) is LeftToDo.ON
+        record.ended |= {"reason": reason, "partial": True}
+        assert resume_plan("r", record, LIMITS, 20) is ResumePlan.CONTINUE
     for reason in ("no_code", "repeated", "program_failed", "final"):
-        lives.ended |= {"reason": reason}
-        with pytest.raises(UsageError, match="by itself"):
-            left_to_do("r", lives, LIMITS, 99)
+        record.ended |= {"reason": reason}
+        with pytest.raises(UsageError, match="has already ended"):
+            resume_plan("r", record, LIMITS, 99)
     for reason in ("budget", "turns"):
-        lives.ended |= {"reason": reason, "hint": "--calls"}
-        with pytest.raises(UsageError, match="for want of") as caught:
-            left_to_do("r", lives, LIMITS, 20)
+        record.ended |= {"reason": reason, "hint": "--calls"}
+        with pytest.raises(UsageError, match="because of a limit") as caught:
+            resume_plan("r", record, LIMITS, 20)
         assert caught.value.hint == "--calls"
-        assert left_to_do("r", lives, Limits(msat=2_000_000, calls=50, depth=1), 20) is LeftToDo.BACK
+        assert resume_plan("r", record, Limits(msat=2_000_000, calls=50, depth=1), 20) is ResumePlan.GO_BACK
 
 
 async def test_tokens_that_a_provider_overstated_count_no_more_for_a_run_that_is_taken_up(tmp_path):
@@ -420,4 +469,4 @@ async def test_tokens_that_a_provider_overstated_count_no_more_for_a_run_that_is
             return place, replace(answer, prompt_tokens=1_000_000)
 
     await whole(tmp_path, sub=Overstating())
-    assert lives_of(Run(tmp_path / "run")).spent.tokens == events(tmp_path, "budget")[-1]["spent"]["tokens"]
+    assert read_record(Run(tmp_path / "run")).spent.tokens == events(tmp_path, "budget")[-1]["spent"]["tokens"]

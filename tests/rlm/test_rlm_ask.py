@@ -6,10 +6,13 @@ import resource
 import pytest
 import typer
 
-from pylon.cli import rlm_ask
+from pylon.cli import rlm_report
 from pylon.clock import SystemClock
+from pylon.errors import UsageError
+from pylon.node.rlm import parts
 from pylon.rlm.runs import Run
 from pylon.rlm.trajectory import Trajectory
+from pylon.sections import RlmSection
 from tests.node import programs
 
 
@@ -39,10 +42,10 @@ def ended_run(folder, answer):
 @pytest.mark.parametrize(("answer", "out"), [("x" * 5_000, "x" * 5_000 + "\n"), (None, "")])
 def test_an_interrupted_run_that_had_its_answer_prints_the_whole_of_it(tmp_path, capsys, answer, out):
     with pytest.raises(typer.Exit) as ended:
-        rlm_ask.interrupted(ended_run(tmp_path, answer), "sat", as_json=False)
+        rlm_report.tell_interrupted(ended_run(tmp_path, answer), "sat", as_json=False)
     told = capsys.readouterr()
     assert (ended.value.exit_code, told.out) == (130, out)
-    assert ("had come to its answer" in told.err) is (answer is not None)
+    assert ("had found its answer" in told.err) is (answer is not None)
 
 
 @pytest.mark.parametrize("form", ["rlm", "events", "csv"])
@@ -69,3 +72,19 @@ async def test_an_export_that_finds_no_room_leaves_what_was_there(tmp_path, form
     assert not list(tmp_path.glob(".out*"))
     assert await export(1 << 20) == (0, f"{there}: {there.stat().st_size:,} bytes\n")
     assert there.read_text() != "before"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "wishes", "says"),
+    [
+        (None, {"root_model": "gpt-5"}, "`root_model` is set, but there is no root model"),
+        ("search", {"root_temperature": 0.0}, "`root_temperature` is set, but there is no root model"),
+    ],
+)
+def test_a_wish_for_the_root_model_is_refused_where_there_is_none(strategy, wishes, says):
+    section = parts.overridden(RlmSection(), wishes)
+    with pytest.raises(UsageError, match=says) as refused:
+        parts.strategy_of(section, strategy, wishes)
+    assert "Set `rlm.root`" in refused.value.hint
+    assert parts.strategy_of(section, strategy, {"root_model": None}) == (strategy or "map-reduce")
+    assert parts.strategy_of(RlmSection(root="swarm"), None, wishes) == "rlm"

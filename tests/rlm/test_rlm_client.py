@@ -76,10 +76,10 @@ async def test_every_example_runs_and_what_it_says_is_in_the_trajectory(tmp_path
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"question": " "}, "a text that is not empty"), ({"question": None}, "a text that is not empty"),
-        ({"context": None}, "there is no context"), ({"files": "a.txt"}, "a context and files"),
-        ({"shape": "weird"}, "shape is auto"), ({"strategy": "guess"}, "map-reduce, search"),
-        ({"strategy": ["rlm"]}, "strategy is"), ({"sub": "a model"}, "str is no sub-model"),
+        ({"question": " "}, "must be non-empty text"), ({"question": None}, "must be non-empty text"),
+        ({"context": None}, "the context is None"), ({"files": "a.txt"}, "a context and files"),
+        ({"shape": "weird"}, "shape must be auto"), ({"strategy": "guess"}, "map-reduce, search"),
+        ({"strategy": ["rlm"]}, "strategy must be"), ({"sub": "a model"}, "str is not a sub-model"),
     ],
     ids=[f"{n}" for n in range(8)],
 )  # fmt: skip

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from pylon.rlm.budget import Bound
-from pylon.rlm.course import Reason
+from pylon.rlm.loop_state import Reason
 from pylon.sections import RlmSection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "rlm.md").read_text(encoding="utf-8")
 
 def test_every_event_of_a_trajectory_is_documented():
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "pylon" / "rlm").glob("*.py"))
-    kinds = set(re.findall(r'\b(?:self\._write|(?:self\._)?(?:trajectory|course)\.write)\(\s*"(\w+)"', code))
+    kinds = set(re.findall(r'\b(?:self\._write|(?:self\._)?(?:trajectory|state)\.write)\(\s*"(\w+)"', code))
     assert {"run", "loop", "turn", "cell", "shown", "budget", "charged", "submitted", "returned", "final"} <= kinds
     for kind in kinds:
         assert re.search(rf"^\| `{kind}` \|", PAGE, re.MULTILINE), kind

@@ -32,11 +32,11 @@ def test_a_line_may_have_a_context_of_its_own_and_fields_for_whoever_reads_the_r
     [
         ("{", "not valid JSON"),
         ("[]", "not a JSON object"),
-        ('{"question": " "}', "no `question`"),
-        ('{"question": "q", "context": []}', "a path, or several"),
-        ('{"question": "q", "context": [1]}', "a path, or several"),
-        ('{"question": "q", "text": 1}', "a text"),
-        ('{"question": "q", "text": "t", "context": "c"}', "one of them"),
+        ('{"question": " "}', "`question` is missing"),
+        ('{"question": "q", "context": []}', "a path or a list of paths"),
+        ('{"question": "q", "context": [1]}', "a path or a list of paths"),
+        ('{"question": "q", "text": 1}', "must be text"),
+        ('{"question": "q", "text": "t", "context": "c"}', "not both"),
     ],
 )
 def test_a_line_that_is_wrong_is_named(line, said):
@@ -67,8 +67,8 @@ def test_whatever_a_file_holds_it_is_rows_or_a_usage_error(lines):
 async def test_all_questions_have_one_purse_unless_each_is_to_have_the_whole_budget(monkeypatch, tmp_path, each):
     purses, told = [], []
 
-    async def ask(*_, purse, **__):
-        purses.append(purse)
+    async def ask(*_, shared_budget, **__):
+        purses.append(shared_budget)
         return {}
 
     monkeypatch.setattr(rlm, "ask", ask)
@@ -101,9 +101,10 @@ def test_a_question_with_a_whole_answer_is_done_whatever_other_reports_it_has():
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (report(0)[:30], "reports:2: this is no report"), ("[]", "no report"), ('{"index": "x"}', "no report"),
-        (report(2, index=1), "no report of question 1"), (report(2, index=9), "no report of question 9"),
-        (report(2, index=-1), "no report of question -1"),
+        (report(0)[:30], "reports:2: this is not a report"), ("[]", "not a report"),
+        ('{"index": "x"}', "not a report"),
+        (report(2, index=1), "not a report for question 1"), (report(2, index=9), "not a report for question 9"),
+        (report(2, index=-1), "not a report for question -1"),
     ],
 )  # fmt: skip
 def test_what_is_no_report_of_this_set_is_named_and_nothing_is_asked(line, says):

@@ -55,7 +55,7 @@ async def test_a_run_that_was_killed_and_one_whose_budget_ended_go_on_and_pay_no
     down, before = False, len(asked)
     code, report, told = await programs.run("rlm", "resume", env=env)
     assert code == 0, told
-    assert report["answer"].startswith("4stand-in answer") and report["resumed"] and "taken up after" in told
+    assert report["answer"].startswith("4stand-in answer") and report["resumed"] and "resumed after" in told
     assert (report["calls"], report["loops"]) == (6, 2)
     new = [request for _, request in asked[before:]]
     assert len(new) <= 2 and all("Your task stands" not in one["messages"][1]["content"] for one in new)
@@ -65,7 +65,7 @@ async def test_a_run_that_was_killed_and_one_whose_budget_ended_go_on_and_pay_no
     assert (code, again["same"]) == (0, True), told
     code, again, told = await programs.run("rlm", "resume", report["id"], env=env)
     assert (code, again["resumed"], again["answer"]) == (0, False, report["answer"])
-    assert "nothing is left to do" in told
+    assert "already has a complete answer" in told
 
     code, short, told = await programs.run(*ask, "--calls", "2", env=env)
     assert code == 5 and short["refused"] and "pylon rlm resume" in told

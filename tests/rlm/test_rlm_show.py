@@ -5,9 +5,12 @@ import asyncio
 import pytest
 from rich.console import Console
 
-from pylon.cli.rlm import _line, _lines, _listing
+from pylon.cli.output import out
+from pylon.cli.rlm import _head, _line, _lines, _listing, _print_cut
+from pylon.clock import SystemClock
 from pylon.rlm.progress import Tally
 from pylon.rlm.runs import Run
+from pylon.rlm.trajectory import Trajectory
 from tests.node import programs
 
 AT = {"loop": "0", "turn": 2}
@@ -20,7 +23,7 @@ AT = {"loop": "0", "turn": 2}
             {"type": "budget", "spent": {"calls": 1, "tokens": 1_200, "msat": 2_500}},
             "0 turn 2: so far 1 sub-call, 1,200 tokens, 2.5 play sat",
         ),
-        ({"type": "charged", "msat": 1_000}, "0 turn 2: 1 play sat charged beside"),
+        ({"type": "charged", "msat": 1_000}, "0 turn 2: 1 play sat also charged"),
         ({"type": "shown", "text": {"chars": 1}}, "0 turn 2: the root is told 1 character"),
         # As `pylon providers` names it.
         (
@@ -37,6 +40,31 @@ AT = {"loop": "0", "turn": 2}
 )  # fmt: skip
 def test_an_event_is_told_in_words(tmp_path, event, said):
     assert _line(Run(tmp_path), {**AT, **event}, "play sat") == said
+
+
+def test_question_answer_and_cost_stand_before_the_events(tmp_path):
+    made = Trajectory(tmp_path / "run", SystemClock())
+    counts = {"msat": 2_500, "calls": 0, "tokens": 0}
+    made.write("run", question=made.text("Who, and " + "x" * 500), strategy="search")
+    made.write("final", answer=made.text("He\nwas " + "y" * 500), partial=True, reason="turns", spent=counts)
+    made.close()
+    question, _, answer, _, took, _ = _head(Run(tmp_path / "run"), "sat")
+    assert (question, answer) == ("Who, and " + "x" * 500, "He\nwas " + "y" * 500)
+    assert took.startswith("partial, turns; 0 turns, 0 sub-calls, 0 providers") and took.endswith("run run")
+    (tmp_path / "run" / "events.jsonl").write_text('{"type": "run"}\n')
+    assert _head(Run(tmp_path / "run"), "sat") == []
+
+
+def test_a_terminal_shows_the_beginning_of_each_line_of_an_event(monkeypatch):
+    monkeypatch.setattr(out, "_width", 12)
+    for on_terminal, said in (
+        (True, ["a cell ran …", "    printed…"]),
+        (False, ["a cell ran 2 s", "    printed it"]),
+    ):
+        monkeypatch.setattr(out, "_force_terminal", on_terminal)
+        with out.capture() as shown:
+            _print_cut("a cell ran 2 s\n    printed it")
+        assert shown.get().splitlines() == said
 
 
 def test_calls_that_were_cancelled_together_are_one_line_and_no_failures(tmp_path):
@@ -65,7 +93,7 @@ def test_calls_that_were_cancelled_together_are_one_line_and_no_failures(tmp_pat
         (["lst"], "Did you mean 'list'?"),
         (["exprot", "last", "-o", "x"], "Did you mean 'export'?"),
         (["shwo", "--context", "gone.txt"], "pylon init"),
-        (["Who, and what?", "--sats", "1"], "there is no --context"),
+        (["Who, and what?", "--sats", "1"], "--context is missing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

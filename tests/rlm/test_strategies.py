@@ -13,10 +13,12 @@ from pylon.inference.models import needle
 from pylon.jobs import fit
 from pylon.rlm import strategies
 from pylon.rlm.budget import Limits
-from pylon.rlm.course import Reason
+from pylon.rlm.loop_state import Reason
+from pylon.rlm.runs import Run
 from pylon.rlm.settings import SubSettings
 from pylon.rlm.strategies import ProgramRoot, phrasings, program
 from pylon.rlm.sublm import FunctionSubLM, SubFailure, SubModels
+from pylon.rlm.viewer import export_rlm
 from tests.rlm.fakes import Stage
 
 KEY, VALUE = "amber-falcon", "7654321"
@@ -61,6 +63,14 @@ async def test_a_reader_finds_what_is_stated_once(tmp_path, strategy):
     stage, outcome = await run(tmp_path, strategy, reader(), text(60_000))
     assert (outcome.answer, outcome.partial, outcome.reason) == (VALUE, False, Reason.FINAL)
     assert stage.events("turn")[0]["model"] == f"program:{strategy}"
+
+
+async def test_what_no_model_was_told_stands_in_no_record(tmp_path):
+    stage, _ = await run(tmp_path, "search", reader(), text(20_000))
+    [loop] = stage.events("loop")
+    assert (loop["system"]["chars"], loop["opening"]["chars"]) == (0, 0)
+    [iteration] = [line for line in export_rlm(Run(stage.trajectory.folder)) if line["type"] == "iteration"]
+    assert iteration["prompt"] == []
 
 
 async def test_map_reduce_asks_about_every_character_and_search_about_few(tmp_path):
@@ -130,7 +140,7 @@ async def test_a_budget_that_ends_while_pieces_are_read_is_the_reason_and_nothin
         f"3 of {pieces} pieces were read before the budget ended, and nothing was found in them;"
         " sub-calls were refused: calls"
     )
-    assert outcome.hint == "A larger budget asks more: --calls (rlm.max_calls)."
+    assert outcome.hint == "To raise the budget: --calls (rlm.max_calls)."
     assert stage.events("final")[0]["hint"] == outcome.hint
 
 

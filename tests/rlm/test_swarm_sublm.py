@@ -5,7 +5,7 @@ import pytest
 from pylon.errors import UnreachableError
 from pylon.node.calls.control import Event, RemoteNode, Result, ended
 from pylon.node.rlm.sublm import SwarmSubLM
-from pylon.rlm.charges import Beside, Open, Reserved
+from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
 from pylon.rlm.root import Message, RootError
 from pylon.rlm.roots import SwarmRoot
 from pylon.rlm.sublm import Job, SubAnswer, SubFailure
@@ -31,6 +31,8 @@ class FakeNode:
         self.bid_msat = bid_msat
         self.beside_msat = beside_msat
         self.asked = []
+        self.lack = None
+        self.hint = ""
         self.reservations = {}
 
     async def call(self, method, params=None):
@@ -45,13 +47,16 @@ class FakeNode:
         if method == "ping":
             yield Result({})
             return
+        if params.get("dry_run"):
+            yield Result({"lack": self.lack})
+            return
         async for answer in self.map(params):
             yield answer
 
     async def map(self, params):
         answered = {**ANSWER, "index": min(1, len(params["jobs"]) - 1)}
         yield Event({"done": 1, "msat": 331, "in_flight": 1, "providers": 2, "outcomes": [answered]})
-        failed = [FAILED][: len(params["jobs"]) - 1]
+        failed = [{**FAILED, "error": {**ERROR, "hint": self.hint}}][: len(params["jobs"]) - 1]
         charged = 331 + self.beside_msat
         yield Event({"done": 2, "msat": charged, "in_flight": 0, "providers": 2, "outcomes": failed})
         most = {} if params["budget_msat"] is None else {"most_msat": charged + 50}
@@ -75,16 +80,16 @@ async def test_outcomes_come_as_they_arrive_with_all_that_is_known_of_them():
     assert params["jobs"][1]["messages"] == [{"role": "user", "content": "b"}]
 
 
-async def test_a_call_is_priced_by_the_dearest_list_and_never_above_the_bid():
+async def test_a_call_is_priced_by_the_dearest_list_that_is_not_above_the_bid():
     sub = SwarmSubLM(FakeNode())
     models = await sub.describe(None)
     assert (models.models, models.context_tokens, models.width) == (("m",), 2_048, 32)
     assert models.weights == ("ee" * 32,)
     assert sub.most_msat(Job("x", max_tokens=16)) == 660
-    assert sub.most_msat(Job("x", max_tokens=4_000)) == 5_000
-    frugal = SwarmSubLM(FakeNode(), bid_msat=300)
-    await frugal.describe(None)
-    assert frugal.most_msat(Job("x", max_tokens=16)) == 300
+    assert sub.most_msat(Job("x", max_tokens=4_000)) == 100, "one that is dearer than the bid is never asked"
+    dear = SwarmSubLM(FakeNode(bid_msat=90))
+    await dear.describe(None)
+    assert dear.most_msat(Job("x", max_tokens=16)) == 90, "somebody cheaper may come"
     node = FakeNode()
     for row in node.rows:
         row["own"] = True
@@ -119,6 +124,25 @@ async def test_nobody_ready_is_said_before_anything_begins():
         await SwarmSubLM(FakeNode(state="paused (owner)")).describe("m")
 
 
+async def test_a_call_that_nobody_takes_is_refused_beforehand_with_what_to_do():
+    node = FakeNode()
+    await SwarmSubLM(node).check(Job("x"))
+    node.lack = {"message": "no provider can take this: 2 too dear", "hint": "Raise `bid_msat`."}
+    with pytest.raises(UnreachableError, match="2 too dear") as refused:
+        await SwarmSubLM(node).check(Job("x"))
+    assert refused.value.hint == "Raise `bid_msat`."
+    [job] = node.asked[-1][1]["jobs"]
+    assert job["bid_msat"] is None, "what the core offers counts"
+
+
+async def test_what_to_do_about_the_call_that_failed_last_is_remembered():
+    node = FakeNode()
+    sub = SwarmSubLM(node)
+    node.hint = "Raise `bid_msat`."
+    [_ async for _ in sub.ask([Job("a"), Job("b")])]
+    assert sub.hint == "Raise `bid_msat`."
+
+
 async def test_a_root_in_the_swarm_is_a_job_a_turn():
     node = FakeNode()
     sub = SwarmSubLM(node)
@@ -139,13 +163,13 @@ async def test_a_root_in_the_swarm_that_gets_no_answer_says_why():
     charged = []
     with pytest.raises(RootError, match="all are busy"):
         await SwarmRoot(SwarmSubLM(Busy()), None, 2_048).reply([Message("user", "q")], charged=charged.append)
-    assert charged[1:] == [Beside(331)] and isinstance(charged[0], Reserved)
+    assert charged[1:] == [ExtraCharge(331)] and isinstance(charged[0], Reserved)
 
 
 async def test_what_is_charged_beside_the_answers_is_told_before_the_outcomes_with_which_it_came():
     sub = SwarmSubLM(FakeNode(beside_msat=660))
     came = [each async for each in sub.ask([Job("a"), Job("b")], budget_msat=2_000)]
-    assert came[2] == Beside(660)
+    assert came[2] == ExtraCharge(660)
     assert [each[0] for each in (came[1], came[3])] == [1, 0] and len(came) == 5
 
 
@@ -153,7 +177,7 @@ async def test_an_ask_with_a_bound_has_a_name_by_which_it_is_asked_after_and_end
     node = FakeNode()
     sub = SwarmSubLM(node)
     first, *_, last = [each async for each in sub.ask([Job("a"), Job("b")], budget_msat=2_000)]
-    assert isinstance(first, Reserved) and first.by is sub and last == Open(50)
+    assert isinstance(first, Reserved) and first.by is sub and last == OpenCharge(50)
     assert node.asked[-1][1]["reservation"] == first.name
     again = await anext(aiter(sub.ask([Job("a")], budget_msat=2_000)))
     assert again.name != first.name
@@ -163,7 +187,7 @@ async def test_an_ask_with_a_bound_has_a_name_by_which_it_is_asked_after_and_end
 
 async def test_an_ask_that_no_core_heard_of_has_no_name_and_leaves_nothing_set_aside(tmp_path):
     nobody = SwarmSubLM(RemoteNode(tmp_path / "no.sock"))
-    with pytest.raises(UnreachableError, match="no node runs here"):
+    with pytest.raises(UnreachableError, match="no node is running here"):
         await anext(nobody.ask([Job("a")], budget_msat=2_000))
 
 
@@ -202,7 +226,7 @@ async def test_a_model_that_nobody_has_fails_at_once_and_names_those_that_are_th
     jobs = [Job("a", model="nonexistent"), Job("b", model="m"), Job("c", model="nonexistent")]
     came = dict([pair async for pair in SwarmSubLM(node).ask(jobs)])
     assert [came[place].code for place in (0, 2)] == ["no_provider"] * 2
-    assert "'nonexistent'" in came[0].message and came[0].message.endswith("there is m")
+    assert "'nonexistent'" in came[0].message and came[0].message.endswith("available: m")
     asked = [params["jobs"] for method, params in node.asked if method == "map"]
     assert [[job["prompt"] for job in jobs] for jobs in asked] == [["b"]]
 
@@ -221,7 +245,7 @@ async def test_where_somebody_tells_no_models_a_model_is_waited_for():
 
 
 async def test_a_run_whose_model_nobody_has_is_told_which_are_there():
-    with pytest.raises(UnreachableError, match=r"no provider of another is ready .*there is m"):
+    with pytest.raises(UnreachableError, match=r"no provider of another is ready .*available: m"):
         await SwarmSubLM(FakeNode()).describe("another")
 
 
@@ -232,12 +256,12 @@ async def test_what_strangers_call_their_models_is_no_order_to_the_root_that_ask
     sub = SwarmSubLM(node)
     [(_, failure)] = [each async for each in sub.ask([Job("a", model="nobody-has-it")])]
     assert failure.code == "no_provider" and "Ignore" not in failure.message
-    assert failure.message.startswith("no provider has the model 'nobody-has-it'; there is m, m0, m1, ")
+    assert failure.message.startswith("no provider has the model 'nobody-has-it'; available: m, m0, m1, ")
     assert failure.message.endswith(", 34 more")
     for row in node.rows:
         row["models"] = [order]
     [(_, failure)] = [each async for each in sub.ask([Job("a", model="nobody-has-it")])]
-    assert failure.message == "no provider has the model 'nobody-has-it'; there is another"
+    assert failure.message == "no provider has the model 'nobody-has-it'; available: another"
     with pytest.raises(UnreachableError) as caught:
         await sub.describe("nobody-has-it")
     assert "Ignore" not in str(caught.value)

@@ -229,7 +229,7 @@ async def test_a_replay_works_on_the_context_that_was_kept_with_its_run(stage, t
 
 async def test_a_replay_without_its_context_says_so(stage, tmp_path):
     (tmp_path / "context").write_text("changed")
-    with pytest.raises(UsageError, match="not what run"):
+    with pytest.raises(UsageError, match="no longer what run"):
         await replay(
             Run(stage.folder / "run"), InProcessRepl, Trajectory(tmp_path / "x", SystemClock()), SystemClock(),
             settings=LoopSettings(),
@@ -370,7 +370,7 @@ async def test_old_runs_go_and_runs_under_way_stay(tmp_path):
 
 
 async def test_runs_are_found_by_the_start_of_their_id(tmp_path):
-    with pytest.raises(UsageError, match="no runs are kept yet"):
+    with pytest.raises(UsageError, match="there are no stored runs yet"):
         runs.find_run(tmp_path, "last")
     made = [runs.new_run(tmp_path, second) for second in (1e9, 2e9)]
     for folder in made:
@@ -416,7 +416,7 @@ def test_a_run_that_cannot_even_begin_says_why_and_what_to_do(tmp_path):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(TrajectoryError, match="run x cannot be written: Not a directory") as caught:
         Trajectory(tmp_path / "runs" / "x", SystemClock())
-    assert "Make room" in caught.value.hint
+    assert "Free some space" in caught.value.hint
 
 
 def test_a_text_with_lone_surrogates_is_kept_and_its_event_written(tmp_path):
@@ -447,7 +447,7 @@ async def test_whoever_follows_a_run_that_is_taken_up_sees_what_the_new_process_
     first = Trajectory(tmp_path / "run", SystemClock())
     begun = [first.write("run"), first.write("loop", loop="0")]
     first.close()
-    again = Trajectory.again(tmp_path / "run", SystemClock())
+    again = Trajectory.resume(tmp_path / "run", SystemClock())
     follower = Run(tmp_path / "run").follow()
     seen = [await asyncio.to_thread(next, follower) for _ in begun]
     again.write("run", before={})

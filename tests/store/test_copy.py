@@ -131,7 +131,7 @@ async def test_a_snapshot_that_cannot_be_written_is_copied_with_its_log_and_noth
 async def test_what_others_begin_with_while_it_is_read_without_a_lock_is_no_copy(tmp_path, monkeypatch):
     await (await made(tmp_path / "a.db", rows=3)).close()
     monkeypatch.setattr(module, "_can_be_written", lambda _: False)
-    with pytest.raises(SetupError, match=r"another program began with .*a\.db"):
+    with pytest.raises(SetupError, match=r"another program started to write .*a\.db"):
         copy_database(
             tmp_path / "a.db", tmp_path / "b.db", label="play", at=AT,
             told=lambda *_: (tmp_path / "a.db-wal").touch(),
@@ -184,6 +184,6 @@ async def test_of_a_first_start_that_was_cut_off_no_copy_is_made_and_what_is_emp
         (tmp_path / f"{path.name}-new").touch()
         assert copy_database(path, target, label="play", at=AT, told=unheard) is None and not target.exists()
         (tmp_path / f"{path.name}-new").unlink()
-        with pytest.raises(SetupError, match="is empty, and was not when it was made"):
+        with pytest.raises(SetupError, match="is empty, although it was not when it was created"):
             copy_database(path, target, label="play", at=AT, told=unheard)
         assert not target.exists()

@@ -274,7 +274,7 @@ async def test_a_version_that_no_pylon_writes_is_refused(tmp_path):
     for version in (-1, 0):
         async with database.transaction() as tx:
             await tx.execute("UPDATE schema_version SET version = ?", (version,))
-        with pytest.raises(SetupError, match="written by no Pylon"):
+        with pytest.raises(SetupError, match="an unknown version"):
             await Database.open(path, [NOTES])
     await database.close()
 
@@ -337,7 +337,7 @@ async def test_a_full_disk_is_told_with_the_file_that_it_refuses(tmp_path, how):
     with pytest.raises(sqlite3.OperationalError) as caught:
         await fill()
     said = told(caught.value)
-    assert said is not None and str(path) in str(said) and "full" in str(said) and "Make room" in said.hint
+    assert said is not None and str(path) in str(said) and "full" in str(said) and "Free some space" in said.hint
     await database.close()
 
 
@@ -391,13 +391,13 @@ async def test_a_creation_that_a_crash_cut_short_is_gone_on_with(tmp_path, monke
 @pytest.mark.parametrize(
     ("code", "hint"),
     [
-        (sqlite3.SQLITE_FULL, "Make room on its disk"),
-        (sqlite3.SQLITE_READONLY, "right to write it"),
-        (sqlite3.SQLITE_READONLY_DBMOVED, "right to write it"),
+        (sqlite3.SQLITE_FULL, "Free some space on its disk"),
+        (sqlite3.SQLITE_READONLY, "permission to write it"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, "permission to write it"),
         (sqlite3.SQLITE_CORRUPT, "restore it from a backup"),
         (sqlite3.SQLITE_NOTADB, "restore it from a backup"),
-        (sqlite3.SQLITE_IOERR_WRITE, "Check its owner, its folder"),
-        (sqlite3.SQLITE_BUSY, "Close what has it open"),
+        (sqlite3.SQLITE_IOERR_WRITE, "Check its owner and folder"),
+        (sqlite3.SQLITE_BUSY, "Close the program that has it open"),
     ],
 )
 def test_each_fault_of_a_file_has_a_hint_of_its_own_at_opening_and_later(code, hint):
@@ -406,3 +406,11 @@ def test_each_fault_of_a_file_has_a_hint_of_its_own_at_opening_and_later(code, h
     for said in (cannot_be_opened("/x.db", error), told(error)):
         assert hint in said.hint
         assert ("restore" in said.hint) == (hint == "restore it from a backup")
+
+
+async def test_commits_are_flushed_through_the_cache_of_the_disk_where_that_takes_more_than_usual(tmp_path):
+    database = await Database.open(tmp_path / "a.db", [])
+    async with database.transaction() as tx:
+        said = {name: (await tx.fetch_all(f"PRAGMA {name}"))[0][0] for name in ("fullfsync", "synchronous")}
+    assert said == {"fullfsync": 1, "synchronous": 2}
+    await database.close()

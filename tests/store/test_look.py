@@ -10,7 +10,7 @@ import pytest
 from pylon.errors import SetupError
 from pylon.store import look
 from pylon.store.database import Database, Schema
-from pylon.store.look import check_pages, look_into, opened_to_read
+from pylon.store.look import check_in_use, check_pages, look_into, opened_to_read
 from tests.store.cut_off import no_table_yet, nothing_yet
 
 ROOM = Schema(
@@ -53,7 +53,7 @@ async def test_where_there_is_none_or_a_first_start_that_was_cut_off_nothing_is_
     path.unlink()
     cut_off(path)
     for say in (looked, partial(Database.open, schemas=[ROOM], label="play")):
-        with pytest.raises(SetupError, match="is empty, and was not"):
+        with pytest.raises(SetupError, match="is empty, although it was not"):
             await say(path)
 
 
@@ -66,7 +66,7 @@ async def test_one_that_was_cut_is_damaged_wherever_it_was_cut(tmp_path):
             looked(path)
         assert str(path) in str(raised.value) and "backup" in raised.value.hint, size
     path.write_bytes(b"")
-    with pytest.raises(SetupError, match="is empty, and was not"):
+    with pytest.raises(SetupError, match="is empty, although it was not"):
         looked(path)
 
 
@@ -127,3 +127,16 @@ async def test_to_read_makes_no_file_and_throws_no_log_away(tmp_path):
     with closing(opened_to_read(path)) as books:
         assert books.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     assert (tmp_path / "a.db-wal").read_bytes() == b"all that is left"
+
+
+async def test_an_index_that_lacks_what_its_table_has_is_damage_and_the_hint_says_what_mends_it(tmp_path):
+    path = await made(tmp_path, rows=3)
+    with closing(sqlite3.connect(path)) as books:
+        page = books.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'named'").fetchone()[0]
+    data = bytearray(path.read_bytes())
+    data[data.find(b"a thing", (page - 1) * SIZE, page * SIZE)] ^= 1
+    path.write_bytes(data)
+    for reads in (partial(looked, path), partial(check_in_use, path)):
+        with pytest.raises(SetupError, match="missing from index named") as caught:
+            reads()
+        assert "REINDEX" in caught.value.hint

@@ -17,11 +17,12 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.swarm.checks.checks import Checks
-from pylon.swarm.checks.moves import Changed, Rescore
+from pylon.swarm.checks.commands import Changed, Rescore
 from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.checks.verification import Score, judge
+from pylon.swarm.circle import Circle
 from pylon.swarm.dispatch.dispatcher import Dispatcher
-from pylon.swarm.dispatch.moves import Acknowledged, Job, Published, Send, Tick
+from pylon.swarm.dispatch.messages import Acknowledged, Published, Send, SlotJob, Tick
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderUp
 from pylon.swarm.providers.listing import Listing, Need
@@ -113,7 +114,7 @@ class Model:
         self.checks = Checks(CheckSettings(), self.reputation, rng)
         if rescoring:
             self.checks.examination.holds = frozenset({MODEL.sha256})
-        self.coordinator = Coordinator(Dispatcher(DispatchSettings(hedge_share=0.02), rng), self.checks)
+        self.coordinator = Coordinator(Dispatcher(DispatchSettings(hedge_share=0.02), rng), self.checks, Circle())
         self.due: list[tuple[float, int, Send]] = []
         self.requests = 0
         for key in self.members:
@@ -134,7 +135,7 @@ class Model:
         self.filled = 0
         started, asked = self.now, self.checks.examination.asked
         deadline = self.now + 10_000.0
-        number = self.coordinator.begin(lambda spec, slot: Job(slot, Need(), 600.0, deadline), jobs)
+        number = self.coordinator.begin(lambda spec, slot: SlotJob(slot, Need(), 600.0, deadline), jobs)
         self.do(self.coordinator.ask(number, enumerate(specs), self.now, WALL + self.now))
         while self.filled + len(self.failed) < jobs:
             assert self.now < deadline, "it terminates"

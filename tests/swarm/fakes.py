@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pylon.errors import ConnectionLostError, RateLimitedError, RelayError
+from pylon.errors import ConnectionLostError, NotAcknowledgedError, RateLimitedError, RelayError
 from pylon.jobs.announcement import Announcement, OfferedModel, announcement_draft, withdrawal_draft
 from pylon.jobs.answer import Address
 from pylon.jobs.cancel import parse_cancel
@@ -74,6 +74,13 @@ class FakeRelays:
     down: set[str] = field(default_factory=set)
     # Which of them say `rate-limited`, until they are in here no more.
     slow: set[str] = field(default_factory=set)
+    # Which of them give no OK, and which refuse everything.
+    mute: set[str] = field(default_factory=set)
+    shut: set[str] = field(default_factory=set)
+    # Which of them do not let the customer's key in, as they say at once.
+    not_let_in: set[str] = field(default_factory=set)
+    # Whether those that give no OK pass on what they are given all the same.
+    passes_on: bool = False
     most_publishing: int = 0
     looks: int = 0
 
@@ -83,7 +90,14 @@ class FakeRelays:
 
     @property
     def statuses(self) -> list[RelayStatus]:
-        return [RelayStatus(url, "connecting" if url in self.down else "open") for url in self.urls]
+        return [
+            RelayStatus(
+                url,
+                "connecting" if url in self.down else "open",
+                error="the relay refused our key" if url in self.not_let_in else "",
+            )
+            for url in self.urls
+        ]
 
     @property
     def refusals(self) -> list[str]:
@@ -114,6 +128,13 @@ class FakeRelays:
                 async with asyncio.timeout(timeout):
                     while self.slow.issuperset(relays or self.urls):
                         await asyncio.sleep(0.01)
+            if self.mute.issuperset(relays or self.urls):
+                if self.passes_on:
+                    self.give(event)
+                await asyncio.sleep(timeout)
+                raise NotAcknowledgedError("the relay did not acknowledge an event in time")
+            if self.shut.issuperset(relays or self.urls):
+                raise RelayError("the relay refused an event: blocked: not here")
             if self.refuses(event):
                 raise RelayError(f"{self.urls[0]} refused an event: {self.refusal}")
             self.give(event)

@@ -418,13 +418,13 @@ async def test_a_wallet_that_holds_too_little_is_named_as_the_reason(purse, ligh
     lightning.payer.next_pay = [WalletCode.INSUFFICIENT_BALANCE]
     with pytest.raises(MoneyError, match="the wallet holds less than 3 play sat"):
         await purse.pay(bill(purse), offer, await asked(lightning))
-    assert purse.barred(PRICED) == "not paid, since the wallet holds too little"
+    assert purse.barred(PRICED) == "not paid, because the wallet holds too little"
 
 
 @pytest.mark.parametrize(
     ("trouble", "why"),
     [
-        (WalletCode.QUOTA_EXCEEDED, "not paid, since a limit of ours is reached (quota_exceeded)"),
+        (WalletCode.QUOTA_EXCEEDED, "not paid, because one of our limits is reached (quota_exceeded)"),
         # The next one may succeed.
         (WalletCode.RATE_LIMITED, ""),
         (WalletCode.UNREACHABLE, ""),
@@ -595,11 +595,11 @@ async def test_a_provider_with_another_payee_is_named_and_asked_again_at_once_wh
 async def test_a_full_limit_or_the_stop_file_is_named_as_the_reason(purse, lightning, monkeypatch):
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     for code, why in (
-        (Limit.DAY, "not paid, since a limit of ours is reached (limit_day)"),
+        (Limit.DAY, "not paid, because one of our limits is reached (limit_day)"),
         (Limit.HOUR, ""),
         (Limit.PROVIDER, ""),
         (Limit.IN_FLIGHT, ""),
-        (Refusal.STOPPED, "not paid, since the STOP file halts all spending"),
+        (Refusal.STOPPED, "not paid, because the STOP file halts all spending"),
         (Refusal.PAYEE_CHANGED, OTHER_PAYEE),
         (Refusal.JOB_IN_FLIGHT, ""),
         (InvoiceCode.EXPIRED, ""),

@@ -16,11 +16,11 @@ from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.checks import reputation as reputation_module
 from pylon.swarm.checks import reputation_store
-from pylon.swarm.checks.moves import Changed
+from pylon.swarm.checks.commands import Changed
 from pylon.swarm.checks.reputation import Reputation, Seen, why
 from pylon.swarm.checks.verification import Score
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobSpec, Progress
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.places import Fail, Unfill
@@ -72,8 +72,8 @@ async def test_a_liar_among_honest_providers_delivers_nothing_and_is_left_out(re
     # A second opinion is a request like any other.
     assert len(relays.requests()) <= 100 * 1.05 + 12
     told = why(swarm.reputation.get(liar.public), time.time())
-    out, *reasons = [line for line in told if line.startswith("left out") or " ago" in line]
-    assert out.startswith("left out") and "lost" in reasons[0]
+    out, *reasons = [line for line in told if line.startswith("excluded") or " ago" in line]
+    assert out.startswith("excluded") and "lost" in reasons[0]
 
 
 async def test_who_answers_beside_mute_keys_is_remembered_before_any_check_of_it_ends(relays, stack) -> None:
@@ -173,11 +173,11 @@ async def test_what_was_seen_survives_the_program(tmp_path: Path) -> None:
     reputation = Reputation()
     for _ in range(4):
         reputation.note("a", Seen.PASSED, 1_000.0)
-    assert reputation.note("b", Seen.LOST, 1_000.0, "two others agreed on another answer")
+    assert reputation.note("b", Seen.LOST, 1_000.0, "two other providers agreed on a different answer")
     await reputation_store.save(database, reputation)
     again = await reputation_store.load(database, 2_000.0)
     assert again.is_proven("a") and again.is_out("b", 2_000.0) and not again.is_out("b", 1_000.0 + 86_401.0)
-    assert again.get("b").reasons[0].detail == "two others agreed on another answer"  # type: ignore[union-attr]
+    assert again.get("b").reasons[0].detail == "two other providers agreed on a different answer"  # type: ignore[union-attr]
     await database.close()
 
 
@@ -338,6 +338,6 @@ async def test_an_answer_over_which_the_deciders_break_ends_its_run(relays, stac
     def broken(*_: object, **__: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(swarm._parts.deciders.coordinator, "answered", broken)
+    monkeypatch.setattr(swarm._parts.deciders._coordinator, "answered", broken)
     with pytest.raises(RecursionError):
         await asyncio.wait_for(swarm.map(["a question"]), 10)

@@ -10,9 +10,9 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.swarm.checks.allowance import Purpose
-from pylon.swarm.checks.beside import Question
 from pylon.swarm.checks.checks import Checks
-from pylon.swarm.checks.moves import Accept, Again, Ask, Changed, CheckCommand, Reopen, Rescore
+from pylon.swarm.checks.commands import Accept, Again, Ask, Changed, CheckCommand, Reopen, Rescore
+from pylon.swarm.checks.early_opinions import Question
 from pylon.swarm.checks.reputation import FORGIVEN, NEWCOMER_WIDTH, PROVEN, WELL_KNOWN, Reputation, Seen, why
 from pylon.swarm.checks.verification import Verdict
 from pylon.swarm.job import Answer, JobSpec
@@ -360,7 +360,7 @@ def test_what_our_own_model_cannot_tell_somebody_else_is_asked() -> None:
 def test_who_left_a_question_that_was_drawn_has_its_next_answer_read_however_well_it_is_known() -> None:
     desk = Desk("a", "b")
     assert desk.checks.beside([Question(RUN, 99, ASKED, "a")], 5)
-    desk.checks.left(99)
+    desk.checks.moved_on(99)
     for _ in range(WELL_KNOWN):
         desk.checks.note("a", Seen.PASSED, 0.0, "")
     desk.checks.examination.holds = frozenset({MODEL.sha256})

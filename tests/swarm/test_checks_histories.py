@@ -10,9 +10,9 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.swarm.checks.allowance import MUST
-from pylon.swarm.checks.beside import Question
 from pylon.swarm.checks.checks import Checks
-from pylon.swarm.checks.moves import Accept, Again, Ask, Changed, CheckCommand, Reopen, Rescore, Wait
+from pylon.swarm.checks.commands import Accept, Again, Ask, Changed, CheckCommand, Reopen, Rescore, Wait
+from pylon.swarm.checks.early_opinions import Question
 from pylon.swarm.checks.reputation import Reputation, Seen
 from pylon.swarm.checks.verification import Verdict
 from pylon.swarm.job import Answer, JobSpec
@@ -159,5 +159,7 @@ def test_whatever_comes_every_answer_is_decided_once(
     assert history.checks.examination.asked <= 0.05 * JOBS + 1 + MUST + votes
     history.checks.closed(RUN, range(history.slots))
     assert (
-        not history.checks._docket and not history.checks._witnesses._examined and not history.checks._beside._early
+        not history.checks._docket
+        and not history.checks._witnesses._examined
+        and not history.checks._early_opinions._early
     )

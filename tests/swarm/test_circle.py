@@ -38,7 +38,7 @@ async def test_a_table_full_of_strangers_has_room_for_one_s_own_also_for_those_w
     swarm = SwarmClient(relays, SecretKey.generate(), settings=settings)
     crowd(swarm, relays)
     if joins:
-        swarm.change_company(own=mine | {late.public}, allow=mine | {late.public})
+        swarm.change_circle(own=mine | {late.public}, allow=mine | {late.public})
     who = late if joins else known
     stored = list(relays.stored)
     who.announce()
@@ -75,15 +75,15 @@ async def test_who_joins_is_seen_as_one_s_own_by_all_who_look_and_who_leaves_by_
             return {
                 "asked": not swarm.why_not(job, listing),
                 "out": reputation.is_out(one.public, time.time()),
-                "own": swarm._parts.deciders.coordinator.circle.is_own(one.public),
+                "own": swarm._parts.deciders.circle.is_own(one.public),
                 "kept": swarm.circle.keeps(one.public),
             }
 
         stranger = {"asked": False, "out": True, "own": False, "kept": False}
         assert seen() == stranger
         member = frozenset({one.public})
-        swarm.change_company(own=member, allow=member)
+        swarm.change_circle(own=member, allow=member)
         assert seen() == {"asked": True, "out": False, "own": True, "kept": True}
         assert (await swarm.complete(job)).provider == one.public
-        swarm.change_company(own=frozenset(), allow=frozenset({A}))
+        swarm.change_circle(own=frozenset(), allow=frozenset({A}))
         assert seen() == stranger

@@ -7,7 +7,7 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.swarm.checks.checks import Checks
-from pylon.swarm.checks.moves import Accept, Again, Ask, CheckCommand, Reopen
+from pylon.swarm.checks.commands import Accept, Again, Ask, CheckCommand, Reopen
 from pylon.swarm.checks.reputation import ALONE_ENOUGH, PROVEN, Reputation, Seen
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderUp

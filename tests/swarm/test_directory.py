@@ -208,7 +208,7 @@ def test_what_heartbeats_say_of_models_comes_before_what_was_announced() -> None
         (Need(model="needle-1"), {}, ""),
         (Need(model="sha256:" + "cd" * 32), {}, ""),
         (Need(model="sha256:" + "ce" * 32), {}, "without this model"),
-        (Need(context=4_096), {}, "with too short a context"),
+        (Need(context=4_096), {}, "with too short a context window"),
         (Need(context=4_096), {"models": (OfferedModel("unknown"),)}, ""),
         (Need(kind=5_100), {}, "not serving kind 5100"),
         (Need(allow=frozenset()), {}, "not on the allow list"),
@@ -218,15 +218,15 @@ def test_what_heartbeats_say_of_models_comes_before_what_was_announced() -> None
         (Need(), {"loading": True}, "still loading"),
         (Need(), {"barred": "not paid"}, "not paid"),
         (Need(), {"price": Price(Msat(5)), "network": "play"}, "taking payment on play"),
-        (Need(network="play"), {"price": Price(Msat(5)), "network": "play"}, "too dear"),
+        (Need(network="play"), {"price": Price(Msat(5)), "network": "play"}, "too expensive"),
         (Need(network="play", bid=Msat(5)), {"price": Price(Msat(5)), "network": "play"}, ""),
         (
             Need(network="play", bid=Msat(5), max_tokens=1_000),
             {"price": Price(Msat(5), out_msat_per_1k=Msat(1)), "network": "play"},
-            "too dear",
+            "too expensive",
         ),
-        (Need(), {"plain": True}, "reading the open form only"),
-        (Need(plain=True, model="needle-1"), {"plain": True}, "silent about models"),
+        (Need(), {"plain": True}, "reading only the open form"),
+        (Need(plain=True, model="needle-1"), {"plain": True}, "not stating any model"),
         (Need(plain=True), {"plain": True, "kinds": frozenset({5_100})}, "not serving kind 5050"),
     ],
 )
@@ -302,16 +302,16 @@ def test_why_nobody_does_reads_well_of_one_and_of_many() -> None:
         Need(context=9_999).why_not(Listing("a", models=(MODEL,))),
     )
     assert str(Lack(need, 5, 5, {context: 1, model: 4})) == (
-        "5 providers heard of, 5 alive; 1 with too short a context; 4 without this model"
+        "5 providers heard of, 5 alive; 1 with too short a context window; 4 without this model"
     )
 
 
 def test_who_bids_too_little_hears_the_cheapest_quote_and_for_how_many_tokens() -> None:
     need = Need(prompt_tokens=300, max_tokens=1_024, bid=Msat(5_000))
-    hint = str(Lack(need, 1, 1, {"too dear": 1}, (), Quoted(6_400, 300, 1_024)).error().hint)
-    assert "asks up to 6,400 msat for 300 tokens of prompt and 1,024 of answer" in hint
+    hint = str(Lack(need, 1, 1, {"too expensive": 1}, (), Quoted(6_400, 300, 1_024)).error().hint)
+    assert "charges up to 6,400 msat for 300 prompt tokens and 1,024 answer tokens" in hint
     assert (
-        "At most 5,000 msat" in hint
+        "at most 5,000 msat" in hint
         and "fewer `max_tokens`" in hint
         and "--max-tokens" in hint
         and "`bid_msat`" in hint

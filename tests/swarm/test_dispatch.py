@@ -9,14 +9,14 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm.dispatch import company
-from pylon.swarm.dispatch.company import LANES
+from pylon.swarm.dispatch import roster
 from pylon.swarm.dispatch.dispatcher import Dispatcher
-from pylon.swarm.dispatch.moves import (
+from pylon.swarm.dispatch.messages import (
     Acknowledged,
     Add,
     Answered,
     CancelAttempt,
+    Charged,
     Coming,
     Deliver,
     DispatchCommand,
@@ -24,14 +24,15 @@ from pylon.swarm.dispatch.moves import (
     Failure,
     Fund,
     GiveUp,
-    Job,
     Published,
     Refused,
     Send,
     SendFailed,
+    SlotJob,
     SwarmEvent,
     Tick,
 )
+from pylon.swarm.dispatch.roster import LANES
 from pylon.swarm.providers.directory import ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.settings import DispatchSettings
@@ -68,7 +69,7 @@ class Play:
         self, count: int = 1, *, need: Need = NEED, timeout: float = 120.0, deadline: float = 1e4
     ) -> list[DispatchCommand]:
         first, self.slots = self.slots, self.slots + count
-        return self.tell(Add(tuple(Job(first + n, need, timeout, deadline) for n in range(count))))
+        return self.tell(Add(tuple(SlotJob(first + n, need, timeout, deadline) for n in range(count))))
 
     def send(self, count: int = 1, **job: Any) -> Send:
         """Adds jobs, and publishes what is sent; the first sending."""
@@ -252,7 +253,7 @@ def test_the_quicker_provider_gets_the_job() -> None:
         play.dispatcher = Dispatcher(DispatchSettings(), random.Random(seed))
         play.tell(ProviderUp(slow))
         play.tell(ProviderUp(quick))
-        [send] = sends(play.tell(Add((Job(0, NEED, 120, 1e4, 10, 500),))))
+        [send] = sends(play.tell(Add((SlotJob(0, NEED, 120, 1e4, 10, 500),))))
         assert send.provider == "quick"
 
 
@@ -385,7 +386,7 @@ def test_who_is_silent_twice_rests_but_not_where_everybody_is_now_and_then() -> 
     lossy.dispatcher._silence.share = 0.25
     for play, enough in ((quiet, 2), (lossy, 4)):
         play.add(1)
-        standing = play.dispatcher._company["a"]
+        standing = play.dispatcher._roster.standing_of("a")
         for silent in range(1, enough + 1):
             play.tell(Published(play.dispatcher.last_attempt))
             play.wait(5.1)
@@ -399,7 +400,7 @@ def test_one_word_says_that_its_provider_is_not_lost() -> None:
         send = play.send()
         play.wait(5.1)
         play.tell(Answered(send.attempt))
-        assert play.dispatcher._company["a"].silences == 0
+        assert play.dispatcher._roster.standing_of("a").silences == 0
 
 
 def test_leaving_and_coming_back_does_not_clear_a_bad_record() -> None:
@@ -433,6 +434,32 @@ def test_a_request_that_no_relay_takes_is_sent_three_times_and_nobody_is_blamed(
     [third] = sends(play.tell(SendFailed(second.attempt)))
     assert play.tell(SendFailed(third.attempt)) == [GiveUp(0, Failure.NOT_SENT, None, 3)]
     assert play.send().provider == "a"
+
+
+PAID_JOB = Add((SlotJob(0, Need(network="play", bid=Msat(100)), 120.0, 1e4, 0, 1, run=1),))
+
+
+def test_a_request_that_a_silent_relay_may_have_passed_on_is_cancelled_and_its_cost_stays_set_aside() -> None:
+    play = Play(*(provider(name, network="play", price=Price(Msat(90))) for name in "ab"))
+    play.tell(Fund(1, 200))
+    [first] = sends(play.tell(PAID_JOB))
+    cancelled, second = play.tell(SendFailed(first.attempt, unknown=True))
+    assert cancelled == CancelAttempt(0, first.attempt, first.provider) and isinstance(second, Send)
+    budget = play.dispatcher.budget(1)
+    assert (budget.reserved, budget.open) == (90, 90) and play.dispatcher.is_open(first.attempt)
+    play.tell(Answered(second.attempt, 90))
+    # Its receipt comes late, and is counted.
+    play.tell(Charged(first.attempt, 90))
+    assert (budget.spent, budget.most) == (180, 180)
+
+
+def test_what_a_silent_relay_may_have_is_waited_for_where_the_run_cannot_pay_for_a_second() -> None:
+    play = Play(*(provider(name, network="play", price=Price(Msat(90))) for name in "ab"))
+    play.tell(Fund(1, 100))
+    [first] = sends(play.tell(PAID_JOB))
+    assert play.tell(SendFailed(first.attempt, unknown=True)) == []
+    assert play.tell(Answered(first.attempt, 90)) == [Deliver(0, first.attempt, 1)]
+    assert play.dispatcher.budget(1).most == 90
 
 
 def test_what_cannot_be_made_for_one_is_tried_with_another_and_held_against_nobody() -> None:
@@ -509,7 +536,7 @@ def test_the_slow_tail_goes_to_a_second_provider_and_the_first_answer_wins() -> 
 @pytest.mark.parametrize(("back", "hedged"), [(100, False), (190, True)])
 def test_nothing_is_asked_twice_while_most_of_what_went_out_is_still_out(back: int, hedged: bool) -> None:
     play = Play(*(provider(f"p{n}") for n in range(250)))
-    out = sends(play.tell(Add(tuple(Job(n, NEED, 120.0, 1e4) for n in range(200)))))
+    out = sends(play.tell(Add(tuple(SlotJob(n, NEED, 120.0, 1e4) for n in range(200)))))
     for send in out:
         play.tell(Published(send.attempt))
     play.now += 0.1
@@ -561,7 +588,7 @@ def test_one_job_is_hedged_three_times_and_leaves_the_rest_to_others() -> None:
 def test_while_more_jobs_are_about_to_come_nothing_is_hedged() -> None:
     play, straggler = slow_tail()
     play.tell(Coming(5))
-    assert play.dispatcher.left == play.dispatcher.open + 5
+    assert play.dispatcher.unfilled == play.dispatcher.open + 5
     assert sends(play.wait(3.0)) == []
     play.tell(Coming(0))
     [hedge] = sends(play.wait(3.0))
@@ -593,7 +620,7 @@ def test_paid_work_is_hedged_where_money_or_credit_of_ours_is_as_far_as_the_budg
 def test_a_second_opinion_that_is_slow_goes_to_another_of_those_it_is_for() -> None:
     play, straggler = slow_tail()
     play.tell(Drop((straggler.slot,)))
-    [first] = sends(play.tell(Add((Job(100, NEED, 120.0, 1e4, to=("p1", "p2")),))))
+    [first] = sends(play.tell(Add((SlotJob(100, NEED, 120.0, 1e4, to=("p1", "p2")),))))
     play.tell(Published(first.attempt))
     [second] = sends(play.wait(2.0))
     assert (first.provider, second.provider, second.hedge) == ("p1", "p2", True)
@@ -603,7 +630,7 @@ def test_the_last_jobs_of_a_run_do_not_go_to_the_slowest_machine() -> None:
     play = Play(*(provider(f"p{n}") for n in range(4)), provider("snail", tokens_out_per_s=1.0))
     job = 0
     last: dict[str, int] = {}
-    running = sends(play.tell(Add(tuple(Job(n, NEED, 120, 1e4, 0, 50) for n in range(60)))))
+    running = sends(play.tell(Add(tuple(SlotJob(n, NEED, 120, 1e4, 0, 50) for n in range(60)))))
     while play.dispatcher.open:
         for send in running:
             play.tell(Published(send.attempt))
@@ -633,7 +660,7 @@ def test_a_free_slot_is_shared_between_needs_in_turn() -> None:
 
 
 def test_those_a_lane_left_out_are_taken_in_when_half_of_its_own_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(company, "ENOUGH", 4)
+    monkeypatch.setattr(roster, "ENOUGH", 4)
     everybody = {f"p{n}" for n in range(10)}
     play = Play(*map(provider, sorted(everybody)))
     asked = set[str]()
@@ -649,7 +676,7 @@ def test_a_thousand_different_needs_leave_a_bounded_number_of_lanes() -> None:
     play = Play(provider("a", models=tuple(OfferedModel(f"m{n}") for n in range(100))))
     for n in range(100):
         play.tell(Answered(play.send(need=Need(model=f"m{n}")).attempt))
-    assert len(play.dispatcher._company._lanes) == len(play.dispatcher._company.turns) == LANES
+    assert len(play.dispatcher._roster._lanes) == len(play.dispatcher._roster.turns) == LANES
 
 
 def test_timers_of_finished_jobs_do_not_pile_up() -> None:

@@ -14,7 +14,7 @@ from pylon.swarm.dispatch.budget import RunBudget
 from pylon.swarm.dispatch.candidates import step
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.in_flight import LAPSE_S
-from pylon.swarm.dispatch.moves import (
+from pylon.swarm.dispatch.messages import (
     Acknowledged,
     Add,
     Adopt,
@@ -26,13 +26,13 @@ from pylon.swarm.dispatch.moves import (
     Forget,
     Fund,
     GiveUp,
-    Job,
     Lapsed,
     Published,
     Refused,
     RelaysDown,
     Send,
     SendFailed,
+    SlotJob,
     SwarmEvent,
     Tick,
     Unheard,
@@ -70,7 +70,7 @@ class Histories(RuleBasedStateMachine):
         for run in BUDGETS:
             self.fund(run)
         self.alive: dict[str, Listing] = {}
-        self.jobs: dict[int, Job] = {}
+        self.jobs: dict[int, SlotJob] = {}
         self.outcomes: dict[int, Deliver | GiveUp | str] = {}
         self.live: dict[int, Send] = {}
         self.taken_back: set[int] = set()
@@ -91,11 +91,13 @@ class Histories(RuleBasedStateMachine):
 
     def tell(self, event: SwarmEvent) -> None:
         if isinstance(event, (SendFailed, Refused)):
-            over = self.live.pop(event.attempt, None)
+            unknown = isinstance(event, SendFailed) and event.unknown
+            # What may have left is told to stop, or waited for.
+            over = None if unknown else self.live.pop(event.attempt, None)
             if over is not None:
                 self.doubted.add(over.provider)
             if over is not None and (isinstance(event, SendFailed) or event.code is not None):
-                # What was refused, or never left, cost nothing.
+                # What a provider or all relays refused cost nothing.
                 self.costs[self.jobs[over.slot].run].pop(event.attempt, None)
         if isinstance(event, Unheard) and event.attempt in self.taken_back:
             # It is not taken back once more.
@@ -223,7 +225,7 @@ class Histories(RuleBasedStateMachine):
     ) -> None:
         first = len(self.jobs)
         jobs = [
-            Job(first + n, need, timeout, self.now + deadline, 0, 1, run, priority, to, frozenset(without))
+            SlotJob(first + n, need, timeout, self.now + deadline, 0, 1, run, priority, to, frozenset(without))
             for n in range(count)
         ]
         self.jobs.update((job.slot, job) for job in jobs)
@@ -234,7 +236,7 @@ class Histories(RuleBasedStateMachine):
         if self.dispatcher.in_flight >= WIDTH or len(self.live) >= WIDTH:
             return
         slot = len(self.jobs)
-        self.jobs[slot] = job = Job(slot, need, 20.0, self.now + 100.0, run=0)
+        self.jobs[slot] = job = SlotJob(slot, need, 20.0, self.now + 100.0, run=0)
         self.attempts += 1
         self.live[self.attempts] = Send(slot, self.attempts, name, self.now + 20.0)
         self.begun.add(slot)
@@ -315,12 +317,12 @@ class Histories(RuleBasedStateMachine):
     def refused(self, back: int, code: ErrorCode | None, ours: bool) -> None:
         self.tell(Refused(self.attempts - back, code, ours and code is None))
 
-    @rule(back=st.integers(0, 3), unmade=st.booleans(), too_large=st.booleans())
-    def not_sent(self, back: int, unmade: bool, too_large: bool) -> None:
+    @rule(back=st.integers(0, 3), unmade=st.booleans(), too_large=st.booleans(), unknown=st.booleans())
+    def not_sent(self, back: int, unmade: bool, too_large: bool, unknown: bool) -> None:
         attempt = self.attempts - back
         found = self.dispatcher._in_flight.attempts.get(attempt)
         if found is not None and not found.published:
-            self.tell(SendFailed(attempt, unmade, unmade and too_large))
+            self.tell(SendFailed(attempt, unmade, unmade and too_large, unknown and not unmade))
 
     @rule(down=st.sampled_from([{RELAYS[0]}, {RELAYS[1], "wss://strangers"}, {*RELAYS}, set()]))
     def relays_go_and_come(self, down: set[str]) -> None:
@@ -357,7 +359,7 @@ class Histories(RuleBasedStateMachine):
         assert self.dispatcher.in_flight == len(self.live) <= WIDTH
         for attempt in self.live:
             assert self.dispatcher.is_live(attempt)
-        for lane in self.dispatcher._company._lanes.values():
+        for lane in self.dispatcher._roster._lanes.values():
             seats = lane.members.values()
             assert lane._awake == sum(seat.awake for seat in seats)
             assert lane._silent == sum(seat.silent for seat in seats)
@@ -390,9 +392,9 @@ class Histories(RuleBasedStateMachine):
         on_it = {url: sum(send.relay in (url, None) for send in self.live.values()) for url in RELAYS}
         return not listing.relays or any(url in open_ones and on_it[url] < RELAY_WIDTH for url in listing.relays)
 
-    def is_slow(self, listing: Listing, job: Job) -> bool:
+    def is_slow(self, listing: Listing, job: SlotJob) -> bool:
         """Whether waiting for somebody quicker, who has jobs of ours now, is better."""
-        lane = self.dispatcher._company._lanes[job.need]
+        lane = self.dispatcher._roster._lanes[job.need]
         return lane.members[listing.provider].step > step(lane._within_s())
 
     def teardown(self) -> None:
@@ -406,8 +408,10 @@ class Histories(RuleBasedStateMachine):
         assert set(self.outcomes) == set(self.jobs)
         assert self.dispatcher.open == self.dispatcher.in_flight == 0
         assert not self.dispatcher._in_flight.attempts
-        assert all(standing.in_flight == 0 for standing in self.dispatcher._company._standings.values())
-        assert all(lane.in_flight == lane.open == 0 for lane in self.dispatcher._company._lanes.values())
+        assert all(standing.in_flight == 0 for standing in self.dispatcher._roster._standings.values())
+        assert all(
+            lane.figures.in_flight == lane.figures.open == 0 for lane in self.dispatcher._roster._lanes.values()
+        )
         # And what nobody charged comes back when nobody can any more.
         open_before = [budget.open for budget, _ in self.books]
         self.now += LAPSE_S

@@ -1,7 +1,7 @@
 """What the dispatcher makes of relays that lose requests: it is quicker to believe that one is lost."""
 
 from pylon.swarm.dispatch.hedging import HEDGE_AFTER_S
-from pylon.swarm.dispatch.moves import Answered, CancelAttempt, Published, Send, Unheard
+from pylon.swarm.dispatch.messages import Answered, CancelAttempt, Published, Send, Unheard
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.providers.directory import ProviderUp
 from pylon.swarm.wire.looks import LOOK_LATEST_S, LULL_S, Looks
@@ -55,7 +55,7 @@ def test_one_lost_request_among_many_is_not_held_against_who_answered_later_ones
     play.tell(Answered(later.attempt))
     play.now = 3.0
     play.tell(Unheard(first.attempt))
-    assert play.dispatcher._company["a"].silences == 0
+    assert play.dispatcher._roster.standing_of("a").silences == 0
 
 
 def test_where_requests_are_lost_more_of_them_are_out_but_never_more_than_purse_and_trust_allow() -> None:
@@ -82,6 +82,17 @@ def test_what_was_lost_twice_is_sent_to_two_when_somebody_is_idle() -> None:
         play.tell(Published(send.attempt))
     [hedge] = sends(play.wait(HEDGE_AFTER_S + 0.1))
     assert hedge.hedge and hedge.slot == send.slot and hedge.provider != send.provider
+
+
+def test_a_job_that_met_silence_does_not_wait_for_a_third_who_was_silent_too() -> None:
+    play = Play(provider("a"), provider("b"), provider("c"))
+    play.send(2)
+    for _ in range(2):
+        # Each goes from its own to the third, and from there at once to any of them.
+        out = sends(play.wait(5.1))
+        assert [send.slot for send in out] == [0, 1]
+        for send in out:
+            play.tell(Published(send.attempt))
 
 
 def test_a_look_waits_for_a_lull_but_not_for_long_and_not_where_pushes_are_lost() -> None:

@@ -3,9 +3,9 @@
 import random
 
 from pylon.jobs.announcement import OfferedModel
-from pylon.swarm.dispatch import company
+from pylon.swarm.dispatch import roster
 from pylon.swarm.dispatch.dispatcher import Dispatcher
-from pylon.swarm.dispatch.moves import Add, Job, Send
+from pylon.swarm.dispatch.messages import Add, Send, SlotJob
 from pylon.swarm.providers.directory import ProviderUp
 from pylon.swarm.providers.listing import Listing, Need
 from pylon.swarm.settings import DispatchSettings
@@ -13,12 +13,12 @@ from pylon.swarm.settings import DispatchSettings
 
 def opened(monkeypatch, *, rare: int = 0, need: Need | None = None, seed: int = 1):
     """A dispatcher that knows 200 providers where 20 are enough; and those that a first job looked at."""
-    monkeypatch.setattr(company, "ENOUGH", 20)
+    monkeypatch.setattr(roster, "ENOUGH", 20)
     dispatcher = Dispatcher(DispatchSettings(), random.Random(seed))
     for number in range(200):
         model = OfferedModel("rare" if number < rare else "common")
         dispatcher.handle(ProviderUp(Listing(f"{number:064x}", models=(model,))), 0.0)
-    jobs = tuple(Job(slot, need or Need(), 60.0, 60.0) for slot in range(300))
+    jobs = tuple(SlotJob(slot, need or Need(), 60.0, 60.0) for slot in range(300))
     return dispatcher, [command for command in dispatcher.handle(Add(jobs), 0.0) if isinstance(command, Send)]
 
 

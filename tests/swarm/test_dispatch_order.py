@@ -8,10 +8,11 @@ import pytest
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.swarm.dispatch.budget import Budgets
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.dispatch.lane import Lane
-from pylon.swarm.dispatch.moves import (
+from pylon.swarm.dispatch.messages import (
     Acknowledged,
     Add,
     Adopt,
@@ -22,13 +23,13 @@ from pylon.swarm.dispatch.moves import (
     Failure,
     Fund,
     GiveUp,
-    Job,
     Lapsed,
     Owe,
     Published,
     Refused,
     RelaysDown,
     Send,
+    SlotJob,
     Tick,
     Unheard,
 )
@@ -41,8 +42,8 @@ from tests.swarm.test_dispatch import NEED, Play, provider, sends
 PRICED = Need(bid=Msat(100), network="play")
 
 
-def job(slot: int, *, need: Need = NEED, **fields: object) -> Job:
-    return Job(slot, need, 120.0, 1e4, **fields)  # type: ignore[arg-type]
+def job(slot: int, *, need: Need = NEED, **fields: object) -> SlotJob:
+    return SlotJob(slot, need, 120.0, 1e4, **fields)  # type: ignore[arg-type]
 
 
 def priced(name: str, msat: int, **known: object) -> Listing:
@@ -214,6 +215,20 @@ def test_however_many_runs_wait_for_their_money_they_hold_up_nobody() -> None:
     assert [send.slot for send in out] == list(range(1_000, 1_010))
 
 
+def test_of_runs_that_wait_for_their_money_each_is_looked_at_once_however_many_providers_it_cannot_pay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    play = Play(*(priced(f"{n}", 100, slots=50) for n in range(40)))
+    for run in range(100):
+        play.tell(Fund(run, 150))
+        play.tell(Add(tuple(job(2 * run + n, need=PRICED, run=run) for n in range(2))))
+    looked_at: list[int] = []
+    left = Budgets.left
+    monkeypatch.setattr(Budgets, "left", lambda self, run: looked_at.append(run) or left(self, run))
+    play.tell(Tick())
+    assert len(set(looked_at)) == 100 and len(looked_at) < 150
+
+
 def test_jobs_of_a_lower_priority_go_out_in_the_same_turn_as_the_last_of_a_higher_one() -> None:
     play = Play(provider("a", slots=50))
     out = sends(play.tell(Add((job(0, priority=1), job(1), job(2, need=Need(context=64), priority=2)))))
@@ -271,7 +286,7 @@ def test_what_comes_later_to_where_nobody_is_waits_as_long_and_so_does_all_when_
 
 def test_one_look_serves_all_that_waits_for_a_word_and_comes_in_time_for_the_most_hurried(looks: list[Lane]) -> None:
     play = Play(provider("a", slots=40), overcommit=1.0)
-    hurried = tuple(Job(n, NEED, 20.0, 1e4) for n in (0, 40))
+    hurried = tuple(SlotJob(n, NEED, 20.0, 1e4) for n in (0, 40))
     for send in sends(play.tell(Add((hurried[0], *(job(n) for n in range(1, 40)), hurried[1], job(41))))):
         play.tell(Published(send.attempt))
     # One of the hurried went out. The other would be the next, had anybody a word.
@@ -284,7 +299,7 @@ def test_one_look_serves_all_that_waits_for_a_word_and_comes_in_time_for_the_mos
 
 def test_where_nobody_says_a_word_no_job_waits_longer_than_it_has_time() -> None:
     play = Play(provider("a"))
-    out = sends(play.tell(Add(tuple(Job(n, NEED, 10.0, 1e4) for n in range(20)))))
+    out = sends(play.tell(Add(tuple(SlotJob(n, NEED, 10.0, 1e4) for n in range(20)))))
     over: list[GiveUp] = []
     for _ in range(600):
         for send in out:
@@ -298,7 +313,7 @@ def test_where_nobody_says_a_word_no_job_waits_longer_than_it_has_time() -> None
 
 def test_a_word_for_any_job_is_reason_enough_for_the_others_to_wait() -> None:
     play = Play(provider("a"))
-    [first, *_] = sends(play.tell(Add(tuple(Job(n, NEED, 100.0, 1e4) for n in range(9)))))
+    [first, *_] = sends(play.tell(Add(tuple(SlotJob(n, NEED, 100.0, 1e4) for n in range(9)))))
     play.tell(Published(first.attempt))
     play.tell(Acknowledged(first.attempt))
     play.wait(90.0)
@@ -540,4 +555,4 @@ def test_nothing_that_an_earlier_process_sent_is_held_against_its_provider() -> 
         play.tell(Acknowledged(slot + 1))
     assert {send.provider for send in sends(play.wait(61.0))} <= {"a", "b"}
     assert play.dispatcher.rest_of("a", play.now) is None
-    assert not play.dispatcher._company["a"].pace.seconds
+    assert not play.dispatcher._roster.standing_of("a").pace.seconds

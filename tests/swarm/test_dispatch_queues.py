@@ -7,7 +7,7 @@ import pytest
 from pylon.jobs.announcement import OfferedModel
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm.dispatch.moves import (
+from pylon.swarm.dispatch.messages import (
     Acknowledged,
     Add,
     Answered,
@@ -17,10 +17,10 @@ from pylon.swarm.dispatch.moves import (
     Failure,
     Fund,
     GiveUp,
-    Job,
     Published,
     Refused,
     Send,
+    SlotJob,
 )
 from pylon.swarm.dispatch.queues import MOST_MOVES
 from pylon.swarm.dispatch.standing import MISSES
@@ -31,18 +31,18 @@ from tests.swarm.test_dispatch import NEED, Play, provider, sends, slow_tail
 QUICK, SLOW = {"tokens_out_per_s": 64.0}, {"tokens_out_per_s": 16.0}
 
 
-def job(slot: int, **known: object) -> Job:
-    return Job(slot, NEED, 120.0, 1e4, 0, 64, **known)  # type: ignore[arg-type]
+def job(slot: int, **known: object) -> SlotJob:
+    return SlotJob(slot, NEED, 120.0, 1e4, 0, 64, **known)  # type: ignore[arg-type]
 
 
 def crowded(play: Play) -> None:
     """Half of what this customer asked lately came to wait for 20 seconds behind others."""
     play.tell(Add((job(1_000),)))
     play.tell(Drop((1_000,)))
-    (lane,) = play.dispatcher._company.turns
+    (lane,) = play.dispatcher._roster.turns
     for _ in range(32):
-        lane.waits.add(20.0)
-        lane.waits.add(0.0)
+        lane.figures.waits.add(20.0)
+        lane.figures.waits.add(0.0)
 
 
 def test_a_job_that_would_wait_goes_to_somebody_idle_and_is_taken_back_where_it_was() -> None:
@@ -86,7 +86,7 @@ def test_a_stranger_who_stands_in_a_line_for_newcomers_goes_where_he_is_a_strang
     # Nobody has had money of ours, and each gives a stranger one job on trial.
     known = {"price": Price(Msat(100)), "network": "play", "funded": lambda: True}
     play = Play(provider("line", **known, **QUICK), provider("busy", slots_free=0, **known, **SLOW))
-    (first,) = sends(play.tell(Add((Job(0, Need(bid=Msat(100), network="play"), 120.0, 1e4, 0, 64),))))
+    (first,) = sends(play.tell(Add((SlotJob(0, Need(bid=Msat(100), network="play"), 120.0, 1e4, 0, 64),))))
     cancel, again = play.tell(Acknowledged(first.attempt, 90.0))
     assert cancel == CancelAttempt(0, first.attempt, "line")
     assert isinstance(again, Send) and again.provider == "busy"
@@ -158,7 +158,7 @@ def test_the_last_of_a_budget_is_not_spent_on_a_job_that_somebody_has(budget: in
     play = Play(provider("a", **known, **QUICK), provider("b", **known, **QUICK))
     need = Need(bid=Msat(100), network="play")
     play.tell(Fund(3, budget))
-    (first,) = sends(play.tell(Add((Job(0, need, 120.0, 1e4, 0, 64, run=3),))))
+    (first,) = sends(play.tell(Add((SlotJob(0, need, 120.0, 1e4, 0, 64, run=3),))))
     assert bool(play.tell(Acknowledged(first.attempt, 60.0))) is moves
 
 
@@ -167,7 +167,7 @@ def test_where_jobs_are_paid_they_go_only_to_who_has_money_or_credit_of_ours(fun
     known = {"price": Price(Msat(100)), "network": "play"}
     play = Play(provider("a", **known, **QUICK), provider("b", funded=lambda: funded, **known, **SLOW))
     need = Need(bid=Msat(100), network="play")
-    (first,) = sends(play.tell(Add((Job(0, need, 120.0, 1e4, 0, 64),))))
+    (first,) = sends(play.tell(Add((SlotJob(0, need, 120.0, 1e4, 0, 64),))))
     assert first.provider == "a"
     assert [send.provider for send in sends(play.tell(Acknowledged(first.attempt, 60.0)))] == ["b"] * funded
 
@@ -192,7 +192,7 @@ def test_ones_own_jobs_there_are_no_reason_to_go_elsewhere() -> None:
     out = sends(play.tell(Add(tuple(job(slot) for slot in range(3)))))
     for send in out:
         play.tell(Acknowledged(send.attempt, 0.0 if send.slot < 2 else 1.0))
-    standing = play.dispatcher._company["a"]
+    standing = play.dispatcher._roster.standing_of("a")
     assert standing.others_until <= play.now
 
 
@@ -232,8 +232,8 @@ def test_a_few_who_only_say_that_there_is_a_crowd_change_nothing() -> None:
             (send,) = sends(play.tell(Acknowledged(send.attempt, 1e6)))
         play.tell(Acknowledged(send.attempt))
         play.tell(Drop((slot,)))
-        lane = play.dispatcher._company.turns[0]
-        lane.waits.add(0.0)
+        lane = play.dispatcher._roster.turns[0]
+        lane.figures.waits.add(0.0)
     went = Counter(send.provider.rstrip("0123456789") for send in sends(play.commands))
     assert went["liar"] > 5 and went["slow"] == 0
 
@@ -312,7 +312,7 @@ def test_what_is_over_is_not_remembered() -> None:
         (send,) = sends(play.tell(Add((job(slot),))))
         play.tell(Acknowledged(send.attempt, 5.0))
         play.tell(Drop((slot,)))
-    (lane,) = play.dispatcher._company.turns
+    (lane,) = play.dispatcher._roster.turns
     assert len(lane.told) < 300
 
 
@@ -322,8 +322,8 @@ def test_a_word_that_relays_tell_again_counts_once() -> None:
     for _ in range(200):
         play.now += 1.0
         play.tell(Acknowledged(send.attempt, 20.0))
-    (lane,) = play.dispatcher._company.turns
-    assert (lane.waits.count, len(lane.told)) == (1, 1)
+    (lane,) = play.dispatcher._roster.turns
+    assert (lane.figures.waits.count, len(lane.told)) == (1, 1)
     play.tell(ProviderUp(provider("b", **SLOW)))
     # It began at 21 seconds, whatever a relay still says.
     assert play.tell(Acknowledged(send.attempt, 20.0)) == []
@@ -356,8 +356,8 @@ def test_an_answer_draws_no_job_to_who_is_left_alone() -> None:
     play.tell(Acknowledged(waits.attempt, 60.0))
     play.tell(ProviderUp(provider("b", **QUICK)))
     (other,) = sends(play.tell(Add((job(1, to=("b",)),))))
-    play.dispatcher._company["b"].rests_until = play.now + 30.0
-    play.dispatcher._company.place(play.dispatcher._company["b"], play.now)
+    play.dispatcher._roster.standing_of("b").rests_until = play.now + 30.0
+    play.dispatcher._roster.place(play.dispatcher._roster.standing_of("b"), play.now)
     assert play.tell(Answered(other.attempt)) == [Deliver(1, other.attempt, 1)]
 
 
@@ -368,7 +368,7 @@ def test_on_a_budget_no_job_moves_while_others_have_nobody_yet(share: float) -> 
     play = Play(*(provider(name, **known, **QUICK) for name in names), width=20)
     play.tell(Fund(3, int(60 * 100 * share)))
     need = Need(bid=Msat(100), network="play")
-    play.tell(Add(tuple(Job(slot, need, 120.0, 1e4, 0, 64, run=3) for slot in range(60))))
+    play.tell(Add(tuple(SlotJob(slot, need, 120.0, 1e4, 0, 64, run=3) for slot in range(60))))
     done: set[int] = set()
     for _ in range(60):
         play.now += 1.0
@@ -388,7 +388,7 @@ def test_jobs_of_other_needs_that_nobody_has_come_before_those_that_wait() -> No
     play.tell(ProviderUp(provider("z", slots=1, slots_free=0, width=1, **QUICK)))
     (waits,) = sends(play.tell(Add((job(1),))))
     play.tell(Acknowledged(waits.attempt, 60.0))
-    play.tell(Add((Job(2, other, 120.0, 1e4, 0, 64, priority=9),)))
+    play.tell(Add((SlotJob(2, other, 120.0, 1e4, 0, 64, priority=9),)))
     commands = play.tell(Answered(first.attempt))
     assert [(send.slot, send.provider) for send in sends(commands)] == [(2, "p")]
     assert not [one for one in commands if isinstance(one, CancelAttempt)]
@@ -425,7 +425,7 @@ def test_one_that_says_it_would_wait_for_ever_keeps_no_other_from_moving() -> No
 
 def test_a_job_whose_time_is_over_goes_nowhere() -> None:
     play = Play(provider("a", **QUICK), provider("b", **QUICK))
-    (first,) = sends(play.tell(Add((Job(0, NEED, 5.0, 1e4, 0, 64),))))
+    (first,) = sends(play.tell(Add((SlotJob(0, NEED, 5.0, 1e4, 0, 64),))))
     play.now += 6.0
     assert not sends(play.tell(Acknowledged(first.attempt, 60.0)))
 
@@ -434,13 +434,13 @@ def test_a_job_on_a_machine_of_ones_own_goes_to_another_of_these_alone() -> None
     paid = {"price": Price(Msat(100)), "network": "play", "funded": lambda: True}
     play = Play(provider("own", own=True, **SLOW), provider("paid", **paid, **QUICK))
     need = Need(bid=Msat(100), network="play")
-    (first,) = sends(play.tell(Add((Job(0, need, 120.0, 1e4, 0, 64),))))
+    (first,) = sends(play.tell(Add((SlotJob(0, need, 120.0, 1e4, 0, 64),))))
     assert first.provider == "own"
     assert play.tell(Acknowledged(first.attempt, 30.0)) == []
-    (second,) = sends(play.tell(Add((Job(1, need, 120.0, 1e4, 0, 64),))))
+    (second,) = sends(play.tell(Add((SlotJob(1, need, 120.0, 1e4, 0, 64),))))
     play.tell(Drop((1,)))
     play.tell(ProviderUp(provider("mine", own=True, **QUICK)))
-    (third,) = sends(play.tell(Add((Job(2, need, 120.0, 1e4, 0, 64),))))
+    (third,) = sends(play.tell(Add((SlotJob(2, need, 120.0, 1e4, 0, 64),))))
     assert third.provider == "mine" and second.provider != "mine"
     assert [(one.slot, one.provider) for one in sends(play.tell(Answered(third.attempt)))] == [(0, "mine")]
 
@@ -448,7 +448,7 @@ def test_a_job_on_a_machine_of_ones_own_goes_to_another_of_these_alone() -> None
 @pytest.mark.parametrize(("speed", "late"), [(64.0, True), (1.0, False)], ids=["quick", "slow"])
 def test_who_says_that_it_is_slow_gets_the_time_that_it_needs(speed: float, late: bool) -> None:
     play = Play(provider("a", tokens_out_per_s=speed), hedge_share=0)
-    (first,) = sends(play.tell(Add((Job(0, NEED, 300.0, 1e4, 0, 64),))))
+    (first,) = sends(play.tell(Add((SlotJob(0, NEED, 300.0, 1e4, 0, 64),))))
     play.tell(Published(first.attempt))
     play.tell(Acknowledged(first.attempt))
     play.tell(ProviderUp(provider("b", tokens_out_per_s=speed)))

@@ -11,6 +11,7 @@ from pylon.money.limits import Limit
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.money.wallet import WalletCode
+from pylon.swarm.checks.reputation import Reputation
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.lack import STOPPED, TOO_DEAR, Lack, Quoted, limited
 from pylon.swarm.providers.listing import Need
@@ -29,12 +30,12 @@ def hint(*reasons: str) -> str:
     return Lack(Need(), 3, 3, dict.fromkeys(reasons, 1)).hint
 
 
-@pytest.mark.parametrize("code", [code for code, why in LASTING.items() if "a limit of ours" in why])
+@pytest.mark.parametrize("code", [code for code, why in LASTING.items() if "one of our limits" in why])
 def test_whoever_reached_a_limit_hears_which_and_what_raises_it(code):
     told = Lack(Need(), 1, 1, {LASTING[code]: 1}).error()
     assert code in str(told)
     if code is WalletCode.QUOTA_EXCEEDED:
-        assert "raise it there" in told.hint
+        assert "Raise it in the wallet" in told.hint
     else:
         assert f"pylon wallet go-live {_CAPS[Limit(code)]}" in told.hint
 
@@ -43,15 +44,15 @@ def test_a_model_that_gives_shorter_answers_than_were_counted_says_how_to_ask_fo
     """Its quote goes by what was asked for: 512 tokens where nobody says, of a model that stops at 12."""
     need = Need(prompt_tokens=512, max_tokens=512, bid=Msat(100))
     told = Lack(need, 1, 1, {TOO_DEAR: 1}, (), Quoted(131, 512, 512, 12)).hint
-    assert "up to 131 msat for 512 tokens of prompt and 512 of answer, though it gives 12 at most." in told
+    assert "up to 131 msat for 512 prompt tokens and 512 answer tokens, though it gives at most 12." in told
     assert "ask for 12 `max_tokens`" in told
     for longest in (0, 512, 4_096):
         told = Lack(need, 1, 1, {TOO_DEAR: 1}, (), Quoted(131, 512, 512, longest)).hint
-        assert "512 of answer. " in told and "ask for fewer `max_tokens`" in told
+        assert "512 answer tokens. " in told and "ask for fewer `max_tokens`" in told
 
 
 def test_the_cheapest_of_several_is_quoted():
-    deciders = Deciders(SwarmSettings(checks=None), SystemClock(), random.Random(1))
+    deciders = Deciders(SwarmSettings(checks=None), SystemClock(), random.Random(1), (), Reputation())
     for price, longest in ((900, 12), (300, 40), (700, 0)):
         relays = FakeRelays()
         model = OfferedModel("m", max_completion_tokens=longest)
@@ -60,7 +61,7 @@ def test_the_cheapest_of_several_is_quoted():
             deciders.directory.observe(event, time.time())
     outlook = Outlook(deciders, SystemClock(), purse=None, reach=None)
     assert outlook.lack(Need(network="play"), (), (64, 512)).cheapest == Quoted(300, 64, 512, 40)
-    assert outlook.lack(Need(network="play", bid=Msat(900))).cheapest is None
+    assert outlook.lack(Need(network="play", bid=Msat(900)), (), (64, 512)).cheapest is None
 
 
 def test_what_is_wrong_with_us_is_said_before_what_strangers_ask():

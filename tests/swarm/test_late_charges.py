@@ -16,9 +16,9 @@ from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.msat import ZERO, Msat
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.swarm import flights
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.spending.purse import Bill, Offer
 from tests.swarm.fakes import FakeProvider, FakeRelays
 from tests.swarm.test_reservation import QUESTION, cancel, client, until
@@ -51,7 +51,7 @@ class Withheld(FakeProvider):
 
 
 async def test_an_answer_without_a_receipt_counts_as_all_that_it_may_cost_until_its_receipt_comes() -> None:
-    relays, till, reservation = FakeRelays(), ByReceipt(), Reservation(2 * int(EACH))
+    relays, till, reservation = FakeRelays(), ByReceipt(), CallReservation(2 * int(EACH))
     provider = Withheld(relays, now=time.time(), slots=5, price=PRICE, network="play")
     async with client(relays, till) as swarm:
         await swarm.caught_up()
@@ -68,7 +68,7 @@ async def test_an_answer_without_a_receipt_counts_as_all_that_it_may_cost_until_
 
 
 async def test_an_answer_is_taken_once_whatever_comes_without_a_receipt_after_it() -> None:
-    relays, till, reservation = FakeRelays(), ByReceipt(), Reservation(int(EACH))
+    relays, till, reservation = FakeRelays(), ByReceipt(), CallReservation(int(EACH))
     provider = Withheld(relays, now=time.time(), price=PRICE, network="play")
     heard: list[object] = []
     async with client(relays, till) as swarm:
@@ -98,7 +98,7 @@ class Strict(Till):
 async def test_who_says_that_a_job_is_not_done_and_charges_for_it_is_not_paid_of_any_budget(
     before_the_end: bool,
 ) -> None:
-    relays, till, reservation = FakeRelays(), Strict(), Reservation(2 * int(EACH))
+    relays, till, reservation = FakeRelays(), Strict(), CallReservation(2 * int(EACH))
     liar = FakeProvider(relays, now=time.time(), refuse=ErrorCode.ENGINE_FAILED, price=PRICE, network="play")
     async with client(relays, till) as swarm:
         await swarm.caught_up()
@@ -119,7 +119,7 @@ async def test_who_says_that_a_job_is_not_done_and_charges_for_it_is_not_paid_of
 
 
 async def test_of_what_is_decided_nothing_is_kept() -> None:
-    relays, till, reservation = FakeRelays(), Till(), Reservation(1_000)
+    relays, till, reservation = FakeRelays(), Till(), CallReservation(1_000)
     provider = FakeProvider(relays, now=time.time(), slots=20, silent=True, price=PRICE, network="play")
     async with client(relays, till) as swarm:
         await swarm.caught_up()
@@ -139,7 +139,7 @@ async def test_of_what_is_decided_nothing_is_kept() -> None:
 
 async def test_what_a_budget_waits_to_know_is_found_however_much_else_was_given_up_meanwhile(monkeypatch) -> None:
     monkeypatch.setattr(flights, "LATE", 10)
-    relays, till, reservation = FakeRelays(), Till(), Reservation(1_000)
+    relays, till, reservation = FakeRelays(), Till(), CallReservation(1_000)
     provider = FakeProvider(relays, now=time.time(), slots=40, silent=True, price=PRICE, network="play")
     async with client(relays, till) as swarm:
         swarm._parts.flights._sweep_above = 10
@@ -170,7 +170,7 @@ async def test_a_receipt_whose_booking_failed_while_its_job_was_cancelled_counts
                 raise OSError("the database is locked")
             return await super().accept(bill, offer, result)
 
-    relays, till, reservation = FakeRelays(), Locked(), Reservation(1_000)
+    relays, till, reservation = FakeRelays(), Locked(), CallReservation(1_000)
     till.let = asyncio.Event()
     provider = FakeProvider(relays, now=time.time(), price=PRICE, network="play")
     async with client(relays, till) as swarm:

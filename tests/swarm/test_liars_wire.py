@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pylon.bench.crowd import Share
+from pylon.bench.providers import EngineShare
 from pylon.clock import SystemClock
 from pylon.inference.engine import EngineSpec, Generation, GenerationRequest, Progress
 from pylon.inference.instant import MODEL_ID
@@ -56,7 +56,7 @@ JOBS = {"sleeper": 2_000, "selective": 4_500}
 ASKED_UNTIL_OUT = {"sleeper": 100, "selective": None}
 
 
-class Liar(Share):
+class Liar(EngineShare):
     """An engine's answers on their way through somebody who changes them."""
 
     def __init__(self, engine: InferenceService, lie: Lie) -> None:
@@ -122,7 +122,7 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
 
         liars = {await joins(engine_): engine_ for engine_ in (Liar(engine, KINDS[kind]) for _ in range(LIARS))}
         for _ in range(HONEST):
-            await joins(Share(engine))
+            await joins(EngineShare(engine, slots=1))
         swarm = await customer()
         asked_until_out: dict[str, int] = {}
 

@@ -6,7 +6,7 @@ from pylon.jobs.result import Finish, JobResult, result_draft
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
-from pylon.swarm.dispatch.moves import Acknowledged, Answered
+from pylon.swarm.dispatch.messages import Acknowledged, Answered
 from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.wire import meaning as meanings
 from pylon.swarm.wire.meaning import Partial, TakenBack, read_answer

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pylon.swarm.meanwhile import Latest, meanwhile
+from pylon.swarm.meanwhile import LatestValue, meanwhile
 
 
 async def test_whoever_leaves_before_it_is_done_goes_on_when_it_has_ended() -> None:
@@ -32,7 +32,7 @@ async def test_its_value_is_there_when_it_is_over() -> None:
 
 
 async def test_who_reads_slowly_gets_the_latest_alone_and_the_last_before_it_is_over() -> None:
-    texts = Latest[str]()
+    texts = LatestValue[str]()
     texts.say("a")
     texts.say("a b")
     assert await anext(texts) == "a b"

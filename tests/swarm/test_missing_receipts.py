@@ -43,7 +43,7 @@ async def test_a_provider_whose_receipts_stay_missing_is_left_alone_and_then_ask
     why = purse.barred(PRICED)
     assert "receipt_gap_unexplained" in why
     assert "10 minutes" in why
-    assert "1 play sat of ours" in why
+    assert "1 play sat of our money" in why
     lightning.clock.advance(SUSPENSION_S)
     await until(lambda: purse.width(PRICED))
     assert purse.barred(PRICED) == ""

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from pylon.swarm.dispatch import company
-from pylon.swarm.dispatch.moves import Answered, Deliver, Job, Published, Send
+from pylon.swarm.dispatch import roster
+from pylon.swarm.dispatch.messages import Answered, Deliver, Published, Send, SlotJob
 from pylon.swarm.dispatch.seats import Seat, Seats
 from pylon.swarm.dispatch.standing import Standing
 from pylon.swarm.providers.directory import ProviderUp
@@ -81,12 +81,12 @@ def test_one_that_was_silent_last_is_familiar_no_more_until_it_has_a_word() -> N
 
 
 def test_where_not_all_are_taken_in_new_keys_keep_out_nobody_who_answered_before(monkeypatch) -> None:
-    monkeypatch.setattr(company, "ENOUGH", 20)
+    monkeypatch.setattr(roster, "ENOUGH", 20)
     known = provider("known", familiar=True)
     for seed in range(10):
         play = crowd(200, known, seed=seed)
         play.add()
-        assert "known" in play.dispatcher._company.lane(Job(0, NEED, 1.0, 1.0), play.now).members
+        assert "known" in play.dispatcher._roster.lane(SlotJob(0, NEED, 1.0, 1.0), play.now).members
 
 
 def test_choosing_among_the_familiar_looks_at_as_few_however_many_there_are() -> None:

@@ -9,7 +9,8 @@ from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.swarm.checks.reputation import Reputation
-from pylon.swarm.dispatch.moves import SwarmEvent
+from pylon.swarm.dispatch.messages import Failure, SwarmEvent
+from pylon.swarm.job import failed
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.directory import Change, ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Listing, Need
@@ -53,7 +54,7 @@ class Told(Deciders):
     """What they are told is remembered, and nothing follows from it."""
 
     def __init__(self) -> None:
-        super().__init__(SwarmSettings(checks=None), SystemClock(), random.Random(1))
+        super().__init__(SwarmSettings(checks=None), SystemClock(), random.Random(1), (), Reputation())
         self.told: list[SwarmEvent] = []
 
     def tell(self, event: SwarmEvent) -> None:
@@ -165,12 +166,30 @@ def test_who_wanted_to_be_paid_for_what_was_to_be_free_is_left_alone_until_it_an
     assert outlook.why_not(Need(), listing) == ""
 
 
+def test_who_is_not_paid_for_want_of_a_wallet_is_not_said_to_announce_no_price():
+    outlook, listing, _, _, deciders = setting()
+    relays = FakeRelays()
+    priced = FakeProvider(relays, now=time.time(), price=Price(Msat(5)), network="play").public
+    for event in relays.stored.values():
+        deciders.directory.observe(event, time.time())
+    outlook = Outlook(deciders, SystemClock(), purse=None, reach=None)
+    need = Need(bid=Msat(5), network="play")
+    told = outlook.why_unpaid(priced), outlook.why_unpaid(listing.provider)
+    for provider in (priced, listing.provider):
+        outlook.wants_money(provider)
+    assert told == ("not paid, because no wallet is connected", "asking to be paid without announcing a price")
+    assert outlook.lack(need).reasons == dict.fromkeys(told, 1)
+    assert "pylon wallet connect" in outlook.lack(need).hint
+    fault = failed(Failure.UNPAID, None, 1, told[0])
+    assert str(fault).endswith("and nothing was paid: no wallet is connected") and "wallet connect" in fault.hint
+
+
 def test_who_answered_us_in_an_earlier_process_is_familiar_and_known_by_its_key():
     relays = FakeRelays()
     asked, new = (FakeProvider(relays, now=time.time()).public for _ in range(2))
     reputation = Reputation()
     reputation.answered(asked, time.time())
-    deciders = Deciders(SwarmSettings(), SystemClock(), random.Random(1), reputation=reputation)
+    deciders = Deciders(SwarmSettings(), SystemClock(), random.Random(1), (), reputation)
     told: list[SwarmEvent] = []
     deciders.tell = told.append  # type: ignore[method-assign]
     outlook = Outlook(deciders, SystemClock(), purse=None, reach=None)
@@ -186,5 +205,5 @@ def test_our_own_machines_and_who_alone_may_be_asked_are_known_whoever_else_answ
     reputation = Reputation()
     reputation.answered("a" * 64, time.time())
     settings = SwarmSettings(own=frozenset({"b" * 64}), allow=frozenset({"c" * 64}))
-    deciders = Deciders(settings, SystemClock(), random.Random(1), reputation=reputation)
+    deciders = Deciders(settings, SystemClock(), random.Random(1), (), reputation)
     assert list(deciders.known()) == ["b" * 64, "c" * 64]

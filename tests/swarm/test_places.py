@@ -6,9 +6,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.swarm.checks.moves import Again, Reopen
+from pylon.swarm.checks.commands import Again, Reopen
+from pylon.swarm.circle import Circle
 from pylon.swarm.dispatch.dispatcher import Dispatcher
-from pylon.swarm.dispatch.moves import Failure, Job
+from pylon.swarm.dispatch.messages import Failure, SlotJob
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.listing import Need
 from pylon.swarm.runs.coordinator import Coordinator
@@ -24,8 +25,8 @@ def piece(**changes: object) -> Piece:
     return replace(Piece(1, 7, ASKED, attempts=2), **changes)  # type: ignore[arg-type]
 
 
-def job_of(_: JobSpec, slot: int) -> Job:
-    return Job(slot, Need(), 60.0, 60.0)
+def job_of(_: JobSpec, slot: int) -> SlotJob:
+    return SlotJob(slot, Need(), 60.0, 60.0)
 
 
 def given_by(provider: str) -> Answer:
@@ -66,7 +67,7 @@ def test_a_place_is_asked_of_nobody_twice_and_so_often_and_no_more(liars, attemp
 def test_a_slot_is_known_by_its_place_as_long_as_its_run_is_open() -> None:
     pieces = Pieces()
     first, second = (
-        pieces.begin(lambda spec, slot: Job(slot, Need(), 1.0, 2.0), final=final) for final in (True, False)
+        pieces.begin(lambda spec, slot: SlotJob(slot, Need(), 1.0, 2.0), final=final) for final in (True, False)
     )
     job = pieces.add(Piece(first, 7, ASKED, without=frozenset({"a liar"})), ("one",))
     opinion = pieces.add(Piece(first, 7, ASKED, opinion_of=job.slot))
@@ -85,7 +86,7 @@ def test_a_slot_is_known_by_its_place_as_long_as_its_run_is_open() -> None:
 
 
 def test_whose_answers_are_no_good_again_and_again_leaves_its_place_empty_in_the_end() -> None:
-    coordinator = Coordinator(Dispatcher(DispatchSettings(), random.Random(1)), None)
+    coordinator = Coordinator(Dispatcher(DispatchSettings(), random.Random(1)), None, Circle())
     run = coordinator.begin(job_of, 1)
     coordinator.ask(run, [(0, ASKED)], 0.0, 0.0)
     for slot in range(MOST_AGAIN):

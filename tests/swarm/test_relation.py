@@ -42,7 +42,7 @@ def test_people_are_told_what_lasts_and_what_is_worst_first() -> None:
     relation.suspended = True
     assert "receipts are missing" in relation.barred and "for up to" in relation.barred
     relation.ended = ENDED
-    assert relation.barred == f"left alone since a receipt was at fault ({ENDED.value})"
+    assert relation.barred == f"avoided because a receipt was wrong ({ENDED.value})"
 
 
 def test_a_job_runs_there_without_a_payment_on_our_money_or_a_stranger_s_on_trial() -> None:

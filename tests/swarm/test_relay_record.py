@@ -34,10 +34,22 @@ def test_it_is_tried_again_and_avoided_at_its_next_loss_or_not_when_it_delivers(
 def test_a_relay_that_takes_no_more_has_a_pause_from_when_it_last_said_so():
     record = RelayRecord()
     for said_at in (0.0, 10.0):
-        record.slowed(A, said_at)
+        record.refused(A, said_at)
         assert record.avoided(said_at) == {A}
     assert record.avoided(PAUSE_S + 9) == {A}
     assert record.avoided(PAUSE_S + 10) == frozenset()
+
+
+def test_a_relay_that_stalls_has_one_pause_however_many_requests_wait_and_a_long_one_when_it_goes_on_so():
+    record = RelayRecord()
+    for said_at in (0.0, 1.0, 2.0):
+        record.silent(A, said_at)
+    assert record.avoided(PAUSE_S - 1) == {A}
+    assert record.avoided(PAUSE_S) == frozenset()
+    record.silent(A, PAUSE_S)
+    record.silent(A, 2 * PAUSE_S)
+    assert record.avoided(2 * PAUSE_S + AVOIDED_S - 1) == {A}
+    assert record.avoided(2 * PAUSE_S + AVOIDED_S) == frozenset()
 
 
 @given(st.lists(st.booleans(), max_size=200))

@@ -192,7 +192,8 @@ def test_a_pardon_of_somebody_of_whom_nothing_bad_is_known_changes_nothing() -> 
 
 
 def test_one_s_own_machines_are_trusted_and_never_looked_at() -> None:
-    found = Reputation(circle=Circle(frozenset({P})))
+    found = Reputation()
+    found.circle = Circle(frozenset({P}))
     assert not found.note(P, Seen.FORGED, 0.0)
     assert found.get(P) is None
     assert (found.trust(P), found.width(P, 0.0), found.check_share(P, 10**6)) == (1.0, None, 0.0)
@@ -231,12 +232,12 @@ def test_trust_is_a_share_and_whoever_is_out_gets_nothing(seen: list[Seen]) -> N
 
 def test_a_person_reads_how_a_provider_stands() -> None:
     assert why(after(Seen.LOST).get(P), 0.0, own=True) == [
-        "trusted without looking: it gets as many jobs as it has slots, and its answers are not checked"
+        "one of your own: it gets as many jobs as it has slots, and its answers are not checked"
     ]
-    assert why(None, 0.0) == ["nothing is known of it yet: it gets two jobs at a time, and its answers are checked"]
+    assert why(None, 0.0) == ["unknown so far: it gets two jobs at a time, and its answers are checked"]
     found = after(Seen.FAULTY, Seen.LOST)
     lines = why(found.get(P), 3_600.0)
-    assert lines[2] == "left out for 23.0 h more, for the 1. time"
+    assert lines[2] == "excluded for 23.0 h more, for offence number 1"
     assert [line.split(":")[0] for line in lines[3:]] == ["1.0 h ago", "1.0 h ago"]
     assert why(after(Seen.PASSED).get(P), 0.0)[2:] == [
         "gets two jobs at a time until three of its answers have passed a check"

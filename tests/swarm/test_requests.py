@@ -11,9 +11,10 @@ from pylon.errors import ConnectionLostError, RelayError
 from pylon.jobs.kinds import REQUEST_KINDS
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from pylon.swarm.wire import publishing
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 SMALL, ANOTHER, LARGE = "ws://small.invalid", "ws://another.invalid", "ws://large.invalid"
@@ -182,6 +183,70 @@ async def test_a_request_whose_provider_has_no_other_relay_waits_for_the_one_tha
     assert relays.sent_to == [[ANOTHER], [ANOTHER]]
 
 
+@pytest.mark.parametrize("how", ["mute", "shut"])
+async def test_what_its_relay_refuses_or_leaves_without_an_ok_goes_over_the_others_and_later_ones_at_once(
+    how: str, monkeypatch
+) -> None:
+    monkeypatch.setattr(publishing, "HEAD_START_S", 0.2)
+    relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536, SMALL: 4_096}, **{how: {ANOTHER}})
+    one = provider(relays, ANOTHER, LARGE, SMALL)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        drawn = 0
+        async with asyncio.timeout(10):
+            while not drawn:
+                [outcome] = await swarm.map([LONG])
+                assert isinstance(outcome, Answer) and outcome.attempts == 1
+                drawn = relays.sent_to.count([ANOTHER])
+        # The very same event, over those that take one so large; a silent relay may say OK yet.
+        assert relays.sent_to[-2:] == [[ANOTHER], [ANOTHER, LARGE] if how == "mute" else [LARGE]]
+        assert len(one.received) == len(relays.requests())
+        relays.sent_to.clear()
+        outcomes = await swarm.map([f"{LONG} {n}" for n in range(4)])
+        assert [one.attempts for one in outcomes] == [1] * 4
+        assert relays.sent_to == [[LARGE]] * 4
+
+
+async def test_a_request_whose_provider_has_no_other_relay_is_not_sent_twice_to_one_that_gives_no_ok(
+    monkeypatch,
+) -> None:
+    monkeypatch.setattr(publishing, "HEAD_START_S", 0.05)
+    relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536}, mute={ANOTHER})
+    provider(relays, ANOTHER)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        [outcome] = await swarm.map(["one"], deadline_s=0.5)
+    assert isinstance(outcome, JobFailed) and outcome.reason is Failure.DEADLINE
+    assert relays.sent_to[0] == [ANOTHER] and len(relays.requests()) == 0
+    assert relays.sent_to.count([ANOTHER]) == 1
+
+
+async def test_what_its_provider_has_a_word_for_was_taken_whatever_its_relay_leaves_unsaid(monkeypatch) -> None:
+    monkeypatch.setattr(publishing, "PATIENCE_S", 0.2)
+    relays = FakeRelays(takes_at={LARGE: 65_536}, mute={LARGE}, passes_on=True)
+    one = provider(relays, LARGE)
+    one.acknowledge, one.delay_s = True, 0.6
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        [outcome] = await swarm.map(["one"])
+    assert isinstance(outcome, Answer) and outcome.attempts == 1
+    assert one.cancelled == []
+
+
+async def test_over_a_relay_that_does_not_let_our_key_in_goes_only_what_has_no_other_way() -> None:
+    relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536}, not_let_in={ANOTHER})
+    both = provider(relays, ANOTHER, LARGE)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        await until(lambda: swarm._parts.relays._told.urls == {ANOTHER})
+        await swarm.map(["one", "two"])
+        assert relays.sent_to == [[LARGE]] * 2
+        both.withdraw()
+        provider(relays, ANOTHER)
+        await swarm.map(["three"])
+    assert relays.sent_to[2:] == [[ANOTHER]]
+
+
 async def test_of_the_relays_that_take_it_the_emptiest_has_it() -> None:
     relays = FakeRelays(takes_at={SMALL: 4_096, ANOTHER: 65_536, LARGE: 65_536})
     one = provider(relays, SMALL, ANOTHER, LARGE)
@@ -202,7 +267,7 @@ async def test_it_goes_to_somebody_who_is_reached_over_a_larger_relay(relays) ->
         await swarm.caught_up()
         # More often than a provider may refuse in a row before it is left alone.
         outcomes = await swarm.map([LONG] * 8)
-        standings = [swarm._parts.deciders.dispatcher._company[one.public] for one in near]
+        standings = [swarm._parts.deciders.dispatcher._roster.standing_of(one.public) for one in near]
     assert {one.provider for one in outcomes if isinstance(one, Answer)} == {far.public}
     assert len(outcomes) == 8 and relays.sent_to == [[LARGE]] * 8
     # It says nothing of those who could not be sent it.
@@ -260,8 +325,8 @@ async def test_a_refusal_of_what_was_taken_back_is_no_warning(ended: bool, caplo
             asking.cancel()
             await asyncio.wait({asking})
         refused.set()
-        await until(lambda: any(record.message == "request not taken" for record in caplog.records))
+        await until(lambda: any(record.message == "request not accepted" for record in caplog.records))
         asking.cancel()
         await asyncio.wait({asking})
-    levels = {record.levelno for record in caplog.records if record.message == "request not taken"}
+    levels = {record.levelno for record in caplog.records if record.message == "request not accepted"}
     assert levels == ({logging.DEBUG} if ended else {logging.WARNING})

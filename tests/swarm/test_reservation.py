@@ -19,7 +19,7 @@ from pylon.swarm.dispatch.budget import RunBudget
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.runs.journal import RunJournal
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays
@@ -58,7 +58,7 @@ async def until(true: object, within_s: float = 10.0) -> None:
 
 
 def test_it_can_come_to_all_of_it_until_nobody_is_asked_any_more_and_then_to_what_may_be_charged() -> None:
-    reservation, budget = Reservation(100), RunBudget(90)
+    reservation, budget = CallReservation(100), RunBudget(90)
     assert (reservation.charged_msat, reservation.most_msat, reservation.decided) == (0, 100, False)
     reservation.begin(budget, before=10)
     budget.spent, budget.reserved = 20, 30
@@ -73,7 +73,7 @@ def test_it_can_come_to_all_of_it_until_nobody_is_asked_any_more_and_then_to_wha
 
 
 def test_what_was_never_asked_cost_nothing() -> None:
-    reservation = Reservation(100)
+    reservation = CallReservation(100)
     reservation.end()
     assert (reservation.charged_msat, reservation.most_msat, reservation.decided) == (0, 0, True)
 
@@ -83,7 +83,7 @@ def test_nothing_is_given_back_while_receipts_are_still_asked_for() -> None:
 
 
 async def test_a_cancelled_question_is_settled_by_the_receipt_that_comes_after_it() -> None:
-    relays, till, reservation = FakeRelays(), Till(), Reservation(1_000)
+    relays, till, reservation = FakeRelays(), Till(), CallReservation(1_000)
     provider = FakeProvider(relays, now=time.time(), delay_s=0.3, price=PRICE, network="play")
     async with client(relays, till) as swarm:
         await swarm.caught_up()
@@ -97,7 +97,7 @@ async def test_a_cancelled_question_is_settled_by_the_receipt_that_comes_after_i
 
 
 async def test_a_question_that_is_answered_is_decided_at_once() -> None:
-    relays, reservation = FakeRelays(), Reservation(1_000)
+    relays, reservation = FakeRelays(), CallReservation(1_000)
     FakeProvider(relays, now=time.time(), price=PRICE, network="play")
     async with client(relays, Till()) as swarm:
         await swarm.caught_up()
@@ -108,7 +108,7 @@ async def test_a_question_that_is_answered_is_decided_at_once() -> None:
 
 
 async def test_whoever_is_silent_may_charge_for_what_was_cancelled_and_it_stays_open() -> None:
-    relays, reservation = FakeRelays(), Reservation(1_000)
+    relays, reservation = FakeRelays(), CallReservation(1_000)
     provider = FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
     async with client(relays, Till()) as swarm:
         await swarm.caught_up()
@@ -120,7 +120,7 @@ async def test_whoever_is_silent_may_charge_for_what_was_cancelled_and_it_stays_
 
 
 async def test_what_its_provider_says_is_not_done_costs_nothing_and_comes_back_at_once() -> None:
-    relays, reservation = FakeRelays(), Reservation(1_000)
+    relays, reservation = FakeRelays(), CallReservation(1_000)
     provider = FakeProvider(relays, now=time.time(), slots=2, silent=True, lets_go=True, price=PRICE, network="play")
     async with client(relays, Till()) as swarm:
         await swarm.caught_up()
@@ -133,7 +133,7 @@ async def test_what_its_provider_says_is_not_done_costs_nothing_and_comes_back_a
 
 @pytest.mark.parametrize("code", [ErrorCode.CANCELLED, ErrorCode.EXPIRED, ErrorCode.ENGINE_FAILED])
 async def test_an_attempt_that_was_given_up_and_is_not_done_gives_its_price_back_while_the_run_goes_on(code) -> None:
-    relays, reservation = FakeRelays(), Reservation(2 * int(EACH))
+    relays, reservation = FakeRelays(), CallReservation(2 * int(EACH))
     slow = FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
     settings = SwarmSettings(bid=EACH, checks=None, dispatch=DispatchSettings(ack_s=0.2))
     async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=Till()) as swarm:
@@ -188,7 +188,7 @@ async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing()
             await self.let.wait()
             return await super().publish(event, **options)  # type: ignore[arg-type]
 
-    relays, first, second = Held(), Reservation(1_000), Reservation(1_000)
+    relays, first, second = Held(), CallReservation(1_000), CallReservation(1_000)
     FakeProvider(relays, now=time.time(), slots=4, price=PRICE, network="play")
     async with client(relays, Till(), publishing=1) as swarm:
         await swarm.caught_up()
@@ -205,7 +205,7 @@ async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing()
 
 
 async def test_what_nobody_charged_in_time_comes_back_and_a_receipt_that_comes_later_is_not_booked() -> None:
-    relays, till, reservation, clock = FakeRelays(), Till(), Reservation(1_000), Ahead()
+    relays, till, reservation, clock = FakeRelays(), Till(), CallReservation(1_000), Ahead()
     provider = FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
     async with client(relays, till, clock=clock) as swarm:
         await swarm.caught_up()
@@ -224,7 +224,7 @@ async def test_what_nobody_charged_in_time_comes_back_and_a_receipt_that_comes_l
 
 
 async def test_a_receipt_that_relays_were_asked_for_settles_too() -> None:
-    relays, reservation = FakeRelays(), Reservation(1_000)
+    relays, reservation = FakeRelays(), CallReservation(1_000)
     provider = FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
     async with client(relays, Till()) as swarm:
         await swarm.caught_up()

@@ -12,7 +12,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database, Schema
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import JobFailed, JobSpec
 from pylon.swarm.rows import Row, written
 from pylon.swarm.runs.journal import RunJournal
@@ -65,7 +65,7 @@ async def test_what_cannot_be_written_down_is_not_sent_and_its_job_fails_at_once
         assert time.monotonic() - began < 10.0
     assert [one.reason for one in outcomes if isinstance(one, JobFailed)] == [Failure.NOT_SENT] * 2
     for one in outcomes:
-        assert isinstance(one, JobFailed) and "it could not be written down" in str(one) and "disk" in one.hint
+        assert isinstance(one, JobFailed) and "it could not be stored" in str(one) and "disk" in one.hint
     assert relays.requests() == []
 
 

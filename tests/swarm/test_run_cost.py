@@ -27,9 +27,11 @@ from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.lack import UNFUNDED
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.runs.journal import RunJournal
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from pylon.swarm.spending.purse import Bill, Offer, Owed
+from pylon.swarm.wire import publishing
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 EACH = Msat(7)
@@ -146,13 +148,13 @@ async def test_a_map_whose_wallet_is_empty_ends_soon_and_says_so() -> None:
     settings = SwarmSettings(bid=EACH, checks=None, dispatch=DispatchSettings(patience_s=0.2))
     async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=Empty()) as client:
         await client.caught_up()
-        with pytest.raises(UnreachableError, match="1 not paid, since the wallet holds too little") as caught:
+        with pytest.raises(UnreachableError, match="1 not paid, because the wallet holds too little") as caught:
             await asyncio.wait_for(client.map(["one", "another"]), 5.0)
         assert "pylon wallet balance" in caught.value.hint
         for _ in range(2):
             FakeProvider(relays, now=time.time(), price=Price(Msat(int(EACH) * 2)), network="play")
         await asyncio.sleep(0.1)
-        with pytest.raises(UnreachableError, match=r"1 not paid, since .*; 2 too dear") as caught:
+        with pytest.raises(UnreachableError, match=r"1 not paid, because .*; 2 too expensive") as caught:
             await asyncio.wait_for(client.map(["one", "another"]), 5.0)
         assert "pylon wallet balance" in caught.value.hint
         # What costs nothing goes on.
@@ -228,3 +230,28 @@ async def test_a_price_that_rises_before_a_request_goes_out_passes_neither_bid_n
     assert 0 < len(answered) < jobs
     assert max(int(answer.paid) for answer in answered) <= settings.bid
     assert sum(till.receipts.values()) <= (budget or jobs * settings.bid)
+
+
+@pytest.mark.parametrize("jobs_paid_for", [1, 2])
+async def test_what_a_relay_without_an_ok_passed_on_is_charged_to_the_budget_and_told_to_stop(
+    jobs_paid_for: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "PATIENCE_S", 0.2)
+    relays, till = FakeRelays(passes_on=True), Till()
+    relays.mute = set(relays.urls)
+    providers = [FakeProvider(relays, now=time.time(), price=PRICE, network="play", delay_s=0.5) for _ in range(2)]
+    reservation = CallReservation(jobs_paid_for * int(EACH))
+    settings = SwarmSettings(bid=EACH, checks=None)
+    async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till) as swarm:
+        await swarm.caught_up()
+        asking = swarm.map([JobSpec("one question", max_tokens=8)], reservation=reservation)
+        async with asyncio.timeout(10):
+            [answer] = await asking
+            assert isinstance(answer, Answer)
+            while len(till.receipts) < jobs_paid_for or not reservation.decided:
+                await asyncio.sleep(0.01)
+    asked = [event.id for event in relays.requests()]
+    cancelled = [request for one in providers for request in one.cancelled]
+    # Where the budget has nothing for a second one, the first is waited for.
+    assert len(asked) == jobs_paid_for and (asked[0] in cancelled) == (jobs_paid_for == 2)
+    assert reservation.charged_msat == sum(till.receipts.values()) == jobs_paid_for * int(EACH)

@@ -14,7 +14,7 @@ from pylon.jobs.result import Finish, JobResult
 from pylon.money.accounts.usage import Bounds, Usage
 from pylon.money.msat import ZERO, Msat
 from pylon.nostr.event import Event
-from pylon.swarm.dispatch.moves import Acknowledged, Refused
+from pylon.swarm.dispatch.messages import Acknowledged, Refused
 from pylon.swarm.flights import Back, Flight, Flights
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.runs.deciders import Deciders
@@ -106,6 +106,9 @@ class Heard:
 
     def not_paid(self, slot: int, detail: str) -> None:
         self.unpaid.append((slot, detail))
+
+    def not_offered(self, slot: int, provider: str) -> None:
+        self.unpaid.append((slot, provider))
 
     def wants_money(self, provider: str) -> None:
         self.want_money.append(provider)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from pylon.swarm.dispatch.standing import MISSES, REFUSALS, Standing
+from pylon.swarm.dispatch.standing import MISSES, REFUSALS, UNKNOWN_S, Standing
 from pylon.swarm.providers.listing import Listing
 
 ENOUGH = 3
+QUICK = Listing("a", tokens_in_per_s=1e9, tokens_out_per_s=1e9)
 
 
 def rests(one: Standing, act: Callable[[float], None], times: int) -> list[float]:
@@ -33,6 +34,13 @@ def test_after_several_in_a_row_it_rests_longer_each_time_and_ten_minutes_at_mos
     one = Standing("a")
     found = rests(one, act(one), first + 7)
     assert found == [0.0] * (first - 1) + [30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0, 600.0]
+
+
+def test_who_claims_to_need_no_time_is_believed_once_that_was_seen() -> None:
+    one = Standing("a", QUICK)
+    assert one.seconds(1_000, 100) == UNKNOWN_S / 4
+    one.answered(1, 0.01)
+    assert one.seconds(1_000, 100) == 0.01
 
 
 def test_a_busy_one_pauses_for_seconds_when_nothing_is_in_flight_there() -> None:
@@ -84,7 +92,11 @@ def test_deadlines_of_requests_that_were_out_together_are_missed_once() -> None:
     [
         (lambda one, now: one.missed(now, 1.0, now), MISSES, "failed or did not answer, 2 times in a row"),
         (lambda one, now: one.refused(now), REFUSALS, "refused what it was sent, 5 times in a row"),
-        (lambda one, now: one.silent(now, now, ENOUGH), ENOUGH, "no word for what it was sent, 3 times in a row"),
+        (
+            lambda one, now: one.silent(now, now, ENOUGH),
+            ENOUGH,
+            "did not react to what it was sent, 3 times in a row",
+        ),
         (lambda one, now: one.was_busy(now), 1, "said that it is busy"),
     ],
 )

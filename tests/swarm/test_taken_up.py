@@ -18,14 +18,14 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm import asking as swarm_asking
+from pylon.swarm import run_driver
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.in_flight import LAPSE_S
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec, Outcome
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.runs.journal import RunJournal
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.spending.purse import Bill, Offer, Owed
@@ -84,7 +84,7 @@ class Home:
         await swarm.caught_up()
         return swarm
 
-    async def mapped(self, swarm: SwarmClient, reservation: Reservation, *, resume: bool = True) -> list[Outcome]:
+    async def mapped(self, swarm: SwarmClient, reservation: CallReservation, *, resume: bool = True) -> list[Outcome]:
         journal = await RunJournal.open(self.database, self.group, self.clock, SPECS, resume=resume)
         assert journal.taken_up is resume
         return await asyncio.wait_for(swarm.map(SPECS, journal=journal, reservation=reservation), 30.0)
@@ -94,7 +94,7 @@ class Home:
         silent = self.provider(silent=True)
         async with AsyncExitStack() as stack:
             swarm = await self.process(stack)
-            asking = asyncio.create_task(self.mapped(swarm, Reservation(JOBS * COST), resume=False))
+            asking = asyncio.create_task(self.mapped(swarm, CallReservation(JOBS * COST), resume=False))
             await until(lambda: len(silent.received) == JOBS)
             swarm._upkeep._tasks.cancel()
             await cancel(asking)
@@ -128,13 +128,13 @@ async def test_what_was_charged_while_nobody_was_there_is_known_before_anything_
     home: Home, connected_after_s: float, monkeypatch
 ) -> None:
     # Before receipts are asked for as seldom as they are later.
-    monkeypatch.setattr(swarm_asking, "RECEIPTS_S", 4.0)
+    monkeypatch.setattr(run_driver, "RECEIPTS_S", 4.0)
     dead = await home.dead_with_all_of_it_out()
     home.answer(dead)
     dead.withdraw()
     home.clock.by_s = EXPIRED_S
     home.relays.open_from = time.monotonic() + connected_after_s
-    live, reservation = home.provider(), Reservation((JOBS + 1) * COST)
+    live, reservation = home.provider(), CallReservation((JOBS + 1) * COST)
     async with AsyncExitStack() as stack:
         outcomes = await home.mapped(await home.process(stack), reservation)
     assert (len(live.received), unpaid_for(outcomes)) == (1, JOBS - 1)
@@ -143,12 +143,12 @@ async def test_what_was_charged_while_nobody_was_there_is_known_before_anything_
 
 
 async def test_what_is_not_known_in_time_is_set_aside_until_its_receipt_comes(home: Home, monkeypatch) -> None:
-    monkeypatch.setattr(swarm_asking, "RECEIPTS_S", 0.1)
+    monkeypatch.setattr(run_driver, "RECEIPTS_S", 0.1)
     dead = await home.dead_with_all_of_it_out()
     dead.withdraw()
     home.clock.by_s = EXPIRED_S
     home.relays.open_from = time.monotonic() + 600.0
-    live, reservation = home.provider(), Reservation((JOBS + 1) * COST)
+    live, reservation = home.provider(), CallReservation((JOBS + 1) * COST)
     async with AsyncExitStack() as stack:
         outcomes = await home.mapped(await home.process(stack), reservation)
         assert (len(live.received), unpaid_for(outcomes)) == (1, JOBS - 1)
@@ -162,10 +162,10 @@ async def test_what_is_not_known_in_time_is_set_aside_until_its_receipt_comes(ho
 async def test_a_client_that_is_closed_while_receipts_are_waited_for_cancels_the_run_and_sets_nothing_aside(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swarm_asking, "RECEIPTS_S", 2.0)
+    monkeypatch.setattr(run_driver, "RECEIPTS_S", 2.0)
     await home.dead_with_all_of_it_out()
     home.relays.open_from = time.monotonic() + 600.0
-    reservation = Reservation(2 * JOBS * COST)
+    reservation = CallReservation(2 * JOBS * COST)
     async with AsyncExitStack() as stack:
         swarm = await home.process(stack)
         asking = asyncio.create_task(home.mapped(swarm, reservation))
@@ -183,7 +183,7 @@ async def test_what_an_earlier_process_had_out_comes_back_when_nobody_charges_fo
     dead.withdraw()
     home.clock.by_s = EXPIRED_S
     home.provider()
-    reservation = Reservation(2 * JOBS * COST)
+    reservation = CallReservation(2 * JOBS * COST)
     async with AsyncExitStack() as stack:
         outcomes = await home.mapped(await home.process(stack), reservation)
         assert all(isinstance(one, Answer) for one in outcomes)
@@ -198,7 +198,7 @@ async def test_what_an_earlier_process_had_out_comes_back_when_nobody_charges_fo
     assert reservation.charged_msat == sum(home.till.receipts.values()) == JOBS * COST
     # Nor does it count for who takes it up after that: orders are forgotten by then.
     home.till.ordered_of.clear()
-    again = Reservation(2 * JOBS * COST)
+    again = CallReservation(2 * JOBS * COST)
     async with AsyncExitStack() as stack:
         await home.mapped(await home.process(stack), again)
     assert (again.charged_msat, again.decided) == (JOBS * COST, True)
@@ -207,7 +207,7 @@ async def test_what_an_earlier_process_had_out_comes_back_when_nobody_charges_fo
 async def test_an_answer_whose_receipt_was_booked_before_it_was_found_is_counted_once(home: Home) -> None:
     dead = await home.dead_with_all_of_it_out()
     home.answer(dead)
-    reservation = Reservation(JOBS * COST)
+    reservation = CallReservation(JOBS * COST)
     async with AsyncExitStack() as stack:
         outcomes = await home.mapped(await home.process(stack), reservation)
     assert [one.text for one in outcomes if isinstance(one, Answer)] == ["done meanwhile"] * JOBS
@@ -217,7 +217,7 @@ async def test_an_answer_whose_receipt_was_booked_before_it_was_found_is_counted
 @pytest.mark.parametrize("expired_s", [0.0, EXPIRED_S])
 async def test_a_run_that_its_own_process_takes_up_counts_it_for_both_calls(home: Home, expired_s: float) -> None:
     silent = home.provider(silent=True)
-    first, second = Reservation(JOBS * COST), Reservation(JOBS * COST)
+    first, second = CallReservation(JOBS * COST), CallReservation(JOBS * COST)
     async with AsyncExitStack() as stack:
         swarm = await home.process(stack)
         asking = asyncio.create_task(home.mapped(swarm, first, resume=False))
@@ -235,7 +235,7 @@ async def test_a_run_that_its_own_process_takes_up_counts_it_for_both_calls(home
     assert not swarm._parts.flights._late
 
 
-async def interrupted(home: Home, swarm: SwarmClient, silent: FakeProvider, reservation: Reservation) -> None:
+async def interrupted(home: Home, swarm: SwarmClient, silent: FakeProvider, reservation: CallReservation) -> None:
     """A call that asks all of it, and is ended: its process goes on, and takes back what was out."""
     asking = asyncio.create_task(home.mapped(swarm, reservation, resume=False))
     await until(lambda: len(silent.received) == JOBS)
@@ -245,7 +245,7 @@ async def interrupted(home: Home, swarm: SwarmClient, silent: FakeProvider, rese
 
 async def test_what_was_taken_back_goes_on_with_somebody_else_while_its_money_stays_set_aside(home: Home) -> None:
     silent = home.provider(silent=True)
-    first, second = Reservation(JOBS * COST), Reservation(2 * JOBS * COST)
+    first, second = CallReservation(JOBS * COST), CallReservation(2 * JOBS * COST)
     async with AsyncExitStack() as stack:
         swarm = await home.process(stack)
         await interrupted(home, swarm, silent, first)
@@ -273,10 +273,10 @@ class Slow(Asking):
 async def test_an_answer_that_came_before_it_was_taken_back_is_neither_asked_nor_paid_again(home: Home) -> None:
     home.till = Slow()
     silent = home.provider(silent=True)
-    reservation = Reservation(2 * JOBS * COST)
+    reservation = CallReservation(2 * JOBS * COST)
     async with AsyncExitStack() as stack:
         swarm = await home.process(stack)
-        await interrupted(home, swarm, silent, Reservation(JOBS * COST))
+        await interrupted(home, swarm, silent, CallReservation(JOBS * COST))
         home.answer(silent)
         outcomes = await home.mapped(swarm, reservation)
     assert [one.text for one in outcomes if isinstance(one, Answer)] == ["done meanwhile"] * JOBS

@@ -70,7 +70,7 @@ def waiting():
         (-5.0, LEAST_UNPAID_S),
         (86_400.0, MOST_UNPAID_S),
     ],
-    ids=["as long as it lasts", "a minute at least", "a quarter of an hour at most"],
+    ids=["as long as it lasts", "a minute at least", "within a quarter of an hour"],
 )
 def test_a_provider_is_left_alone_as_long_as_it_holds_its_invoice(waiting, monkeypatch, lasts, waits):
     expires_at = waiting.clock.wall() + lasts

@@ -13,7 +13,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import failed
 from pylon.swarm.wire.unsent import not_made, not_taken, not_written
 
@@ -61,7 +61,7 @@ def test_a_relay_of_that_name_or_that_says_so_elsewhere_is_not_taken_at_another_
 
 def test_a_disk_that_takes_nothing_and_a_fault_of_ours_accuse_no_relay() -> None:
     written, made = not_written(sqlite3.OperationalError("database or disk is full")), not_made(KeyError("x"))
-    assert "disk is full" in written.detail and "room on the disk" in written.hint
+    assert "disk is full" in written.detail and "space on the disk" in written.hint
     assert "KeyError" in made.detail and "log" in made.hint
     for fault in (written, made):
         assert fault.reason is Failure.NOT_SENT and "relay" not in f"{fault.detail} {fault.hint}"

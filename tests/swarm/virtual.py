@@ -17,10 +17,11 @@ from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.provider.settings import ProviderSettings
 from pylon.swarm.checks.checks import Checks
-from pylon.swarm.checks.moves import Changed
+from pylon.swarm.checks.commands import Changed
 from pylon.swarm.checks.reputation import SETTLED, Reputation, Seen
+from pylon.swarm.circle import Circle
 from pylon.swarm.dispatch.dispatcher import Dispatcher
-from pylon.swarm.dispatch.moves import Acknowledged, CancelAttempt, Job, Published, Send, Tick, Unheard
+from pylon.swarm.dispatch.messages import Acknowledged, CancelAttempt, Published, Send, SlotJob, Tick, Unheard
 from pylon.swarm.flights import FIRST_LOOK_S, MOST_S, WORD_DUE_S
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderUp
@@ -80,7 +81,7 @@ class Bench:
             self._acquaint()
         rng = random.Random(seed + 1)
         self.checks = Checks(CheckSettings(), self.reputation, rng)
-        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks)
+        self.coordinator = Coordinator(Dispatcher(DispatchSettings(), rng), self.checks, Circle())
 
     def _acquaint(self) -> None:
         for key in self.machines:
@@ -102,7 +103,7 @@ class Bench:
             self._beat(machine, first=True)
         for machine in self.dying:
             self.after(ROUNDS * JOB_S / 2, lambda machine=machine: setattr(machine, "alive", False))
-        run = self.coordinator.begin(lambda spec, slot: Job(slot, Need(), 120.0, 3_600.0, 64, 32), self.jobs)
+        run = self.coordinator.begin(lambda spec, slot: SlotJob(slot, Need(), 120.0, 3_600.0, 64, 32), self.jobs)
         specs = [(n, JobSpec(f"number {n}", max_tokens=32)) for n in range(self.jobs)]
         self._do(self.coordinator.ask(run, specs, 0.0, WALL))
         self._tick()

@@ -1,8 +1,8 @@
-"""A modelled customer's money: the shipped relation, mirror and usage check, before a wallet that only takes time."""
+"""A modelled customer's money: the shipped relation, mirror and usage check, and a wallet that only takes time."""
 
 from dataclasses import dataclass, field
 
-from pylon.bench.simulation.wire import Result
+from pylon.bench.simulation.messages import Result
 from pylon.bench.simulation.world import World
 from pylon.money.accounts import following
 from pylon.money.accounts import mirror as ledger
@@ -14,23 +14,23 @@ from pylon.swarm.providers.listing import Listing
 from pylon.swarm.spending.purse import Offer
 from pylon.swarm.spending.relation import Relation
 
-# A Lightning payment: the median, and the spread of its logarithm. Figures of the model.
+# Seconds of a Lightning payment: the median, and the spread of its logarithm. Assumptions of the model.
 PAY_S = 0.7
 PAY_SPREAD = 0.5
-# As many payments as the shipped sender has under way at once; the others wait their turn.
+# Payments at once, as many as the shipped sender has; others wait their turn.
 AT_ONCE = 20
 
 
 @dataclass(slots=True)
 class Books:
-    """One customer's accounts with all providers."""
+    """One customer's accounts with all providers. `width`, `funded` and `offer` are those of `swarm.purse.Purse`."""
 
     world: World
     bid: Msat
     _relations: dict[str, Relation] = field(default_factory=dict)
     _mirrors: dict[str, Mirror] = field(default_factory=dict)
     _paid: dict[str, Paid] = field(default_factory=dict)
-    # When each of the ways to pay is free again.
+    # The time at which each of the payments at once is settled.
     _free_at: list[float] = field(default_factory=lambda: [0.0] * AT_ONCE)
 
     def relation(self, provider: str) -> Relation:
@@ -48,26 +48,26 @@ class Books:
         """See `swarm.purse.Purse`."""
         relation = self.relation(listing.provider)
         quote = quote_bound(listing.price, bounds)
-        topup = relation.topup(quote, jobs_left=jobs_left, most=PLAY_CAPS.payment, now=self.world.agenda.wall)
+        topup = relation.topup(quote, jobs_left=jobs_left, most=PLAY_CAPS.payment, now=self.world.clock.wall)
         return Offer(listing, bounds, quote, self.bid, topup, relation.seen)
 
     def may_pay(self, offer: Offer, amount: Msat) -> bool:
-        """Whether an invoice is within what was offered, and nothing is at fault there."""
+        """Whether an invoice is within the offer, and the provider owes no receipt and has shown no fault."""
         mirror = self._mirrors.get(offer.listing.provider, Mirror())
         owes_receipts = mirror.ended is not None or bool(mirror.waiting) or mirror.short
         return not owes_receipts and amount <= max(offer.quote + 999, offer.topup or ZERO)
 
     def payment_s(self) -> float:
-        """When a payment that begins now is settled: seconds from now."""
-        now = self.world.agenda.now
+        """Starts a payment; seconds until it is settled."""
+        now = self.world.clock.now
         way = min(range(AT_ONCE), key=self._free_at.__getitem__)
         begins = max(now, self._free_at[way])
         self._free_at[way] = begins + PAY_S * self.world.spread(PAY_SPREAD)
         return self._free_at[way] - now
 
     def paid(self, provider: str, amount: Msat) -> None:
-        """A payment is settled."""
-        before, now = self._paid.get(provider, Paid()), self.world.agenda.wall
+        """Books a settled payment."""
+        before, now = self._paid.get(provider, Paid()), self.world.clock.wall
         recent = tuple(payment for payment in before.recent if payment[0] > now - ledger.CREDIT_PATIENCE_S)
         self._paid[provider] = Paid(before.settled + amount, (*recent, (now, amount)))
         self.relation(provider).balance += int(amount)
@@ -75,8 +75,8 @@ class Books:
         self.world.tally.paid_msat += int(amount)
 
     def accept(self, offer: Offer, request: str, result: Result) -> bool:
-        """Books a receipt; False when the relation has ended with it."""
-        receipt, now = result.receipt, self.world.agenda.wall
+        """Books the receipt of a result; False if it shows a fault, which ends the relation."""
+        receipt, now = result.receipt, self.world.clock.wall
         if receipt is None:
             return True
         provider = offer.listing.provider

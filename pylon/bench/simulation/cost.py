@@ -1,4 +1,4 @@
-"""What a decision costs at two sizes of the swarm, measured in turn, so that the machine's own mood is in both."""
+"""The processor time of a decision at two sizes of the swarm, measured in turn so that other load hits both alike."""
 
 import gc
 import statistics
@@ -7,58 +7,58 @@ from dataclasses import replace
 from typing import Any
 
 from pylon.bench.simulation.plan import MOST_PROVIDERS, Plan
-from pylon.bench.simulation.run import Stage
-from pylon.bench.simulation.twin import Twin
+from pylon.bench.simulation.replay import Replay
+from pylon.bench.simulation.run import Simulation
 from pylon.bench.simulation.world import Cost
 from pylon.collect import keep_for_good
 
 SIZES = (1_000, MOST_PROVIDERS)
-# Outcomes until it is the other size's turn: some tens of milliseconds of decisions.
+# Job outcomes until it is the other size's turn: some tens of milliseconds of decisions.
 TURN = 500
-# Where deciders are measured: among the simulation's machines and messages, and by themselves (see `twin`).
+# Where the deciders are measured: within the simulation, and alone (see `replay`).
 PLACES = ("in_the_model", "alone")
 
 type Costs = dict[str, Cost]
 
 
 class Side:
-    """A swarm of one size: its simulation, and its customers' deciders once more by themselves."""
+    """A swarm of one size: its simulation, and the replays of its customers' deciders."""
 
     def __init__(self, plan: Plan) -> None:
         self._jobs, self._played = plan.jobs, 0
-        self._stage = Stage(plan, taped=True)
+        self._simulation = Simulation(plan, recorded=True)
         self._alone = Cost()
-        self._twins = [Twin(plan, person.seed, self._alone) for person in self._stage.people]
+        self._replays = [Replay(plan, customer.seed, self._alone) for customer in self._simulation.customers]
         self._replay()
-        # What customers heard before the start is no part of the run's cost.
+        # What customers heard before the start does not count.
         self._alone.beat_ns = self._alone.beats = 0
 
     def begin(self) -> None:
-        """All customers begin."""
-        self._stage.begin()
+        """Starts all customers."""
+        self._simulation.begin()
 
     def take_turn(self) -> bool:
-        """Plays on for a while; whether there is more."""
+        """Simulates the next `TURN` outcomes, and replays them; False when all jobs have an outcome."""
         self._played = min(self._played + TURN, self._jobs)
-        goes_on = self._stage.play(self._played)
+        goes_on = self._simulation.play(self._played)
         self._replay()
         return goes_on
 
     def costs(self) -> Costs:
-        """By place."""
-        return dict(zip(PLACES, (self._stage.world.cost, self._alone), strict=True))
+        """The costs so far, by place."""
+        return dict(zip(PLACES, (self._simulation.world.cost, self._alone), strict=True))
 
     def _replay(self) -> None:
-        for person, twin in zip(self._stage.people, self._twins, strict=True):
-            if person.tape is not None:
-                twin.play(person.tape)
-                person.tape.clear()
+        for customer, replay in zip(self._simulation.customers, self._replays, strict=True):
+            if customer.recording is not None:
+                replay.play(customer.recording)
+                customer.recording.clear()
 
 
 def decision_cost(base: Plan, repetitions: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Simulates `base` at both sizes, again and again; µs of the processor a command and a heartbeat, by place.
+    """Simulates `base` at both sizes; processor µs of a command and of a heartbeat, by place.
 
-    Of the repetitions' figures and ratios the medians.
+    Figures and ratios are medians over the repetitions.
     """
     found: list[dict[int, Costs]] = []
     for _ in range(repetitions):
@@ -71,7 +71,7 @@ def decision_cost(base: Plan, repetitions: int, say: Callable[[str], None]) -> d
 
 def _once(base: Plan) -> dict[int, Costs]:
     sides = {size: Side(replace(base, providers=size)) for size in SIZES}
-    # What exists by now would not be in a customer's process, and is no garbage.
+    # The garbage collector need not look at the world: a customer's process would not hold it.
     keep_for_good()
     try:
         for side in sides.values():

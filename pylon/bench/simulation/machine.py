@@ -1,4 +1,4 @@
-"""A modelled provider: the shipped admission, queue and account, before an engine that only takes time."""
+"""A modelled provider: the shipped admission, queue and account, with an engine that only takes time."""
 
 from collections import Counter, deque
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache
 
+from pylon.bench.simulation.messages import Invoice, Processing, Refusal, Reply, Result, SentRequest
 from pylon.bench.simulation.network import url
 from pylon.bench.simulation.sizes import MAX_TOKENS, MODEL
-from pylon.bench.simulation.wire import Asked, Invoice, Processing, Refusal, Reply, Result
 from pylon.bench.simulation.world import World
 from pylon.jobs.announcement import Announcement, announcement_draft
 from pylon.jobs.codes import ErrorCode
@@ -27,34 +27,34 @@ PROMPT_TOKENS = 80
 SLOWNESS = 10.0
 
 
-class Nature(StrEnum):
-    """What a machine is like."""
+class Behaviour(StrEnum):
+    """How a provider behaves."""
 
     HONEST = "honest"
     SLOW = "slow"  # takes ten times what it advertises
-    SILENT = "silent"  # says that it works on it, and nothing more
-    UNREADABLE = "unreadable"  # answers what cannot be read
+    SILENT = "silent"  # says that it is processing the job, and nothing more
+    UNREADABLE = "unreadable"  # sends answers that cannot be read
     WRONG = "wrong"  # answers at once, and wrongly
     OVERCHARGES = "overcharges"  # works, and books ten times the price
 
 
-LIARS = (Nature.SILENT, Nature.UNREADABLE, Nature.WRONG)
+LIARS = (Behaviour.SILENT, Behaviour.UNREADABLE, Behaviour.WRONG)
 
 
 @lru_cache(maxsize=64)
 def _announcement_draft(announcement: Announcement) -> EventDraft:
-    # Machines differ in key, and those that cost nothing in nothing else.
+    # Cached: free providers differ in their key only.
     return replace(announcement_draft(announcement, created_at=0), created_at=None)
 
 
 class Machine:
-    """See the module. `job_s` is the time of a job that it advertises."""
+    """One provider. `job_s` is the seconds of a job that it advertises, `relays` are numbers of relays."""
 
     def __init__(
-        self, world: World, nature: Nature, settings: ProviderSettings, job_s: float, relays: tuple[int, ...]
+        self, world: World, behaviour: Behaviour, settings: ProviderSettings, job_s: float, relays: tuple[int, ...]
     ) -> None:
         self.key = world.new_id()
-        self.nature = nature
+        self.behaviour = behaviour
         self.alive = True
         self.served = 0
         self.earned_msat = 0
@@ -63,7 +63,7 @@ class Machine:
         self.job_s = job_s
         self._world = world
         self._queue = JobQueue()
-        self._asked: dict[str, Asked] = {}
+        self._asked: dict[str, SentRequest] = {}
         self._running: dict[str, Job] = {}
         self._of_customer: Counter[str] = Counter()
         self._accounts: dict[str, Account] = {}
@@ -71,17 +71,17 @@ class Machine:
         self._unfunded: dict[str, deque[Job]] = {}
         self._trial_left = TRIAL_DAY
         self._beat_at = 0
-        # Jobs of which a word was said.
+        # Jobs for which it has sent `processing`.
         self._told: set[str] = set()
 
     @property
     def true_s(self) -> float:
-        """What a job takes here."""
-        if self.nature in (Nature.WRONG, Nature.UNREADABLE):
+        """Seconds that a job really takes here."""
+        if self.behaviour in (Behaviour.WRONG, Behaviour.UNREADABLE):
             return self.job_s / 4
-        return self.job_s * (SLOWNESS if self.nature is Nature.SLOW else 1.0)
+        return self.job_s * (SLOWNESS if self.behaviour is Behaviour.SLOW else 1.0)
 
-    # --- being seen -------------------------------------------------------------------------------------------
+    # --- announcements and heartbeats ---------------------------------------------------------------------------
 
     def announcement(self) -> Event:
         """Its announcement (31990)."""
@@ -96,7 +96,7 @@ class Machine:
         """Its heartbeat (11998) at this moment."""
         slots = self._world.plan.slots
         waiting = len(self._queue)
-        self._beat_at = max(int(self._world.agenda.wall), self._beat_at + 1)
+        self._beat_at = max(int(self._world.clock.wall), self._beat_at + 1)
         beat = Heartbeat(
             self.settings.d,
             slots=slots,
@@ -109,15 +109,15 @@ class Machine:
         return self._event(heartbeat_draft(beat, created_at=self._beat_at))
 
     def beat(self, hear: Callable[[Event], None], readers: int) -> None:
-        """Beats now, and every 30 s from then on."""
+        """Sends a heartbeat now, and one every `INTERVAL_S` from then on. `readers` customers hear each."""
         if not self.alive:
             return
         event = self.heartbeat()
         self._publish_presence("heartbeat", event, self._world.sizes.heartbeat, hear, readers)
-        self._world.agenda.after(INTERVAL_S, lambda: self.beat(hear, readers))
+        self._world.clock.after(INTERVAL_S, lambda: self.beat(hear, readers))
 
     def announce(self, hear: Callable[[Event], None], readers: int) -> None:
-        """A newcomer's announcement, then its first heartbeat."""
+        """Sends the announcement of a newcomer, then its first heartbeat."""
         self._publish_presence("announcement", self.announcement(), self._world.sizes.announcement, hear, readers)
         self.beat(hear, readers)
 
@@ -131,16 +131,16 @@ class Machine:
         self._world.network.publish(self.relays, what, size, readers=readers, delivered=delivered)
 
     def _event(self, draft: EventDraft) -> Event:
-        created_at = draft.created_at if draft.created_at is not None else int(self._world.agenda.wall)
+        created_at = draft.created_at if draft.created_at is not None else int(self._world.clock.wall)
         return Event(self._world.new_id(), self.key, created_at, draft.kind, draft.tags, draft.content, "")
 
     # --- jobs -------------------------------------------------------------------------------------------------
 
-    def take(self, asked: Asked) -> None:
-        """A request came."""
+    def take(self, asked: SentRequest) -> None:
+        """Takes a request: admits and queues it, asks for payment, or refuses."""
         if not self.alive:
             return
-        request, now = asked.request, self._world.agenda.wall
+        request, now = asked.request, self._world.clock.wall
         load = Load(
             ((MODEL.id, MODEL.sha256),),
             len(self._queue) + len(self._running),
@@ -156,19 +156,19 @@ class Machine:
         job = Job(request, event, verdict, now, "")
         self._asked[job.id] = asked
         self._of_customer[request.customer] += 1
-        self._world.agenda.after(self.settings.processing_after_s, lambda: self._still(job.id))
-        if self.nature is not Nature.SILENT:
+        self._world.clock.after(self.settings.processing_after_s, lambda: self._say_processing(job.id))
+        if self.behaviour is not Behaviour.SILENT:
             self._fund(job)
 
     def cancel(self, job_id: str) -> None:
-        """Its customer does not want it any more."""
+        """Drops a job that its customer cancelled."""
         job = self._queue.remove(job_id) or self._running.pop(job_id, None)
         if job is not None:
-            self._let_go(job)
+            self._drop(job)
             self._work()
 
     def die(self) -> None:
-        """Falls silent. What it had is lost."""
+        """Falls silent. Its jobs are lost."""
         self.alive = False
 
     def _fund(self, job: Job) -> None:
@@ -193,7 +193,7 @@ class Machine:
                 self._queue.push(job)
                 self._work()
                 if self._wait_s(job.id) >= self.settings.processing_after_s:
-                    self._still(job.id)
+                    self._say_processing(job.id)
             case AskTopUp(amount):
                 self._accounts[customer] = replace(account, topup_open=True)
                 self._unfunded.setdefault(customer, deque()).append(job)
@@ -206,30 +206,30 @@ class Machine:
                 self._say(self._asked[job.id], Processing())
 
     def credit(self, customer: str, amount: Msat) -> None:
-        """A payment is in the wallet: what waited for it is decided anew."""
+        """Books a payment; jobs that waited for it are admitted anew."""
         account = self._accounts.get(customer)
         if account is None or not self.alive:
             return
         self._accounts[customer] = replace(ledger.credit(account, amount), topup_open=False)
-        waiting, now = self._unfunded.pop(customer, deque()), self._world.agenda.wall
+        waiting, now = self._unfunded.pop(customer, deque()), self._world.clock.wall
         for job in waiting:
             if job.terms.expires_at > now:
                 self._fund(job)
             else:
-                self._let_go(job)
+                self._drop(job)
 
     def _work(self) -> None:
-        agenda = self._world.agenda
+        clock = self._world.clock
         while len(self._running) < self._world.plan.slots:
             job = self._queue.pop()
             if job is None:
                 return
-            if job.terms.expires_at <= agenda.wall:
-                self._let_go(job)
+            if job.terms.expires_at <= clock.wall:
+                self._drop(job)
                 continue
             self._running[job.id] = job
             seconds = self.true_s * self._world.spread(self._world.plan.uneven)
-            agenda.after(seconds, lambda job=job: self._done(job))  # type: ignore[misc]
+            clock.after(seconds, lambda job=job: self._done(job))  # type: ignore[misc]
 
     def _done(self, job: Job) -> None:
         if not self.alive or self._running.pop(job.id, None) is None:
@@ -238,7 +238,7 @@ class Machine:
         asked = self._asked.pop(job.id)
         self._told.discard(job.id)
         self._of_customer[job.request.customer] -= 1
-        if self.nature is Nature.UNREADABLE:
+        if self.behaviour is Behaviour.UNREADABLE:
             self._release(job)
             self._say(asked, Refusal(None))
         else:
@@ -249,7 +249,7 @@ class Machine:
         customer, basis = job.request.customer, self._bases.pop(job.id)
         used = min(self.settings.price.charge(PROMPT_TOKENS, MAX_TOKENS), job.terms.quote)
         account, receipt = ledger.charge(self._accounts[customer], job.terms.quote, basis, used)
-        if self.nature is Nature.OVERCHARGES:
+        if self.behaviour is Behaviour.OVERCHARGES:
             more = 9 * used + 1
             account = replace(account, charged_total=account.charged_total + more)
             receipt = replace(
@@ -257,9 +257,9 @@ class Machine:
             )
         self._accounts[customer] = account
         usage = Usage(PROMPT_TOKENS, MAX_TOKENS)
-        return Result(usage, receipt if self._world.plan.paid else None, right=self.nature is not Nature.WRONG)
+        return Result(usage, receipt if self._world.plan.paid else None, right=self.behaviour is not Behaviour.WRONG)
 
-    def _let_go(self, job: Job) -> None:
+    def _drop(self, job: Job) -> None:
         self._asked.pop(job.id, None)
         self._told.discard(job.id)
         self._of_customer[job.request.customer] -= 1
@@ -271,18 +271,17 @@ class Machine:
             customer = job.request.customer
             self._accounts[customer] = ledger.release(self._accounts[customer], job.terms.quote, basis)
 
-    def _still(self, job_id: str) -> None:
+    def _say_processing(self, job_id: str) -> None:
         asked = self._asked.get(job_id)
         if asked is not None and self.alive and job_id not in self._told:
             self._told.add(job_id)
-            # Who is silent does not know either.
-            wait_s = None if self.nature is Nature.SILENT else self._wait_s(job_id)
+            wait_s = None if self.behaviour is Behaviour.SILENT else self._wait_s(job_id)
             self._say(asked, Processing(wait_s))
 
     def _wait_s(self, job_id: str) -> float:
         return self._queue.wait_s(job_id, self._world.plan.slots, self.job_s)
 
-    def _say(self, asked: Asked, reply: Reply) -> None:
+    def _say(self, asked: SentRequest, reply: Reply) -> None:
         sizes = self._world.sizes
         match reply:
             case Result():

@@ -1,14 +1,14 @@
-"""Figures made of what a simulation counted."""
+"""Figures computed from the counts of a simulation."""
 
 from collections.abc import Sequence
 
 
 def ideal_s(jobs: int, speeds: Sequence[tuple[float, int]], *, width: int) -> float:
-    """Seconds that this many equal jobs take at the very least, however they are given out.
+    """The shortest time, in seconds, in which this many equal jobs can be done, however they are assigned.
 
-    `speeds` holds for each machine the seconds of a job and its slots; `width` is how many jobs may be out at once,
-    so that no more than that many of the quickest slots count. A machine does floor(T / seconds) jobs a slot within
-    T: the least T by which all of them do `jobs` together.
+    `speeds` holds each machine's seconds of a job and its slots. `width` is how many jobs may be out at once, so only
+    that many of the fastest slots count. A slot does floor(T / seconds) jobs within T; the result is the least T by
+    which all slots together do `jobs`.
     """
     slots = sorted(seconds for seconds, count in speeds for _ in range(count))[:width]
 
@@ -23,7 +23,7 @@ def ideal_s(jobs: int, speeds: Sequence[tuple[float, int]], *, width: int) -> fl
 
 
 def gini(values: Sequence[float]) -> float:
-    """The Gini coefficient: 0 when all have the same, towards 1 when one has everything."""
+    """The Gini coefficient: 0 if all have the same, near 1 if one has everything."""
     total = sum(values)
     if not total:
         return 0.0
@@ -33,5 +33,5 @@ def gini(values: Sequence[float]) -> float:
 
 
 def quantile(ranked: Sequence[float], q: float) -> float:
-    """The value that a share `q` of sorted values stays within; 0 of none."""
+    """The value that a share `q` (0 to 1) of the sorted values does not exceed; 0 if there are none."""
     return ranked[min(len(ranked) - 1, int(q * len(ranked)))] if ranked else 0.0

@@ -1,4 +1,4 @@
-"""What a simulation is about: sizes, and how the world misbehaves."""
+"""The plan of a simulation: sizes, times, and the shares of machines and relays that misbehave."""
 
 import math
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ _MOST_SPREAD = 10
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. Times are seconds, `stragglers` to `lost` are shares from 0 to 1.
+    """One run. Times are seconds, `stragglers` to `lost` are shares from 0 to 1. Raises `UsageError`.
 
-    All customers begin at the same moment, which is the hardest one, and `jobs` are theirs together.
+    `jobs` are those of all customers together. All customers begin at the same moment, the hardest case.
     """
 
     providers: int = 1_000
@@ -35,7 +35,7 @@ class Plan:
     uneven: float = 0.1
     # Machines that take ten times what they advertise.
     stragglers: float = 0.0
-    # Machines that cheat, each in a way of its own (`machine.Nature`).
+    # Machines that cheat, each in a way of its own (`machine.Behaviour`).
     liars: float = 0.0
     # Machines that vanish without a word within a minute; as many newcomers take their place.
     churn: float = 0.0

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from pylon.bench.simulation.agenda import Agenda
-from pylon.bench.simulation.machine import LIARS, Machine, Nature
+from pylon.bench.simulation.clock import SimulatedClock
+from pylon.bench.simulation.customer import Customer
+from pylon.bench.simulation.machine import LIARS, Behaviour, Machine
 from pylon.bench.simulation.measures import gini, ideal_s, quantile
 from pylon.bench.simulation.network import HOP_S, MISSED_S, Network, Relay, url
-from pylon.bench.simulation.person import Person
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.sizes import measure
 from pylon.bench.simulation.world import World
@@ -20,12 +20,12 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.price import FREE, Price
 from pylon.provider.settings import ProviderSettings
 
-# An honest machine is on as many relays as this, where there are so many.
+# Relays of each machine, where there are so many.
 RELAYS_EACH = 2
 RELAYS_DIE_S = 1.0
 PRICE_MSAT = 1_000
 PRICE_SPREAD = 0.5
-# Two times the median price, for the most bytes and tokens that a job can have.
+# The bid, in median prices of a job.
 BID_JOBS = 2
 RUN_S = 3_600.0
 PROGRESS_EVERY = 500
@@ -33,60 +33,60 @@ PROGRESS_EVERY = 500
 type OnProgress = Callable[[int, int, float], None]
 
 
-class Stage:
-    """One simulation, played as far as one likes. With `taped` its customers write down what they are told."""
+class Simulation:
+    """One simulation, which can be played in parts. With `recorded` its customers record what they are told."""
 
-    def __init__(self, plan: Plan, *, taped: bool = False) -> None:
+    def __init__(self, plan: Plan, *, recorded: bool = False) -> None:
         self.world = _world(plan)
-        self.people = [Person(self.world, _bid(plan), taped=taped) for _ in range(plan.customers)]
-        _populate(self.world, self.people)
+        self.customers = [Customer(self.world, _bid(plan), recorded=recorded) for _ in range(plan.customers)]
+        _populate(self.world, self.customers)
 
     def begin(self) -> None:
-        """All customers begin."""
+        """Starts all customers."""
         plan = self.world.plan
-        for n, person in enumerate(self.people):
-            person.begin(len(range(n, plan.jobs, plan.customers)), deadline_s=RUN_S)
+        for n, customer in enumerate(self.customers):
+            customer.begin(len(range(n, plan.jobs, plan.customers)), deadline_s=RUN_S)
 
     def play(self, jobs: int) -> bool:
-        """Goes on until so many jobs have their outcome; False when all have, or nothing happens any more."""
-        finished, agenda = self.world.tally.finished_at, self.world.agenda
-        while len(finished) < jobs and agenda.step():
+        """Goes on until `jobs` jobs have an outcome. False if all have, or nothing is left to happen."""
+        finished, clock = self.world.tally.finished_at, self.world.clock
+        while len(finished) < jobs and clock.step():
             pass
         return len(finished) >= jobs and jobs < self.world.plan.jobs
 
 
 def simulate(plan: Plan, on_progress: OnProgress | None = None) -> dict[str, Any]:
-    """Runs it; the report. All but `cost` follows from the plan alone, on any machine.
+    """Runs a simulation; returns its report. All but `cost` depends on the plan alone, on any machine.
 
     `on_progress` is called with the jobs that have an outcome, all jobs, and the simulated seconds.
     """
-    stage = Stage(plan)
-    world = stage.world
-    speeds = [(machine.true_s, plan.slots) for machine in world.machines.values() if machine.nature not in _CHEATS]
+    simulation = Simulation(plan)
+    world = simulation.world
+    speeds = [(machine.true_s, plan.slots) for machine in world.machines.values() if machine.behaviour not in _CHEATS]
     ideal = ideal_s(plan.jobs, speeds, width=plan.width * plan.customers) + 4 * HOP_S
-    # What exists by now would not be in a customer's process, and is no garbage.
+    # The garbage collector need not look at the world: a customer's process would not hold it.
     keep_for_good()
     try:
-        stage.begin()
+        simulation.begin()
         told, goes_on = 0, True
         while goes_on:
             told = min(told + PROGRESS_EVERY, plan.jobs)
-            goes_on = stage.play(told)
+            goes_on = simulation.play(told)
             if on_progress is not None:
-                on_progress(len(world.tally.finished_at), plan.jobs, world.agenda.now)
+                on_progress(len(world.tally.finished_at), plan.jobs, world.clock.now)
     finally:
         gc.unfreeze()
     return _report(world, ideal)
 
 
-_CHEATS = frozenset({*LIARS, Nature.OVERCHARGES})
+_CHEATS = frozenset({*LIARS, Behaviour.OVERCHARGES})
 
 
 def _world(plan: Plan) -> World:
     rng = random.Random(plan.seed)  # noqa: S311 - a model, to be repeated
-    agenda = Agenda()
-    network = Network(agenda, random.Random(rng.getrandbits(64)), [Relay() for _ in range(plan.relays)], plan.lost)  # noqa: S311
-    return World(plan, rng, agenda, network, measure(random.Random(plan.seed)))  # noqa: S311
+    clock = SimulatedClock()
+    network = Network(clock, random.Random(rng.getrandbits(64)), [Relay() for _ in range(plan.relays)], plan.lost)  # noqa: S311
+    return World(plan, rng, clock, network, measure(random.Random(plan.seed)))  # noqa: S311
 
 
 def _bid(plan: Plan) -> Msat:
@@ -96,39 +96,39 @@ def _bid(plan: Plan) -> Msat:
     return price.quote(0, 0) * BID_JOBS
 
 
-def _populate(world: World, people: list[Person]) -> None:
+def _populate(world: World, customers: list[Customer]) -> None:
     plan = world.plan
-    natures = _natures(world)
-    for nature in natures:
-        machine = _machine(world, nature)
+    behaviours = _behaviours(world)
+    for behaviour in behaviours:
+        machine = _machine(world, behaviour)
         for event in (machine.announcement(), machine.heartbeat()):
-            for person in people:
-                person.hear(event)
-        _live(world, machine, people, phase=world.rng.uniform(0, INTERVAL_S))
-    # What customers heard before the start is no part of the run's cost.
+            for customer in customers:
+                customer.hear(event)
+        _live(world, machine, customers, phase=world.rng.uniform(0, INTERVAL_S))
+    # What customers heard before the start does not count.
     world.cost.beat_ns = world.cost.beats = 0
     dying = int(plan.relays * plan.dead_relays)
     if dying:
-        world.agenda.at(RELAYS_DIE_S, lambda: world.network.die(dying))
-        world.agenda.at(RELAYS_DIE_S + MISSED_S, lambda: _miss(people, dying))
+        world.clock.at(RELAYS_DIE_S, lambda: world.network.die(dying))
+        world.clock.at(RELAYS_DIE_S + MISSED_S, lambda: _miss(customers, dying))
 
 
-def _miss(people: list[Person], dead: int) -> None:
-    for person in people:
-        person.miss(frozenset(map(url, range(dead))))
+def _miss(customers: list[Customer], dead: int) -> None:
+    for customer in customers:
+        customer.miss(frozenset(map(url, range(dead))))
 
 
-def _natures(world: World) -> list[Nature]:
+def _behaviours(world: World) -> list[Behaviour]:
     plan = world.plan
-    cheats = (*LIARS, Nature.OVERCHARGES) if plan.paid else LIARS
+    cheats = (*LIARS, Behaviour.OVERCHARGES) if plan.paid else LIARS
     liars, slow = round(plan.providers * plan.liars), round(plan.providers * plan.stragglers)
-    natures = [cheats[n % len(cheats)] for n in range(liars)] + [Nature.SLOW] * slow
-    natures += [Nature.HONEST] * (plan.providers - len(natures))
-    world.rng.shuffle(natures)
-    return natures
+    behaviours = [cheats[n % len(cheats)] for n in range(liars)] + [Behaviour.SLOW] * slow
+    behaviours += [Behaviour.HONEST] * (plan.providers - len(behaviours))
+    world.rng.shuffle(behaviours)
+    return behaviours
 
 
-def _machine(world: World, nature: Nature) -> Machine:
+def _machine(world: World, behaviour: Behaviour) -> Machine:
     plan, rng = world.plan, world.rng
     price = FREE
     if plan.paid:
@@ -136,7 +136,7 @@ def _machine(world: World, nature: Nature) -> Machine:
     relays = tuple(rng.sample(range(plan.relays), min(RELAYS_EACH, plan.relays)))
     machine = Machine(
         world,
-        nature,
+        behaviour,
         ProviderSettings(price=price, max_queue=plan.max_queue),
         plan.job_s * world.spread(plan.unlike),
         relays,
@@ -145,30 +145,31 @@ def _machine(world: World, nature: Nature) -> Machine:
     return machine
 
 
-def _live(world: World, machine: Machine, people: list[Person], *, phase: float | None) -> None:
-    """Lets a machine beat, and perhaps die. `phase` None: a newcomer, who announces itself."""
+def _live(world: World, machine: Machine, customers: list[Customer], *, phase: float | None) -> None:
+    """Starts the heartbeats of a machine after `phase` seconds, and with churn its death. `phase` None: a newcomer,
+    which announces itself first."""
 
     def hear(event: Any) -> None:
-        for person in people:
-            person.hear(event)
+        for customer in customers:
+            customer.hear(event)
 
     if phase is None:
-        machine.announce(hear, len(people))
+        machine.announce(hear, len(customers))
     else:
-        world.agenda.after(phase, lambda: machine.beat(hear, len(people)))
+        world.clock.after(phase, lambda: machine.beat(hear, len(customers)))
     if world.plan.churn:
 
         def leave() -> None:
             machine.die()
-            _live(world, _machine(world, Nature.HONEST), people, phase=None)
+            _live(world, _machine(world, Behaviour.HONEST), customers, phase=None)
 
-        world.agenda.after(world.rng.expovariate(world.plan.churn / 60), leave)
+        world.clock.after(world.rng.expovariate(world.plan.churn / 60), leave)
 
 
 def _report(world: World, ideal: float) -> dict[str, Any]:
     plan, tally, cost = world.plan, world.tally, world.cost
     ranked = sorted(tally.finished_at)
-    honest = [machine for machine in world.machines.values() if machine.nature is Nature.HONEST]
+    honest = [machine for machine in world.machines.values() if machine.behaviour is Behaviour.HONEST]
     earned = [float(machine.earned_msat if plan.paid else machine.served) for machine in honest]
     traffic = {what: asdict(counted) for what, counted in sorted(world.network.traffic.items())}
     events = sum(kind["events_in"] + kind["events_out"] for kind in traffic.values())

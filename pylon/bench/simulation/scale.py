@@ -1,4 +1,4 @@
-"""What docs/scale.md shows: simulations one after the other, and their pictures."""
+"""The simulations that docs/scale.md shows, and their pictures."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from pylon.bench.simulation.run import simulate
 
 _BLUE, _ORANGE = "#1d4ed8", "#c2410c"
 FIGURES = "figures.json"
-# A machine's figures that people ask for first, by the report's names.
+# The columns of the table, by their names in the report.
 COLUMNS = ("answered", "wall_s", "ideal_s", "ratio", "sent_per_job", "wrong", "gini", "relay_events_per_job")
 
 type Report = dict[str, Any]
@@ -30,7 +30,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Simulations that differ in one setting of the plan. `logarithmic` is how it is laid out."""
+    """Simulations that differ in one setting of the plan. `given` are further settings, `logarithmic` the x axis."""
 
     name: str
     setting: str
@@ -43,7 +43,7 @@ class Sweep:
     logarithmic: bool = False
 
     def plans(self, base: Plan) -> Iterator[Plan]:
-        """One plan a value."""
+        """The plan of each value."""
         for value in self.values:
             changed: dict[str, Any] = {**dict(self.given), self.setting: value}
             yield replace(base, **changed)
@@ -128,7 +128,7 @@ SWEEPS = (
 
 
 def scale(base: Plan, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Runs all sweeps and writes their pictures and figures into a folder; the figures."""
+    """Runs all sweeps, writes their pictures and figures into a folder, and returns the figures."""
     folder.mkdir(parents=True, exist_ok=True)
     done: dict[Plan, Report] = {}
     figures: dict[str, list[Report]] = {}
@@ -144,7 +144,7 @@ def scale(base: Plan, folder: Path, say: Callable[[str], None]) -> dict[str, Any
 
 
 def picture(sweep: Sweep, reports: Sequence[Report]) -> str:
-    """A sweep as an SVG."""
+    """The picture of a sweep, as SVG."""
     colours = (_BLUE, _ORANGE)
     lines = [
         Line(curve.name, colour, [(x, curve.value(r)) for x, r in zip(sweep.values, reports, strict=True)])
@@ -163,7 +163,7 @@ def picture(sweep: Sweep, reports: Sequence[Report]) -> str:
 
 
 def ticks(top: float) -> list[float]:
-    """Round figures from zero to `top` or just above it: a handful. Of nothing, from zero to one."""
+    """A few round values from zero to `top` or just above it; to one if `top` is zero."""
     top = top if top > 0 else 1.0
     size = 10 ** math.floor(math.log10(top))
     step = next(size * part for part in (0.2, 0.25, 0.5, 1.0, 2.0) if top / (size * part) <= 7)

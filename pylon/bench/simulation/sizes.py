@@ -1,11 +1,11 @@
-"""How many bytes each message has on the wire, measured on events that are built, sealed and signed for it."""
+"""The bytes of each message on the wire, measured on events that are really built, encrypted and signed."""
 
 import random
 from dataclasses import dataclass
 
 import orjson
 
-from pylon.bench.simulation.agenda import EPOCH
+from pylon.bench.simulation.clock import EPOCH
 from pylon.jobs.announcement import Announcement, OfferedModel, announcement_draft
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.cancel import cancel_draft
@@ -26,15 +26,15 @@ from pylon.nostr.keys import SecretKey
 MODEL = OfferedModel("simulated-model", "ab" * 32, "f16", 8_192)
 PROMPT_BYTES = 300
 MAX_TOKENS = 100
-# A regtest invoice as the playbank makes it, to the nearest ten.
+# Length of a regtest invoice as the playbank makes it, to the nearest ten.
 _INVOICE_CHARACTERS = 330
-# Around an event: ["EVENT","<subscription>",…].
+# Bytes around an event: ["EVENT","<subscription>",…].
 _FRAME = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Bytes of one websocket message each."""
+    """Bytes of one websocket message of each kind."""
 
     announcement: int
     heartbeat: int
@@ -46,13 +46,13 @@ class Sizes:
 
 
 def prompt(rng: random.Random) -> str:
-    """Words of random letters, which zstd shortens less than prose."""
+    """Words of random letters, which zstd compresses less than prose."""
     letters = "abcdefghijklmnopqrstuvwxyz     "
     return "".join(rng.choices(letters, k=PROMPT_BYTES))
 
 
 def measure(rng: random.Random) -> Sizes:
-    """Builds one message of each kind and counts."""
+    """Builds one message of each kind and counts its bytes."""
     machine, person = SecretKey(rng.randbytes(32)), SecretKey(rng.randbytes(32))
     asking, answering = ConversationKeys(person), ConversationKeys(machine)
     text, wide = prompt(rng), Msat(1_000)

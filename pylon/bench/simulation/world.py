@@ -1,4 +1,4 @@
-"""What everything in a simulation shares: the clock, the relays, and what is being counted."""
+"""What all of a simulation shares: the clock, the relays, the machines, and the counts."""
 
 import random
 import time
@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pylon.bench.simulation.agenda import Agenda
+from pylon.bench.simulation.clock import SimulatedClock
 from pylon.bench.simulation.network import Network
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.sizes import Sizes
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Cost:
-    """Real processor time in the customers' deciders: the one figure here that is not simulated. Nanoseconds."""
+    """Real processor time of the customers' deciders, in ns: the only figure here that is not simulated."""
 
     decide_ns: int = 0
     commands: int = 0
@@ -34,13 +34,13 @@ class Cost:
 
     @staticmethod
     def clock() -> int:
-        """Processor time of this thread, ns."""
+        """Processor time of this thread, in ns."""
         return time.thread_time_ns()
 
 
 @dataclass(slots=True)
 class Tally:
-    """What happened."""
+    """Counts of what happened."""
 
     delivered: int = 0
     wrong: int = 0
@@ -48,22 +48,22 @@ class Tally:
     sent: int = 0
     hedges: int = 0
     cancelled: int = 0
-    # Jobs that a machine ran, wanted or not.
+    # Jobs that machines ran, including those whose answer nobody used.
     ran: int = 0
     topups: int = 0
     paid_msat: int = 0
-    # Of each outcome: seconds from the start.
+    # Seconds from the start to each outcome.
     finished_at: list[float] = field(default_factory=list)
     last_at: float = 0.0
 
 
 @dataclass(slots=True)
 class World:
-    """One simulation. Every source of chance is drawn from the plan's seed."""
+    """One simulation. All randomness comes from the plan's seed."""
 
     plan: Plan
     rng: random.Random
-    agenda: Agenda
+    clock: SimulatedClock
     network: Network
     sizes: Sizes
     machines: "dict[str, Machine]" = field(default_factory=dict)
@@ -72,10 +72,10 @@ class World:
     _ids: int = 0
 
     def new_id(self) -> str:
-        """An event id or a key: 64 hex characters, never twice."""
+        """A new event id or public key: 64 hex characters."""
         self._ids += 1
         return f"{self._ids:064x}"
 
     def spread(self, sigma: float) -> float:
-        """A factor around 1."""
+        """A log-normal factor with median 1; `sigma` is the spread of its logarithm."""
         return self.rng.lognormvariate(0.0, sigma)

@@ -1,1 +1,1 @@
-"""What every engine that batches has in common: requests, shared heads, answers."""
+"""The common part of the engines that batch: requests, shared prefixes, answers."""

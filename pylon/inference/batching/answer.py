@@ -1,4 +1,4 @@
-"""The text of one answer as its tokens come, ended by a stop string wherever that falls among them."""
+"""The growing text of one answer, which ends before a stop string, wherever that lies among its tokens."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,7 +7,7 @@ from pylon.inference.stops import find_stop, settled
 
 
 class Detokenizer(Protocol):
-    """mlx_lm's streaming detokenizers: `text` holds whole characters only."""
+    """A streaming detokenizer, as mlx_lm has them. `text` holds whole characters only."""
 
     @property
     def text(self) -> str: ...
@@ -18,6 +18,8 @@ class Detokenizer(Protocol):
 
 
 class Answer:
+    """One answer, to which tokens are added."""
+
     def __init__(self, detokenizer: Detokenizer, stops: Sequence[str]) -> None:
         self._detokenizer = detokenizer
         self._stops = stops
@@ -27,13 +29,13 @@ class Answer:
         self.tokens = 0
 
     def add(self, token: int) -> bool:
-        """Whether a stop string is complete now; then no further token belongs to the answer."""
+        """Adds a token; whether a stop string is complete now, so that no further token belongs to the answer."""
         self.tokens += 1
         self._detokenizer.add_token(token)
         return self._search()
 
     def end(self) -> bool:
-        """Takes in what was held back for a character that never became whole; whether that completes a stop."""
+        """Ends the answer, with what was held back of an incomplete character; whether it ends at a stop string."""
         if self._cut is None:
             self._detokenizer.finalize()
             self._search()
@@ -41,12 +43,12 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """All of it up to the stop string."""
+        """The text up to the stop string."""
         return self._text[: self._cut]
 
     @property
     def shown(self) -> str:
-        """The part that will stay whatever comes next."""
+        """The part of the text that no further token can change."""
         return self.text if self._cut is not None else self._text[: settled(self._text, self._stops)]
 
     def _search(self) -> bool:

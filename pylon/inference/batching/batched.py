@@ -1,8 +1,8 @@
-"""What every engine that batches does: requests join and leave one running batch, each starts beside what suits it.
+"""The scheduling of an engine that batches: which requests start when, and which together.
 
-An engine's own files know the model and its batch; here is the order of things. A head that several of a customer's
-prompts share is read once, and so is a prompt that is asked twice. What starts fits into memory. A request with a
-seed that matters runs alone: what stands beside it in a batch would change its numbers in their last bits.
+The engines' own files know the model and its batch. A prefix that several prompts of a customer share is read once,
+and so is a prompt that is asked twice. Requests start when memory has room for them. A request whose seed matters
+runs alone: others in its batch would change its numbers in the last bits.
 """
 
 import itertools
@@ -12,48 +12,48 @@ from threading import Lock
 from typing import Any
 
 from pylon.clock import Clock, SystemClock
-from pylon.inference.batching.asked import Asked, bounded, fitting, scorable
-from pylon.inference.batching.driven import Token
 from pylon.inference.batching.heads import Head
 from pylon.inference.batching.hooks import EngineHooks
+from pylon.inference.batching.interfaces import Token
 from pylon.inference.batching.replies import Replies
+from pylon.inference.batching.request import BatchedRequest, bounded, fitting, scorable
 from pylon.inference.batching.reuse import answer_key
 from pylon.inference.batching.score import ranks
 from pylon.inference.engine import EngineSpec, Event, GenerationRequest, Scored, ScoreRequest, TokenCount
 
-# A request that was put back so often for lack of memory will not fit the next time either.
+# A request that was put back more often than this for lack of memory will not fit the next time, either.
 _MOST_SHEDS = 2
-# So many are read as fast as more would be, and the rest of a burst is made ready meanwhile.
+# So many prompts are read as fast as more would be, and the rest of a burst is prepared meanwhile.
 _ENOUGH = 16
 
 
 class BatchedEngine(EngineHooks):
-    """See `Engine`, and `Preparing`."""
+    """Implements `Engine`, `Preparing` and `Scoring` on the hooks of one engine."""
 
     def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
         self._spec = spec
         self._clock = clock or SystemClock()
-        self._waiting: deque[Asked] = deque()
-        self._running: dict[int, Asked] = {}
+        self._waiting: deque[BatchedRequest] = deque()
+        self._running: dict[int, BatchedRequest] = {}
         self._uids = itertools.count()
         self._cutting = Lock()  # a tokenizer serves one thread at a time
         self._replies = Replies(self._clock)
-        self._known: list[Event] = []  # said by the next step without computing
+        self._known: list[Event] = []  # events for the next step, without computing
         self._prompt_tokens = self._completion_tokens = self._read_tokens = 0
 
     def add(self, request: GenerationRequest) -> None:
         self.take(self.prepare(request))
 
-    def prepare(self, request: GenerationRequest) -> Asked:
-        """See `Preparing`."""
+    def prepare(self, request: GenerationRequest) -> BatchedRequest:
+        """See `Preparing.prepare`."""
         request = bounded(request, self._model.info)
         with self._cutting:
             tokens = fitting(self._model, request, self._longest())
-        asked = Asked(request, tokens, answer_key(request.customer, tokens, request.sampling))
+        asked = BatchedRequest(request, tokens, answer_key(request.customer, tokens, request.sampling))
         asked.begin(self._model)
         return asked
 
-    def take(self, ready: Asked) -> None:
+    def take(self, ready: BatchedRequest) -> None:
         if (known := self._replies.known(ready.id, ready.key)) is not None:
             self._known.append(known)
         elif self._replies.lead(ready):
@@ -92,11 +92,11 @@ class BatchedEngine(EngineHooks):
                 while self._admit():
                     pass
             for token in self._rows.step():
-                events += self._heard(token)
+                events += self._take_token(token)
         return events
 
     def score(self, request: ScoreRequest) -> Scored:
-        """See `Scoring`."""
+        """See `Scoring.score`."""
         with self._cutting:
             prompt, answer = scorable(self._model, request)
         self._make_room(len(prompt) + len(answer))
@@ -109,14 +109,14 @@ class BatchedEngine(EngineHooks):
         del self._rows, self._model, self._heads
         self._give_back()
 
-    def _promote(self, gone: Asked) -> None:
-        """One of those that waited for a request's answer takes its place."""
+    def _promote(self, gone: BatchedRequest) -> None:
+        """Starts in its place one of the requests that waited for its answer."""
         follower = self._replies.promote(gone)
         if follower is not None:
             self._waiting.append(follower)
 
     def _keep_within_memory(self) -> list[Event]:
-        """Over the hard limit, lets go what is not needed, and then the request that came last."""
+        """Over the hard memory limit, frees caches and shared prefixes, and then puts back the newest request."""
         if not self._over():
             return []
         self._give_back()
@@ -137,9 +137,9 @@ class BatchedEngine(EngineHooks):
         return []
 
     def _admit(self) -> bool:
-        """Starts the request that has waited longest with those that go well beside it, or begins their head.
+        """Starts the request that has waited longest, with those that can be read with it, or begins their prefix.
 
-        Says whether it started any.
+        Returns whether any was started.
         """
         free = self._spec.slots - len(self._running)
         if not self._waiting or self._rows.reading or free <= 0:
@@ -164,8 +164,8 @@ class BatchedEngine(EngineHooks):
         self._start(self._affordable([alike[place] for place in places]), head)
         return True
 
-    def _room(self, first: Asked) -> bool:
-        """Whether memory lets it start; alone it always does, since it was taken on."""
+    def _room(self, first: BatchedRequest) -> bool:
+        """Whether memory has room for it to start. A request that runs alone always fits."""
         first.head = None
         if self._admits(list(self._running.values()), first):
             return True
@@ -174,15 +174,15 @@ class BatchedEngine(EngineHooks):
         self._heads.clear()
         return True
 
-    def _affordable(self, group: Sequence[Asked]) -> list[Asked]:
-        """As many of a group as memory has room for, the first in any case."""
+    def _affordable(self, group: Sequence[BatchedRequest]) -> list[BatchedRequest]:
+        """As many requests of a group as memory has room for; the first in any case."""
         chosen = [group[0]]
         for each in group[1:]:
             if self._admits([*self._running.values(), *chosen], each):
                 chosen.append(each)
         return chosen
 
-    def _start(self, group: Sequence[Asked], head: Head[Any] | None = None) -> None:
+    def _start(self, group: Sequence[BatchedRequest], head: Head[Any] | None = None) -> None:
         now = self._clock.monotonic()
         for sequence in group:
             self._waiting.remove(sequence)
@@ -193,15 +193,15 @@ class BatchedEngine(EngineHooks):
             self._heads.remember(sequence.request.customer, sequence.tokens)
         self._begin(group, head)
 
-    def _heard(self, heard: Token) -> list[Event]:
-        sequence = self._running[heard.uid]
+    def _take_token(self, token: Token) -> list[Event]:
+        sequence = self._running[token.uid]
         try:
-            return self._said(sequence, heard.token, heard.finish)
+            return self._extend(sequence, token.token, token.finish)
         except Exception as error:  # one answer's text must not take the others down
-            self._leave(sequence, still_generating=heard.finish is None)
+            self._leave(sequence, still_generating=token.finish is None)
             return self._replies.failed(sequence, f"The answer could not be read ({type(error).__name__}).")
 
-    def _said(self, sequence: Asked, token: int, finish: str | None) -> list[Event]:
+    def _extend(self, sequence: BatchedRequest, token: int, finish: str | None) -> list[Event]:
         answer = sequence.answer
         # A stop response carries the stop token, which is no part of the answer.
         stopped = answer.add(token) if finish != "stop" else False
@@ -216,7 +216,7 @@ class BatchedEngine(EngineHooks):
             return self._replies.failed(sequence, fault)
         return self._replies.finished(sequence, "stop" if stopped else "length")
 
-    def _leave(self, sequence: Asked, *, still_generating: bool) -> None:
+    def _leave(self, sequence: BatchedRequest, *, still_generating: bool) -> None:
         del self._running[sequence.uid]
         if still_generating:
             with self._computing():

@@ -1,4 +1,4 @@
-"""Reading shared heads: which one is worth it, chunk by chunk so that running answers go on, and keeping it."""
+"""Reads and stores shared prefixes ("heads"): those that are worth it, in chunks so that running answers go on."""
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pylon.inference.engine import Message
 
 type Head[State] = Prefix[State]
 
-# Prompts remembered to see that a customer's next one has the same head, when they come one by one.
+# Recent prompts of a customer, to notice a shared prefix if prompts come one by one.
 _RECENT_PROMPTS = 4
 _RECENT_CUSTOMERS = 64
 
@@ -19,30 +19,30 @@ class Reader[State](Protocol):
     """A model that reads tokens into a sequence's state."""
 
     def prompt(self, messages: Sequence[Message], customer: str | None = None) -> list[int]:
-        """The chat as the model was trained to read it. Raises PromptError.
+        """The tokens of a chat, by the model's chat template. Raises PromptError.
 
-        What was found out about it may serve the customer's next one, and nobody else's.
+        With a `customer`, work may be kept for the next prompts of the same customer.
         """
 
     def new_state(self) -> State:
         """The empty state of one sequence."""
 
     def copy_state(self, state: State) -> State:
-        """Another sequence that goes on from there."""
+        """A copy of a state, for another sequence that goes on from it."""
 
     def state_bytes(self, state: State, tokens: int) -> int:
-        """What a state of so many tokens takes."""
+        """The bytes of a state of so many tokens."""
 
     def read(self, tokens: list[int], state: State) -> None:
-        """Takes tokens into `state`."""
+        """Reads tokens into `state`."""
 
     def drop(self, state: State) -> None:
-        """Nobody needs it any more."""
+        """Frees a state."""
 
 
 @dataclass(slots=True, eq=False)
 class _Build[State]:
-    """A head on its way: `done` of its tokens are in `state`."""
+    """A prefix that is being read: `done` of its tokens are in `state`."""
 
     customer: str | None
     tokens: list[int]
@@ -51,7 +51,7 @@ class _Build[State]:
 
 
 class Heads[State]:
-    """The heads of one model, of `most_bytes` together. `chunk` is how many tokens are read at a time."""
+    """The shared prefixes of one model, in `most_bytes` at most. `chunk` is the tokens that are read at a time."""
 
     def __init__(self, model: Reader[State], most_bytes: int, chunk: int) -> None:
         self._model = model
@@ -67,7 +67,7 @@ class Heads[State]:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The bytes of all stored prefixes."""
         return self._store.size
 
     def __contains__(self, head: Head[State]) -> bool:
@@ -75,27 +75,27 @@ class Heads[State]:
 
     @property
     def held(self) -> int:
-        """Their tokens together, and those of one on its way."""
+        """The tokens of all stored prefixes, and of the one that is being read."""
         return self._store.tokens + (len(self._build.tokens) if self._build else 0)
 
     def find(self, customer: str, tokens: Sequence[int]) -> Head[State] | None:
-        """The longest that this customer's prompt begins with."""
+        """The longest stored prefix of this customer's prompt; None if there is none."""
         return self._store.find(customer, tokens)
 
     def clear(self) -> None:
-        """Gives their memory back."""
+        """Frees the prefixes of all customers."""
         for gone in self._store.clear():
             self._model.drop(gone.state)
 
     def begin(self, customer: str, prompt: list[int], others: Sequence[list[int]], most: int) -> bool:
-        """Whether a head that `prompt` shares with `others`, or with recent prompts, is worth reading first.
+        """Begins to read a prefix that `prompt` shares with `others` or recent prompts, if one is worth it.
 
-        `most` is how many tokens it may have.
+        Returns whether one is. `most` is the most tokens that it may have.
         """
         base = self._store.find(customer, prompt)
         company = [*others, *self._recent.get(customer, ())]
         shared = worth_sharing(prompt, company, read=len(base.tokens) if base else 0)
-        # One that cannot be kept would be read again and again.
+        # A prefix that is too large to store would be read again and again.
         if not 0 < shared <= most:
             return False
         if base is None:
@@ -105,9 +105,9 @@ class Heads[State]:
         return True
 
     def advance(self) -> bool:
-        """Reads one chunk of the head on its way; False when there is none.
+        """Reads one chunk of the prefix that was begun; False if there is none.
 
-        The state ends exactly at the head's last token: not every model's state can be trimmed.
+        The state ends exactly at its last token, because not every model's state can be trimmed.
         """
         build = self._build
         if build is None:
@@ -124,14 +124,14 @@ class Heads[State]:
         return True
 
     def remember(self, customer: str, prompt: list[int]) -> None:
-        """A prompt that was started; later ones may share its head."""
+        """Remembers a prompt that was started, to find prefixes that later ones share with it."""
         self._recent.setdefault(customer, deque(maxlen=_RECENT_PROMPTS)).append(prompt)
         self._recent.move_to_end(customer)
         if len(self._recent) > _RECENT_CUSTOMERS:
             self._recent.popitem(last=False)
 
     def _read_template(self) -> None:
-        """What stands in front of every chat holds no customer's words, so all may share it."""
+        """Reads the beginning of the chat template, which holds no customer's words, so that all may share it."""
         one, other = (self._model.prompt([Message("user", text)]) for text in ("a", "0"))
         tokens = one[: common_length(one, other)]
         if len(tokens) >= LEAST_TOKENS:

@@ -1,21 +1,21 @@
-"""What each engine that batches says of its own model and machine; `BatchedEngine` knows the rest."""
+"""The methods in which engines that batch differ; `BatchedEngine` has the rest."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from pylon.inference.batching.asked import Asked
-from pylon.inference.batching.driven import DrivenRows, Model
 from pylon.inference.batching.heads import Head, Heads
+from pylon.inference.batching.interfaces import BatchRows, Model
+from pylon.inference.batching.request import BatchedRequest
 from pylon.inference.engine import ModelInfo
 
 
 class EngineHooks(ABC):
-    """`load` of each engine sets `_model`, `_rows` and `_heads`."""
+    """The engine's own part. Its `load` sets `_model`, `_rows` and `_heads`."""
 
     _model: Model[Any]
-    _rows: DrivenRows
+    _rows: BatchRows
     _heads: Heads[Any]
 
     @abstractmethod
@@ -24,34 +24,34 @@ class EngineHooks(ABC):
 
     @abstractmethod
     def _longest(self) -> int:
-        """How many tokens, prompt and answer together, memory holds of one request that is alone."""
+        """The most tokens, prompt and answer together, of a request that runs alone, by memory."""
 
     @abstractmethod
-    def _longest_head(self, first: Asked) -> int:
-        """How many tokens a further head may have now: one beside which `first` would not start is of no use."""
+    def _longest_head(self, first: BatchedRequest) -> int:
+        """The most tokens of a further shared prefix now, so that memory has room for `first` beside it."""
 
     @abstractmethod
-    def _admits(self, running: Sequence[Asked], new: Asked) -> bool:
-        """Whether memory lets `new` start beside these."""
+    def _admits(self, running: Sequence[BatchedRequest], new: BatchedRequest) -> bool:
+        """Whether memory has room for `new` beside the running ones."""
 
     @abstractmethod
     def _together(self, lengths: Sequence[int], free: int) -> list[int]:
-        """Places of the first and of those that are read with it, of prompts with so many unread tokens each."""
+        """Indices of the first prompt and of those to read with it. `lengths` are unread tokens, `free` the slots."""
 
     @abstractmethod
-    def _begin(self, group: Sequence[Asked], head: Head[Any] | None) -> None:
-        """Puts rows into the batch; they share this head."""
+    def _begin(self, group: Sequence[BatchedRequest], head: Head[Any] | None) -> None:
+        """Adds rows to the batch, which start from this shared prefix."""
 
     def _over(self, *, now: bool = False) -> bool:  # noqa: ARG002
-        """Whether memory in use passes the hard limit."""
+        """Whether memory in use is over the hard limit; `now` measures it even if that was done just before."""
         return False
 
     def _make_room(self, tokens: int) -> None:  # noqa: B027
-        """For so many tokens beside what runs. Raises EngineFailedError."""
+        """Makes room for so many tokens beside the running rows. Raises EngineFailedError."""
 
     def _give_back(self) -> None:  # noqa: B027
         """Returns freed memory to the system."""
 
     def _computing(self) -> AbstractContextManager[Any]:
-        """Entered around whatever computes."""
+        """A context manager that is entered around every computation."""
         return nullcontext()

@@ -1,26 +1,26 @@
-"""Heads that prompts have in common, so that each is computed once.
+"""Stores the state of prefixes ("heads") that several prompts share, so that each is computed once.
 
-A recursive run asks the same question of many pieces: tens of prompts with one instruction in front. Nothing is
-shared between customers, since the time an answer takes would tell one what another asked.
+A recursive run asks the same question about many pieces: tens of prompts that begin with one instruction. Nothing is
+shared between customers, since the time of an answer would tell one what another has asked.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Shorter heads are not worth a copy of the model's state.
+# Shorter prefixes are not worth a copy of the model's state.
 LEAST_TOKENS = 32
-# Each cached head is a whole key-value state, megabytes for a large model; the engine says how many bytes it has.
+# Each stored prefix is a whole key-value state, megabytes for a large model. The bytes are limited as well.
 MOST_PREFIXES = 16
 
 _STRIDE = 64
 
 
 def common_length(one: Sequence[object], other: Sequence[object]) -> int:
-    """How many leading tokens, or characters, are equal."""
+    """The number of leading tokens, or characters, that are equal."""
     most = min(len(one), len(other))
     at = 0
-    # Whole slices compare far faster than single tokens do.
+    # Comparing slices is much faster than comparing single tokens.
     while at < most and one[at : at + _STRIDE] == other[at : at + _STRIDE]:
         at += _STRIDE
     while at < most and one[at] == other[at]:
@@ -29,10 +29,10 @@ def common_length(one: Sequence[object], other: Sequence[object]) -> int:
 
 
 def worth_sharing(prompt: Sequence[int], others: Sequence[Sequence[int]], read: int = 0) -> int:
-    """How long a head of `prompt` saves the most when all of `others` that begin with it share it; or 0 for none.
+    """The length of the prefix of `prompt` that saves most computation if all `others` with it share it; 0 for none.
 
-    `read` is the length of a head that is shared already: only what goes beyond it is saved. At least one token of
-    a prompt stays outside: its computation gives the answer's first token.
+    `read` is the length of a prefix that is stored already: only what goes beyond it is saved. At least one token of
+    a prompt is left out, whose computation gives the first token of the answer.
     """
     lengths = sorted((min(common_length(prompt, other), len(prompt) - 1) for other in others), reverse=True)
     saved = {
@@ -45,9 +45,9 @@ def worth_sharing(prompt: Sequence[int], others: Sequence[Sequence[int]], read: 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefix[State]:
-    """`state` is the model's state after exactly these tokens. It is copied by its users, never changed.
+    """The model's `state` after exactly these tokens, which is copied for use and never changed; `size` in bytes.
 
-    `customer` is whose it is; None is everybody's: the bare chat template, which tells nobody anything.
+    `customer` owns it. None is for everybody: the bare chat template, which reveals nothing.
     """
 
     customer: str | None
@@ -57,7 +57,7 @@ class Prefix[State]:
 
 
 class PrefixStore[State]:
-    """The prefixes that were used last, bounded in number and bytes. Everybody's one stays."""
+    """The prefixes used last, limited in number and bytes. The one for everybody stays."""
 
     def __init__(self, most_bytes: int, most: int = MOST_PREFIXES) -> None:
         self._most = most
@@ -71,7 +71,7 @@ class PrefixStore[State]:
         return id(prefix) in self._prefixes
 
     def find(self, customer: str, tokens: Sequence[int]) -> Prefix[State] | None:
-        """The customer's longest prefix that `tokens` begin with and go beyond."""
+        """The customer's longest prefix that `tokens` begin with and are longer than; None if there is none."""
         fitting = [
             prefix
             for prefix in self._prefixes.values()
@@ -86,7 +86,7 @@ class PrefixStore[State]:
         return longest
 
     def put(self, prefix: Prefix[State]) -> list[Prefix[State]]:
-        """Those that had to go for it."""
+        """Stores a prefix; returns those that were removed for it."""
         self._prefixes[id(prefix)] = prefix
         gone: list[Prefix[State]] = []
         while len(self._prefixes) > self._most or self.size > self._most_bytes:
@@ -97,7 +97,7 @@ class PrefixStore[State]:
         return gone
 
     def clear(self) -> list[Prefix[State]]:
-        """Lets all customers' prefixes go; says which."""
+        """Removes and returns the prefixes of all customers."""
         gone = [each for each in self._prefixes.values() if each.customer is not None]
         for each in gone:
             del self._prefixes[id(each)]
@@ -105,10 +105,10 @@ class PrefixStore[State]:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The bytes of all prefixes."""
         return sum(prefix.size for prefix in self._prefixes.values())
 
     @property
     def tokens(self) -> int:
-        """Of all together."""
+        """The tokens of all prefixes."""
         return sum(len(prefix.tokens) for prefix in self._prefixes.values())

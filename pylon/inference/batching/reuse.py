@@ -1,7 +1,7 @@
-"""Greedy answers given again: the same prompt under the same settings has one answer.
+"""Reuses greedy answers: the same prompt with the same settings has only one answer.
 
-A recursive run often asks the same thing twice, also at the same time. Answers are kept apart by customer, since one
-that comes at once would tell a customer what another had asked.
+A recursive run often asks the same prompt twice, or several times at once. Answers are not shared between customers,
+since an answer that comes at once would tell one what another has asked.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ type AnswerKey = bytes
 
 
 def answer_key(customer: str, tokens: Sequence[int], sampling: Sampling) -> AnswerKey | None:
-    """What makes two requests the same; None when their answers are drawn by chance."""
+    """A key that equal requests have in common; None if the answer is drawn at random."""
     if not sampling.greedy:
         return None
-    # Greedy decoding draws nothing, so what shapes a draw makes no difference.
+    # Greedy decoding draws nothing, so the settings of drawing make no difference.
     greedy = replace(sampling, temperature=0.0, seed=None, top_p=1.0, top_k=0)
-    # Kept by the thousand: a digest of all of it is a quarter of it.
+    # A digest, because thousands are stored, and it takes a quarter of the memory.
     return hashlib.sha256(repr((customer, greedy)).encode() + array("q", tokens).tobytes()).digest()
 
 
 class AnswerStore:
-    """The answers used last, bounded in number and in characters."""
+    """The answers used last, limited in number and in characters."""
 
     def __init__(self, most: int = MOST_ANSWERS, most_chars: int = MOST_CHARS) -> None:
         self._most = most
@@ -42,7 +42,7 @@ class AnswerStore:
         return len(self._answers)
 
     def find(self, key: AnswerKey) -> Generation | None:
-        """That answer as given now, with no time spent on it; or None."""
+        """The stored answer, with a `run_ms` of 0; None if there is none."""
         generation = self._answers.get(key)
         if generation is None:
             return None
@@ -50,6 +50,7 @@ class AnswerStore:
         return replace(generation, run_ms=0)
 
     def put(self, key: AnswerKey, generation: Generation) -> None:
+        """Stores an answer."""
         old = self._answers.pop(key, None)
         self._answers[key] = generation
         self._chars += len(generation.text) - (len(old.text) if old is not None else 0)
@@ -63,14 +64,14 @@ class Waiter(Protocol):
     def id(self) -> str: ...
 
 
-class Twins[W: Waiter]:
-    """Requests whose equal is being answered: they wait for its answer instead of computing it beside it."""
+class EqualRequests[W: Waiter]:
+    """Requests that wait for the answer of an equal one (their leader) instead of being computed, too."""
 
     def __init__(self) -> None:
         self._followers: dict[AnswerKey, list[W]] = {}
 
     def lead(self, key: AnswerKey, waiter: W) -> bool:
-        """Whether `waiter` is the first of its kind, and so has to be computed; otherwise it follows."""
+        """Whether `waiter` is the leader, which has to be computed; if not, it waits for the leader's answer."""
         if key in self._followers:
             self._followers[key].append(waiter)
             return False
@@ -81,10 +82,10 @@ class Twins[W: Waiter]:
         return self._followers.get(key, ())
 
     def end(self, key: AnswerKey) -> list[W]:
-        """The leader is done or gone: those that followed it, followers no more."""
+        """Ends a leader; returns the requests that waited for it."""
         return self._followers.pop(key, [])
 
     def cancel(self, request_id: str) -> None:
-        """Lets a follower go."""
+        """Drops a request that waits."""
         for followers in self._followers.values():
             followers[:] = [each for each in followers if each.id != request_id]

@@ -1,7 +1,7 @@
-"""An answer read by a model that did not write it: the rank of each of its tokens among all that could stand there.
+"""Scores an answer with a model: the rank of each of its tokens among all tokens that could stand there.
 
-Teacher forcing: whatever the model would have said, it is shown the answer's own tokens. Greedy answers of the same
-weights have rank 0 throughout, but where rounding decides.
+By teacher forcing: whatever the model would have said, it is shown the answer's own tokens. A greedy answer of the
+same weights has rank 0 throughout, except where rounding decides.
 """
 
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# Logits of so many positions are held at once: a row can be a megabyte.
+# Positions whose logits are held at once: those of one can take a megabyte.
 ROWS = 32
 _PROMPT_STEP = 512
 
 
 class Judge[State](Protocol):
-    """A model that shows its logits."""
+    """A model whose logits can be read."""
 
     def new_state(self) -> State: ...
 
@@ -25,18 +25,18 @@ class Judge[State](Protocol):
     def drop(self, state: State) -> None: ...
 
     def logits(self, tokens: list[int], state: State) -> NDArray[np.float32]:
-        """Reads at most ROWS tokens; a row for what could follow each of them."""
+        """Reads at most `ROWS` tokens; returns for each the logits of the token after it."""
 
     def stop_tokens(self) -> Iterable[int]: ...
 
 
 def ranks[State](model: Judge[State], prompt: list[int], answer: list[int]) -> list[int]:
-    """One rank a token of the answer, then that of the best end token after it."""
+    """The rank of each token of the answer, and that of the best stop token after it."""
     state = model.new_state()
     try:
         for at in range(0, len(prompt) - 1, _PROMPT_STEP):
             model.read(prompt[at : min(at + _PROMPT_STEP, len(prompt) - 1)], state)
-        # Each token is judged by what stood before it.
+        # The logits after a token rank the next one.
         read = [prompt[-1], *answer]
         found: list[int] = []
         for at in range(0, len(read), ROWS):

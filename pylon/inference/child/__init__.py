@@ -1,1 +1,1 @@
-"""The child process that holds the model, and the node's hold on it."""
+"""The child process that holds the model, and the node's side that supervises it."""

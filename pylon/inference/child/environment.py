@@ -1,4 +1,4 @@
-"""The environment of the inference child: only what a model needs, so no secret of the node's travels along."""
+"""The environment of the inference child: only what a model needs, so that it gets no secret of the node."""
 
 from collections.abc import Mapping
 
@@ -15,15 +15,15 @@ _KEPT = (
     "OPENBLAS_NUM_THREADS",
 )
 
-# Models come from disk alone: no library may fetch. And no tokenizer needs a thread pool for one prompt at a time.
+# Libraries must not download models, and a tokenizer of one prompt at a time needs no thread pool.
 _SET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def child_environment(parent: Mapping[str, str], system: str) -> dict[str, str]:
-    """`system` is what `platform.system()` says."""
+    """The variables of a child. `system` is the value of `platform.system()`."""
     environment = {name: parent[name] for name in _KEPT if name in parent} | _SET
     if system == "Linux":
-        # There MLX calls a C++ compiler, where one is installed, for every new fused kernel: seconds of standstill
-        # each, and no faster afterwards. On Metal fusing needs no compiler and pays.
+        # On Linux MLX calls a C++ compiler for every new fused kernel, which takes seconds and makes nothing faster.
+        # On Metal fusing needs no compiler and pays.
         environment["MLX_DISABLE_COMPILE"] = "1"
     return environment

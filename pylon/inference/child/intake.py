@@ -1,8 +1,8 @@
-"""What the node asks, on its way to the engine: read off the pipe, and made ready while the model computes.
+"""Reads the node's commands from the pipe and prepares requests while the engine computes.
 
-Three threads beside the engine's own. One only reads the pipe, so that a request that nobody waits for any more goes
-at once, and so does the child when the pipe ends. The others make requests ready, by `engine.Preparing`: one by one
-those that have a JSON schema, and those that have none, which wait for nobody's schema.
+It has three threads beside the engine's own. One only reads the pipe, so that a cancelled request is dropped at once,
+and the child ends at once when the pipe closes. Two prepare requests by `engine.Preparing`: one those with a JSON
+schema, the other those without, which need not wait for anybody's schema to compile.
 """
 
 import os
@@ -25,19 +25,19 @@ _READ_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request that waits for nothing but the engine: `take` gives it to it, on the engine's thread."""
+    """A request that is ready for the engine. `take` adds it, on the engine's thread."""
 
     id: str
     stream: bool
     take: Callable[[], None]
 
 
-# A request that cannot be answered is already told so.
+# `Failed` is a request that could not be prepared.
 type Command = Load | Prepared | Failed | Score | Cancel | Close
 
 
 class _Line:
-    """Requests that are made ready one after the other; `since` when the first of them is."""
+    """Requests that are prepared one after the other. `since` is when the preparation of the present one began."""
 
     def __init__(self) -> None:
         self.waiting: queue.SimpleQueue[Generate | Close] = queue.SimpleQueue()
@@ -46,7 +46,7 @@ class _Line:
 
 class Intake:
     def __init__(self, source: int, clock: Clock, ended: Callable[[Path | None], None]) -> None:
-        """`source` is the pipe's file descriptor; `ended` hears of its end, with the scratch folder it told of."""
+        """`source` is the pipe's descriptor. `ended` is called when it closes, with the scratch folder of `Load`."""
         self._source = source
         self._clock = clock
         self._ended = ended
@@ -59,27 +59,27 @@ class Intake:
         threading.Thread(target=self._read, daemon=True, name="pipe").start()
 
     def get(self, wait_s: float | None = 0.0) -> Command:
-        """The next command; None waits for ever. Raises queue.Empty."""
+        """The next command, within `wait_s` seconds; None waits for ever. Raises queue.Empty."""
         return self._commands.get(block=wait_s is None or wait_s > 0, timeout=wait_s)
 
     def prepare_for(self, engine: Engine, send: Callable[[Sequence[FromChild]], None]) -> None:
-        """From now on: what came before waits for this. `send` is called from other threads."""
+        """Starts to prepare requests for this engine. `send` is called from other threads."""
         for line in self._lines:
             threading.Thread(target=self._prepare_all, args=(line, engine, send), daemon=True, name="prepare").start()
 
     @property
     def preparing(self) -> bool:
-        """Whether there are requests that will be ready soon."""
+        """Whether requests are being prepared or wait for that."""
         return bool(self._awaited)
 
     @property
     def preparing_s(self) -> float:
-        """For how long the request that is being made ready has been so; of two, the longer."""
+        """Seconds since the preparation of the present request began; of two, the longer."""
         now = self._clock.monotonic()
         return max(0.0 if (since := line.since) is None else now - since for line in self._lines)
 
     def _read(self) -> None:
-        """Until the pipe ends."""
+        """Reads commands until the pipe closes."""
         decoder = FrameDecoder()
         try:
             while data := os.read(self._source, _READ_BYTES):
@@ -101,7 +101,7 @@ class Intake:
                 case Cancel() if command.id in self._awaited:
                     self._awaited.remove(command.id)
                 case Close():
-                    # Behind the last request, since the engine must not be closed beneath one that is made ready.
+                    # After the last request: the engine must not be closed while one is being prepared.
                     self._awaited.clear()
                     for line in self._lines:
                         line.waiting.put(command)
@@ -116,10 +116,10 @@ class Intake:
             request = command.request
             if request.id not in self._awaited:
                 continue
-            # Where this thread dies it stays so for ever, which does not go unseen.
+            # If this thread dies here, `since` stays set, and the beats stop.
             line.since = self._clock.monotonic()
             if line is self._guided:
-                # Before, since there may be no after.
+                # Told before, since the process may not survive it.
                 send([Compiling(request.id)])
             prepared = _prepared(engine, request)
             if line is self._guided:
@@ -145,11 +145,11 @@ def _prepared(engine: Engine, request: GenerationRequest) -> Prepared | Failed:
 
 
 def refusal(request_id: str, error: Exception) -> Failed:
-    """What is told of a request that could not be taken in."""
+    """The failure to report for a request that could not be prepared or added."""
     match error:
         case PromptError():
             return Failed(request_id, "prompt", str(error), error.hint)
         case ParameterError():
             return Failed(request_id, "parameter", str(error), error.hint)
-    # The error's own text may quote the prompt, so only its kind is told.
+    # Only the type of the error is reported: its text may quote the prompt.
     return Failed(request_id, "engine", f"The engine could not take the prompt ({type(error).__name__}).")

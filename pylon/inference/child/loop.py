@@ -1,4 +1,4 @@
-"""The loop that steps an engine: it takes commands between steps, tells what the steps brought, and beats."""
+"""The loop that steps an engine: takes commands between steps, sends the events of each step, and sends beats."""
 
 import contextlib
 import queue
@@ -11,9 +11,10 @@ from pylon.inference.child.messages import Beat, Cancel, Close, FromChild, Load,
 from pylon.inference.engine import Engine, Event, Failed, Preparing, Progress, ScoreRequest, Scoring
 
 BEAT_S = 0.5
-# Requests of one run come in a burst: what is there after a moment of quiet is read in one group, not in two.
+# Requests of one run come in a burst. An idle engine waits for so many seconds without a further one, and at most for
+# so many in all, so that they are read in one group.
 _QUIET_S, _BURST_S = 0.003, 0.03
-# The wire lets at most two partial answers a second through; twice that keeps them fresh and the pipe quiet.
+# Seconds between two progress messages of a request: twice as often as relays are sent partial answers.
 PROGRESS_S = 0.25
 
 
@@ -21,7 +22,7 @@ class EngineLoop:
     def __init__(
         self, engine: Engine, intake: Intake, send: Callable[[Sequence[FromChild]], None], clock: Clock
     ) -> None:
-        """`send` takes what belongs together: it goes out in one write, or raises WireError and nothing does."""
+        """`send` writes several messages at once; if it raises WireError, none was sent."""
         self._engine = engine
         self._intake = intake
         self._send = send
@@ -31,7 +32,7 @@ class EngineLoop:
         self._beat_at = clock.monotonic()
 
     def run(self) -> None:
-        """Until Close."""
+        """Runs until Close."""
         while self._take_commands():
             if self._engine.busy:
                 began = self._clock.monotonic()
@@ -40,7 +41,7 @@ class EngineLoop:
             self._beat()
 
     def _take_commands(self) -> bool:
-        # An idle child sleeps here, but never past its next beat.
+        # An idle child waits here, but not past its next beat.
         idle = not self._engine.busy
         wait, until = BEAT_S if idle else 0.0, float("inf")
         with contextlib.suppress(queue.Empty):
@@ -56,7 +57,7 @@ class EngineLoop:
         return True
 
     def _worth_waiting(self, most_s: float) -> float:
-        """How long an engine that has nothing else to do waits for further requests."""
+        """Seconds that an idle engine waits for further requests before it starts."""
         if not isinstance(self._engine, Preparing) or self._engine.gathered:
             return 0.0
         return most_s if self._intake.preparing else min(_QUIET_S, most_s)
@@ -90,7 +91,7 @@ class EngineLoop:
             return
         try:
             self._send([self._engine.score(request)])
-        except Exception as error:  # the text is a stranger's, and must not take anybody down
+        except Exception as error:  # a stranger's text must not end the child
             self._send([Failed(request.id, "engine", f"The answer could not be read ({type(error).__name__}).")])
 
     def _tell(self, events: Sequence[Event]) -> None:
@@ -100,7 +101,7 @@ class EngineLoop:
         try:
             self._send(wanted)
         except WireError:
-            # One of them fits no frame; its neighbours do.
+            # One of them is too large for a frame; the others are sent.
             for event in wanted:
                 self._tell_alone(event)
 
@@ -124,7 +125,7 @@ class EngineLoop:
         return True
 
     def _beat(self) -> None:
-        """Not while one request is made ready for longer than that: where it hangs, this child is of no use."""
+        """Sends a beat, but not while the preparation of a request hangs: then this child is to be replaced."""
         now = self._clock.monotonic()
         if now - self._beat_at >= BEAT_S > self._intake.preparing_s:
             self._beat_at = now

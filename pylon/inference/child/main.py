@@ -1,8 +1,8 @@
-"""The inference child's main: one engine, one loop, two pipes.
+"""The program of the inference child: one engine, one loop, two pipes.
 
-Started fresh by the node as `python -m pylon.inference.child.main`. One thread loads, steps and frees the model,
-since MLX's streams belong to a thread; those of `intake.py` bring it what the node asks. When the pipe ends the node
-is gone, and so is the child.
+The node starts it as `python -m pylon.inference.child.main`. One thread loads, steps and frees the model, since MLX's
+streams belong to a thread; the threads of `intake.py` bring it the node's commands. When the pipe closes, the node is
+gone, and the child ends.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from pylon.inference.child.messages import OUT_OF_MEMORY, Again, FromChild, Load
 from pylon.inference.engine import Engine, EngineSpec
 from pylon.inference.models.weights import weight_files
 
-# What MLX says on Linux and on Metal, and the C++ library and Python when they can start no thread.
+# Messages of MLX on Linux and on Metal without memory, and of the C++ library and Python if no thread can be started.
 _REFUSED = (
     "unable to allocate",
     "attempting to allocate",
@@ -45,14 +45,14 @@ ENGINES = {
     "openai": ("pylon.inference.openai.engine", "OpenAIEngine"),
     "instant": ("pylon.inference.instant", "InstantEngine"),
 }
-# Engines whose library does not come with every installation.
-_INSTALL = {"llama": "`./scripts/setup --llama` builds it, in minutes; a C++ compiler must be there."}
+# How to install the library of an engine that not every installation has.
+_INSTALL = {"llama": "Run `./scripts/setup --llama` to build it; this takes some minutes and needs a C++ compiler."}
 
 
 def open_engine(spec: EngineSpec) -> Engine:
-    """Raises ModelError."""
+    """The engine of a spec, not loaded yet. Raises ModelError."""
     if spec.engine not in ENGINES:
-        raise ModelError(f"There is no engine {spec.engine!r}.", hint=f"Engines are: {', '.join(ENGINES)}.")
+        raise ModelError(f"There is no engine {spec.engine!r}.", hint=f"The engines are: {', '.join(ENGINES)}.")
     module, name = ENGINES[spec.engine]
     if spec.engine == "mlx" and spec.model_dir is not None:
         prefer_openblas(threads_for(sum(file.stat().st_size for file in weight_files(spec.model_dir))))
@@ -67,9 +67,9 @@ def open_engine(spec: EngineSpec) -> Engine:
 
 
 def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
-    """Runs the child. `open_engine` is the seam for tests of engines that misbehave."""
+    """Runs the child. Tests replace `open_engine` by engines that misbehave."""
     faulthandler.enable()
-    # A terminal's Ctrl-C and systemd's stop reach every process; the node decides when the model goes.
+    # Ctrl-C and systemd's stop reach every process, but the node decides when the child ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     source, sink = _private_pipes()
@@ -78,7 +78,7 @@ def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
     load = intake.get(None)
     if not isinstance(load, Load):
         raise WireError("The first message must be load.")
-    # MLX compiles kernels into a predictable folder under TMPDIR and runs what it finds there.
+    # A private folder, since MLX compiles kernels into a predictable folder under TMPDIR and runs what it finds.
     os.environ["TMPDIR"] = str(load.scratch)
     os.environ["HF_HOME"] = str(load.scratch / "hf")
 
@@ -97,7 +97,7 @@ def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
         with contextlib.suppress(MemoryError):
             traceback.print_exc()
             sys.stderr.flush()
-        # Not by closing the engine, which may ask for more.
+        # Without closing the engine, which may need more memory.
         os._exit(OUT_OF_MEMORY)
 
 
@@ -135,27 +135,27 @@ def _again(error: EngineError) -> Again:
 
 
 def _leave(scratch: Path | None) -> None:
-    """The node is gone, and the engine may be deep in a computation that nobody waits for."""
+    """Ends the process at once, as the node is gone: the engine may be in a long computation."""
     if scratch is not None:
         shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the system refused memory, or a thread, which it does for lack of memory: MLX has no type for it."""
+    """Whether the system refused memory, or a thread for lack of memory. MLX has no exception type for that."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, MemoryError) or (isinstance(found, OSError) and found.errno == errno.ENOMEM):
             return True
         if isinstance(found, RuntimeError) and any(sign in str(found).lower() for sign in _REFUSED):
             return True
-        # What closes an engine may fail too, and hide what it was closed for.
+        # Closing the engine may fail, too, and hide the first error.
         found = found.__context__
     return False
 
 
 def _private_pipes() -> tuple[int, int]:
-    """Moves the pipes away from descriptors 0 and 1: what a library prints must not land between frames."""
+    """Moves the pipes off descriptors 0 and 1, so that nothing a library prints lands between frames."""
     source, sink = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -1,4 +1,4 @@
-"""What the node and its inference child say to each other, each message one frame."""
+"""The messages between the node and its inference child, each one frame."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,13 @@ from pylon.inference.engine import (
 )
 from pylon.records import record
 
-# A child's exit code, which needs no memory to say: it was refused some.
+# The exit code of a child that ran out of memory: to tell so takes no memory.
 OUT_OF_MEMORY = 71
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The first message to a child: what it is to be.
+    """The first message to a child: the engine and model to load.
 
     `scratch` is a private folder for its temporary files; the child removes it when the node is gone.
     """
@@ -37,35 +37,45 @@ class Load:
 
 @record
 class Generate:
+    """Answer this request."""
+
     request: GenerationRequest
     type: Literal["generate"] = "generate"
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
+    """Rank this answer."""
+
     request: ScoreRequest
     type: Literal["score"] = "score"
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
+    """Drop this request."""
+
     id: str
     type: Literal["cancel"] = "cancel"
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
+    """Free the model and end."""
+
     type: Literal["close"] = "close"
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
+    """The model is loaded."""
+
     model: ModelInfo
     type: Literal["ready"] = "ready"
 
 
-# When a model that did not load may do so: as soon as a child that died (what it needs may only be starting), when
-# others leave it more memory, or never.
+# When to try again after a failed load: soon, as after a crash (a server that it needs may still be starting); when
+# there is more free memory; or never.
 type Again = Literal["soon", "with room", "never"]
 
 
@@ -81,7 +91,7 @@ class Unloadable:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Sent by the loop that steps the engine, so it proves that stepping happens. `busy_s` is time with work."""
+    """A sign of life from the loop that steps the engine, with the token counts. `busy_s` is seconds with work."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -92,7 +102,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Compiling:
-    """The request whose JSON schema is compiled from now on: where the child ends meanwhile, that was why."""
+    """The request whose JSON schema is being compiled: if the child ends meanwhile, that was the cause."""
 
     id: str | None
     type: Literal["compiling"] = "compiling"

@@ -1,15 +1,15 @@
-"""How fast the engine is, from its beats: tokens per second of work, recent work counting most."""
+"""Computes the speed of the engine from its beats: tokens per second of work, with recent work weighted more."""
 
 from pylon.inference.child.messages import Beat
 
-# After so many seconds of work an old observation counts half.
+# Seconds of work after which an observation counts half.
 _HALF_LIFE_S = 30.0
 
 
 class Speed:
-    """Both speeds are tokens per busy second, so an idle engine keeps the speed that it last showed.
+    """The speeds in tokens per busy second, so that an idle engine keeps its last ones.
 
-    `expected` are a benchmark's speeds of prompt and completion: they count until the engine has shown its own.
+    `expected` are the prompt and completion speeds of a benchmark, which are used until the first beat with work.
     """
 
     def __init__(self, expected: tuple[float, float] = (0.0, 0.0)) -> None:
@@ -20,7 +20,7 @@ class Speed:
         self._completion = 0.0
 
     def observe(self, beat: Beat) -> None:
-        """Counts run from the child's start; a beat that counts less than the last comes from a new child."""
+        """Takes a beat. Counts run from the start of a child: if they are lower than the last, the child is new."""
         last = self._last if beat.busy_s >= self._last.busy_s else Beat(0, 0, 0.0)
         worked = beat.busy_s - last.busy_s
         fade = 0.5 ** (worked / _HALF_LIFE_S)

@@ -1,4 +1,4 @@
-"""Keeps an inference child alive: starts it, watches it, and starts another when it dies, stalls or sends garbage."""
+"""Keeps an inference child alive: starts it, watches it, and replaces it if it ends, stalls or sends garbage."""
 
 import asyncio
 import shutil
@@ -12,48 +12,50 @@ from pylon import log
 from pylon.clock import Clock
 from pylon.errors import EngineError, EngineFailedError, ModelError, NoRoomError, WireError
 from pylon.frames import encode
-from pylon.inference.child.in_hand import InHand
 from pylon.inference.child.messages import Beat, Close, FromChild, Load, Ready, Unloadable
+from pylon.inference.child.pending import PendingRequests
 from pylon.inference.child.process import ChildProcess
 from pylon.inference.engine import EngineSpec, ModelInfo
 from pylon.tasks import Tasks
 
 _log = log.get("inference")
 
-# Silence is counted in ticks of this part of the stall limit, not by the clock: a node that was itself stopped for
-# a minute must not blame the child for it.
+# Silence is counted in ticks of a tenth of the stall limit, not by the clock: a child must not be blamed if the node
+# itself was suspended for a minute.
 _TICKS = 10
 
 _DOUBLINGS = 20
+# If a child was ready for so many seconds, its end has a new cause: the back-off starts anew.
+_SETTLED_S = 60.0
+_ROOM_MOST_S = 300.0
+# Loads that fail in a row before requests are refused instead of kept waiting.
+_MOST_LOADS = 5
 
 type EngineState = Literal["loading", "ready", "unloaded", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChildLimits:
-    """Seconds of silence before a child counts as stalled, and how often what is tried again."""
+    """Limits of a child: seconds of silence until it counts as stalled, and how often and when to try again."""
 
     stall_s: float = 30.0
     loading_s: float = 300.0
     requeues: int = 2
     backoff_s: float = 0.2
     backoff_most_s: float = 30.0
-    settled_s: float = 60.0  # a child that was ready for so long died of something new: back-off starts afresh
     room_s: float = 30.0  # where memory is short, this long until the next try, and longer each time
-    room_most_s: float = 300.0
-    loads: int = 5  # loads failed in a row before requests are refused instead of kept waiting
     close_s: float = 5.0
     unload_s: float = 0.0  # without a request for so long the model leaves memory; 0 keeps it there
 
 
 def doubled(first_s: float, times: int, most_s: float) -> float:
-    """How long to wait for the next try, when there were so many waits before."""
-    # A node stays up for months: a power of that many tries is more than a float can be.
+    """Seconds to wait before the next try, after `times` earlier waits: doubled each time, up to `most_s`."""
+    # A node runs for months: that many doublings would overflow a float.
     return min(first_s * 2.0 ** min(times, _DOUBLINGS), most_s)
 
 
 class Supervisor:
-    """`hand` holds what children work on; `on_beat` hears each beat of theirs."""
+    """Runs one child after the other. `pending` holds their requests; `on_beat` is called with each beat."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Supervisor:
         clock: Clock,
         limits: ChildLimits,
         command: Sequence[str],
-        hand: InHand,
+        pending: PendingRequests,
         on_beat: Callable[[Beat], None],
     ) -> None:
         self._state: EngineState = "stopped"
@@ -69,28 +71,28 @@ class Supervisor:
         self.model: ModelInfo | None = None
         self.child: ChildProcess | None = None
         self.restarts = 0
-        # Why the last child ended, in its own words where it had any, and what to do about it.
+        # Why the last child ended, and what to do about it.
         self.reason = ""
         self.hint = ""
-        # What callers are told while the state is `failed` or `stopped`.
+        # The error that callers get while the state is `failed` or `stopped`.
         self.failure: EngineError = EngineFailedError("The engine has not been started.")
         self._spec = spec
         self._clock = clock
         self._limits = limits
         self._command = command
-        self._hand = hand
+        self._pending = pending
         self._on_beat = on_beat
         self._tasks = Tasks()
         self._scratch: Path | None = None
         self._heard = False
-        # What kept the last child from loading, where that may soon be over.
+        # Why the last child could not load, if that may soon be over.
         self._unready: EngineFailedError | None = None
         self._wanted = asyncio.Event()
         self._asked_at = 0.0
 
     @property
     def state(self) -> EngineState:
-        """Whoever watches is told when it changes."""
+        """The state; listeners of `watch` are called when it changes."""
         return self._state
 
     @state.setter
@@ -101,7 +103,7 @@ class Supervisor:
                 listener()
 
     def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Calls the listener whenever `state` has changed; gives what ends that."""
+        """Calls `listener` whenever `state` has changed, until the returned function is called."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
@@ -113,17 +115,17 @@ class Supervisor:
         self._tasks.start(self._supervise(load), "engine supervisor").add_done_callback(self._ended)
 
     async def close(self) -> None:
-        """Ends the child. What is still in hand fails with EngineFailedError."""
+        """Ends the child. Requests without an answer fail with EngineFailedError."""
         was_ready = self.state == "ready"
         self.state = "stopped"
         self.failure = EngineFailedError("The engine was stopped.")
-        self._hand.fail_all(self.failure)
+        self._pending.fail_all(self.failure)
         try:
             if self.child is not None and was_ready:
                 self.child.send(Close())
                 await self.child.exited(self._limits.close_s)
         finally:
-            # Whoever closes this may be cancelled; neither the child nor what it wrote may outlive that.
+            # Even if this is cancelled, neither the child nor its files may remain.
             try:
                 await self._tasks.close()
             finally:
@@ -133,16 +135,18 @@ class Supervisor:
 
     @property
     def ready_child(self) -> ChildProcess | None:
-        """The child, when its model is loaded."""
+        """The child if its model is loaded, else None."""
         return self.child if self.state == "ready" else None
 
     def wake(self) -> None:
-        """There is a request: a model that left memory is loaded again."""
+        """Loads the model again if it was unloaded, since there is a request."""
         self._wanted.set()
 
     async def child_when_ready(self) -> ChildProcess:
-        """The child, once its model is loaded; one that left memory is loaded again. Raises EngineError when there is
-        to be none."""
+        """Waits for a child whose model is loaded; loads an unloaded one again.
+
+        Raises EngineError if there will be none.
+        """
         changed = asyncio.Event()
         unwatch = self.watch(changed.set)
         try:
@@ -157,12 +161,12 @@ class Supervisor:
             unwatch()
 
     def answered(self) -> None:
-        """A request is done with: the time without any begins now."""
+        """Notes that a request has ended: the idle time begins now."""
         self._asked_at = self._clock.monotonic()
 
     @property
     def _over(self) -> bool:
-        """No further child: closed, or the model's files are at fault."""
+        """Whether there will be no further child: closed, or the model's files are at fault."""
         failed = isinstance(self.failure, ModelError) and not isinstance(self.failure, NoRoomError)
         return self.state == "stopped" or failed
 
@@ -178,38 +182,38 @@ class Supervisor:
                 await self._rest()
                 continue
             if self.state == "failed" and isinstance(self.failure, NoRoomError):
-                await asyncio.sleep(doubled(self._limits.room_s, without_room, self._limits.room_most_s))
+                await asyncio.sleep(doubled(self._limits.room_s, without_room, _ROOM_MOST_S))
                 without_room += 1
                 continue
             without_room = 0
-            settled = ready_at is not None and self._clock.monotonic() - ready_at >= self._limits.settled_s
+            settled = ready_at is not None and self._clock.monotonic() - ready_at >= _SETTLED_S
             in_a_row = 1 if settled else in_a_row + 1
             self.restarts += 1
-            self._hand.requeue(self.reason)
-            if ready_at is None and in_a_row >= self._limits.loads:
+            self._pending.requeue(self.reason)
+            if ready_at is None and in_a_row >= _MOST_LOADS:
                 self.state = "failed"
                 self.failure = self._unready or EngineFailedError(
                     f"The model's process {self.reason}, {in_a_row} times in a row.",
-                    hint="The log tells what it last said: logs/pylon.log in PYLON_HOME.",
+                    hint="Look for its last messages in logs/pylon.log in PYLON_HOME.",
                 )
-                self._hand.fail_all(self.failure)
+                self._pending.fail_all(self.failure)
             await asyncio.sleep(doubled(self._limits.backoff_s, in_a_row - 1, self._limits.backoff_most_s))
 
     async def _rest(self) -> None:
-        """Until there is a request."""
-        _log.info("the model left memory", idle_s=self._limits.unload_s)
+        """Waits, with the model unloaded, until there is a request."""
+        _log.info("the model was unloaded", idle_s=self._limits.unload_s)
         await self._wanted.wait()
         self.state = "loading"
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A fault of our own must not leave callers waiting for ever."""
+        """Fails all requests if the supervisor itself has failed: nobody must wait for ever."""
         if not task.cancelled() and (fault := task.exception()) is not None:
             self.state = "failed"
             self.failure = EngineFailedError(f"The engine's supervisor failed ({type(fault).__name__}).")
-            self._hand.fail_all(self.failure)
+            self._pending.fail_all(self.failure)
 
     async def _one_life(self, load: bytes) -> float | None:
-        """One child from start to end; when it became ready, or None. Always leaves no process behind."""
+        """Runs one child from start to end; returns when it became ready, or None. Leaves no process."""
         ready_at = self._unready = None
         try:
             child = self.child = await ChildProcess.spawn(self._command)
@@ -233,7 +237,7 @@ class Supervisor:
             if self.state == "ready":
                 self.state = "loading"
             ended, said = await child.end(), self._unready
-            self._hand.child_ended(ended)
+            self._pending.child_ended(ended)
             self.reason, self.hint = (ended, "") if said is None else (str(said), said.hint)
         if not self._over and self.state not in ("unloaded", "failed"):
             _log.warning("the inference child ended", reason=self.reason, last_lines=child.last_lines[-5:])
@@ -248,7 +252,7 @@ class Supervisor:
                 self.state = "ready"
                 self.answered()
                 _log.info("model ready", model=message.model.id, weights=message.model.sha256)
-                self._hand.send_all(child)
+                self._pending.send_all(child)
             case Unloadable(again="soon"):
                 self._unready = EngineFailedError(message.message, hint=message.hint)
             case Unloadable():
@@ -257,9 +261,9 @@ class Supervisor:
                 self.state = "failed"
                 if not (told and later):
                     _log.error("the model cannot be loaded", reason=message.message, tried_again=later)
-                self._hand.fail_all(self.failure)
+                self._pending.fail_all(self.failure)
             case _:
-                self._hand.take(message)
+                self._pending.take(message)
 
     async def _watch(self, child: ChildProcess) -> None:
         tick_s = self._limits.stall_s / _TICKS
@@ -276,7 +280,7 @@ class Supervisor:
 
     def _unload_when_idle(self, child: ChildProcess) -> None:
         idle_s = self._clock.monotonic() - self._asked_at
-        if self._limits.unload_s and self.state == "ready" and self._hand.idle and idle_s >= self._limits.unload_s:
+        if self._limits.unload_s and self.state == "ready" and self._pending.idle and idle_s >= self._limits.unload_s:
             self._wanted.clear()
             self.state = "unloaded"
             child.send(Close())

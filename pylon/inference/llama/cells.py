@@ -1,13 +1,13 @@
-"""How many tokens a fixed pool of memory holds, and what may start in it: values in, decisions out."""
+"""Decides how many tokens a fixed pool of memory holds, and what may start in it; pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pylon.inference.memory import OF_PREFIXES, MemoryPlan
 
-# For each row, where memory has it: what is not taken by one is there for a longer one.
+# Tokens for each row, if memory has room: what one row does not use is there for a longer one.
 ROW_TOKENS = 4_096
-# llama.cpp lays cells out in blocks of so many.
+# llama.cpp allocates cells in blocks of so many.
 _BLOCK = 256
 
 
@@ -19,7 +19,7 @@ class CellPlan:
 
     @classmethod
     def within(cls, memory: MemoryPlan, rows: int, sequences: int, context: int) -> "CellPlan":
-        """For so many rows of at most `context` tokens; `sequences` take their fixed part at once."""
+        """The pool for so many rows of at most `context` tokens; `sequences` take their fixed part at once."""
         room = memory.soft - memory.weights - sequences * memory.per_row
         wished = rows * min(context, ROW_TOKENS)
         if room < 0:
@@ -29,9 +29,9 @@ class CellPlan:
 
     @property
     def of_heads(self) -> int:
-        """The most that shared heads may have together."""
+        """The most cells that shared prefixes may have together."""
         return int(self.total * OF_PREFIXES)
 
     def free(self, own: Iterable[int], heads: int) -> int:
-        """Cells that nobody holds or may come to hold: `own` are rows' tokens behind their heads."""
+        """Cells that are free and not reserved. `own` are the tokens of rows behind their prefixes."""
         return self.total - heads - sum(own)

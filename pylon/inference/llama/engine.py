@@ -1,4 +1,4 @@
-"""The llama.cpp engine: GGUF models, many sequences over one context, a shared head copied without computing.
+"""The llama.cpp engine: GGUF models, many sequences in one context, shared prefixes copied without computing.
 
 For Linux servers and containers, where MLX has nothing but a slow processor path; it runs on a Mac as well.
 """
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pylon.errors import EngineFailedError
-from pylon.inference.batching.asked import Asked
 from pylon.inference.batching.batched import BatchedEngine
 from pylon.inference.batching.heads import Head, Heads
+from pylon.inference.batching.request import BatchedRequest
 from pylon.inference.engine import ModelInfo
 from pylon.inference.llama.model import BATCH_TOKENS, LlamaModel
 from pylon.inference.llama.rows import LlamaRow, LlamaRows
@@ -26,7 +26,7 @@ class LlamaEngine(BatchedEngine):
         self._rows = LlamaRows(self._model)
         memory, cells = self._model.memory, self._model.cells
         self._heads = Heads(self._model, cells.of_heads * memory.per_token, BATCH_TOKENS)
-        self._template = self._heads.held  # which stays
+        self._template = self._heads.held  # the chat template, which stays
         return self._model.info
 
     def _make_room(self, tokens: int) -> None:
@@ -44,23 +44,23 @@ class LlamaEngine(BatchedEngine):
     def _longest(self) -> int:
         return self._model.cells.total - self._template
 
-    def _longest_head(self, first: Asked) -> int:
+    def _longest_head(self, first: BatchedRequest) -> int:
         return min(self._model.cells.of_heads, self._free([*self._running.values(), first]))
 
-    def _admits(self, running: Sequence[Asked], new: Asked) -> bool:
+    def _admits(self, running: Sequence[BatchedRequest], new: BatchedRequest) -> bool:
         return self._free([*running, new]) >= 0
 
-    def _free(self, rows: Sequence[Asked]) -> int:
-        """Cells beside these rows. A head that was let go keeps its cells for as long as a row goes on from it."""
+    def _free(self, rows: Sequence[BatchedRequest]) -> int:
+        """Free cells beside these rows. A removed prefix keeps its cells as long as a row starts from it."""
         lingering = {id(row.head): row.known for row in rows if row.head is not None and row.head not in self._heads}
         own = (row.length - row.known for row in rows)
         return self._model.cells.free(own, self._heads.held + sum(lingering.values()))
 
     def _together(self, lengths: Sequence[int], free: int) -> list[int]:
-        """Nothing is padded here, so any go together."""
+        """Any prompts, since llama.cpp does not pad."""
         return list(range(min(len(lengths), free)))
 
-    def _begin(self, group: Sequence[Asked], head: Head[int] | None) -> None:
+    def _begin(self, group: Sequence[BatchedRequest], head: Head[int] | None) -> None:
         for asked in group:
             state = self._model.copy_state(head.state) if head is not None else self._model.new_state()
             left, picker = asked.tokens[asked.known :], Picker(asked.sampling, asked.guide)

@@ -28,18 +28,18 @@ from pylon.inference.models.description import describe
 from pylon.inference.models.weights import weight_files, weights_sha256
 from pylon.inference.schema.guide import SchemaCompiler
 
-# What is computed at once, rows that are decoded and prompts that are read together.
+# Tokens that are computed at once, of decoded rows and read prompts together.
 BATCH_TOKENS = 512
-# Besides those of rows: heads that are kept, one that is being read, and an answer of others that is.
+# Sequences besides those of rows: stored prefixes, one that is being read, and one for scoring.
 _FURTHER = MOST_PREFIXES + 2
 _PROBE_CELLS = 256
 
 
 class LlamaModel:
-    """`slots` is how many rows there may be."""
+    """The model and its context. `slots` is the most rows."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        """Raises ModelError."""
+        """Loads a model. Raises ModelError, NoRoomError."""
         if spec.model_file is None:
             raise ModelError(f"The file of the model {spec.model} is not set.")
         files = weight_files(spec.model_file)
@@ -68,8 +68,8 @@ class LlamaModel:
         self.cells = CellPlan.within(self.memory, self.slots, self.slots + _FURTHER, self.info.context)
         if not self.cells.total:
             raise NoRoomError(
-                f"{spec.model} leaves no room for prompts in the {limit / 1e9:.1f} GB that may be used here now.",
-                hint="Choose a smaller model (`pylon models recommend`), or end what uses memory.",
+                f"{spec.model} leaves no memory for prompts in the {limit / 1e9:.1f} GB that may be used here now.",
+                hint=("Choose a smaller model (`pylon models recommend`), or close programs that use memory."),
             )
         self.context = self._new_context(self.cells.total, self.slots + _FURTHER, spec.model)
         self._memory = llama_cpp.llama_get_memory(self.context)
@@ -90,7 +90,7 @@ class LlamaModel:
     def detokenizer(self) -> StreamedText:
         return StreamedText(self.vocabulary)
 
-    # A state is a sequence's number.
+    # The state of a sequence is its number.
 
     def new_state(self) -> int:
         sequence = self._free.pop()
@@ -109,30 +109,30 @@ class LlamaModel:
         self._free.append(state)
 
     def state_bytes(self, state: int, tokens: int) -> int:  # noqa: ARG002
-        """What it takes of the pool."""
+        """The bytes of the pool that a state of so many tokens takes."""
         return tokens * self.memory.per_token
 
     def read(self, tokens: list[int], state: int) -> None:
-        """Takes tokens into a sequence."""
+        """Reads tokens into a sequence."""
         for at in range(0, len(tokens), BATCH_TOKENS):
             self._work.clear()
             self.put(self._work, tokens[at : at + BATCH_TOKENS], state)
             self.compute(self._work)
 
     def logits(self, tokens: list[int], state: int) -> NDArray[np.float32]:
-        """Reads at most ROWS tokens; a row for what could follow each of them."""
+        """Reads at most `ROWS` tokens; returns for each the logits of the token after it."""
         self._work.clear()
         self.put(self._work, tokens, state, outputs=len(tokens))
         return self.compute(self._work)
 
     def put(self, work: "WorkBatch", tokens: Sequence[int], state: int, outputs: int = 0) -> None:
-        """The next tokens of a sequence; logits are wanted behind the last `outputs` of them."""
+        """Adds tokens of a sequence to the batch; logits are wanted after the last `outputs` of them."""
         length = self._lengths[state]
         work.add(tokens, state, length, outputs)
         self._lengths[state] = length + len(tokens)
 
     def compute(self, work: "WorkBatch") -> NDArray[np.float32]:
-        """A row of logits for each wanted output, in their order. They are valid until the next call."""
+        """The logits of each wanted output, in order. Valid until the next call."""
         code = llama_cpp.llama_decode(self.context, work.batch)
         if code:
             raise EngineFailedError(f"llama.cpp could not compute a batch (code {code}).")
@@ -156,13 +156,13 @@ class LlamaModel:
         context = llama_cpp.llama_init_from_model(self._model, params)
         if not context:
             raise NoRoomError(
-                f"There is no memory for {cells} tokens of prompts and answers beside the model {model}.",
-                hint="Set inference.memory_gb to what the machine, or its GPU, has to spare.",
+                f"There is no memory for {cells} tokens of prompts and answers besides the model {model}.",
+                hint="Set inference.memory_gb to what the machine or its GPU can spare.",
             )
         return context
 
     def _state_sizes(self, model: str) -> tuple[int, int]:
-        """Bytes of a token and of a sequence, read off small states: architectures keep more than keys and values."""
+        """Bytes of a token and of a sequence, from small states: some models store more than keys and values."""
         self.context = self._new_context(_PROBE_CELLS, 1, model)
         self._lengths = {0: 0}
         work = WorkBatch(BATCH_TOKENS)
@@ -188,7 +188,7 @@ class WorkBatch:
         self._sequences = np.zeros(most, np.int32)
         self._counts = np.ones(most, np.int32)
         self._wanted = np.zeros(most, np.int8)
-        # Each token names an array of sequences: here of one, the element at its own place.
+        # Each token points to an array of sequences: here of one, at its own index.
         places = self._sequences.ctypes.data + self._sequences.itemsize * np.arange(most, dtype=np.uint64)
         self._places = places.astype(np.uint64)
         self.batch = llama_cpp.llama_batch(
@@ -203,7 +203,7 @@ class WorkBatch:
 
     @property
     def size(self) -> int:
-        """In tokens."""
+        """The number of tokens."""
         return int(self.batch.n_tokens)
 
     def clear(self) -> None:
@@ -231,7 +231,7 @@ def _opened(file: Path, model: str) -> Any:
     opened = llama_cpp.llama_model_load_from_file(os.fsencode(file), params)
     if not opened:
         raise ModelError(
-            f"The file of the model {model} does not load.",
-            hint="Fetch the model again, or choose one that this llama.cpp supports.",
+            f"The file of the model {model} cannot be loaded.",
+            hint="Download the model again, or choose one that this llama.cpp supports.",
         )
     return opened

@@ -1,18 +1,18 @@
-"""The rows of the llama.cpp engine: prompts being read and answers being decoded, all in one batch a step."""
+"""The rows of the llama.cpp engine: prompts that are read and answers that are decoded, in one batch each step."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pylon.inference.batching.driven import Token
+from pylon.inference.batching.interfaces import Token
 from pylon.inference.llama.model import BATCH_TOKENS, LlamaModel, WorkBatch
 from pylon.inference.llama.sampling import Picker
 
 
 @dataclass(slots=True, eq=False)
 class LlamaRow:
-    """`left` comes behind what sequence `state` holds; `remaining` is how many tokens it may still have."""
+    """One row. `left` are tokens not yet in sequence `state`; `remaining` is how many its answer may still have."""
 
     uid: int
     state: int
@@ -22,6 +22,8 @@ class LlamaRow:
 
 
 class LlamaRows:
+    """The rows, each a sequence of the model."""
+
     def __init__(self, model: LlamaModel) -> None:
         self._model = model
         self._ends = frozenset(model.stop_tokens())
@@ -30,7 +32,7 @@ class LlamaRows:
 
     @property
     def reading(self) -> bool:
-        """Whether there is a batch's worth of prompts to read."""
+        """Whether the prompts to read fill a batch."""
         return sum(len(row.left) for row in self._rows.values()) >= BATCH_TOKENS
 
     def start(self, row: LlamaRow) -> None:
@@ -42,14 +44,14 @@ class LlamaRows:
         self._model.drop(row.state)
 
     def step(self) -> list[Token]:
-        """The next token of each row that is read; beside them, as much of one prompt as fits, and whole others."""
+        """Decodes the next token of each row, and reads as many prompts as fit beside them, one of them in part."""
         self._work.clear()
         ready: list[LlamaRow] = []
         reading = False
-        # Rows that are decoded have one token left each, and none of them waits for others' prompts.
+        # Decoded rows have one token left each, and do not wait for prompts.
         for row in sorted(self._rows.values(), key=lambda row: len(row.left) > 1):
             room = BATCH_TOKENS - self._work.size
-            # llama.cpp computes sequences of unlike length one after the other: part of a further prompt costs extra.
+            # llama.cpp computes sequences of unequal length one after the other: part of one more prompt costs extra.
             if not room or (reading and len(row.left) > room):
                 continue
             reading = reading or len(row.left) > 1

@@ -1,4 +1,4 @@
-"""Which token comes next in one row: what its request rules out or makes less likely, then llama.cpp's own draw."""
+"""Chooses the next token of a row: applies the request's schema and penalties, then llama.cpp's sampler."""
 
 from collections import Counter
 from typing import Any
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from pylon.inference.engine import Sampling
 from pylon.inference.schema.guide import SchemaGuide
 
-# llama.cpp's seeds are of 32 bits, and this one asks it for one of its own.
+# The seed by which llama.cpp chooses one of its own; seeds have 32 bits.
 _DRAWN_SEED = int(llama_cpp.LLAMA_DEFAULT_SEED)
 
 
 class Picker:
-    """For one answer."""
+    """Chooses the tokens of one answer."""
 
     def __init__(self, sampling: Sampling, guide: SchemaGuide | None) -> None:
         self._penalty = sampling.frequency_penalty
@@ -25,10 +25,10 @@ class Picker:
         self._chain = None if sampling.greedy else _chain(sampling)
 
     def pick(self, logits: NDArray[np.float32], context: Any, output: int) -> int:
-        """`logits` is this row's view of `context`'s own, the `output`th of them; negative counts from behind."""
+        """The next token. `logits` is a view into those of `context`, at index `output` (negative: from the end)."""
         if self._penalty and self._said:
             logits[list(self._said)] -= self._penalty * np.array(list(self._said.values()), np.float32)
-        # Last: no penalty can bring back what the schema rules out.
+        # Last, so that no penalty brings back what the schema rules out.
         if self._guide is not None and (allowed := self._guide.allowed(self._new, logits.size)) is not None:
             logits[~allowed] = -np.inf
         if self._chain is None:

@@ -1,4 +1,4 @@
-"""A GGUF file's own text: its vocabulary, its chat template, and answers as their tokens come."""
+"""The text side of a GGUF file: its vocabulary, its chat template, and the text of growing answers."""
 
 import codecs
 import ctypes
@@ -14,13 +14,13 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from pylon.errors import ModelError, PromptError
 from pylon.inference.engine import Message
 
-# Otherwise it tells at length what it finds in each file.
+# Otherwise llama.cpp logs at length what it finds in each file.
 logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
 _PIECE_BYTES = 256
 
 
 class Vocabulary:
-    """`model` is llama.cpp's handle of a loaded model, which must live as long as this is used."""
+    """The vocabulary of a model. `model` is llama.cpp's handle, which must outlive this."""
 
     def __init__(self, model: Any) -> None:
         self._vocabulary = llama_cpp.llama_model_get_vocab(model)
@@ -29,7 +29,7 @@ class Vocabulary:
         self.ends = [token for token in range(self.size) if llama_cpp.llama_vocab_is_eog(self._vocabulary, token)]
 
     def tokens(self, text: str, *, opening: bool = False, special: bool = False) -> list[int]:
-        """`opening` puts the tokens in front that a text begins with, `special` reads names of tokens as these."""
+        """The tokens of a text. `opening` adds those that begin a text; `special` parses names of special tokens."""
         data = text.encode("utf-8", "replace")
         # No token is shorter than a byte; two may come in front and behind, and a blank in front.
         room = len(data) + 4
@@ -40,7 +40,7 @@ class Vocabulary:
         return list(found[:number])
 
     def piece(self, token: int, *, first: bool = False) -> bytes:
-        """A token's text, which need not be whole characters; of the first one without its leading blank."""
+        """The bytes of a token, which need not be whole characters; for the `first` one without a leading blank."""
         buffer = self._piece
         size = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), int(first), False)
         if size < 0:  # which says how many bytes it has
@@ -49,7 +49,7 @@ class Vocabulary:
         return buffer.raw[:size]
 
     def name(self, token: int) -> str:
-        """As a chat template writes it; empty for a token that there is not."""
+        """A special token as a chat template writes it; empty if the model has none."""
         return llama_cpp.llama_vocab_get_text(self._vocabulary, token).decode() if token >= 0 else ""
 
     @property
@@ -61,12 +61,12 @@ class Vocabulary:
         return int(llama_cpp.llama_vocab_eos(self._vocabulary))
 
     def for_schemas(self) -> LLTokenizer:
-        """The vocabulary as llguidance reads it: seconds for a large one."""
+        """The vocabulary for llguidance, which takes seconds for a large one."""
         return lltokenizer_from_vocab(self._vocabulary, eos_token=self.ends or None)
 
 
 class Chat:
-    """The chat template of a model. A model without one is given the messages as they are."""
+    """The chat template of a model. Without one, the messages are used as they are."""
 
     def __init__(self, model: Any, vocabulary: Vocabulary) -> None:
         """Raises ModelError."""
@@ -82,7 +82,7 @@ class Chat:
                 if template
                 else None
             )
-        except Exception as error:  # a template is a program, and may be broken in any way
+        except Exception as error:  # a template is a program, and may fail in any way
             raise ModelError(f"The model's chat template cannot be read ({type(error).__name__}).") from error
 
     def tokens(self, messages: Sequence[Message]) -> list[int]:

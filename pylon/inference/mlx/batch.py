@@ -1,4 +1,4 @@
-"""Answers decoded together: one network state for all rows, and each row's own way of choosing its next token."""
+"""The batch of answers that are decoded together: one state for all rows, and a sampler for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from pylon.inference.mlx.model import LogitsProcessor, Sampler
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """`tokens` come behind the head that its state starts from; `remaining` is how many it may still have.
+    """One row. `tokens` is its prompt behind the shared prefix, `remaining` the tokens its answer may still have.
 
-    `answered` are its answer's tokens so far, where a processor needs them.
+    `answered` are the tokens of its answer so far, if a logits processor needs them.
     """
 
     uid: int
@@ -25,9 +25,9 @@ class Row:
 
 
 class Batch:
-    """With `ahead`, the next tokens are computed while the caller looks at the last ones.
+    """The rows that are decoded. With `ahead`, the next tokens are computed while the caller handles the last ones.
 
-    On an accelerator this hides the caller's time; on a processor it would only take some from others.
+    On an accelerator this hides the caller's time; on a processor it would only compete for cores.
     """
 
     def __init__(self, network: Any, *, ahead: bool) -> None:
@@ -35,11 +35,11 @@ class Batch:
         self._looks_ahead = ahead
         self.rows: list[Row] = []
         self._layers: list[Any] = []
-        self._tokens = mx.array([], dtype=mx.int32)  # each row's last
+        self._tokens = mx.array([], dtype=mx.int32)  # the last of each row
         self._next: mx.array | None = None
 
     def join(self, rows: list[Row], layers: list[Any], tokens: list[int]) -> None:
-        """These rows' prompts are read up to their last tokens."""
+        """Adds rows whose prompts are read up to the last token; `tokens` are these last ones."""
         new = mx.array(tokens, dtype=mx.int32)
         if self._next is not None:
             self._next = mx.concatenate([self._next, self._compute(rows, layers, new)])
@@ -52,7 +52,7 @@ class Batch:
         self.rows += rows
 
     def keep(self, places: list[int]) -> None:
-        """Only these rows."""
+        """Keeps only the rows at these places."""
         self.rows = [self.rows[place] for place in places]
         if not places:
             self._layers, self._next = [], None
@@ -65,7 +65,7 @@ class Batch:
         self._next = None if self._next is None else self._next[chosen]
 
     def step(self) -> list[tuple[Row, int]]:
-        """Each row with its next token."""
+        """Computes the next token of each row."""
         if not self.rows:
             return []
         self._tokens = self._compute(self.rows, self._layers, self._tokens) if self._next is None else self._next
@@ -87,7 +87,7 @@ class Batch:
 def _processed(row: Row, logits: mx.array, tokens: mx.array, place: int) -> mx.array:
     if not row.processors:
         return logits
-    if row.answered is None:  # what was fed is the prompt's last token
+    if row.answered is None:  # the first step reads the last token of the prompt
         row.answered = mx.array([], dtype=mx.int32)
     else:
         row.answered = mx.concatenate([row.answered, tokens[place : place + 1]])
@@ -97,7 +97,7 @@ def _processed(row: Row, logits: mx.array, tokens: mx.array, place: int) -> mx.a
 
 
 def _sampled(rows: Sequence[Row], logits: mx.array) -> mx.array:
-    """Rows that share a sampler are drawn together."""
+    """Samples the next tokens; rows with the same sampler together."""
     places: dict[Sampler, list[int]] = {}
     for place, row in enumerate(rows):
         places.setdefault(row.sampler, []).append(place)

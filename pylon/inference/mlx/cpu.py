@@ -1,7 +1,8 @@
-"""Attention and SiLU for MLX on a processor, with numpy's exponential.
+"""Faster attention and SiLU for MLX on a processor, with numpy's exponential.
 
-MLX's wheel for x86 takes an exponential one number at a time, in about 24 ns; numpy takes eight at once, in about 2.
-With that, most of what is left of attention is its products, and with a head that rows share they are one for all.
+MLX's wheel for x86 computes an exponential for one number at a time, in about 24 ns; numpy computes eight at once, in
+about 2 ns each. What then remains of attention is mostly matrix products, and for a prefix that rows share these are
+one product for all rows.
 """
 
 import contextlib
@@ -19,15 +20,15 @@ from pylon.inference.mlx import heap
 
 type Floats = NDArray[np.float32]
 
-# So many numbers at once stay in a core's own cache.
+# Numbers that fit into a core's own cache.
 _BLOCK = 32_768
-# Added to the score of what must not be looked at; infinity would make nonsense of a row of nothing else.
+# Added to the scores of masked positions. Infinity would make a row that is fully masked NaN.
 _NEVER = np.float32(-1e30)
 
 
 @dataclass(frozen=True, slots=True)
 class HeadStates:
-    """What so many rows beside each other share: keys or values, (heads, tokens, width), or None for nothing."""
+    """Keys or values that so many adjacent rows share, (heads, tokens, width); None if they share none."""
 
     rows: int
     states: mx.array | None
@@ -35,9 +36,9 @@ class HeadStates:
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """Keys or values of rows, (rows, heads, tokens, width), and of the heads in front of them.
+    """The rows' own keys or values, (rows, heads, tokens, width), and those of the shared prefixes before them.
 
-    Unless `wanted`, nobody looks at what the network makes of them, now and until it is through.
+    Unless `wanted`, the output of the network from this layer on is discarded.
     """
 
     own: mx.array
@@ -46,37 +47,37 @@ class Apart:
 
 
 @dataclass(slots=True)
-class _Looks:
-    """Whether anybody looks at what comes now."""
+class _Output:
+    """Whether the output of the network is used from here on."""
 
-    on: bool = True
+    used: bool = True
 
 
-_looks = _Looks()
+_output = _Output()
 
 
 @functools.cache
 def install() -> None:
-    """Lets mlx_lm's networks in this process compute by these: for where MLX computes on a processor."""
+    """Makes mlx_lm's networks in this process use these functions, for MLX on a processor."""
     heap.keep_freed()
-    mx.disable_compile()  # within a compiled function nothing can be computed at once
+    mx.disable_compile()  # numpy needs values, which a compiled function does not have yet
     mx.fast.scaled_dot_product_attention = _attention(mx.fast.scaled_dot_product_attention)
     nn.silu = _silu(nn.silu)
 
 
 @contextlib.contextmanager
-def looking_away() -> Iterator[None]:
-    """Around a network's work that may come upon keys that are not wanted."""
+def output_may_be_discarded() -> Iterator[None]:
+    """Around a run of the network whose keys may not be `wanted`."""
     try:
         yield
     finally:
-        _looks.on = True
+        _output.used = True
 
 
 def _silu(plain: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
     @functools.wraps(plain)
     def silu(x: mx.array) -> mx.array:
-        if x.dtype != mx.float32 or not _looks.on:
+        if x.dtype != mx.float32 or not _output.used:
             return plain(x)
         powers = -x
         mx.eval(powers)
@@ -89,7 +90,7 @@ def _silu(plain: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.arra
 
 
 def _attention(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
-    """`plain` is MLX's own, for what this one does not do."""
+    """Attention with numpy; `plain` is MLX's own, for the cases that this does not cover."""
     hidden = _Hidden()
 
     @functools.wraps(plain)
@@ -102,10 +103,10 @@ def _attention(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
                 return plain(queries, keys, values, scale=scale, mask=mask, **more)
             keys, values = (Apart(each, [HeadStates(queries.shape[0], None)], wanted=True) for each in (keys, values))
         if not keys.wanted:
-            _looks.on = False
+            _output.used = False
             return mx.zeros_like(queries)
         rows, heads, tokens, width = queries.shape
-        # Query heads that share a key head stand beside each other.
+        # Query heads that share a key head are adjacent.
         grouped = (queries * scale).reshape(rows, keys.own.shape[1], -1, width)
         added = hidden.added(mask, tokens, keys.own.shape[2], heads // keys.own.shape[1])
         return _attend(grouped, keys, values, added).reshape(rows, heads, tokens, -1)
@@ -120,14 +121,14 @@ def _one_for_all_heads(mask: Any, queries: int, keys: int) -> bool:
 
 
 class _Hidden:
-    """Masks as numbers that are added to scores. A network's layers ask for the same one in turn."""
+    """Turns masks into numbers to add to the scores. Caches the last one, which all layers of a network ask for."""
 
     def __init__(self) -> None:
         self._asked: tuple[Any, int] = None, 0
         self._added: Floats | None = None
 
     def added(self, mask: Any, queries: int, keys: int, repeated: int) -> Floats | None:
-        """(rows or 1, 1, `repeated` times `queries`, `keys`), or None when nothing is hidden."""
+        """The mask as (rows or 1, 1, `repeated` times `queries`, `keys`); None if it hides nothing."""
         if mask is None:
             return None
         if isinstance(mask, str):
@@ -147,7 +148,7 @@ def _causal(queries: int, keys: int, repeated: int) -> Floats:
 
 
 def _attend(queries: mx.array, keys: Apart, values: Apart, added: Floats | None) -> mx.array:
-    """Softmax over each row's head and its own tokens together. Queries are scaled."""
+    """Attention of scaled queries, with a softmax over each row's shared prefix and its own tokens together."""
     own = queries @ keys.own.swapaxes(-1, -2)
     shared, places, at = [], [], 0
     for head in keys.heads:

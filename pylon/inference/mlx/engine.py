@@ -1,6 +1,6 @@
-"""The MLX engine: prompts of like length are read in groups, and join one running batch.
+"""The MLX engine: prompts of similar length are read in groups, and join one running batch.
 
-A batch has one source of randomness, so beside others a seeded request's draws would depend on them: it runs alone.
+A batch has one source of randomness, so the draws of a seeded request would depend on the others: it runs alone.
 """
 
 import os
@@ -10,9 +10,9 @@ from typing import Any
 import mlx.core as mx
 
 from pylon.host.memory import used_bytes
-from pylon.inference.batching.asked import Asked
 from pylon.inference.batching.batched import BatchedEngine
 from pylon.inference.batching.heads import Head, Heads
+from pylon.inference.batching.request import BatchedRequest
 from pylon.inference.engine import ModelInfo, Sampling
 from pylon.inference.mlx import cpu, heap
 from pylon.inference.mlx.batch import Row
@@ -21,16 +21,18 @@ from pylon.inference.mlx.headroom import Headroom
 from pylon.inference.mlx.model import LogitsProcessor, MlxModel, drawing, greedy, logits_processors, schema_processor
 from pylon.inference.mlx.rows import ROW_TOKENS, Rows
 
-# Prompts that are read together have about so many tokens: those of a larger group would all wait for the last.
+# Tokens of a group of prompts, about: in a larger one all would wait for the last.
 GROUP_TOKENS = 8_192
 
 
 def _in_use() -> int:
-    # On Metal the process's own size does not count all that its buffers hold.
+    # On Metal the size of the process does not include all of its buffers.
     return max(used_bytes(), mx.get_active_memory())
 
 
 class MlxEngine(BatchedEngine):
+    """Implements `Engine` by MLX."""
+
     _model: MlxModel
     _rows: Rows
 
@@ -52,13 +54,13 @@ class MlxEngine(BatchedEngine):
     def _longest(self) -> int:
         return self._model.memory.longest()
 
-    def _longest_head(self, first: Asked) -> int:
+    def _longest_head(self, first: BatchedRequest) -> int:
         memory = self._model.memory
         batch = memory.batch([each.length for each in (*self._running.values(), first)])
         spare = memory.soft - memory.weights - self._heads.size - batch
         return self._model.longest_head(min(memory.prefix_bytes, spare))
 
-    def _admits(self, running: Sequence[Asked], new: Asked) -> bool:
+    def _admits(self, running: Sequence[BatchedRequest], new: BatchedRequest) -> bool:
         return self._headroom.admits([each.length for each in running], new.length, self._heads.size)
 
     def _over(self, *, now: bool = False) -> bool:
@@ -71,12 +73,12 @@ class MlxEngine(BatchedEngine):
     def _together(self, lengths: Sequence[int], free: int) -> list[int]:
         return alike(lengths, min(free, max(1, GROUP_TOKENS // lengths[0])))
 
-    def _begin(self, group: Sequence[Asked], head: Head[list[Any]] | None) -> None:
+    def _begin(self, group: Sequence[BatchedRequest], head: Head[list[Any]] | None) -> None:
         if group[0].alone:
             mx.random.seed((group[0].sampling.seed or 0) % 2**64)
         self._rows.start([self._row(sequence) for sequence in group], head.state if head else None)
 
-    def _row(self, sequence: Asked) -> Row:
+    def _row(self, sequence: BatchedRequest) -> Row:
         return Row(
             sequence.uid,
             sequence.tokens[sequence.known :],
@@ -88,17 +90,17 @@ class MlxEngine(BatchedEngine):
     def _sampler(self, sampling: Sampling) -> Any:
         if sampling.greedy:
             return greedy
-        # mlx_lm refuses to cut to as many tokens as there are.
+        # mlx_lm refuses a top_k of the whole vocabulary.
         top_k = sampling.top_k if 0 < sampling.top_k < len(self._model.tokenizer) else 0
         return drawing(sampling.temperature, sampling.top_p, top_k)
 
-    def _processors(self, sequence: Asked) -> list[LogitsProcessor]:
+    def _processors(self, sequence: BatchedRequest) -> list[LogitsProcessor]:
         processors = logits_processors(sequence.sampling)
-        # Last: no penalty can bring back what the schema rules out.
+        # Last, so that no penalty brings back what the schema rules out.
         return processors if sequence.guide is None else [*processors, schema_processor(sequence.guide)]
 
-    def _leave(self, sequence: Asked, *, still_generating: bool) -> None:
+    def _leave(self, sequence: BatchedRequest, *, still_generating: bool) -> None:
         super()._leave(sequence, still_generating=still_generating)
         if sequence.alone:
-            # Otherwise whoever comes next would draw what this customer's seed decided.
+            # Otherwise the next request's draws would follow from this customer's seed.
             mx.random.seed(int.from_bytes(os.urandom(8), "big"))

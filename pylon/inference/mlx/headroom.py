@@ -1,11 +1,11 @@
-"""Keeping a batch within memory: what may start now, and whether something has to go."""
+"""Keeps a batch within memory: decides what may start now, and whether memory is over its limit."""
 
 from collections.abc import Callable, Iterable
 
 from pylon.clock import Clock
 from pylon.inference.memory import MemoryPlan
 
-# Asking the system how much memory is in use takes longer than a small model's step.
+# Seconds between measurements, each of which takes longer than a step of a small model.
 _MEASURE_EVERY_S = 0.25
 
 
@@ -20,7 +20,7 @@ class Headroom:
         self._full = False
 
     def over(self, *, now: bool = False) -> bool:
-        """Whether what is in use passes the hard limit: measured a few times a second, or `now`."""
+        """Whether memory in use is over the hard limit, measured a few times a second or `now`."""
         at = self._clock.monotonic()
         if not now and at - self._measured_at < _MEASURE_EVERY_S:
             return False
@@ -29,5 +29,5 @@ class Headroom:
         return self._full
 
     def admits(self, running: Iterable[int], new: int, heads: int) -> bool:
-        """Whether a row of `new` tokens may start beside those that run; `heads` is what shared heads take."""
+        """Whether a row of `new` tokens may start beside the running ones; `heads` is bytes of shared prefixes."""
         return not self._full and self._plan.admits(list(running), new, heads)

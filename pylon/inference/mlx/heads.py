@@ -1,7 +1,7 @@
-"""The state of rows that go on from one head: a copy of it for each row, or on a processor the head apart from them.
+"""The state of rows that start from a shared prefix ("head"): copies of it, or on a processor one that stays apart.
 
-Attention to a head in one piece is one product for all its rows instead of one for each, and nothing is copied when
-rows start, join others or leave.
+Attention to a prefix that stays apart is one product for all its rows instead of one for each, and nothing is copied
+when rows start, join others or leave.
 """
 
 from typing import Any
@@ -10,13 +10,13 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import BatchKVCache, KVCache, make_prompt_cache
 
-from pylon.inference.mlx.cpu import Apart, HeadStates, looking_away
+from pylon.inference.mlx.cpu import Apart, HeadStates, output_may_be_discarded
 
 
 def behind(head: list[Any], rows: int, longest: int, *, apart: bool) -> list[Any]:
-    """The state of so many rows that go on from one head.
+    """The state of so many rows that start from one prefix, kept `apart` or copied.
 
-    There is room for `longest` tokens more, since a state that has to grow is copied whole.
+    It has room for `longest` more tokens of each row, since growing a state copies all of it.
     """
     return [
         RowsBehindHeads(None if layer.empty() else layer, rows, longest)
@@ -43,14 +43,14 @@ def _copies(layer: Any, rows: int, longest: int) -> Any:
 
 
 class RowsBehindHeads(BatchKVCache):  # type: ignore[misc]
-    """mlx_lm's cache for what rows have of their own, with the heads in front of them: `cpu.py` attends to both."""
+    """mlx_lm's cache for the rows' own tokens, with the shared prefixes before them; `cpu.py` attends to both."""
 
     def __init__(self, head: KVCache | None, rows: int, longest: int) -> None:
-        """There is room for `longest` tokens of each row's own where a head shows how wide they are."""
+        """`longest` is the own tokens of each row to make room for, if there is a prefix that shows their width."""
         super().__init__([0] * rows)
         self.offset: mx.array
         self._heads: list[tuple[KVCache | None, int]] = [(head, rows)]
-        # Whether what the network makes of it all is looked at.
+        # Whether the output of the network is used; see `Apart`.
         self.wanted = True
         if head is not None:
             self.offset = self.offset + head.offset
@@ -69,7 +69,7 @@ class RowsBehindHeads(BatchKVCache):  # type: ignore[misc]
         return Apart(own[0], shared[0], self.wanted), Apart(own[1], shared[1], self.wanted)
 
     def filter(self, batch_indices: list[int]) -> None:
-        """`batch_indices` are in order."""
+        """Keeps these rows; `batch_indices` are in ascending order."""
         super().filter(batch_indices)
         ends = np.cumsum([rows for _, rows in self._heads])
         left = np.bincount(np.searchsorted(ends, batch_indices, side="right"), minlength=len(ends))
@@ -86,14 +86,14 @@ class RowsBehindHeads(BatchKVCache):  # type: ignore[misc]
 
 
 def read(network: Any, tokens: mx.array, layers: list[Any]) -> None:
-    """Takes tokens, (rows, tokens), into the state. What the network says of them is not looked at.
+    """Reads tokens, (rows, tokens), into the state, and discards the output of the network.
 
-    So its last layer's attention need not be computed, nor what comes behind it.
+    So the attention of its last layer, and what follows, need not be computed.
     """
     last = layers[-1]
     if isinstance(last, RowsBehindHeads):
         last.wanted = False
-    with looking_away():
+    with output_may_be_discarded():
         network(tokens, cache=layers)
         mx.eval([layer.state for layer in layers])
     if isinstance(last, RowsBehindHeads):
@@ -101,7 +101,7 @@ def read(network: Any, tokens: mx.array, layers: list[Any]) -> None:
 
 
 def takes_apart(network: Any) -> bool:
-    """Whether a network says behind heads apart what it says behind copies: some look at the keys themselves."""
+    """Whether a network computes the same with prefixes apart as with copies: some read the keys themselves."""
     head = make_prompt_cache(network)
     network(mx.array([[1, 2, 3]]), cache=head)
     if any(layer.keys.dtype != mx.float32 for layer in head if type(layer) is KVCache):
@@ -112,6 +112,6 @@ def takes_apart(network: Any) -> bool:
         try:
             read(network, mx.array([[4], [5]]), layers)
             said.append(network(mx.array([[6], [7]]), cache=layers))
-        except Exception:  # whatever its own code says of keys that are no arrays
+        except Exception:  # whatever its code raises for keys that are no arrays
             return False
     return bool(mx.allclose(said[0], said[1], rtol=1e-3, atol=1e-3))

@@ -1,7 +1,7 @@
-"""The C library's heap on Linux: what a step frees is there for the next one.
+"""Makes the C library on Linux keep the memory that one step frees for the next.
 
-glibc returns freed memory to the system as it goes, by rules that fit no network's steps: tens of megabytes come and
-go with every group of prompts, and each page that comes back is cleared by the kernel first. With small models that
+By default glibc returns freed memory to the system, by rules that do not suit a network: every group of prompts
+allocates and frees tens of megabytes, and the kernel clears each page that is allocated again. With small models that
 took a tenth of the time.
 """
 
@@ -9,14 +9,14 @@ import ctypes
 
 # Names and numbers of malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-# The most that glibc takes from its heap rather than from the system, and what it keeps of freed memory.
+# Bytes of the largest allocation that glibc takes from its heap, and of freed memory that it keeps.
 _BLOCK_BYTES, _KEPT_BYTES = 32 * 1024 * 1024, 256 * 1024 * 1024
 
 _libc = ctypes.CDLL(None)
 
 
 def keep_freed() -> bool:
-    """From now on, up to 256 MiB. False where the C library has no such setting."""
+    """Makes it keep up to 256 MiB of freed memory from now on. False if the C library has no such setting."""
     set_option = getattr(_libc, "mallopt", None)
     if set_option is None:
         return False
@@ -24,7 +24,7 @@ def keep_freed() -> bool:
 
 
 def give_back() -> None:
-    """Returns all that is freed to the system, as far as whole pages of it are."""
+    """Returns all whole pages of freed memory to the system."""
     trim = getattr(_libc, "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""A loaded MLX model: from a folder to a network, from a chat to tokens, from sampling settings to a sampler."""
+"""A loaded MLX model: loads its folder, tokenizes chats, and makes samplers of sampling settings."""
 
 import copy
 import functools
@@ -20,14 +20,14 @@ from pylon.host.memory import free_bytes, total_bytes
 from pylon.inference.batching.answer import Detokenizer
 from pylon.inference.engine import EngineSpec, Message, ModelInfo, Sampling
 from pylon.inference.memory import MemoryPlan, check_weights, memory_limit
-from pylon.inference.mlx.cutting import Cutter
+from pylon.inference.mlx.tokenizing import CachingTokenizer
 from pylon.inference.models.description import describe
 from pylon.inference.models.weights import weight_files, weights_sha256
 from pylon.inference.schema.guide import SchemaCompiler, SchemaGuide
 
-# mlx_lm's key-value states grow by so many tokens at a time.
+# Tokens by which mlx_lm's key-value states grow.
 _STATE_STEP = 256
-# For models whose files do not tell how much they take.
+# The context of models whose files do not tell it.
 _CONTEXT_TOKENS = 4096
 
 Sampler = Callable[[mx.array], mx.array]
@@ -42,11 +42,11 @@ class MlxModel:
     tokenizer: Any
     memory: MemoryPlan
     schemas: SchemaCompiler
-    cutter: Cutter | None  # where the tokenizer is of the `tokenizers` library
+    caching: CachingTokenizer | None  # where the tokenizer is of the `tokenizers` library
 
     @classmethod
     def load(cls, spec: EngineSpec) -> "MlxModel":
-        """Raises ModelError."""
+        """Loads a model. Raises ModelError, NoRoomError."""
         if spec.model_dir is None:
             raise ModelError(f"The folder of the model {spec.model} is not set.")
         size = sum(file.stat().st_size for file in weight_files(spec.model_dir))
@@ -58,14 +58,14 @@ class MlxModel:
             network, tokenizer, config = load(str(spec.model_dir), return_config=True)
         except Exception as error:  # mlx_lm, transformers and safetensors raise what they like on broken files
             raise ModelError(
-                f"The files of the model {spec.model} do not load ({type(error).__name__}: {error}).",
-                hint="Fetch the model again, or choose one that mlx-lm supports.",
+                f"The files of the model {spec.model} cannot be loaded ({type(error).__name__}: {error}).",
+                hint="Download the model again, or choose one that mlx-lm supports.",
             ) from error
         info = ModelInfo(spec.model, sha256, _quantization(network, config), _context(config), "mlx", longest)
         ends = sorted(tokenizer.eos_token_ids)
         schemas = SchemaCompiler(lambda: from_tokenizer(tokenizer._tokenizer, eos_token=ends), ends)
-        cutter = Cutter(tokenizer.backend_tokenizer) if hasattr(tokenizer, "backend_tokenizer") else None
-        return cls(info, network, tokenizer, _plan(network, limit), schemas, cutter)
+        caching = CachingTokenizer(tokenizer.backend_tokenizer) if hasattr(tokenizer, "backend_tokenizer") else None
+        return cls(info, network, tokenizer, _plan(network, limit), schemas, caching)
 
     def prompt(self, messages: Sequence[Message], customer: str | None = None) -> list[int]:
         """See `Reader`."""
@@ -73,10 +73,10 @@ class MlxModel:
         if not self.tokenizer.has_chat_template:
             return list(self.tokenizer.encode("\n\n".join(message.content for message in messages)))
         try:
-            if self.cutter is None:
+            if self.caching is None:
                 return list(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True))
             text = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-            return self.cutter.cut(text, customer)
+            return self.caching.tokens_of(text, customer)
         except Exception as error:  # templates are programs: they refuse roles and orders with their own errors
             raise PromptError(
                 "This model's chat template does not take these messages.",
@@ -84,7 +84,7 @@ class MlxModel:
             ) from error
 
     def answer_tokens(self, text: str) -> list[int]:
-        """Those that the model would write this with."""
+        """The tokens with which the model would write this text."""
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def stop_tokens(self) -> list[int]:
@@ -106,19 +106,19 @@ class MlxModel:
         return sum(layer.nbytes for layer in state)
 
     def drop(self, state: list[Any]) -> None:
-        """MLX frees what nothing refers to."""
+        """Does nothing: MLX frees what is no longer referred to."""
 
     def read(self, tokens: list[int], state: list[Any]) -> None:
-        """Takes tokens into `state`."""
+        """Reads tokens into `state`."""
         self.network(mx.array(tokens)[None], cache=state)
         mx.eval([layer.state for layer in state])
 
     def logits(self, tokens: list[int], state: list[Any]) -> NDArray[np.float32]:
-        """Reads them; a row for what could follow each of them."""
+        """Reads tokens; returns for each the logits of the token after it."""
         return np.array(self.network(mx.array(tokens)[None], cache=state)[0].astype(mx.float32))
 
     def longest_head(self, room: int) -> int:
-        """How many tokens of a shared head fit into so many bytes."""
+        """The most tokens of a shared prefix that fit into so many bytes."""
         memory = self.memory
         room -= memory.per_row
         if room < 0:

@@ -1,7 +1,7 @@
-"""The rows that a network works on: one group of prompts being read, and the batch of answers being decoded.
+"""The rows of the MLX engine: one group of prompts that are being read, and the batch of answers being decoded.
 
-On mlx_lm's caches directly rather than on its batch generator, which copies a group's whole state when it goes from
-the one to the other, and the whole batch's whenever a row ends.
+It uses mlx_lm's caches directly and not its batch generator, which copies the whole state of a group when decoding
+starts, and that of the whole batch whenever a row ends.
 """
 
 import math
@@ -12,29 +12,29 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from pylon.inference.batching.driven import Token
+from pylon.inference.batching.interfaces import Token
 from pylon.inference.mlx.batch import Batch, Row
 from pylon.inference.mlx.heads import behind, read, takes_apart
 
-# Of a group are read so many tokens a step, of one prompt so many.
+# Tokens that are read in one step: of a whole group, and of one prompt.
 STEP_TOKENS = 2_048
 ROW_TOKENS = 512
-# Small groups are read one after the other and then decoded together: while so many are read at the most.
+# Small groups are read one after the other and then decoded together, up to so many tokens.
 _STALL_TOKENS = STEP_TOKENS + ROW_TOKENS
-# A processor is fastest while what it computes stays in its cache: so many tokens at once.
+# Tokens at once on a processor, which is fastest while its data fits into the cache.
 _CACHED_TOKENS = 1_024
 _LEAST_TOKENS = 24
-# Room for so much of an answer is made at once; a longer one's state grows as it comes.
+# Tokens of an answer for which room is made at the start; the state of a longer one grows.
 _ANSWER_TOKENS = 256
-# What MLX keeps of freed memory is given back every so many steps.
+# Steps after which MLX gives its freed memory back.
 _CLEAR_EVERY = 512
-# Rows that ended are computed on until they are this part of the batch: taking them out copies all others.
+# Rows that ended stay in the batch until they are this share of it, since removing them copies all others.
 _ENDED = 0.25
 
 
 @dataclass(slots=True)
 class _Group:
-    """Prompts that are read together: of each row `left` is not read yet."""
+    """Prompts that are read together. `left` are the tokens of each row that are not read yet."""
 
     rows: list[Row]
     layers: list[Any]
@@ -43,16 +43,16 @@ class _Group:
 
     @property
     def size(self) -> int:
-        """Tokens that are not read yet."""
+        """The number of tokens that are not read yet."""
         return sum(len(left) - 1 for left in self.left)
 
     @property
     def small(self) -> bool:
-        """Whether it is read in one part."""
+        """Whether it can be read in one step."""
         return not self.begun and self._chunk() >= max(len(left) for left in self.left) - 1
 
     def next_parts(self) -> list[list[int]]:
-        """A row's last token is not read but decoded: what comes of it is the answer's first."""
+        """The tokens to read next. The last token of a prompt is decoded instead, which gives the answer's first."""
         chunk = self._chunk()
         return [left[: min(chunk, len(left) - 1)] for left in self.left]
 
@@ -62,7 +62,7 @@ class _Group:
 
 
 class Rows:
-    """All calls come within one MLX stream. `accelerated`: it computes elsewhere than in this process's own time."""
+    """Reads and decodes rows. All calls are made within one MLX stream. `accelerated`: MLX computes on a GPU."""
 
     def __init__(self, network: Any, stop_tokens: Iterable[int], *, accelerated: bool) -> None:
         self._network = network
@@ -72,22 +72,22 @@ class Rows:
         self._group: _Group | None = None
         self._batch = Batch(network, ahead=accelerated)
         self._ended: set[int] = set()
-        self._unheard = 0  # tokens read since the last decoding
+        self._unheard = 0  # tokens that were read since the last decoding step
         self._steps = 0
 
     @property
     def reading(self) -> bool:
-        """Whether a group is being read: until it is through, no other starts."""
+        """Whether a group is being read. Until it is done, no other is started."""
         return self._group is not None
 
     def start(self, rows: Sequence[Row], state: list[Any] | None) -> None:
-        """Begins to read prompts that share a head; `state` is what the network made of it, and stays as it is."""
+        """Starts to read prompts that share a prefix. `state` is the state of that prefix, which is not changed."""
         longest = max(len(row.tokens) + min(row.remaining, _ANSWER_TOKENS) for row in rows)
         layers = behind(state or make_prompt_cache(self._network), len(rows), longest, apart=self._apart)
         self._group = _Group(list(rows), layers, [row.tokens for row in rows])
 
     def step(self) -> list[Token]:
-        """The next token of each row in the batch, unless a small group is read first; or a part of a large one."""
+        """Decodes the next token of each row, and reads a part of the group. A small group is read first."""
         self._steps += 1
         if self._steps % _CLEAR_EVERY == 0:
             mx.clear_cache()
@@ -101,7 +101,7 @@ class Rows:
         return heard
 
     def _read(self, group: _Group) -> None:
-        """A group that is through joins the batch."""
+        """Reads the next part of a group, and adds it to the batch when all of it is read."""
         parts = group.next_parts()
         group.begun = True
         if any(parts):
@@ -113,7 +113,7 @@ class Rows:
             self._group = None
 
     def _take_in(self, parts: Sequence[Sequence[int]], layers: list[Any]) -> None:
-        """Parts of unequal length are padded on the right, and the padding is taken out of the state behind it."""
+        """Reads parts into the state. Unequal ones are padded on the right; the padding is then removed again."""
         lengths = [len(part) for part in parts]
         width = max(lengths)
         padding = [width - length for length in lengths]
@@ -143,7 +143,7 @@ class Rows:
         return Token(row.uid, token, None if row.remaining else "length")
 
     def remove(self, uid: int) -> None:
-        """Lets a row go at once, whether it is read or decoded."""
+        """Removes a row at once, whether it is being read or decoded."""
         group = self._group
         if group is None or all(row.uid != uid for row in group.rows):
             self._ended.add(uid)
@@ -159,12 +159,12 @@ class Rows:
         group.left = [group.left[place] for place in keep]
 
     def _take_out(self) -> None:
-        """Takes the rows that ended out of the batch."""
+        """Removes the rows that ended from the batch."""
         if self._ended:
             self._batch.keep([place for place, row in enumerate(self._batch.rows) if row.uid not in self._ended])
             self._ended.clear()
 
 
 def _evenly(tokens: int, most: int) -> int:
-    """How many to read at a time, of about `most`: a short rest at the end costs nearly as much as a full part."""
+    """Tokens to read at a time, about `most`, in equal parts: a short last one costs nearly as much as a full one."""
     return max(1, math.ceil(tokens / max(1, round(tokens / most))))

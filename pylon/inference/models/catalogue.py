@@ -1,4 +1,4 @@
-"""Models worth serving, by the memory they need, and which of them suits a machine: plain arithmetic.
+"""The models worth serving, the memory that they need, and which suit a machine: plain arithmetic.
 
 Sizes follow from what the models' own pages and configurations say: weights of 4 bits with a scale and an offset of
 16 bits for each group of 64 take 4.5 bits each, those of a GGUF file of Q4_K_M 4.84 (llama.cpp's own table, of
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 GB = 10**9
 MLX_BITS, GGUF_BITS = 4.5, 4.84
-# A provider's batch that is worth having: so many jobs of so many tokens at once.
+# The batch that a model should have memory for: so many jobs of so many tokens at once.
 JOBS, JOB_TOKENS = 8, 2_048
-# Of the machine's memory, for the model: the rest is the system's and its owner's.
+# The share of the machine's memory for the model; the rest is for the system and its owner.
 OF_TOTAL = 0.65
 
 
@@ -35,8 +35,9 @@ class Model:
         return int(self.parameters * 1e9 * bits / 8)
 
 
-def _kv(layers: int, heads: int, size: int = 128) -> int:
-    return layers * heads * size * 2 * 2
+def _kv(layers: int, heads: int) -> int:
+    """Bytes of one token's keys and values: two tensors of 16-bit floats, 128 numbers a head in all of these."""
+    return layers * heads * 128 * 2 * 2
 
 
 CATALOGUE = (
@@ -47,7 +48,7 @@ CATALOGUE = (
         0.6,
         _kv(28, 8),
         40_960,
-        "the smallest that follows instructions; short look-ups",
+        "the smallest that follows instructions; for short look-ups",
     ),
     Model(
         "mlx-community/Qwen3-1.7B-4bit",
@@ -56,7 +57,7 @@ CATALOGUE = (
         1.7,
         _kv(28, 8),
         40_960,
-        "extraction and classification, many at once",
+        "for extraction and classification of many texts at once",
     ),
     Model(
         "mlx-community/Qwen3-4B-Instruct-2507-4bit",
@@ -65,7 +66,7 @@ CATALOGUE = (
         4.0,
         _kv(36, 8),
         262_144,
-        "answers at once without thinking aloud; long contexts; the usual choice",
+        "answers directly, without visible reasoning; long contexts; the usual choice",
     ),
     Model(
         "mlx-community/Qwen3-8B-4bit",
@@ -74,7 +75,7 @@ CATALOGUE = (
         8.2,
         _kv(36, 8),
         40_960,
-        "better reasoning, thinks aloud unless told not to",
+        "better reasoning; thinks aloud unless told not to",
     ),
     Model(
         "mlx-community/Qwen3-14B-4bit",
@@ -83,7 +84,7 @@ CATALOGUE = (
         14.8,
         _kv(40, 8),
         40_960,
-        "reading comprehension and structured answers",
+        "for reading comprehension and structured answers",
     ),
     Model(
         "mlx-community/Qwen3-30B-A3B-Instruct-2507-4bit",
@@ -92,7 +93,7 @@ CATALOGUE = (
         3.3,
         _kv(48, 4),
         262_144,
-        "a large model at a small one's speed: 3.3 of 30.5 thousand million weights a token",
+        "a large model at the speed of a small one: 3.3 of 30.5 billion weights per token",
     ),
 )
 
@@ -116,12 +117,12 @@ class Choice:
 
     @property
     def read_bytes(self) -> int:
-        """What is read of the weights for each token of an answer."""
+        """The bytes of the weights that are read for each token of an answer."""
         return int(self.model.active * 1e9 * self._bits / 8)
 
     @property
     def needs_bytes(self) -> int:
-        """Weights, and the state of JOBS jobs of JOB_TOKENS tokens."""
+        """The bytes of the weights, and of the state of `JOBS` jobs of `JOB_TOKENS` tokens."""
         return self.weights_bytes + JOBS * JOB_TOKENS * self.model.kv_bytes
 
     @property
@@ -144,7 +145,7 @@ class Choice:
 
 
 def choices(total: int, *, metal: bool) -> list[Choice]:
-    """Every model for a machine with `total` bytes of memory, what fits first.
+    """All models for a machine with `total` bytes of memory, those that fit first.
 
     With `metal` the best of these comes first, for MLX. Without, it is GGUF files for llama.cpp, and the one that
     reads the least for each token comes first: what a processor makes of a larger one has to be measured there.

@@ -1,4 +1,4 @@
-"""What a model's files say of it to Pylon: `pylon.json`, an object beside its weights, which most models do without.
+"""Reads `pylon.json`, an object beside a model's weights that tells Pylon about it. Most models have none.
 
 {"max_completion_tokens": 12}
 """
@@ -13,24 +13,26 @@ from pylon.inference.models.weights import GGUF
 
 FILE = "pylon.json"
 _FIELD = "max_completion_tokens"
-# An announcement carries so many digits.
+# An announcement holds numbers of up to nine digits.
 _MOST_TOKENS = 10**9 - 1
 _MOST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """`max_completion_tokens` is the longest answer that the model is made for, 0 where its files do not say.
+    """`max_completion_tokens` is the longest answer that the model is made for, 0 if its files do not say.
 
-    Past it a model that was trained for short answers writes on without end or sense.
+    Beyond it a model that was trained for short answers writes on without end or sense.
     """
 
     max_completion_tokens: int = 0
 
 
 def describe(model: Path) -> Description:
-    """`model` is a model's folder, or a GGUF file: its description lies in the folder of its name beside it, or else
-    in the folder that it lies in. Raises ModelError for one that cannot be read.
+    """The description of a model, given its folder or its GGUF file.
+
+    For a GGUF file it is in the folder of the same name beside it, or else in the folder of the file. Raises
+    ModelError if it cannot be read.
     """
     places = (model.with_suffix(""), model.parent) if model.suffix == GGUF else (model,)
     file = next((place / FILE for place in places if (place / FILE).is_file()), None)

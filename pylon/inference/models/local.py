@@ -1,4 +1,4 @@
-"""The models on this machine: which there are, and letting one go."""
+"""Lists the models on this machine, and deletes one."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def local_models(models_dir: Path) -> list[LocalModel]:
         for file in sorted([*root.glob(f"*{GGUF}"), *root.glob(f"*/*{GGUF}"), *root.glob(f"*/*/*{GGUF}")]):
             if file.parent.name.endswith(".partial") or not is_first_part(file):
                 continue
-            # A repository's file has the repository's name, one that lies there by itself its own.
+            # A GGUF file of a repository is named after the repository, a single one after the file.
             place = file.with_suffix("") if file.parent == root else file.parent
             size = sum(part.stat().st_size for part in weight_files(file))
             found.append(LocalModel(str(place.relative_to(root)), "llama", file, size, root is PACKAGED))
@@ -55,20 +55,22 @@ def local_models(models_dir: Path) -> list[LocalModel]:
 
 
 def remove(model: str, models_dir: Path) -> int:
-    """Deletes a model's files; says how many bytes its weights had. Raises ModelError, UsageError."""
+    """Deletes a model's files; returns the bytes of its weights. Raises ModelError, UsageError."""
     try:
         place = model_directory(model, models_dir)
     except ModelError:
         if is_model_id(model) and not (models_dir / model).exists():
             raise ModelError(
-                f"there is no model {model} on this machine", hint="`pylon models list` shows which there are."
+                f"there is no model {model} on this machine", hint="`pylon models list` shows the models here."
             ) from None
-        # Without the steps back that a path may have.
+        # Without `..` in the path.
         place = Path(os.path.normpath(gguf_file(model, models_dir)))
     if place.is_relative_to(PACKAGED):
-        raise UsageError(f"{model} came with Pylon and goes with it", hint="Only fetched models can be removed.")
+        raise UsageError(
+            f"{model} is part of Pylon and cannot be removed", hint="Only downloaded models can be removed."
+        )
     if not place.is_relative_to(models_dir):
-        raise UsageError(f"{place} is not among Pylon's own models", hint="Delete it as you would any other file.")
+        raise UsageError(f"{place} is not one of Pylon's own models", hint="Delete it like any other file.")
     files = weight_files(place)
     size = sum(file.stat().st_size for file in files)
     directory = place if place.is_dir() else place.parent
@@ -77,7 +79,7 @@ def remove(model: str, models_dir: Path) -> int:
             file.unlink()
         return size
     shutil.rmtree(directory)
-    # Its owner's folder, when nothing else is in it.
+    # The folder of the repository's owner, if it is empty now.
     if directory.parent != models_dir:
         with contextlib.suppress(OSError):
             directory.parent.rmdir()

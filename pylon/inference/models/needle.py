@@ -1,7 +1,7 @@
-"""How needle-1 is asked: its question phrasings, its prompt, and chunks that surely fit its window.
+"""How to ask needle-1: the phrasings of its questions, its prompt, and chunks that surely fit its context.
 
-Training, `pylon models verify` and the demo all build prompts here, so what the model is asked is what it learned.
-Pure: no model, no file, no clock.
+Training, `pylon models verify` and the demo all build their prompts here, so that the model is asked as it was
+trained.
 """
 
 from __future__ import annotations

@@ -86,9 +86,9 @@ class Task:
     statements: tuple[Statement, ...]
 
 
-def digits(rng: random.Random, low: int = 4, high: int = 8) -> str:
-    """A number of `low` to `high` digits that does not start with zero; seven digits in half of the cases."""
-    length = 7 if low <= 7 <= high and rng.random() < 0.5 else rng.randint(low, high)
+def digits(rng: random.Random) -> str:
+    """A number of 4 to 8 digits that does not start with zero; at least half of them have seven."""
+    length = 7 if rng.random() < 0.5 else rng.randint(4, 8)
     return str(rng.randint(1, 9)) + "".join(rng.choice("0123456789") for _ in range(length - 1))
 
 
@@ -197,12 +197,11 @@ def sized(
     phrasing: int = 0,
     decile: int | None = None,
     words: Sequence[str] = WORDS,
-    accept: Callable[[tuple[str, ...]], bool] = held_out,
 ) -> Task:
     """A task for measuring, whose chunk of `text` has at most `tokens` tokens by `count`, and nearly that many.
 
     Where the answer is absent every other statement is a near miss. `decile` (0 to 9) is the tenth of the chunk in
-    which the asked statement stands. Keys are held out of training unless `accept` says otherwise.
+    which the asked statement stands. The keys are held out of training.
     """
     rng = _random(seed)
     others, start = rng.randint(1, 2 if tokens < 128 else 4), rng.randrange(len(text) - 8 * tokens)
@@ -218,7 +217,7 @@ def sized(
             questions=QUESTIONS[phrasing : phrasing + 1],
             misses=0.7 if present else 1.0,
             depth=depth,
-            accept=accept,
+            accept=held_out,
         )
         over = count(task.chunk) - tokens
         if over <= 0 or chars == 0:

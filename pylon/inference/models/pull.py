@@ -1,4 +1,4 @@
-"""Fetching a model by huggingface_hub: room first, progress, resumed where it broke off, each file checked.
+"""Downloads a model by huggingface_hub: checks the free space first, reports progress, resumes, verifies each file.
 
 Only what a model needs is taken: weights, settings, tokenizer and template, or one GGUF file, which holds all of
 them. No code of a repository is fetched.
@@ -21,10 +21,10 @@ from pylon.errors import ModelError, UnreachableError
 from pylon.inference.models.weights import GGUF, model_name
 
 _WANTED = (".safetensors", ".json", ".jinja", ".model", ".txt")
-# Of a repository's many: about 4.8 bits a weight, the usual compromise.
+# The GGUF file to take of a repository's many: about 4.8 bits a weight, the usual compromise.
 DEFAULT_GGUF = "Q4_K_M"
 _GIT_BLOB_CHUNK = 1024 * 1024
-# Left free on the disk, whatever is fetched.
+# Bytes to leave free on the disk.
 SPARE_BYTES = 2 * 10**9
 
 _PART, _COMMIT = ".part", ".commit"
@@ -37,7 +37,7 @@ type Report = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """`sha256` is known of large files; of others `blob`, git's SHA-1 of header and content."""
+    """A file of a repository. `sha256` is known for large files, for others `blob`: git's SHA-1 of the content."""
 
     name: str
     size: int
@@ -45,10 +45,8 @@ class RemoteFile:
     blob: str | None
 
 
-def remote_files(
-    model: str, revision: str | None, hub: str | None, gguf: str | None = None
-) -> tuple[str, list[RemoteFile]]:
-    """The commit and the files to fetch. Raises UnreachableError offline, ModelError for what is no model.
+def remote_files(model: str, revision: str | None, hub: str | None, gguf: str | None) -> tuple[str, list[RemoteFile]]:
+    """The commit and the files to fetch. Raises UnreachableError offline, ModelError if it is no model.
 
     Of a repository of GGUF files it is the one whose name holds `gguf`, or Q4_K_M.
     """
@@ -59,7 +57,7 @@ def remote_files(
     except (HFValidationError, HfHubHTTPError) as error:
         status = _status(error)
         if status in _CLOSED:
-            # A hub says so of what does not exist too, to whoever has no token.
+            # Without a token, a hub says the same of a model that does not exist.
             raise ModelError(
                 f"The hub does not show {model} (status {status}): it is private, takes a licence, or there is"
                 " none of that name.",
@@ -109,7 +107,7 @@ def pull(
     hub: str | None = None,
     gguf: str | None = None,
 ) -> int:
-    """Fetches a model into `directory`, which appears only when it is whole; says how many bytes it has.
+    """Downloads a model into `directory`, which appears only when it is complete; returns its bytes.
 
     `hub` is the address to fetch from; None leaves it to HF_ENDPOINT. `gguf` is part of the name of the GGUF file
     that is wanted. Raises UnreachableError, ModelError.
@@ -130,7 +128,7 @@ def pull(
 
 
 def _partial(directory: Path, commit: str) -> Path:
-    """Where a model gathers until it is whole: empty, or with what is there of the same commit."""
+    """The folder of an incomplete download: empty, or with files of the same commit."""
     partial = directory.with_name(directory.name + ".partial")
     mark = partial / _COMMIT
     if partial.exists() and not (mark.is_file() and mark.read_text() == commit):
@@ -153,10 +151,10 @@ def check_space(folder: Path, missing: int, model: str) -> None:
 def _fetch(model: str, commit: str, file: RemoteFile, folder: Path, hub: str | None) -> None:
     path, part = folder / file.name, folder / (file.name + _PART)
     if path.exists():
-        return  # it was whole when it got this name
+        return  # a file gets this name only when it is complete
     url = hf_hub_url(model, file.name, revision=commit, endpoint=hub)
     try:
-        # The library's own download of a file begins anew in each process; this goes on in the middle of it.
+        # The library would begin a file anew in each process; this resumes within it.
         with part.open("ab") as stream:
             http_get(url, stream, resume_size=stream.tell(), headers=build_hf_headers(), expected_size=file.size)
     except Exception as error:
@@ -177,7 +175,7 @@ def _fetch(model: str, commit: str, file: RemoteFile, folder: Path, hub: str | N
 def _holds(path: Path, file: RemoteFile) -> bool:
     if path.stat().st_size != file.size:
         return False
-    # git names a blob by its SHA-1; nothing else tells small files apart.
+    # For small files the hub tells only git's SHA-1 of the blob.
     digest: Any = hashlib.sha256() if file.sha256 else hashlib.sha1(f"blob {file.size}\0".encode())  # noqa: S324
     with path.open("rb") as stream:
         while chunk := stream.read(_GIT_BLOB_CHUNK):
@@ -196,7 +194,7 @@ def _wanted(name: str) -> bool:
 
 
 def _is_plain(name: str) -> bool:
-    # Folders hold other formats; a name from the network must not lead out of ours.
+    # Not from subfolders, which hold other formats; and a name from the network must not lead out of our folder.
     return len(PurePosixPath(name).parts) == 1 and not name.startswith(".")
 
 
@@ -206,7 +204,7 @@ def _status(error: Exception) -> int | None:
 
 
 def _there(folder: Path, file: RemoteFile) -> int:
-    """How many of its bytes are here."""
+    """The bytes of a file that are here already."""
     sizes = [path.stat().st_size for path in (folder / file.name, folder / (file.name + _PART)) if path.is_file()]
     return max(sizes, default=0)
 

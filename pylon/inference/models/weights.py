@@ -1,4 +1,4 @@
-"""A model's files: where they lie, and the hash that names them in receipts.
+"""Finds a model's files, and computes the hash of its weights for receipts.
 
 Nothing is ever fetched here.
 """
@@ -17,7 +17,7 @@ PACKAGED = Path(__file__).parent
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)?")
 GGUF = ".gguf"
-# A model may come in parts: name-00001-of-00003.gguf.
+# A GGUF model may have several parts: name-00001-of-00003.gguf.
 _PART = re.compile(r"-(\d{5})-of-(\d{5})(?=\.gguf$)")
 _CHUNK_BYTES = 1024 * 1024
 
@@ -28,7 +28,7 @@ def is_model_id(model: str) -> bool:
 
 
 def model_directory(model: str, models_dir: Path) -> Path:
-    """Where the files of `model` lie: with the package, or else under `models_dir` (the home's `models/`).
+    """The folder of `model`: in the package, or else under `models_dir` (the home's `models/`).
 
     Raises ModelError.
     """
@@ -76,13 +76,13 @@ def gguf_file(model: str, models_dir: Path) -> Path:
 
 
 def is_first_part(file: Path) -> bool:
-    """Whether a GGUF file is a whole one, or the first of several that make one."""
+    """Whether a GGUF file is complete by itself, or the first of several parts."""
     part = _PART.search(file.name)
     return part is None or int(part[1]) == 1
 
 
 def model_name(model: str) -> str:
-    """The id under which a model is known: a GGUF file that was named by its path is called as the file is."""
+    """The id of a model: for a GGUF file that was given by its path, the name of the file."""
     return _PART.sub("", Path(model).name).removesuffix(GGUF) if model.endswith(GGUF) else model
 
 
@@ -131,7 +131,7 @@ def _read_cache(cache: Path | None) -> dict[str, object]:
     try:
         known = orjson.loads(cache.read_bytes()) if cache is not None else {}
     except (OSError, orjson.JSONDecodeError):
-        return {}  # the cache only saves time: a broken one is made anew
+        return {}  # the cache only saves time: a broken one is written anew
     return known if isinstance(known, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""The OpenAI engine: any server of `/v1/chat/completions`, so that one node fronts a cluster or another program.
+"""The OpenAI engine: any server of `/v1/chat/completions`, so that a node can offer a cluster or another program.
 
 Spoken with: llama-server, mlx_lm.server, vLLM, Ollama, LM Studio and exo all stream chat completions as server-sent
 events. What the server does with prompts, caches and memory is its own affair; ours is how many are in flight, what
@@ -32,13 +32,13 @@ from pylon.inference.openai.wire import Reply, TryAgainError, body_of, chunks, c
 TRIES = 4
 BACKOFF_S, BACKOFF_MOST_S = 0.25, 8.0
 CONNECT_S = 10.0
-# A server that says nothing for so long, between two tokens or before the first, has lost the request.
+# Seconds without a token after which the server is taken to have lost the request.
 SILENCE_S = 300.0
 # An answer that grows past this is not what was asked for. Up to here it fits a frame, also when it is all control
 # characters, which JSON writes as six each.
 MOST_CHARS = 2 * 1024 * 1024
 _STEP_S = 0.05
-# Prose has about four bytes a token: for servers that do not say how many tokens a prompt had.
+# Bytes of a token in prose, about: for servers that do not report the tokens of a prompt.
 _BYTES_PER_TOKEN = 4
 
 
@@ -75,7 +75,7 @@ class OpenAIEngine:
             trust_env=False,
         )
         self._loop.run_until_complete(self._greet())
-        # What the server's weights are, it does not say: an empty hash promises nothing.
+        # The server does not tell its weights: an empty hash promises nothing.
         return ModelInfo(self._spec.model, "", "unknown", self._context, "openai")
 
     def add(self, request: GenerationRequest) -> None:
@@ -85,7 +85,7 @@ class OpenAIEngine:
         task = self._tasks.pop(request_id, None)
         if task is not None:
             task.cancel()
-            # Closing the connection tells the server, and its slot is free at once.
+            # The closed connection tells the server, which then frees the slot.
             self._loop.run_until_complete(asyncio.wait([task]))
             self._events = [event for event in self._events if event.id != request_id]
 
@@ -114,7 +114,7 @@ class OpenAIEngine:
         self._loop.close()
 
     async def _greet(self) -> None:
-        """Raises EngineFailedError when nobody listens; a server may come later, so it is tried again."""
+        """Checks that the server answers. Raises EngineFailedError if not, and ModelError if it refuses the key."""
         try:
             answer = await self._client.get("models", timeout=CONNECT_S)
         except httpx.HTTPError as error:
@@ -169,7 +169,7 @@ class OpenAIEngine:
                 if len(reply.text) > MOST_CHARS:
                     raise EngineFailedError("The server's answer does not end.")
                 if grown:
-                    # Some servers count along; of the others it is known at the end alone.
+                    # Some servers count as they go; others tell the count only at the end.
                     counts = (reply.chunks, count(reply.usage, "prompt_tokens", 0))
                     self._events.append(Progress(request.id, reply.text, *counts))
         complete(reply)
@@ -194,7 +194,7 @@ class OpenAIEngine:
 
 
 def _authorization(key_file: object) -> dict[str, str]:
-    """Raises ModelError when the key cannot be read, or can be by others than its owner."""
+    """Reads the API key. Raises ModelError if it cannot be read, or if others than its owner can read it."""
     if not key_file:
         return {}
     path = Path(str(key_file)).expanduser()
@@ -213,7 +213,7 @@ def _authorization(key_file: object) -> dict[str, str]:
 def _backoff(attempt: int, after_s: float | None) -> float:
     if after_s is not None and after_s >= 0:
         return min(after_s, BACKOFF_MOST_S)
-    # Spread, so that requests that failed together do not come back together.
+    # With jitter, so that requests that failed together are not tried again together.
     return min(BACKOFF_S * 2.0**attempt, BACKOFF_MOST_S) * random.uniform(0.5, 1.0)  # noqa: S311
 
 

@@ -1,4 +1,4 @@
-"""Chat completions on the wire: the request as a body, the answer as a stream of chunks, a refusal as an error.
+"""Chat completions on the wire: the body of a request, the chunks of an answer, and errors for refusals.
 
 Source: OpenAI's API reference, "Create chat completion" with `stream`.
 """
@@ -34,7 +34,7 @@ class Reply:
 
 
 class TryAgainError(Exception):
-    """The server may do better next time: after so many seconds, where it said."""
+    """The request may succeed later: after so many seconds, if the server told."""
 
     def __init__(self, reason: str, after_s: float | None = None) -> None:
         super().__init__(reason)
@@ -74,7 +74,7 @@ def body_of(request: GenerationRequest) -> dict[str, Any]:
 
 
 async def chunks(response: httpx.Response) -> AsyncIterator[Mapping[str, Any]]:
-    """The JSON objects of a stream of server-sent events."""
+    """The JSON objects in a stream of server-sent events."""
     async for line in response.aiter_lines():
         if not line.startswith("data:"):
             continue
@@ -88,8 +88,8 @@ async def chunks(response: httpx.Response) -> AsyncIterator[Mapping[str, Any]]:
 
 
 def take(reply: Reply, chunk: Mapping[str, Any]) -> bool:
-    """Adds a chunk to the answer; whether text came with it. Raises TryAgainError for an error told mid-stream."""
-    # Some servers have the field in every chunk, and nothing in it.
+    """Adds a chunk to the answer; whether it held text. Raises TryAgainError for an error within the stream."""
+    # Some servers send an empty field in every chunk.
     if chunk.get("error"):
         raise TryAgainError("an error in mid-answer")
     if isinstance(usage := chunk.get("usage"), dict):
@@ -109,13 +109,13 @@ def take(reply: Reply, chunk: Mapping[str, Any]) -> bool:
 
 
 def complete(reply: Reply) -> None:
-    """Nothing more comes: a half of a character stays one, and is U+FFFD."""
+    """Ends the answer: half a character that was not completed becomes U+FFFD."""
     reply.text += whole_characters(reply.half)
     reply.half = ""
 
 
 def refusal(response: httpx.Response, request: GenerationRequest) -> Exception:
-    """What a status other than 200 means. The server's own words are not passed on: they may quote the prompt."""
+    """The error for a status other than 200. The server's own text is left out, since it may quote the prompt."""
     status = response.status_code
     if status in _TRY_AGAIN:
         return TryAgainError(f"status {status}", _seconds(response.headers.get("retry-after")))
@@ -131,11 +131,11 @@ def refusal(response: httpx.Response, request: GenerationRequest) -> Exception:
 def _seconds(text: str | None) -> float | None:
     try:
         return float(text) if text is not None else None
-    except ValueError:  # a date, which nobody sends for seconds
+    except ValueError:  # an HTTP date, which is not used for seconds
         return None
 
 
 def count(usage: Mapping[str, Any], name: str, otherwise: int) -> int:
-    """A count of tokens as the server gives it; `otherwise` where it gives none that can be."""
+    """A token count from the server; `otherwise` if it is missing or impossible."""
     value = usage.get(name)
     return value if type(value) is int and 0 <= value <= MAX_TOKENS else otherwise

@@ -1,4 +1,4 @@
-"""What a JSON schema may hold before it is compiled: what its answers may cost those that are decoded beside them.
+"""Checks a JSON schema's size before it is compiled, to bound what its answers cost those in the same batch.
 
 Every object is looked at as if it were a schema, since a `$ref` may lead into any of them.
 """
@@ -14,42 +14,45 @@ import orjson
 from pylon.errors import ParameterError
 
 MOST_BYTES = 32_768
-MOST_VALUES = 10_000  # objects, arrays, and all that stands in them
+MOST_VALUES = 10_000  # objects, arrays, and all their members
 MOST_NESTED = 64
 MOST_PROPERTIES = 500
-MOST_CHOICES = 2_000  # of one enum
+MOST_CHOICES = 2_000  # in one enum
 MOST_PATTERNS = 50
 MOST_PATTERN_CHARS = 256
 MOST_PATTERN_SIZE = 2_000  # characters of a pattern whose repetitions are written out
-# Where schemas are laid over each other: two patterns of which both must hold are one that may be as large as their
-# product.
-MOST_LAID_OVER = 3
-MOST_VALUES_LAID_OVER = 600  # each choice of one is tried with each of the other
-# A multiple of n is told by an automaton of n states, multiples of different numbers by one of their product.
+# Limits where several schemas apply to one value: two patterns that must both match are compiled into one that may be
+# as large as their product.
+MOST_COMBINED = 3
+MOST_VALUES_COMBINED = 600  # each choice of one is tried with each of the other
+# A multiple of n is recognized by an automaton of n states, multiples of several numbers by one of their product.
 MOST_MULTIPLES = 10_000
 
 _COMBINING = ("allOf", "anyOf", "oneOf", "$ref")
-# Beside these, `anyOf` and the like stand alone: they say nothing of the value.
+# Keys that do not restrict the value, and so do not combine with `anyOf` and the like.
 _NOTES = frozenset(
     {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}
 ) | frozenset({"$comment", "$schema", "$id", "id", "$anchor", "$defs", "definitions"})
-# Blanks and comments in patterns, by the flag x, would hide repetitions from `_size`; JSON schemas know no flags.
+# The flag x allows blanks and comments in patterns, which would hide repetitions from `_size`. JSON schemas have no
+# flags.
 _FLAGS = re.compile(r"\(\?[a-zA-Z]*x")
 _PIECES = re.compile(r"\\[pPxuU]\{[^}]*\}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d+)(?:,(\d*))?\}|.", re.DOTALL)
 
 
 @dataclass(slots=True)
 class _Found:
+    """The counts of a schema. `combined`: several schemas apply to one value."""
+
     values: int = 0
     properties: int = 0
     patterns: list[str] = field(default_factory=list)
     texts: set[str] = field(default_factory=set)  # patterns and formats
     multiples: set[int] = field(default_factory=set)
-    laid_over: bool = False
+    combined: bool = False
 
 
 def check(schema: str) -> None:
-    """Raises ParameterError for what is no JSON object, and for what is larger than any schema needs to be."""
+    """Raises ParameterError if it is not a JSON object, or larger than any schema needs to be."""
     if len(schema.encode(errors="surrogatepass")) > MOST_BYTES:
         raise _too_much(f"more than {MOST_BYTES:,} bytes")
     try:
@@ -59,7 +62,7 @@ def check(schema: str) -> None:
     if not isinstance(top, dict):
         raise ParameterError("The JSON schema is no JSON object.")
     if "x-guidance" in top:
-        # It would set the compiler's own options.
+        # This key would set options of the compiler.
         raise ParameterError("The JSON schema cannot be followed: it has x-guidance.")
     found = _Found()
     for schema_object in _objects(top, found):
@@ -68,9 +71,9 @@ def check(schema: str) -> None:
         raise _too_much(f"more than {MOST_PROPERTIES} properties")
     if len(found.patterns) > MOST_PATTERNS:
         raise _too_much(f"more than {MOST_PATTERNS} patterns")
-    if found.laid_over and (len(found.texts) > MOST_LAID_OVER or found.values > MOST_VALUES_LAID_OVER):
+    if found.combined and (len(found.texts) > MOST_COMBINED or found.values > MOST_VALUES_COMBINED):
         raise _too_much(
-            f"more than {MOST_LAID_OVER} different patterns and formats, or {MOST_VALUES_LAID_OVER:,} values, where "
+            f"more than {MOST_COMBINED} different patterns and formats, or {MOST_VALUES_COMBINED:,} values, where "
             "allOf, anyOf, oneOf, $ref or patternProperties lay schemas over each other"
         )
     product = 1
@@ -112,7 +115,7 @@ def _objects(top: dict[str, Any], found: _Found) -> Iterator[dict[str, Any]]:
 
 
 def _look_at(schema: dict[str, Any], found: _Found) -> None:
-    """What of it makes the compiler work."""
+    """Counts what makes one object of the schema costly to compile. Raises ParameterError."""
     if isinstance(properties := schema.get("properties"), dict):
         found.properties += len(properties)
     if isinstance(choices := schema.get("enum"), list) and len(choices) > MOST_CHOICES:
@@ -122,17 +125,17 @@ def _look_at(schema: dict[str, Any], found: _Found) -> None:
     named = schema.get("patternProperties")
     if isinstance(named, dict):
         patterns += named
-        found.laid_over |= len(named) > 1 or "properties" in schema
+        found.combined |= len(named) > 1 or "properties" in schema
     found.patterns += patterns
     found.texts |= {*patterns, *formats}
     multiple = schema.get("multipleOf")
     if isinstance(multiple, int | float) and not isinstance(multiple, bool):
         found.multiples.add(_coefficient(multiple))
-    found.laid_over |= bool(patterns and formats) or _combines(schema)
+    found.combined |= bool(patterns and formats) or _combines(schema)
 
 
 def _combines(schema: dict[str, Any]) -> bool:
-    """Whether two schemas hold for one value."""
+    """Whether two schemas apply to the same value."""
     combining = [name for name in _COMBINING if name in schema]
     if not combining:
         return False
@@ -149,8 +152,9 @@ def _coefficient(number: float) -> int:
 
 
 def _size(pattern: str) -> int:
-    """About the number of characters of a regular expression whose repetitions are written out."""
-    sizes, last = [0], 0  # of each group that is open; of what a repetition would repeat
+    """About the length of a regular expression when its repetitions are written out."""
+    # The size of each open group, and of the last element, which a repetition would repeat.
+    sizes, last = [0], 0
     for piece in _PIECES.finditer(pattern):
         text = piece[0]
         if text == "(":

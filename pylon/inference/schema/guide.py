@@ -1,6 +1,6 @@
-"""Answers that follow a JSON schema: at each token, what would break the schema cannot be drawn.
+"""Makes answers follow a JSON schema: tokens that would break it cannot be drawn.
 
-By llguidance, a guide for each request, so that such answers run in a batch beside others.
+Uses llguidance, with a guide for each request, so that such answers can share a batch with others.
 """
 
 from collections import OrderedDict
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from pylon.errors import ParameterError
 from pylon.inference.schema import bounds, trial
 
-# A run asks with the same schema again and again.
+# Schemas that are kept compiled, since a run uses the same one again and again.
 _REMEMBERED = 16
 
 
 class SchemaCompiler:
-    """Turns schemas into guides for one vocabulary, which is opened when the first schema comes.
+    """Compiles schemas into guides for one vocabulary, which is opened for the first schema.
 
     `ends` are the tokens that end an answer.
     """
@@ -27,10 +27,10 @@ class SchemaCompiler:
         self._open = open_vocabulary
         self._vocabulary: LLTokenizer | None = None
         self._ends = frozenset(ends)
-        self._known: OrderedDict[str, LLMatcher | str] = OrderedDict()  # what came of each, or why nothing did
+        self._known: OrderedDict[str, LLMatcher | str] = OrderedDict()  # the result of each, or why it failed
 
     def guide(self, schema: str) -> "SchemaGuide":
-        """Takes seconds at the most. Raises ParameterError for what is no JSON schema, or cannot be followed here."""
+        """A guide for a schema; takes seconds at most. Raises ParameterError if it is none, or cannot be followed."""
         bounds.check(schema)
         known = self._known.get(schema)
         if known is None:
@@ -55,7 +55,7 @@ class SchemaCompiler:
 
 
 class SchemaGuide:
-    """Follows one answer."""
+    """Follows one answer, and says which tokens may come next."""
 
     def __init__(self, compiled: LLMatcher, ends: frozenset[int]) -> None:
         self._compiled = compiled
@@ -64,7 +64,7 @@ class SchemaGuide:
         self._ended = False
 
     def again(self) -> "SchemaGuide":
-        """One for the same schema, from an answer's first token; compiles nothing."""
+        """A new guide for the same schema, without compiling it again."""
         return SchemaGuide(self._compiled, self._ends)
 
     @property
@@ -73,8 +73,8 @@ class SchemaGuide:
         return self._matcher.get_error()
 
     def allowed(self, new: Sequence[int], width: int) -> NDArray[np.bool_] | None:
-        """Which of `width` tokens may come behind the `new` ones; None when it makes no difference any more."""
-        # A generator may compute one token ahead of what is read, so also one behind the end.
+        """Which of `width` tokens may follow the `new` ones of the answer; None once it has ended or failed."""
+        # The engine may compute one token ahead, so also one after the end.
         self._ended = self._ended or not self._ends.isdisjoint(new)
         if self._ended:
             return None
@@ -82,7 +82,7 @@ class SchemaGuide:
         if self._matcher.is_error():
             return None
         bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8), bitorder="little")
-        # A network's output is often wider than its vocabulary.
+        # The output of a network is often wider than its vocabulary.
         allowed = np.zeros(width, dtype=np.bool_)
         known = min(bits.size, width)
         allowed[:known] = bits[:known]

@@ -1,9 +1,9 @@
-"""A provider's account for one customer: may this job run, and what does the customer's signature then owe.
+"""A provider's account for one customer: whether a job may run, and what it is charged.
 
-A job that is admitted *holds* its quote, so that what runs at the same time can never sum up past the credit.
-When it is done the hold becomes a charge, never above the quote; when it fails the hold is let go.
+A job that is admitted *holds* its quote, so that jobs that run at the same time can never together pass the credit.
+When it is done the hold becomes a charge, never above the quote; when it fails the hold is released.
 
-Values in, decisions out. `store` keeps these values.
+Pure functions: values in, decisions out. `store` and `holds` keep the values in SQLite.
 """
 
 from dataclasses import dataclass, replace
@@ -14,14 +14,14 @@ from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
 from pylon.money.msat import ZERO, Msat
 from pylon.records import record
 
-# The most that one customer may leave with us: other people's money is a duty.
+# The most that one customer may leave with us: we are answerable for other people's money.
 MOST_DEPOSIT = Msat.from_sats(10_000)
 TRIAL_JOB = Msat.from_sats(2)
 TRIAL_DAY = Msat.from_sats(50)
 
 
 class Basis(StrEnum):
-    """On what a job runs."""
+    """What pays for a job."""
 
     PREPAID = "prepaid"  # the customer's own money covers it
     CREDIT = "credit"  # some of it is granted
@@ -31,7 +31,7 @@ class Basis(StrEnum):
 
 @record
 class Terms:
-    """What a customer is granted. `credit` None is without limit and without charge: one's own machines."""
+    """What a customer is granted. `credit` None means no limit and no charge, as for the owner's own machines."""
 
     credit: Msat | None = ZERO
     trial: bool = False
@@ -43,7 +43,7 @@ TRUSTED = Terms(credit=None)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What strangers get on credit: the most a job, and the most a day over all of them; None is without limit."""
+    """What strangers get on credit: the most for a job, and for all of them in a day; None means no limit."""
 
     per_job: Msat = TRIAL_JOB
     per_day: Msat | None = TRIAL_DAY
@@ -63,7 +63,7 @@ class Account:
 
     @property
     def balance(self) -> int:
-        """What the customer has left, in msat; below zero: what it owes."""
+        """What the customer has left, in msat; negative if it owes."""
         return int(self.paid_total) - int(self.charged_total)
 
 
@@ -83,16 +83,17 @@ class AskTopUp:
 
 @dataclass(frozen=True, slots=True)
 class WaitForTopUp:
-    """The job waits behind a payment that was already asked for.
+    """The job waits for a payment that was asked for before.
 
-    It lacks `lacks`, and alone would have had `wanted` asked for, both in whole sats.
+    `lacks` is what the job lacks, `wanted` what would be asked for if there were no other invoice; both in whole
+    sats.
     """
 
     lacks: Msat
     wanted: Msat
 
     def fits(self, amount: Msat) -> bool:
-        """Whether a payment of this amount is enough for the job, and no more than its customer spoke of."""
+        """Whether a payment of this amount is enough for the job, and no more than its customer offered."""
         return self.lacks <= amount <= self.wanted
 
 
@@ -113,10 +114,10 @@ def admit(
     trial: Trial | None = None,
     trial_left_today: Msat = ZERO,
 ) -> Decision:
-    """Whether a job of this quote may run now, or what has to be paid first.
+    """Decides whether a job of this quote may run now, or what has to be paid first.
 
-    `wish` is what the customer said it would deposit (`topup`); without it a top-up is exactly what this job
-    lacks. `trial_left_today` is what is left for all strangers.
+    `wish` is what the customer offered to deposit (`topup`); without it a top-up is exactly what this job lacks.
+    `trial_left_today` is what is left of the day's credit for all strangers.
     """
     if terms.credit is None or not quote:
         return Run(Basis.METERED)
@@ -137,12 +138,12 @@ def admit(
 
 
 def may_try(account: Account) -> bool:
-    """Whether this is still a stranger."""
+    """Whether the customer is still a stranger: it never paid, was charged, or had a job admitted."""
     return not (account.trial_used or account.charged_total or account.paid_total or account.held)
 
 
 def hold(account: Account, quote: Msat, basis: Basis) -> Account:
-    """The account once a job was admitted."""
+    """The account once a job is admitted."""
     if basis is Basis.METERED:
         return account
     return Account(
@@ -157,7 +158,7 @@ def hold(account: Account, quote: Msat, basis: Basis) -> Account:
 
 
 def release(account: Account, quote: Msat, basis: Basis) -> Account:
-    """The account once an admitted job failed or was cancelled before it cost anything.
+    """The account once an admitted job has failed or was cancelled before it cost anything.
 
     A stranger whose trial job failed through no fault of its own may try again.
     """
@@ -167,7 +168,7 @@ def release(account: Account, quote: Msat, basis: Basis) -> Account:
 
 
 def charge(account: Account, quote: Msat, basis: Basis, amount: Msat) -> tuple[Account, AccountReceipt]:
-    """The account and the receipt once an admitted job is done. Raises `MoneyError` above the quote."""
+    """The account and the receipt once an admitted job is done. Raises `MoneyError` for a charge above the quote."""
     if basis is Basis.METERED:
         return _book(account, 0)
     if amount > quote:
@@ -196,7 +197,7 @@ def _book(account: Account, charge_msat: int, held: Msat | None = None) -> tuple
 class Agreement(StrEnum):
     """How a customer's `account-seen` compares with our account."""
 
-    NOTHING = "nothing"  # it says nothing yet
+    NOTHING = "nothing"  # the customer sent none
     AGREES = "agrees"
     BEHIND = "behind"  # it has not seen our latest receipts
     OTHER_EPOCH = "other_epoch"  # it knows an earlier life of this account
@@ -205,7 +206,7 @@ class Agreement(StrEnum):
 
 
 def compare(account: Account, seen: AccountSeen | None, ours: AccountReceipt | None) -> Agreement:
-    """What a customer's acknowledgement means. `ours` is our receipt of the same epoch and seq, if there is one."""
+    """Compares a customer's acknowledgement. `ours` is our receipt of the same epoch and seq, if there is one."""
     if seen is None:
         return Agreement.NOTHING
     if seen.epoch != account.epoch:

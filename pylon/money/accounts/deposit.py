@@ -1,9 +1,9 @@
-"""How much to leave with a provider at a time: little at first, more with work that was verified.
+"""How much to deposit with a provider at a time: little at first, more as it does good work.
 
-At most three jobs' worth before anything is known. Later as many jobs' worth as twelve times what this provider
-has already done well: whoever runs away keeps a bounded multiple of honest work, and never more than the spend
-limit for one provider. Twelve, because with eight jobs in flight a hundred jobs then take three payments; with two
-times they take six, with four times five.
+At most three jobs' worth before anything is known of a provider; later twelve jobs' worth for each job that it has
+done well. A provider that runs away so keeps a bounded multiple of its honest work, and never more than the spend
+limit for one provider. With a factor of twelve and eight jobs in flight a hundred jobs take three payments; with two
+they take six, with four five.
 """
 
 from pylon.money.msat import MSAT_PER_SAT, Msat
@@ -24,11 +24,11 @@ class DepositPolicy:
 def wish(quote: Msat, *, verified_jobs: int, jobs_left: int, most: Msat, policy: DepositPolicy | None = None) -> Msat:
     """The deposit to offer (`topup`), in whole sats, never above `most`.
 
-    `quote` is the usual job's; `jobs_left` is what the run may still send to this provider: no more is left
-    there than it can work off.
+    `quote` is that of a usual job; `jobs_left` is how many jobs may still go to this provider: no more is deposited
+    than it can work off.
     """
     policy = policy or DepositPolicy()
     jobs = min(max(policy.first_jobs, policy.growth * verified_jobs), max(1, jobs_left))
-    # As plain numbers: it is asked at each job, and only what comes out has to be an amount.
+    # With plain numbers, since this runs for each job; only the result has to be an amount.
     wished, most_sats = -(-int(quote) * jobs // MSAT_PER_SAT), int(most) // MSAT_PER_SAT
     return Msat(min(wished, most_sats) * MSAT_PER_SAT)

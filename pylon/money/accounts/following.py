@@ -1,14 +1,15 @@
-"""Does each receipt of a provider follow from the last: what a customer makes of one that comes.
+"""Checks each receipt of a provider against the one before it.
 
-Receipts come with results, and results come in any order: one that is ahead of its turn waits, for a minute at
-most, while the missing ones are asked for. What cannot be explained ends the relation, with a code of its own; where
-lost results may explain it (`gaps`), the provider is left alone for a while, and then the account goes on.
+Receipts come with results, and results come in any order: a receipt that is early waits, for a minute at most, while
+the missing ones are asked for. A receipt at fault ends the relation with the provider, with a code of its own. Where
+lost results may explain missing receipts (`gaps`), the provider is left alone for a while, and then the account goes
+on.
 
-An account that is new to us, or starts a new epoch, is taken up where it stands when that costs us nothing: the
+An account that is new to us, or that starts a new epoch, is accepted as it stands if that costs us nothing: the
 provider must hold at least what we left there. Where our books were restored from a copy, what we left is not known
-while a payment of the copy is open, and what comes waits for that too.
+while a payment of the copy is open, so receipts wait for its outcome too.
 
-Values in, decisions out.
+Pure functions: values in, decisions out.
 """
 
 from dataclasses import replace
@@ -28,9 +29,10 @@ from pylon.money.accounts.mirror import (
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.msat import ZERO, Msat
 
+# The most receipts of one provider that wait for missing ones.
 MAX_WAITING = 1_000
-# One bitcoin: who says that we have more with it, or gives more back at once, is not believed, and what many say can
-# still be added up.
+# One bitcoin, in msat. A provider that claims to hold more of ours, or gives more back at once, is not believed; so
+# sums over many providers stay within 64 bits.
 MAX_FOUND = 100_000_000_000
 
 
@@ -42,10 +44,10 @@ def observe(
     known: tuple[AccountReceipt, str] | None = None,
     job_charged: int = 0,
 ) -> Step:
-    """A receipt came.
+    """Decides on a receipt that came.
 
-    `known` is the receipt that was accepted before under this epoch and seq, with its job. `job_charged` is what
-    accepted receipts have charged for this job already: all of them together stay within its quote.
+    `known` is the receipt that was accepted before under this epoch and seq, with its job. `job_charged` (msat) is
+    what accepted receipts have charged for this job already: all of them together stay within its quote.
     """
     if mirror.ended is not None:
         return Step(mirror, Outcome.REFUSED)
@@ -67,32 +69,38 @@ def observe(
     if receipt.charge_msat < -MAX_FOUND:
         return ends(mirror, Fault.WRONG_SUM)
     if receipt.epoch == mirror.epoch and receipt.seq <= mirror.skipped_to:
-        # What it charged is in the books.
+        # It was missing in a gap that was closed: its charge is booked.
         return Step(mirror, Outcome.STALE)
     if receipt.epoch == mirror.epoch and receipt.seq <= mirror.seq:
         # It was never accepted, yet its place is taken: the account was taken up after it.
         return ends(mirror, Fault.REPLAYED)
-    if len(mirror.waiting) >= MAX_WAITING:
-        return ends(mirror, Fault.GAP)
     waiting: tuple[Claim, ...] = (claim,)
     if mirror.waiting:
         waiting = tuple(sorted((*mirror.waiting, claim), key=lambda c: (c.receipt.epoch, c.receipt.seq)))
+    if len(waiting) > MAX_WAITING:
+        if mirror.epoch:
+            return ends(mirror, Fault.GAP)
+        # An account is taken up at its last receipts, and their totals include the oldest.
+        oldest = min(waiting, key=lambda c: (c.signed_at, c.receipt.seq))
+        waiting = tuple(other for other in waiting if other is not oldest)
+    if mirror.forgotten and paid.open:
+        # The receipt may or may not count the open payment: that is known once its outcome is.
+        return Step(replace(mirror, waiting=waiting), Outcome.PENDING)
     step = drain(mirror, waiting, paid)
     if step.outcome is Outcome.ACCEPTED and claim not in step.booked:
         return replace(step, outcome=Outcome.PENDING)
     return step
 
 
-def drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: bool = False) -> Step:
-    """Books what follows of the claims that wait; the mirror's own are those from before. With `take_up` the first of
-    them opens the account, whatever its number."""
-    if mirror.forgotten and paid.open:
-        # Whether it is counted there already nobody can tell before it is known whether it was paid.
-        return Step(replace(mirror, waiting=waiting), Outcome.ACCEPTED)
+def drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: Claim | None = None) -> Step:
+    """Accepts, of the claims that wait, those that follow from each other.
+
+    `waiting` replaces the claims in the mirror. `take_up`, one of them, opens the account whatever its number.
+    """
     booked: list[Claim] = []
     found = ZERO
-    while (claim := _next(mirror, waiting, take_up=take_up)) is not None:
-        take_up = False
+    while (claim := take_up or _next(mirror, waiting)) is not None:
+        take_up = None
         opens = claim.receipt.epoch != mirror.epoch
         if opens:
             fault, after, more = _open(mirror, claim, paid)
@@ -100,7 +108,7 @@ def drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: bo
         else:
             fault, after = _follow(mirror, claim, paid)
         if fault is not None:
-            # What was in order before it stays booked.
+            # The receipts accepted before it stay booked.
             return replace(ends(replace(mirror, waiting=waiting), fault), booked=tuple(booked), found=found)
         epoch = claim.receipt.epoch
         waiting = tuple(
@@ -111,32 +119,34 @@ def drain(mirror: Mirror, waiting: tuple[Claim, ...], paid: Paid, *, take_up: bo
     if waiting != mirror.waiting:
         mirror = replace(mirror, waiting=waiting)
     if mirror.suspended_until and not waiting:
-        # What was missing has come.
+        # The missing receipts have come.
         mirror = replace(mirror, suspended_until=0.0)
     return Step(mirror, Outcome.ACCEPTED, tuple(booked), found)
 
 
-def _next(mirror: Mirror, waiting: tuple[Claim, ...], *, take_up: bool) -> Claim | None:
+def _next(mirror: Mirror, waiting: tuple[Claim, ...]) -> Claim | None:
+    """The waiting claim that follows from the last receipt, or opens a new epoch."""
     for claim in waiting:
         follows = claim.receipt.epoch == mirror.epoch and claim.receipt.seq == mirror.seq + 1
         opens = claim.receipt.epoch != mirror.epoch and claim.receipt.seq == 1
-        if follows or opens or take_up:
+        if follows or opens:
             return claim
     return None
 
 
 def _follow(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirror]:
+    """Checks the next receipt of an epoch; the fault, or the mirror afterwards."""
     receipt = claim.receipt
     if int(receipt.charged_total) != int(mirror.charged_total) + receipt.charge_msat:
         return Fault.WRONG_SUM, mirror
     ceiling = int(paid.settled) + int(paid.maybe) + mirror.paid_base
     if not mirror.paid_seen <= receipt.paid_total <= ceiling:
         return Fault.WRONG_PAID, mirror
-    # A receipt may be signed before our payment is in, so what counts is when it was signed.
+    # A payment made after the receipt was signed cannot be in it.
     short = _lacks(mirror, claim, paid, PATIENCE_S)
     if short and _lacks(mirror, claim, paid, CREDIT_PATIENCE_S):
         return Fault.NOT_CREDITED, mirror
-    # By its constructor, as below: a copy with changes takes many times as long, and there is one for each job.
+    # By the constructor, as below: `replace` takes many times as long, and this runs for each job.
     return None, Mirror(
         mirror.epoch,
         mirror.past_epochs,
@@ -154,19 +164,23 @@ def _follow(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mir
 
 
 def _lacks(mirror: Mirror, claim: Claim, paid: Paid, seconds: float) -> bool:
+    """Whether the receipt lacks a payment that was settled more than `seconds` before it was signed."""
     return claim.receipt.paid_total < int(paid.settled_by(claim.signed_at - seconds)) + mirror.paid_base
 
 
 def _open(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirror, Msat]:
+    """Checks a receipt that opens an account or epoch; the fault, or the mirror afterwards and the credit found."""
     receipt = claim.receipt
     opening = int(receipt.paid_total) - int(receipt.charged_total) + receipt.charge_msat
     ours = balance(mirror, paid)
     if int(receipt.charged_total) < receipt.charge_msat:
         return Fault.WRONG_SUM, mirror, ZERO
-    if opening < int(mirror.paid_seen) - int(mirror.charged_total):
+    # At least what the last receipt left there. After a restore all of that may have been used.
+    least = int(mirror.paid_seen) - int(mirror.charged_total)
+    if opening < (least if mirror.epoch else min(least, 0)):
         return (Fault.NEW_EPOCH if mirror.epoch else Fault.WRONG_SUM), mirror, ZERO
-    # A payment that is on its way into their books makes the opening too small; one whose outcome we do not
-    # know yet may make it too large, and is no gift.
+    # A payment that the provider has not booked yet makes the opening too small. One whose outcome we do not know may
+    # make it too large, and is no gift.
     lacking = max(0, ours - opening)
     above = max(0, opening - ours)
     if above - int(paid.maybe) > MAX_FOUND:
@@ -192,10 +206,10 @@ def _open(mirror: Mirror, claim: Claim, paid: Paid) -> tuple[Fault | None, Mirro
 
 
 def end(mirror: Mirror, why: End) -> Mirror:
-    """The mirror of a relation that ends for a reason found elsewhere. The first reason stays."""
+    """The mirror once the relation has ended for a reason found elsewhere. An earlier reason stays."""
     return mirror if mirror.ended is not None else replace(mirror, ended=why)
 
 
 def ends(mirror: Mirror, fault: Fault) -> Step:
-    """The relation is over."""
+    """The step that ends the relation with this provider."""
     return Step(replace(mirror, ended=fault), Outcome.REFUSED)

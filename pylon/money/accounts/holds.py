@@ -1,6 +1,6 @@
-"""Holds in SQLite: whether jobs may run on their customers' accounts, and what they may cost held while they do.
+"""Holds in SQLite: admits jobs to their customers' accounts, and holds their quotes while they run.
 
-Takes the caller's transaction, like `store`, which lets holds go and makes charges of them.
+Takes the caller's transaction, like `store`, which releases holds and turns them into charges.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +18,8 @@ from pylon.money.states import HoldState
 from pylon.records import record
 from pylon.store.database import Transaction
 
-# What is asked of every job: the account, if there is one, and whether the job was here before. Whoever has paid and
-# has no account has one from now on.
+# What is read for every job: the customer's account, if there is one, and whether the job was admitted before. A
+# customer without an account may have paid: its account is opened with that.
 _JOB = """
     h.customer AS holder, h.basis, h.state, EXISTS (SELECT 1 FROM money_receipt WHERE job = :job) AS charged_before
 """
@@ -27,13 +27,13 @@ _ADMIT = f"""SELECT {ACCOUNT.replace("|| a.customer", "|| :customer")}, a.custom
     FROM (SELECT 1) LEFT JOIN money_account a ON a.customer = :customer
     LEFT JOIN money_hold h ON h.job = :job {LAST}
 """  # noqa: S608 - constants
-# The same where the account is known.
+# Whether the job was admitted before, where the account is known.
 _BEFORE = f"SELECT {_JOB} FROM (SELECT 1) LEFT JOIN money_hold h ON h.job = :job"  # noqa: S608 - constants
 
 
 @record
 class Admission:
-    """A job that is to run on a customer's account; see `account.admit`."""
+    """A job that a customer asks for, with the arguments of `account.admit`; `now` is in Unix seconds."""
 
     customer: str
     job: str
@@ -45,12 +45,12 @@ class Admission:
 
 
 async def admit(tx: Transaction, asked: Sequence[Admission]) -> list[Decision]:
-    """Decides on jobs, in order and each once, and holds the quotes of those that may run.
+    """Decides on different jobs, in order, and holds the quotes of those that may run.
 
     A job that was admitted before gets the same answer again. Raises `MoneyError` for one that has ended.
     """
     check_different([ask.job for ask in asked])
-    # As they stand after what was decided here so far; nothing of it is written before the end.
+    # Accounts after the decisions so far: nothing is written before the end.
     accounts: dict[str, Account] = {}
     opened: dict[str, tuple[str, float]] = {}
     tried: dict[str, tuple[float, int]] = {}
@@ -72,7 +72,7 @@ async def admit(tx: Transaction, asked: Sequence[Admission]) -> list[Decision]:
             opened[customer] = account.epoch, now
         elif account is None:
             account = read_account(row)
-        # What is left of the day's trials is asked for strangers alone.
+        # What is left of the day's trials matters for strangers alone.
         tries = ask.trial is not None and ask.terms.trial and decider.may_try(account)
         left = await trial_left(tx, ask.trial, now, tried.values()) if ask.trial is not None and tries else ZERO
         decision = decider.admit(account, ask.terms, ask.quote, wish=ask.wish, trial=ask.trial, trial_left_today=left)
@@ -95,7 +95,7 @@ async def is_held(reader: Reader, job: str) -> bool:
 
 
 async def trial_left(reader: Reader, trial: Trial, now: float, unwritten: Iterable[tuple[float, int]] = ()) -> Msat:
-    """What strangers may still have on credit this day (UTC). `unwritten`: trials just given, when and how much."""
+    """What strangers may still get on credit today (UTC). `unwritten` are trials just granted: when, and how much."""
     if trial.per_day is None:
         return trial.per_job
     day = now - now % DAY_S

@@ -1,6 +1,6 @@
-"""Where a customer stands with one provider: the mirror of its account there, and what a receipt makes of it.
+"""A customer's mirror of its account with one provider: the values that receipts are checked against.
 
-Values; `following` decides, `gaps` what is missing, and `mirror_store` keeps them.
+`following` decides on receipts, `gaps` on missing ones, and `mirror_store` keeps the values in SQLite.
 """
 
 import math
@@ -12,8 +12,9 @@ from pylon.money.accounts.usage import UsageFault
 from pylon.money.msat import ZERO, Msat
 from pylon.records import record
 
+# How long, in seconds, a missing receipt is waited for, and a provider may not know of a payment of ours.
 PATIENCE_S = 60.0
-# A provider whose wallet is down goes on signing receipts without our payment. That is no fraud yet.
+# A provider whose wallet is down signs receipts that lack our payment. Only after this many seconds is that a fault.
 CREDIT_PATIENCE_S = 3_600.0
 
 
@@ -33,7 +34,7 @@ type End = Fault | UsageFault
 
 
 class Outcome(StrEnum):
-    """What became of a receipt."""
+    """What was made of a receipt."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -44,10 +45,10 @@ class Outcome(StrEnum):
 
 @record
 class Claim:
-    """A receipt, the job that it came with, and the most that this job may cost.
+    """A receipt that came, the job that it came with, and the most that this job may cost.
 
-    `signed_at` is its event's `created_at`, or when it came if that was earlier; `at` is since when we have it
-    and could have asked for what is missing before it. Unix seconds.
+    `signed_at` is its event's `created_at`, or when it came if that was earlier. `at` is since when we have had it
+    and could have asked relays for receipts before it. Both are Unix seconds.
     """
 
     receipt: AccountReceipt
@@ -59,9 +60,12 @@ class Claim:
 
 @record
 class Paid:
-    """Our payments to this provider: all that is settled, of it what was settled lately (when, amount), and what may
-    be or may yet come, of that what is `open` still. `recent` goes back as far as `looks_back_to` says: there may be
-    thousands before."""
+    """Our payments to one provider, in msat.
+
+    `settled` is the sum of all that are settled; `recent` has the last of these by themselves (when, amount), back to
+    what `looks_back_to` says, since there may be thousands before. `open` is the sum of those whose outcome is open,
+    and `maybe` adds to that the ones that count as failed and may still turn out paid.
+    """
 
     settled: Msat = ZERO
     recent: tuple[tuple[float, Msat], ...] = ()
@@ -69,16 +73,19 @@ class Paid:
     open: Msat = ZERO
 
     def settled_by(self, at: float) -> Msat:
-        """What we had paid by then."""
+        """What we had paid by `at` (Unix seconds)."""
         return Msat(int(self.settled) - sum([int(amount) for when, amount in self.recent if when > at]))
 
 
 @record
 class Mirror:
-    """Where we stand with one provider.
+    """Our account with one provider, as the receipts that we accepted say.
 
-    `paid_base` is added to our settled payments to give what the provider should call paid: it is not zero when
-    we took up an account that had a history.
+    `epoch` is empty while no receipt was accepted: the account is new to us, or our books were restored
+    (`forgotten`). `charged_total` and `paid_seen` are the totals of the last receipt.
+
+    `paid_base` (msat) is added to our settled payments to give what the provider should call paid. It is not zero for
+    an account with a history that was taken up, and where what we had paid is written off (`restored`).
     """
 
     epoch: str = ""
@@ -87,31 +94,34 @@ class Mirror:
     charged_total: Msat = ZERO
     paid_seen: Msat = ZERO
     paid_base: int = 0
-    # The last receipt lacks a payment that was settled more than a minute before it was signed.
+    # Whether the last receipt lacks a payment that was settled more than a minute before it was signed.
     short: bool = False
     waiting: tuple[Claim, ...] = ()
     ended: End | None = None
-    # Until when nothing goes there since receipts are missing (Unix seconds), or zero.
+    # Until when the provider is asked for nothing because receipts are missing (Unix seconds), or zero.
     suspended_until: float = 0.0
-    # What was charged in gaps that were closed, and the last receipt of this epoch that was missing in one.
+    # What closed gaps charged, and the number of the last receipt of this epoch that was missing in one.
     lost: Msat = ZERO
     skipped_to: int = 0
 
     @property
     def forgotten(self) -> bool:
-        """Whether our books were restored from a copy (`restored`) and the account is not taken up yet."""
-        return not self.epoch and self.charged_total > ZERO
+        """Whether our books were restored from a copy (`restored`) and no receipt was accepted since."""
+        return not self.epoch and (self.charged_total > ZERO or self.paid_base != 0)
 
     @property
     def seen(self) -> AccountSeen | None:
-        """What our next request acknowledges."""
+        """The acknowledgement for our next request; None while no receipt was accepted."""
         return AccountSeen(self.epoch, self.seq, self.charged_total) if self.epoch else None
 
 
 @record
 class Step:
-    """What follows from a receipt or from time: the mirror, the claims to book in order, credit found, and what
-    receipts charged that never came."""
+    """A decision on a receipt, or on the passage of time.
+
+    `mirror` is the account afterwards, `booked` the claims to book, in order. `found` is credit that the provider has
+    for us without a payment, and `lost` what missing receipts charged; both are msat.
+    """
 
     mirror: Mirror
     outcome: Outcome
@@ -121,10 +131,10 @@ class Step:
 
 
 def looks_back_to(claims: Iterable[Claim]) -> float:
-    """The earliest moment of which has to be known what was paid by then, to judge these claims."""
+    """The earliest time (Unix seconds) at which the sum of our payments has to be known to judge these claims."""
     return min([claim.signed_at for claim in claims], default=math.inf) - CREDIT_PATIENCE_S
 
 
 def balance(mirror: Mirror, paid: Paid) -> int:
-    """What is left with the provider by our books, in msat; below zero: what we owe."""
+    """What we have left with the provider by our books, in msat; negative if we owe it."""
     return int(paid.settled) + mirror.paid_base - int(mirror.charged_total)

@@ -1,4 +1,4 @@
-"""The rows of our accounts with providers: mirrors and claims as they lie in SQLite, and as values."""
+"""Our accounts with providers as SQLite rows: reads mirrors and claims into values, and writes them back."""
 
 from pylon.money.accounts.mirror import Claim, End, Fault, Mirror, Step
 from pylon.money.accounts.receipt import AccountReceipt
@@ -10,7 +10,10 @@ from pylon.store.database import Row, Transaction
 
 
 async def mirror(reader: Reader, provider: str, row: Row) -> Mirror:
-    """The mirror of a row of its table, or of one that is empty but for `waits`."""
+    """The mirror in a row of `money_mirror`, with the claims that wait where `waits` says that there are any.
+
+    All other columns of the row are NULL where the provider has no mirror yet.
+    """
     claims: tuple[Claim, ...] = ()
     if row["waits"]:
         waiting = await reader.fetch_all(
@@ -36,7 +39,7 @@ async def mirror(reader: Reader, provider: str, row: Row) -> Mirror:
 
 
 async def accepted(tx: Transaction, provider: str, receipt: AccountReceipt) -> tuple[AccountReceipt, str]:
-    """What was accepted under the number of this receipt, and the job that it came with."""
+    """The receipt that was accepted under this receipt's epoch and number, and the job that it came with."""
     row = await tx.fetch_one(
         "SELECT * FROM money_claim WHERE provider = ? AND epoch = ? AND seq = ?",
         (provider, receipt.epoch, receipt.seq),
@@ -46,7 +49,7 @@ async def accepted(tx: Transaction, provider: str, receipt: AccountReceipt) -> t
 
 
 async def save(tx: Transaction, provider: str, before: Mirror, step: Step, now: float) -> None:
-    """Writes what a step made of the mirror `before`, and books the claims that it accepted."""
+    """Writes the mirror after a step from the mirror `before`, and books the accepted claims in the ledger."""
     after = step.mirror
     for number, claim in enumerate(step.booked):
         receipt = claim.receipt

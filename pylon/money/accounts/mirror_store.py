@@ -1,5 +1,5 @@
-"""Our accounts with providers in SQLite: loads the values that `following` and `gaps` decide on, and has
-written what follows."""
+"""Our accounts with providers in SQLite: loads the values that `following` and `gaps` decide on, and writes what they
+decide (`mirror_rows`)."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,12 +13,13 @@ from pylon.money.books.store import Reader
 from pylon.money.msat import ZERO, Msat
 from pylon.money.payment import BY_HAND, PRESUMED_FAILED
 from pylon.records import record
+from pylon.store import marks
 from pylon.store.database import Transaction
 
-# Below the number of values that SQLite takes in one statement anywhere.
+# The most values in one statement: below the limit of every build of SQLite.
 _CHUNK = 500
-# All that was paid is a sum that the ledger keeps; by themselves stand those payments alone that may count yet.
-# SQLite takes an index of certain reasons where it is told to and these are written out.
+# The ledger keeps the sum of settled payments; single rows are read only of recent, open and presumed-failed ones.
+# SQLite uses the partial index of presumed failures only if told to, with its reasons written out.
 _PAID = f"""
 SELECT 'settled' AS what, debit AS msat, NULL AS at FROM money_sum WHERE account = :account AND kind = 'topup_paid'
 UNION ALL SELECT 'recent', msat, changed_at FROM money_payment
@@ -28,7 +29,7 @@ UNION ALL SELECT 'open', msat, NULL FROM money_payment
 UNION ALL SELECT 'maybe', msat, NULL FROM money_payment INDEXED BY money_payment_presumed
     WHERE provider = :provider AND state = 'failed' AND reason IN ({", ".join(map(repr, PRESUMED_FAILED))})
 """  # noqa: S608 - constants
-# Of every provider that a payment was ever begun to.
+# What was paid to every provider that a payment was ever begun to.
 _PAYEES = """
 SELECT p.provider, coalesce(s.debit, 0) AS paid FROM (SELECT DISTINCT provider FROM money_payment) AS p
     LEFT JOIN money_sum AS s ON s.account = :prefix || p.provider AND s.kind = 'topup_paid'
@@ -37,7 +38,7 @@ SELECT p.provider, coalesce(s.debit, 0) AS paid FROM (SELECT DISTINCT provider F
 
 
 async def load(reader: Reader, provider: str) -> Mirror:
-    """Where we stand with a provider; a new mirror when there was none."""
+    """Our account with a provider; an empty mirror if there is none."""
     row = await reader.fetch_one(
         "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = :provider) AS waits"
         " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = :provider",
@@ -49,8 +50,11 @@ async def load(reader: Reader, provider: str) -> Mirror:
 
 @record
 class Position:
-    """Where we stand with a provider by the books, receipts that wait counted. `balance` is in msat; below zero: what
-    we owe. `asked` says whether a payment to it was ever begun, `suspended` whether receipts are missing for long."""
+    """What we have left with a provider, with waiting receipts counted as if accepted.
+
+    `balance` is in msat, negative if we owe. `ended` says why the relation ended, `asked` whether a payment to the
+    provider was ever begun, and `suspended` whether it is left alone because receipts are missing.
+    """
 
     seen: AccountSeen | None
     ended: End | None
@@ -60,8 +64,8 @@ class Position:
 
 
 async def positions(reader: Reader) -> dict[str, Position]:
-    """Of every provider that we were to pay, or had a receipt from."""
-    # Summed here: what strangers charge may be more together than SQLite can add.
+    """The positions with all providers that a payment was begun to or a receipt came from, by provider."""
+    # Summed in Python: what strangers charge together may be more than SQLite's 64 bits hold.
     left: defaultdict[str, int] = defaultdict(int)
     asked: set[str] = set()
     for row in await reader.fetch_all(_PAYEES, {"by_hand": BY_HAND, "prefix": ledger.provider("")}):
@@ -85,13 +89,13 @@ async def positions(reader: Reader) -> dict[str, Position]:
 
 
 async def verified(reader: Reader) -> dict[str, int]:
-    """How many receipts of each provider were accepted."""
+    """How many receipts of each provider were accepted, by provider."""
     rows = await reader.fetch_all("SELECT provider, count(*) AS n FROM money_claim GROUP BY provider")
     return {row["provider"]: row["n"] for row in rows}
 
 
 async def paid(reader: Reader, provider: str, claims: Sequence[Claim] = ()) -> Paid:
-    """What we have paid this provider, and what may yet turn out to be paid, as far as these claims ask."""
+    """Our payments to this provider, settled or possible; `recent` as far back as `claims` need."""
     rows = await reader.fetch_all(
         _PAID,
         {"provider": provider, "account": ledger.provider(provider), "since": looks_back_to(claims)},
@@ -115,13 +119,14 @@ async def observe(
     now: float,
     fault: End | None = None,
 ) -> Step:
-    """A receipt came with a result or a feedback of a job of ours.
+    """Checks and books a receipt that came with a result or a feedback for a job of ours.
 
-    `quote` is the most that the job may cost, `signed_at` the `created_at` of the event that carried it, `fault` what
-    that event itself showed to be wrong: it ends the relation once the receipt is booked.
-    `step.outcome` says what became of it; `step.mirror.ended` why the relation ended, if it did.
+    `quote` is the most that the job may cost, `signed_at` the `created_at` of the event that carried the receipt
+    (Unix seconds), `fault` what that event itself showed to be wrong: it ends the relation once the receipt is
+    booked. The step's `outcome` says what was made of the receipt, and `mirror.ended` why the relation ended, if it
+    did.
     """
-    # All that is known in one go: most often there is a mirror, and nothing else.
+    # One query for all of it: most often there is a mirror, and nothing else.
     [row] = await tx.fetch_all(
         "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = :provider) AS waits,"
         " EXISTS (SELECT 1 FROM money_payment WHERE provider = :provider) AS pays,"
@@ -147,24 +152,45 @@ async def observe(
 
 
 async def tick(tx: Transaction, provider: str, now: float) -> Step:
-    """Time passed; for `waiting_providers`, every few seconds while relays can be asked for what is missing."""
+    """Decides on receipts that have waited too long. To be called for `waiting_providers` every few seconds while
+    relays can be asked for what is missing."""
     # A clock that was set back makes nothing wait longer.
     await tx.execute("UPDATE money_waiting SET at = ? WHERE provider = ? AND at > ?", (now, provider, now))
     mirror = await load(tx, provider)
     if not gaps.is_due(mirror, now):
         return gaps.tick(mirror, Paid(), now)
-    ordered = await orders.unanswered(tx, since=now - orders.KEEP_S, providers=[provider])
-    step = gaps.tick(mirror, await paid(tx, provider, mirror.waiting), now, [int(order.quote) for order in ordered])
-    # Where an account is taken up its provider was not left alone before: it may be at work.
-    if mirror.epoch and step.mirror.skipped_to != mirror.skipped_to:
+    step = gaps.tick(
+        mirror,
+        await paid(tx, provider, mirror.waiting),
+        now,
+        await _quotes(tx, provider, now),
+        answered=await _answered(tx, provider),
+    )
+    # A provider that was not left alone before may be at work.
+    if mirror.suspended_until and step.mirror.skipped_to != mirror.skipped_to:
         await orders.close(tx, provider, now=now)
     await mirror_rows.save(tx, provider, mirror, step, now)
     return step
 
 
+async def _quotes(tx: Transaction, provider: str, now: float) -> list[int] | None:
+    """The most that each job may cost which this provider has not answered, in msat; None where not all are known."""
+    begun_at = await marks.begun_at(tx)
+    if begun_at is not None and begun_at <= now < begun_at + orders.KEEP_S:
+        return None
+    ordered = await orders.unanswered(tx, since=now - orders.KEEP_S, providers=[provider])
+    return [int(order.quote) for order in ordered]
+
+
+async def _answered(tx: Transaction, provider: str) -> int:
+    """What the accepted receipts of a provider charged, in msat."""
+    rows = await tx.fetch_all("SELECT charge FROM money_claim WHERE provider = ?", (provider,))
+    # Summed in Python: what a stranger gives back may be more than SQLite's 64 bits hold.
+    return sum([row["charge"] for row in rows])
+
+
 async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
-    """What receipts charge for each of these jobs, in msat, those included that wait for what comes before them; jobs
-    without one are left out."""
+    """What receipts charge for each of these jobs, in msat, waiting ones included. Jobs without one are left out."""
     found: dict[str, int] = {}
     for start in range(0, len(jobs), _CHUNK):
         chunk = jobs[start : start + _CHUNK]
@@ -172,7 +198,7 @@ async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
         rows = await reader.fetch_all(
             "SELECT job, sum(charge) FROM ("  # noqa: S608 - marks
             f"SELECT job, charge FROM money_claim WHERE job IN ({marks}) UNION ALL"
-            # What is given back counts when its turn has come.
+            # A charge below zero counts only once it is accepted.
             " SELECT w.job, max(w.charge, 0) FROM money_waiting w LEFT JOIN money_mirror m ON m.provider = w.provider"
             f" WHERE w.job IN ({marks}) AND m.ended IS NULL) GROUP BY job",
             (*chunk, *chunk),
@@ -182,7 +208,7 @@ async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
 
 
 async def waiting_providers(reader: Reader) -> list[str]:
-    """Providers for which `tick` has something to do."""
+    """Providers with waiting receipts: `tick` may have to decide on them."""
     rows = await reader.fetch_all(
         "SELECT DISTINCT w.provider FROM money_waiting w LEFT JOIN money_mirror m ON m.provider = w.provider"
         " WHERE m.ended IS NULL"
@@ -191,5 +217,5 @@ async def waiting_providers(reader: Reader) -> list[str]:
 
 
 async def resume(tx: Transaction, now: float) -> None:
-    """We are back (at start, and when relays could not be reached): what waits has its minute from now on."""
+    """Restarts the wait of all waiting receipts: at start, and once relays can be reached again."""
     await tx.execute("UPDATE money_waiting SET at = ?", (now,))

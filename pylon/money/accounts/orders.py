@@ -1,4 +1,4 @@
-"""What a customer ordered from whom, in SQLite: what it needs to judge a receipt that comes after it died."""
+"""A customer's orders in SQLite: what it needs to judge a receipt that comes after its process has died."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ INSERT = "INSERT INTO money_order VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 @record
 class Ordered:
-    """A request that went out, or was about to. `kind` is the request's, `at` Unix seconds."""
+    """A request that went out, or was about to. `kind` is that of the request event, `at` is in Unix seconds."""
 
     job: str
     provider: str
@@ -29,7 +29,7 @@ class Ordered:
 
     @property
     def row(self) -> tuple[object, ...]:
-        """Its values for `INSERT`."""
+        """The values for `INSERT`."""
         price = self.price
         rates = (int(price.base_msat), int(price.in_msat_per_1k), int(price.out_msat_per_1k))
         bounds = (self.bounds.prompt_bytes, self.bounds.max_tokens)
@@ -37,7 +37,7 @@ class Ordered:
 
 
 async def unanswered(reader: Reader, *, since: float, providers: Sequence[str] | None = None) -> list[Ordered]:
-    """Orders since then without a receipt that was accepted or waits, oldest first; of these providers, if given."""
+    """Orders since `since` (Unix seconds) that no receipt came for, oldest first; only of `providers`, if given."""
     rows = await reader.fetch_all(
         "SELECT * FROM money_order o WHERE at >= ? AND NOT EXISTS (SELECT 1 FROM money_claim WHERE job = o.job)"
         " AND NOT EXISTS (SELECT 1 FROM money_waiting WHERE job = o.job AND provider = o.provider) ORDER BY at",
@@ -47,7 +47,7 @@ async def unanswered(reader: Reader, *, since: float, providers: Sequence[str] |
 
 
 async def dearest(reader: Reader, *, since: float) -> dict[str, Msat]:
-    """The highest quote of each provider's orders since then."""
+    """The highest quote among the orders since `since` (Unix seconds), by provider."""
     rows = await reader.fetch_all(
         "SELECT provider, max(quote) AS quote FROM money_order WHERE at >= ? GROUP BY provider", (since,)
     )
@@ -55,12 +55,12 @@ async def dearest(reader: Reader, *, since: float) -> dict[str, Msat]:
 
 
 async def close(tx: Transaction, provider: str, *, now: float) -> None:
-    """Whatever this provider was given by now and did not answer is written off: it explains no other gap."""
+    """Drops what this provider was given by `now` (Unix seconds): it cannot explain another gap."""
     await tx.execute("DELETE FROM money_order WHERE provider = ? AND at <= ?", (provider, now))
 
 
 async def forget(tx: Transaction, *, before: float) -> None:
-    """Drops what nobody can answer any more."""
+    """Drops orders from before `before` (Unix seconds), which cannot be answered any more."""
     await tx.execute("DELETE FROM money_order WHERE at < ?", (before,))
 
 

@@ -1,4 +1,4 @@
-"""What both sides sign about their account: the `account` and `account-seen` tags.
+"""What both sides of an account sign: the `account` and `account-seen` tags, and their parsers.
 
 A provider's result carries `["account", epoch, seq, charge, charged_total, paid_total]`, amounts in msat. The
 customer's next request carries `["account-seen", epoch, seq, charged_total]`: the last receipt that it accepts.
@@ -34,7 +34,7 @@ class AccountReceipt:
     paid_total: Msat
 
     def to_tag(self) -> tuple[str, ...]:
-        """The tag as it stands in a result or a feedback."""
+        """The tag for a result or a feedback."""
         amounts = (int(self.charge_msat), int(self.charged_total), int(self.paid_total))
         return (ACCOUNT_TAG, self.epoch, str(self.seq), *map(str, amounts))
 
@@ -48,12 +48,12 @@ class AccountSeen:
     charged_total: Msat
 
     def to_tag(self) -> tuple[str, ...]:
-        """The tag as it stands in a request."""
+        """The tag for a request."""
         return (SEEN_TAG, self.epoch, str(self.seq), str(int(self.charged_total)))
 
 
 def parse_receipt(tag: Sequence[str]) -> AccountReceipt:
-    """An `account` tag. Raises `MalformedError`."""
+    """Parses an `account` tag. Raises `MalformedError`."""
     match tag:
         case [name, epoch, seq, charge, charged, paid] if name == ACCOUNT_TAG:
             try:
@@ -69,7 +69,7 @@ def parse_receipt(tag: Sequence[str]) -> AccountReceipt:
 
 
 def parse_seen(tag: Sequence[str]) -> AccountSeen:
-    """An `account-seen` tag. Raises `MalformedError`."""
+    """Parses an `account-seen` tag. Raises `MalformedError`."""
     match tag:
         case [name, epoch, seq, charged] if name == SEEN_TAG:
             try:
@@ -80,7 +80,7 @@ def parse_seen(tag: Sequence[str]) -> AccountSeen:
 
 
 def new_epoch() -> str:
-    """A new epoch: 16 random hex characters."""
+    """A name for a new epoch: 16 random hex characters."""
     return secrets.token_hex(8)
 
 

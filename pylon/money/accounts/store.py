@@ -1,6 +1,6 @@
-"""Accounts of customers in SQLite: loads the values that `account` decides on, and writes what was decided.
+"""Accounts of customers in SQLite: loads the values that `account` decides on, and writes what it decides.
 
-Every function takes the caller's transaction: the job's own row and its money change together or not at all.
+Every function takes the caller's transaction: a job's own row and its money change together or not at all.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from pylon.money.states import HoldState, check_step
 from pylon.records import record
 from pylon.store.database import Row, Transaction
 
-# What an account's value is made of; `a` is its row, `r` its last receipt of this epoch.
+# The columns of an `Account`; `a` is its row, `r` its last receipt of this epoch.
 LAST = """LEFT JOIN money_receipt r ON r.id =
     (SELECT id FROM money_receipt WHERE customer = a.customer AND epoch = a.epoch ORDER BY seq DESC LIMIT 1)
 """
@@ -52,7 +52,7 @@ _SEEN = """SELECT a.epoch,
 
 @record
 class Done:
-    """A job that has been done, and what it is to cost."""
+    """A job that has been done, what it is to cost, and when it was done (Unix seconds)."""
 
     job: str
     amount: Msat
@@ -60,14 +60,15 @@ class Done:
 
 
 async def charge(tx: Transaction, done: Sequence[Done]) -> list[AccountReceipt]:
-    """Holds of jobs, each named once, become charges, in order.
+    """Turns the holds of different jobs into charges, in order, and returns their receipts.
 
-    A job that was charged before gets the same receipt again. Raises `MoneyError`.
+    A job that was charged before gets the same receipt again. Raises `MoneyError` for a job that was never admitted
+    or whose hold was released, for a charge above the quote, and for a job that is named twice.
     """
     check_different([each.job for each in done])
     accounts: dict[str, Account] = {}
     signed: list[AccountReceipt] = []
-    # What is new: whose it is, and for what.
+    # New receipts, with their customers and jobs.
     made: list[tuple[str, Done, AccountReceipt]] = []
     for each in done:
         hold = await _hold(tx, each.job)
@@ -75,7 +76,7 @@ async def charge(tx: Transaction, done: Sequence[Done]) -> list[AccountReceipt]:
             signed.append(await _charged_before(tx, each.job))
             continue
         check_step("a job's hold", hold.state, HoldState.CHARGED)
-        # Of what is held, this job's part: nothing else of it changes, and a customer may have hundreds out.
+        # Only this job's hold is counted: no other one changes, and a customer may have hundreds.
         account = decider.hold(accounts.get(hold.customer, hold.account), hold.quote, hold.basis)
         accounts[hold.customer], receipt = decider.charge(account, hold.quote, hold.basis, each.amount)
         signed.append(receipt)
@@ -94,31 +95,35 @@ async def charge(tx: Transaction, done: Sequence[Done]) -> list[AccountReceipt]:
 
 
 async def release(tx: Transaction, job: str) -> None:
-    """Lets go of what a job held: it failed, or was cancelled before it cost anything. Unknown jobs are ignored."""
+    """Releases the hold of a job that failed or was cancelled before it cost anything. Unknown jobs are ignored."""
     released = await tx.fetch_one(
         "UPDATE money_hold SET state = ? WHERE job = ? AND state = ? RETURNING customer, basis",
         (HoldState.RELEASED.value, job, HoldState.HELD.value),
     )
     if released is not None and released["basis"] == Basis.TRIAL:
-        # Through no fault of its own: it may try again.
+        # The job failed through no fault of its customer, which may try again.
         await tx.execute(
             "UPDATE money_account SET tried_at = NULL, tried_msat = NULL WHERE customer = ?", (released["customer"],)
         )
 
 
 async def forget(tx: Transaction, *, before: float) -> None:
-    """Drops what was let go of jobs that came before then (Unix seconds): they can be admitted again from now on."""
+    """Drops released holds from before `before` (Unix seconds): those jobs could be admitted again from now on."""
     await tx.execute("DELETE FROM money_hold WHERE state = 'released' AND at < ?", (before,))
 
 
 async def receipts(reader: Reader, job: str) -> list[AccountReceipt]:
-    """What was signed about a job, in order."""
+    """The receipts that were signed for a job, in order."""
     rows = await reader.fetch_all("SELECT * FROM money_receipt WHERE job = ? ORDER BY id", (job,))
     return [_receipt(row) for row in rows]
 
 
 async def acknowledge(tx: Transaction, customer: str, seen: AccountSeen | None, now: float) -> Agreement:
-    """Compares a customer's `account-seen`; one that is ahead of us starts a new epoch: our database was restored."""
+    """Compares a customer's `account-seen` with its account.
+
+    A customer that is ahead of us has receipts that we do not know: our database was restored, and its account starts
+    a new epoch.
+    """
     if seen is None:
         return Agreement.NOTHING
     row = await tx.fetch_one(_SEEN, (seen.epoch, seen.seq, customer))
@@ -160,7 +165,7 @@ async def _charged_before(tx: Transaction, job: str) -> AccountReceipt:
 
 
 def check_different(jobs: Sequence[str]) -> None:
-    """Raises `MoneyError` when a job is named twice: it has one answer, and what is new of it is not written yet."""
+    """Raises `MoneyError` when a job is named twice: its second answer would not see what the first decided."""
     if len(set(jobs)) < len(jobs):
         raise MoneyError("a job is named twice, and has one answer")
 
@@ -196,7 +201,7 @@ def _receipt(row: Row) -> AccountReceipt:
 
 
 def read_account(row: Row) -> Account:
-    """The value in a row of `ACCOUNT`."""
+    """The account in a row with the columns `ACCOUNT`."""
     return Account(
         epoch=row["epoch"],
         seq=row["seq"],

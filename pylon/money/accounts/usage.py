@@ -1,4 +1,4 @@
-"""Is a provider's count of tokens believable, and does its charge follow from it."""
+"""Checks whether a provider's count of tokens is possible, and whether its charge follows from it."""
 
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ TEMPLATE_TOKENS = 256
 
 
 class UsageFault(StrEnum):
-    """What is wrong with a count or a charge."""
+    """What is wrong with a count or a charge. docs/money.md explains the codes."""
 
     PROMPT_TOKENS = "usage_prompt_tokens"  # more than the prompt has bytes
     COMPLETION_TOKENS = "usage_completion_tokens"  # more than were allowed
@@ -22,7 +22,7 @@ class UsageFault(StrEnum):
 
 @record
 class Usage:
-    """Tokens read and written, as a result says."""
+    """The tokens of prompt and completion, as a result states them."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -30,16 +30,16 @@ class Usage:
 
 @record
 class Bounds:
-    """What we know ourselves: the size of the prompt in bytes, and the job's `max_tokens`."""
+    """What the customer knows itself: the size of the prompt in bytes, and the job's `max_tokens`."""
 
     prompt_bytes: int
     max_tokens: int
 
 
 def check_usage(usage: Usage, charge_msat: int, price: Price, bounds: Bounds) -> UsageFault | None:
-    """What is wrong, or None. A charge below the price list is nobody's fault."""
+    """What is wrong with a result's count or charge, or None. A charge below the price list is no fault."""
     if not 0 <= usage.prompt_tokens <= bounds.prompt_bytes + TEMPLATE_TOKENS:
-        # No tokenizer makes more than one token of a byte.
+        # No tokenizer makes more than one token out of a byte.
         return UsageFault.PROMPT_TOKENS
     if not 0 <= usage.completion_tokens <= bounds.max_tokens:
         return UsageFault.COMPLETION_TOKENS
@@ -49,9 +49,9 @@ def check_usage(usage: Usage, charge_msat: int, price: Price, bounds: Bounds) ->
 
 
 def check_part(completion_tokens: int, sent_bytes: int | None) -> UsageFault | None:
-    """What is wrong with the count of an answer that was never finished, or None.
+    """What is wrong with the count of an unfinished answer, or None.
 
-    `sent_bytes` is how much of it we were sent before its provider stopped; None: we never told it to.
+    `sent_bytes` is how much of the answer we were sent before its provider stopped; None if we never told it to stop.
     """
     # A token has at least a byte.
     return None if sent_bytes and completion_tokens <= sent_bytes else UsageFault.NOT_SENT

@@ -1,1 +1,1 @@
-"""Double entry, and what is read from it."""
+"""The double-entry ledger, and the reports that are made of it."""

@@ -1,7 +1,7 @@
-"""What work took in electricity: seconds of a machine that does many jobs at once, shared out among them.
+"""The electricity that jobs took: the time of a machine that runs many jobs at once, divided among them.
 
-A batch of sixteen keeps the machine busy for as long as its longest job, not sixteen times as long. So each moment
-is divided among the jobs that ran in it: shares add up to the time in which anything ran at all.
+A batch of sixteen keeps the machine busy for as long as its longest job, not sixteen times as long. So each moment is
+divided equally among the jobs that ran in it, and the shares add up to the time in which any job ran.
 """
 
 from collections.abc import Iterable
@@ -23,9 +23,9 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """What the machine draws while it works (watts), and prices in `currency`; 0 where nobody said.
+    """The owner's settings: what the machine draws while it works (watts), and prices in `currency`; 0 where not set.
 
-    `per_bitcoin` is what one bitcoin costs. Nothing here is ever looked up: it is what the owner configured.
+    `per_bitcoin` is the price of one bitcoin. None of it is ever looked up.
     """
 
     watts: float = 0.0
@@ -34,16 +34,16 @@ class Tariff:
     per_bitcoin: float = 0.0
 
     def kwh(self, seconds: float) -> float | None:
-        """What so much work took, or None when the watts are not known."""
+        """The energy for so many seconds of work, in kWh; None when the watts are not known."""
         return seconds * self.watts / SECONDS_PER_KWH_WATT if self.watts else None
 
     def cost(self, seconds: float) -> float | None:
-        """What that cost, in `currency`."""
+        """The cost of so many seconds of work, in `currency`; None when watts or price are not known."""
         kwh = self.kwh(seconds)
         return None if kwh is None or not self.price_per_kwh else kwh * self.price_per_kwh
 
     def worth(self, msat: int) -> float | None:
-        """What live money is worth, in `currency`."""
+        """The value of an amount of live money, in `currency`; None when the price of bitcoin is not known."""
         return msat * self.per_bitcoin / MSAT_PER_BITCOIN if self.per_bitcoin else None
 
 

@@ -1,6 +1,6 @@
-"""Double entry: every amount leaves one account and reaches another. Entries in, balances out.
+"""The double-entry ledger as values: every amount leaves one account and reaches another.
 
-Both roles of a node keep their accounts here, side by side:
+Both roles of a node, provider and customer, keep their accounts here; `store` has the entries in SQLite:
 
 | account | kind | what its balance says |
 |---|---|---|
@@ -13,7 +13,7 @@ Both roles of a node keep their accounts here, side by side:
 | `spent` | expense | charges for work done for us |
 | `fees` | expense | what our payments cost on the way |
 
-Amounts are msat. Nothing is ever changed or taken out; a mistake is undone by an entry the other way round.
+Amounts are msat. Entries are never changed or deleted; a mistake is undone by an entry the other way round.
 """
 
 from collections.abc import Iterable
@@ -42,13 +42,13 @@ class Kind(StrEnum):
     CREDIT_FOUND = "credit_found"  # reference: provider/epoch/seq
 
 
-# What is booked of a payment of ours.
+# The entries of a payment of ours.
 OF_PAYMENTS = (Kind.TOPUP_PAID, Kind.PAID_BY_HAND, Kind.FEE_PAID)
 
 
 @record
 class Entry:
-    """`amount` is debited to one account and credited to another. `at` is Unix seconds."""
+    """One booking: `amount` is debited to one account and credited to another. `at` is in Unix seconds."""
 
     at: float
     kind: Kind
@@ -59,17 +59,17 @@ class Entry:
 
 
 def customer(key: str) -> str:
-    """The account of one customer of ours."""
+    """The name of a customer's account."""
     return f"customer:{key}"
 
 
 def provider(key: str) -> str:
-    """The account of one provider that works for us."""
+    """The name of a provider's account."""
     return f"provider:{key}"
 
 
 def by_hand(payee: str) -> str:
-    """The account of a Lightning node whose invoices the owner had paid: nobody works that off."""
+    """The name of the account for invoices of a Lightning node that the owner had paid, which nobody works off."""
     return f"paid_by_hand:{payee}"
 
 
@@ -79,22 +79,22 @@ def is_debit_account(account: str) -> bool:
 
 
 def topup_received(at: float, key: str, payment_hash: str, amount: Msat) -> Entry:
-    """A customer's invoice was paid."""
+    """The entry for a customer's invoice that was paid."""
     return Entry(at, Kind.TOPUP_RECEIVED, payment_hash, WALLET, customer(key), amount)
 
 
 def charged(at: float, key: str, job: str, amount: Msat) -> Entry:
-    """Work was done for a customer."""
+    """The entry for a customer's charge."""
     return Entry(at, Kind.CHARGED, job, customer(key), EARNED, amount)
 
 
 def topup_paid(at: float, key: str, payment_hash: str, amount: Msat, fee: Msat) -> list[Entry]:
-    """We paid a provider's invoice, and the way there."""
+    """The entries for a provider's invoice that we paid, and its routing fee."""
     return _paid(Entry(at, Kind.TOPUP_PAID, payment_hash, provider(key), WALLET, amount), fee)
 
 
 def paid_by_hand(at: float, payee: str, payment_hash: str, amount: Msat, fee: Msat) -> list[Entry]:
-    """An invoice of this Lightning node was paid that the owner gave, and the way there."""
+    """The entries for an invoice of a Lightning node that the owner had paid, and its routing fee."""
     return _paid(Entry(at, Kind.PAID_BY_HAND, payment_hash, by_hand(payee), WALLET, amount), fee)
 
 
@@ -106,7 +106,7 @@ def _paid(entry: Entry, fee: Msat) -> list[Entry]:
 
 
 def work_received(at: float, key: str, reference: str, charge_msat: int) -> list[Entry]:
-    """A provider's receipt was accepted; a charge below zero gives back."""
+    """The entries for a provider's charge; one below zero gives money back."""
     if charge_msat > 0:
         return [Entry(at, Kind.WORK_RECEIVED, reference, SPENT, provider(key), Msat(charge_msat))]
     if charge_msat < 0:
@@ -115,35 +115,35 @@ def work_received(at: float, key: str, reference: str, charge_msat: int) -> list
 
 
 def credit_found(at: float, key: str, reference: str, amount: Msat) -> Entry:
-    """A provider opened an account with more in it for us than we had there."""
+    """The entry for an account that a provider opened with more in it than we had left there."""
     return Entry(at, Kind.CREDIT_FOUND, reference, provider(key), FOUND, amount)
 
 
-# What the balance of each kind of account says: of one that is not below zero, and of one that is.
+# What the balance of each kind of account means: one that is not negative, and one that is.
 _MEANINGS = {
-    # What its owner put in by hand is in no entry, so that who only asks has less than nothing here.
+    # What the owner put into the wallet is in no entry, so a home that only asks has a negative balance here.
     WALLET: ("customers paid in more than went out", "more went out than customers paid in"),
-    "customer": ("has left with us", "owes us"),
-    "provider": ("we have left with it", "we owe it"),
+    "customer": ("has a balance with us", "owes us"),
+    "provider": ("we have a balance with it", "we owe it"),
     "paid_by_hand": ("paid to it by hand", "paid to it by hand"),
     EARNED: ("charged for work done here", "given back for work done here"),
-    FOUND: ("credit that came without a payment of ours", "credit that came without a payment of ours"),
+    FOUND: ("credit we did not pay for", "credit we did not pay for"),
     SPENT: ("charged for work done for us", "given back for work done for us"),
-    FEES: ("what payments cost on the way", "what payments cost on the way"),
+    FEES: ("fees for payments", "fees for payments"),
 }
 
 
 def meaning(account: str, balance: int) -> str:
-    """What an account's balance says, in a few words for its owner."""
+    """What an account's balance means, in a few words for the owner."""
     return _MEANINGS[account.partition(":")[0]][balance < 0]
 
 
-# What was debited and credited, in msat, by account and kind.
+# Sums of debits and credits, in msat, by account and kind of entry.
 type Sums = dict[tuple[str, str], tuple[int, int]]
 
 
 def sums(entries: Iterable[Entry]) -> Sums:
-    """What the entries of each account add up to, by what they are about."""
+    """Adds up the entries of each account, by kind."""
     found: Sums = {}
     for entry in entries:
         kind, amount = entry.kind.value, int(entry.amount)
@@ -154,7 +154,7 @@ def sums(entries: Iterable[Entry]) -> Sums:
 
 
 def balances(entries: Iterable[Entry]) -> dict[str, int]:
-    """The balance of every account, in msat, each on its own side: an asset we have is above zero."""
+    """The balance of every account, in msat: debits less credits for assets and expenses, else the reverse."""
     found: dict[str, int] = {}
     for (account, _), (debit, credit) in sums(entries).items():
         found[account] = found.get(account, 0) + (debit - credit if is_debit_account(account) else credit - debit)
@@ -162,5 +162,5 @@ def balances(entries: Iterable[Entry]) -> dict[str, int]:
 
 
 def imbalance(found: dict[str, int]) -> int:
-    """Assets and expenses less liabilities and income, in msat: 0 in any ledger that is whole."""
+    """Assets and expenses less liabilities and income, in msat: 0 in a ledger that is whole."""
     return sum(balance if is_debit_account(account) else -balance for account, balance in found.items())

@@ -1,4 +1,4 @@
-"""What was earned, summed up from ledger entries for people to read. Values in, values out."""
+"""Sums up ledger entries into the earnings that people read. Pure functions: values in, values out."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _CUSTOMER = "customer:"
 
 
 class By(StrEnum):
-    """How sums are grouped. A model is known for each job by whoever ran it (`model_of`)."""
+    """How earnings are grouped."""
 
     CUSTOMER = "customer"
     DAY = "day"
@@ -20,7 +20,7 @@ class By(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One group: how many charges, and their sum in msat."""
+    """One group of earnings: the number of charges, and their sum in msat."""
 
     group: str
     count: int
@@ -28,7 +28,10 @@ class Line:
 
 
 def earnings(entries: Iterable[Entry], by: By, *, model_of: Mapping[str, str] | None = None) -> list[Line]:
-    """What customers were charged, largest sum first; days in order (UTC). Jobs of no known model are ``?``."""
+    """What customers were charged, largest sum first; days (UTC) in order.
+
+    `model_of` gives the model of each job; jobs without one are grouped as `?`.
+    """
     counts: dict[str, int] = {}
     sums: dict[str, int] = {}
     for entry in entries:
@@ -48,5 +51,5 @@ def earnings(entries: Iterable[Entry], by: By, *, model_of: Mapping[str, str] | 
 
 
 def day(at: float) -> str:
-    """The day (UTC) of a Unix time."""
+    """The day (UTC) of a Unix time, as YYYY-MM-DD."""
     return datetime.fromtimestamp(at, UTC).date().isoformat()

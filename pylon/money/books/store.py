@@ -1,4 +1,4 @@
-"""The ledger in SQLite. Writing takes the caller's transaction, so that money and its cause are one step."""
+"""The ledger in SQLite. Writing takes the caller's transaction, so that money and its cause are written together."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from pylon.store.database import Row, Transaction, Values
 
 
 class Reader(Protocol):
-    """A `Database` (last committed state) or a `Transaction` (its own view)."""
+    """What can be queried: a `Database` (the last committed state) or a `Transaction` (its own view)."""
 
     async def fetch_all(self, sql: str, values: Values = ()) -> list[Row]: ...
 
@@ -18,9 +18,9 @@ class Reader(Protocol):
 
 
 async def book(tx: Transaction, entries: Iterable[Entry]) -> int:
-    """Writes entries; how many were new. One that is there already, of the same amount, is left alone.
+    """Writes entries and returns how many were new. An entry that is there already is left alone.
 
-    Raises `MoneyError` when an entry of the same kind and reference says something else.
+    Raises `MoneyError` when an entry of the same kind and reference has other accounts or another amount.
     """
     entries = tuple(entries)
     written = await tx.execute_many(
@@ -44,7 +44,7 @@ async def book(tx: Transaction, entries: Iterable[Entry]) -> int:
 
 
 async def balance(reader: Reader, account: str) -> int:
-    """What an account's entries add up to, in msat, on its own side."""
+    """The balance of an account, in msat, with the sign that `ledger.balances` has."""
     row = await reader.fetch_one(
         "SELECT coalesce(sum(debit) - sum(credit), 0) FROM money_sum WHERE account = ?", (account,)
     )
@@ -53,7 +53,7 @@ async def balance(reader: Reader, account: str) -> int:
 
 
 async def balances(reader: Reader) -> dict[str, int]:
-    """The balance of every account, in msat, each on its own side."""
+    """The balance of every account, in msat, with the sign that `ledger.balances` has."""
     rows = await reader.fetch_all(
         "SELECT account, sum(debit) - sum(credit) FROM money_sum GROUP BY account ORDER BY account"
     )
@@ -61,13 +61,13 @@ async def balances(reader: Reader) -> dict[str, int]:
 
 
 async def sums(reader: Reader) -> Sums:
-    """What the database keeps beside the entries of each account: it has to be what they add up to."""
+    """The sums that triggers keep of each account's entries; an audit compares them with the entries."""
     rows = await reader.fetch_all("SELECT account, kind, debit, credit FROM money_sum")
     return {(row["account"], row["kind"]): (row["debit"], row["credit"]) for row in rows}
 
 
 async def entries(reader: Reader, *, since: float = 0.0, kinds: Sequence[Kind] = tuple(Kind)) -> list[Entry]:
-    """Entries in the order in which they were booked. `since` is Unix seconds."""
+    """Entries of these kinds since `since` (Unix seconds), in the order in which they were booked."""
     marks = ",".join("?" * len(kinds))
     values: list[Any] = [since, *(kind.value for kind in kinds)]
     rows = await reader.fetch_all(

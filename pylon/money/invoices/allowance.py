@@ -1,7 +1,7 @@
-"""How many invoices are made for keys that have never paid: a wallet keeps each for ever, and keys cost nothing.
+"""Limits how many invoices are made for keys that have never paid: keys cost nothing, and a wallet keeps every
+invoice.
 
-Those that are being made count as well as those that were: a wallet may take its time, and a thousand keys may ask
-in one second.
+Invoices that are still being made count too: a wallet may be slow, and a thousand keys may ask in one second.
 """
 
 import asyncio
@@ -13,33 +13,36 @@ from pylon.money.invoices import store as invoice_store
 from pylon.money.limits import HOUR_S
 from pylon.store.database import Database
 
-# An hour.
+# Invoices in an hour.
 MAX_STRANGER_INVOICES = 200
-# So seldom is one more made beyond that: an hour's worth must not be used up in a second, and then be nobody's.
+# Beyond that one more is made in so many seconds: a flood must not use up an hour's invoices and leave none to
+# others.
 PACE_S = HOUR_S / MAX_STRANGER_INVOICES
-# A wallet that is asked for hundreds at once answers none in time, and whoever has paid waits behind them.
+# How many are made at once: a wallet asked for hundreds answers none in time, also not for customers that have paid.
 AT_ONCE = 8
 
 
 class Allowance:
-    """Over the invoices of one database. Whoever has paid once may have as many as it needs."""
+    """Counts the invoices of one database. A customer that has ever paid is not limited."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        # Those that are being made for keys that have never paid.
+        # How many are being made for keys that have never paid.
         self._making = 0
         self._turn = asyncio.Lock()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
     async def place(self, customer: str) -> AsyncIterator[bool]:
-        """Whether an invoice may be made for this customer now. It counts until the block ends: by then it is on
-        disk, or there is none."""
+        """Yields whether an invoice may be made for this customer now.
+
+        It is counted as being made until the block ends; by then it is on disk, or was not made.
+        """
         if await invoice_store.has_paid(self._database, customer):
             yield True
             return
-        # One at a time counts and takes its place: nobody else does so between the two.
+        # Counting and taking a place are one step: no other task comes between the two.
         async with self._turn:
             free = await self._is_free()
             self._making += free
@@ -53,7 +56,7 @@ class Allowance:
             self._making -= 1
 
     async def _is_free(self) -> bool:
-        # Before the rows: what is written down meanwhile counts twice, and never not at all.
+        # Read before the rows: an invoice that is written meanwhile is counted twice rather than not at all.
         making, now = self._making, self._clock.wall()
         issued = await invoice_store.count_to_strangers(self._database, since=now - HOUR_S)
         if issued + making < MAX_STRANGER_INVOICES:

@@ -1,6 +1,6 @@
 """The tagged fields of a BOLT-11 invoice, read from its five-bit values.
 
-Stricter than the specification's reader: a field that must be there once may not be there twice, whatever its
+Stricter than the specification asks of a reader: a field that must occur once may not occur twice, whatever its
 second copy says.
 
 Source: BOLT-11 "Tagged Fields", "Feature Bits"; BOLT-9 for the features.
@@ -31,7 +31,7 @@ type Kind = Literal["malformed", "doubled_field", "field_length", "missing_field
 
 
 class FieldError(Exception):
-    """Which rule the fields break; `invoice.decode` turns it into an `InvoiceError`."""
+    """The fields break a rule, which `kind` names; `invoice.decode` turns it into an `InvoiceError`."""
 
     def __init__(self, kind: Kind, message: str) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class FieldError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What we act on ourselves. `expiry` is in seconds, None when the field is absent."""
+    """The fields that we use. `timestamp` is in Unix seconds, `expiry` in seconds, None when the field is absent."""
 
     timestamp: int
     payment_hash: str
@@ -48,7 +48,7 @@ class Fields:
 
 
 def read(values: Sequence[int]) -> Fields:
-    """The fields of an invoice's data part, without the checksum. Raises `FieldError`."""
+    """Reads the fields of an invoice's data part (five-bit values, without the checksum). Raises `FieldError`."""
     if len(values) < _TIMESTAMP + _SIGNATURE:
         raise FieldError("malformed", "an invoice is too short to hold a signature")
     single: dict[int, Sequence[int]] = {}

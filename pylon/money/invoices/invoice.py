@@ -1,10 +1,8 @@
-"""Lightning invoices (BOLT-11): read strictly, then held against what we are willing to pay.
+"""Lightning invoices (BOLT-11): reads them strictly (`decode`), and checks whether one may be paid now (`check`).
 
-`bolt11` decodes; a check of ours stands before and behind it. Before: the library takes mixed case, junk after
-the prefix, doubled fields and unknown required features. Behind: what we read and what it read must be equal.
-Whatever is wrong, one exception leaves this module: `InvoiceError`, with a code.
-
-`decode` says what an invoice is; `check` says whether it may be paid here and now.
+The library `bolt11` decodes between two checks of ours. Before it, since the library accepts mixed case, junk after
+the prefix, doubled fields and unknown required features. After it, what we read and what the library read must be
+equal. Whatever is wrong with an invoice, this module raises `InvoiceError` with a code.
 """
 
 from dataclasses import dataclass
@@ -18,13 +16,13 @@ from pylon.money.msat import MAX_MSAT, MSAT_PER_SAT, Msat
 from pylon.money.network import Network
 
 MAX_LENGTH = 2_000
-# BOLT-11: 3600 when the field is absent. A year is more than any wallet gives.
+# BOLT-11: 3600 when the field is absent. No wallet gives as much as a year.
 DEFAULT_EXPIRY_S = 3_600
 MAX_EXPIRY_S = 366 * 86_400
-# Until it ends, a payment of it whose answer was lost stays set aside. Ours end after ten minutes; by itself a wallet
-# gives an hour (BOLT-11) to a day (LND).
+# How long an invoice that we pay may last: a payment whose answer was lost stays set aside until its invoice has
+# expired. Our own invoices last ten minutes; wallets give an hour (BOLT-11) to a day (LND) unless asked.
 LONGEST_S = 86_400
-# Less may run out on the way.
+# With less time left an invoice may expire while it is being paid.
 MIN_LEFT_S = 30
 # Clocks differ, and wallets date invoices with their own.
 MAX_AHEAD_S = 15 * 60
@@ -54,7 +52,7 @@ class InvoiceCode(StrEnum):
 
 
 class InvoiceError(MoneyError):
-    """An invoice that is not what it must be. `code` says in which way."""
+    """An invoice that is malformed or must not be paid. `code` says why."""
 
     def __init__(self, code: InvoiceCode, message: str) -> None:
         super().__init__(message)
@@ -75,7 +73,7 @@ class Invoice:
 
 
 def decode(text: str) -> Invoice:
-    """What a BOLT-11 invoice says. Raises `InvoiceError`, and nothing else, for any text."""
+    """Decodes a BOLT-11 invoice. Raises `InvoiceError`, and nothing else, whatever the text."""
     if len(text) > MAX_LENGTH:
         raise InvoiceError(InvoiceCode.TOO_LONG, f"an invoice is at most {MAX_LENGTH} characters here")
     # ASCII first: lower() turns a few other characters, the Kelvin sign for one, into ASCII letters.
@@ -84,7 +82,7 @@ def decode(text: str) -> Invoice:
     text = text.lower()
     prefix, values = bech32_decode(text)
     if prefix is None or values is None:
-        raise InvoiceError(InvoiceCode.MALFORMED, "an invoice's checksum does not hold: it was mistyped or cut")
+        raise InvoiceError(InvoiceCode.MALFORMED, "the invoice's checksum is wrong: it was mistyped or cut off")
     currency, amount = _read_prefix(prefix)
     try:
         found = fields.read(values)
@@ -101,10 +99,10 @@ def decode(text: str) -> Invoice:
 def check(
     invoice: Invoice, *, network: Network, now: float, min_left_s: float = MIN_LEFT_S, longest_s: float = LONGEST_S
 ) -> Msat:
-    """The amount of an invoice that may be paid on this network now, and lasts for `longest_s` at most. Raises
-    `InvoiceError`.
+    """Checks that an invoice may be paid on this network now, and returns its amount. Raises `InvoiceError`.
 
-    Whether it is the right amount, payee or purpose is not said here (see `payment`).
+    `now` is in Unix seconds; at least `min_left_s` must be left, and the invoice may last `longest_s` in all. Whether
+    it is the right amount, payee or purpose is for `payment` to judge.
     """
     if invoice.currency != network.currency:
         raise InvoiceError(
@@ -116,11 +114,11 @@ def check(
     if invoice.amount % MSAT_PER_SAT:
         raise InvoiceError(InvoiceCode.NOT_WHOLE_SATS, f"{invoice.amount} msat is not a whole number of sats")
     if invoice.created_at > now + MAX_AHEAD_S:
-        raise InvoiceError(InvoiceCode.FROM_FUTURE, "the invoice is dated in the future")
+        raise InvoiceError(InvoiceCode.FROM_FUTURE, "the invoice's date is in the future")
     if (lasts_s := invoice.expires_at - invoice.created_at) > longest_s:
         raise InvoiceError(
             InvoiceCode.LASTS,
-            f"the invoice lasts {lasts_s / 3_600:,.1f} hours, and {longest_s / 3_600:g} at most are taken",
+            f"the invoice is valid for {lasts_s / 3_600:,.1f} hours; the maximum is {longest_s / 3_600:g}",
         )
     if invoice.expires_at <= now:
         raise InvoiceError(InvoiceCode.EXPIRED, "the invoice has expired")
@@ -155,7 +153,7 @@ def _read_prefix(prefix: str) -> tuple[str, Msat | None]:
 
 
 def _second_opinion(text: str, currency: str, amount: Msat | None, payment_hash: str, created_at: int) -> str:
-    # With its bit strings it is megabytes, and most nodes never see an invoice.
+    # Imported late: with its bit strings it takes megabytes, and most nodes never see an invoice.
     import bolt11
 
     # The library checks the signature; it raises at least five kinds of exception on the way.
@@ -165,7 +163,7 @@ def _second_opinion(text: str, currency: str, amount: Msat | None, payment_hash:
         payee = decoded.payee
     except Exception as error:
         raise InvoiceError(
-            InvoiceCode.SIGNATURE, f"an invoice's signature does not hold ({type(error).__name__})"
+            InvoiceCode.SIGNATURE, f"the invoice's signature is invalid ({type(error).__name__})"
         ) from error
     if theirs != (currency, None if amount is None else int(amount), payment_hash, created_at) or not payee:
         raise InvoiceError(InvoiceCode.DECODERS_DISAGREE, "two readings of the invoice differ")

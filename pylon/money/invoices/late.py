@@ -1,4 +1,4 @@
-"""What is paid late: a node that serves for free makes no invoices, and those that it made before may be paid yet."""
+"""Late payments: a node that serves for free now makes no invoices, but earlier ones of its may still be paid."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ logger = log.get("money")
 
 
 async def collect_late(receiver: Receiver) -> None:
-    """Credits what comes for them, until it is cancelled. It is there when work costs something again."""
+    """Credits payments of earlier invoices until cancelled, so that customers have them once work costs again."""
     looked = False
 
     async def look() -> None:
@@ -20,7 +20,7 @@ async def collect_late(receiver: Receiver) -> None:
             credited = await receiver.check(at_start=not looked)
             looked = True
         except WalletError as error:
-            logger.warning("the wallet does not say what was paid late", error=str(error))
+            logger.warning("the wallet does not report late payments", error=str(error))
         else:
             for one in credited:
                 logger.info("paid", customer=one.customer, msat=int(one.amount), late=one.late)

@@ -1,7 +1,8 @@
-"""Being paid: an invoice is in the database before anybody sees it, and counts when a lookup says settled.
+"""Being paid: issues invoices from our wallet, looks them up there, and credits those that were paid.
 
-Notifications only make us look sooner. What is credited is our own stored amount, once, to the account of the
-customer for whom the invoice was made; that its job has expired meanwhile changes nothing.
+An invoice is in the database before anybody sees it, and counts as paid when a lookup says settled; notifications
+only make us look sooner. What is credited is the stored amount, once, to the account of the customer for whom the
+invoice was made, even if its job has expired meanwhile.
 """
 
 import asyncio
@@ -30,10 +31,10 @@ logger = log.get("money")
 EXPIRY_S = 600
 # An invoice is given up this long after its expiry: a payment may have been on its way when it expired.
 GRACE_S = 60.0
-# Given-up invoices are looked up for this long: at start, and whenever they have been so for twice as long.
+# Given-up invoices are looked up for this long after their expiry, at start and at times that double each time.
 MEMORY_S = 86_400.0
 LOOKUPS_AT_ONCE = 8
-# In one go: after a night asleep all of a day's are due together, and strangers may have had hundreds made.
+# The most lookups of expired invoices in one call: after a night asleep all of a day's are due together.
 LATE_LOOKUPS = 64
 _DOWN = (WalletCode.UNREACHABLE, WalletCode.TIMEOUT)
 # An open invoice is asked about after a tenth of its age, and at least this often.
@@ -64,7 +65,7 @@ class ReceiveError(MoneyError):
 
 @dataclass(frozen=True, slots=True)
 class Credited:
-    """A payment that was credited now. `job` is the one that had asked for it; `late`: after the expiry."""
+    """A payment that was credited now. `job` is the job that asked for it; `late`: it came after the expiry."""
 
     customer: str
     job: str
@@ -74,7 +75,7 @@ class Credited:
 
 
 class Receiver:
-    """Issues invoices from one wallet and credits what was paid. `live` says whether live money is allowed, now."""
+    """Issues invoices from one wallet and credits what was paid. `live()` says whether live money is allowed now."""
 
     def __init__(
         self,
@@ -91,15 +92,15 @@ class Receiver:
         self._network = network
         self._live = live
         self._allowance = Allowance(database, clock)
-        # When the wallet was last asked about each, by a clock that nobody sets.
+        # When the wallet was last asked about each invoice, on the boot clock, which nobody sets.
         self._asked: dict[str, float] = {}
 
     async def issue(
         self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int = EXPIRY_S
     ) -> Issued:
-        """An invoice for a job, on disk before anybody hears of it. A job's open one is given again.
+        """Makes an invoice for a job and writes it to the disk; a job's open invoice is returned again.
 
-        Raises `ReceiveError`.
+        `expiry_s` is in seconds. Raises `ReceiveError`.
         """
         if self._network.is_live and not self._live():
             raise ReceiveError(ReceiveCode.NOT_LIVE, "live money is not allowed here")
@@ -108,7 +109,7 @@ class Receiver:
             raise ReceiveError(
                 ReceiveCode.JOB_HAD_INVOICE,
                 f"the invoice of this job was {before.state.value}",
-                hint="Its customer asks again with a new request; what it paid is credit.",
+                hint="The customer must send a new request. Whatever it paid is credit.",
             )
         if before is not None:
             return before
@@ -116,7 +117,8 @@ class Receiver:
             if not is_free:
                 raise ReceiveError(
                     ReceiveCode.TOO_MANY,
-                    f"{MAX_STRANGER_INVOICES} invoices to unknown keys in the last hour: the next is made later",
+                    f"{MAX_STRANGER_INVOICES} invoices were made for unknown keys in the last "
+                    "hour; the next one has to wait",
                 )
             issued = await self.prepare(customer, job, amount, description=description, expiry_s=expiry_s)
             async with self._database.transaction() as tx:
@@ -126,14 +128,14 @@ class Receiver:
     async def prepare(
         self, customer: str, job: str, amount: Msat, *, description: str, expiry_s: int = EXPIRY_S
     ) -> Issued:
-        """An invoice from the wallet, checked; `record` it before it is published. Raises `ReceiveError`."""
+        """Makes an invoice in the wallet and checks it. `record` it before it is published. Raises `ReceiveError`."""
         try:
             text = await self._wallet.create_invoice(amount, description=description, expiry_s=expiry_s)
         except WalletError as error:
             raise ReceiveError(
                 ReceiveCode.WALLET_DOWN,
                 f"the wallet made no invoice: {error}",
-                hint="Paid work is paused until it answers; trusted keys are still served.",
+                hint="Paid work is paused until the wallet answers; trusted keys are still served.",
             ) from error
         now = self._clock.wall()
         try:
@@ -146,27 +148,27 @@ class Receiver:
             raise ReceiveError(code, f"the wallet's invoice cannot be used: {error}") from error
         if said != amount:
             raise ReceiveError(
-                ReceiveCode.WALLET_AMOUNT, f"the wallet made an invoice of {said} msat when asked for {amount}"
+                ReceiveCode.WALLET_AMOUNT, f"the wallet made an invoice for {said} msat instead of {amount}"
             )
         until, state = float(invoice.expires_at), InvoiceState.PENDING
         return Issued(invoice.payment_hash, job, customer, amount, invoice.text, now, until, state)
 
     async def record(self, tx: Transaction, issued: Issued) -> None:
-        """Writes a prepared invoice. Raises `ReceiveError`."""
+        """Writes an invoice that `prepare` returned. Raises `ReceiveError`."""
         existing = await invoice_store.of_job(tx, issued.job)
         if existing is not None and existing.payment_hash == issued.payment_hash:
             return
         if await invoice_store.get(tx, issued.payment_hash) is not None:
             raise ReceiveError(ReceiveCode.HASH_REUSED, "the wallet gave a payment hash that it had given before")
         if existing is not None or await invoice_store.open_of(tx, issued.customer) is not None:
-            raise ReceiveError(ReceiveCode.TOPUP_OPEN, "this customer has an unpaid invoice already")
+            raise ReceiveError(ReceiveCode.TOPUP_OPEN, "this customer already has an unpaid invoice")
         await invoice_store.add(tx, issued)
 
     async def look_up(self, payment_hash: str) -> Credited | None:
-        """Asks the wallet about an invoice of ours, because of a hint or a timer; what was credited by that.
+        """Asks the wallet about an invoice of ours; what was credited by that, if anything.
 
-        Hashes that are not ours are ignored. Raises `WalletError`, and `ReceiveError` for a wallet that says
-        settled and shows another amount or a wrong preimage.
+        Hashes that are not ours are ignored. Raises `WalletError`, and `ReceiveError` for a wallet that says settled
+        and shows too low an amount or a wrong preimage.
         """
         issued = await invoice_store.get(self._database, payment_hash)
         if issued is None or issued.state is InvoiceState.SETTLED:
@@ -176,7 +178,7 @@ class Receiver:
             return await self.apply(tx, payment_hash, lookup)
 
     async def apply(self, tx: Transaction, payment_hash: str, lookup: Lookup) -> Credited | None:
-        """Books what a lookup said, in the caller's transaction. See `look_up`."""
+        """Books the answer of a lookup in the caller's transaction; returns and raises as `look_up` does."""
         now = self._clock.wall()
         issued = await invoice_store.get(tx, payment_hash)
         if issued is None or issued.state is InvoiceState.SETTLED:
@@ -192,15 +194,15 @@ class Receiver:
         return None
 
     async def check(self, *, at_start: bool = False) -> list[Credited]:
-        """Looks up invoices that may still be paid, and after them those that ran out within the last day, each the
-        more seldom the older it is; what was credited.
+        """Looks up the invoices that are due, and returns what was credited.
 
-        At start all that may still be paid. Of the others `LATE_LOOKUPS` at most, those asked about longest ago; the
-        rest is due in the next call. Raises `WalletError` when the wallet does not answer: paid work is paused then.
+        Invoices that have not expired are due every few seconds, and all of them `at_start`. Expired ones are due
+        more seldom the older they are, for a day; `LATE_LOOKUPS` of them at most, and the rest in the next call.
+        Raises `WalletError` when the wallet does not answer; paid work is to be paused then.
         """
         now, clock = self._clock.wall(), self._clock.boot()
         issued = await invoice_store.to_check(self._database, ended_since=now - MEMORY_S)
-        # Forgets what is asked about no more.
+        # Drops the times of invoices that are looked up no more.
         self._asked = {one.payment_hash: self._asked.get(one.payment_hash, -math.inf) for one in issued}
         due = [one for one in issued if at_start or clock >= self._asked[one.payment_hash] + _patience(one, now)]
         late = sorted([one for one in due if _ran_out(one, now)], key=lambda one: self._asked[one.payment_hash])
@@ -216,11 +218,15 @@ class Receiver:
         silent: list[BaseException] = []
         for one, answer in zip(due, answers, strict=True):
             if isinstance(answer, ReceiveError):
-                # One bad answer is no reason to leave the other invoices unasked.
+                # One bad answer does not keep the other invoices from being credited.
                 logger.error("an invoice cannot be credited", payment=one.payment_hash, code=answer.code.value)
             elif isinstance(answer, WalletError) and _ran_out(one, now):
-                # Of what ran out long ago a wallet may know nothing more, and each says that in its own way.
-                if at_start and answer.code in _DOWN:
+                is_pending = one.state is InvoiceState.PENDING
+                if answer.code not in _DOWN:
+                    # A wallet may have forgotten an expired invoice, and wallets differ in how they say so.
+                    if is_pending:
+                        await self._give_up(one)
+                elif at_start or is_pending:
                     silent.append(answer)
             elif isinstance(answer, BaseException):
                 silent.append(answer)
@@ -229,13 +235,21 @@ class Receiver:
             raise silent[0]
         return credited
 
+    async def _give_up(self, issued: Issued) -> None:
+        async with self._database.transaction() as tx:
+            # A notice may have had it looked up meanwhile.
+            now = await invoice_store.get(tx, issued.payment_hash)
+            if now is not None and now.state is InvoiceState.PENDING:
+                await invoice_store.move(tx, now, InvoiceState.EXPIRED, self._clock.wall())
+
 
 def _ran_out(issued: Issued, now: float) -> bool:
-    # One that was given up for another before it ran out may be paid all the same.
-    return issued.state is InvoiceState.EXPIRED and now > issued.expires_at + GRACE_S
+    # Whatever its state: an invoice that was given up before it expired may still be paid.
+    return now > issued.expires_at + GRACE_S
 
 
 def _patience(issued: Issued, now: float) -> float:
+    """Seconds between two lookups of an invoice."""
     if _ran_out(issued, now):
         return max(LOOKUP_EVERY_S, (now - issued.expires_at) / 2)
     return min(LOOKUP_EVERY_S, max(0.0, (now - issued.created_at) / 10))

@@ -1,4 +1,4 @@
-"""Invoices that we issued, in SQLite: payment hash and job are unique, and a customer has one open at a time."""
+"""The invoices that we issued, in SQLite. Payment hash and job are unique, and a customer has one open at a time."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Issued:
 
 
 async def add(tx: Transaction, issued: Issued) -> None:
-    """Writes a new one."""
+    """Writes a new invoice."""
     await tx.execute(
         "INSERT INTO money_invoice VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -42,7 +42,7 @@ async def add(tx: Transaction, issued: Issued) -> None:
 
 
 async def move(tx: Transaction, issued: Issued, state: InvoiceState, now: float) -> None:
-    """Settled, or given up. `issued` is as this transaction sees it. Raises `IllegalStepError`."""
+    """Marks an invoice as settled or given up. `issued` is as read in this transaction. Raises `IllegalStepError`."""
     check_step("an invoice", issued.state, state)
     await tx.execute(
         "UPDATE money_invoice SET state = ?, changed_at = ? WHERE payment_hash = ?",
@@ -51,32 +51,32 @@ async def move(tx: Transaction, issued: Issued, state: InvoiceState, now: float)
 
 
 async def hand_over(tx: Transaction, payment_hash: str, job: str) -> None:
-    """The unpaid invoice is this job's from now on: the one that had asked for it is gone."""
+    """Gives an unpaid invoice to another job of its customer, since the job that asked for it is gone."""
     await tx.execute(
         "UPDATE money_invoice SET job = ? WHERE payment_hash = ? AND state = 'pending'", (job, payment_hash)
     )
 
 
 async def get(reader: Reader, payment_hash: str) -> Issued | None:
-    """The invoice of a payment hash."""
+    """The invoice with this payment hash, if there is one."""
     return _issued(await reader.fetch_one("SELECT * FROM money_invoice WHERE payment_hash = ?", (payment_hash,)))
 
 
 async def of_job(reader: Reader, job: str) -> Issued | None:
-    """The invoice that a job asked for."""
+    """The invoice of a job, if there is one."""
     return _issued(await reader.fetch_one("SELECT * FROM money_invoice WHERE job = ?", (job,)))
 
 
 async def open_of(reader: Reader, customer: str) -> Issued | None:
-    """The customer's unpaid invoice."""
+    """The customer's unpaid invoice, if there is one."""
     return _issued(
         await reader.fetch_one("SELECT * FROM money_invoice WHERE customer = ? AND state = 'pending'", (customer,))
     )
 
 
 async def to_check(reader: Reader, *, ended_since: float) -> list[Issued]:
-    """Unpaid invoices, and those given up that ran out since then or have not yet, oldest first."""
-    # Left to itself SQLite goes through all there ever were, in their order.
+    """Unpaid invoices, and given-up ones that expire after `ended_since` (Unix seconds), oldest first."""
+    # The indexes are named because SQLite would otherwise go through all invoices in the order of their creation.
     rows = await reader.fetch_all(
         "SELECT * FROM money_invoice INDEXED BY money_invoice_open WHERE state = 'pending'"
         " UNION ALL SELECT * FROM money_invoice INDEXED BY money_invoice_given_up"
@@ -95,7 +95,7 @@ async def has_paid(reader: Reader, customer: str) -> bool:
 
 
 async def count_to_strangers(reader: Reader, *, since: float) -> int:
-    """Invoices since then to customers that have never paid one."""
+    """How many invoices since `since` (Unix seconds) went to customers that have never paid one."""
     row = await reader.fetch_one(
         "SELECT count(*) FROM money_invoice WHERE created_at >= ? AND NOT EXISTS"
         " (SELECT 1 FROM money_sum WHERE account = ? || customer AND kind = 'topup_received')",

@@ -1,4 +1,4 @@
-"""What the answers of NIP-47 wallets mean: believed only as far as a wallet can know."""
+"""Reads the answers of NIP-47 wallets, and believes them only as far as a wallet can know."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pylon.nostr.event import is_hex64
 
 
 def code(text: str) -> WalletCode:
-    """What an error code of NIP-47 means; an unknown one is `other`."""
+    """The code for an error code of NIP-47; an unknown one is `other`."""
     try:
         return WalletCode(text.lower())
     except ValueError:
@@ -16,7 +16,7 @@ def code(text: str) -> WalletCode:
 
 
 def msat(value: object) -> Msat | None:
-    """An amount, or None for anything else."""
+    """A value in an answer as an amount; None if it is none."""
     return Msat(value) if type(value) is int and 0 <= value <= MAX_MSAT else None
 
 
@@ -30,14 +30,14 @@ _STATES = {
 
 
 def lookup(result: dict[str, Any], payment_hash: str) -> Lookup:
-    """A transaction object, of which most fields are optional and some wallets leave out more."""
+    """Reads a transaction object, most of whose fields are optional; some wallets leave out more."""
     preimage = result.get("preimage")
     preimage = preimage if is_hex64(preimage) else None
     settled_at = result.get("settled_at")
     state = _STATES.get(str(result.get("state") or "").lower())
     if state is None:
-        # `state` came late to NIP-47. An invoice's own wallet always knows its preimage, so for those only the
-        # time of settlement counts; for a payment of ours the preimage is the proof.
+        # `state` was added late to NIP-47. The wallet that made an invoice always knows its preimage, so for invoices
+        # only the time of settlement counts; for a payment of ours the preimage is the proof.
         outgoing = result.get("type") == "outgoing" and proves(preimage, payment_hash)
         paid = outgoing or (type(settled_at) is int and settled_at > 0)
         state = LookupState.SETTLED if paid else LookupState.UNSETTLED

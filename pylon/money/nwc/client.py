@@ -1,7 +1,7 @@
-"""A wallet over Nostr Wallet Connect (NIP-47), as its client.
+"""A wallet over Nostr Wallet Connect: a client of NIP-47 that implements `wallet.Wallet`.
 
-NIP-47 has no fee limit, and any answer can be lost. Hence: a lost answer to a payment is `unknown`, never "failed";
-notices are hints; and `lookup` is what counts.
+NIP-47 has no fee limit, and any answer can be lost. So a lost answer to a payment means `unknown`, never "failed";
+notices are only hints; and `lookup` is what counts.
 """
 
 from collections.abc import AsyncIterator
@@ -30,12 +30,15 @@ from pylon.nostr.event import is_hex64
 READ_TIMEOUT_S = 10.0
 # Routing may take a while; the invoice lasts ten minutes.
 PAY_TIMEOUT_S = 60.0
-# So many pages are looked through for a payment that the wallet does not look up.
+# How many pages are searched for a payment that the wallet does not look up.
 LIST_PAGES = 100
 
 
 class NwcWallet:
-    """See the module. `transport` is connected to the relays that the connection string names."""
+    """A wallet at the other end of a connection string. `transport` is connected to the relays that it names.
+
+    Every method but `start`, `close` and `pay` raises `WalletError`.
+    """
 
     def __init__(
         self,
@@ -110,7 +113,7 @@ class NwcWallet:
         try:
             response = await self._requests.call("pay_invoice", {"invoice": invoice}, self._pay_timeout)
         except WalletError as error:
-            # Unreachable means here: it was never sent.
+            # `UNREACHABLE` here says that the request was never sent.
             certain = error.code in REFUSED_OUTRIGHT or error.code in (
                 WalletCode.PAYMENT_FAILED,
                 WalletCode.UNREACHABLE,
@@ -133,5 +136,5 @@ class NwcWallet:
                 return search.found
             if search.is_stuck:
                 break
-        # It may have paid it all the same, before those that it shows.
+        # The payment may be among older ones that the wallet does not show.
         raise WalletError(WalletCode.MALFORMED, "the wallet does not list all that it paid")

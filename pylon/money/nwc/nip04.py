@@ -1,7 +1,7 @@
-"""NIP-04: AES-256-CBC between two keys, unauthenticated. For wallets that know nothing newer (NIP-47 "Encryption").
+"""NIP-04: AES-256-CBC without authentication, for wallets that know nothing newer (NIP-47 "Encryption").
 
-Its key is the x of the ECDH point, unhashed. What it decrypts may have been tampered with, so nothing that it
-yields is believed beyond its event's signature.
+The key is the unhashed x coordinate of the ECDH point. The cipher does not detect tampering: that the plaintext is
+genuine follows only from the signature of its event.
 """
 
 import base64
@@ -18,12 +18,12 @@ _SEPARATOR = "?iv="
 
 
 def is_nip04(payload: str) -> bool:
-    """Whether a payload has NIP-04's shape; NIP-44's base64 never holds a question mark."""
+    """Whether a payload has the form of NIP-04; the base64 of NIP-44 has no question mark."""
     return _SEPARATOR in payload
 
 
 def encrypt(key: bytes, plaintext: bytes) -> str:
-    """The payload: base64, `?iv=`, base64."""
+    """Encrypts to a payload: base64 of the ciphertext, `?iv=`, base64 of the initialization vector."""
     iv = os.urandom(_BLOCK)
     padder = PKCS7(_BLOCK * 8).padder()
     encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
@@ -32,7 +32,7 @@ def encrypt(key: bytes, plaintext: bytes) -> str:
 
 
 def decrypt(key: bytes, payload: str) -> bytes:
-    """The plaintext. Raises `DecryptionError`."""
+    """Decrypts a payload. Raises `DecryptionError`."""
     text, separator, vector = payload.partition(_SEPARATOR)
     try:
         data, iv = base64.b64decode(text, validate=True), base64.b64decode(vector, validate=True)

@@ -1,6 +1,6 @@
-"""NIP-47 on the wire: info event, requests, responses and notifications, as both sides read and write them.
+"""The events of NIP-47: info, requests, responses and notifications, encoded and decoded.
 
-Values only: no relay, no clock. Both sides of this package use it, the client (`nwc`) and the playbank.
+Both sides use it, the client (`client`, `requests`) and the playbank. Pure functions, without relay or clock.
 """
 
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ NOTIFICATION_NIP04 = 23196
 NOTIFICATION = 23197
 
 MAX_CONTENT = 64 * 1024
-# How far the clocks of a wallet and its client may lie apart, in seconds.
+# How much the clocks of a wallet and its client may differ, in seconds.
 CLOCK_SLACK_S = 900
 
 
@@ -66,7 +66,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A decrypted request; `scheme` is how it came, and how its answer goes back."""
+    """A decrypted request. `scheme` is how it was encrypted, and how its answer is."""
 
     method: str
     params: dict[str, Any]
@@ -75,7 +75,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A decrypted response: either `error` (one of `ErrorCode`, or the wallet's own word) or `result`."""
+    """A decrypted response: either an `error` (one of `ErrorCode`, or a code of the wallet's own) or a `result`."""
 
     method: str
     result: dict[str, Any] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Response:
 
 
 class Cipher:
-    """Both encryptions between one key of ours and one of theirs. The secret stays inside."""
+    """Both encryptions between a key of ours and one of a peer. The secret does not leave it."""
 
     def __init__(self, secret: SecretKey, peer: str) -> None:
         self.peer = peer
@@ -92,12 +92,12 @@ class Cipher:
         self._nip04 = shared_x(secret, peer)
 
     def encrypt(self, scheme: Scheme, value: dict[str, Any]) -> str:
-        """An object as a payload."""
+        """Encrypts an object to a payload."""
         data = orjson.dumps(value)
         return nip44.encrypt(self._nip44, data) if scheme is Scheme.NIP44 else nip04.encrypt(self._nip04, data)
 
     def decrypt(self, payload: str) -> tuple[Scheme, dict[str, Any]]:
-        """The object in a payload, and how it was encrypted. Raises `WireError`."""
+        """Decrypts a payload to an object and the scheme it was encrypted with. Raises `WireError`."""
         if len(payload) > 2 * MAX_CONTENT:
             raise MalformedError("a wallet message is too large")
         if nip04.is_nip04(payload):
@@ -114,7 +114,7 @@ class Cipher:
 
 
 def info_draft(methods: list[str], notifications: list[str]) -> EventDraft:
-    """What our own wallet service announces."""
+    """The info event of our own wallet service."""
     tags: tuple[Tag, ...] = (
         ("encryption", f"{Scheme.NIP44} {Scheme.NIP04}"),
         ("notifications", " ".join(notifications)),
@@ -123,7 +123,7 @@ def info_draft(methods: list[str], notifications: list[str]) -> EventDraft:
 
 
 def parse_info(event: Event) -> Info:
-    """An info event. A missing `encryption` tag means NIP-04 only. Raises `MalformedError`."""
+    """Parses an info event. A missing `encryption` tag means NIP-04 only. Raises `MalformedError`."""
     if event.kind != INFO:
         raise MalformedError("this is no NIP-47 info event")
     words = (event.tag("encryption") or "").split()
@@ -136,16 +136,16 @@ def parse_info(event: Event) -> Info:
 def request_draft(
     cipher: Cipher, scheme: Scheme, method: str, params: dict[str, Any], *, now: int, expires_at: int
 ) -> EventDraft:
-    """A request. After `expires_at` a wallet ignores it, so a late one is never acted on."""
+    """A request. A wallet ignores it after `expires_at` (Unix seconds), so a late one is never acted on."""
     tags: tuple[Tag, ...] = (("p", cipher.peer), ("expiration", str(expires_at)))
     if scheme is Scheme.NIP44:
-        # Its absence is what says NIP-04.
+        # A request without the tag is in NIP-04.
         tags = (*tags, ("encryption", scheme.value))
     return EventDraft(REQUEST, cipher.encrypt(scheme, {"method": method, "params": params}), tags, now)
 
 
 def parse_request(event: Event, cipher: Cipher) -> Request:
-    """A request that came to our wallet service. Raises `WireError`."""
+    """Parses a request to our wallet service. Raises `WireError`."""
     scheme, value = cipher.decrypt(event.content)
     method, params = value.get("method"), value.get("params", {})
     if not isinstance(method, str) or not isinstance(params, dict):
@@ -154,14 +154,14 @@ def parse_request(event: Event, cipher: Cipher) -> Request:
 
 
 def response_draft(cipher: Cipher, scheme: Scheme, request_id: str, response: Response) -> EventDraft:
-    """An answer, encrypted the way the request was."""
+    """The response to a request, encrypted as the request was."""
     failed = {"code": response.error, "message": response.message} if response.error else None
     value = {"result_type": response.method, "error": failed, "result": None if failed else response.result}
     return EventDraft(RESPONSE, cipher.encrypt(scheme, value), (("p", cipher.peer), ("e", request_id)))
 
 
 def parse_response(event: Event, cipher: Cipher) -> Response:
-    """An answer. Raises `WireError`."""
+    """Parses a response. Raises `WireError`."""
     _, value = cipher.decrypt(event.content)
     method, result, error = value.get("result_type"), value.get("result"), value.get("error")
     if error is not None:
@@ -178,14 +178,14 @@ def parse_response(event: Event, cipher: Cipher) -> Response:
 
 
 def notification_draft(cipher: Cipher, scheme: Scheme, kind: str, notification: dict[str, Any]) -> EventDraft:
-    """A notice of a payment."""
+    """A notification of a payment."""
     value = {"notification_type": kind, "notification": notification}
     number = NOTIFICATION if scheme is Scheme.NIP44 else NOTIFICATION_NIP04
     return EventDraft(number, cipher.encrypt(scheme, value), (("p", cipher.peer),))
 
 
 def parse_notification(event: Event, cipher: Cipher) -> tuple[str, dict[str, Any]]:
-    """A notice: its type and what it says. Raises `WireError`."""
+    """Parses a notification: its type and its content. Raises `WireError`."""
     _, value = cipher.decrypt(event.content)
     kind, notification = value.get("notification_type"), value.get("notification")
     if not isinstance(kind, str) or not isinstance(notification, dict):
@@ -194,6 +194,6 @@ def parse_notification(event: Event, cipher: Cipher) -> tuple[str, dict[str, Any
 
 
 def is_expired(event: Event, now: float) -> bool:
-    """Whether a request came too late to be acted on."""
+    """Whether a request has passed its expiration, and must not be acted on."""
     at = expiration(event)
     return at is not None and now > at

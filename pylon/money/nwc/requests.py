@@ -1,7 +1,8 @@
-"""Requests to a NIP-47 wallet and their answers: one conversation over Nostr, as the client of a wallet has it.
+"""Sends requests to a NIP-47 wallet over Nostr and matches their answers, as the wallet's client.
 
-Its events are ephemeral, so any answer can be lost, and NIP-47 has no idempotency key. Hence requests expire before
-we stop waiting for their answers, so that none is acted on late, and only what changes nothing is asked twice.
+The events are ephemeral, so any answer can be lost, and NIP-47 has no idempotency key. So requests expire before we
+stop waiting for their answers, which keeps a wallet from acting on them late, and only requests that change nothing
+are repeated.
 """
 
 import asyncio
@@ -29,8 +30,10 @@ QUEUE_HINTS = 1_000
 
 
 class NwcRequests:
-    """`transport` is connected to the relays that the connection string names. Every method but `start` and `close`
-    raises `WalletError`."""
+    """One connection to a wallet. `transport` is connected to the relays that the connection string names.
+
+    Every method but `start` and `close` raises `WalletError`.
+    """
 
     def __init__(self, uri: NwcUri, transport: Transport, clock: Clock, *, read_timeout_s: float) -> None:
         self._uri = uri
@@ -41,7 +44,7 @@ class NwcRequests:
         self._pending: dict[str, asyncio.Future[Response]] = {}
         self._hints: asyncio.Queue[Hint] = asyncio.Queue(QUEUE_HINTS)
         self._announced: Info | None = None
-        # Set when the wallet refused NIP-44 although it had announced it.
+        # Whether the wallet refused NIP-44 although it had announced it.
         self._only_nip04 = False
         self._closed = False
         self._subscription: Subscription | None = None
@@ -53,7 +56,7 @@ class NwcRequests:
         self._tasks.start(self._listen(self._subscription), "wallet")
 
     async def close(self) -> None:
-        """Stops listening; requests that wait end as timed out, and none goes out any more."""
+        """Stops listening. Waiting requests fail as timed out, and later ones are refused."""
         self._closed = True
         for future in self._pending.values():
             if not future.done():
@@ -65,7 +68,7 @@ class NwcRequests:
                 await self._subscription.close()
 
     async def ready(self) -> Info:
-        """What the wallet announced of itself."""
+        """The wallet's announcement, fetched from its relays at the first call."""
         if self._announced is None:
             wanted = Filter(authors=frozenset({self._uri.wallet}), kinds=frozenset({nip47.INFO}))
             try:
@@ -83,7 +86,7 @@ class NwcRequests:
         return self._announced
 
     async def read(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """The result of a method that changes nothing: a lost answer is asked for again."""
+        """Calls a method that changes nothing, again if its answer is lost, and returns the result."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return (await self.call(method, params, self._read_timeout)).result
@@ -96,7 +99,7 @@ class NwcRequests:
         raise AssertionError("unreachable")
 
     async def call(self, method: str, params: dict[str, Any], timeout: float) -> Response:
-        """The answer to one request, which is sent once. `timeout` is in seconds."""
+        """Sends one request, once, and returns its answer. `timeout` is in seconds."""
         info = await self.ready()
         scheme = Scheme.NIP04 if self._only_nip04 else info.best
         response = await self._exchange(scheme, method, params, timeout)
@@ -109,7 +112,7 @@ class NwcRequests:
 
     async def _exchange(self, scheme: Scheme, method: str, params: dict[str, Any], timeout: float) -> Response:
         if self._closed:
-            # Nobody would hear the answer. As unreachable: it was not sent.
+            # Nothing would receive the answer. `UNREACHABLE` says that the request was not sent.
             raise WalletError(WalletCode.UNREACHABLE, "the wallet connection was closed")
         now = int(self._clock.wall())
         draft = nip47.request_draft(
@@ -123,11 +126,13 @@ class NwcRequests:
                 await self._transport.publish(event)
                 response = await future
         except TimeoutError as error:
-            raise WalletError(WalletCode.TIMEOUT, f"the wallet did not answer {method} in {timeout:g} s") from error
+            raise WalletError(
+                WalletCode.TIMEOUT, f"the wallet did not answer {method} within {timeout:g} s"
+            ) from error
         except WalletError:
             raise
         except PylonError as error:
-            # The relays' silence does not say that none of them passed it on.
+            # A relay may have passed the request on without acknowledging it.
             raise WalletError(WalletCode.TIMEOUT, f"no relay acknowledged {method}: {error}") from error
         finally:
             del self._pending[event.id]
@@ -137,7 +142,7 @@ class NwcRequests:
         return response
 
     async def hint(self) -> Hint:
-        """The next notice of the wallet's, whenever that comes."""
+        """Waits for the wallet's next notification of a payment."""
         return await self._hints.get()
 
     # --- what comes in ----------------------------------------------------------------------------------------
@@ -146,7 +151,7 @@ class NwcRequests:
         kinds = frozenset({nip47.RESPONSE, nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04})
         wallet = frozenset({self._uri.wallet})
         us = {"p": frozenset({self._uri.secret.public})}
-        # Relays hold live events against `since` too.
+        # Relays apply `since` to live events too, so it allows for clocks that differ.
         since = int(self._clock.wall()) - nip47.CLOCK_SLACK_S
         return (
             Filter(authors=wallet, kinds=kinds, tags=us, since=since),
@@ -160,12 +165,12 @@ class NwcRequests:
             except WireError as error:
                 logger.info("a wallet message cannot be read", error=str(error))
             except Exception:
-                # A fault of ours in one message must not leave the others unread.
-                logger.exception("a wallet message could not be dealt with")
+                # A defect that one message brings about must not end the reading of others.
+                logger.exception("a wallet message could not be processed")
 
     def _take(self, event: Event) -> None:
         if event.pubkey != self._uri.wallet:
-            # Relays may send what we did not ask for.
+            # Relays may send events that match no filter of ours.
             return
         if event.kind == nip47.INFO:
             self._take_info(event)
@@ -179,7 +184,9 @@ class NwcRequests:
                     future.set_result(nip47.parse_response(event, self._cipher))
                 except WireError as error:
                     # The wallet did answer: waiting longer brings nothing.
-                    future.set_exception(WalletError(WalletCode.MALFORMED, f"the wallet's answer is wrong: {error}"))
+                    future.set_exception(
+                        WalletError(WalletCode.MALFORMED, f"the wallet's answer is invalid: {error}")
+                    )
         elif event.kind in (nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04):
             kind, notification = nip47.parse_notification(event, self._cipher)
             payment_hash = notification.get("payment_hash")

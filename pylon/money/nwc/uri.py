@@ -1,7 +1,7 @@
 """The NIP-47 connection string: which wallet, over which relays, with which secret.
 
-Whoever has it can spend. So it shows its public half only, and is written down nowhere but where the owner keeps
-it. Source: NIP-47 "Nostr Wallet Connect URI".
+Its holder can spend from the wallet, so its `repr` omits the secret, and it is written nowhere but to the file that
+the owner keeps it in. Source: NIP-47 "Nostr Wallet Connect URI".
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ MAX_RELAYS = 10
 
 @dataclass(frozen=True, slots=True)
 class NwcUri:
-    """`wallet` is the wallet service's public key; `secret` is the client's."""
+    """A parsed connection string. `wallet` is the wallet service's public key, `secret` the client's secret key."""
 
     wallet: str
     relays: tuple[str, ...]
@@ -26,7 +26,7 @@ class NwcUri:
     lud16: str = ""
 
     def reveal(self) -> str:
-        """The connection string, secret included: for handing it to its owner."""
+        """The connection string with its secret, to hand it to its owner."""
         parameters = [("relay", relay) for relay in self.relays]
         parameters.append(("secret", self.secret.secret_bytes.hex()))
         if self.lud16:
@@ -36,7 +36,7 @@ class NwcUri:
 
 
 def parse_uri(text: str) -> NwcUri:
-    """A connection string. Raises `MoneyError`, whose message never repeats the input."""
+    """Parses a connection string. Raises `MoneyError`, whose message never repeats the input."""
     hint = "Copy the whole connection string from the wallet; it starts with nostr+walletconnect://"
     if len(text) > MAX_LENGTH:
         raise MoneyError("this connection string is too long", hint=hint)
@@ -52,15 +52,15 @@ def parse_uri(text: str) -> NwcUri:
     try:
         wallet = check_public_key(wallet.lower())
     except MalformedError:
-        raise MoneyError("the wallet's public key in this connection string is wrong", hint=hint) from None
+        raise MoneyError("the wallet's public key in this connection string is invalid", hint=hint) from None
     relays = tuple(dict.fromkeys(query.get("relay", ())))
     if not 1 <= len(relays) <= MAX_RELAYS or not all(r.startswith(("ws://", "wss://")) for r in relays):
         raise MoneyError("this connection string names no relay (ws:// or wss://)", hint=hint)
     secrets = [value.lower() for value in query.get("secret", ())]
     if len(secrets) != 1 or not is_hex64(secrets[0]):
-        raise MoneyError("this connection string has no secret, or not just one", hint=hint)
+        raise MoneyError("this connection string must have exactly one secret", hint=hint)
     try:
         secret = SecretKey(bytes.fromhex(secrets[0]))
     except MalformedError:
-        raise MoneyError("the secret in this connection string is not a key", hint=hint) from None
+        raise MoneyError("the secret in this connection string is not a valid key", hint=hint) from None
     return NwcUri(wallet, relays, secret, query.get("lud16", [""])[0])

@@ -1,6 +1,6 @@
-"""What a person lets a node spend of live money, in three numbers, and the limits that follow from them.
+"""The caps for live money that a person types, three numbers, and all limits that follow from them.
 
-Values in, values out. `node/wallet/live` keeps the three numbers beside the key.
+Pure functions: values in, values out. `node/wallet/live` keeps the three numbers beside the key.
 """
 
 from dataclasses import asdict, dataclass
@@ -9,20 +9,20 @@ from pylon.errors import UsageError
 from pylon.money.limits import Caps
 from pylon.money.msat import Msat
 
-# What one fee may be: so many sats, or one sat of so many where that is more.
+# The largest fee of one payment: two sats, or a hundredth of the largest payment where that is more.
 _LEAST_FEE, _FEE_SHARE = 2, 100
-# What one provider may hold, in payments.
+# How many of the largest payments one provider may hold.
 _PROVIDER_PAYMENTS = 4
-# Two fifths of what a day may cost may go within an hour.
+# Two fifths of the cap of a day may be spent within an hour.
 _HOUR_PART, _HOUR_WHOLE = 2, 5
 
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """The most of one payment without its fee, of a day and of all time, in whole sats.
+    """The caps of one payment without its fee, of a day and of all time, in whole sats.
 
-    Raises `UsageError` for a number beyond `MOST`, and where a day does not hold one payment with its fee, or all
-    time not one day.
+    Raises `UsageError` for a number beyond `MOST`, and where the cap of a day is below one payment with its fee, or
+    the cap of all time below that of a day.
     """
 
     payment: int
@@ -34,14 +34,17 @@ class Agreed:
             sats = getattr(self, name)
             if type(sats) is not int or not 1 <= sats <= most:
                 raise UsageError(
-                    f"the cap `{name}` is a whole number of sats from 1 to {most:,}",
-                    hint="No setting and no command allows more than that.",
+                    f"the cap `{name}` must be a whole number of sats from 1 to {most:,}",
+                    hint="No setting or command can allow more.",
                 )
         if not self.payment + self.fee <= self.day <= self.all:
             raise UsageError(
-                f"caps of {self.payment:,} sat a payment, {self.day:,} a day and {self.all:,} in all do not fit",
-                hint=f"A day holds at least one payment and its fee, here {self.payment + self.fee:,} sat; and all"
-                " time at least one day.",
+                f"caps of {self.payment:,} sat per payment, {self.day:,} per day and {self.all:,} "
+                "in total do not fit together",
+                hint=(
+                    "The daily cap must cover at least one payment and its fee, here "
+                    f"{self.payment + self.fee:,} sat; the total cap must be at least the daily one."
+                ),
             )
 
     def exceeds(self, other: "Agreed") -> bool:
@@ -55,7 +58,7 @@ class Agreed:
 
     @property
     def caps(self) -> Caps:
-        """Every limit. Each of them lets one payment of the largest size through, with its fee."""
+        """All limits. Each of them allows one payment of the largest size, with its fee."""
         one, sats = self.payment + self.fee, Msat.from_sats
         return Caps(
             payment=sats(self.payment),
@@ -69,12 +72,12 @@ class Agreed:
         )
 
     def as_dict(self) -> dict[str, int]:
-        """By name, in the order in which they are typed."""
+        """The three caps by name, in the order in which they are typed."""
         return asdict(self)
 
 
-# Of each, whatever a person types: a day's most lasts a hundred days.
+# The largest caps, whatever a person types; that of all time is a hundred times that of a day.
 _MOST = {"payment": 10_000, "day": 100_000, "all": 10_000_000}
 MOST = Agreed(**_MOST)
-# What live money starts with: small enough that a mistake costs less than a coffee.
+# The first caps: small enough that a mistake costs less than a coffee.
 FIRST = Agreed(payment=50, day=500, all=5_000)

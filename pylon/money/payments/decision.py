@@ -1,9 +1,10 @@
-"""What became of a payment that no wallet tells of: its owner looks it up elsewhere, and decides.
+"""Judges an owner's decision on a payment of unknown outcome (`pylon wallet decide`).
 
 A wallet that looks up no payments and lists none in order leaves a payment whose answer was lost unknown for ever:
-its money stays set aside, and its job and its provider get no other.
+its money stays set aside, and its job and its provider get no other payment. The owner can look it up elsewhere and
+decide.
 
-Values in, decisions out; `outcome` acts.
+Pure functions: values in, decisions out; `outcome` acts on them.
 """
 
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from pylon.money.wallet import proves
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the owner says. `preimage` proves that it was paid; without one, that is the owner's word alone. `fee` is
-    what it cost on the way, in msat."""
+    """What the owner says became of a payment.
+
+    `preimage` proves that it was paid; without one there is only the owner's word. `fee` is the routing fee in msat.
+    """
 
     paid: bool
     preimage: str = ""
@@ -28,7 +31,7 @@ class Decision:
 
 
 class Undecidable(StrEnum):
-    """Why a decision is not taken."""
+    """Why a decision is refused."""
 
     NOT_UNKNOWN = "not_unknown"  # it has ended, or is under way
     PREIMAGE = "preimage_does_not_fit"
@@ -54,16 +57,16 @@ def judge(
     expires_at: float,
     now: float,
 ) -> bool:
-    """Whether it is to be written; False when just that was decided before. Times are Unix seconds.
+    """Whether a decision is to be written; False when the same was decided before. Times are Unix seconds.
 
-    That it was not paid frees its money for another payment, and is not believed while a request to pay that was held
-    up could still arrive. Raises `DecisionRefusedError`.
+    Deciding that a payment was not made frees its money for another one, and is refused while a delayed request to
+    pay could still reach the wallet. Raises `DecisionRefusedError`.
     """
     if decision.preimage and not (decision.paid and proves(decision.preimage, payment_hash)):
         raise DecisionRefusedError(
             Undecidable.PREIMAGE,
             "that is not the preimage of this payment",
-            hint="The wallet shows it with the payment, as 64 hex characters; its SHA-256 is the payment hash.",
+            hint=("The wallet shows it with the payment, as 64 hex digits. Its SHA-256 is the payment hash."),
         )
     if state is not PaymentState.UNKNOWN:
         if reason == DECIDED and state is (PaymentState.SETTLED if decision.paid else PaymentState.FAILED):
@@ -73,20 +76,19 @@ def judge(
         )
     if decision.fee > amount:
         raise DecisionRefusedError(
-            Undecidable.FEE, "its fee would be more than the payment", hint="--fee takes whole sats of the fee alone."
+            Undecidable.FEE, "its fee would be more than the payment", hint="--fee takes only the fee, in whole sats."
         )
     if not decision.paid and (until := expires_at + ARRIVAL_GRACE_S) >= now:
         raise DecisionRefusedError(
             Undecidable.MAY_ARRIVE,
-            "it may still be paid: a request to pay that was held up can arrive until ten minutes after its invoice"
-            " ran out",
+            "it may still be paid: a delayed request to pay can arrive until ten minutes after the invoice expires",
             hint=f"Try again after {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M:%S} UTC.",
         )
     return True
 
 
 def told(state: PaymentState, reason: str) -> str:
-    """Where a payment stands, in words."""
+    """The state of a payment in words, for messages."""
     by = ", decided by its owner" if reason == DECIDED else ""
     match state:
         case PaymentState.SETTLED:
@@ -96,10 +98,10 @@ def told(state: PaymentState, reason: str) -> str:
         case PaymentState.UNKNOWN:
             return "of unknown outcome"
         case PaymentState.RESERVED | PaymentState.SENDING:
-            return "under way"
+            return "in progress"
 
 
-_ENDED = "What has ended does not change. `pylon wallet audit` compares it with the wallet."
+_ENDED = "A payment that has ended cannot be changed. `pylon wallet audit` compares it with the wallet."
 _NEXT = {
     PaymentState.SETTLED: _ENDED,
     PaymentState.FAILED: _ENDED,

@@ -1,5 +1,8 @@
-"""A wallet behind a guard: whatever calls it, no invoice of another network passes, and none of live money without
-permission. Every wallet of a node is wrapped in one when it is connected."""
+"""A wrapper around a wallet that lets no invoice of another network through, and none for live money without
+permission.
+
+Every wallet of a node is wrapped in one when it is connected, so that no caller can forget these checks.
+"""
 
 from collections.abc import AsyncIterator, Callable, Collection
 
@@ -10,8 +13,11 @@ from pylon.money.wallet import Hint, Lookup, PayResult, PayState, Wallet, Wallet
 
 
 class GuardedWallet:
-    """`live` says whether live money is allowed, now. `also_called` are names that this wallet may give its network
-    besides the right one: some always say mainnet. Its invoices are checked all the same."""
+    """A `Wallet` with these checks.
+
+    `live()` says whether live money is allowed now. `also_called` are names that this wallet may give its network
+    besides the right one, since some always say mainnet; its invoices are checked all the same.
+    """
 
     def __init__(
         self,
@@ -51,7 +57,7 @@ class GuardedWallet:
             await self._check()
             self._check_invoice(invoice)
         except WalletError as error:
-            # Nothing was sent, so it failed whatever the code says elsewhere.
+            # Nothing was sent, so the payment failed for certain, whatever the code means elsewhere.
             refused = error.code is WalletCode.WRONG_NETWORK
             return PayResult(PayState.FAILED, code=error.code if refused else WalletCode.UNREACHABLE)
         return await self._wallet.pay(invoice, fee_limit=fee_limit)
@@ -71,20 +77,24 @@ class GuardedWallet:
         except invoices.InvoiceError as error:
             raise WalletError(WalletCode.WRONG_NETWORK, f"an invoice cannot be read: {error}") from error
         if currency != self._network.currency:
-            raise WalletError(
-                WalletCode.WRONG_NETWORK, f"an ln{currency} invoice is not one of {self._network.value}"
-            )
+            raise WalletError(WalletCode.WRONG_NETWORK, f"an ln{currency} invoice is not for {self._network.value}")
 
 
 def _another(named: str, network: Network) -> WalletError:
     if named:
         return WalletError(
             WalletCode.WRONG_NETWORK,
-            f"this wallet says that it is on {named!r}, not on {network.value}",
-            hint="Connect a wallet of this network. If it only names it wrongly, see `wallet.also_called`.",
+            f"the wallet says it is on {named!r}, not on {network.value}",
+            hint=(
+                "Connect a wallet on this network. If the wallet only reports the wrong name, see "
+                "`wallet.also_called`."
+            ),
         )
     return WalletError(
         WalletCode.WRONG_NETWORK,
-        f"this wallet does not say which network it is on, and may be a live one: it is not used on {network.value}",
-        hint=f'If you know that it is on {network.value}, write `also_called = [""]` under [wallet] in config.toml.',
+        "the wallet does not say which network it is on, and might hold real money, so it is not "
+        f"used on {network.value}",
+        hint=(
+            f'If you are sure that it is on {network.value}, set `also_called = [""]` under [wallet] in config.toml.'
+        ),
     )

@@ -1,6 +1,6 @@
-"""What became of payments that were sent: by the wallet's answer, by a lookup, or by their owner's word.
+"""Determines the outcome of payments that were sent: by the wallet's answer, a lookup, or the owner's decision.
 
-Each outcome is one transaction: the payment's row and its entries in the ledger.
+Each outcome is written in one transaction: the payment's row and its entries in the ledger.
 """
 
 import asyncio
@@ -29,8 +29,11 @@ _ENDED = (PaymentState.SETTLED, PaymentState.FAILED)
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """`changed`: it was of unknown outcome until now. `by_wallet`: before its owner's word was taken, the wallet gave
-    its own, which says the same."""
+    """A payment after its owner's decision.
+
+    `changed` says that its outcome was unknown until now. `by_wallet` says that the wallet, asked once more, gave the
+    same outcome itself.
+    """
 
     payment: Payment
     changed: bool
@@ -38,21 +41,24 @@ class Decided:
 
 
 class PaymentOutcomes:
-    """Of the payments of one wallet. Of each that ended somebody is told once: whoever has it in hand, or `check`."""
+    """The outcomes of the payments of one wallet.
+
+    Each payment that ends is reported once: by the call that has it in hand, or else by `check`.
+    """
 
     def __init__(self, database: Database, wallet: Wallet, clock: Clock) -> None:
         self._in_hand: set[str] = set()
         self._database = database
         self._wallet = wallet
         self._clock = clock
-        # Ended beside `check`, which tells of them.
+        # Payments that ended outside of `check`, which reports them the next time.
         self._ended: list[Payment] = []
-        # An owner's word and a lookup's must not meet: what has ended does not change.
+        # An owner's decision and a lookup must not overlap: what has ended does not change.
         self._looking = asyncio.Lock()
 
     @contextmanager
     def in_hand(self, payment_hash: str) -> Iterator[None]:
-        """This process is paying it: it is neither taken up, nor looked up, nor decided on beside that."""
+        """While this block runs, this process is paying it: it is not recovered, looked up or decided on."""
         self._in_hand.add(payment_hash)
         try:
             yield
@@ -60,7 +66,7 @@ class PaymentOutcomes:
             self._in_hand.discard(payment_hash)
 
     async def recover(self) -> None:
-        """What a dead process left: what it reserved was never sent, and what it was sending may have been."""
+        """Recovers the open payments of a process that died: reserved ones were never sent, others may have been."""
         states = (PaymentState.RESERVED, PaymentState.SENDING)
         async with self._database.transaction() as tx:
             for payment in await payment_store.in_state(tx, *states):
@@ -72,13 +78,13 @@ class PaymentOutcomes:
                     await self._move_in(tx, payment, PaymentState.UNKNOWN, "no_answer")
 
     async def check(self) -> list[Payment]:
-        """Looks up every payment of unknown outcome; those that ended since it was called last."""
+        """Looks up every payment of unknown outcome; returns those that ended since the last call."""
         await self.look()
         ended, self._ended = self._ended, []
         return ended
 
     async def look(self) -> None:
-        """The same, and leaves it to `check` to tell of them."""
+        """Looks up every payment of unknown outcome; the next `check` reports those that ended."""
         for payment in await payment_store.in_state(self._database, PaymentState.SENDING, PaymentState.UNKNOWN):
             if payment.payment_hash in self._in_hand:
                 continue
@@ -88,10 +94,10 @@ class PaymentOutcomes:
                     await self._look_up_open(now)
 
     async def decide(self, payment_hash: str, decision: Decision) -> Decided:
-        """Takes the owner's word for what became of a payment of unknown outcome; said again it changes nothing.
+        """Writes the owner's decision on a payment of unknown outcome. The same decision again changes nothing.
 
-        Where no proof comes along, the wallet is asked once more before. Raises `DecisionRefusedError`, and
-        `MoneyError` where there is no such payment.
+        A decision without a preimage is written only after the wallet was asked once more. Raises
+        `DecisionRefusedError`, and `MoneyError` where there is no such payment.
         """
         async with self._looking:
             payment = await payment_store.get(self._database, payment_hash)
@@ -111,13 +117,13 @@ class PaymentOutcomes:
             payment = await payment_store.get(self._database, payment_hash)
             self._ended.append(payment)
         logger.info(
-            "the owner decided what became of a payment", payment=payment_hash, state=payment.state.value,
+            "the owner decided the outcome of a payment", payment=payment_hash, state=payment.state.value,
             proof=bool(payment.preimage),
         )  # fmt: skip
         return Decided(payment, changed=True)
 
     async def look_up(self, payment: Payment) -> Payment:
-        """Where a payment that was sent stands by the wallet's word; as before where it gives none."""
+        """Looks up a payment that was sent and writes the outcome; unchanged where the wallet does not answer."""
         try:
             lookup = await self._ask(payment)
         except WalletError as error:
@@ -135,14 +141,14 @@ class PaymentOutcomes:
                 return payment
 
     async def ask_fee(self, payment: Payment) -> Msat | None:
-        """What it cost, of a wallet that leaves that out of its answer and tells it in a lookup."""
+        """The routing fee by a lookup, for a wallet whose answer to a payment leaves it out; None if not told."""
         try:
             return (await self._ask(payment)).fee
         except WalletError:
             return None
 
     async def settle(self, payment: Payment, preimage: str, fee: Msat | None) -> Payment:
-        """Paid, which `preimage` proves."""
+        """Writes that a payment was made, which `preimage` proves. A `fee` of None counts as zero."""
         now = self._clock.wall()
         async with self._database.transaction() as tx:
             await self._settle_in(tx, payment, preimage, ZERO if fee is None else fee, now)
@@ -151,11 +157,11 @@ class PaymentOutcomes:
         return await payment_store.get(self._database, payment.payment_hash)
 
     async def fail(self, payment: Payment, reason: str) -> Payment:
-        """Failed for certain, or presumed so: its reservation is released."""
+        """Writes that a payment failed, for certain or presumably: its reservation no longer counts."""
         return await self._move(payment, PaymentState.FAILED, reason)
 
     async def leave_open(self, payment: Payment, reason: str) -> Payment:
-        """Of unknown outcome."""
+        """Writes that the outcome of a payment is unknown."""
         return await self._move(payment, PaymentState.UNKNOWN, reason)
 
     async def _look_up_open(self, payment: Payment) -> Payment:
@@ -182,7 +188,7 @@ class PaymentOutcomes:
     async def _settle_in(
         self, tx: Transaction, payment: Payment, preimage: str, fee: Msat, now: float, *, decided: bool = False
     ) -> None:
-        # Somebody else may have settled it since (a lookup beside the answer); its ledger entries are there then.
+        # A lookup beside the wallet's answer may have settled it before; then its ledger entries are there.
         if await payment_store.settle(tx, payment.payment_hash, preimage, fee, now, decided=decided):
             booked, party = (
                 (ledger.paid_by_hand, payment.payee) if payment.by_hand else (ledger.topup_paid, payment.provider)

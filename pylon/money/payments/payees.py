@@ -1,7 +1,7 @@
-"""The node of each provider that our payments go to: pinned by the first one, changed by its owner's word alone.
+"""The Lightning node that each provider is paid at: pinned by the first payment, and changed only by our owner.
 
-A provider whose wallet has another node key is offered with it in every invoice since. The last such offer is kept
-until a person trusts it, or an invoice of the pinned node is paid.
+A provider whose wallet has changed its node offers the new one in every invoice. The last such offer is kept until a
+person trusts it (`pylon wallet trust-payee`), or an invoice of the pinned node is paid.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,10 @@ _OFFERS = (
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A provider that asks to be paid to another node than before. `paid` went to the `pinned` one; `at` is when it
-    asked last, in Unix seconds."""
+    """A provider that asks to be paid at another node than before.
+
+    `paid` is what went to the `pinned` node, in msat; `at` is when it last asked, in Unix seconds.
+    """
 
     provider: str
     pinned: str
@@ -31,8 +33,7 @@ class Offer:
 
 
 async def pin(tx: Transaction, provider: str, payee: str, now: float) -> None:
-    """A payment to this node is reserved: the first one pins it, and none changes it. What else was offered before is
-    an offer no more."""
+    """Pins a node for which a payment is reserved, unless one is pinned already, and drops an earlier offer."""
     await tx.execute(
         "INSERT INTO money_payee VALUES (?, ?, ?) ON CONFLICT (provider) DO NOTHING", (provider, payee, now)
     )
@@ -40,7 +41,7 @@ async def pin(tx: Transaction, provider: str, payee: str, now: float) -> None:
 
 
 async def offered(tx: Transaction, provider: str, payee: str, now: float) -> None:
-    """An invoice of this provider pays another node than the pinned one."""
+    """Keeps the offer of an invoice of this provider that pays another node than the pinned one."""
     await tx.execute(
         "INSERT INTO money_payee_offer VALUES (?, ?, ?) ON CONFLICT (provider) DO UPDATE SET payee = excluded.payee,"
         " at = excluded.at",
@@ -49,31 +50,31 @@ async def offered(tx: Transaction, provider: str, payee: str, now: float) -> Non
 
 
 async def offers(reader: Reader) -> list[Offer]:
-    """Of every provider that has one, the newest first."""
+    """The offers of all providers, newest first."""
     return [_offer(row) for row in await reader.fetch_all(f"{_OFFERS} ORDER BY o.at DESC, o.provider")]
 
 
 async def untrusted(reader: Reader) -> set[str]:
-    """The providers that have one."""
+    """The providers that have an offer."""
     return {row["provider"] for row in await reader.fetch_all("SELECT provider FROM money_payee_offer")}
 
 
 async def trust(tx: Transaction, provider: str, *, pinned: str, offered: str, now: float) -> Offer:
-    """Pins what this provider offers. `pinned` and `offered` are the nodes that a person saw.
+    """Pins the node that this provider offers. `pinned` and `offered` are the nodes that a person saw.
 
-    Raises `UsageError` where these are not the two any more, or nothing is offered: then nothing is changed.
+    Raises `UsageError`, and changes nothing, where these have changed since, or nothing is offered.
     """
     row = await tx.fetch_one(f"{_OFFERS} WHERE o.provider = ?", (provider,))
     if row is None:
         raise UsageError(
-            "this provider does not ask to be paid to another node",
+            "this provider does not ask to be paid at a different node",
             hint="`pylon wallet trust-payee` lists those that do.",
         )
     found = _offer(row)
     if (found.pinned, found.offered) != (pinned, offered):
         raise UsageError(
-            "this provider asks to be paid to yet another node by now: nothing was changed",
-            hint="Run `pylon wallet trust-payee` again, and look at what it shows.",
+            "in the meantime, this provider asks to be paid at yet another node; nothing was changed",
+            hint="Run `pylon wallet trust-payee` again to see the new node.",
         )
     await tx.execute("UPDATE money_payee SET payee = ?, at = ? WHERE provider = ?", (offered, now, provider))
     await tx.execute("DELETE FROM money_payee_offer WHERE provider = ?", (provider,))

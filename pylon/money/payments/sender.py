@@ -1,11 +1,11 @@
-"""Paying: reserve, send, settle; each step is in the database before the next is taken.
+"""Pays invoices: reserve, send, settle. Each step is in the database before the next is taken.
 
     reserved ─► sending ─► settled     the preimage proves it
         │          ├─────► failed      the wallet refused, or a lookup says so
         │          └─────► unknown     no answer: the reservation stays until a lookup or its owner decides
         └────────────────► failed      the process died before anything was sent
 
-Nothing is ever sent twice: a payment whose outcome is unknown blocks its job and its provider until it is known.
+Nothing is ever sent twice: a payment of unknown outcome blocks its job and its provider until the outcome is known.
 """
 
 import asyncio
@@ -44,8 +44,8 @@ from pylon.tasks import Tasks
 
 
 class Policy(Protocol):
-    """What is allowed here, asked anew for each payment. `live` allows live money; `stopped` says whether STOP is
-    there."""
+    """What may be paid; read anew for each payment. `live` allows live money; `stopped()` says whether there is a
+    STOP file."""
 
     @property
     def network(self) -> Network: ...
@@ -62,7 +62,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SendPolicy:
-    """One that stays as it is."""
+    """A policy that does not change."""
 
     network: Network
     caps: Caps
@@ -78,7 +78,7 @@ class Sender:
         self._wallet = wallet
         self._policy = policy
         self._clock = clock
-        # Whoever asked for one may be gone when it fails.
+        # The caller may have been cancelled by the time a payment is refused.
         self._payments = Tasks("a payment failed", expected=(PaymentRefusedError, DecisionRefusedError))
         self._looks = Tasks("payments could not be looked up")
         self.outcomes = PaymentOutcomes(database, wallet, clock)
@@ -100,7 +100,7 @@ class Sender:
 
     @property
     def unit(self) -> str:
-        """What the money of this wallet is called."""
+        """What amounts of this wallet's network are called."""
         return self._policy.network.unit
 
     async def balance(self) -> Msat:
@@ -108,16 +108,16 @@ class Sender:
         return await self._wallet.balance()
 
     async def room(self, run: str) -> Msat:
-        """The largest payment that the limits leave for a run, without its fee: for a new job and provider."""
+        """The largest payment, without its fee, that the limits allow a run for a new job at a new provider."""
         caps = self._policy.caps
         spend = Spend(ZERO, caps.fee, "", "", run)
         return room(caps, await payment_store.used(self._database, spend, self._clock.wall()), spend)
 
     async def pay(self, ask: Ask, order: Order) -> Payment:
-        """Pays when every condition holds; where the payment stands afterwards.
+        """Pays an invoice if every condition holds, and returns the payment as it then stands.
 
-        Raises `PaymentRefusedError`; then nothing was reserved or sent. A caller that is cancelled does not cancel
-        the payment: it goes on, and its row tells.
+        Raises `PaymentRefusedError`; then nothing was reserved or sent. Cancelling the caller does not cancel a
+        payment that is being sent: its row has the outcome.
         """
         gone = asyncio.Event()
         try:
@@ -127,10 +127,10 @@ class Sender:
             raise
 
     async def pay_by_hand(self, text: str, *, most: Msat) -> Payment:
-        """Pays an invoice that the owner named, of at most `most`; all conditions hold, and all limits but those of a
-        provider and a run, which would never end.
+        """Pays an invoice that the owner named, of `most` at the most.
 
-        Each payee has an account of its own in the ledger, which is no provider's. Raises `PaymentRefusedError`.
+        All conditions and limits apply but those of a provider, which nobody would work off, and of a run. In the
+        ledger each payee has an account of its own, apart from providers. Raises `PaymentRefusedError`.
         """
         try:
             invoice = invoices.decode(text)
@@ -141,28 +141,32 @@ class Sender:
         return await self.pay(ask, Order(job, payee, owner, quote=most, bid=most, run=owner, by_hand=True))
 
     async def recover(self) -> list[Payment]:
-        """At start, before anything is paid: what a dead process left open; those that ended by a lookup now."""
+        """Recovers the payments that a dead process left open, at start, before anything is paid; returns those that
+        a lookup ended."""
         await self.outcomes.recover()
         return await self.check()
 
     async def check(self) -> list[Payment]:
-        """Looks up every payment of unknown outcome; those that ended now. Call it every few seconds."""
+        """Looks up every payment of unknown outcome; returns those that ended. To be called every few seconds."""
         return await self.outcomes.check()
 
     async def look(self, *, within_s: float) -> None:
-        """Looks them up as `check` does, which tells of those that ended; what takes longer goes on beside."""
+        """Looks up payments of unknown outcome for `within_s` seconds; the rest goes on in the background.
+
+        The next `check` reports those that ended.
+        """
         looking = self._looks.start(self.outcomes.look(), "a look at payments")
         await asyncio.wait({looking}, timeout=within_s)
         if looking.done():
             looking.result()
 
     async def decide(self, payment_hash: str, decision: Decision) -> Decided:
-        """Takes the owner's word for what became of a payment; see `PaymentOutcomes`. A caller that is cancelled
-        does not cancel it."""
+        """Writes the owner's decision on a payment; see `PaymentOutcomes.decide`. Cancelling the caller does not
+        cancel it."""
         return await asyncio.shield(self._payments.start(self.outcomes.decide(payment_hash, decision), payment_hash))
 
     async def close(self) -> None:
-        """Waits for payments that are under way; their wallet calls end by themselves."""
+        """Waits for the payments that are under way; their calls to the wallet have time limits."""
         await self._looks.close()
         await self._payments.wait()
 
@@ -172,7 +176,7 @@ class Sender:
         with ExitStack() as hands:
             payment = await self._reserve(ask, order, hands)
             if gone.is_set():
-                # Nobody waits for it, and it would count until the next start.
+                # The caller is gone. The reservation would count against the limits until the next start.
                 return await self.outcomes.fail(payment, "never_sent")
             return await self._send(payment)
 
@@ -196,7 +200,7 @@ class Sender:
         if refusal is not None:
             raise refused(refusal)
         spend = Spend(amount, caps.fee, order.job, order.provider, order.run, order.by_hand)
-        # Judged and reserved in one transaction: whatever runs beside this sees the reservation, or comes first.
+        # Judged and reserved in one transaction: a concurrent payment sees the reservation, or is reserved before it.
         async with self._database.transaction() as tx:
             known = await payment_store.known(tx, invoice, order, now)
             refusal = judge_known(invoice, order, known)
@@ -205,24 +209,24 @@ class Sender:
                 if limit is not None:
                     raise refused(limit)
                 payment = await payment_store.reserve(tx, invoice, spend, now)
-                # Before it is committed: whoever takes up what a dead process left, leaves this one alone.
+                # Before the commit, so that `recover` never takes it for the payment of a dead process.
                 hands.enter_context(self.outcomes.in_hand(payment.payment_hash))
                 return payment
             if refusal is Refusal.PAYEE_CHANGED:
                 await payee_store.offered(tx, order.provider, invoice.payee, now)
-        # Not before the transaction has ended: what was offered is kept although nothing is paid.
+        # Raised after the transaction, so that the payee's offer is kept although nothing is paid.
         raise refused(refusal, _other_payee(order.provider) if refusal is Refusal.PAYEE_CHANGED else "")
 
     async def _send(self, payment: Payment) -> Payment:
         outcomes = self.outcomes
         async with self._database.transaction() as tx:
-            # Raises where it was ended meanwhile: then nothing may be sent.
+            # Raises if the payment has ended meanwhile: then nothing may be sent.
             await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", self._clock.wall())
         result = await self._wallet.pay(payment.invoice, fee_limit=payment.fee_limit)
         if result.state is PayState.SETTLED and proves(result.preimage, payment.payment_hash):
             fee = result.fee if result.fee is not None else await outcomes.ask_fee(payment)
             return await outcomes.settle(payment, result.preimage or "", fee)
-        # Its answer to a payment is not its last word on it; only a lookup is.
+        # PAYMENT_FAILED is not final: NIP-47 lets it cover time-outs. Only a lookup decides.
         if result.state is PayState.FAILED and result.code is not WalletCode.PAYMENT_FAILED:
             return await outcomes.fail(payment, result.code.value if result.code else "failed")
         reason = "preimage_wrong" if result.state is PayState.SETTLED else ""
@@ -232,6 +236,6 @@ class Sender:
 
 def _other_payee(provider: str) -> str:
     return (
-        f"{WHY[Refusal.PAYEE_CHANGED]}; `pylon wallet trust-payee {nip19.npub(provider)}` shows both, and has it paid"
-        " from then on"
+        f"{WHY[Refusal.PAYEE_CHANGED]}; `pylon wallet trust-payee {nip19.npub(provider)}` shows "
+        "both nodes and lets you accept the new one"
     )

@@ -1,4 +1,4 @@
-"""Payments in SQLite: what was reserved, sent and paid, and what of it counts against the limits."""
+"""Our payments in SQLite: their states, and what of them counts against the limits."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ from pylon.money.states import PaymentState, check_step
 from pylon.money.wallet import WalletCode
 from pylon.store.database import Row, Transaction
 
-# How long a fee above its limit keeps us from paying that provider again.
+# How long a fee above its limit keeps us from paying that provider again, in seconds.
 FEE_MEMORY_S = DAY_S
-# What was ever paid is a sum that the ledger keeps. Left to itself SQLite looks for what was paid within a day among
-# all that is settled.
+# The ledger keeps the sum of all that was ever paid. The index is named because SQLite would otherwise look for the
+# last day's payments among all settled ones.
 _USED = """
 WITH
     open AS (SELECT coalesce(sum(msat + fee_limit), 0) AS msat, count(*) AS number,
@@ -60,17 +60,17 @@ class Payment:
 
     @property
     def by_hand(self) -> bool:
-        """Whether its owner gave the invoice."""
+        """Whether the owner named the invoice."""
         return self.provider.startswith(BY_HAND)
 
     @property
     def decided(self) -> bool:
-        """Whether its owner said what became of it, since no wallet did."""
+        """Whether the owner decided its outcome, since no wallet told it."""
         return self.reason == DECIDED
 
 
 async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> Known:
-    """What we know that bears on paying this invoice for this order."""
+    """What our database knows that bears on paying this invoice for this order."""
     row = await tx.fetch_one(
         """
         SELECT
@@ -110,13 +110,13 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
 
 
 async def used(reader: Reader, spend: Spend, now: float) -> Used:
-    """What counts against the limits of this payment. An open one counts in every window, however old it is."""
+    """What counts against the limits of this payment. Open payments count in every window, however old they are."""
     row = await reader.fetch_one(
         _USED,
         {
             "job": spend.job,
             "provider": spend.provider,
-            # None would be asked for: without a name, and by hand, they are no run.
+            # Without a name, or paid by hand, it belongs to no run.
             "run": "" if spend.by_hand else spend.run,
             "hour": now - HOUR_S,
             "day": now - DAY_S,
@@ -131,12 +131,12 @@ async def used(reader: Reader, spend: Spend, now: float) -> Used:
 
 
 async def used_now(reader: Reader, now: float) -> Used:
-    """What counts against the limits of every payment: those of an hour, a day, all time and payments in flight."""
+    """What counts against the limits that all payments share: hour, day, all time, and payments in flight."""
     return await used(reader, Spend(ZERO, ZERO, "", "", ""), now)
 
 
 async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -> Payment:
-    """Writes the reservation, and pins the payee of a provider."""
+    """Writes a reservation, and pins the payee of its provider."""
     await tx.execute(
         "INSERT INTO money_payment (payment_hash, job, provider, run, msat, fee_limit, invoice, payee, expires_at,"
         " state, reserved_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'reserved', ?, ?)",
@@ -160,8 +160,10 @@ async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -
 
 
 async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: str, now: float) -> bool:
-    """To any state but `settled`; False when it was there before. Raises `IllegalStepError`, and `MoneyError` where
-    there is no such payment."""
+    """Moves a payment to any state but `settled`; False when it was in that state before.
+
+    Raises `IllegalStepError`, and `MoneyError` where there is no such payment.
+    """
     before = (await get(tx, payment_hash)).state
     if before is state:
         return False
@@ -176,8 +178,10 @@ async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: 
 async def settle(
     tx: Transaction, payment_hash: str, preimage: str, fee: Msat, now: float, *, decided: bool = False
 ) -> bool:
-    """Settled with proof, or because it was `decided` so, where `preimage` may be empty; False when it was before.
-    Raises as `move` does."""
+    """Marks a payment as settled; False when it was before. Raises as `move` does.
+
+    `preimage` is the proof; it may be empty where the owner `decided` that it was paid.
+    """
     before = (await get(tx, payment_hash)).state
     if before is PaymentState.SETTLED:
         return False
@@ -191,7 +195,7 @@ async def settle(
 
 
 async def get(reader: Reader, payment_hash: str) -> Payment:
-    """One payment. Raises `MoneyError` when there is none."""
+    """The payment with this hash. Raises `MoneyError` when there is none."""
     row = await reader.fetch_one("SELECT * FROM money_payment WHERE payment_hash = ?", (payment_hash,))
     if row is None:
         raise MoneyError("there is no such payment")
@@ -218,7 +222,7 @@ async def unknown(reader: Reader) -> tuple[int, Msat]:
 
 
 async def decided(reader: Reader) -> list[Payment]:
-    """Payments whose owner said what became of them, oldest first."""
+    """Payments whose outcome the owner decided, oldest first."""
     rows = await reader.fetch_all(
         "SELECT * FROM money_payment WHERE state IN ('settled', 'failed') AND reason = ? ORDER BY reserved_at",
         (DECIDED,),
@@ -227,7 +231,10 @@ async def decided(reader: Reader) -> list[Payment]:
 
 
 async def unfunded(reader: Reader, *, since: float) -> list[Payment]:
-    """The last payments to their providers that failed for want of money, of invoices that ended after `since`."""
+    """Payments that failed because the wallet held too little, where no later payment to that provider was begun.
+
+    Only those of invoices that expire after `since` (Unix seconds).
+    """
     rows = await reader.fetch_all(
         "SELECT * FROM money_payment AS p WHERE state = 'failed' AND reason = ? AND expires_at > ? AND NOT EXISTS"
         " (SELECT 1 FROM money_payment AS q WHERE q.provider = p.provider AND q.reserved_at > p.reserved_at)"

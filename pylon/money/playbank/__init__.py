@@ -1,1 +1,1 @@
-"""A bank of play money, and its door."""
+"""A bank of play money, and its NIP-47 wallet service."""

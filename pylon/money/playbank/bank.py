@@ -1,8 +1,8 @@
-"""The playbank: a bank of play money. Accounts, budgets and invoices in SQLite; `service` is its door.
+"""The playbank: a bank of play money, with accounts, budgets and invoices in SQLite. `service` gives access to it.
 
-Its invoices are real BOLT-11, signed with the bank's key, prefix `lnbcrt`, each with a real preimage; they can be
-paid between accounts of this bank and nowhere else. A payment is one transaction: it happened, or it did not.
-Paying the same invoice again gives the same preimage and moves nothing.
+Its invoices are real BOLT-11 with the prefix `lnbcrt`, signed with the bank's key, each with a real preimage; they
+can be paid between accounts of this bank and nowhere else. A payment is one transaction. Paying the same invoice
+again gives the same preimage and moves nothing.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ MAX_INVOICE = Msat.from_sats(10_000_000)
 
 
 class BankError(MoneyError):
-    """The bank does not do this; `code` is NIP-47's."""
+    """The bank refuses a request. `code` is an error code of NIP-47."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class BankError(MoneyError):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A client key that may use an account: to receive only, or to pay within a budget a period (seconds)."""
+    """A client key that may use an account: only to receive, or to pay within a budget for each period (seconds)."""
 
     client: str
     account: str
@@ -47,7 +47,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class BankInvoice:
-    """An invoice of one account, and who paid it. Times are Unix seconds."""
+    """An invoice of an account, and the account that paid it, if any. Times are Unix seconds."""
 
     payment_hash: str
     preimage: str
@@ -62,7 +62,7 @@ class BankInvoice:
 
 
 class PlayBank:
-    """See the module. The database's label keeps it apart from any wallet of ours."""
+    """The accounts of one bank. The label of its database tells that apart from a node's."""
 
     def __init__(self, database: Database, key: SecretKey, clock: Clock) -> None:
         self._database = database
@@ -78,7 +78,7 @@ class PlayBank:
         budget: Msat | None = None,
         budget_period_s: float = DAY_S,
     ) -> Connection:
-        """Lets a client key use an account, which need not exist before. Replaces what was said of that key."""
+        """Lets a client key use an account, which need not exist yet. Replaces the key's earlier connection."""
         if not account or account == FAUCET:
             raise MoneyError(f"{account!r} is not a name for an account")
         async with self._database.transaction() as tx:
@@ -98,7 +98,7 @@ class PlayBank:
         return Connection(client, account, can_pay, budget, budget_period_s)
 
     async def connection(self, client: str) -> Connection | None:
-        """What a client key may do."""
+        """The connection of a client key, if it has one."""
         row = await self._database.fetch_one("SELECT * FROM bank_connection WHERE client = ?", (client,))
         return None if row is None else _connection(row)
 
@@ -108,9 +108,9 @@ class PlayBank:
         return [row[0] for row in rows]
 
     async def faucet(self, account: str, amount: Msat) -> Msat:
-        """Makes play money, at most 100,000 sat an account and day; the new balance. Raises `BankError`.
+        """Makes play money, at most 100,000 sat for an account and day; the new balance. Raises `BankError`.
 
-        Whoever opens this to callers sees to it that they are on this machine.
+        It is for the caller to offer this only to users of this machine.
         """
         now = self._clock.wall()
         async with self._database.transaction() as tx:
@@ -131,7 +131,7 @@ class PlayBank:
         return Msat(await _balance(self._database, account))
 
     async def make_invoice(self, account: str, amount: Msat, *, description: str, expiry_s: int) -> BankInvoice:
-        """A new invoice, in the database before anybody sees it. Raises `BankError`."""
+        """Makes an invoice, which is in the database before it is returned. Raises `BankError`."""
         if not 0 < amount <= MAX_INVOICE or amount % MSAT_PER_SAT:
             raise BankError(ErrorCode.OTHER, "an invoice is for whole sats, 1 to 10,000,000")
         if not 1 <= expiry_s <= MAX_EXPIRY_S:
@@ -200,7 +200,7 @@ class PlayBank:
         return _invoice(paid), True
 
     async def find(self, account: str, *, payment_hash: str = "", text: str = "") -> BankInvoice | None:
-        """An invoice that this account made or paid."""
+        """An invoice that this account made or paid, by its payment hash or text."""
         row = await self._database.fetch_one(
             "SELECT * FROM bank_invoice WHERE (payment_hash = ? OR invoice = ?) AND (account = ? OR payer = ?)",
             (payment_hash, text.lower(), account, account),
@@ -208,7 +208,7 @@ class PlayBank:
         return None if row is None else _invoice(row)
 
     async def history(self, account: str, *, limit: int, offset: int, since: int, until: int) -> list[BankInvoice]:
-        """Invoices that this account made or paid, newest first."""
+        """Invoices that this account made or paid, created between two Unix times, newest first."""
         rows = await self._database.fetch_all(
             "SELECT * FROM bank_invoice WHERE (account = :account OR payer = :account)"
             " AND created_at BETWEEN :since AND :until"

@@ -1,4 +1,4 @@
-"""Making invoices: what a wallet does. Only the playbank of this package is one."""
+"""Makes BOLT-11 invoices, for the playbank: other wallets make their own."""
 
 import bolt11
 from bolt11.models.features import Feature, FeatureState
@@ -22,7 +22,7 @@ def make_invoice(
     created_at: int,
     expiry_s: int,
 ) -> str:
-    """A BOLT-11 invoice, signed by `key`, which becomes its payee. Descriptions are cut at 300 characters."""
+    """A BOLT-11 invoice, signed by `key`, which is its payee. Descriptions are cut to 300 characters."""
     tags = bolt11.Tags()
     tags.add(TagChar.payment_hash, payment_hash.hex())
     tags.add(TagChar.payment_secret, payment_secret.hex())

@@ -1,6 +1,6 @@
-"""What a NIP-47 client may ask of the playbank: each method, on the account that its connection is for.
+"""The NIP-47 methods of the playbank, on the account of the client's connection.
 
-Parameters are strangers' and checked here; what is not as NIP-47 has it gets one of its error codes.
+Parameters come from strangers and are checked here; wrong ones are answered with an error code of NIP-47.
 """
 
 from collections.abc import Callable, Coroutine
@@ -21,8 +21,8 @@ PAGE = 20
 
 
 class BankMethods:
-    """`public` is the key that the bank's invoices are signed with; `moved` is told of each payment that moved money,
-    once."""
+    """The methods of one bank. `public` is the key that its invoices are signed with; `moved` is called once for each
+    payment that moved money."""
 
     def __init__(self, bank: PlayBank, public: str, clock: Clock, moved: Callable[[BankInvoice], None]) -> None:
         self._bank = bank
@@ -31,7 +31,7 @@ class BankMethods:
         self._moved = moved
 
     async def act(self, connection: Connection, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """The result of a request. Raises `BankError`, whose code NIP-47 has."""
+        """Carries out a request and returns its result. Raises `BankError`."""
         act: Callable[[Connection, dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
         match method:
             case "pay_invoice":
@@ -116,7 +116,7 @@ class BankMethods:
         return {"preimage": invoice.preimage, "fees_paid": 0}
 
     def transaction(self, invoice: BankInvoice, account: str) -> dict[str, Any]:
-        """An invoice as this account sees it."""
+        """The NIP-47 transaction object of an invoice, as this account sees it."""
         incoming = invoice.account == account
         settled = invoice.settled_at is not None
         expired = not settled and self._clock.wall() >= invoice.expires_at
@@ -132,6 +132,6 @@ class BankMethods:
             "expires_at": invoice.expires_at,
         }
         if settled:
-            # Before that nobody but the bank may know it: it is what a payer gets for paying.
+            # The preimage proves the payment, so nobody may see it before.
             made |= {"settled_at": invoice.settled_at, "preimage": invoice.preimage}
         return made

@@ -1,4 +1,4 @@
-"""The playbank's tables: connections, invoices, and entries that nobody can change."""
+"""The playbank's tables: connections, invoices, and append-only entries."""
 
 from pylon.store.database import Schema
 
@@ -46,7 +46,7 @@ BEGIN SELECT RAISE(ABORT, 'bank_entry is append-only'); END;
 CREATE TRIGGER bank_entry_no_delete BEFORE DELETE ON bank_entry
 BEGIN SELECT RAISE(ABORT, 'bank_entry is append-only'); END;
 """,
-        # A payment must not take longer the more there were: what each account holds is kept as entries are written.
+        # Triggers keep the balance of each account, so that payments do not become slower as entries grow in number.
         """
 CREATE TABLE bank_balance (account TEXT PRIMARY KEY, msat INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO bank_balance SELECT account, sum(msat) FROM (

@@ -1,16 +1,17 @@
-"""The playbank's door: a NIP-47 wallet service over a relay.
+"""The playbank's NIP-47 wallet service over a relay; `methods` carries out the requests.
 
-One service key for all connections; a request's author says whose it is. Both encryptions, and notices of payments
-sent and received. A request that has expired, or was seen before, is not acted on. `methods` has what may be asked.
+One service key serves all connections, which are told apart by the author of a request. It knows both encryptions,
+and notifies of payments sent and received. A request that has expired, or was seen before, is not acted on.
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from contextlib import suppress
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import PylonError, WireError
+from pylon.latest import Latest
 from pylon.money.msat import Msat
 from pylon.money.nwc import nip47
 from pylon.money.nwc.nip47 import Cipher, ErrorCode, Request, Response, Scheme
@@ -21,7 +22,7 @@ from pylon.money.transport import Subscription, Transport
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from pylon.nostr.pool_subscription import SeenIds
+from pylon.nostr.pool_subscription import SEEN_IDS
 from pylon.tasks import Tasks
 
 logger = log.get("money")
@@ -51,39 +52,39 @@ class PlayBankService:
         self._key = key
         self._transport = transport
         self._clock = clock
-        self._ciphers: OrderedDict[str, Cipher] = OrderedDict()
-        self._seen = SeenIds()
+        self._ciphers: Latest[str, Cipher] = Latest(CIPHERS)
+        self._seen: Latest[str, None] = Latest(SEEN_IDS)
         self._rates: dict[str, _Rate] = {}
         self._requests_per_s = requests_per_s
         self._strangers = _Rate(STRANGER_ANSWERS_PER_S)
         self._slots = asyncio.Semaphore(IN_PARALLEL)
         self._listening = Tasks()
-        # Requests, and what wallets are told of payments that came.
+        # Requests that are being answered, and notifications that are being sent.
         self._work = Tasks("the playbank failed at a request")
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        """Announces itself and begins to serve. An announcement that no relay takes is tried again until one does."""
+        """Announces the service and begins to serve. An announcement that no relay took is repeated later."""
         self._subscription = self._transport.subscribe(self._filters, name="playbank")
         self._listening.start(self._serve(self._subscription), "playbank")
         try:
             await self._announce()
         except PylonError as error:
-            # Those who know it already are served, and the relay beside it has other things to do.
+            # Clients that know the service are served all the same, and so is whoever uses the relay otherwise.
             logger.warning(
-                "no wallet finds the playbank before a relay takes its announcement; it is tried again",
+                "wallets cannot find the playbank until a relay accepts its announcement; trying again",
                 error=str(error),
-                hint="a full relay needs a larger `max_mb` in [relay], one with `kinds` kind 13194 among them",
+                hint=("if the relay is full, raise `max_mb` in [relay]; if it has `kinds`, add kind 13194"),
             )
             self._listening.start(self._announce_later(), "playbank announcement")
 
     async def close(self) -> None:
-        """Stops serving. What was begun is finished first."""
+        """Stops serving, once requests and notifications that were begun are finished."""
         try:
             await self._listening.close()
             while self._work:
                 await self._work.wait()
-                # A request that is over may have begun to tell of its payment, and has yet to take its leave.
+                # A finished request may have started a notification; its own task ends in the next turn of the loop.
                 await asyncio.sleep(0)
         finally:
             if self._subscription is not None:
@@ -92,7 +93,7 @@ class PlayBankService:
     async def open_link(
         self, account: str, relays: tuple[str, ...], *, can_pay: bool, budget: Msat | None = None
     ) -> NwcUri:
-        """A new connection string for an account. Its secret is kept nowhere here."""
+        """Makes a connection string for an account. Its secret is not kept here."""
         secret = SecretKey.generate()
         await self._bank.connect(secret.public, account, can_pay=can_pay, budget=budget)
         return NwcUri(self._key.public, relays, secret)
@@ -105,11 +106,11 @@ class PlayBankService:
             await asyncio.sleep(ANNOUNCE_AGAIN_S)
             with suppress(PylonError):
                 await self._announce()
-                logger.info("a relay took the playbank's announcement")
+                logger.info("a relay accepted the playbank's announcement")
                 return
 
     def _filters(self) -> tuple[Filter, ...]:
-        # Requests are ephemeral: what was sent while we were away is gone, and its sender looks it up.
+        # Requests are ephemeral: those sent while the service was down are lost, and their senders look them up.
         since = int(self._clock.wall()) - nip47.CLOCK_SLACK_S
         return (Filter(kinds=frozenset({nip47.REQUEST}), tags={"p": frozenset({self._key.public})}, since=since),)
 
@@ -118,7 +119,7 @@ class PlayBankService:
             event = received.event
             if event.kind != nip47.REQUEST or event.tag("p") != self._key.public or event.id in self._seen:
                 continue
-            self._seen.add(event.id)
+            self._seen.put(event.id, None)
             await self._slots.acquire()
             task = self._work.start(self._handle(event), "playbank request")
             task.add_done_callback(lambda _: self._slots.release())
@@ -128,7 +129,7 @@ class PlayBankService:
             return
         connection = await self._bank.connection(event.pubkey)
         if connection is None and not self._strangers.take(self._clock.monotonic()):
-            # An answer costs a key agreement and a signature: strangers get few of them.
+            # An answer costs a key agreement and a signature, so strangers get few of them.
             return
         cipher = self._cipher(event.pubkey)
         try:
@@ -174,20 +175,19 @@ class PlayBankService:
         try:
             await self._transport.publish(event)
         except PylonError as error:
-            # The client looks it up.
-            logger.warning("playbank could not publish", error=str(error))
+            # Clients look up what they are not told.
+            logger.warning("the playbank could not publish", error=str(error))
 
     def _cipher(self, client: str) -> Cipher:
         cipher = self._ciphers.get(client)
         if cipher is None:
-            cipher = self._ciphers[client] = Cipher(self._key, client)
-            if len(self._ciphers) > CIPHERS:
-                self._ciphers.popitem(last=False)
+            cipher = Cipher(self._key, client)
+            self._ciphers.put(client, cipher)
         return cipher
 
 
 class _Rate:
-    """At most so many in any second."""
+    """Allows at most so many calls of `take` in any second."""
 
     def __init__(self, per_second: int) -> None:
         self._taken: deque[float] = deque(maxlen=per_second)

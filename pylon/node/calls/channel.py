@@ -31,7 +31,7 @@ class Channel:
         try:
             reader, self._writer = await asyncio.open_unix_connection(self._path, limit=MAX_CALL_BYTES)
         except OSError as error:
-            raise UnreachableError("no node runs here", hint="Start one with `pylon start`.") from error
+            raise UnreachableError("no node is running here", hint="Start one with `pylon start`.") from error
         self._reading = asyncio.create_task(self._read(reader), name="answers of the core")
         return self
 

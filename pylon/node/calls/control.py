@@ -38,7 +38,7 @@ logger = log.get("node")
 _AT_ONCE = frozenset({"ping", "status"})
 SAY_S = 10.0
 # What whoever meets a fault of a node reads next.
-_MORE = "`pylon doctor` says more of it, and where its log is."
+_MORE = "`pylon doctor` shows more, and where the log is."
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +176,12 @@ class ControlServer:
         try:
             method = self._methods.get(str(request.get("call")))
             if method is None:
-                raise UsageError("this node does not know that call", hint="Are both of the same version of Pylon?")
+                raise UsageError(
+                    "the node does not know this call", hint="Check that both run the same version of Pylon."
+                )
             params = {} if request.get("params") is None else request["params"]
             if not isinstance(params, dict):
-                raise UsageError("the params of a call are an object")
+                raise UsageError("the params of a call must be an object")
             async with aclosing(method(params)) as answers:
                 async for answer in answers:
                     await send({"event" if isinstance(answer, Event) else "result": answer.data})
@@ -204,7 +206,7 @@ class RemoteNode:
         try:
             reader, writer = await asyncio.open_unix_connection(self._path, limit=long_lists.MAX_CALL_BYTES)
         except OSError as error:
-            raise UnreachableError("no node runs here", hint="Start one with `pylon start`.") from error
+            raise UnreachableError("no node is running here", hint="Start one with `pylon start`.") from error
         try:
             given, jobs = long_lists.apart(params or {}, "jobs")
             call = {"call": method, "params": given}
@@ -233,10 +235,12 @@ class RemoteNode:
                 return await reader.readline()
         except TimeoutError:
             pid = peer_pid(writer.get_extra_info("socket"))
-            who = "the process that has this home" if pid is None else f"process {pid}, which has this home,"
+            who = (
+                "the process that is using this home" if pid is None else f"process {pid}, which is using this home,"
+            )
             raise NodeSilentError(
-                f"{who} does not answer: it hangs, or was stopped",
-                hint=f"`kill -9 {pid or 'PID'}` ends it; what it had taken on runs again after the next start.",
+                f"{who} does not answer; it is stuck or stopped",
+                hint=(f"Run `kill -9 {pid or 'PID'}` to end it. Its unfinished jobs run again after the next start."),
             ) from None
 
 
@@ -250,13 +254,13 @@ def understood(said: object) -> Event | Result:
         case {"error": {"type": str(kind), "message": str(message), "hint": str(hint)}}:
             raise _error(kind, message, hint)
         case _:
-            raise UnreachableError("the node answered something that is not understood here")
+            raise UnreachableError("the node's answer could not be understood")
 
 
 def ended() -> UnreachableError:
     """What a call meets whose node is gone before its result."""
     return UnreachableError(
-        "the node ended during the call", hint="`logs/pylon.log` in its home may say why. Then try again."
+        "the node ended during the call", hint="Look for the reason in `logs/pylon.log` in the home, then try again."
     )
 
 
@@ -283,7 +287,7 @@ def _said(error: Exception) -> PylonError | None:
     if isinstance(error, sqlite3.Error):
         return told(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return PylonError(refusal(error), hint="Make room on that disk, and try again.")
+        return PylonError(refusal(error), hint="Free some space on that disk and try again.")
     return error if isinstance(error, PylonError) else None
 
 

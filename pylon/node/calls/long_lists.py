@@ -96,7 +96,9 @@ async def take_in(request: dict[str, Any], reader: asyncio.StreamReader) -> None
     name, params = request[FOLLOWS], request.get("params")
     params = {} if params is None else params
     if "id" in request or not isinstance(params, dict) or not isinstance(name, str):
-        raise UsageError("a list follows a call that has a connection to itself, an object of params, and names it")
+        raise UsageError(
+            "a call with a list must have its own connection and an object of params, and must name the list"
+        )
     request["params"] = {**params, name: rows}
 
 
@@ -121,24 +123,24 @@ async def read(
         rows += piece
         size += len(line)
         if most_rows is not None and len(rows) > most_rows:
-            raise UsageError(f"a run takes {most_rows:,} jobs at most", hint="Make several runs of them.")
+            raise UsageError(f"a run takes at most {most_rows:,} jobs", hint="Split it into several runs.")
         if most_bytes is not None and size > most_bytes:
             raise _too_much(most_bytes)
         unturned += len(line)
         if unturned >= _PIECE_BYTES:
             unturned = 0
             await asyncio.sleep(0)
-    raise ConnectionResetError("a list broke off")
+    raise ConnectionResetError("the list is incomplete")
 
 
 def _too_much(most_bytes: int) -> UsageError:
-    return UsageError(f"a call holds {most_bytes >> 20} MiB at most", hint="Make several calls of it.")
+    return UsageError(f"a call may be at most {most_bytes >> 20} MiB", hint="Split it into several calls.")
 
 
 def _too_long(most_bytes: int) -> UsageError:
     return UsageError(
-        f"a line of a call holds {most_bytes >> 20} MiB at most, and a job stands in one",
-        hint="Cut a long prompt into smaller pieces: no event carries so much. `pylon rlm` reads any length.",
+        f"a line of a call may be at most {most_bytes >> 20} MiB, and each job takes one line",
+        hint=("Split the prompt into smaller pieces: no event can carry it. `pylon rlm` reads texts of any length."),
     )
 
 
@@ -162,5 +164,5 @@ def _parsed(line: bytes) -> list[Any]:
     except orjson.JSONDecodeError:
         piece = None
     if not isinstance(piece, list):
-        raise UsageError("what follows a call are lists, the last of them empty")
+        raise UsageError("only lists may follow a call, and the last of them must be empty")
     return piece

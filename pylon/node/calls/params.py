@@ -27,7 +27,7 @@ def whole[T](params: Params, name: str, default: T, *, low: int = 0) -> int | T:
     if value is None:
         return default
     if type(value) is not int or not low <= value <= _MOST:
-        raise UsageError(f"{name} is a whole number, {low} at least and {_MOST} at most")
+        raise UsageError(f"{name} must be a whole number from {low} to {_MOST}")
     return value
 
 
@@ -37,7 +37,7 @@ def number[T](params: Params, name: str, default: T, *, low: float = 0.0) -> flo
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_within(value, low):
-        raise UsageError(f"{name} is a number, {low:g} at least and {_MOST_S} at most")
+        raise UsageError(f"{name} must be a number from {low:g} to {_MOST_S}")
     return value
 
 
@@ -47,7 +47,7 @@ def text[T](params: Params, name: str, default: T) -> str | T:
     if value is None:
         return default
     if not isinstance(value, str):
-        raise UsageError(f"{name} is text")
+        raise UsageError(f"{name} must be text")
     return value
 
 
@@ -55,7 +55,7 @@ def flag(params: Params, name: str) -> bool:
     """True or false, which is what it is when it was not given."""
     value = params.get(name)
     if value is not None and not isinstance(value, bool):
-        raise UsageError(f"{name} is true or false")
+        raise UsageError(f"{name} must be true or false")
     return bool(value)
 
 
@@ -63,9 +63,9 @@ def job_list(params: Params) -> Sequence[object]:
     """The `jobs` of a run: not more of them than one takes."""
     jobs = params.get("jobs") or ()
     if not isinstance(jobs, (list, tuple)):
-        raise UsageError("jobs is a list of jobs")
+        raise UsageError("jobs must be a list of jobs")
     if len(jobs) > MOST_JOBS:
-        raise UsageError(f"a run takes {MOST_JOBS:,} jobs at most", hint="Make several runs of them.")
+        raise UsageError(f"a run takes at most {MOST_JOBS:,} jobs", hint="Split it into several runs.")
     return jobs
 
 

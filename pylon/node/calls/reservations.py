@@ -14,7 +14,7 @@ from pylon.errors import UsageError
 from pylon.node.calls.params import Params, text, whole
 
 if TYPE_CHECKING:
-    from pylon.swarm.runs.reservation import Reservation
+    from pylon.swarm.runs.reservation import CallReservation
 
 # Whoever asks after it does so every minute at least.
 KEEP_S = 300.0
@@ -27,25 +27,25 @@ class Reservations:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._by_name: dict[str, Reservation] = {}
+        self._by_name: dict[str, CallReservation] = {}
         # When to look whether one that is over can be forgotten, the first of them first, and whether it was decided
         # at the look before that.
         self._over: deque[tuple[float, str, bool]] = deque()
 
     @contextmanager
-    def of(self, params: Params) -> "Iterator[Reservation | None]":
+    def of(self, params: Params) -> "Iterator[CallReservation | None]":
         """The reservation of a call with these parameters, for as long as that lasts: `budget_msat`, and
         `reservation`, its name, where its caller wants to ask after it. Raises `UsageError`."""
         budget, name = whole(params, "budget_msat", None), text(params, "reservation", None)
         if budget is None:
             if name is not None:
-                raise UsageError("a reservation says how much it is of", hint="Give a budget_msat with it.")
+                raise UsageError("the reservation has no amount", hint="Add a budget_msat.")
             yield None
             return
         # A node that only serves holds in memory nothing of what asking takes.
-        from pylon.swarm.runs.reservation import Reservation
+        from pylon.swarm.runs.reservation import CallReservation
 
-        reservation = Reservation(budget)
+        reservation = CallReservation(budget)
         if name is not None:
             self._add(name, reservation)
         try:
@@ -59,16 +59,16 @@ class Reservations:
         """The `reservations` call: what each of the `names` came to up to now. Raises `UsageError`."""
         names = params.get("names")
         if not isinstance(names, list) or len(names) > _MOST_NAMES or not all(isinstance(one, str) for one in names):
-            raise UsageError(f"names is a list of texts, {_MOST_NAMES:,} at most")
+            raise UsageError(f"names must be a list of at most {_MOST_NAMES:,} strings")
         self._forget()
         return {"reservations": {name: self._row(name) for name in names}}
 
-    def _add(self, name: str, reservation: "Reservation") -> None:
+    def _add(self, name: str, reservation: "CallReservation") -> None:
         self._forget()
         if not 1 <= len(name) <= _LONGEST_NAME:
-            raise UsageError(f"the name of a reservation has 1 to {_LONGEST_NAME} characters")
+            raise UsageError(f"a reservation's name must have 1 to {_LONGEST_NAME} characters")
         if name in self._by_name:
-            raise UsageError("a reservation of this name was made before", hint="Give each call a name of its own.")
+            raise UsageError("there is already a reservation with this name", hint="Give each call its own name.")
         self._by_name[name] = reservation
 
     def _row(self, name: str) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ async def read_relay(url: str, public: str, secret: SecretKey | None) -> RelayRe
         if status.state != "open":
             instead = await what_answers(url)
             # Its words are for people, the class before them is not.
-            why = status.error.partition(": ")[2] or status.error or "no websocket there"
+            why = status.error.partition(": ")[2] or status.error or "it does not answer as a websocket"
             return RelayReading(url, why, answers=instead, elsewhere=other_scheme(url), here=here, near=near)
         events, refusal = await _of(pool, public)
     finally:

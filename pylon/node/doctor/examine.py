@@ -30,6 +30,7 @@ from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.settings import check_settings
 from pylon.nostr.bech32 import nip19
+from pylon.store.look import is_copied_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,13 @@ async def examine() -> Examination:
         findings.append(relays.judge_port(config.relay.port, taken=taken, running=running, system=system))
     findings += [relays.judge_reach(asked, household=household is not None), relays.judge_clock(asked)]
     paused = "" if running else read_pause(home)
-    node = serving.judge_node(status, service, paused, mend=_mend(computer, disk, books), fault=fault)
+    node = serving.judge_node(status, service, paused, mend=_mend(home, computer, disk, books), fault=fault)
     serves = status is not None and status["provider"] is not None
     asked_for, code = read_offer(home, config, public, household, status), read_code()
     findings += [
         serving.judge_model(model, status),
         offer.judge_offer(asked_for, wallet),
-        offer.judge_wallet(wallet, asked_for.pricing),
+        offer.judge_wallet(wallet, asked_for.pricing, config.customer.bid_msat),
         offer.judge_payments(read_unknown(home, status)),
         node,
         serving.judge_code(code, status, time.time()) if status is not None else None,
@@ -114,11 +115,13 @@ async def examine() -> Examination:
     return Examination(tuple(one for one in findings if one is not None), serves)
 
 
-def _mend(computer: machine.MachineReading, disk: Finding, books: Finding | None) -> str:
-    """What comes before any start."""
+def _mend(home: Home, computer: machine.MachineReading, disk: Finding, books: Finding | None) -> str:
+    """What has to be done before a node can start here; empty if nothing."""
+    if is_copied_to(home.database, home.root):
+        return "Put a copy of this backup in the home's place, as docs/backup.md explains"
     if disk.no_jobs:
-        return "Have the disk mounted for writing" if computer.read_only else "Make room on the disk"
-    return "See to the database" if books is not None and books.no_jobs else ""
+        return "Mount the disk for writing" if computer.read_only else "Free some disk space"
+    return "Repair the database" if books is not None and books.no_jobs else ""
 
 
 def _unannounced(status: Mapping[str, Any] | None) -> str:

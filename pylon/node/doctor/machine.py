@@ -70,13 +70,14 @@ def judge_python(read: MachineReading, engine: str) -> Finding:
             return wrong(
                 "python",
                 f"{said}, run by Rosetta on Apple Silicon, where MLX cannot work",
-                "Take a Python for arm64 (`brew install python@3.13` in /opt/homebrew), delete .venv, set up again.",
+                "Install an arm64 Python (`brew install python@3.13` in /opt/homebrew), delete "
+                ".venv, and set up again.",
                 no_jobs=True,
             )
         return wrong(
             "python",
             f"{said}: MLX needs Apple Silicon",
-            'Use `engine = "llama"` or `"openai"` in [inference].',
+            'Set `engine = "llama"` or `"openai"` in [inference].',
             no_jobs=True,
         )
     return ok("python", said)
@@ -89,14 +90,15 @@ def judge_disk(read: MachineReading) -> Finding:
         return wrong(
             "disk",
             "the disk of the home is mounted read-only",
-            "Have it mounted for writing. A system does that to a disk with errors: see its log, and check the disk.",
+            "Mount it for writing. Systems mount a disk read-only when it has errors, so check "
+            "the system log and the disk.",
             no_jobs=True,
         )
-    said = f"{read.disk_free / 1e9:.1f} GB free where the home is"
+    said = f"{read.disk_free / 1e9:.1f} GB free on the home's disk"
     if read.disk_free < NO_DISK:
-        return wrong("disk", said, "Make room: a node that cannot write takes no jobs.", no_jobs=True)
+        return wrong("disk", said, "Free some space: a node that cannot write takes no jobs.", no_jobs=True)
     if read.disk_free < LITTLE_DISK:
-        return warning("disk", said, "Make room before `pylon models pull`.")
+        return warning("disk", said, "Free some space before `pylon models pull`.")
     return ok("disk", said)
 
 
@@ -105,19 +107,19 @@ def judge_database(read: DatabaseReading) -> Finding:
     if read.fault:
         return wrong("database", read.fault, read.hint, no_jobs=True)
     if not read.size:
-        return ok("database", "none yet: the first start makes it")
+        return ok("database", "none yet; the first start creates it")
     said = (
         f"{read.size / 1e6:,.1f} MB, no damage"
         if read.whole
-        else (f"{read.size / 1e6:,.1f} MB; no damage in what there was time to read")
+        else (f"{read.size / 1e6:,.1f} MB; no damage in the part that there was time to check")
     )
     if read.copied_at is None:
         return ok("database", said)
     made = datetime.fromtimestamp(read.copied_at).astimezone().strftime("%Y-%m-%d %H:%M")
     return warning(
         "database",
-        f"{said}; a backup of {made}, which no node has begun with",
-        "What was earned, paid and spent since is not in it: docs/backup.md says what a start does about it.",
+        f"{said}; restored from a backup of {made}, and no node has started with it yet",
+        "It lacks everything earned, paid and spent since. docs/backup.md explains what a start does about that.",
     )
 
 
@@ -126,9 +128,9 @@ def judge_permissions(read: HomeReading) -> Finding:
     if read.foreign:
         return wrong(
             "home",
-            f"it is {read.owner}'s, and what is in it another's: {', '.join(read.foreign)}",
-            f"Was Pylon once run by root? Give it back: {'' if read.root else 'sudo '}"
-            f"{shlex.join(('chown', '-R', read.owner, read.path))}",
+            f"{read.path} belongs to {read.owner}, but some files in it belong to others: {', '.join(read.foreign)}",
+            "If Pylon once ran as root, restore the owner: "
+            f"{'' if read.root else 'sudo '}{shlex.join(('chown', '-R', read.owner, read.path))}",
             no_jobs=True,
         )
     if read.owner != read.reader:
@@ -136,18 +138,20 @@ def judge_permissions(read: HomeReading) -> Finding:
     if read.open_to_others:
         return wrong(
             "home",
-            f"others may look into {', '.join(read.open_to_others)}",
+            f"other users can read {', '.join(read.open_to_others)}",
             shlex.join(("chmod", "go-rwx", *read.open_to_others)),
         )
-    return ok("home", f"{read.path}, its owner's alone")
+    return ok("home", f"{read.path}, private to its owner")
 
 
 def _of_another(read: HomeReading) -> Finding:
     if read.root:
         again = shlex.join(("sudo", "-u", read.owner, "env", f"PYLON_HOME={read.path}", "pylon", "doctor"))
-        return warning("home", f"{read.path} is {read.owner}'s, who alone can run its node: you are root", again)
+        return warning(
+            "home", f"{read.path} belongs to {read.owner}, and only that user can run its node; you are root", again
+        )
     todo = "Set PYLON_HOME to a folder of your own."
-    return wrong("home", f"{read.path} is {read.owner}'s, and you are {read.reader}", todo, no_jobs=True)
+    return wrong("home", f"{read.path} belongs to {read.owner}, and you are {read.reader}", todo, no_jobs=True)
 
 
 def judge_key(read: HomeReading, *, running: bool) -> Finding:
@@ -155,12 +159,12 @@ def judge_key(read: HomeReading, *, running: bool) -> Finding:
     if read.locked:
         return warning(
             "key",
-            f"under a passphrase, {'open in the node that runs' if running else 'which every start needs'}",
-            "Set PYLON_PASSPHRASE to have it looked at; a service cannot start with it.",
+            f"protected by a passphrase, {'and open in the running node' if running else 'which every start needs'}",
+            "Set PYLON_PASSPHRASE to have the key checked. A service cannot start with such a key.",
         )
     if read.fault:
         return wrong("key", read.fault, read.hint, no_jobs=True)
-    return ok("key", "can be read")
+    return ok("key", "readable")
 
 
 def judge_binding(read: HomeReading) -> Finding | None:
@@ -172,6 +176,7 @@ def judge_binding(read: HomeReading) -> Finding | None:
     stays, anew = shlex.join(("rm", read.mark)), shlex.join(("mv", read.folder, f"{read.folder}.copied"))
     return warning(
         "machine",
-        "this key was made on another machine; if both serve, they are one node and spoil each other's jobs",
-        f"Moved for good? `{stays}`, then `pylon init`. Copied? Begin anew here: `{anew}`, then `pylon init`.",
+        "this key was made on another machine; if both machines serve with it, they spoil each other's jobs",
+        f"If you moved this home for good, run `{stays}`, then `pylon init`. If you copied it, "
+        f"make a new key: `{anew}`, then `pylon init`.",
     )

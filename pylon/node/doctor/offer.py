@@ -52,10 +52,10 @@ def judge_offer(read: OfferReading, wallet: WalletReading) -> Finding:
     if read.now == read.terms:
         # It has started; but live money may be taken back while it runs.
         return replace(planned, no_jobs=planned.no_jobs and read.live_not_allowed)
-    said = f"the node serves {_at(read.now)}; the settings of its next start: {_at(read.terms)}"
+    said = f"the node serves {_at(read.now)}, but from its next start on {_at(read.terms)}"
     if planned.verdict is Verdict.WRONG:
         return wrong("offer", f"{said}: {planned.said}", planned.todo)
-    return warning("offer", said, f"{RESTART} has them count.")
+    return warning("offer", said, f"To apply the settings: {RESTART}.")
 
 
 def _judge_planned(read: OfferReading, wallet: WalletReading) -> Finding:
@@ -63,36 +63,41 @@ def _judge_planned(read: OfferReading, wallet: WalletReading) -> Finding:
     pricing = read.terms["pricing"]
     free_price = not any(rate for name, rate in read.terms.items() if name != "pricing")
     if read.household and not read.strangers:
-        return ok("offer", "serves its household alone; strangers send it nothing (`household.strangers`)")
+        return ok("offer", "serves only its household (`household.strangers`)")
     if pricing == "paid" and read.live_not_allowed:
         todo = 'Run `pylon wallet go-live`, or set `pricing = "free"`.'
         return wrong("offer", "paid in live money, which is not allowed here", todo, no_jobs=True)
     if pricing == "paid" and not wallet.connected:
-        todo = '`pylon wallet connect`, or `pricing = "free"` in [provider] of config.toml.'
-        return wrong("offer", "paid, and no wallet is connected: it cannot start", todo, no_jobs=True)
+        todo = 'Run `pylon wallet connect`, or set `pricing = "free"` in [provider] of config.toml.'
+        return wrong("offer", "paid, but no wallet is connected, so the node cannot start", todo, no_jobs=True)
     if pricing == "paid" and free_price:
-        return warning("offer", "paid, at a price of nothing", "`pylon price set` names one.")
+        return warning("offer", "paid, but the price is 0", "Set a price with `pylon price set`.")
     if pricing == "free" and read.price_changed:
-        todo = '`pricing = "paid"` in [provider] of config.toml makes it count.'
-        return warning("offer", "a price is set, and everybody is served for free", todo)
-    return ok("offer", f"everybody is served, {'for money' if pricing == 'paid' else 'for free'}")
+        todo = 'Set `pricing = "paid"` in [provider] of config.toml to apply it.'
+        return warning("offer", "a price is set, but everyone is served for free", todo)
+    return ok("offer", f"everyone is served, {'for money' if pricing == 'paid' else 'for free'}")
 
 
 def _at(terms: Mapping[str, Any]) -> str:
     if terms["pricing"] == "free":
         return "for free"
     rates = (terms["base_msat"], terms["in_msat_per_1k"], terms["out_msat_per_1k"])
-    return "for {:,} msat a job, {:,} and {:,} for 1,000 tokens in and out".format(*rates)
+    return "for {:,} msat per job, {:,} and {:,} per 1,000 tokens in and out".format(*rates)
 
 
-def judge_wallet(read: WalletReading, pricing: str) -> Finding:
-    """Whether the wallet answers, and is of the right network. `pricing` is what counts now."""
+def judge_wallet(read: WalletReading, pricing: str, bid_msat: int) -> Finding:
+    """Whether the wallet answers, and is of the right network. `pricing` is what counts now, `bid_msat` what this
+    customer offers for a job.
+    """
+    if not read.connected and bid_msat:
+        todo = "Run `pylon wallet connect`, or set `bid_msat = 0` in [customer] to ask only free providers."
+        return warning("wallet", f"none connected, so nothing pays the bid of {bid_msat:,} msat per job", todo)
     if not read.connected:
-        return ok("wallet", f"none is connected{'' if pricing == 'paid' else ', and none is needed for free work'}")
+        return ok("wallet", f"none connected{'' if pricing == 'paid' else ', and none needed for free work'}")
     if read.unused:
-        return warning("wallet", "connected after the node started, which does not use it yet", f"{RESTART}.")
+        return warning("wallet", "connected after the node started; the node does not use it yet", f"{RESTART}.")
     if read.fault:
-        return wrong("wallet", read.fault, read.hint or "Does its relay run?", no_jobs=pricing == "paid")
+        return wrong("wallet", read.fault, read.hint or "Check that its relay is running.", no_jobs=pricing == "paid")
     return ok("wallet", read.said)
 
 
@@ -102,6 +107,6 @@ def judge_payments(unknown: int) -> Finding | None:
         return None
     return warning(
         "payments",
-        f"{unknown} of unknown outcome: what {'it takes' if unknown == 1 else 'they take'} stays set aside",
-        "`pylon wallet decide` asks the wallet again, and says what to do if it never tells.",
+        f"{unknown} of unknown outcome; {'its money stays' if unknown == 1 else 'their money stays'} reserved",
+        "`pylon wallet decide` asks the wallet again, and tells you what to do if it never answers.",
     )

@@ -170,7 +170,7 @@ async def read_model(home: Home, config: Config) -> ModelReading:
     except PylonError as error:
         return ModelReading(section.engine, section.model, str(error), error.hint)
     fault = await _server_fault(section.openai_url) if section.engine == "openai" else ""
-    hint = "Start that server, or mend `inference.openai_url`." if fault else ""
+    hint = "Start that server, or correct `inference.openai_url`." if fault else ""
     free = memory.free_bytes() if place is not None else 0
     unnamed = unnamed_model(config)
     return ModelReading(section.engine, spec.model, fault, hint, weights, free, wished, unnamed=unnamed)
@@ -212,7 +212,7 @@ async def read_wallet(
     except PylonError as error:
         return WalletReading(connected=True, fault=str(error), hint=error.hint)
     return WalletReading(
-        connected=True, said=f"answers on {network.value}, and holds {sats_text(balance, network.unit)}"
+        connected=True, said=f"answers on {network.value}, with a balance of {sats_text(balance, network.unit)}"
     )
 
 

@@ -79,32 +79,42 @@ def judge_relay(read: RelayReading, *, system: str, key: bool) -> Finding:
     if read.error:
         return _unreachable(check, read, system)
     if read.refusal:
-        said = f"open, and it answers no query of this node: {read.refusal}"
-        return wrong(check, said, "Is it a Nostr relay? Ask its operator, or take another.")
+        said = f"open, but it answers none of this node's queries: {read.refusal}"
+        return wrong(check, said, "Check that it is a Nostr relay and ask its operator, or use another relay.")
     if read.own and read.own_lost:
-        return warning(check, f"open, but not to the node that runs: {read.own}", "It tries again within a minute.")
+        return warning(
+            check, f"open, but not to the running node: {read.own}", "The node tries again within a minute."
+        )
     if read.own:
-        said = f"open, but not to the node that runs: {read.own}"
+        said = f"open, but not to the running node: {read.own}"
         return wrong(
-            check, said, f"It proves its key again, every ten minutes at the longest; {RESTART} does at once."
+            check, said, f"The node authenticates again at least every ten minutes. To do it now: {RESTART}."
         )
     information = read.information
     if information is None:
-        return ok(check, "open; it says nothing of its limits (NIP-11)")
+        return ok(check, "open; it publishes no limits (NIP-11)")
     if information.payment_required:
-        return warning(check, "open; it wants to be paid before it takes events", "Pay there, or take another.")
+        return warning(
+            check, "open, but it demands payment before it accepts events", "Pay the relay, or use another."
+        )
     if information.auth_required and not key:
-        return warning(check, "open; it wants a key, which is locked here", "Set PYLON_PASSPHRASE and look again.")
+        return warning(
+            check,
+            "open, but it demands authentication, and the key is locked here",
+            "Set PYLON_PASSPHRASE and run this again.",
+        )
     if information.restricted_writes and not read.announced:
-        return warning(check, "open; it takes events of chosen keys only", "Ask its operator to let your npub write.")
+        return warning(
+            check, "open, but it accepts events only from selected keys", "Ask its operator to admit your npub."
+        )
     size = information.event_bytes
     if size is not None and size < MAX_EVENT_BYTES:
         return warning(
             check,
-            f"open; it takes events up to {size:,} bytes, where others take {MAX_EVENT_BYTES:,}",
-            "Longer prompts and answers do not pass it: name another one too.",
+            f"open, but it accepts events only up to {size:,} bytes; others accept {MAX_EVENT_BYTES:,}",
+            "Longer prompts and answers cannot pass through it. Add another relay.",
         )
-    return ok(check, "open, and its limits are wide enough")
+    return ok(check, "open, and its limits are high enough")
 
 
 def judge_reach(reads: Sequence[RelayReading], *, household: bool) -> Finding:
@@ -113,25 +123,25 @@ def judge_reach(reads: Sequence[RelayReading], *, household: bool) -> Finding:
     if not reached:
         return wrong(
             "relays",
-            "none of them can be reached, so nobody can ask this node",
-            "Start one with `pylon relay`, or name others as `relays` in config.toml."
+            "none can be reached, so no one can reach this node",
+            "Start one with `pylon relay`, or set others as `relays` in config.toml."
             if all(read.answers is Answers.NOTHING for read in reads)
-            else "Do what is said of them above, or name others as `relays` in config.toml.",
+            else "Follow the advice above, or set other `relays` in config.toml.",
             no_jobs=True,
         )
     if all(read.own for read in reached):
         return wrong(
             "relays",
-            f"{len(reached)} of {len(reads)} reached, and none by the node that runs: nobody can ask it",
-            "Do what is said of them above.",
+            f"{len(reached)} of {len(reads)} reached, but none by the running node, so no one can reach it",
+            "Follow the advice above.",
             no_jobs=True,
         )
     if all(read.here for read in reached) and not household:
         return Finding(
             "relays",
             Verdict.WARNING,
-            "all that are reached are this machine's own: only its own programs meet this node there",
-            'For jobs of others name one that they use too: relays = ["wss://…"] in config.toml.',
+            "the only relays reached are on this machine, so only its own programs can reach this node",
+            'To get jobs from others, add a relay that they use too: relays = ["wss://…"] in config.toml.',
             only_own=True,
         )
     return ok("relays", f"{len(reached)} of {len(reads)} reached")
@@ -140,9 +150,9 @@ def judge_reach(reads: Sequence[RelayReading], *, household: bool) -> Finding:
 def judge_port(port: int, *, taken: bool, running: bool, system: str) -> Finding:
     """Whether the relay of one's own household can listen; one that a node runs beside itself is the taker."""
     if taken and not running:
-        todo = f"{_who_listens(port, system)} says who it is; or set another `port` in [relay]."
-        return warning("port", f"something listens on {port} already, where `pylon start --relay` would", todo)
-    return ok("port", f"{port}, {'in use by what runs here' if taken else 'free'}")
+        todo = f"{_who_listens(port, system)} shows what it is. Or set another `port` in [relay]."
+        return warning("port", f"{port} is already in use, and `pylon start --relay` needs it", todo)
+    return ok("port", f"{port}, {'in use by the running node or relay' if taken else 'free'}")
 
 
 def judge_clock(reads: Sequence[RelayReading]) -> Finding:
@@ -155,12 +165,12 @@ def judge_clock(reads: Sequence[RelayReading]) -> Finding:
     if abs(ahead) > CLOCK_WRONG_S:
         return wrong(
             "clock",
-            f"{words}: jobs seem expired, and so do this node's heartbeats",
+            f"{words}, so jobs and this node's heartbeats seem expired",
             "Let the system set the time (macOS: Date & Time; Linux: `timedatectl set-ntp true`).",
             no_jobs=True,
         )
     if abs(ahead) > CLOCK_FINE_S:
-        return warning("clock", words, "Let the system set the time: jobs with short deadlines are lost.")
+        return warning("clock", words, "Let the system set the time, or jobs with short deadlines are lost.")
     return ok("clock", f"within {CLOCK_FINE_S:.0f} s of the relays'")
 
 
@@ -178,47 +188,51 @@ def judge_presence(reads: Sequence[RelayReading], now: float, fault: str = "") -
         lacking = "announcement" if fresh else "heartbeat"
         return wrong(
             "seen",
-            f"no relay shows this node's {lacking}: to customers it is not there{f' ({fault})' if fault else ''}",
-            "What relays said of it is what to mend; it is tried again every half minute."
+            f"no relay shows this node's {lacking}, so customers cannot see it{f' ({fault})' if fault else ''}",
+            "Fix what the relays complained about. The node tries again every half minute."
             if fault
-            else "Wait half a minute after a start; then look for `not announced` in its log.",
+            else "After a start, wait half a minute. Then look for `not announced` in the log.",
             no_jobs=True,
         )
     beat = max(fresh, key=lambda one: one.expires_at)
     if beat.loading or beat.paused:
         return ok("seen", f"announced; its heartbeat says {'paused' if beat.paused else 'loading'}")
-    return ok("seen", f"announced, and alive with {beat.slots_free} of {beat.slots} slots free")
+    return ok("seen", f"announced and alive, with {beat.slots_free} of {beat.slots} slots free")
 
 
 def _unreachable(check: str, read: RelayReading, system: str) -> Finding:
     if system == "Darwin" and read.errno == MACOS_NO_ROUTE and read.near:
         return wrong(
             check,
-            "macOS lets this program not into the local network (errno 65)",
-            "System Settings, Privacy & Security, Local Network: allow Python and your terminal; then restart.",
+            "macOS does not let this program use the local network (errno 65)",
+            "In System Settings, Privacy & Security, Local Network, allow Python and your terminal. Then restart.",
         )
     match read.answers:
         case Answers.NOTHING:
-            todo = "`pylon relay` starts one here." if read.here else "Is the address right, and does it run?"
+            todo = (
+                "Start one here with `pylon relay`."
+                if read.here
+                else "Check the address, and that the relay is running."
+            )
             return wrong(check, f"cannot be reached: {read.error}", todo)
         case Answers.OTHER_SCHEME:
             secured = "with TLS" if read.elsewhere.startswith("wss:") else "without TLS"
-            return wrong(check, f"a websocket opens there {secured} only", f"Write it as {read.elsewhere}")
+            return wrong(check, f"it accepts websockets only {secured}", f"Change the address to {read.elsewhere}")
         case Answers.UNTRUSTED:
             said = f"its certificate is not trusted here: {read.error}"
-            return wrong(check, said, "Is the name in the address the one of the certificate, and who signed that?")
+            return wrong(check, said, "Check that the certificate is for this host name, and who signed it.")
         case _:
-            said = f"something listens there, and it does not answer as a relay: {read.error}"
+            said = f"something listens there, but it does not answer like a relay: {read.error}"
             return wrong(check, said, _other_place(read, system))
 
 
 def _other_place(read: RelayReading, system: str) -> str:
     if not read.here:
-        return "Is the address right, its path included, and does the relay run behind what answers?"
+        return "Check the address and its path, and that the relay is running behind the server that answers."
     port = urlsplit(read.url).port or (443 if read.url.startswith("wss:") else 80)
     return (
-        f"{_who_listens(port, system)} says who it is. End that; or take another port, as `port` in [relay] and in"
-        " `relays` of config.toml."
+        f"{_who_listens(port, system)} shows what it is. End it, or set another port, both as "
+        "`port` in [relay] and in `relays` of config.toml."
     )
 
 

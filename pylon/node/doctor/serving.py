@@ -72,7 +72,9 @@ def judge_node(
         return wrong("node", str(fault), fault.hint, no_jobs=True)
     if fault is not None:
         return wrong(
-            "node", f"one runs, and cannot say how it does: {fault}", f"Its log says why. {RESTART} may mend it."
+            "node",
+            f"one is running, but it cannot report its state: {fault}",
+            f"Its log says why. {RESTART} may fix it.",
         )
     if status is None:
         return _none_runs(service, paused_on_disk, mend)
@@ -80,17 +82,17 @@ def judge_node(
     if provider is None:
         return wrong(
             "node",
-            f"process {status['pid']} uses this home, and does not serve",
-            "It is another command's, and ends with it; then `pylon start`.",
+            f"process {status['pid']} is using this home, but does not serve",
+            "Another command is running. When it has ended, run `pylon start`.",
             no_jobs=True,
         )
     if provider["paused"]:
         rules = [rule for rule in (status["owner"] or {"rules": ()})["rules"] if rule["holds"]]
         return _paused(provider["paused"], rules, mend)
     if provider["draining"]:
-        return wrong("node", "draining: it takes nothing new on", "`pylon resume` ends that.", no_jobs=True)
+        return wrong("node", "draining: it takes no new jobs", "Run `pylon resume` to end that.", no_jobs=True)
     if provider["engine"]["state"] == "failed":
-        return wrong("node", "it runs, and turns every job down", "Its model failed: see below.", no_jobs=True)
+        return wrong("node", "it is running, but refuses every job", "Its model failed; see below.", no_jobs=True)
     served = sum(count for state, count in provider["jobs"].items() if state == "settled")
     return ok("node", f"takes jobs; {provider['running']} running, {provider['queued']} waiting, {served} served")
 
@@ -103,24 +105,26 @@ def _none_runs(service: ServiceReading, paused_on_disk: str, mend: str) -> Findi
         todo = f"`pylon start`{f', or `{service.install}`' if service.install else ''}"
     if held:
         todo += "; then `pylon resume`"
-    return wrong("node", f"none runs{held}", f"{f'{mend}; then {todo}' if mend else todo}.", no_jobs=True)
+    return wrong("node", f"not running{held}", f"{f'{mend}; then {todo}' if mend else todo}.", no_jobs=True)
 
 
 def _paused(reason: str, rules: Sequence[Mapping[str, Any]], mend: str) -> Finding:
     """`rules` are those that hold: over a pause by hand they are not seen, and its end alone brings no jobs."""
     names, todo, said = [rule["name"] for rule in rules], [], f"paused ({reason})"
     if reason == "disk":
-        todo.append(f"{mend or 'Make room on the disk'}: it tries again every few seconds")
+        todo.append(f"{mend or 'Free some disk space'}: the node tries again every few seconds")
     elif reason == "database":
-        todo.append("It is damaged: `pylon stop`, restore it from a backup, and start. Its log has more")
+        todo.append(
+            "The database is damaged: `pylon stop`, restore it from a backup, and start again. The log says more"
+        )
     elif reason != ", ".join(names):
-        said = f"{said} by hand{f'; the owner rules that hold too: {", ".join(names)}' if rules else ''}"
-        todo.append("`pylon resume` ends the pause by hand")
+        said = f"{said} by hand{f'; these owner rules also pause it: {", ".join(names)}' if rules else ''}"
+        todo.append("`pylon resume` ends the manual pause")
     todo += [f"{rule['ends']} ends `{rule['name']}`" for rule in rules]
     if any(rule["yielding"] for rule in rules):
         firm = [rule["name"] for rule in rules if not rule["yielding"]]
         despite = f" all rules but {' and '.join(firm)}" if firm else " all of it"
-        todo.append(f"`pylon resume --for 2h` ends{despite} for that time")
+        todo.append(f"`pylon resume --for 2h` suspends{despite} for that time")
     return wrong("node", said, f"{'; '.join(todo)}.", no_jobs=True)
 
 
@@ -130,17 +134,17 @@ def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding
         engine = status["provider"]["engine"]
         said = f"{status['model']} {engine['state']}"
         if engine["state"] == "failed":
-            todo = engine["hint"] or "`pylon models list` says what is here, `pylon models recommend` what fits."
+            todo = engine["hint"] or (
+                "See `pylon models list` for the models here, and `pylon models recommend` for those that fit."
+            )
             return wrong("model", f"{said}: {engine['failure']}", todo, no_jobs=True)
         # One that was there before may only have left memory meanwhile.
         again = engine["hint"] or (engine["restarts"] and engine["model"] is None)
         if engine["state"] == "loading" and again:
-            todo = (
-                engine["hint"] or "It is tried again; the log tells what it last said: logs/pylon.log in PYLON_HOME."
-            )
+            todo = engine["hint"] or "The node tries again. For the last error, see logs/pylon.log in PYLON_HOME."
             return wrong("model", f"{said}, again: {engine['reason']}", todo, no_jobs=True)
         if engine["state"] == "loading":
-            return warning("model", said, "Wait; the log says if it fails.", no_jobs=True)
+            return warning("model", said, "Wait; if it fails, the log says so.", no_jobs=True)
         return _by_name(ok("model", said), status["model"], read)
     if read.fault:
         return wrong("model", read.fault, read.hint, no_jobs=True)
@@ -154,12 +158,12 @@ def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding
 
 
 def _too_large(read: ModelReading, said: str) -> Finding:
-    todo = "Choose a smaller one (`pylon models recommend`), or end what uses memory."
+    todo = "Choose a smaller model (`pylon models recommend`), or close programs that use memory."
     if 0 < read.wished < memory_limit(read.free, None):
-        said = f"{said}, by `memory_gb`"
+        said = f"{said}, as set by `memory_gb`"
         if read.weights < memory_limit(read.free, None):
             least = math.ceil(read.weights / 1e8) / 10
-            todo = f"Set `memory_gb` in [inference] to more than {least:g}, or to 0: what the machine allows."
+            todo = f"Set `memory_gb` in [inference] to more than {least:g}, or to 0 to use what the machine allows."
     return wrong("model", said, todo, no_jobs=True)
 
 
@@ -172,28 +176,28 @@ def _by_name(found: Finding, model: str, read: ModelReading) -> Finding:
     if read.unnamed:
         return warning(
             "model",
-            f"{found.said}; the model of its server was never named, and customers take it for {model}",
-            "Set `model` in [inference] to what the server calls it, and start the node again.",
+            f"{found.said}; its server's model has no name in the settings, so customers see it as {model}",
+            "Set `model` in [inference] to the name that the server uses, and restart the node.",
         )
     if model != needle.MODEL_ID or read.engine == "openai":
         return found
     return warning(
         "model",
-        f"{found.said}; it finds numbers that a text states, and nothing else",
-        "`pylon models recommend` names models for any question.",
+        f"{found.said}; it only finds numbers stated in a text",
+        "`pylon models recommend` lists models for any question.",
     )
 
 
 def judge_code(read: CodeReading, status: Mapping[str, Any], now: float) -> Finding | None:
     """Whether the node that runs is what is installed here: what it loads only when it is needed is the newer one."""
     if status["version"] != read.version:
-        said = f"the node that runs is Pylon {status['version']}, and here is {read.version}"
+        said = f"the running node is Pylon {status['version']}, but {read.version} is installed here"
     elif now - status["uptime_s"] < read.written_at:
         since = (now - read.written_at) / 60
-        said = f"the node that runs began before Pylon's files were changed here, {since:,.0f} min ago"
+        said = f"the running node started before Pylon's files were changed here, {since:,.0f} min ago"
     else:
         return None
-    return warning("code", said, f"{RESTART}: what it does may fail until then.")
+    return warning("code", said, f"{RESTART}; until then, calls to the node may fail.")
 
 
 def judge_calls(status: Mapping[str, Any]) -> Finding | None:
@@ -203,8 +207,8 @@ def judge_calls(status: Mapping[str, Any]) -> Finding | None:
     if not faults or not faults["count"]:
         return None
     calls = "1 call" if faults["count"] == 1 else f"{faults['count']:,} calls"
-    said = f"the node failed in {calls} of commands since its start; the last: {faults['last']}"
-    return warning("calls", said, f"What {faults['log']} logged says where.")
+    said = f"the node failed in {calls} since its start; the last: {faults['last']}"
+    return warning("calls", said, f"For details, see {faults['log']}.")
 
 
 def judge_service(read: ServiceReading) -> Finding:
@@ -214,18 +218,20 @@ def judge_service(read: ServiceReading) -> Finding:
     if not read.installed:
         if not read.install:
             # A container lacks nothing.
-            return ok("service", "neither launchd nor systemd is here: the node runs when you start it")
-        return ok("service", f"not installed: the node runs when you start it (`{read.install}`)")
+            return ok("service", "neither launchd nor systemd is available; the node runs when you start it")
+        return ok("service", f"not installed; the node runs when you start it (to install it: `{read.install}`)")
     if read.pid is not None:
         return ok("service", f"{read.manager}: {read.state}")
     if read.last_exit in ("", "0"):
         return warning(
             "service",
             f"{read.manager}: {read.state or 'not loaded'}",
-            "It was stopped. `pylon service restart` starts it.",
+            "The service was stopped. Run `pylon service restart` to start it.",
         )
     if read.last_exit.split(":")[0] in _NO_PROGRAM:
         return wrong(
-            "service", "its program is gone: was Pylon moved?", "`pylon service install` from where Pylon is now."
+            "service",
+            "its program is missing; Pylon may have been moved",
+            "`pylon service install` from where Pylon is now.",
         )
-    return wrong("service", f"{read.manager}: {read.state}, ended with {read.last_exit}", f"Read {read.log}")
+    return wrong("service", f"{read.manager}: {read.state}, last exit: {read.last_exit}", f"Read {read.log}")

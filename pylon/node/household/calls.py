@@ -43,12 +43,14 @@ class HouseholdCalls:
         """Events `{"code", "expires_at"}`, then `{"joined", "name"}` each time; the result counts."""
         count, minutes = int(params.get("count", 1)), int(params.get("minutes", 10))
         if not 1 <= count <= MOST_INVITES or not 1 <= minutes <= MOST_MINUTES:
-            raise UsageError(f"up to {MOST_INVITES} invites at a time, for up to {MOST_MINUTES} minutes")
+            raise UsageError(f"at most {MOST_INVITES} invites at a time, valid for at most {MOST_MINUTES} minutes")
         if self._only_trusted is False and not self._config.household.strangers:
             raise UsageError(
-                "this node serves everybody, and a household keeps to its members",
-                hint="Stop it, and start it again with `pylon start --relay`. A `pylon relay` that holds the port has"
-                " to end first.",
+                "this node serves everyone, but a household serves only its members",
+                hint=(
+                    "Stop the node and start it again with `pylon start --relay`. If a `pylon relay` "
+                    "is using the port, end it first."
+                ),
             )
         head, hub = self._head, self._hub or own_relay(self._config.relay)
         relays = (_relay(str(params["relay"])),) if params.get("relay") else invited(head.pool.urls, hub)
@@ -69,7 +71,8 @@ class HouseholdCalls:
         known = self._head.file.get()
         if known is None:
             raise SetupError(
-                "this machine is in no household", hint="`pylon invite` begins one, `pylon join` enters one."
+                "this machine is not in a household",
+                hint="Start one with `pylon invite`, or enter one with `pylon join`.",
             )
         yield Result({"relays": list(known.relays), "members": await self._how(known)})
 
@@ -80,11 +83,11 @@ class HouseholdCalls:
             key = nip19.public_key_among(str(params.get("key") or ""), () if known is None else known.members)
         except WireError as error:
             raise UsageError(
-                "this is no member's public key, nor how one alone of them begins",
-                hint="Not the name, but the key: `pylon status --all` shows it.",
+                "this is neither a member's public key nor the beginning of exactly one",
+                hint="Give the key, not the name. `pylon status --all` shows it.",
             ) from error
         if not await self._head.remove(key):
-            raise UsageError("no member has this key", hint="`pylon status --all` shows them.")
+            raise UsageError("no member has this key", hint="`pylon status --all` shows the members.")
         yield Result({"removed": nip19.npub(key)})
 
     async def _heard(self) -> None:
@@ -98,7 +101,7 @@ class HouseholdCalls:
         except UnreachableError as error:
             raise UnreachableError(
                 str(error),
-                hint="An invite needs the household's relay: `pylon start --relay` here first, then invite.",
+                hint=("Invites need the household's relay. Run `pylon start --relay` here first, then invite."),
             ) from error
 
 
@@ -106,5 +109,7 @@ def _relay(url: str) -> str:
     try:
         normalize_relay_url(url)
     except MalformedError as error:
-        raise UsageError(f"{url!r} is no relay: {error}", hint="As in --relay ws://192.168.1.5:7447") from error
+        raise UsageError(
+            f"{url!r} is not a relay address: {error}", hint="Write it like this: --relay ws://192.168.1.5:7447"
+        ) from error
     return url

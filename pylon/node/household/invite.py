@@ -38,7 +38,9 @@ def encode(invite: Invite) -> str:
     fields = [(_KEY, invite.secret.secret_bytes), *((_RELAY, url.encode()) for url in invite.relays)]
     fields += [(_HEAD, bytes.fromhex(invite.head)), (_END, invite.expires_at.to_bytes(4, "big"))]
     if any(len(value) > 255 for _, value in fields):
-        raise UsageError("a relay's address is too long for an invite", hint="255 bytes is the most.")
+        raise UsageError(
+            "the relay's address is too long for an invite", hint="An address may have at most 255 bytes."
+        )
     return bech32.encode(PREFIX, b"".join(bytes((kind, len(value))) + value for kind, value in fields))
 
 
@@ -57,14 +59,14 @@ def decode(line: str) -> Invite:
             or len(end) != 4
             or len(head) != 32
         ):
-            raise MalformedError("a part of it is not what it should be")
+            raise MalformedError("part of it is invalid")
         check_public_key(head.hex())
         return Invite(SecretKey(secret), head.hex(), relays, int.from_bytes(end, "big"))
     except (WireError, KeyError, ValueError):
         # Which letter or part is wrong helps nobody: it was not copied as it stood.
         raise UsageError(
-            "this is no invite, or not the whole of one",
-            hint="Copy the whole line that `pylon invite` printed, from pylon1 to its end.",
+            "this is not a complete invite",
+            hint=("Copy everything that `pylon invite` printed after `pylon join`, from pylon1 to the end."),
         ) from None
 
 
@@ -73,7 +75,7 @@ def _fields(data: bytes) -> dict[int, list[bytes]]:
     at = 0
     while at < len(data):
         if at + 2 > len(data) or at + 2 + data[at + 1] > len(data):
-            raise MalformedError("it is cut short")
+            raise MalformedError("it is incomplete")
         found.setdefault(data[at], []).append(data[at + 2 : at + 2 + data[at + 1]])
         at += 2 + data[at + 1]
     return found

@@ -81,7 +81,8 @@ class Head:
         household = self._now()
         if key == self.secret.public:
             raise UsageError(
-                "the head of a household cannot be removed", hint="Delete household.json on each machine."
+                "the head of a household cannot be removed",
+                hint="To dissolve the household, delete household.json on each machine.",
             )
         if key not in household.members:
             return False
@@ -91,11 +92,11 @@ class Head:
     def _now(self) -> Household:
         household = self.file.get()
         if household is None:
-            raise SetupError("this machine is in no household", hint="`pylon invite` begins one.")
+            raise SetupError("this machine is not in a household", hint="Start one with `pylon invite`.")
         if household.head != self.secret.public:
             raise UsageError(
-                "this machine is a member of a household, and its head alone can do that",
-                hint="Run it on the machine that the household began with.",
+                "this machine is only a member of its household; only the head can do that",
+                hint="Run it on the machine that started the household.",
             )
         return household
 
@@ -114,7 +115,7 @@ class Head:
         try:
             key, name = read_join(event, self.keys, self.secret.public)
         except WireError as error:
-            logger.info("a request to join was not understood", error=str(error))
+            logger.info("a request to join could not be understood", error=str(error))
             return None
         if guest.member not in ("", key):
             return None
@@ -133,7 +134,7 @@ class Head:
         events = [list_event(household, key, self.secret, self.keys, created_at=created_at) for key in others]
         for result in await asyncio.gather(*map(self.pool.publish, events), return_exceptions=True):
             if isinstance(result, RelayError):
-                logger.warning("a member was not told of the new list", error=str(result))
+                logger.warning("a member could not be sent the new list", error=str(result))
 
 
 def found(head: str, relays: tuple[str, ...], name: str) -> Household:

@@ -41,7 +41,7 @@ async def join(
     Raises `UsageError` for an invite that has ended, `UnreachableError` when relay or head do not answer.
     """
     if invite.expires_at <= clock.wall():
-        raise UsageError("this invite has ended", hint="Make another one with `pylon invite`.")
+        raise UsageError("this invite has expired", hint="Make a new one with `pylon invite`.")
     # The relay's door knows the invite's key until it knows the member's.
     pool = RelayPool(invite.relays, secret=invite.secret, clock=clock)
     pool.start()
@@ -56,8 +56,8 @@ async def join(
         refused = [f"{one.url}: {one.error}" for one in pool.statuses if one.state == "open" and one.error]
         reason = f": {'; '.join(refused) or error}" if refused or isinstance(error, RelayError) else ""
         raise UnreachableError(
-            f"nobody let this machine in{reason}",
-            hint="`pylon invite` has to be waiting on the other machine, and an invite lets one machine in.",
+            f"the invite was not accepted{reason}",
+            hint=("`pylon invite` must still be waiting on the other machine, and each invite admits one machine."),
         ) from error
     finally:
         if subscription is not None:
@@ -73,8 +73,11 @@ async def _open(pool: RelayPool, invite: Invite, near: Neighbourhood | None) -> 
         if found is None or not await pool.add(found, timeout=OPEN_S):
             raise UnreachableError(
                 f"the household's relay does not answer: {error}",
-                hint="`pylon start --relay` has to run on the machine that invites, and `pylon invite` to wait there."
-                " Where this machine cannot reach that address, invite with `--relay` and one that it can.",
+                hint=(
+                    "On the inviting machine, `pylon start --relay` must be running and `pylon "
+                    "invite` waiting. If this machine cannot reach that address, invite with "
+                    "`--relay` and an address that it can reach."
+                ),
             ) from error
 
 
@@ -94,7 +97,7 @@ async def _ask(
             try:
                 household = read_list(received.event, keys, invite.head)
             except WireError as error:
-                logger.warning("a list was not understood", error=str(error))
+                logger.warning("a household list could not be understood", error=str(error))
                 continue
             if secret.public in household.members:
                 return household
@@ -116,7 +119,7 @@ async def follow(
             try:
                 newer = read_list(received.event, keys, household.head)
             except WireError as error:
-                logger.warning("a list was not understood", error=str(error))
+                logger.warning("a household list could not be understood", error=str(error))
                 continue
             if newer.updated_at > household.updated_at:
                 await _save(file, newer)
@@ -137,5 +140,5 @@ async def _save(file: HouseholdFile, household: Household) -> None:
             file.save(household)
             return
         except OSError as error:
-            logger.error("the household's new list could not be written; it is tried again", error=str(error))
+            logger.error("the household's new list could not be written; trying again", error=str(error))
         await asyncio.sleep(REST_S)

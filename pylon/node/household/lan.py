@@ -56,7 +56,7 @@ class Mdns:
             async with self._open() as opened:
                 found = await wanted.async_request(opened.zeroconf, FIND_S * 1_000)
         except OSError as error:
-            logger.info("the network cannot be asked for the household's relay", error=str(error))
+            logger.info("the local network cannot be searched for the household's relay", error=str(error))
             return None
         addresses = wanted.parsed_addresses(IPVersion.V4Only) if found else []
         return next((f"ws://{one}:{wanted.port}" for one in addresses if wanted.port and _is_near(one)), None)
@@ -72,7 +72,7 @@ class Mdns:
         try:
             opened = self._made()
         except OSError as error:
-            logger.warning("the household's relay is not announced in this network", error=str(error))
+            logger.warning("the household's relay cannot be announced on the local network", error=str(error))
             yield
             return
         try:
@@ -128,7 +128,7 @@ async def reach(pool: RelayPool, household: Household, near: Neighbourhood | Non
     except UnreachableError:
         found = await near.find(household.head)
         if found is not None and found not in pool.urls:
-            logger.info("the household's relay was found in this network", relay=found)
+            logger.info("the household's relay was found on the local network", relay=found)
             await pool.add(found, timeout=OPEN_S)
 
 

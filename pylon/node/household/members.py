@@ -45,7 +45,7 @@ class Household:
     def with_member(self, key: str, name: str) -> "Household":
         """With one more. Raises `SetupError` when it is full."""
         if key not in self.members and len(self.members) >= MOST_MEMBERS:
-            raise SetupError(f"a household has {MOST_MEMBERS} members at most")
+            raise SetupError(f"a household has at most {MOST_MEMBERS} members")
         return replace(self, members={**self.members, key: name})
 
     def without_member(self, key: str) -> "Household":
@@ -101,10 +101,12 @@ def _load(path: Path) -> Household:
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SetupError(
-            f"{path} cannot be read: {error}", hint="Move it away, and join the household again."
+            f"{path} cannot be read: {error}", hint="Move the file away and join the household again."
         ) from error
     if not all(map(is_hex64, (household.head, *household.members, *household.guests))):
-        raise SetupError(f"{path} holds something that is no public key", hint="Move it away, and join again.")
+        raise SetupError(
+            f"{path} contains an invalid public key", hint="Move the file away and join the household again."
+        )
     return household
 
 

@@ -34,7 +34,7 @@ def join_event(invite: SecretKey, head: str, member: SecretKey, name: str, *, cr
 def read_join(event: Event, keys: ConversationKeys, head: str) -> tuple[str, str]:
     """Key and name of who asks to join with this verified event. Raises `WireError`."""
     if event.kind != JOIN or event.tag("p") != head:
-        raise MalformedError("this is no request to join here")
+        raise MalformedError("this is not a request to join here")
     own = parse_event(_opened(keys, event.pubkey, event.content))
     verify(own)
     if own.kind != JOIN or own.tag("p") != head or own.tag("invite") != event.pubkey:
@@ -54,16 +54,16 @@ def list_event(
 def read_list(event: Event, keys: ConversationKeys, head: str) -> Household:
     """The household in a verified event of its head. Raises `WireError`."""
     if event.kind != LIST or event.pubkey != head:
-        raise MalformedError("this is no list of the household's head")
+        raise MalformedError("this is not a list from the household's head")
     raw = _opened(keys, head, event.content)
     members = raw.get("members") if isinstance(raw, dict) else None
     relays = raw.get("relays") if isinstance(raw, dict) else None
     if not isinstance(members, dict) or not isinstance(relays, list) or len(members) > MOST_MEMBERS:
-        raise MalformedError("a household's list holds members and relays")
+        raise MalformedError("a household's list must hold members and relays")
     if not all(isinstance(name, str) and len(name) <= MAX_NAME for name in members.values()):
-        raise MalformedError("a member's name is text")
+        raise MalformedError("a member's name must be text")
     if len(relays) > _MAX_RELAYS or not all(_is_url(url) for url in relays):
-        raise MalformedError("a household's relays are websocket addresses")
+        raise MalformedError("a household's relays must be websocket addresses")
     named = {check_public_key(key): clean_line(name) for key, name in members.items()}
     return Household(head, tuple(relays), named, updated_at=event.created_at)
 
@@ -76,4 +76,4 @@ def _opened(keys: ConversationKeys, peer: str, content: str) -> object:
     try:
         return orjson.loads(keys.decrypt(peer, content))
     except orjson.JSONDecodeError as error:
-        raise MalformedError("what is sealed in it is not JSON") from error
+        raise MalformedError("its sealed content is not JSON") from error

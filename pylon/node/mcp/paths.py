@@ -38,7 +38,7 @@ class Readable:
 
     def _paths(self, given: str) -> list[Path]:
         if "\0" in given:
-            raise UsageError("a path holds no zero bytes")
+            raise UsageError("a path must not contain zero bytes")
         path = self._cwd / given
         if not any(sign in given for sign in _SIGNS) or os.path.lexists(path):
             return [self._allowed(path, given)]
@@ -47,7 +47,7 @@ class Readable:
         first = next(n for n, part in enumerate(parts) if any(sign in part for sign in _SIGNS))
         above, pattern = Path(*parts[:first]), parts[first:]
         if ".." in pattern:
-            raise UsageError(f"{given} goes up again behind its pattern", hint="Give the folder itself.")
+            raise UsageError(f"{given} has .. after its pattern", hint="Give the folder itself.")
         above = self._below_a_root(above, given)
         found = sorted(match for match in above.glob(str(Path(*pattern))) if match.is_file())
         if not found:
@@ -57,7 +57,7 @@ class Readable:
     def _allowed(self, path: Path, given: str) -> Path:
         real = self._below_a_root(path, given)
         if real.is_relative_to(self._home) or self._home.is_relative_to(real):
-            raise UsageError(f"{given} holds Pylon's own files", hint="Name the folders beside them.")
+            raise UsageError(f"{given} contains Pylon's own files", hint="Name the folders next to it instead.")
         return real
 
     def _below_a_root(self, path: Path, given: str) -> Path:
@@ -67,8 +67,8 @@ class Readable:
             raise UsageError(f"{given} cannot be followed") from error
         if not any(real.is_relative_to(root) and not _hidden(real.relative_to(root)) for root in self.roots):
             folders = ", ".join(map(str, self.roots)) or "nothing"
-            hint = f"This server reads {folders}; `pylon mcp --allow FOLDER` adds to that. Or send the text itself."
-            raise UsageError(f"{given} may not be read", hint=hint)
+            hint = f"This server reads {folders}; `pylon mcp --allow FOLDER` adds more. Or send the text itself."
+            raise UsageError(f"{given} may not be read: it is hidden, or outside the allowed folders", hint=hint)
         return real
 
 

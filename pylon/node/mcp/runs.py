@@ -75,7 +75,9 @@ class McpRuns:
         """Begins a run. Raises `UsageError` for budgets over the settings', and when too many are under way."""
         within(self._config.rlm, question.wishes)
         if sum(run.state == "running" for run in self._runs.values()) >= AT_ONCE:
-            raise UsageError(f"{AT_ONCE} runs are under way", hint="Wait for one, or end it with rlm_cancel.")
+            raise UsageError(
+                f"{AT_ONCE} runs are already in progress", hint="Wait for one to end, or end one with rlm_cancel."
+            )
         folder = runs.new_run(self._home.runs, SystemClock().wall())
         run = McpRun(folder.name, question.question)
         self._runs[run.id] = run
@@ -109,7 +111,9 @@ class McpRuns:
         """Ends a run of this server. Raises `UsageError`."""
         run = self._runs.get(name)
         if run is None:
-            raise UsageError(f"this server started no run {name!r}", hint="rlm_status tells of runs; ids are whole.")
+            raise UsageError(
+                f"this server started no run {name!r}", hint="Give the whole id; rlm_status lists the runs."
+            )
         await self._cancel(run)
         return run.told()
 
@@ -146,4 +150,6 @@ def within(section: RlmSection, wishes: dict[str, Any]) -> None:
             # 0 is no limit there, of the setting and of a wish.
             value, most = value or math.inf, most or math.inf
         if value > most:
-            raise UsageError(f"{name} is {most:g} at most here", hint=f"`rlm.{name}` in the config file says so.")
+            raise UsageError(
+                f"{name} may be at most {most:g} here", hint=f"`rlm.{name}` in the config file sets this limit."
+            )

@@ -30,7 +30,7 @@ or a root model cuts it up, and a swarm of models is asked about the pieces. Use
 tokens: to find what stands anywhere in them, to count, to compare. Read shorter texts yourself. What is asked about
 goes to providers of the swarm, and each run may cost sats."""
 
-RunId = Annotated[str, Field(description="The id of a run, as `rlm` gave it.")]
+RunId = Annotated[str, Field(description="The run's id, as returned by `rlm`.")]
 
 
 def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
@@ -38,22 +38,26 @@ def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
 
     async def rlm(
         ctx: Context,
-        question: Annotated[str, Field(description="What is asked about the text, in full.", min_length=1)],
+        question: Annotated[str, Field(description="The full question about the text.", min_length=1)],
         paths: Annotated[
-            list[str] | None, Field(description="Files, folders or globs that hold it, in place of `text`.")
+            list[str] | None, Field(description="Files, folders or globs with the text; use instead of `text`.")
         ] = None,
-        text: Annotated[str | None, Field(description="The text itself, in place of `paths`.")] = None,
+        text: Annotated[str | None, Field(description="The text itself; use instead of `paths`.")] = None,
         strategy: Annotated[
             Literal["rlm", "map-reduce", "search"] | None,
-            Field(description="rlm needs a root model in the settings; search looks for the question's words first."),
+            Field(
+                description=(
+                    "rlm needs a root model in the settings; search first looks for the words of the question."
+                )
+            ),
         ] = None,
-        model: Annotated[str | None, Field(description="The model that sub-calls ask for.")] = None,
-        max_sats: Annotated[int | None, Field(ge=0, description="The most that it may cost, in sats.")] = None,
+        model: Annotated[str | None, Field(description="The model for sub-calls.")] = None,
+        max_sats: Annotated[int | None, Field(ge=0, description="The most it may cost, in sats.")] = None,
         max_calls: Annotated[int | None, Field(ge=0, description="The most sub-calls.")] = None,
-        max_tokens: Annotated[int | None, Field(ge=0, description="The most tokens, of all models together.")] = None,
+        max_tokens: Annotated[int | None, Field(ge=0, description="The most tokens, over all models.")] = None,
         max_seconds: Annotated[float | None, Field(gt=0, description="The most seconds.")] = None,
-        max_depth: Annotated[int | None, Field(ge=0, description="How deep loops may stand in each other.")] = None,
-        wait: Annotated[bool, Field(description="false gives the id at once; rlm_status tells the rest.")] = True,
+        max_depth: Annotated[int | None, Field(ge=0, description="How deeply recursive calls may nest.")] = None,
+        wait: Annotated[bool, Field(description="false returns the id at once; rlm_status returns the rest.")] = True,
     ) -> CallToolResult:
         """Answers a question about a text of any length. `partial` tells that turns or budget ran out; `warnings` say
         what of the text could hardly be read."""
@@ -64,10 +68,10 @@ def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
 
         async def work() -> dict[str, Any]:
             if (paths is None) == (text is None):
-                raise UsageError("either `paths` or `text` is needed, and not both")
+                raise UsageError("give either `paths` or `text`, not both")
             files = await asyncio.to_thread(readable.expand, paths or [])
             if paths is not None and not files:
-                raise UsageError("there is no file in `paths`")
+                raise UsageError("`paths` contains no file")
             if text is not None and not text.strip():
                 raise UsageError("`text` is empty", hint="Send the text itself, or name files in `paths`.")
             run = runs.start(Question(question, files, text or "", strategy=strategy, wishes=wishes))
@@ -89,7 +93,7 @@ def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
 
     tools = [
         _strict(rlm, "Ask about a long text", ToolAnnotations(read_only_hint=False)),
-        _strict(rlm_status, "How far a run is", ToolAnnotations(read_only_hint=True)),
+        _strict(rlm_status, "Progress of a run", ToolAnnotations(read_only_hint=True)),
         _strict(rlm_cancel, "End a run", ToolAnnotations(read_only_hint=False, idempotent_hint=True)),
     ]
     return _Server(
@@ -110,7 +114,7 @@ class _Server(MCPServer):
         except ToolError as error:
             wrong = error.__cause__
             said = f"{name}: {faults(wrong)}" if isinstance(wrong, ValidationError) else str(error)
-            return _failed(UsageError(said, hint="The tool's schema says what it takes."))
+            return _failed(UsageError(said, hint="See the tool's schema for what it accepts."))
 
 
 def _strict(work: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations) -> Tool:

@@ -1,9 +1,9 @@
-"""The RLM for code that is not asynchronous.
+"""The RLM for code that is not asynchronous, as scripts and notebooks.
 
     with Rlm() as rlm:
         print(rlm.ask("Who signed the treaty?", text).text)
 
-Everything runs in a thread of its own, so it works where an event loop runs already, as in Jupyter.
+Everything runs in a separate thread, so it also works where an event loop is running already, as in Jupyter.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ from pylon.node.rlm.client import RlmAnswer, RlmClient
 
 
 class Rlm(Blocking):
-    """An `RlmClient` and its thread. Raises what that raises, and `UsageError` where asking would never end: in a
-    function that it calls, and in a process that was forked after it was made."""
+    """An `RlmClient` in a thread. Raises what the client raises, and `UsageError` where a call would never return:
+    within a function that it calls itself, and in a process that was forked after it was made."""
 
     def __init__(self, home: Path | str | None = None, **settings: Any) -> None:
         self._client = RlmClient(home, **settings)
@@ -37,6 +37,6 @@ class Rlm(Blocking):
 
 
 def ask(question: str, context: object = "", **options: Any) -> RlmAnswer:
-    """One question, by itself. See `Rlm.ask`; whoever has several keeps an `Rlm` open."""
+    """Asks a single question. See `Rlm.ask`; for several questions keep an `Rlm` open."""
     with Rlm() as rlm:
         return rlm.ask(question, context, **options)

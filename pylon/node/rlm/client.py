@@ -34,8 +34,9 @@ STRATEGIES = get_args(Strategy.__value__)
 
 @dataclass(frozen=True, slots=True)
 class RlmAnswer:
-    """`text` None: there is no answer. `partial` tells that turns, budget or root ran out; `reason` and `detail` say
-    which. `msat` is what the run was charged; `report` is all that `pylon rlm --json` prints."""
+    """The answer of a run. `text` None: there is no answer. `partial` tells that something may be missing; `reason`
+    and `detail` say why the run ended. `run` is its id, `folder` its trajectory. `msat` is what the run was charged;
+    `report` is all that `pylon rlm --json` prints."""
 
     text: str | None
     partial: bool
@@ -47,12 +48,13 @@ class RlmAnswer:
     report: dict[str, Any]
 
     def calls(self) -> list[Row]:
-        """A row for each sub-call, as `pylon rlm export --format csv` has them."""
+        """A row for each sub-call, as in `pylon rlm export --format csv`."""
         return call_rows(Run(self.folder))
 
 
 class RlmClient(HomeClient):
-    """See `HomeClient`. `settings` are those of `[rlm]` that stand over the config file's."""
+    """Asks questions through a home; see `HomeClient`. `settings` are settings of `[rlm]` that override the config
+    file's."""
 
     def __init__(self, home: Path | str | None = None, **settings: Any) -> None:
         super().__init__(home, "RLM")
@@ -70,13 +72,13 @@ class RlmClient(HomeClient):
         on_progress: Hear | None = None,
         **settings: Any,
     ) -> RlmAnswer:
-        """The answer to a question about `context`: a text, texts by name, or whatever JSON can hold; or about
-        `files`: files, folders and globs, which are not read into this process.
+        """Asks a question about `context`: a text, texts by name, or any JSON value; or about `files`: files, folders
+        and globs, which are not read into this process.
 
-        `sub` answers the sub-calls in the place of the swarm: a function from prompt to answer, or any `SubLM`.
-        `settings` are those of `[rlm]`, as `max_sats=50` or `seed=1`. `on_progress` is called after each event of the
-        run. Cancelled, the run ends, and its trajectory stays. Raises `UsageError` for what cannot be asked so, a
-        setting that there is not or a file that is not there, `SetupError` and `UnreachableError` where root model or
+        `sub` answers the sub-calls in place of the swarm: a function from prompt to answer, or any `SubLM`.
+        `settings` are settings of `[rlm]`, as `max_sats=50` or `seed=1`. `on_progress` is called after each event of
+        the run. If this is cancelled, the run ends, and its trajectory stays. Raises `UsageError` for arguments that
+        do not fit, an unknown setting or a missing file, `SetupError` and `UnreachableError` when the root model or
         providers are missing, `SandboxError`, `ModelError`.
         """
         check_callbacks(on_progress=on_progress)
@@ -108,13 +110,13 @@ class RlmClient(HomeClient):
         on_progress: Hear | None = None,
         **settings: Any,
     ) -> RlmAnswer:
-        """Goes on with a run of this home that was interrupted, or whose budget ended: by its id, the start of it, or
-        `last`. What was answered is neither asked nor paid again, and what was spent counts in its limits.
+        """Resumes a run of this home that was interrupted, or whose budget ended; `run` is its id, the start of its
+        id, or `last`. What was answered is neither asked nor paid again, and what was spent counts in its limits.
 
-        It has the settings that it had, and `settings` over them, as `max_calls=500`. `sub` as in `ask`: a run that
-        had one needs it again. A run that has a whole answer gives that. With `go_on` it goes on from where its code
-        does something else than it did then; otherwise that is a `DiffersError`. Raises `UsageError` for a run that
-        there is not, or that ended for want of what it does not get now, and what `ask` does.
+        The run keeps its settings, overridden by `settings`, as `max_calls=500`. `sub` as in `ask`: a run that had
+        one needs it again. A run with a whole answer returns that. If its code behaves differently from what is
+        recorded, raises `DiffersError`, or with `go_on` continues live from there. Raises `UsageError` for a run that
+        does not exist, or that ended at a bound that is not raised now, and what `ask` raises.
         """
         check_callbacks(on_progress=on_progress)
         own = None if sub is None else sub_lm(sub)
@@ -141,19 +143,19 @@ def _answer(report: dict[str, Any]) -> RlmAnswer:
 
 
 def _check(question: object, context: object, files: object, shape: object, strategy: object) -> None:
-    """Whether this can be asked, as far as it is seen before anything is read. Raises `UsageError`."""
+    """Checks the arguments of `ask` before anything is read. Raises `UsageError`."""
     if not isinstance(question, str) or not question.strip():
-        raise UsageError("a question is a text that is not empty")
+        raise UsageError("the question must be non-empty text")
     if context is None:
-        raise UsageError("there is no context: it is None", hint="Give text, or what JSON can hold.")
+        raise UsageError("the context is None", hint="Give text, or anything that JSON can represent.")
     if files and context != "":
-        raise UsageError("a context and files were given", hint="Give one of them: files are read in its place.")
+        raise UsageError("both a context and files were given", hint="Give only one of them.")
     for name, value, may in (("shape", shape, SHAPES), ("strategy", strategy, (None, *STRATEGIES))):
         if value not in may:
-            raise UsageError(f"{name} is {', '.join(map(str, may))}, and not {value!r}")
+            raise UsageError(f"{name} must be {', '.join(map(str, may))}, not {value!r}")
 
 
 async def ask(question: str, context: object = "", **options: Any) -> RlmAnswer:
-    """One question, by itself. See `RlmClient.ask`; whoever has several keeps an `RlmClient` open."""
+    """Asks a single question. See `RlmClient.ask`; for several questions keep an `RlmClient` open."""
     async with RlmClient() as client:
         return await client.ask(question, context, **options)

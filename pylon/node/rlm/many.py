@@ -1,4 +1,4 @@
-"""Many questions in one go: one node, one root model, a run and a report each."""
+"""Asks many questions at once (`pylon rlm --questions`): one node and one root model, a run and a report for each."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -19,18 +19,18 @@ from pylon.node.rlm import run as rlm
 from pylon.node.rlm.run import Question
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import runs
-from pylon.rlm.purse import Purse
 from pylon.rlm.root import Root
+from pylon.rlm.shared_budget import SharedBudget
 from pylon.sections import Config, RlmSection
 from pylon.tasks import end
 
-_FORM = 'A line is like {"question": "Who signed it?"}, with `context` or `text` where it has one of its own.'
+_FORM = 'Write each line like {"question": "Who signed it?"}, plus `context` or `text` if the question has its own.'
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A question of a data set. `context` None is that of all of them; `value` is a text in its place. `given` is
-    what the set says of it, which its report says again."""
+    """A question of a set. `context` None: it has the context of the whole set; `value` is a text in place of a
+    context. `given` is its object in the file without `text`, which its report repeats."""
 
     question: str
     context: tuple[str, ...] | None
@@ -39,22 +39,22 @@ class Row:
 
 
 def rows_of(text: str, name: str) -> list[Row]:
-    """The questions of a JSONL file: objects with `question`, and `context` (a path or several) or `text` where they
-    have one of their own; other fields are for whoever reads the reports.
+    """Parses a JSONL file of questions: objects with `question`, and optionally a `context` (a path or several) or
+    `text` of their own; other fields are only repeated in the reports.
 
-    Raises `UsageError` that says `name`, which is the file's, and the line.
+    Raises `UsageError` with `name`, which is the file's, and the line.
     """
     rows = [_row(f"{name}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
-        raise UsageError(f"{name}: there is no question in it", hint=_FORM)
+        raise UsageError(f"{name}: it contains no questions", hint=_FORM)
     return rows
 
 
 def answered(text: str, name: str, rows: list[Row]) -> frozenset[int]:
-    """The places of questions that have a whole answer in `text`, the reports of before.
+    """The places of the questions that have a whole answer in `text`, the reports of an earlier command.
 
-    Raises `UsageError` that says `name`, which is their file's, and the line: for what is no report, and for a report
-    of another question than the one in its place.
+    Raises `UsageError` with `name`, which is the file's, and the line, for a line that is no report, or the report of
+    another question than the one at its place.
     """
     found: set[int] = set()
     for number, line in enumerate(text.split("\n"), 1):
@@ -66,13 +66,13 @@ def answered(text: str, name: str, rows: list[Row]) -> frozenset[int]:
             whole = report["answer"] is not None and not report["partial"]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             raise UsageError(
-                f"{name}:{number}: this is no report of `pylon rlm --questions`",
-                hint="Delete a line that was cut off: its question is asked again.",
+                f"{name}:{number}: this is not a report of `pylon rlm --questions`",
+                hint="If the line was cut off, delete it; its question is asked again.",
             ) from None
         if not 0 <= index < len(rows) or given != rows[index].given:
             raise UsageError(
-                f"{name}:{number}: this is no report of question {index} of this set",
-                hint="A set goes on with the questions that it had, in their order.",
+                f"{name}:{number}: this is not a report for question {index} of this set",
+                hint="Use the same questions in the same order as before.",
             )
         if whole:
             found.add(index)
@@ -91,29 +91,33 @@ async def ask_many(
     leave_out: frozenset[int] = frozenset(),
     tell: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[dict[str, Any]]:
-    """Each row's report as it is done: `index` from 0, `given`, and what `rlm.ask` gives or `error`.
-    The places in `leave_out` are not asked.
+    """Asks the questions in `rows`, `at_once` at a time; yields each report when its run is done: `index` from 0,
+    `given`, and what `rlm.ask` returns, or `error`. The rows at the places in `leave_out` are not asked.
 
-    Everything else is as `question` has it. All runs spend from one budget, or with `budget_each` each has the whole
-    of it for itself. A question that fails leaves the others alone, but for a root model that cannot be opened: then
-    nothing is asked. Older runs are let go at the beginning only, so that none of these goes.
+    Everything but the question itself is taken from `question`. All runs share one budget, or with `budget_each` each
+    has the whole of it. A question that fails does not affect the others; only if the root model cannot be opened,
+    nothing is asked. Older runs are deleted before the first question, so that the runs of this set are all kept.
     """
     section = parts.overridden(config.rlm, question.wishes)
+    strategy = parts.strategy_of(section, question.strategy, question.wishes)
     asked = [_asked(row, question) for row in rows]
     most = sats_text(1_000 * section.max_sats, Network(config.network).unit)
     wanted = [index for index in range(len(rows)) if index not in leave_out]
     questions = f"{len(wanted):,} question{'' if len(wanted) == 1 else 's'}"
     tell(f"{questions}, {'each' if budget_each else 'together'} for at most {most}")
     if len(wanted) > section.keep_runs:
-        tell(f"their runs stay until the next command; then the newest {section.keep_runs:,} do (rlm.keep_runs)")
+        tell(
+            "all these runs are kept until the next command, then only the newest "
+            f"{section.keep_runs:,} (rlm.keep_runs)"
+        )
     runs.prune(home.runs, section.keep_runs)
-    purse = None if budget_each else _purse(section, question)
+    shared_budget = None if budget_each else _shared_budget(section, question)
     places = asyncio.Semaphore(at_once)
     async with AsyncExitStack() as stack:
-        if purse is not None:
-            stack.push_async_callback(purse.close)
+        if shared_budget is not None:
+            stack.push_async_callback(shared_budget.close)
         root = None
-        if parts.strategy_of(section, question.strategy) == "rlm":
+        if strategy == "rlm":
             sub = SwarmSubLM(node)
             opening = parts.open_root(home, config, section, sub, SystemClock(), await sub.event_bytes())
             root = await stack.enter_async_context(opening)
@@ -124,7 +128,7 @@ async def ask_many(
 
         async def _one(wanted: Question, root: Root | None) -> dict[str, Any]:
             try:
-                return await rlm.ask(home, config, node, wanted, root=root, purse=purse, prune=False)
+                return await rlm.ask(home, config, node, wanted, root=root, shared_budget=shared_budget, prune=False)
             except PylonError as error:
                 return {"answer": None, "partial": True, "error": error_row(error)}
 
@@ -136,23 +140,29 @@ async def ask_many(
             await end(*tasks)
 
 
-def _purse(section: RlmSection, question: Question) -> Purse:
+def _shared_budget(section: RlmSection, question: Question) -> SharedBudget:
     limits = parts.limits_of(section)
-    last_s = parts.loop_settings(section, parts.strategy_of(section, question.strategy)).last_s
-    # As in a run of its own: the last turn's time is not the loops' to spend.
-    return Purse(replace(limits, wall_s=section.max_wall_s - last_s), SystemClock())
+    last_s = parts.loop_settings(section, parts.strategy_of(section, question.strategy, question.wishes)).last_s
+    # As in a single run, the time for the last turn is kept back from the loops.
+    return SharedBudget(replace(limits, wall_s=section.max_wall_s - last_s), SystemClock())
 
 
 def _asked(row: Row, question: Question) -> Question:
+    """The question of a row, with everything else from `question`. Raises `UsageError`."""
     asked = replace(question, question=row.question)
     if row.value is not None:
         return replace(asked, context=(), value=row.value)
     if row.context is not None:
         asked = replace(asked, context=row.context)
     if not asked.context:
-        raise UsageError("a question has no context", hint="Give it `context` or `text`, or give all one: --context.")
+        raise UsageError(
+            "a question has no context", hint="Give it `context` or `text`, or give all questions one with --context."
+        )
     if "-" in asked.context:
-        raise UsageError("standard input is read once, and there are many questions", hint="Put it in a file.")
+        raise UsageError(
+            "standard input cannot be the context of many questions, as it is read only once",
+            hint="Put the text in a file.",
+        )
     return asked
 
 
@@ -166,12 +176,12 @@ def _row(where: str, line: str) -> Row:
     question, context, text = row.get("question"), row.get("context"), row.get("text")
     paths = [context] if isinstance(context, str) else context
     if not isinstance(question, str) or not question.strip():
-        raise UsageError(f"{where}: there is no `question`", hint=_FORM)
+        raise UsageError(f"{where}: `question` is missing", hint=_FORM)
     if paths is not None and not (isinstance(paths, list) and paths and all(isinstance(one, str) for one in paths)):
-        raise UsageError(f"{where}: `context` is a path, or several", hint=_FORM)
+        raise UsageError(f"{where}: `context` must be a path or a list of paths", hint=_FORM)
     if text is not None and not isinstance(text, str):
-        raise UsageError(f"{where}: `text` is a text", hint=_FORM)
+        raise UsageError(f"{where}: `text` must be text", hint=_FORM)
     if text is not None and paths is not None:
-        raise UsageError(f"{where}: `context` and `text` are both there: one of them is meant", hint=_FORM)
+        raise UsageError(f"{where}: give either `context` or `text`, not both", hint=_FORM)
     given = {name: value for name, value in row.items() if name != "text"}
     return Row(question.strip(), None if paths is None else tuple(paths), text, given)

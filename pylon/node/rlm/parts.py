@@ -1,7 +1,7 @@
-"""The parts of a run, from the settings in `[rlm]`."""
+"""Makes the parts of a run from the settings in `[rlm]`: limits, REPLs, root model, program."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +32,14 @@ from pylon.rlm.strategies import ProgramRoot, Strategy
 from pylon.rlm.sublm import SubLM, SubModels
 from pylon.sections import Config, RlmSection
 
-# A strategy's program looks through the whole text itself.
+# The least time limit of a cell that is a strategy's program: it goes through the whole text itself.
 _PROGRAM_S = 600.0
-# Of a chat: as `estimate_tokens` has it.
+# As in `pylon.rlm.root.estimate_tokens`.
 _BYTES_PER_TOKEN = 4
 
 
 def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
-    """The settings with a command's options over them; None is no wish. Raises `UsageError`."""
+    """The settings with `wishes` in place of some; a wish of None changes nothing. Raises `UsageError`."""
     given = {name: value for name, value in wishes.items() if value is not None}
     unknown = set(given) - set(RlmSection.model_fields)
     if unknown:
@@ -48,18 +48,31 @@ def overridden(section: RlmSection, wishes: dict[str, Any]) -> RlmSection:
         return RlmSection(**{**section.model_dump(), **given})
     except ValidationError as error:
         raise UsageError(
-            f"an option does not fit: {faults(error)}",
-            hint="docs/settings.md says what [rlm] takes, and `pylon rlm ask --help` which option sets what.",
+            f"invalid option: {faults(error)}",
+            hint=("See docs/settings.md for the settings of [rlm], and `pylon rlm ask --help` for the options."),
         ) from error
 
 
-def strategy_of(section: RlmSection, wished: Strategy | None) -> Strategy:
-    """The RLM where a root model is configured, and map-reduce otherwise, unless another one is wished for."""
-    return wished or ("map-reduce" if section.root == "none" else "rlm")
+def strategy_of(section: RlmSection, wished: Strategy | None, wishes: Mapping[str, Any]) -> Strategy:
+    """The RLM where a root model is configured, and map-reduce otherwise, unless another one is wished for. Raises
+    `UsageError` for wishes of a root model where none is configured.
+    """
+    strategy: Strategy = wished or ("map-reduce" if section.root == "none" else "rlm")
+    check_root(section, strategy, wishes)
+    return strategy
+
+
+def check_root(section: RlmSection, strategy: Strategy, wishes: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for wishes of a root model where none is configured: the answer of a program would be taken
+    for that model's."""
+    named = [name for name in ("root_model", "root_temperature") if wishes.get(name) is not None]
+    if named and section.root == "none" and strategy != "rlm":
+        hint = f"Set `rlm.root` to swarm, local or endpoint, or leave out `{named[0]}`."
+        raise UsageError(f"`{named[0]}` is set, but there is no root model: `rlm.root` is none", hint=hint)
 
 
 def limits_of(section: RlmSection) -> Limits:
-    """The budget of a run."""
+    """The limits of a run's budget."""
     return Limits(
         msat=section.max_sats * 1_000,
         calls=section.max_calls,
@@ -73,16 +86,16 @@ def limits_of(section: RlmSection) -> Limits:
 
 
 def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
-    """How the loops go about it."""
+    """The settings of a run's loops."""
     program = strategy != "rlm"
     cell = CellLimits(
         seconds=max(section.cell_s, _PROGRAM_S) if program else section.cell_s,
         memory_bytes=section.cell_memory_mb * MIB,
-        # It is the budget that refuses calls, and says so; a cell's own limit ends only floods.
+        # Calls over the limit should be refused by the budget, which says so; a cell's own limit only ends floods.
         calls=max(CellLimits().calls, 2 * section.max_calls),
     )
     return LoopSettings(
-        # A program that is asked for a second turn says that it has none.
+        # In its second turn a program says why it gave no answer.
         turns=2 if program else section.turns,
         root_timeout_s=section.root_timeout_s,
         last_s=min(section.root_timeout_s, section.max_wall_s / 10),
@@ -94,7 +107,8 @@ def loop_settings(section: RlmSection, strategy: Strategy) -> LoopSettings:
 def sub_settings(
     section: RlmSection, strategy: Strategy, models: SubModels, timeout_s: float, event_bytes: int | None
 ) -> SubSettings:
-    """How sub-calls are asked. `event_bytes` is the largest event that relays take; None where none carries them."""
+    """The settings of a run's sub-calls. `event_bytes` is the largest event that relays accept; None if the calls do
+    not travel in events."""
     tokens = section.sub_max_tokens
     if strategy != "rlm" and strategies.is_reader(models):
         tokens = min(tokens, strategies.READER_TOKENS)
@@ -113,17 +127,17 @@ class Repls:
 
 
 async def open_repls(section: RlmSection, cache: Path, *, unsafe: bool = False) -> Repls:
-    """What makes REPLs; `cache` is where sandboxes keep what each start needs. Raises `SandboxError` when no sandbox
-    works here; `unsafe` wants none."""
+    """Chooses a sandbox and returns what makes its REPLs; `cache` is the folder for files that every start needs.
+    With `unsafe` there is no sandbox. Raises `SandboxError` when no sandbox works here."""
     private_folder(cache)
-    # A run that was killed could not remove its context.
+    # Removes the contexts that killed runs left behind.
     await asyncio.to_thread(sweep)
     return Repls(await choose(section.sandbox, cache=cache, unsafe=unsafe))
 
 
 def about_root(section: RlmSection, strategy: Strategy) -> dict[str, object]:
-    """What a trajectory says of the root beside its name: what one must know to ask it so again. No key, and of an
-    address neither user nor query."""
+    """What the trajectory says of the root besides its name, so that it can be asked in the same way again. Without
+    the key, and without user and query of an address. Raises `SetupError`."""
     if strategy != "rlm":
         return {}
     temperature = section.root_temperature
@@ -137,13 +151,13 @@ def about_root(section: RlmSection, strategy: Strategy) -> dict[str, object]:
         try:
             url = urlsplit(section.root_url)
         except ValueError as error:
-            raise SetupError("`rlm.root_url` is no address", hint=_HINT) from error
+            raise SetupError("`rlm.root_url` is not an address", hint=_HINT) from error
         about["url"] = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
     return about
 
 
 def seed_of(section: RlmSection) -> int | None:
-    """The seed of a run, if it has one."""
+    """The seed of a run; None if it has none."""
     return None if section.seed < 0 else section.seed
 
 
@@ -151,8 +165,8 @@ def seed_of(section: RlmSection) -> int | None:
 async def open_root(
     home: Home, config: Config, section: RlmSection, sub: SubLM, clock: Clock, event_bytes: int
 ) -> AsyncIterator[Root]:
-    """The root model that the settings name; one of the swarm has its chat in an event of `event_bytes` at most.
-    Raises `SetupError`, `ModelError`."""
+    """A context manager that opens the root model of the settings. The chat with a model in the swarm has to fit an
+    event of `event_bytes`. Raises `SetupError`, `ModelError`, `UnreachableError`."""
     root = await _root(home, config, section, sub, clock, event_bytes)
     try:
         yield root
@@ -167,7 +181,7 @@ def program_root(
     settings: SubSettings,
     prompt_bytes: int | None,
 ) -> ProgramRoot:
-    """The program of a strategy, in a root's place. `prompt_bytes` is the longest prompt that is let through."""
+    """The program of a strategy, in a root's place. `prompt_bytes` is the longest prompt that is allowed."""
     code = strategies.program(
         strategy, question, models, answer_tokens=settings.max_tokens, prompt_bytes=prompt_bytes
     )
@@ -181,7 +195,7 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
     match section.root:
         case "endpoint":
             if not section.root_url or not model:
-                raise SetupError("`rlm.root_url` and `rlm.root_model` say where the root model is", hint=_HINT)
+                raise SetupError("`rlm.root_url` and `rlm.root_model` must both be set", hint=_HINT)
             key = read_key(Path(section.root_key_file)) if section.root_key_file else ""
             wished = None if section.root_temperature < 0 else section.root_temperature
             return OpenAIRoot(
@@ -205,4 +219,4 @@ async def _root(home: Home, config: Config, section: RlmSection, sub: SubLM, clo
             raise SetupError("no root model is configured", hint=_HINT)
 
 
-_HINT = "Set `rlm.root`, or take the strategy map-reduce or search (`--strategy`), which need none."
+_HINT = "Set `rlm.root`, or use the strategy map-reduce or search (`--strategy`), which need no root model."

@@ -1,4 +1,4 @@
-"""`pylon rlm resume`: a run that was interrupted, or had too small a budget, goes on where it was."""
+"""Resumes a run that was interrupted, or whose budget was too small (`pylon rlm resume`)."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from pylon.node.home import Home
 from pylon.node.rlm import parts as parts
 from pylon.node.rlm import run as rlm
 from pylon.node.rlm.sublm import SwarmSubLM
-from pylon.rlm.earlier import Earlier
-from pylon.rlm.left_to_do import LeftToDo, left_to_do, raised
 from pylon.rlm.progress import Tally
+from pylon.rlm.recorded_run import RecordedRun
 from pylon.rlm.repl.protocol import MIB
 from pylon.rlm.replay import recorded_cell, recorded_context
+from pylon.rlm.resume_plan import ResumePlan, raised_bounds, resume_plan
 from pylon.rlm.runs import Run, answer_of, summary
 from pylon.rlm.sublm import SubLM
 from pylon.rlm.trajectory import EVENTS, Event, Trajectory
@@ -37,72 +37,88 @@ async def resume(
     tell: Callable[[str], None] = lambda _: None,
     sub: SubLM | None = None,
 ) -> dict[str, Any]:
-    """What `pylon rlm --json` prints of it, and `resumed`: whether there was anything left to do.
+    """Resumes a run. Returns what `pylon rlm --json` prints of it, and `resumed`: whether anything was left to do.
 
-    It has the settings that it had; `wishes` are settings of `[rlm]` that stand over them. With `go_on` it goes on
-    from where its code does something else than it did; otherwise that is a `DiffersError`, and the run stays as it
-    was. Raises `UsageError` for a run that cannot be taken up, or not with these limits, and what `run.ask` does.
+    The run keeps its settings; `wishes` are settings of `[rlm]` that override them. If its code behaves differently
+    from what is recorded, with `go_on` it continues live from there; otherwise raises `DiffersError` and leaves the
+    run as it was. Raises `UsageError` for a run that cannot be resumed, or not with these limits, and what `run.ask`
+    raises.
     """
     clock = SystemClock()
-    earlier = await asyncio.to_thread(Earlier, run, go_on=go_on)
-    begun = earlier.lives.begun
-    _check(run, begun, unsafe=unsafe, own=sub is not None)
-    section = parts.overridden(_settings(config.rlm, run, begun), wishes)
-    limits = parts.limits_of(section)
-    left = left_to_do(run.id, earlier.lives, limits, section.turns)
-    if left is LeftToDo.NOTHING:
-        return _whole(run, earlier)
-    if left is LeftToDo.BACK:
-        codes = {f"budget_{bound}" for bound in raised(earlier.lives, limits)}
-        earlier.more({*codes, "budget", *(["turns"] if section.turns > begun["turns"] else [])})
-    work: rlm.Work
+    active: rlm.ActiveRun
 
     def heard(event: Event) -> None:
-        work.hear(event, listener)
+        active.hear(event, listener)
 
-    context = await asyncio.to_thread(recorded_context, run, begun)
-    trajectory = Trajectory.again(run.folder, clock, heard)
-    work = rlm.Work(
-        section, begun["strategy"], trajectory, clock, tell, unsafe, root=None, sub=sub, purse=None, earlier=earlier
-    )
-    started = clock.monotonic()
+    # Locked before it is read: otherwise another process could still change what was read.
+    trajectory = Trajectory.resume(run.folder, clock, heard)
     try:
-        tell(_taken_up(earlier))
-        outcome = await rlm.go(home, config, node, run.needed(begun["question"], "the question"), context, work)
+        recorded = await asyncio.to_thread(RecordedRun, run, go_on=go_on)
+        begun = recorded.record.begun
+        _check(run, begun, unsafe=unsafe, own=sub is not None)
+        section = parts.overridden(_settings(config.rlm, run, begun), wishes)
+        parts.check_root(section, begun["strategy"], wishes)
+        plan = _plan(run, recorded, section)
+        if plan is not ResumePlan.NOTHING_LEFT:
+            context = await asyncio.to_thread(recorded_context, run, begun)
+            active = rlm.ActiveRun(
+                section, begun["strategy"], trajectory, clock, tell, unsafe, root=None, sub=sub, shared_budget=None,
+                recorded=recorded,
+            )  # fmt: skip
+            started = clock.monotonic()
+            tell(_resumed_line(recorded))
+            question = run.required_text(begun["question"], "the question")
+            outcome = await rlm.execute(home, config, node, question, context, active)
     finally:
         trajectory.close()
-    report = rlm.report(outcome, context, work, clock.monotonic() - started)
+    if plan is ResumePlan.NOTHING_LEFT:
+        return _whole_report(run, recorded)
+    report = rlm.report(outcome, context, active, clock.monotonic() - started)
     return {**report, "warnings": [], "resumed": True}
 
 
+def _plan(run: Run, recorded: RecordedRun, section: RlmSection) -> ResumePlan:
+    """What is left to do with these settings; takes the loops back if bounds are raised. Raises `UsageError`."""
+    record, limits = recorded.record, parts.limits_of(section)
+    plan = resume_plan(run.id, record, limits, section.turns)
+    if plan is ResumePlan.GO_BACK:
+        codes = {f"budget_{bound}" for bound in raised_bounds(record, limits)}
+        recorded.go_back({*codes, "budget", *(["turns"] if section.turns > record.begun["turns"] else [])})
+    return plan
+
+
 def _check(run: Run, begun: Event, *, unsafe: bool, own: bool) -> None:
+    """Checks that a run of this kind can be resumed; `own` tells that the caller has a sub-LM of its own. Raises
+    `UsageError`."""
     if begun.get("replay_of") is not None:
-        raise UsageError(f"run {run.id} is a replay: there is nothing to go on with")
+        raise UsageError(f"run {run.id} is a replay and cannot be resumed")
     if begun.get("shared"):
         raise UsageError(
-            f"run {run.id} is one of a set that has one budget",
-            hint="`pylon rlm --questions … --resume REPORTS` goes on with the set.",
+            f"run {run.id} belongs to a set with one shared budget",
+            hint="Resume the whole set: `pylon rlm --questions … --resume REPORTS`.",
         )
     if begun["sub"]["name"] != SwarmSubLM.name and not own:
         raise UsageError(
-            f"the sub-calls of run {run.id} went to {begun['sub']['name']!r} of a program, and not to the swarm",
-            hint="`RlmClient.resume` with that `sub` goes on with it.",
+            f"the sub-calls of run {run.id} went to {begun['sub']['name']!r} of a program, not to the swarm",
+            hint="Resume it with `RlmClient.resume` and that `sub`.",
         )
     if begun.get("sandbox") == _UNSAFE and not unsafe:
         raise UsageError(
-            f"the code of run {run.id} ran in no sandbox, and runs again", hint="Say --unsafe-local-repl, if it may."
+            f"the code of run {run.id} ran without a sandbox, and would again",
+            hint="Add --unsafe-local-repl to allow that.",
         )
 
 
 def _settings(section: RlmSection, run: Run, begun: Event) -> RlmSection:
-    """The settings that a run had, as far as it tells them; a root's address, key and window are today's."""
+    """The settings that a run had, from its `run` event. The root's address, key and window are today's. Raises
+    `UsageError` where the event lacks something."""
     limits, root, sub = begun["limits"], begun["root"], begun["sub"]
-    # What could be replayed without these cannot go on without them.
+    # A replay needs none of these, so the record may be valid without them.
     needed = {"kind", "model", "temperature", "max_tokens", "tier"} if begun["strategy"] == "rlm" else set()
     if lacks := sorted(needed - root.keys()) or [name for name in ("cell",) if name not in begun]:
         raise UsageError(
             f"the `run` event in {run.folder / EVENTS} lacks {', '.join(lacks)}",
-            hint="Put that file back from a backup, or ask the question anew.",
+            hint="Restore that file from a backup, or ask the question again.",
         )
     cell = recorded_cell(run, begun)
     had: dict[str, Any] = {
@@ -135,8 +151,9 @@ def _settings(section: RlmSection, run: Run, begun: Event) -> RlmSection:
     return parts.overridden(section, had)
 
 
-def _whole(run: Run, earlier: Earlier) -> dict[str, Any]:
-    end = earlier.lives.ended or {}
+def _whole_report(run: Run, recorded: RecordedRun) -> dict[str, Any]:
+    """The report of a run that has a whole answer already."""
+    end = recorded.record.ended or {}
     told = {name: end[name] for name in ("partial", "reason", "detail", "hint", "spent")}
     where: dict[str, Any] = {
         "answer": answer_of(run),
@@ -147,10 +164,12 @@ def _whole(run: Run, earlier: Earlier) -> dict[str, Any]:
     return {**summary(run), **told, **where}
 
 
-def _taken_up(earlier: Earlier) -> str:
-    spent, lost = earlier.spent, earlier.lives.lost
-    out = f"; {_counted(lost, 'sub-call')} {'was' if lost == 1 else 'were'} out, to be asked again" if lost else ""
-    return f"taken up after {_counted(spent.turns, 'turn')} and {_counted(spent.calls, 'sub-call')}{out}"
+def _resumed_line(recorded: RecordedRun) -> str:
+    """What a person is told when a run is resumed."""
+    spent, lost = recorded.spent, recorded.record.lost
+    again = f"; {_counted(lost, 'sub-call')} {'was' if lost == 1 else 'were'} unanswered, and will be asked again"
+    out = again if lost else ""
+    return f"resumed after {_counted(spent.turns, 'turn')} and {_counted(spent.calls, 'sub-call')}{out}"
 
 
 def _counted(number: int, noun: str) -> str:

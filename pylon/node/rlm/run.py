@@ -1,8 +1,8 @@
-"""`pylon rlm`, put together: a question, its context, the swarm, a REPL, a budget and a trajectory.
+"""Runs `pylon rlm`: puts a question, its context, the swarm, a REPL, a budget and a trajectory together.
 
-The loop runs in the process of whoever called; its sub-calls go to the core over the control socket. So a long run
-keeps no node busy that serves others, Ctrl-C ends it at once, and neither the key nor the wallet is in a process that
-starts REPLs, unless it is the core itself for want of another.
+The loop runs in the caller's process, and its sub-calls go to the core over the control socket. So a long run does
+not slow down a node that serves others, Ctrl-C ends it at once, and the key and the wallet are not in the process
+that starts REPLs, unless no other core runs and this process is the core.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Bound, Estimate, Limits, estimate_map
 from pylon.rlm.context import Context, Shape, from_paths, from_value
-from pylon.rlm.course import LoopOutcome
-from pylon.rlm.earlier import Earlier
+from pylon.rlm.loop_state import LoopOutcome, Reason
 from pylon.rlm.progress import Tally
-from pylon.rlm.purse import Purse
+from pylon.rlm.recorded_run import RecordedRun
 from pylon.rlm.repl import known
 from pylon.rlm.repl.protocol import MIB, ContextFile, ContextSource
 from pylon.rlm.replay import replay
 from pylon.rlm.rlm import Rlm
 from pylon.rlm.root import Root
-from pylon.rlm.run_ends import Origin
+from pylon.rlm.run_events import Origin
 from pylon.rlm.runs import Run
 from pylon.rlm.settings import SubSettings
+from pylon.rlm.shared_budget import SharedBudget
 from pylon.rlm.strategies import Strategy
 from pylon.rlm.sublm import Job, SubLM, SubModels
 from pylon.rlm.trajectory import BLOBS, Event, Trajectory
@@ -45,10 +45,10 @@ from pylon.sections import Config, RlmSection
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a run is asked. `context` holds files, folders, globs, or `-`; without any, `value` is the context.
+    """What a run is asked. `context` holds files, folders, globs, or `-`; if it is empty, `value` is the context.
 
-    `strategy` None takes the RLM where a root model is configured, and map-reduce otherwise. `wishes` are settings of
-    `[rlm]` that stand over the config file's. `unsafe` is the user's word that code may run without a sandbox.
+    With `strategy` None the RLM is used if a root model is configured, and map-reduce otherwise. `wishes` are
+    settings of `[rlm]` that override the config file's. With `unsafe` the user allows code to run without a sandbox.
     """
 
     question: str
@@ -62,8 +62,12 @@ class Question:
 
 
 @dataclass(slots=True)
-class Work:
-    """One run under way."""
+class ActiveRun:
+    """A run under way: its settings and parts, and what it has done so far.
+
+    `root` None: it opens its own. `sub` None: its sub-calls go to the swarm. `shared_budget` is one that other runs
+    spend from too. `recorded` is its record if the run is resumed.
+    """
 
     section: RlmSection
     strategy: Strategy
@@ -73,13 +77,13 @@ class Work:
     unsafe: bool
     root: Root | None
     sub: SubLM | None
-    purse: Purse | None
-    earlier: Earlier | None = None
+    shared_budget: SharedBudget | None
+    recorded: RecordedRun | None = None
     tally: Tally = field(default_factory=Tally)
     spent: dict[str, int] = field(default_factory=dict)
 
     def hear(self, event: Event, listener: Callable[[Event, Tally], None] | None) -> None:
-        """Counts an event, and passes it on."""
+        """Counts an event of the trajectory, and passes it to the listener."""
         self.tally.add(event)
         if event["type"] == "final":
             self.spent = event["spent"]
@@ -98,43 +102,45 @@ async def ask(
     folder: Path | None = None,
     root: Root | None = None,
     sub: SubLM | None = None,
-    purse: Purse | None = None,
+    shared_budget: SharedBudget | None = None,
     prune: bool = True,
 ) -> dict[str, Any]:
-    """Runs it; what `pylon rlm --json` prints. `tell` hears what a person may want to know before the run, `folder`
-    is where its trajectory goes (`runs.new_run`). `root` is one that stays open for others, in the place of one for
-    this run alone; `sub` is asked in the place of the swarm; `purse` is a budget that others spend from too. With
-    `prune` older runs are let go first, as `rlm.keep_runs` says.
+    """Asks a question in a new run. Returns what `pylon rlm --json` prints.
 
-    Raises `UsageError`, `SetupError`, `UnreachableError`, `SandboxError`, `ModelError`, `TrajectoryError`; its
-    trajectory stays anyway.
+    `listener` hears every event, `tell` what a person may want to know before the run. `folder` is where its
+    trajectory goes (`runs.new_run`). `root` is a root model that stays open for other runs; without it the run opens
+    its own. `sub` answers the sub-calls in place of the swarm. `shared_budget` is one that other runs spend from too.
+    With `prune` older runs are deleted first, as `rlm.keep_runs` says.
+
+    Raises `UsageError`, `SetupError`, `UnreachableError`, `SandboxError`, `ModelError`, `TrajectoryError`; the
+    trajectory stays in any case.
     """
     clock = SystemClock()
     section = parts.overridden(config.rlm, question.wishes)
-    strategy = parts.strategy_of(section, question.strategy)
+    strategy = parts.strategy_of(section, question.strategy, question.wishes)
     private_folder(home.runs)
     if prune:
         runs.prune(home.runs, section.keep_runs)
 
     def heard(event: Event) -> None:
-        work.hear(event, listener)
+        active.hear(event, listener)
 
     trajectory = Trajectory(folder or runs.new_run(home.runs, clock.wall()), clock, heard)
-    work = Work(section, strategy, trajectory, clock, tell, question.unsafe, root, sub, purse)
+    active = ActiveRun(section, strategy, trajectory, clock, tell, question.unsafe, root, sub, shared_budget)
     started = clock.monotonic()
     try:
         context = await asyncio.to_thread(_load, question, section, trajectory)
         warnings = context.doubts()
         for doubt in warnings:
             tell(doubt)
-        outcome = await go(home, config, node, question.question, context, work)
+        outcome = await execute(home, config, node, question.question, context, active)
     finally:
         _close(trajectory)
-    return {**report(outcome, context, work, clock.monotonic() - started), "warnings": warnings}
+    return {**report(outcome, context, active, clock.monotonic() - started), "warnings": warnings}
 
 
 async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
-    """What `pylon rlm replay --json` prints. Raises `UsageError`, `SandboxError`."""
+    """Replays a run. Returns what `pylon rlm replay --json` prints. Raises `UsageError`, `SandboxError`."""
     clock = SystemClock()
     open_repl = await parts.open_repls(config.rlm, home.cache)
     trajectory = Trajectory(runs.new_run(home.runs, clock.wall()), clock)
@@ -156,61 +162,68 @@ async def replay_run(home: Home, config: Config, run: Run) -> dict[str, Any]:
     }
 
 
-async def go(home: Home, config: Config, node: Node, question: str, context: Context, work: Work) -> LoopOutcome:
-    """The run itself: everything is there but its REPL, its root and who answers."""
-    section, strategy = work.section, work.strategy
+async def execute(
+    home: Home, config: Config, node: Node, question: str, context: Context, active: ActiveRun
+) -> LoopOutcome:
+    """Runs an `ActiveRun` to its end, with a REPL, a root and a sub-LM that are made for it here. Raises what `ask`
+    raises."""
+    section, strategy = active.section, active.strategy
     swarm = SwarmSubLM(node)
-    sub = work.sub or swarm
+    sub = active.sub or swarm
     models = await sub.describe(section.sub_model or None)
     event_bytes = await swarm.event_bytes()
-    # What is asked here travels in no event.
-    carried = event_bytes if work.sub is None else None
+    # The prompts of a sub-LM of the caller's travel in no event.
+    carried = event_bytes if active.sub is None else None
     settings = parts.sub_settings(section, strategy, models, config.customer.timeout_s, carried)
     limits = parts.limits_of(section)
-    open_repl = await parts.open_repls(section, home.cache, unsafe=work.unsafe)
+    if active.sub is None:
+        await swarm.check(Job("x", model=settings.model, max_tokens=settings.max_tokens))
+    open_repl = await parts.open_repls(section, home.cache, unsafe=active.unsafe)
     origin = Origin(strategy, sandbox=open_repl.backend.name, root=parts.about_root(section, strategy))
 
     async def run(root: Root) -> LoopOutcome:
         rlm = Rlm(
-            root, sub, open_repl, work.trajectory, work.clock,
+            root, sub, open_repl, active.trajectory, active.clock,
             settings=parts.loop_settings(section, strategy), sub_settings=settings,
-            purse=work.purse, earlier=work.earlier,
+            shared_budget=active.shared_budget, recorded=active.recorded,
         )  # fmt: skip
         try:
             outcome = await rlm.run(question, context, limits, origin=origin)
         except SandboxError:
             known.forget(home.cache)
             raise
-        if outcome.fault is not None and not work.tally.turns and not work.tally.msat:
-            # Nothing was done: what is wrong is the root, and not the run.
+        if outcome.fault is not None and not active.tally.turns and not active.tally.msat:
+            # Nothing was done yet, so the fault is reported as one of the root and not of the run.
             raise outcome.fault.means(outcome.detail, hint=outcome.fault.hint) from outcome.fault
+        if outcome.reason is Reason.PROGRAM_FAILED and not outcome.hint:
+            return replace(outcome, hint=swarm.hint)
         return outcome
 
     if strategy == "rlm":
-        given = work.root
-        opened = parts.open_root(home, config, section, swarm, work.clock, event_bytes)
+        given = active.root
+        opened = parts.open_root(home, config, section, swarm, active.clock, event_bytes)
         async with nullcontext(given) if given else opened as root:
-            work.tell(f"root model {root.name}; sub-calls go to {_who(models)}")
+            active.tell(f"root model {root.name}; sub-calls go to {_who(models)}")
             return await run(root)
-    work.tell(f"program {strategy}, no root model; sub-calls go to {_who(models)}")
+    active.tell(f"program {strategy}, no root model; sub-calls go to {_who(models)}")
     longest = (
         section.max_prompt_chars if carried is None else min(fit.prompt_bytes(carried), section.max_prompt_chars)
     )
     if strategy == "map-reduce":
         expected = _estimate(sub, question, context, models, settings, limits, longest)
-        work.tell(_first_round(expected, limits, Network(config.network).unit))
+        active.tell(_first_round(expected, limits, Network(config.network).unit))
     return await run(parts.program_root(strategy, question, models, settings, longest))
 
 
 def _close(trajectory: Trajectory) -> None:
     trajectory.close()
     if not trajectory.count:
-        # It never began: there is nothing to look at.
+        # No event was written, so there is nothing to show.
         shutil.rmtree(trajectory.folder, ignore_errors=True)
 
 
 def _load(question: Question, section: RlmSection, trajectory: Trajectory) -> Context:
-    """The context; kept with the trajectory where it is small enough, so that the run can be replayed."""
+    """Loads the context, and copies it to the trajectory if it is small enough, so that the run can be replayed."""
     spool = trajectory.folder / "context.given"
     if question.context:
         context = from_paths(question.context, shape=question.shape, spool=spool, stdin=question.stdin)
@@ -245,7 +258,7 @@ def _estimate(
 
 
 def _first_round(expected: Estimate, limits: Limits, unit: str) -> str:
-    # Its answers are asked about again, and a call that fails too, so that this is no bound of the run's.
+    # The answers are asked about again, and failed calls are repeated, so this is no bound of the whole run.
     calls = f"{expected.calls:,} sub-call{'' if expected.calls == 1 else 's'}"
     if Bound.CALLS in expected.over:
         calls += f", of which the budget allows {limits.calls:,}"
@@ -261,23 +274,23 @@ def _who(models: SubModels) -> str:
     who = f"{', '.join(models.models) or 'plain providers'}{window}, {models.width:,} slots"
     if len(models.models) < 2:
         return who
-    return f"{who}\nwhichever of these {len(models.models)} models is free answers; --model names one for all"
+    return f"{who}\nany of these {len(models.models)} models may answer; use --model to choose one"
 
 
-def report(outcome: LoopOutcome, context: Context, work: Work, wall_s: float) -> dict[str, Any]:
+def report(outcome: LoopOutcome, context: Context, active: ActiveRun, wall_s: float) -> dict[str, Any]:
     """What `pylon rlm --json` prints of a run that took so many seconds."""
     return {
-        "id": work.trajectory.id,
+        "id": active.trajectory.id,
         "answer": outcome.answer,
         "partial": outcome.partial,
         "reason": outcome.reason.value,
         "detail": outcome.detail,
         "hint": outcome.hint,
-        "strategy": work.strategy,
-        **work.tally.counts,
-        "spent": work.spent,
+        "strategy": active.strategy,
+        **active.tally.counts,
+        "spent": active.spent,
         "wall_s": round(wall_s, 3),
         "context_chars": context.chars,
         "context_replaced": context.replaced,
-        "trajectory": str(work.trajectory.folder),
+        "trajectory": str(active.trajectory.folder),
     }

@@ -1,40 +1,39 @@
-"""The swarm as the RLM's sub-LM: jobs go to a core over its `map` call, outcomes come back as they arrive."""
+"""The swarm as the RLM's sub-LM: sends jobs to a core with its `map` call, and yields outcomes as they arrive."""
 
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import orjson
-
 from pylon.errors import UnreachableError
-from pylon.jobs.size import text_bytes
-from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node.calls.control import Event, Node, Result, result_of
 from pylon.node.rlm.window import Announced, window_of
 from pylon.rlm.budget import Bound
-from pylon.rlm.charges import Beside, Open, Reserved
+from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
 from pylon.rlm.prompts import showable
 from pylon.rlm.sublm import Came, Job, SubAnswer, SubFailure, SubModels, SubOutcome
+from pylon.swarm.compose import dearest_quote
+from pylon.swarm.job import JobSpec
 from pylon.unsettled import CameTo, told
 
-# A core that has just started hears of its first providers within this time.
+# How long to wait for providers: a core that has just started hears of the first ones within this time.
 WAIT_S = 2.0
 
 
 class SwarmSubLM:
-    """See the module. `bid_msat` caps what one call may cost below the core's own bid."""
+    """Asks the swarm through a core."""
 
     name = "swarm"
 
-    def __init__(self, node: Node, *, bid_msat: int | None = None) -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
-        self._own_bid = bid_msat
         self._bid = 0
-        self._prices: list[Price] = []
+        self._prices: frozenset[Price] = frozenset()
         self._models: set[str] = set()
+        # What to do about the call that failed last, where its node said so.
+        self.hint = ""
 
     async def describe(self, model: str | None) -> SubModels:
         """See `SubLM`."""
@@ -44,14 +43,14 @@ class SwarmSubLM:
             there = "" if model is None or seen["providers"] else await self._there()
             what = "no provider is ready" if model is None else f"no provider of {model} is ready"
             raise UnreachableError(
-                f"{what} ({seen['heard_of']} heard of{there and f'; there is {there}'})",
-                hint="See `pylon providers`; `pylon start` makes one.",
+                f"{what} ({seen['heard_of']} heard of{there and f'; available: {there}'})",
+                hint="See `pylon providers`, or run `pylon start` to make this machine one.",
             )
-        self._bid = seen["bid_msat"] if self._own_bid is None else min(seen["bid_msat"], self._own_bid)
-        # Who names no price is asked for what it does for nothing, and so are machines of our own.
-        self._prices = [
+        self._bid = seen["bid_msat"]
+        # Providers without a price, and our own machines, are asked for free.
+        self._prices = frozenset(
             FREE if row["own"] or row["price_msat"] is None else Price(*map(Msat, row["price_msat"])) for row in rows
-        ]
+        )
         named = [of for row in rows for of in zip(row["models"], row["weights"], strict=True)]
         wanted = [of for of in named if model in (None, of[0], f"sha256:{of[1]}")] or named
         names = tuple(sorted({name for name, _ in wanted}))
@@ -60,24 +59,28 @@ class SwarmSubLM:
         window = window_of(ready)
         return SubModels(names, window, sum(one.slots for one in ready if one.holds(window)), weights)
 
+    async def check(self, job: Job) -> None:
+        """Raises `UnreachableError`, with what to do about it, where nobody who is there takes such a call."""
+        row = {**_row(job), "bid_msat": None}
+        found = await result_of(self._node, "map", {"jobs": [row], "dry_run": True})
+        if (lack := found["lack"]) is not None:
+            raise UnreachableError(lack["message"], hint=lack["hint"])
+
     async def event_bytes(self) -> int:
-        """The largest event that all relays of the core take: it knows them, and this process does not."""
+        """The largest event, in bytes, that all relays of the core accept."""
         seen = await result_of(self._node, "providers", {"wait_s": 0})
         return int(seen["event_bytes"])
 
     def most_msat(self, job: Job) -> int:
-        """See `SubLM`. The dearest price list that there is, and never more than the bid."""
+        """See `SubLM`. Computed with the dearest price list of a ready provider that is not above the bid."""
         if not self._bid:
             return 0
-        chat = orjson.dumps(_row(job).get("messages"))
-        size = len(chat) if job.messages else text_bytes(job.prompt)
-        # Rounded up as the customer's own bound is, so that it finds providers within this.
-        tokens = 1 << (size + TEMPLATE_TOKENS).bit_length()
-        dearest = max((int(price.quote(tokens, job.max_tokens)) for price in self._prices), default=self._bid)
-        return min(self._bid, dearest)
+        chat = tuple((message.role, message.content) for message in job.messages)
+        spec = JobSpec(job.prompt, messages=chat or None, max_tokens=job.max_tokens)
+        return dearest_quote(self._prices, spec, self._bid)
 
     async def ask(self, jobs: Sequence[Job], *, budget_msat: int | None = None) -> AsyncIterator[Came]:
-        """See `SubLM`. A model that none of those who are there has fails at once: waiting makes it no likelier."""
+        """See `SubLM`. If providers are available but none has the model, the job fails at once."""
         missing = await self._missing({job.model for job in jobs if job.model is not None})
         for place, job in enumerate(jobs):
             if job.model in missing:
@@ -88,8 +91,8 @@ class SwarmSubLM:
         asked = [_row(jobs[place]) for place in places]
         params = {"jobs": asked, "stream": True, "budget_msat": budget_msat}
         if budget_msat is not None:
-            # A core that is not there was never asked, and cannot say so later: what it does not know is set aside
-            # for good.
+            # Checked before the ask is announced: what a core does not know of stays set aside for good, so an ask
+            # that never reached one must not be announced.
             await result_of(self._node, "ping")
             name = secrets.token_hex(16)
             params["reservation"] = name
@@ -99,35 +102,37 @@ class SwarmSubLM:
             async for answer in answers:
                 rows = answer.data.get("outcomes", ()) if isinstance(answer, Event) else ()
                 told += sum(row["paid_msat"] for row in rows if row["error"] is None)
-                # All that the run was charged up to here, whatever for.
+                # The sum of everything charged so far; what no outcome accounts for is an extra charge.
                 charged = answer.data["msat" if isinstance(answer, Event) else "paid_msat"]
                 if charged > told:
-                    yield Beside(charged - told)
+                    yield ExtraCharge(charged - told)
                     told = charged
                 for row in rows:
+                    if row["error"] is not None:
+                        self.hint = row["error"]["hint"]
                     yield places[row["index"]], _outcome(row)
                 if isinstance(answer, Result) and budget_msat is not None:
-                    yield Open(answer.data["most_msat"] - charged)
+                    yield OpenCharge(answer.data["most_msat"] - charged)
 
     async def came_to(self, names: Sequence[str]) -> Mapping[str, CameTo | None]:
-        """See `SubLM`. A core that was started since knows none of them."""
+        """See `SubLM`. None for a call that the core does not know, as after its restart."""
         return told(await result_of(self._node, "reservations", {"names": list(names)}), names)
 
     async def _missing(self, models: set[str]) -> dict[str | None, str]:
-        """What to say of each model that nobody has, while others are there."""
+        """A message for each of these models that no provider has, if providers of other models are available."""
         missing: dict[str | None, str] = {}
         for model in sorted(models - self._models):
-            # Those that still load it, or pause, count: they may be ready soon.
+            # Providers that are loading the model or pausing count too: they may be ready soon.
             seen = await result_of(self._node, "providers", {"wait_s": 0, "model": model})
             if seen["providers"]:
                 self._models.add(model)
             elif there := await self._there():
-                missing[model] = f"no provider has the model {model[:100]!r}; there is {there}"
+                missing[model] = f"no provider has the model {model[:100]!r}; available: {there}"
         return missing
 
     async def _there(self) -> str:
-        """The models of all who are there, in words that a root may read, and nothing where one does not tell its
-        models."""
+        """The models of all providers, in words that are safe to show a root; empty if there are none, or if some
+        provider does not say which models it has."""
         seen = await result_of(self._node, "providers", {"wait_s": 0})
         if any(row["plain"] for row in seen["providers"]):
             return ""
@@ -136,7 +141,8 @@ class SwarmSubLM:
 
 
 def _context(row: dict[str, Any], model: str | None) -> int:
-    """Its window for that model; where any will do a job is for the first one that it names. 0 where none is told."""
+    """A provider's window for that model, in tokens; with None, for the first model that it names, which is the one
+    that would answer. 0 if unknown."""
     told = zip(row["models"], row["contexts"], row["weights"], strict=True)
     return next((context for name, context, sha256 in told if model in (None, name, f"sha256:{sha256}")), 0)
 

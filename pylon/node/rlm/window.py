@@ -1,22 +1,22 @@
-"""How long the prompts of a run may be, where providers announce windows of different sizes. It decides only.
+"""Decides how long the prompts of a run may be, when providers announce windows of different sizes. Pure.
 
-A job goes to those alone whose window holds it, so a small window is no reason to cut all texts small. What strangers
-announce costs them nothing: no few of them may decide it, and none where others are known.
+A job goes only to providers whose window holds it, so a few small windows need not make all pieces small. Announcing
+costs strangers nothing: a few of them must not decide, and none if trusted providers are available.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Of whom nothing good was seen is trusted so much at most: `swarm.checks.reputation`.
+# The most that a provider without proven answers is trusted; see `swarm.checks.reputation`.
 _UNKNOWN = 0.5
-# Slots are what a provider says of itself.
+# The most slots that a stranger is believed to have.
 BELIEVED_SLOTS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """One ready provider: its window for the model in question, in tokens (0: unknown), its slots, and how much it is
-    trusted, 0 to 1 (one's own machines are trusted whole)."""
+    """A ready provider: its window for the model in question, in tokens (0: unknown), its slots, and its trust from 0
+    to 1 (1: a machine of one's own)."""
 
     context: int
     slots: int
@@ -24,18 +24,19 @@ class Announced:
 
     @property
     def weight(self) -> float:
-        """What it counts."""
+        """Its weight in the decision."""
         return self.slots if self.trust >= 1.0 else self.trust * min(self.slots, BELIEVED_SLOTS)
 
     def holds(self, window: int) -> bool:
-        """Whether jobs of this size go there."""
+        """Whether jobs of this many tokens go to it."""
         return not self.context or self.context >= window
 
 
 def window_of(ready: Sequence[Announced]) -> int:
-    """The largest window, in tokens, that at least half of them have, weighed by slots and trust; 0 when none says.
+    """The largest window, in tokens, that at least half of the providers have, weighted by slots and trust; 0 if no
+    window is known.
 
-    Those who are known decide it alone: one's own machines, and those whose answers passed checks.
+    If there are known providers, that is one's own machines and those whose answers passed checks, they alone decide.
     """
     telling = [one for one in ready if one.context > 0 and one.weight > 0]
     known = [one for one in telling if one.trust > _UNKNOWN]

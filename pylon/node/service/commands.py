@@ -40,11 +40,11 @@ def run_command(command: Command) -> Finished:
             command, capture_output=True, timeout=_COMMAND_S, env=environment, check=False
         )
     except FileNotFoundError as error:
-        raise SetupError(f"there is no {command[0]} here") from error
+        raise SetupError(f"the command {command[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
         raise SetupError(
             f"`{shown(command)}` did not end within {_COMMAND_S:g} s",
-            hint="`pylon service status` says how it stands.",
+            hint="`pylon service status` shows its state.",
         ) from error
     return Finished(done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
 
@@ -61,7 +61,7 @@ def stop(manager: Manager, run: Run) -> None:
     # launchd forgets what it let go of; systemd knows a unit for as long as its file is there.
     while manager.name == "launchd" and _is_loaded(manager, run):
         if time.monotonic() > deadline:
-            raise SetupError(f"launchd did not let go of the service within {_RELEASE_S:g} s", hint="Try again.")
+            raise SetupError(f"launchd did not release the service within {_RELEASE_S:g} s", hint="Try again.")
         time.sleep(_POLL_S)
 
 
@@ -80,9 +80,12 @@ def must(run: Run, command: Command, *, patient: bool = False) -> None:
 
 def _refused(command: Command, done: Finished) -> SetupError:
     said = " ".join(done.printed.split())[:300]
-    hint = "`pylon service status` says how it stands."
+    hint = "`pylon service status` shows its state."
     if command[:2] == ("systemctl", "--user") and "bus" in said:
-        hint = "No manager runs for this user. `loginctl enable-linger` starts one; or use --system."
+        hint = "No service manager runs for this user. Start one with `loginctl enable-linger`, or use --system."
     elif command[1:2] == ("bootstrap",):
-        hint = "Nobody is logged in at its screen? Then use --system. It starts at the next login anyway."
+        hint = (
+            "If no one is logged in at this machine's screen, use --system. The service starts at "
+            "the next login anyway."
+        )
     return SetupError(f"`{shown(command)}` failed with status {done.code}: {said}", hint=hint)

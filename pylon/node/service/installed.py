@@ -51,15 +51,18 @@ def check(home: Home, wanted: Place) -> None:
     other = place(home, system=not wanted.spec.system)
     if identity.is_protected(_key(home)):
         raise SetupError(
-            f"the key in {home.identity_file} is under a passphrase, which nobody types when the machine starts",
-            hint="`pylon identity backup FILE --plain`, move that key away, then `pylon identity restore FILE`.",
+            f"the key in {home.identity_file} has a passphrase, and no one can type it when the machine starts",
+            hint=(
+                "Run `pylon identity backup FILE --plain`, move the old key away, then run `pylon "
+                "identity restore FILE`."
+            ),
         )
     if wanted.text() is not None and wanted.home != home.root:
         raise _taken(wanted)
     if other.home == home.root:
         raise SetupError(
-            f"this home's node is a service already: {other.manager.file()}",
-            hint="`pylon service uninstall` removes it first.",
+            f"this home's node is already a service: {other.manager.file()}",
+            hint="Remove it first with `pylon service uninstall`.",
         )
     _check_user(wanted, "install")
 
@@ -87,7 +90,7 @@ def restart(home: Home, run: Run) -> None:
     """Ends the node, which finishes its jobs first, and starts it anew. Raises `SetupError`, `UsageError`."""
     found = installed(home)
     if found is None:
-        raise SetupError("this home's node is no service", hint=f"`{install_command()}` makes it one.")
+        raise SetupError("this home's node is not a service", hint=f"Run `{install_command()}` to make it one.")
     _check_user(found, "restart")
     state = status(home, run).state
     # What was stopped for good is not loaded, or not running: then it is started.
@@ -123,12 +126,12 @@ def _key(home: Home) -> Path:
 def _taken(found: Place) -> SetupError:
     if found.home is None:
         return SetupError(
-            f"{found.manager.file()} is there, and Pylon did not write it", hint="Look at it, and move it away."
+            f"{found.manager.file()} exists, but Pylon did not write it", hint="Check that file and move it away."
         )
     command = ("env", f"PYLON_HOME={found.home}", "pylon", "service", "uninstall")
     return SetupError(
-        f"{found.manager.file()} is the service of another home, {found.home}",
-        hint=f"One is enough for a user. To replace it: {shown(command)}",
+        f"{found.manager.file()} already serves another home, {found.home}",
+        hint=f"A user can have only one service. To replace it: {shown(command)}",
     )
 
 
@@ -136,10 +139,10 @@ def _check_user(found: Place, what: str) -> None:
     is_root = os.getuid() == 0
     if is_root and not found.spec.system:
         raise UsageError(
-            "root has no login that a service could start at", hint="With --system it is one of the machine."
+            "root never logs in, so a service at login would not start", hint="Use --system to start it at boot."
         )
     if found.spec.system and not is_root:
         options = " --system" if what == "install" else ""
         options += " --relay" if what == "install" and found.spec.relay else ""
         command = ("env", f"PYLON_HOME={found.spec.home}", *found.spec.program, "service", what)
-        raise UsageError("only root changes a service of the machine", hint=f"Run: sudo {shown(command)}{options}")
+        raise UsageError("only root can change a system service", hint=f"Run: sudo {shown(command)}{options}")

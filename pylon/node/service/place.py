@@ -59,8 +59,8 @@ def place(home: Home, *, system: bool = False, relay: bool = False, drain_s: int
     """Where a service of this home goes. Raises `SetupError` on a machine without a manager that Pylon knows."""
     if not _has_manager():
         raise SetupError(
-            "there is neither launchd nor systemd here",
-            hint="Have `pylon start` run by whatever starts programs on this machine; SIGTERM ends it.",
+            "neither launchd nor systemd is available here",
+            hint="Let whatever starts programs on this machine run `pylon start`; SIGTERM ends it.",
         )
     owner = _owner(home.root)
     spec = ServiceSpec(
@@ -92,20 +92,20 @@ def notes(wanted: Place, environment: Mapping[str, str], *, lingers: bool) -> li
     spec, found = wanted.spec, []
     variables = sorted(name for name in environment if name.startswith("PYLON_") and name != "PYLON_HOME")
     if variables:
-        found.append(f"{', '.join(variables)}: set here, not for the service. Put it into config.toml.")
+        found.append(f"{', '.join(variables)}: set here, but not for the service. Put it into config.toml.")
     guarded = [spec.user_home / name for name in _GUARDED] if wanted.manager.name == "launchd" else []
     found += [
-        f"macOS lets a service read {path} only after you allowed it; better keep it elsewhere."
+        (f"macOS lets a service read {path} only after you allow it; a different location is better.")
         for path in (Path(spec.program[0]), spec.home)
         if any(path.is_relative_to(folder) for folder in guarded)
     ]
     if wanted.manager.name == "systemd" and not spec.system and not lingers:
         found.append(
-            f"It ends when {spec.user} logs out, and starts at the next login. Where nobody logs in:"
-            f" loginctl enable-linger {spec.user}"
+            f"The service ends when {spec.user} logs out, and starts at the next login. To keep "
+            f"it running without a login: loginctl enable-linger {spec.user}"
         )
     if spec.system and spec.uid == 0:
-        found.append(f"It runs as root, because {spec.home} is root's. A user of its own is safer.")
+        found.append(f"It runs as root because {spec.home} belongs to root. A separate user is safer.")
     return found
 
 
@@ -127,9 +127,11 @@ def _owner(root: Path) -> pwd.struct_passwd:
     try:
         return pwd.getpwuid(root.stat().st_uid)
     except FileNotFoundError as error:
-        raise SetupError(f"there is no {root}", hint="Run `pylon init` first, or name another PYLON_HOME.") from error
+        raise SetupError(
+            f"{root} does not exist", hint="Run `pylon init` first, or name another PYLON_HOME."
+        ) from error
     except KeyError as error:
-        raise SetupError(f"{root} belongs to nobody that this machine knows") from error
+        raise SetupError(f"{root} belongs to an unknown user") from error
 
 
 def _shares_nothing_in_tmp(home: Home) -> bool:

@@ -1,11 +1,13 @@
 """The calls about money: what the wallet holds, what the books say, and whether they agree."""
 
+import asyncio
 import math
 from dataclasses import asdict
 from typing import Any
 
-from pylon.errors import UsageError
+from pylon.errors import SetupError, UsageError
 from pylon.money import audit
+from pylon.money.audit import Finding, Wrong
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
 from pylon.money.limits import Caps
@@ -18,6 +20,7 @@ from pylon.money.wallet import Wallet
 from pylon.node.calls.params import number, text, whole
 from pylon.node.wallet.paying import in_words
 from pylon.store.database import Database
+from pylon.store.look import check_in_use
 
 INVOICE_S = 3_600
 
@@ -97,12 +100,21 @@ async def totals(database: Database, network: Network) -> dict[str, Any]:
     return {"network": network.value, "unit": network.unit, **sums}
 
 
+async def _damage(database: Database) -> list[Finding]:
+    # What an index lacks is in the tables that an audit reads, and in none of the lookups that pay and limit.
+    try:
+        await asyncio.to_thread(check_in_use, database.path)
+    except SetupError as error:
+        return [Finding(Wrong.DAMAGED, f"{error}. {error.hint}")]
+    return []
+
+
 async def examine(wallet: Wallet | None, database: Database, network: Network) -> dict[str, Any]:
     """Whether the books hold, and whether the wallet agrees with them."""
     async with database.transaction() as tx:
         books = await audit.collect(tx)
         decided = await payment_store.decided(tx)
-    findings = audit.examine(books)
+    findings = await _damage(database) + audit.examine(books)
     if wallet is not None:
         findings += await audit.compare_with_wallet(wallet, books)
     balances = ledger.balances(books.entries)
@@ -140,5 +152,5 @@ def _since(params: dict[str, Any]) -> float:
 def _sats(params: dict[str, Any]) -> int:
     sats = params.get("sats")
     if type(sats) is not int or sats <= 0:
-        raise UsageError("an amount is a whole number of sats, one at least")
+        raise UsageError("an amount must be a whole number of sats, at least 1")
     return sats

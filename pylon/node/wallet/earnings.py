@@ -39,7 +39,7 @@ async def earnings(database: Database, network: Network, tariff: Tariff, params:
     """What customers were charged, grouped, and what the work took, free jobs included. Raises `UsageError`."""
     name = text(params, "by", "") or By.DAY.value
     if name not in _BY:
-        raise UsageError(f"earnings are not grouped by {name!r}", hint=f"One of: {', '.join(_BY)}.")
+        raise UsageError(f"earnings cannot be grouped by {name!r}", hint=f"Choose one of: {', '.join(_BY)}.")
     # Of more days than there were it lies before all time.
     since = number(params, "since", 0.0, low=-math.inf)
     charges = await ledger_store.entries(database, kinds=(Kind.CHARGED,))

@@ -38,8 +38,11 @@ class LinkLock:
             except BlockingIOError as error:
                 holder = os.read(file, 4_096).decode(errors="replace")
                 raise LinkBusyError(
-                    f"another home uses this wallet link: {holder or 'it is just opening it'}",
-                    hint="Limits hold for one home. Make another link in the wallet, and `pylon wallet connect` it.",
+                    f"another home is using this wallet link: {holder or 'it is just opening it'}",
+                    hint=(
+                        "Each home has its own spending limits, so each needs its own link. Make "
+                        "another in the wallet, and connect it with `pylon wallet connect`."
+                    ),
                 ) from error
             finally:
                 if self._file != file:

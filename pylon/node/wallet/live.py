@@ -34,7 +34,7 @@ def need_mainnet(home: Home) -> None:
     if not Network(home.network).is_live:
         raise UsageError(
             f"this home is on {home.network}, which is not live money",
-            hint='Set `network = "mainnet"` in config.toml first, and run `pylon init`: it has a key of its own.',
+            hint=('Set `network = "mainnet"` in config.toml first, then run `pylon init`: mainnet has its own key.'),
         )
 
 
@@ -45,7 +45,9 @@ def allow(home: Home, public: str, wanted: Agreed, typed: str) -> None:
     """
     need_mainnet(home)
     if typed.replace(",", "").split() != [str(sats) for sats in wanted.as_dict().values()]:
-        raise UsageError("those are not the caps: nothing is changed", hint="Type the three numbers as shown.")
+        raise UsageError(
+            "the numbers do not match the caps; nothing was changed", hint="Type the three numbers as shown."
+        )
     write_whole(home.folder / LIVE_FILE, orjson.dumps({"key": public, "caps_sat": wanted.as_dict()}) + b"\n")
 
 
@@ -64,7 +66,7 @@ def permission(home: Home, public: str) -> Agreed | None:
     except FileNotFoundError:
         return None
     if status.st_mode & 0o022 or status.st_uid != os.getuid():
-        raise SetupError(f"others may write {path}", hint="Remove it, and run `pylon wallet go-live` again.")
+        raise SetupError(f"other users can write to {path}", hint="Remove it, and run `pylon wallet go-live` again.")
     if not Network(home.network).is_live:
         return None
     try:

@@ -25,7 +25,7 @@ async def trust(database: Database, network: Network, now: float, params: dict[s
     try:
         provider = nip19.parse_public_key(text(params, "provider", ""))
     except WireError as error:
-        raise UsageError("provider is a public key: an npub, or 64 hex characters") from error
+        raise UsageError("provider must be a public key: an npub, or 64 hex characters") from error
     pinned, offered = text(params, "before", ""), text(params, "payee", "")
     async with database.transaction() as tx:
         offer = await payee_store.trust(tx, provider, pinned=pinned, offered=offered, now=now)

@@ -23,9 +23,7 @@ LINK_FILE = "wallet"
 def save_link(home: Home, link: NwcUri) -> None:
     """Writes the link, over an older one. Raises `SetupError` where `pylon init` was not run for this network."""
     if not home.identity_file.exists():
-        raise SetupError(
-            f"there is no key in {home.folder}", hint="Run `pylon init`: each network has one of its own."
-        )
+        raise SetupError(f"there is no key in {home.folder}", hint="Run `pylon init`: each network has its own key.")
     # Made here, because a service of the machine may not make it.
     private_folder(locks_folder())
     write_whole(home.folder / LINK_FILE, f"{link.reveal()}\n".encode("ascii"))
@@ -41,8 +39,8 @@ def load_link(home: Home) -> NwcUri | None:
         return None
     if mode & 0o077:
         raise SetupError(
-            f"others may read the wallet link in {path} (mode {mode:04o})",
-            hint="Take that link back in the wallet, and connect a new one.",
+            f"other users can read the wallet link in {path} (mode {mode:04o})",
+            hint="Revoke that link in the wallet, and connect a new one.",
         )
     return parse_uri(text)
 
@@ -51,8 +49,8 @@ def lack_of_wallet(home: Home) -> SetupError:
     """Why a node that runs has no wallet, to be raised."""
     if (home.folder / LINK_FILE).exists():
         return SetupError(
-            "a wallet was connected after this node started, which does not use it yet",
-            hint="`pylon stop`, then `pylon start`.",
+            "a wallet was connected after this node started; the node does not use it yet",
+            hint="Restart the node: `pylon stop`, then `pylon start`.",
         )
     return SetupError("no wallet is connected", hint="Connect one with `pylon wallet connect`.")
 

@@ -38,9 +38,9 @@ async def decide(sender: Sender, network: Network, params: dict[str, Any]) -> di
     """
     payment_hash, verdict = text(params, "payment", ""), text(params, "verdict", "")
     if not is_hex64(payment_hash):
-        raise UsageError("payment is a payment hash: 64 hex characters", hint="`pylon wallet decide` lists them.")
+        raise UsageError("payment must be a payment hash: 64 hex digits", hint="`pylon wallet decide` lists them.")
     if verdict not in _VERDICTS:
-        raise UsageError(f"verdict is one of {', '.join(_VERDICTS)}")
+        raise UsageError(f"verdict must be one of {', '.join(_VERDICTS)}")
     decision = Decision(_VERDICTS[verdict], text(params, "preimage", ""), Msat(whole(params, "fee_msat", int(ZERO))))
     done = await sender.decide(payment_hash, decision)
     payment = done.payment

@@ -1,1 +1,1 @@
-"""Keys and ids as text: NIP-19, a key under a password (NIP-49), and the checksum of both."""
+"""Keys and ids as text: NIP-19, encrypted keys (NIP-49), and the bech32 checksum of both."""

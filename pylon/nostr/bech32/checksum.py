@@ -56,7 +56,7 @@ def decode(text: str) -> tuple[str, bytes]:
 
 
 def _regroup(values: Iterable[int], size: int, new_size: int) -> tuple[list[int], int, int]:
-    """The same bits in groups of another size; the bits that fill no group, and how many they are."""
+    """The same bits in groups of another size; then the remaining bits that fill no group, and their number."""
     groups: list[int] = []
     rest = bits = 0
     for value in values:

@@ -79,7 +79,7 @@ type Entity = PublicKey | SecretKey | Note | Profile | EventPointer | AddressPoi
 
 
 def encode(entity: Entity) -> str:
-    """The text of a value.
+    """The text of a key, id or pointer.
 
     Raises `MalformedError` for a key or id that is not one, `TooLargeError` for a relay or identifier of more
     than 255 bytes and for text past 5,000 characters.
@@ -111,19 +111,19 @@ def encode(entity: Entity) -> str:
 
 
 def decode(text: str) -> Entity:
-    """The value of a text. Unknown fields are ignored, as NIP-19 asks.
+    """The key, id or pointer that a text stands for. Unknown fields are ignored, as NIP-19 asks.
 
     Raises `MalformedError` for a wrong checksum, prefix or field, `TooLargeError` past 5,000 characters.
     """
     prefix, data = bech32.decode(text)
     decoder = _DECODERS.get(prefix)
     if decoder is None:
-        raise MalformedError("this is none of npub, nsec, note, nprofile, nevent and naddr")
+        raise MalformedError("this is not an npub, nsec, note, nprofile, nevent or naddr")
     return decoder(data)
 
 
 _NPUB = "npub1"
-# So much of an npub may stand for it; with less a slip of the finger would name somebody.
+# The fewest characters of an npub that may stand for it: with fewer a typing error could name somebody else.
 LEAST_BEGINNING, NPUB_LENGTH = len(_NPUB) + 6, 63
 
 
@@ -138,15 +138,15 @@ def nsec(secret: SecretKey) -> str:
 
 
 def parse_public_key(text: str) -> str:
-    """The 64 hexadecimal characters of an npub, an nprofile, or of themselves.
+    """The public key, 64 hexadecimal characters, in an npub, an nprofile or such characters.
 
     Raises `MalformedError`, and `TooLargeError` past 5,000 characters.
     """
     text = text.strip()
     if text.lower().startswith(("nsec1", "ncryptsec1")):
         raise MalformedError(
-            "this is a secret key, and a public key is needed here",
-            hint="Give the npub instead. If others may have seen this text, make a new key.",
+            "this is a secret key, but a public key is needed here",
+            hint="Give the npub instead. If others may have seen this secret key, make a new key.",
         )
     if is_hex64(text.lower()):
         return check_public_key(text.lower())
@@ -154,23 +154,23 @@ def parse_public_key(text: str) -> str:
         case PublicKey(public_key) | Profile(public_key):
             return public_key
         case _:
-            raise MalformedError("a public key is an npub, an nprofile or 64 hex characters")
+            raise MalformedError("a public key must be an npub, an nprofile or 64 hex digits")
 
 
 def public_key_among(text: str, known: Iterable[str]) -> str:
-    """The key of `known` whose npub begins so, with or without the dots of a table behind it; or any whole key.
+    """The key among `known` whose npub begins with this text, which may end in `…` as in a table; or any whole key.
 
-    Raises as `parse_public_key` does, and `MalformedError` when none begins so, or several do.
+    Raises as `parse_public_key` does, and `MalformedError` when no npub, or more than one, begins with it.
     """
     beginning = text.strip().lower().removesuffix("…")
     if not (beginning.startswith(_NPUB) and len(beginning) < NPUB_LENGTH):
         return parse_public_key(text)
     if len(beginning) < LEAST_BEGINNING:
-        raise MalformedError(f"how an npub begins takes {LEAST_BEGINNING} characters of it at least")
+        raise MalformedError(f"give at least the first {LEAST_BEGINNING} characters of an npub")
     found = [key for key in known if npub(key).startswith(beginning)]
     if len(found) == 1:
         return found[0]
-    raise MalformedError(f"{len(found) or 'no'} keys that are known here begin so")
+    raise MalformedError(f"{len(found) or 'no'} known keys begin like that")
 
 
 def parse_secret_key(text: str) -> SecretKey:
@@ -183,10 +183,10 @@ def parse_secret_key(text: str) -> SecretKey:
             return secret
         case PublicKey() | Profile():
             raise MalformedError(
-                "this is a public key, and a secret key is needed here", hint="Give the nsec instead."
+                "this is a public key, but a secret key is needed here", hint="Give the nsec instead."
             )
         case _:
-            raise MalformedError("a secret key is an nsec or 64 hex characters")
+            raise MalformedError("a secret key must be an nsec or 64 hex digits")
 
 
 def _profile(data: bytes) -> Profile:

@@ -1,4 +1,4 @@
-"""The fields inside of `nprofile1…`, `nevent1…` and `naddr1…`: a byte for what it is, one for its length, the value.
+"""The fields inside `nprofile1…`, `nevent1…` and `naddr1…`: a byte for the type, one for the length, the value.
 
 Source: https://github.com/nostr-protocol/nips/blob/master/19.md "Shareable identifiers with extra metadata"
 """
@@ -70,7 +70,7 @@ def unpack(data: bytes) -> dict[int, list[bytes]]:
 
 
 def first(fields: dict[int, list[bytes]], name: int) -> bytes:
-    """The first value of a field that has to be there. Raises `MalformedError`."""
+    """The first value of a required field. Raises `MalformedError` when it is missing."""
     if name not in fields:
         raise MalformedError("a field that NIP-19 asks for is missing")
     return fields[name][0]

@@ -1,4 +1,4 @@
-"""NIP-49: a secret key under a password, `ncryptsec1…`.
+"""NIP-49: a secret key encrypted with a password, `ncryptsec1…`.
 
 Source: https://github.com/nostr-protocol/nips/blob/master/49.md
 """
@@ -18,7 +18,7 @@ from pylon.nostr.keys import SecretKey
 
 # scrypt takes 1 KiB times 2 to this power: 64 MiB and a tenth of a second or two.
 DEFAULT_LOG_N = 16
-# 1 GiB. What asks for more is more likely meant to exhaust this machine's memory than to guard a key.
+# 1 GiB. A text that asks for more is more likely meant to exhaust this machine's memory than to protect a key.
 MAX_LOG_N = 20
 
 _PREFIX = "ncryptsec"

@@ -1,1 +1,1 @@
-"""One relay as its client has it: a lasting connection, subscriptions and publications on it, NIP-11."""
+"""The client of one relay: a lasting connection, subscriptions, queries and publications on it, NIP-11 and NIP-42."""

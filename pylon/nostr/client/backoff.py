@@ -1,14 +1,14 @@
-"""How long to wait before a relay is tried again."""
+"""How long to wait before connecting to a relay again."""
 
 import random
 from dataclasses import dataclass
 
-# A connection that lasted so long was a good one: the next loss is the first.
+# After a connection that lasted this long, its loss counts as the first failure.
 STEADY_SECONDS = 10.0
-# One that was of use and is lost sooner comes back soon, as behind a network that fails now and then. A relay that
-# answers and hangs up, each time, is not asked several times a second for that.
+# A relay that answered and was lost sooner counts at most this many failures in a row: it is tried again soon, as
+# behind a network that fails now and then, but not several times a second.
 SOON = 3
-# One that floods us is asked again later each time, unless it behaved for so long.
+# A relay that flooded us waits longer each time, unless its last connection lasted this long.
 PROBATION_SECONDS = 600.0
 
 
@@ -26,7 +26,7 @@ class Backoff:
 
 
 class Retries:
-    """What failed in a row with one relay. That it takes connections is no success: it may hang up at once."""
+    """Counts one relay's failures in a row. To be connected is no success: a relay may hang up at once."""
 
     def __init__(self, backoff: Backoff, rng: random.Random) -> None:
         self._backoff = backoff
@@ -34,10 +34,10 @@ class Retries:
         self._failures = self._floods = 0
 
     def lost(self, lasted: float, *, answered: bool = False, flooded: bool = False) -> float:
-        """Seconds to wait, now that a connection is lost, or was not made.
+        """Seconds to wait after a connection was lost, or could not be made.
 
-        It `lasted` so many seconds. `answered`: the relay did something that was asked of it. `flooded`: it was hung
-        up on.
+        `lasted`: for how many seconds it was open. `answered`: the relay did something that we asked for. `flooded`:
+        we hung up, since it sent too much that was forged or not asked for.
         """
         if flooded:
             self._floods = self._floods + 1 if lasted < PROBATION_SECONDS else 1

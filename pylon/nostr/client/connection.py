@@ -1,11 +1,10 @@
-"""One connection to one relay, kept for ever: reconnects, subscribes again, sends again what was not acknowledged.
+"""One relay, for as long as we use it: reconnects, subscribes again, and sends again what was not acknowledged.
 
-The owner sees three things: `publish` (returns when the relay said OK), `subscribe` (events are handed over one by
-one, stored ones first), and `query` (stored events up to EOSE). A connection that is down delays them; it does not
-lose them.
+It offers `publish` (returns when the relay said OK), `subscribe` (delivers events one by one, stored ones first) and
+`query` (stored events up to EOSE). A connection that is down delays these, and loses nothing.
 
-A reader that falls behind takes no more, the socket is no longer read, and the relay notices. So nothing that
-consumes a subscription may wait for a `publish` on the same connection.
+When the reader of a subscription falls behind, the socket is not read, OKs included. So a reader must not wait for a
+`publish` on the same connection.
 
 Source: NIP-01 "Communication between clients and relays", NIP-42.
 """
@@ -44,18 +43,18 @@ from pylon.text import clean_line
 
 logger = log.get("nostr")
 
-# What a relay says of its limits is waited for before it is first used, but no relay is left out for saying nothing.
+# How long a relay's first use waits for its limits (NIP-11). A relay that publishes none is used all the same.
 LEARN_SECONDS = 1.0
-# A clock that was set, or a machine that slept, is noticed within so long.
+# How often to look whether the clock was set or the machine slept.
 CLOCK_SECONDS = 5.0
 
 
 class RelayConnection:
-    """See the module. `secret` answers the relay's AUTH challenge; without one such relays stay closed to us.
+    """Publishes to one relay and reads from it. `secret` answers its AUTH challenges (NIP-42); None leaves them open.
 
-    `dial` makes each connection, where not every address may be connected to.
+    `dial` makes each connection, where not every address may be connected to. `learn` fetches the relay's limits.
 
-    With a `url` that `normalize_relay_url` refuses it is closed for good: what needs the relay raises `RelayError`.
+    With a `url` that `normalize_relay_url` refuses it never connects, and every operation raises `RelayError`.
     """
 
     def __init__(
@@ -74,17 +73,17 @@ class RelayConnection:
             url = normalize_relay_url(url)
             self.status = RelayStatus(url)
         except MalformedError as error:
-            # No later attempt makes an address of it.
-            self._fault = f"{clean_line(url)!r} is no relay: {error}"
+            # Trying again would not help.
+            self._fault = f"{clean_line(url)!r} is not a relay address: {error}"
             self.status = RelayStatus(url, "closed", error=str(error))
         self._learn_from = learn if dial is None else partial(fetch_relay_information, dial=dial)
         self._dial = dial
         self._known = False
         self._clock = clock or SystemClock()
         self._retries = Retries(backoff or Backoff(), rng or random.Random())  # noqa: S311 - jitter, nothing secret
-        # Whether this connection was of use: the relay did something that was asked of it.
+        # Whether the relay did something that we asked for, on this connection.
         self._answered = False
-        # What has moved the clock while this connection lasted, in words.
+        # How the clock moved during this connection, in words.
         self._moved = ""
         self._sender = Sender()
         self._opened = asyncio.Event()
@@ -103,18 +102,18 @@ class RelayConnection:
         return self.status.url
 
     def start(self) -> None:
-        """Begins to connect, and goes on for ever until `close`."""
+        """Begin to connect, and to reconnect until `close`."""
         if self._fault:
             logger.warning("relay left out", error=self._fault)
             return
         self._tasks.start(self._run(), f"relay {self.url}")
 
     async def close(self) -> None:
-        """Hangs up. Publications that wait raise `RelayError`."""
+        """Disconnect. Publications that wait raise `RelayError`."""
         try:
             await self._tasks.close()
         finally:
-            # Whoever closes this may be cancelled, and those who wait for a relay's word would wait on.
+            # Also when `close` is cancelled: those who wait for an answer would wait for ever.
             self.status.turn("closed", self._clock.wall())
             self._subscriptions.close()
             self._introduction.lost()
@@ -130,15 +129,15 @@ class RelayConnection:
 
     @property
     def refusal(self) -> str:
-        """What the relay says that answers none of our subscriptions, or empty."""
+        """Why the relay refuses all of our subscriptions, in its words; empty when it does not."""
         return self._subscriptions.refusal or (self.status.error if self._subscriptions.shut_out else "")
 
     async def publish(self, event: Event, *, timeout: float = 15.0, once: bool = False) -> m.Ok:
-        """Sends the event until the relay acknowledges it, over reconnections too, if not `once`.
+        """Send the event until the relay acknowledges it, again after reconnections; with `once` a single time.
 
-        Raises `RelayError` when the relay refuses it, `NotAcknowledgedError` when it does neither within `timeout`
-        seconds; with `once` `ConnectionLostError` when it is not connected, or not any more, and `RateLimitedError`
-        as soon as it says so.
+        Raises `RelayError` when the relay refuses it, and `NotAcknowledgedError` when it does neither within
+        `timeout` seconds. With `once` it also raises `ConnectionLostError` when the relay is not connected or the
+        connection ends, and at the relay's word `RateLimitedError`, or `RelayError` when our key is not let in.
         """
         if self._fault:
             raise RelayError(self._fault)
@@ -147,26 +146,26 @@ class RelayConnection:
         return await self._publications.publish(event, timeout=timeout, once=once)
 
     def subscribe(self, filters: Filters, deliver: Deliver, *, name: str = "") -> str:
-        """Opens a subscription that lasts until `unsubscribe`; its id. `deliver` takes what comes.
+        """Open a subscription that lasts until `unsubscribe`; returns its id. `deliver` takes each event.
 
-        `filters` is asked anew at each (re)connection, so that `since` can move on. Events are not verified yet: for
-        a forged one `deliver` raises `WireError`, and a relay that floods us with them is hung up on for a while. An
-        `Eose` says that stored events end there; it comes again after each reconnection.
+        `filters` is called at each (re)connection, so that `since` can move on. Events are not verified yet: for a
+        forged one `deliver` raises `WireError`, and a relay that floods us with those is disconnected for a while. An
+        `Eose` is delivered where stored events end, again after each reconnection.
         """
         return self._subscriptions.subscribe(filters, deliver, name=name)
 
     def unsubscribe(self, name: str) -> None:
-        """Ends a subscription. Unknown ids are ignored."""
+        """End a subscription. Unknown ids are ignored."""
         self._subscriptions.unsubscribe(name)
 
     async def query(
         self, filters: tuple[Filter, ...], *, timeout: float = 10.0, known: dict[str, Event] | None = None
     ) -> list[Event]:
-        """The stored events that match, verified, page by page where the relay bounds an answer.
+        """The stored events that match, verified; asked for page by page where the relay limits an answer.
 
-        `known` are verified events by their ids; what is found is added. Of an answer beyond what the filters can
-        match, or beyond 64 MiB for all queries here, the rest is left out. Raises `RelayError` when the relay did not
-        finish its answer within `timeout` seconds, or sent much that is forged or was not asked for.
+        `known` are events by id that are verified already; found ones are added to it. An answer is cut where it
+        holds more than the filters can match, or all queries here hold more than 64 MiB. Raises `RelayError` when the
+        answer is not complete within `timeout` seconds, or holds too much that is forged or was not asked for.
         """
         if self._fault:
             raise RelayError(self._fault)
@@ -192,7 +191,7 @@ class RelayConnection:
                     try:
                         await self._serve(socket)
                     except asyncio.CancelledError:
-                        # By `close`: leaving the block on an exception would tell the relay of an error of ours.
+                        # `close` was called: leaving the block by an exception would close with an error code.
                         await socket.close()
                         raise
                     except RelayError:
@@ -205,9 +204,9 @@ class RelayConnection:
             except RelayError as error:
                 reason, flooded = str(error), True
             except Exception as error:
-                # A fault of ours in what takes the relay's messages must not leave this node deaf.
+                # An error in our handling of a message must not end this connection for good.
                 reason = f"{type(error).__name__}: {error}"
-                logger.exception("what a relay said could not be dealt with", relay=self.url)
+                logger.exception("a relay's message could not be processed", relay=self.url)
             finally:
                 self._sender.lost()
                 self._publications.lost()
@@ -218,7 +217,7 @@ class RelayConnection:
             self.status.turn("connecting", self._clock.wall(), reason)
             lasted = 0.0 if opened_at is None else self._clock.monotonic() - opened_at
             delay = self._retries.lost(lasted, answered=self._answered, flooded=flooded)
-            # Whoever waits for a relay that is not there says so in words, once.
+            # A failed attempt is no news: those who wait for the relay report it, once.
             tell, what = (
                 (logger.debug, "relay not reached") if opened_at is None else (logger.info, "relay connection lost")
             )
@@ -227,11 +226,11 @@ class RelayConnection:
             self.status.reconnects += 1
 
     async def _learn(self) -> None:
-        # NIP-11. What was learnt before stays in force when the relay is asked again and says nothing.
+        # NIP-11. When the relay is asked again and does not answer, what it said before stays in force.
         try:
             self.status.information = await self._learn_from(self.url)
         except (RelayError, MalformedError) as error:
-            logger.debug("relay says nothing of its limits", relay=self.url, error=str(error))
+            logger.debug("relay publishes no limits", relay=self.url, error=str(error))
         self._known = True
 
     async def _serve(self, socket: ClientSocket) -> None:
@@ -249,8 +248,9 @@ class RelayConnection:
             watch.cancel()
 
     async def _watch(self, socket: ClientSocket, moves: ClockMoves) -> None:
-        """Hangs up when the clock has moved: what we said of the time, to prove who we are and in `since` of what is
-        asked for, is of another one, and a relay goes by it for as long as the connection lasts."""
+        """Disconnect when the clock has moved: AUTH and the `since` of subscriptions were written by the old
+        time, and the relay goes by them for as long as the connection lasts.
+        """
         while True:
             await asyncio.sleep(CLOCK_SECONDS)
             if moved := moves.said():
@@ -259,7 +259,7 @@ class RelayConnection:
                 return
 
     def _take(self, frame: BytesLike, is_text: bool) -> Awaitable[None] | None:  # noqa: ARG002 - either may be JSON
-        # Undecoded: whoever parses JSON checks UTF-8 as well.
+        # Left undecoded: the JSON parser checks UTF-8 as well.
         try:
             message = m.parse_relay_message(frame)
         except MalformedError as error:
@@ -294,7 +294,7 @@ class RelayConnection:
 
     def _log_notice(self, text: str) -> None:
         if text.startswith("auth-required:"):
-            # While we introduce ourselves it is no news that we have not.
+            # Expected while authentication is under way.
             logger.debug("relay notice", relay=self.url, text=text)
         elif (beside := self._notices.tell(self._clock.monotonic())) is not None:
             logger.info("relay notice", relay=self.url, text=text, **beside)
@@ -302,10 +302,11 @@ class RelayConnection:
     def _authenticated(self, ok: m.Ok) -> None:
         if not ok.accepted:
             error = f"the relay refused our key: {ok.message}"
-            # It is proved again and again, and refused in the same words that is no news.
+            # Authentication is repeated. To be refused in the same words again is no news.
             told = logger.debug if error == self.status.error else logger.warning
             told("relay refused authentication", relay=self.url, reason=ok.message)
             self.status.error = error
+            self._publications.shut_out(ok.message)
             return
         self.status.let_in()
         self._sender.beside(self._publications.authenticated())

@@ -1,4 +1,4 @@
-"""How a relay learns who is there: its challenges are answered with our key, so many of them and no more.
+"""Authentication to a relay (NIP-42): answers its challenges with our key, at a bounded rate.
 
 The relay's side is `pylon/relay/access.py`. Source: NIP-42.
 """
@@ -12,19 +12,23 @@ from pylon.nostr import messages as m
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.nip42 import auth_draft
 
-# A relay that shows some events to their parties alone leaves them out of a query's answer, without a word, until it
-# knows who asks: so long is its challenge waited for, and then its OK.
+# How long queries wait for the relay's challenge, and then for its OK to our answer. A relay that shows some events
+# to their parties alone silently leaves them out of an answer until it knows who asks.
 CHALLENGE_SECONDS, KNOWN_SECONDS = 0.3, 2.0
-# A relay may ask anew whenever it likes, and a signature costs more than the question: so many in a row are answered
-# on one connection, then one in so many seconds, which is the newest. How fast connections follow each other is ours.
+# How many challenges in a row are answered on one connection; after that the newest one every EVERY_SECONDS. A relay
+# may send them as fast as it likes, and a signature costs more than a challenge.
 BURST, EVERY_SECONDS = 3, 10.0
-# One that does not believe us may later: its clock or ours is set, or its owner lets us in. A challenge holds for its
-# whole connection, so that need not end; the last wait is the longest.
+# How long to wait before answering the same challenge again after the relay refused our answer; the last one repeats.
+# It may accept a later one: when its clock or ours was set, or its owner lets us in. A challenge stays valid for its
+# connection.
 AGAIN_SECONDS = (30.0, 60.0, 120.0, 300.0, 600.0)
 
 
 class Introduction:
-    """To one relay, anew on each connection. `known` is called when it knows who we are, or does not want to."""
+    """Authenticates to one relay, on each of its connections.
+
+    `known` is called when the relay has answered, or its time to challenge us or to answer is over.
+    """
 
     def __init__(
         self,
@@ -42,29 +46,29 @@ class Introduction:
         self._over = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._challenge: str | None = None
-        # The event that answers it.
+        # The id of our AUTH event that the relay has not answered yet.
         self._answer: str | None = None
         self._sending: asyncio.Task[None] | None = None
-        # When every answer so far has had its seconds.
+        # Rate limit: when EVERY_SECONDS for each answer so far are over.
         self._even_at = -math.inf
-        # Set while a challenge came too soon after those before.
+        # Set while a challenge that came too soon waits for its answer.
         self._later: asyncio.TimerHandle | None = None
-        # Set while we were not believed, and how often in a row that was.
+        # Set after the relay refused our answer, until it is sent again; and how often in a row it refused.
         self._again: asyncio.TimerHandle | None = None
         self._refusals = 0
 
     async def wait(self) -> None:
-        """Returns when it is over."""
+        """Return when authentication is over on this connection, one way or the other."""
         await self._over.wait()
 
     def opened(self) -> None:
-        """A connection begins: the relay may ask who is there, and is given a moment for that."""
+        """A connection begins: the relay has a moment to send a challenge."""
         self._challenge, self._answer, self._even_at, self._refusals = None, None, -math.inf, 0
         self._begin(0.0 if self._secret is None else CHALLENGE_SECONDS)
 
     def lost(self) -> None:
         """The connection is gone."""
-        # The timers of one that was lost must not speak for the next one.
+        # The lost connection's timers must not act on the next one.
         self._unbegin()
         if self._later is not None:
             self._later.cancel()
@@ -72,10 +76,10 @@ class Introduction:
         self._try_no_more()
 
     def challenged(self, challenge: str) -> None:
-        """The relay asks who is there."""
+        """The relay sent a challenge."""
         if self._secret is None:
             return
-        # While the answer to it is waited for, the same challenge asks for nothing new.
+        # The same challenge again while its answer is under way: there is nothing to add.
         if self._later is None and challenge == self._challenge and not self._over.is_set():
             return
         self._challenge = challenge
@@ -87,7 +91,7 @@ class Introduction:
                 self._reply(self._secret)
 
     def settles(self, ok: m.Ok) -> bool:
-        """Whether this is what the relay says to our answer, and not to a publication."""
+        """Take an OK; whether it was for our AUTH event, and not for a publication."""
         if ok.event_id != self._answer:
             return False
         self._answer = None
@@ -112,7 +116,7 @@ class Introduction:
         event = secret.sign(auth_draft(self._url, self._challenge or "", int(self._clock.wall())))
         self._answer = event.id
         self._begin(KNOWN_SECONDS)
-        # An older answer is worth nothing now, and a relay that reads none must not have them pile up.
+        # An older answer is of no use now. Unsent ones must not pile up for a relay that does not read.
         if self._sending is not None:
             self._sending.cancel()
         self._sending = self._send(m.encode(m.Auth(event)))

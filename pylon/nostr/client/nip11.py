@@ -1,4 +1,4 @@
-"""NIP-11: what a relay says about itself, above all its limits, read before the relay is used.
+"""NIP-11 relay information: a relay's limits, read before the relay is used.
 
 Source: https://github.com/nostr-protocol/nips/blob/master/11.md
 """
@@ -26,7 +26,7 @@ _EVENT_FRAME_BYTES = len('["EVENT",]')
 
 @dataclass(frozen=True, slots=True)
 class RelayInformation:
-    """The part of the document that is acted on, or shown by `pylon status`. None: it does not say, or nonsense.
+    """The fields that are used here, or shown by `pylon status`; None where one is absent or not valid.
 
     Lengths: `max_message_length` in bytes of a websocket message, `max_content_length` in Unicode characters.
     """
@@ -42,38 +42,38 @@ class RelayInformation:
 
     @property
     def event_bytes(self) -> int | None:
-        """The bytes of an event, as JSON, that this relay surely takes. None: it does not say."""
+        """How many bytes of JSON an event may have for this relay to take it; None when it does not say."""
         bounds = []
         if self.max_message_length is not None:
             bounds.append(self.max_message_length - _EVENT_FRAME_BYTES)
         if self.max_content_length is not None:
-            # In characters of the content alone, which has no more of them than bytes.
+            # This bounds the characters of the content alone. It has at least as many bytes, so the bound is safe.
             bounds.append(self.max_content_length + AROUND_CONTENT_BYTES)
         return max(0, min(bounds)) if bounds else None
 
     def lowered(self, filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
-        """The filters with no `limit` beyond this relay's, which some relays answer with CLOSED."""
+        """The filters with each `limit` lowered to this relay's; some relays answer a larger one with CLOSED."""
         most = self.max_limit
         if most is None:
             return filters
         return tuple(replace(f, limit=most) if f.limit is not None and f.limit > most else f for f in filters)
 
     def most_for(self, wanted: Filter) -> int | None:
-        """After how many events this relay cuts its answer short; None where it does not, or does not say."""
+        """The number of events at which this relay cuts its answer to a filter; None: nowhere, or it does not say."""
         if wanted.limit is not None:
             return self.max_limit if self.max_limit is not None and self.max_limit < wanted.limit else None
         return min((most for most in (self.max_limit, self.default_limit) if most is not None), default=None)
 
 
 def parse_relay_information(raw: object) -> RelayInformation:
-    """What a decoded JSON document says. Never fails: a limit that cannot be one is as good as none."""
+    """The limits in a decoded JSON document. Never fails: an invalid value counts as absent."""
     limitation = raw.get("limitation") if isinstance(raw, dict) else None
     if not isinstance(limitation, dict):
         return RelayInformation()
 
     def number(name: str) -> int | None:
         value = limitation.get(name)
-        # Zero stands for "no limit" where it stands at all: a relay that takes nothing would not be running.
+        # Relays that write zero mean "no limit": one that takes nothing would not be running.
         return value if type(value) is int and 0 < value <= MAX_TIMESTAMP else None
 
     def flag(name: str) -> bool | None:
@@ -95,10 +95,10 @@ def parse_relay_information(raw: object) -> RelayInformation:
 async def fetch_relay_information(
     relay_url: str, *, timeout: float = TIMEOUT_SECONDS, dial: Dial | None = None
 ) -> RelayInformation:
-    """Asks the relay itself, over HTTP at its websocket address, `dial` connects. Redirects are not followed.
+    """Fetch the document over HTTP from the relay's own address; `dial` makes the connection, where it is given.
 
-    At most 64 KiB and `timeout` seconds. Raises `MalformedError` for an address that is none, `RelayError` when
-    no document comes.
+    Redirects are not followed, and at most 64 KiB are read. Raises `MalformedError` for an invalid address, and
+    `RelayError` when no document comes within `timeout` seconds.
     """
     url = normalize_relay_url(relay_url)
     try:
@@ -131,12 +131,12 @@ async def _get(url: str, dial: Dial | None) -> Response:
         )
         return await _read_response(reader)
     finally:
-        # Not waited for: an answer that came is an answer, however the relay hangs up.
+        # Not waited for: how the relay closes does not matter once its answer is there.
         writer.close()
 
 
 async def _read_response(stream: asyncio.StreamReader) -> Response:
-    # The parser that reads websocket handshakes: it suspends until it is fed, and returns by StopIteration.
+    # The websockets library's parser for handshakes: a generator that waits for data and returns by StopIteration.
     buffer = StreamReader()
     parser = Response.parse(buffer.read_line, buffer.read_exact, buffer.read_to_eof)
     received = 0

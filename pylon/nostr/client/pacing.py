@@ -1,8 +1,8 @@
-"""Publications that a relay turned away for coming too fast (`rate-limited:`, NIP-01), sent again in rounds.
+"""Sends again, in rounds, the events that a relay refused for coming too fast (`rate-limited:`, NIP-01).
 
-A round is as many as the last one had accepted, doubled while none is refused. After a refusal there is a pause,
-longer each time that nothing at all was taken. So the rate settles near what the relay allows, whatever that is,
-without knowing it: relays do not say it in their information document.
+A round holds as many events as were accepted in the last one, and twice as many while none is refused. After a
+refusal there is a pause, a longer one each time that no event at all was accepted. So the rate settles near what the
+relay allows, which its information document does not say.
 """
 
 import asyncio
@@ -15,12 +15,13 @@ from pylon.tasks import Tasks
 
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 MAX_ROUND = 64
-# A relay that lost the connection never answers; what it had is sent again by the connection.
+# How long a round waits for the relay's answers. After a lost connection none come, and the connection sends again
+# what was unanswered.
 ANSWER_S = 5.0
 
 
 class Pacer:
-    """`send` publishes the event of an id; False when nobody waits for it any more."""
+    """Holds ids of events back until their turn. `send` publishes one; False when nobody waits for it any more."""
 
     def __init__(self, send: Callable[[str], Awaitable[bool]]) -> None:
         self._send = send
@@ -36,17 +37,17 @@ class Pacer:
 
     @property
     def busy(self) -> bool:
-        """Whether events wait here: further ones then wait behind them."""
+        """Whether events wait here. Further ones must then be held too, behind them."""
         return self._task is not None and not self._task.done()
 
     def hold(self, event_id: str) -> None:
-        """Sends the event when its turn comes."""
+        """Send the event when its turn comes."""
         self._held[event_id] = None
         if not self.busy:
             self._task = self._tasks.start(self._run(), "paced publications")
 
     def answered(self, event_id: str, *, refused: bool) -> None:
-        """The relay took the event, or turned it away as too fast."""
+        """The relay answered; `refused`: it said `rate-limited`, and the event is held to be sent again first."""
         if event_id in self._round:
             self._refusals += refused
             self._round.discard(event_id)
@@ -56,7 +57,7 @@ class Pacer:
             self._held.move_to_end(event_id, last=False)
 
     async def close(self) -> None:
-        """Stops."""
+        """Stop sending."""
         await self._tasks.close()
 
     async def _run(self) -> None:

@@ -1,8 +1,8 @@
-"""Which filters bring all that one filter matches, from a relay that gives so many events at a time and no more.
+"""Pagination: the filters that together bring all events of one filter, from a relay that limits each answer.
 
-A page that is full is followed by what is older than it, and its last second is asked for once more, since some of it
-may have been left out. No filter asks for the rest of one second. Where a second alone fills a page it is asked for
-in halves: of the authors, kinds, ids or tag values, whichever are the most.
+After a full page older events are asked for, beginning with the second of its oldest event, of which some may have
+been left out. A filter cannot ask for the rest of a second. Where one second alone fills a page, it is asked for in
+halves: of the authors, kinds, ids or tag values, whichever are the most.
 
 Source: NIP-01 (`until`, `limit`, the newest first), NIP-11 (`max_limit`, `default_limit`).
 """
@@ -16,19 +16,19 @@ from pylon.nostr.filter import Filter
 
 
 class Pages:
-    """What to ask one relay for, in turn. `next` gives a filter, `came` takes what it brought."""
+    """The pages to ask one relay for: `next` gives the filter of a page, `came` takes the events that it brought."""
 
     def __init__(self, wanted: Filter) -> None:
         self._limit = wanted.limit
-        # What is asked next stands last.
+        # A stack of filters: the next one to ask for is the last.
         self._todo = [wanted]
         self._asked = wanted
         self._times: dict[str, int] = {}
-        # Seconds of which there may be more than can be asked for.
+        # Seconds (Unix) that may hold more events than any filter can ask for.
         self.crowded: list[int] = []
 
     def next(self) -> Filter | None:
-        """The next page, None when there are no more. Its `limit` is what is left of the whole one's."""
+        """The filter of the next page; None when there are no more. Its `limit` is what is left of the whole's."""
         while self._todo:
             asked = self._todo.pop()
             if self._limit is None:
@@ -41,7 +41,7 @@ class Pages:
         return None
 
     def came(self, page: Collection[Event], *, full: bool) -> None:
-        """The page that was asked for; `full` when the relay may have left out some, so not when it is empty."""
+        """The events of the page asked for. `full`: the relay may have left some out; an empty page is not full."""
         if self._limit is not None:
             self._times.update((event.id, event.created_at) for event in page)
         if not full:
@@ -59,7 +59,7 @@ class Pages:
 
 
 def halves(wanted: Filter) -> tuple[Filter, ...]:
-    """Two filters that match together what this one does; none where no list of it can be cut.
+    """Two filters that together match what this one does; none where no list in it has two values.
 
     An event with several of the tag values may match both.
     """

@@ -1,4 +1,4 @@
-"""What is known of a relay while we use it, as `pylon status` tells it."""
+"""The state of a relay that we use, as `pylon status` shows it."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,7 +12,9 @@ _CLOSED = "subscription closed: "
 
 @dataclass(slots=True)
 class RelayStatus:
-    """`since` is in Unix seconds. `notice`: the relay's last word that is no answer; `error`: why it is of no use."""
+    """`since`: when the relay's `state` began, in Unix seconds. `notice`: the last NOTICE, or why a subscription was
+    closed. `error`: why the relay is not connected or, while it is open, that it does not let our key in.
+    """
 
     url: str
     state: State = "connecting"
@@ -21,15 +23,15 @@ class RelayStatus:
     error: str = ""
     notice: str = ""
     information: RelayInformation = field(default_factory=RelayInformation)
-    # The subscription that the notice is about, if it is about one.
+    # The id of the subscription that the notice is about, if any.
     noticed_of: str = field(default="", repr=False)
 
     def turn(self, state: State, now: float, error: str = "") -> None:
-        """The connection is in another state."""
+        """Change the state. `now` is in Unix seconds."""
         self.state, self.since, self.error = state, now, error
 
     def noticed(self, text: str) -> None:
-        """The relay has something to say."""
+        """The relay sent a NOTICE."""
         self.notice, self.noticed_of = text, ""
 
     def closed(self, subscription: str, reason: str) -> None:
@@ -37,12 +39,12 @@ class RelayStatus:
         self.notice, self.noticed_of = _CLOSED + reason, subscription
 
     def answered(self, subscription: str) -> None:
-        """The relay answered a subscription: one that it had closed is open after all."""
+        """The relay answered a subscription: a notice that it was closed no longer holds."""
         if subscription == self.noticed_of:
             self.notice = self.noticed_of = ""
 
     def let_in(self) -> None:
-        """The relay knows who we are: that it asked for it, or did not believe us, was before."""
+        """The relay accepted our key: earlier words about authentication no longer hold."""
         self.error = ""
         if self.notice.removeprefix(_CLOSED).startswith("auth-required:"):
             self.notice = ""

@@ -1,19 +1,19 @@
-"""How many of a relay's own words go into the log: it may say as many as it likes, and a log has room for so many."""
+"""Limits how many of a relay's own messages go into the log, since a relay may send as many as it likes."""
 
 from typing import Any
 
-# At once: what a relay has to say when something is the matter there. From then on one in so many seconds.
+# The first few are logged, enough to see what is wrong with a relay; after that one every EVERY_S seconds.
 BURST, EVERY_S = 5, 60.0
 
 
 class RelayWords:
-    """Of one relay and one kind of word. Pure: time is given, in seconds of a monotonic clock."""
+    """The limit for one relay and one kind of message. Pure: time is given, in monotonic seconds."""
 
     def __init__(self) -> None:
         self._left, self._at, self._left_out = float(BURST), 0.0, 0
 
     def tell(self, now: float) -> dict[str, Any] | None:
-        """None when one more is left out; else what is said beside it: how many were left out before it, if any."""
+        """None when this message is to be left out; else fields to log with it: how many were left out before it."""
         self._left = min(float(BURST), self._left + max(0.0, now - self._at) / EVERY_S)
         self._at = now
         if self._left < 1:

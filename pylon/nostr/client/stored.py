@@ -1,6 +1,6 @@
-"""What one relay answers to a query: checked event by event as it comes, and kept as long as there is room.
+"""A relay's answer to a query: each event is checked as it comes, and kept while there is room for it.
 
-Anybody may run a relay. One that never ends its answer must not fill the memory of whoever asked.
+Anybody may run a relay, and one that never ends its answer must not fill our memory.
 """
 
 import sys
@@ -9,23 +9,23 @@ from pylon.errors import MalformedError
 from pylon.nostr.event import Event, verify
 from pylon.nostr.filter import Filter
 
-# Of one connection, all of its queries together. Two hundred results of the largest size are a fifth of it.
+# The most memory for all queries of one connection. Two hundred results of the largest size take a fifth of it.
 MAX_HELD_BYTES = 64 * 1024 * 1024
-# On one page. Copies of one event count: they take no room, but time.
+# The most events on one page, copies of the same event included: they take no memory, but time.
 MAX_EVENTS = 100_000
-# The record, and its id, key and signature.
+# The memory of an event's record, id, key and signature.
 _FIXED_BYTES = 1_024
 
 
 class Room:
-    """Bytes of memory that several share."""
+    """A budget of memory, in bytes, that several answers share."""
 
     def __init__(self, free: int = MAX_HELD_BYTES) -> None:
         self.free = free
 
 
 def weight(event: Event) -> int:
-    """About how many bytes of memory an event takes. With many short tags that is ten times its JSON."""
+    """About how many bytes of memory an event takes: with many short tags, ten times its JSON."""
     tags = sum(sys.getsizeof(tag) + sum(map(sys.getsizeof, tag)) for tag in event.tags)
     return _FIXED_BYTES + sys.getsizeof(event.content) + tags
 
@@ -45,25 +45,25 @@ class StoredAnswer:
         self._given = 0
         self.events: dict[str, Event] = {}
         self.page: dict[str, Event] = {}
-        # Set when there was more than there is room for.
+        # Set when an event was left out since there was no room for it.
         self.cut = False
 
     def begin_page(self, filters: tuple[Filter, ...]) -> None:
-        """What is taken from here on answers these filters."""
+        """Begin a page: the events that `take` gets next answer these filters."""
         bounds = [f.most for f in filters]
         known = [bound for bound in bounds if bound is not None]
         self._most = sum(known) if len(known) == len(bounds) else None
         self._filters, self.page, self._given = filters, {}, 0
 
     def take(self, event: Event) -> bool:
-        """Whether more may come: not beyond what the filters can match, nor beyond the room.
+        """Keep an event; False when the page must end, since it holds all that the filters can match or room is out.
 
         Raises `SignatureError` for a forged event, `MalformedError` for one that does not match.
         """
         if not any(f.matches(event) for f in self._filters):
             raise MalformedError("an event does not match what was asked for")
         self._given += 1
-        # A copy is no further event: after a reconnection the relay begins anew.
+        # After a reconnection the relay sends the page from its beginning: copies do not count as further events.
         beyond = self._most is not None and len(self.page) >= self._most and event.id not in self.page
         if beyond or self._given > MAX_EVENTS:
             return False
@@ -82,6 +82,6 @@ class StoredAnswer:
         return True
 
     def let_go(self) -> None:
-        """Gives back its room."""
+        """Give back the room that this answer took."""
         self._room.free += self._held
         self._held = 0

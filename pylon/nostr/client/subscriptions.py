@@ -1,4 +1,4 @@
-"""What is subscribed on one connection: asked for again after each reconnection, and by pages for stored events.
+"""The subscriptions and queries of one connection: repeated after each reconnection, queries page by page.
 
 Source: NIP-01 "From client to relay: sending events and creating subscriptions", NIP-42 (`auth-required:`).
 """
@@ -20,12 +20,12 @@ from pylon.nostr.filter import Filter
 
 logger = log.get("nostr")
 
-# An endless stream of "try again" from a relay must not become an endless stream of requests.
+# How long to wait before asking again after the relay closed a subscription; the last one repeats.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 type Filters = Callable[[], tuple[Filter, ...]]
-# Takes what comes. Without room, it gives back what to wait for; until then nothing further is read from the relay.
-# Raises `WireError` for an event that is forged or was not asked for.
+# Takes an event, or the end of stored ones. Without room it returns something to wait for, and nothing is read from
+# the relay until that is done. Raises `WireError` for an event that is forged or was not asked for.
 type Deliver = Callable[[Event | m.Eose], Awaitable[None] | None]
 
 
@@ -33,7 +33,8 @@ type Deliver = Callable[[Event | m.Eose], Awaitable[None] | None]
 class _Subscription:
     filters: Filters
     deliver: Deliver
-    # Of a query: its answer ends with the stored events, so those that only their parties see must be among them.
+    # Set for queries, which end with the stored events. They wait for authentication, since a relay may leave out
+    # events that only their parties may see.
     ended: asyncio.Future[None] | None = None
     refusals: int = 0
     refusal: str = ""
@@ -48,7 +49,8 @@ class _Subscription:
 class Subscriptions:
     """`send` takes a frame without waiting, and drops it while there is no connection.
 
-    `information` is what the relay says of itself now. `has_key`: whether it can be told who we are, if it asks.
+    `information` gives the relay's limits (NIP-11). `has_key`: whether there is a key to authenticate with, if the
+    relay asks (NIP-42).
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Subscriptions:
         self._query_ended = asyncio.Event()
         self._room = Room()
         self._tolerance, self._warned = Tolerance(), False
-        # Why it closed one last, as far as the log was told.
+        # The reason of the last closed subscription that was logged as a warning, and the limit of such warnings.
         self._told, self._refusals = "", RelayWords()
 
     def subscribe(
@@ -78,7 +80,7 @@ class Subscriptions:
         return name
 
     def unsubscribe(self, name: str) -> None:
-        """Ends a subscription. Unknown ids are ignored."""
+        """End a subscription. Unknown ids are ignored."""
         subscription = self._open.pop(name, None)
         if subscription is None:
             return
@@ -92,20 +94,22 @@ class Subscriptions:
             if len(filters) == 1:
                 await self._pages(filters[0], answer)
             elif await self._page(filters, answer):
-                # Nothing says which of them the relay cut short, nor where: each has pages of its own.
+                # Nothing tells which filter's events were cut, nor where: each filter is asked for by itself.
                 for wanted in filters:
                     if not answer.cut:
                         await self._pages(wanted, answer)
         finally:
             answer.let_go()
         if answer.cut:
-            logger.warning("relay answers a query with more than is kept", relay=self._url, kept=len(answer.events))
+            logger.warning(
+                "a relay's answer to a query was too large to keep", relay=self._url, kept=len(answer.events)
+            )
         return list(answer.events.values())
 
     # --- what the relay says ----------------------------------------------------------------------------------
 
     def opened(self) -> None:
-        """The connection is new: asks for everything again, for what is asked once when the relay knows us."""
+        """The connection is new: ask for all subscriptions again, and for queries when authentication is over."""
         self._tolerance, self._warned = Tolerance(), False
         for name, subscription in list(self._open.items()):
             if subscription.ended is not None:
@@ -114,16 +118,16 @@ class Subscriptions:
                 self._request(name)
 
     def authenticated(self) -> None:
-        """The relay knows now who we are, or will not: asks again for what it had closed for that."""
+        """Authentication is over, one way or the other: ask again for everything that waited for it."""
         for name, subscription in list(self._open.items()):
             if subscription.waits_for_auth:
                 subscription.waits_for_auth = False
                 self._request(name)
 
     def receive(self, name: str, item: Event | m.Eose) -> Awaitable[None] | None:
-        """An event, or the end of the stored ones; what to wait for when the subscription's reader is behind.
+        """Deliver an event, or the end of stored ones; returns what to wait for when the reader is behind.
 
-        Raises `RelayError` for a relay that floods us with what is forged or was not asked for.
+        Raises `RelayError` for a relay that sends too many events that are forged or were not asked for.
         """
         subscription = self._open.get(name)
         if subscription is None:
@@ -138,17 +142,17 @@ class Subscriptions:
 
     @property
     def refusal(self) -> str:
-        """What the relay says that has closed all of them, and answered none since; empty when it has."""
+        """The relay's reason, if it has closed all subscriptions and answered none since; empty otherwise."""
         reasons = [subscription.refusal for subscription in self._open.values() if subscription.refusals]
         return reasons[-1] if reasons and len(reasons) == len(self._open) else ""
 
     @property
     def shut_out(self) -> bool:
-        """Whether all of them wait until the relay knows who we are."""
+        """Whether all subscriptions wait for authentication."""
         return bool(self._open) and all(subscription.waits_for_auth for subscription in self._open.values())
 
     def refused(self, name: str, reason: str) -> None:
-        """The relay closed a subscription: it is asked for again, later each time."""
+        """The relay closed a subscription: ask for it again, after a longer wait each time."""
         subscription = self._open.get(name)
         if subscription is None:
             return
@@ -159,20 +163,20 @@ class Subscriptions:
         subscription.refusals += 1
         subscription.refusal = reason
         self._log_refusal(reason, delay)
-        # One request answers however many refusals came meanwhile.
+        # Refusals that come during one wait lead to one request.
         subscription.stop_retrying()
         subscription.retry = asyncio.get_running_loop().call_later(delay, self._request, name)
 
     def _log_refusal(self, reason: str, delay: float) -> None:
         if reason == self._told:
-            # The same again and again, for each subscription, is no news.
+            # The same reason again, or for another subscription, is no news.
             logger.debug("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay)
         elif (beside := self._refusals.tell(asyncio.get_running_loop().time())) is not None:
             self._told = reason
             logger.warning("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay, **beside)
 
     def close(self) -> None:
-        """Asks for nothing any more."""
+        """Stop asking again for closed subscriptions."""
         for subscription in self._open.values():
             subscription.stop_retrying()
 
@@ -192,25 +196,27 @@ class Subscriptions:
             return
         flood = RelayError(f"{self._url} sends events that are forged or were not asked for: {error}")
         for subscription in self._open.values():
-            # Whoever asks has other relays to go by.
+            # Queries fail at once: the caller can use the answers of other relays.
             if subscription.ended is not None and not subscription.ended.done():
                 subscription.ended.set_exception(flood)
         raise flood
 
     async def _pages(self, wanted: Filter, answer: StoredAnswer) -> None:
-        """From the newest to the oldest, as many as it takes."""
+        """Ask for one filter's events page by page, from the newest to the oldest."""
         pages = Pages(wanted)
         while not answer.cut and (asked := pages.next()) is not None:
             full = await self._page((asked,), answer)
             pages.came(answer.page.values(), full=full)
         if pages.crowded:
             logger.warning(
-                "relay gives no more of one second than fits its limit", relay=self._url, seconds=pages.crowded[:10]
+                "a relay has more events in one second than its limit lets us read",
+                relay=self._url,
+                seconds=pages.crowded[:10],
             )
 
     async def _page(self, filters: tuple[Filter, ...], answer: StoredAnswer) -> bool:
-        """Whether there may be more: a relay leaves out what is over its limit without a word."""
-        # Subscriptions that last have their place; queries take turns at what the relay allows besides.
+        """Ask for one page; whether there may be more, since a relay silently leaves out what is over its limit."""
+        # Queries share the subscriptions that the relay allows besides the lasting ones.
         most = self._information().max_subscriptions
         while self._queries and most is not None and len(self._open) >= most:
             self._query_ended.clear()
@@ -220,7 +226,7 @@ class Subscriptions:
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def take(item: Event | m.Eose) -> None:
-            # What comes in the same moment as the end is too late.
+            # Events that come after the end, in the same turn of the event loop, are ignored.
             if not ended.done() and (isinstance(item, m.Eose) or not answer.take(item)):
                 ended.set_result(None)
 
@@ -231,6 +237,6 @@ class Subscriptions:
             self.unsubscribe(name)
             self._queries -= 1
             self._query_ended.set()
-        # It may have said meanwhile what its limits are.
+        # Read again: the relay's limits may have come meanwhile.
         bounds = [most for f in filters if (most := self._information().most_for(f)) is not None]
         return bool(bounds) and len(answer.page) >= min(bounds) and not answer.cut

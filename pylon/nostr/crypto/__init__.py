@@ -1,1 +1,1 @@
-"""Hashes, signatures, key agreement and encryption, and a key from the words of a seed phrase."""
+"""Hashes, signatures, key agreement, encryption, and keys from seed phrases."""

@@ -1,12 +1,12 @@
-"""Key agreement on secp256k1 (ECDH): the x of the point that both sides reach, as NIP-44 and NIP-04 want it.
+"""Key agreement on secp256k1 (ECDH): the x coordinate of the shared point, unhashed, as NIP-44 and NIP-04 use it.
 
-libsecp256k1 reaches it in a fraction of the time that OpenSSL takes, and in a time that tells nothing of the secret,
-but hashes what it found. It lets its caller hash instead, by a function for C to call, and ours keeps the x as it is.
+libsecp256k1 computes it in a fraction of the time that OpenSSL takes, and in constant time, but hashes the result.
+The hash function can be replaced by a C callback, and ours copies the x coordinate as it is.
 
-Some hardened systems let nobody make such a function. There the library's other multiplication is used, whose time
-depends on its number. So it is never given the secret: it multiplies by secret + mask and by -mask, with a mask drawn
-anew from the operating system each time, and the two points are added. Each number alone is uniformly random, so how
-long they take says nothing of the secret.
+Some hardened systems do not allow a process to make such a callback. There the library's other multiplication is
+used, whose time depends on its factor. So that is never the secret: the point is multiplied by secret + mask and by
+-mask, with a mask drawn from the operating system each time, and the two results are added. Each factor alone is
+uniformly random, so their times say nothing about the secret.
 """
 
 import ctypes
@@ -33,14 +33,14 @@ def _keep_x(output: int, x: int, _y: int, _data: int | None) -> int:
 
 
 def shared_x(secret: SecretKey, peer: str) -> bytes:
-    """The 32 bytes, unhashed, that this secret and the peer's public key (64 hex characters) have in common.
+    """The shared x coordinate, 32 bytes, of this secret and the peer's public key (64 hex characters).
 
-    Raises `MalformedError` for what is no public key. Source: NIP-44 "Calculate a conversation key", BIP-340.
+    Raises `MalformedError` for an invalid public key. Source: NIP-44 "Calculate a conversation key", BIP-340.
     """
     if not is_hex64(peer):
         raise MalformedError("a public key is 64 lower-case hex characters")
     try:
-        # A Nostr key is the x of a point whose y is even: 02 in front says so.
+        # A Nostr key is the x coordinate of a point with an even y, which the prefix 02 says.
         point = PublicKey(b"\x02" + bytes.fromhex(peer))
     except ValueError as error:
         raise MalformedError("this public key is not a point of the curve") from error
@@ -52,7 +52,7 @@ def _by_callback(secret: SecretKey, point: PublicKey) -> bytes | None:
         return None
     x = ffi.new("unsigned char[32]")
     done = lib.secp256k1_ecdh(_CONTEXT, x, point.public_key, secret.secret_bytes, _CALLBACK[1], ffi.NULL)
-    # What interrupts a program may have hit just the callback.
+    # It fails when an interrupt, such as Ctrl-C, was raised inside the callback.
     return bytes(ffi.buffer(x)) if done else None
 
 
@@ -67,7 +67,7 @@ def _by_masks(secret: SecretKey, point: PublicKey) -> bytes:
 
 
 def _callback() -> tuple[object, Any] | None:
-    """The function for C, which must be kept for as long as its address is used; None where none can be made."""
+    """The callback and its address for C; None where none can be made. Both are kept for as long as it is used."""
     try:
         function = _HASH(_keep_x)
     except (MemoryError, OSError):

@@ -1,6 +1,6 @@
 """NIP-06: a Nostr key from the words of a seed phrase (BIP-39, then BIP-32 along m/44'/1237'/0'/0/0).
 
-For taking over a key that another program made: Pylon itself makes keys without a phrase.
+For importing a key that another program made; Pylon itself makes keys without a phrase.
 
 Source: https://github.com/nostr-protocol/nips/blob/master/06.md
 """

@@ -1,4 +1,4 @@
-"""NIP-44 version 2: authenticated encryption between two keys, lengths hidden by padding.
+"""NIP-44 version 2: authenticated encryption between two keys, with padding that hides lengths.
 
 Plaintexts of 65,536 bytes and more take the extended length prefix (NIP-44 "Encryption", step 3): two zero
 bytes and a 32-bit length in place of the 16-bit one.
@@ -30,9 +30,10 @@ def conversation_key(secret: SecretKey, peer: str) -> bytes:
 
 
 class ConversationKeys:
-    """Conversation keys of one secret key, the most recently used kept: agreeing costs more than sealing.
+    """The conversation keys of one secret key. The most recently used ones are kept, since key agreement costs more
+    than encryption.
 
-    For one thread: a provider's answers are signed on that of its event loop (`store/group`).
+    Not thread-safe: a provider's answers are sealed on the thread of its event loop (`store/group`).
     """
 
     def __init__(self, secret: SecretKey, capacity: int = 10_000) -> None:
@@ -42,11 +43,11 @@ class ConversationKeys:
 
     @property
     def kept(self) -> int:
-        """How many there are."""
+        """How many keys are kept."""
         return len(self._keys)
 
     def clear(self) -> None:
-        """Forgets all of them."""
+        """Forget all kept keys."""
         self._keys.clear()
 
     def get(self, peer: str) -> bytes:
@@ -79,7 +80,7 @@ def padded_length(length: int) -> int:
 
 
 def payload_length(length: int) -> int:
-    """The base64 characters that a plaintext of `length` bytes becomes: to see beforehand what fits an event."""
+    """The length in base64 characters of the payload of a plaintext of `length` bytes."""
     prefix = 2 if length <= _SHORT_MAX else 6
     return 4 * ((1 + 32 + prefix + padded_length(length) + 32 + 2) // 3)
 
@@ -112,13 +113,13 @@ def decrypt(key: bytes, payload: str) -> bytes:
         data = pybase64.b64decode(payload, validate=True)
     except ValueError as error:
         raise DecryptionError("this payload is not base64") from error
-    # The decoder ignores the unused bits of the last character, so that several texts would be one payload.
+    # The decoder ignores the unused bits of the last character: several texts would decode to the same payload.
     last = pybase64.b64encode_as_string(data[-(len(data) % 3 or 3) :])
     if last != payload[-4:] or len(payload) != 4 * ((len(data) + 2) // 3):
         raise DecryptionError("this payload is not base64 as it is written")
     if data[0] != 2:
         raise DecryptionError("this payload uses a version of NIP-44 that is not known here")
-    # Views: what is copied drives everything else out of the processor's cache.
+    # Views, since copies would drive everything else out of the processor's cache.
     authentic, mac = memoryview(data)[1:-32], data[-32:]
     cipher_key, cipher_nonce, mac_key = _message_keys(key, data[1:33])
     # The code is checked before anything is decrypted, and in constant time.

@@ -1,7 +1,7 @@
-"""SHA-256 and its HMAC, for what each event and each message needs.
+"""Fast SHA-256 and HMAC-SHA-256 for small inputs, which every event and message needs.
 
-OpenSSL looks a hash up anew for each object that is made by the hash's name. So these are copies of one that has read
-nothing: that takes less, and much less wherever other work goes on in between and the processor's cache is cold.
+OpenSSL looks the algorithm up for each new hash object. So objects are made here by copying an empty one, which takes
+less time, and much less when the processor's cache is cold.
 
 Source: RFC 2104 (HMAC).
 """
@@ -15,14 +15,14 @@ _INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5
 
 
 def sha256(data: Buffer) -> bytes:
-    """The 32 bytes."""
+    """The 32 bytes of the hash."""
     state = _NEW()
     state.update(data)
     return state.digest()
 
 
 class HmacSha256:
-    """Codes by one key of 64 bytes at most: `hmac` pads the key anew for each."""
+    """HMAC-SHA-256 with one key of at most 64 bytes, padded once: Python's `hmac` pads it for each message."""
 
     __slots__ = ("_inner", "_outer")
 
@@ -33,7 +33,7 @@ class HmacSha256:
         self._inner, self._outer = padded.translate(_INNER), padded.translate(_OUTER)
 
     def code(self, data: Buffer) -> bytes:
-        """The 32 bytes."""
+        """The 32 bytes of the authentication code."""
         state = _NEW()
         state.update(self._inner)
         state.update(data)

@@ -1,9 +1,9 @@
 """BIP-340 signing with a key pair that is made once.
 
-coincurve makes the pair anew for every signature, which costs as much as signing, and then verifies what it signed,
-which costs twice that. BIP-340 recommends the second where an attacker can make the processor err while it signs;
-here the nonce is drawn afresh for each signature, and a relay refuses one that does not hold. So this calls the
-library below coincurve, libsecp256k1, by coincurve's own binding.
+coincurve makes the pair for every signature, which costs as much as signing, and verifies each signature, which costs
+twice that. BIP-340 recommends verifying where an attacker can cause faults in the processor while it signs; here each
+signature has a fresh nonce, and a relay refuses an invalid one. So this calls libsecp256k1 directly, through
+coincurve's binding.
 
 Source: BIP-340 "Default Signing".
 """
@@ -28,9 +28,12 @@ class KeyPair:
             raise MalformedError("a secret key is 32 bytes, a number from 1 to the order of secp256k1")
 
     def sign(self, message: bytes, randomness: bytes) -> bytes:
-        """The 64 bytes of a signature of 32; `randomness` is 32 bytes, new for each signature."""
+        """The signature, 64 bytes, of a 32-byte message. `randomness` is 32 bytes, fresh for each signature.
+
+        Raises `ValueError` for other lengths.
+        """
         if len(message) != 32 or len(randomness) != 32:
-            # The library reads 32 bytes of each, whatever is there.
+            # The library reads 32 bytes of each without a check.
             raise ValueError("BIP-340 signs 32 bytes, with 32 bytes of randomness")
         signature = ffi.new("unsigned char[64]")
         if not lib.secp256k1_schnorrsig_sign32(_CONTEXT, signature, message, self._pair, randomness):

@@ -1,1 +1,1 @@
-"""Websockets: dialled, secured, and read and written in the turn of the event loop."""
+"""Websocket connections: opening, TLS, and fast reading and writing on top of the websockets library."""

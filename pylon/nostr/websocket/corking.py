@@ -1,26 +1,27 @@
-"""One write to the socket for all frames of one turn of the event loop.
+"""Write coalescing: all frames sent in one turn of the event loop go to the socket in one write.
 
-A frame is a few hundred bytes, and handing it to the system costs more than making it. What is sent while one batch
-of events is worked off goes out together when the turn ends, and its reader wakes up once.
+A frame is a few hundred bytes, and a write to the socket costs more than making it. Frames that are sent while a
+batch of events is processed go out together when the turn ends, and the peer wakes up once.
 """
 
 import asyncio
 from typing import Any
 
-# Beyond this much there is nothing to win.
+# Above this size there is nothing to gain by waiting.
 MAX_HELD_BYTES = 256 * 1024
 
 
 class Cork:
-    """Stands before a transport: keeps what is written until the turn ends, and leaves everything else to it.
+    """A transport that holds back what is written until the turn ends, and passes everything else through.
 
-    What it keeps is bounded, and not part of `get_write_buffer_size`: that tells what the peer has not taken yet.
+    What it holds back is bounded, and does not count in `get_write_buffer_size`, which tells what the peer has not
+    taken yet.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
-        # Asked before every message.
+        # Bound here for speed: it is called before every message.
         self.get_write_buffer_size = transport.get_write_buffer_size
         self._parts: list[bytes] = []
         self._size = 0
@@ -29,7 +30,7 @@ class Cork:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Sends the bytes, at the latest when this turn of the loop ends."""
+        """Send the bytes, at the latest when this turn of the event loop ends."""
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
@@ -38,12 +39,12 @@ class Cork:
             self._flush()
 
     def write_eof(self) -> None:
-        """Sends what is left, then the end of the stream."""
+        """Send what is held back, then the end of the stream."""
         self._flush()
         self._transport.write_eof()
 
     def close(self) -> None:
-        """Sends what is left, then closes."""
+        """Send what is held back, then close."""
         self._flush()
         self._transport.close()
 

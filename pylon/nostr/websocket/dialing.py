@@ -1,7 +1,7 @@
-"""Connecting to a host that a stranger named: its addresses are judged, and those very addresses are connected to.
+"""Connects to a host that a stranger named: its addresses are checked, and exactly those are connected to.
 
-Whoever owns a name can let it stand for another address a moment later (DNS rebinding). So it is not enough to judge
-a name once: each connection, also each reconnection, is judged by itself, before anything is sent.
+The owner of a name can point it at another address a moment later (DNS rebinding). So checking a name once is not
+enough: the addresses are resolved and checked for every connection, reconnections included, before anything is sent.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
+# The time for resolving and connecting.
 DIAL_S = 10.0
 
 type Resolve = Callable[[str], Awaitable[Iterable[str]]]
@@ -16,7 +17,7 @@ type Dial = Callable[[str, int], Awaitable[socket.socket]]
 
 
 async def resolve(host: str) -> Iterable[str]:
-    """The addresses behind a name. Raises `OSError`."""
+    """The IP addresses of a host name. Raises `OSError`."""
     found = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
     return {str(address[0]) for *_, address in found}
 
@@ -24,7 +25,11 @@ async def resolve(host: str) -> Iterable[str]:
 async def dial_judged(
     host: str, port: int, *, may_dial: Callable[[str], bool], resolve: Resolve = resolve
 ) -> socket.socket:
-    """A connected socket, non-blocking. Raises `OSError`, also where one of the addresses may not be dialled."""
+    """A connected, non-blocking TCP socket.
+
+    Raises `OSError` when no address answers, or one of them is not allowed by `may_dial`; `TimeoutError` after
+    `DIAL_S` seconds.
+    """
     async with asyncio.timeout(DIAL_S):
         addresses = list(await resolve(host))
         if not all(map(may_dial, addresses)):

@@ -1,7 +1,7 @@
-"""Whole text messages to and from the bytes of a websocket; every other frame is the library's.
+"""A fast path for websocket text messages of one frame; the websockets library handles all other frames.
 
-Nearly all that Nostr sends are text messages in one frame each. The library reads a frame in steps that may each wait
-for more bytes, which for a frame that is there already costs several times what is in it.
+Nearly all messages of Nostr are text in a single frame. The library reads a frame in steps that may each wait for
+more bytes. For a frame that is complete already that costs several times as much as what is done with its contents.
 
 Source: RFC 6455 section 5.2 "Base Framing Protocol".
 """
@@ -23,24 +23,26 @@ _TEXT = 0x81
 _MASKED = 0x80
 _HEAD_ENDS = b"\r\n\r\n"
 
-# What is read at once; only the rest of a frame that is longer is read in larger pieces.
+# How much is read from the socket at once; only the rest of a longer frame is read in larger pieces.
 _READ_BYTES, _LONG_READ_BYTES = 64 * 1024, 256 * 1024
-# What is worked off of it in one turn of the event loop: a frame takes six bytes at least, and whoever fills a read
-# with those must not hold up everybody else.
+# How many frames of a read are processed in one turn of the event loop. A frame takes at least six bytes, and a peer
+# that fills a read with those must not hold up everybody else.
 _FRAMES_A_TURN = 32
-# Why nothing is read while such frames wait.
+# The reason why the socket is not read while frames wait for the next turn.
 _TURN = "turn"
 
 
-class _Place(threading.local):
-    """What a socket reads into. A read is over before the next one begins, so one does for a thread's connections."""
+class _ReadBuffer(threading.local):
+    """The buffer that sockets read into. A read is processed before the next one begins, so that all connections of a
+    thread share one.
+    """
 
     def __init__(self) -> None:
         self.long = memoryview(bytearray(_LONG_READ_BYTES))
         self.short = self.long[:_READ_BYTES]
 
 
-_place = _Place()
+_buffer = _ReadBuffer()
 
 
 def text_frame(data: bytes, *, masked: bool) -> bytes:
@@ -60,24 +62,25 @@ def text_frame(data: bytes, *, masked: bool) -> bytes:
 
 
 class Framing(Connection, BufferedProtocol):
-    """Text messages in one frame go to `_came`; the library gets all else, a whole frame at a time.
+    """A connection that passes text messages of one frame to `_came`, and all other frames to the library, whole.
 
-    asyncio asks the system for memory for as much as it may read, before every read, and gives back what it did not
-    need: five times the cost of reading a few hundred bytes into a place that is there.
+    It is a `BufferedProtocol` since asyncio otherwise allocates memory for the largest possible read before every
+    read, which costs five times as much as reading a few hundred bytes into a buffer that exists.
     """
 
-    # The last bytes of the handshake's head so far; None when it is through, and frames follow.
+    # The last bytes of the handshake's HTTP head so far; None after it, when frames follow.
     _head: bytes | None = b""
+    # Set when the library is to handle everything that follows.
     _is_library = False
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self._place = _place
-        # The beginning of a frame of which more has to come, and how many bytes it takes to look at it again. It is
-        # no longer than a frame may be, and grows in place, however small the pieces that it comes in.
-        self._begun = bytearray()
+        self._buffer = _buffer
+        # What was read and not processed yet, and at how many bytes its first frame is complete (0: not known). It
+        # grows in place, however small the pieces, and is bounded by the largest frame allowed.
+        self._unprocessed = bytearray()
         self._needed = 0
-        # Why the socket is not read just now, if it is not.
+        # The reasons why the socket is not read at the moment.
         self._holds_back: set[str] = set()
         self._turn_is_asked = False
 
@@ -88,10 +91,10 @@ class Framing(Connection, BufferedProtocol):
         raise NotImplementedError
 
     def _answered(self) -> None:
-        """The library may have answered: pings, or a close."""
+        """Called after frames went to the library, which may have answered pings, or a close."""
 
     def _hold_back(self, why: str) -> None:
-        """Reads nothing more before `_read_on` is called with the same word."""
+        """Stop reading the socket until `_read_on` is called for the same reason."""
         if not self._holds_back:
             self.transport.pause_reading()
         self._holds_back.add(why)
@@ -106,47 +109,47 @@ class Framing(Connection, BufferedProtocol):
             self._ask_turn()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
-        """Where the socket may read to."""
-        # Of a long frame what is missing and no more: behind it may come thousands of short ones.
-        missing = self._needed - len(self._begun)
-        return self._place.long[:missing] if missing > _READ_BYTES else self._place.short
+        """The memory that the socket reads into."""
+        # For a long frame exactly what is missing: thousands of short frames may follow it.
+        missing = self._needed - len(self._unprocessed)
+        return self._buffer.long[:missing] if missing > _READ_BYTES else self._buffer.short
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So much has been read."""
-        self.data_received(bytes(self._place.long[:nbytes]))
+        """Process `nbytes` that were read."""
+        self.data_received(bytes(self._buffer.long[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Takes what the socket has read."""
+        """Process bytes from the socket."""
         if self._is_library:
             super().data_received(data)
         elif self._head is not None:
             self._shake_hands(data)
         else:
-            if self._begun:
-                self._begun += data
-                if _TURN in self._holds_back or len(self._begun) < self._needed:
+            if self._unprocessed:
+                self._unprocessed += data
+                if _TURN in self._holds_back or len(self._unprocessed) < self._needed:
                     return
-                data = self._all_begun()
+                data = self._take_unprocessed()
             self._read(data)
 
     def eof_received(self) -> None:
-        """The peer sends no more: the library takes nothing after that."""
+        """The peer sends no more: process what waits first, since the library takes nothing afterwards."""
         self._read_out()
         super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The same, whoever ended it."""
+        """The connection is gone: process what waits first."""
         self._read_out()
         super().connection_lost(exc)
 
     def _read_out(self) -> None:
-        """All that waits for its turn has it now. That is one read at the most, and once a connection."""
+        """Process at once all frames that wait for the next turn: one read at most, and once a connection."""
         if _TURN in self._holds_back:
-            self._read(self._all_begun(), most_frames=sys.maxsize)
+            self._read(self._take_unprocessed(), most_frames=sys.maxsize)
 
-    def _all_begun(self) -> bytes:
-        data = bytes(self._begun)
-        self._begun.clear()
+    def _take_unprocessed(self) -> bytes:
+        data = bytes(self._unprocessed)
+        self._unprocessed.clear()
         return data
 
     def _ask_turn(self) -> None:
@@ -155,10 +158,10 @@ class Framing(Connection, BufferedProtocol):
             self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Another turn's frames of what was read, unless nobody has room for them."""
+        """Process the next frames of what was read, unless reading is held back for another reason."""
         self._turn_is_asked = False
         if self._holds_back == {_TURN}:
-            self._read(self._all_begun())
+            self._read(self._take_unprocessed())
 
     def _shake_hands(self, data: bytes) -> None:
         head = (self._head or b"") + data
@@ -170,7 +173,7 @@ class Framing(Connection, BufferedProtocol):
         rest = head[end + 4 :]
         self._head = None
         super().data_received(data[: len(data) - len(rest)])
-        # No frames follow a relay's refusal.
+        # When the server refuses the handshake no frames follow.
         self._is_library = self.protocol.side is CLIENT and self.protocol.state is not OPEN
         if rest:
             self.data_received(rest)
@@ -180,7 +183,7 @@ class Framing(Connection, BufferedProtocol):
         mark = _MASKED if protocol.side is SERVER else 0
         most = protocol.max_message_size
         at, size, self._needed = 0, len(data), 0
-        # Frames from here to `at` are the library's and have not been given to it.
+        # The frames from `theirs` to `at` are for the library, and have not been passed to it yet.
         theirs = frames = 0
         while size - at >= 2 and frames < most_frames:
             frames += 1
@@ -192,7 +195,7 @@ class Framing(Connection, BufferedProtocol):
                     break
                 length = int.from_bytes(data[at + 2 : begin])
             if most is not None and length > most:
-                # The library says what is wrong and ends the connection.
+                # Too large: the library closes the connection with the right code.
                 self._is_library = True
                 super().data_received(data[theirs:])
                 self._read_on(_TURN)
@@ -204,7 +207,7 @@ class Framing(Connection, BufferedProtocol):
                 self._needed = end - at
                 break
             if data[at] == _TEXT and data[at + 1] & _MASKED == mark:
-                # Whether it is one of ours can be told when the library has all that came before it.
+                # The library must have all earlier frames before it can be told whether this is a whole message.
                 if theirs < at:
                     super().data_received(data[theirs:at])
                     theirs = at
@@ -217,7 +220,7 @@ class Framing(Connection, BufferedProtocol):
             super().data_received(data[theirs:at])
             self._answered()
         if at < size:
-            self._begun += data[at:] if at else data
+            self._unprocessed += data[at:] if at else data
         if frames == most_frames and at < size:
             self._hold_back(_TURN)
             self._ask_turn()

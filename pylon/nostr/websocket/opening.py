@@ -1,4 +1,4 @@
-"""A socket to a relay: secured as its address says, and to where `dial` connects where not every address may be."""
+"""Opens a websocket to a relay: with TLS for `wss:`, and by `dial` where not every address may be connected to."""
 
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -13,10 +13,10 @@ MAX_FRAME_BYTES = 2 * 1024 * 1024
 
 
 async def open_socket(url: str, dial: Dial | None) -> ClientSocket:
-    """Connects. Raises `OSError`, `TimeoutError` or `WebSocketException`."""
+    """Connect, and do the websocket handshake. Raises `OSError`, `TimeoutError` or `WebSocketException`."""
     dialled = {} if dial is None else await _dialled(url, dial)
     try:
-        # Content is ciphertext, which deflate cannot shorten by more than base64 lengthened it, and its window costs
+        # Without compression: content is ciphertext, of which deflate only undoes the base64, and its window takes
         # 60 KiB a connection.
         socket = await connect(
             url,
@@ -29,7 +29,7 @@ async def open_socket(url: str, dial: Dial | None) -> ClientSocket:
             **dialled,
         )
     except ValueError as error:
-        # The relay sends us elsewhere, to what is no address or, where we dial, to anywhere at all.
+        # A redirect to an invalid address or, where we dial ourselves, any redirect to another host.
         raise ConnectionError(str(error)) from error
     return cast("ClientSocket", socket)
 
@@ -37,5 +37,5 @@ async def open_socket(url: str, dial: Dial | None) -> ClientSocket:
 async def _dialled(url: str, dial: Dial) -> dict[str, Any]:
     parts = urlsplit(url)
     default = 443 if parts.scheme == "wss" else 80
-    # With a socket of ours no proxy is asked, nor is a redirect to another host followed.
+    # With a given socket the library uses no proxy, and follows no redirect to another host.
     return {"sock": await dial(parts.hostname or "", parts.port or default)}

@@ -1,7 +1,7 @@
-"""Messages from a websocket, handed over in the turn of the event loop in which they come, while there is room.
+"""Delivers a websocket's messages in the same turn of the event loop in which they come, while there is room.
 
-The library puts each into a queue and wakes whoever waits for it, which for a message of a few hundred bytes costs
-more than most of what is done with it. The handshake, keepalive and closing are the library's.
+The library would put each message into a queue and wake a task for it, which costs more than most of what is done
+with a message of a few hundred bytes. Handshake, keepalive and closing are left to the library.
 """
 
 import asyncio
@@ -20,44 +20,45 @@ from websockets.typing import BytesLike
 
 from pylon.nostr.websocket.framing import Framing
 
-# Takes a message and whether it is text, which is not known to be UTF-8. When there is no room, or it takes time, it
-# gives back what to wait for: nothing else is handed over before that is done.
+# Takes a message, and whether it is text, which is not checked to be UTF-8. When there is no room, or it takes time,
+# it returns something to wait for; no other message is delivered before that is done.
 type Take = Callable[[BytesLike, bool], Awaitable[None] | None]
 
 _DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
-# A peer that pings and does not read has so much of its answers kept for it, and is then not read from either.
+# The most unsent bytes for a peer that sends pings and does not read our answers; beyond it the peer is not read
+# from.
 MAX_UNREAD_BYTES = 1024 * 1024
-# Whoever takes no more than a sixteenth of what waits for it, in half the time that it has for a pong, is as good as
-# gone.
+# A peer that takes less than a sixteenth of what waits for it, within half of the ping timeout, counts as gone.
 _STILL_MOVES = 15 / 16
 
 
 class Handing(Framing):
-    """A connection whose messages go to `hand_to`. The library's `recv` has nothing to give.
+    """A connection whose messages are delivered by `hand_to`; the library's `recv` gets none.
 
-    What comes while nobody takes it is kept, in order; beyond `max_queue` messages the socket is not read.
+    Messages that come while nobody takes them are kept, in order. Beyond `max_queue` of them the socket is not read.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        # Set while a message may be handed over at once: somebody is there and everything before it has been taken.
+        # Set while a message may be delivered at once: `hand_to` runs, and all earlier messages have been taken.
         self._take: Take | None = None
         self._kept: deque[tuple[BytesLike, bool]] = deque()
-        # A message that comes in fragments, and whether it is text. Its size is bounded by the library.
+        # The message in fragments so far, and whether it is text. The library bounds its size.
         self._fragments: bytearray | None = None
         self._is_text = True
-        # What the last message handed over gave to wait for, or how it failed.
+        # What the last delivery returned to wait for, or how it failed.
         self._pending: Awaitable[None] | None = None
         self._failure: Exception | None = None
         self._woken = asyncio.Event()
         self._lost = self._deserted = False
-        # Runs while the peer takes nothing of what waits for it.
+        # Runs while the peer is slow to take what waits for it.
         self._stalled: asyncio.TimerHandle | None = None
 
     async def hand_to(self, take: Take) -> None:
-        """Hands over every message, in order, for ever. To be called once.
+        """Deliver every message to `take`, in order, until the connection ends. To be called once.
 
-        Raises what `take` raised, and when all were taken `ConnectionClosed`. What comes after is dropped.
+        Raises what `take` raised or, after the last message, `ConnectionClosed`. Messages that come afterwards are
+        dropped.
         """
         try:
             while True:
@@ -80,8 +81,7 @@ class Handing(Framing):
             self._desert()
 
     def process_event(self, event: Event) -> None:
-        """Takes what the library has parsed."""
-        # Before frames come the messages of the handshake.
+        """Take a frame, or a handshake message, that the library has parsed."""
         if not isinstance(event, Frame) or event.opcode not in _DATA:
             super().process_event(event)
         elif event.fin and self._fragments is None:
@@ -90,7 +90,7 @@ class Handing(Framing):
             self._assemble(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Whoever takes messages hears of it after the last one."""
+        """The connection is gone: `hand_to` raises after the last message."""
         super().connection_lost(exc)
         self._moves()
         self._lost = True
@@ -113,7 +113,7 @@ class Handing(Framing):
             try:
                 pending = take(data, is_text)
             except Exception as error:
-                # The library takes no exception here; it is raised where somebody waits.
+                # The library expects no exception here: `hand_to` raises it.
                 self._failure = error
             else:
                 if pending is None:
@@ -138,7 +138,7 @@ class Handing(Framing):
             self._hold_back("unread")
 
     def pause_writing(self) -> None:
-        """The peer is behind. The library's pings wait for room too, and would never find that it is gone."""
+        """The peer is behind. Watch it, since the library's pings wait for room too, and would not find it gone."""
         super().pause_writing()
         self._watch(math.inf)
 
@@ -148,19 +148,22 @@ class Handing(Framing):
 
     def _look(self, waited: float) -> None:
         waits = self.transport.get_write_buffer_size() + self._on_its_way()
-        # Whoever reads slowly but reads has taken a part of it since.
+        # A peer that reads, however slowly, has taken a part of it since.
         if waits > waited * _STILL_MOVES:
             self.transport.abort()
         else:
             self._watch(waits)
 
     def _on_its_way(self) -> int:
-        """What the system has of us and the peer has not: it keeps megabytes, and takes no more before a third of
-        them is gone, which with a slow reader is minutes."""
+        """The bytes in the system's send buffer that the peer has not acknowledged.
+
+        The system buffers megabytes, and takes no more from us before a third of them is gone, which takes a slow
+        reader minutes.
+        """
         with suppress(OSError, ValueError):
             socket = self.transport.get_extra_info("socket")
             return int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        # Not every system says so.
+        # Not every system tells.
         return 0
 
     def resume_writing(self) -> None:
@@ -175,7 +178,9 @@ class Handing(Framing):
             self._stalled = None
 
     async def close(self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Says goodbye. The library waits without end for a peer that reads nothing."""
+        """Close with a handshake, for `close_timeout` seconds at most: the library would wait for ever for a peer
+        that does not read.
+        """
         try:
             async with asyncio.timeout(self.close_timeout):
                 await super().close(code, reason)
@@ -186,7 +191,7 @@ class Handing(Framing):
         self._take, self._deserted = None, True
         self._kept.clear()
         if asyncio.iscoroutine(self._pending):
-            # Never begun, and asyncio would call that a fault.
+            # It was never awaited, and asyncio would warn of that.
             self._pending.close()
-        # The peer's goodbye is read too.
+        # Reading goes on, so that the peer's close is seen.
         self._read_on("kept")

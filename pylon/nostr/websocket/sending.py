@@ -1,4 +1,4 @@
-"""Frames onto a websocket: without a task or a wait for as long as the peer keeps up."""
+"""Sends frames on a websocket, without a task or a wait for as long as the peer keeps up."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -14,9 +14,10 @@ from pylon.tasks import Tasks
 
 
 def sent_at_once(socket: Connection, message: bytes) -> bool:
-    """Sends a text message if nothing waits for the peer already; False when it must wait its turn in `socket.send`.
+    """Send a text message, unless earlier ones still wait for the peer: then False, and `socket.send` must be used.
 
-    What `send` does besides is for flow control, and most of its cost. A connection that is closing takes nothing.
+    Most of the cost of `send` is flow control, which is not needed here. On a connection that is closing the message
+    is dropped, and the result is True.
     """
     transport = socket.transport
     if transport.get_write_buffer_size() or socket.send_in_progress is not None:
@@ -28,49 +29,49 @@ def sent_at_once(socket: Connection, message: bytes) -> bool:
 
 
 class Sender:
-    """The way to one peer, for as long as there is one. What it is too slow for goes out one after another."""
+    """Sends to one peer, over one connection after another. When the peer is slow, messages wait in order."""
 
     def __init__(self) -> None:
         self.socket: Connection | None = None
         self.tasks = Tasks()
-        """What is on its way and nobody waits for."""
+        """Sendings that no caller waits for."""
         self._queued = 0
         self._turn = asyncio.Lock()
 
     def send(self, frame: bytes) -> asyncio.Task[None] | None:
-        """Sends a text message; what to wait for when the peer does not keep up. Without one it goes nowhere."""
+        """Send a text message; returns what to wait for when the peer is slow. Without a connection it is dropped."""
         if self.socket is None or (not self._queued and sent_at_once(self.socket, frame)):
             return None
-        # It takes its place in the row at once: nothing overtakes.
+        # Started eagerly, so that it has its place in the queue at once, and no later message overtakes it.
         work = self._send_in_turn(self.socket, frame)
         return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
 
     def send_later(self, frame: bytes) -> asyncio.Task[None] | None:
-        """The same for whoever does not wait."""
+        """As `send`, for callers that do not wait."""
         pending = self.send(frame)
         if pending is not None:
             self.tasks.hold(pending)
         return pending
 
     def beside(self, sending: Coroutine[Any, Any, None]) -> None:
-        """Sends in a task of its own.
+        """Run a coroutine that sends in a task of its own.
 
-        Never in the one that reads: a relay that sends all it has stored reads nothing meanwhile, and the two would
-        wait for each other.
+        The task that reads must not send: a relay that is sending all of its stored events may read nothing
+        meanwhile, and the two would wait for each other.
         """
         self.tasks.start(sending, "sending")
 
     def lost(self) -> None:
-        """The connection is gone, and with it all that is on its way."""
+        """The connection is gone: drop what was being sent."""
         self.socket = None
         self.tasks.cancel()
 
     async def _send_in_turn(self, socket: Connection, frame: bytes) -> None:
-        # The library writes first and then waits. If all wrote, so much would wait for the peer that it looks like
-        # one that reads no pongs (`MAX_UNREAD_BYTES`).
+        # The library writes first and waits afterwards. If all wrote at once, so much would be unsent that the peer
+        # would look like one that reads nothing (`MAX_UNREAD_BYTES`).
         self._queued += 1
         try:
-            # What a lost connection swallows is asked and published again when it is back.
+            # What a lost connection drops is subscribed and published again after the next one opens.
             with suppress(WebSocketException, OSError):
                 async with self._turn:
                     await socket.send(frame, text=True)

@@ -1,4 +1,4 @@
-"""The library's connections, with what is ours on their way in and out: `Handing` and `Cork`."""
+"""The websockets library's connections with our own receiving (`Handing`) and write coalescing (`Cork`)."""
 
 import asyncio
 from typing import cast
@@ -14,7 +14,7 @@ class ClientSocket(Handing, ClientConnection):
     """A client's end of a connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Puts the cork on."""
+        """Put a `Cork` before the transport."""
         super().connection_made(_corked(transport))
 
 
@@ -22,7 +22,7 @@ class ServerSocket(Handing, ServerConnection):
     """A server's end of a connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Puts the cork on."""
+        """Put a `Cork` before the transport."""
         super().connection_made(_corked(transport))
 
 

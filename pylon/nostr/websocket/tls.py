@@ -1,11 +1,11 @@
-"""TLS towards relays: the system's certificates are read once, since a context takes most of a megabyte."""
+"""The TLS context for relays, made once: reading the system's certificates takes most of a megabyte."""
 
 import functools
 import ssl
 
 
 def context_for(secure: bool) -> ssl.SSLContext | None:
-    """What a connection is secured by; None where it is not to be."""
+    """The TLS context of a connection; None for one without TLS."""
     return _context() if secure else None
 
 

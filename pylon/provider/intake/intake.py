@@ -39,10 +39,11 @@ MOST_EARLY = 10_000
 
 
 def for_provider(provider: str, settings: ProviderSettings, now: float, since: float = 0.0) -> tuple[Filter, ...]:
-    """What is for this public key, and, where broadcasts are served, for everybody; not from before `since`. Times in
-    Unix seconds."""
-    # A time to come would leave it deaf.
-    kinds, since = frozenset({*settings.kinds, DELETION}), max(int(now) - LOOK_BACK_S, int(min(since, now)))
+    """What is for this public key, and, where broadcasts are served, for everybody; not from before `since`, if that
+    has been. Times in Unix seconds."""
+    # A time to come, from a clock that was ahead, says nothing, and would leave it deaf.
+    since = max(int(now) - LOOK_BACK_S, int(since) if since <= now else 0)
+    kinds = frozenset({*settings.kinds, DELETION})
     targeted = Filter(kinds=kinds, tags={"p": frozenset({provider})}, since=since)
     if not settings.serve_broadcast:
         return (targeted,)

@@ -66,7 +66,11 @@ class NotTaken:
         """What is said of a job that was refused before: there may be room for it now, and its customer has gone
         elsewhere."""
         code = self._refused.code(job.id)
-        return None if code is None else Refusal.of(job, code, "it was refused before: a new request may do better")
+        return (
+            None
+            if code is None
+            else Refusal.of(job, code, "this request was refused before; a new request may succeed")
+        )
 
     async def refuse(self, refused: Sequence[Refusal], *, live: bool) -> None:
         """Tells their customers, unless one was taken on before: that is answered as it was then, whatever would be

@@ -52,7 +52,7 @@ class Refused:
         try:
             await self._journal.refuse(rows)
         except sqlite3.Error as error:
-            logger.warning("refusals were not written down", error=str(error))
+            logger.warning("refusals could not be stored", error=str(error))
             self._unwritten = [row for row in rows if row[2] > now - KEEP_S]
 
 

@@ -61,7 +61,7 @@ class InUse:
         reading = f"last input {duration(age)} ago"
         recent = age < self._alone_s
         if self._attended and recent:
-            return Look(pauses=False, reading=f"{reading}; counts once nobody has been here for a while", ends=ends)
+            return Look(pauses=False, reading=f"{reading}; counts once no one has been here for a while", ends=ends)
         self._attended = False
         return Look(recent, reading, ends)
 

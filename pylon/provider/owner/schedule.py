@@ -47,13 +47,13 @@ def parse_spans(text: str) -> list[Span]:
     plain = _COMMAS.sub(",", _DASHES.sub("-", text.strip().lower()))
     found = _SPAN.fullmatch(_LONGER.sub(lambda day: day[0][:3], plain))
     if found is None:
-        raise ValueError(f"{text!r} is no span of hours: {_FORM}")
+        raise ValueError(f"{text!r} is not a time span: {_FORM}")
     named, hours = found.group(1), [int(part) for part in found.groups()[1:]]
     start, end = (_minute(hour, minute, text) for hour, minute in (hours[:2], hours[2:]))
     days = _days(named, text)
     if start == _DAY:
         # Is it this day's midnight that is meant, or the next one's? Only an end can be 24:00.
-        raise ValueError(f"{text!r} begins when its day is over: write it as {_from_midnight(named, days, end)}")
+        raise ValueError(f"{text!r} begins after its day has ended: write it as {_from_midnight(named, days, end)}")
     if start == end:
         raise ValueError(f"{text!r} is empty; write a whole day as `{named} 00:00-24:00`")
     return [Span(day * _DAY + start, (end - start) % _DAY or _DAY) for day in days]
@@ -88,7 +88,7 @@ def _days(text: str, whole: str) -> list[int]:
     for part in text.split(","):
         ends = part.split("-")
         if len(ends) > 2 or not set(ends) <= set(_DAYS):
-            raise ValueError(f"{whole!r} names no days of the week: {_FORM}")
+            raise ValueError(f"{whole!r} has no valid days of the week: {_FORM}")
         first, last = _DAYS.index(ends[0]), _DAYS.index(ends[-1])
         days.update((first + n) % 7 for n in range((last - first) % 7 + 1))
     return sorted(days)
@@ -99,10 +99,10 @@ def _from_midnight(named: str, days: list[int], end: int) -> str:
     if len(days) == len(_DAYS):
         return f"`{named} {hours}`"
     after = ",".join(_DAYS[(day + 1) % 7] for day in days)
-    return f"`{named} {hours}`, or `{after} {hours}` where the day after is meant"
+    return f"`{named} {hours}`, or `{after} {hours}` if you mean the day after"
 
 
 def _minute(hour: int, minute: int, whole: str) -> int:
     if minute > 59 or hour * 60 + minute > _DAY:
-        raise ValueError(f"{whole!r} names no time of the day: {_FORM}")
+        raise ValueError(f"{whole!r} has no valid times of day: {_FORM}")
     return hour * 60 + minute

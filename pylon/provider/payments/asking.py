@@ -88,7 +88,7 @@ class Asking:
             return NotAsked.ANOTHER
         if error.code is ReceiveCode.TOO_MANY:
             return NotAsked.LATER
-        logger.warning("no invoice was made", job=job.id, code=error.code.value, error=str(error))
+        logger.warning("no invoice could be made", job=job.id, code=error.code.value, error=str(error))
         if error.code is ReceiveCode.JOB_HAD_INVOICE:
             had = await invoice_store.of_job(self._database, job.id)
             return NotAsked.RAN_OUT if had is not None and had.state is InvoiceState.EXPIRED else NotAsked.PAID

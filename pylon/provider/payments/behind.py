@@ -51,6 +51,6 @@ async def _waits(tx: Transaction, issued: Issued) -> bool:
 def unpaid(job: Job, issued: Issued | None) -> str:
     """What a job waited for in vain, for its customer to read."""
     if issued is None:
-        return "a payment was due first, and could not be asked for in time"
+        return "an earlier payment was due first, and this one could not be asked for in time"
     whose = "" if issued.job == job.id else f", first asked for request {issued.job[:16]},"
     return f"the payment of {int(issued.amount)} msat{whose} that this job waited for did not come in time"

@@ -114,7 +114,7 @@ class Till:
         # Keys cost nothing. Whoever has paid once is no part of a flood of them.
         newcomer = not await self._asking.has_paid(job.request.customer)
         if newcomer and not self._waiting.makes_room(self._clock.wall()):
-            reason = f"{self._waiting.newcomers} jobs of new customers wait for payments here"
+            reason = f"{self._waiting.newcomers} jobs of new customers are waiting for payment here"
             await self._write_end(job, JobState.FAILED, ErrorCode.BUSY, reason)
             return
         self._waiting.add(put_aside(job), newcomer=newcomer)
@@ -240,7 +240,7 @@ class Till:
                 self._waiting.remove(job.id)
                 self._run(job)
             case TooMuch():
-                reason = "this costs more than is kept here"
+                reason = "this costs more than an account here may hold"
                 await self._write_end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, reason)
             case AskTopUp() | WaitForTopUp():
                 await self._say_what_is_due(job, decision)

@@ -98,4 +98,4 @@ class InHand:
                 await self._till.cancel(job_id, customer)
             await self._runner.cancel(job_id, customer)
         except Exception:
-            logger.exception("a job could not be let go", job=job_id)
+            logger.exception("a job could not be released", job=job_id)

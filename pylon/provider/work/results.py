@@ -110,7 +110,7 @@ class Results:
         try:
             await self.end(job, state, code, reason)
         except Exception:
-            logger.exception("the end of a job was not written down", job=job.id, state=state.value)
+            logger.exception("the end of a job could not be stored", job=job.id, state=state.value)
 
     async def end_left(self, job_id: str, refusal: Refusal | None) -> None:
         """Writes down that a job of an earlier process is not done any more, together with what its customer is told,

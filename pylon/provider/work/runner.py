@@ -118,7 +118,7 @@ class Runner:
             try:
                 event = await self._charge_sent(job, job.sent, 0)
             except Exception:
-                logger.exception("a job that was taken back could not be charged for", job=job_id)
+                logger.exception("a withdrawn job could not be charged", job=job_id)
                 event = await self._after_error(job)
             if event is not None:
                 self._results.publish(event, job_id, job.relay)
@@ -163,7 +163,7 @@ class Runner:
         try:
             event = await self._result(job, running)
         except Exception:
-            logger.exception("a job failed by an error of ours", job=job.id)
+            logger.exception("a job failed because of an internal error", job=job.id)
             event = await self._after_error(job)
         finally:
             del self.running[job.id]
@@ -224,7 +224,7 @@ class Runner:
             # Before the first piece is out: the next process sends none after it.
             await self._journal.begun(job.id)
         except sqlite3.Error as error:
-            logger.warning("an answer does not go out in pieces", job=job.id, error=str(error))
+            logger.warning("an answer cannot be streamed", job=job.id, error=str(error))
             return None
         stream = running.stream = Stream(job, journal=self._journal, replies=self._replies, clock=self._clock)
 
@@ -263,7 +263,7 @@ class Runner:
             job = await self._contents.whole(job)
             return await self._results.sign(job, text, finish, usage, run_ms)
         except WireError as error:
-            logger.warning("a result could not be made", job=job.id, error=str(error))
+            logger.warning("a result could not be created", job=job.id, error=str(error))
             await self._end(job, JobState.FAILED, ErrorCode.ENGINE_FAILED, "the answer could not be written")
             return None
 

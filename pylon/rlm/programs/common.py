@@ -1,4 +1,4 @@
-"""Common: the texts by name, cutting them into pieces that overlap, and asking about those."""
+"""The common part of the programs: the texts by name, cutting them into overlapping pieces, asking about pieces."""
 
 if isinstance(context, dict):
     texts = {str(name): text if isinstance(text, str) else repr(text) for name, text in context.items()}
@@ -7,33 +7,33 @@ elif isinstance(context, str):
 else:
     texts = {str(number): text if isinstance(text, str) else repr(text) for number, text in enumerate(context)}
 
-# A piece of so few characters is not cut again.
+# A piece of this many characters or fewer is not halved.
 LEAST = 200
 TOO_LARGE = ("too_large", "budget_prompt_size")
-# The budget refuses so, and whatever else is asked would be refused as well.
+# With these codes the budget is used up, and further calls would be refused as well.
 SPENT = ("budget_sats", "budget_calls", "budget_tokens", "budget_wall_time", "budget_disk")
 # What the answer lacks, in words.
 missing = []
 
 
 def counted(number, word):
-    """As people say it: 1 piece, 1,200 pieces."""
+    """A number with its noun: 1 piece, 1,200 pieces."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def failures(replies):
-    """Those in whose place no answer stands."""
+    """The replies that are errors."""
     return [reply for reply in replies if isinstance(reply, SubCallError)]
 
 
 def spent(replies):
-    """Whether the budget ended over them."""
+    """Whether the budget ended during these calls."""
     return any(reply.code in SPENT for reply in failures(replies))
 
 
 def read_of(replies):
-    """How many of the pieces that these are about were read, in words. Ends the program where none was: that nothing
-    is found would be no answer then."""
+    """How many pieces were read, in words; empty if all were. Ends the program if none was, since "nothing found"
+    would be no answer then."""
     failed = failures(replies)
     if spent(replies):
         read = f"{len(replies) - len(failed):,} of {counted(len(replies), 'piece')} were read before the budget ended"
@@ -46,24 +46,24 @@ def read_of(replies):
 
 
 def nothing_found(read):
-    """Ends the program where the budget did not let it look at all of the text, and nothing stands in the rest."""
+    """Ends the program without an answer: the budget ended, and nothing was found in the pieces that were read."""
     raise RuntimeError(f"{read}, and nothing was found in them")
 
 
 def finish(content):
-    """The program's end: its answer, and what that lacks."""
+    """Ends the program with its answer, and what that lacks."""
     answer["content"] = content
     answer["partial"] = "; ".join(missing)
     answer["ready"] = True
 
 
 def size_of(text):
-    """Bytes of UTF-8, which is what has to fit."""
+    """The size of a text in bytes of UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def fitting(text, start, size):
-    """The end of what stands in `text` from `start` on in `size` bytes."""
+    """The end of the longest part of `text` from `start` on that has at most `size` bytes."""
     part = text[start : start + size]
     if not part.isascii():
         part = part.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
@@ -71,7 +71,7 @@ def fitting(text, start, size):
 
 
 def after_space(text, at, lowest):
-    """Just behind the last white space before `at`, or `at` when there is none above `lowest`."""
+    """The place after the last white space before `at`, or `at` if there is none after `lowest`."""
     for place in range(at, max(lowest, 0), -1):
         if text[place - 1].isspace():
             return place
@@ -79,11 +79,12 @@ def after_space(text, at, lowest):
 
 
 def spans(text, size, overlap, less=0):
-    """Starts and ends of pieces of at most `size` bytes that share `overlap`; the first is shorter by `less`."""
+    """The starts and ends of pieces of at most `size` bytes that overlap by `overlap`; the first piece is shorter by
+    `less`."""
     start, room = 0, size - less
     while start < len(text):
         end = fitting(text, start, room)
-        # In characters, of which there are as many a byte as in this piece.
+        # The overlap in characters, by the characters for each byte of this piece.
         shared = overlap * (end - start) // room
         if end < len(text):
             end = after_space(text, end, end - shared // 4)
@@ -94,14 +95,15 @@ def spans(text, size, overlap, less=0):
 
 
 def halves(place):
-    """The two halves of a piece, or nothing where that is too little to be asked about."""
+    """The two halves of a piece; empty if it is too short to be halved."""
     name, start, end = place
     middle, shared = (start + end) // 2, (end - start) // 20
     return [] if end - start < LEAST else [(name, start, middle + shared), (name, middle - shared, end)]
 
 
 def about(head, places):
-    """Places with replies about them, in order; of a piece that is too large both halves are asked about."""
+    """Asks about pieces; returns their places and the replies, in order. A piece that is too large for its provider
+    is asked about in two halves."""
     waiting, done = list(enumerate(places)), []
     while waiting:
         replies = llm_query_batched([head + texts[name][start:end] for _, (name, start, end) in waiting])

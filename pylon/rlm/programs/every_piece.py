@@ -1,4 +1,4 @@
-"""Every piece of every text; a second round cuts them elsewhere, so that what one border hides another shows."""
+"""Chooses every piece of every text; further rounds cut at other places, so that nothing is always cut in two."""
 
 ROUNDS = 3
 

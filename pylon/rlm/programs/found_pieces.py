@@ -1,4 +1,4 @@
-"""Pieces in which the question's words stand: the rarer a word is in the texts, the more it counts."""
+"""Chooses the pieces that contain words of the question: the rarer a word is in the texts, the more it counts."""
 
 import re
 from bisect import bisect_right
@@ -10,7 +10,7 @@ COMMON = set(
 )
 TOP = 64
 ROUNDS = 3
-# A word that stands in more places than this tells nothing.
+# A word with more places than this is too common to tell anything.
 MOST = 20_000
 
 
@@ -21,7 +21,7 @@ def words_of(question):
 
 
 def standing(text, word):
-    """Where a word stands, in the ways in which it may be written."""
+    """The places of a word in a text, in lower case, upper case or capitalized."""
     for form in {word, word.lower(), word.capitalize(), word.upper()}:
         at = text.find(form)
         while at >= 0:

@@ -1,8 +1,8 @@
-"""With any sub-model: notes on each piece, put together until they fit one prompt, and the answer from them."""
+"""For any sub-model: takes notes on each piece, merges them until they fit one prompt, and answers from them."""
 
 
 def says_nothing(reply):
-    """Whether a model found nothing."""
+    """Whether a reply says that nothing was found."""
     return reply.strip().lower().strip(".") in ("", ABSENT)
 
 
@@ -23,7 +23,7 @@ if not notes and spent(replies):
 
 
 def bundles(notes):
-    """Notes in groups that fit one prompt; a single long one is cut."""
+    """Groups of notes that each fit one prompt; a single note that is too long is cut."""
     groups, size = [[]], 0
     for note in notes:
         note = note[: fitting(note, 0, PIECE - 2)]
@@ -38,7 +38,7 @@ def bundles(notes):
 groups = bundles(notes)
 while len(groups) > 1:
     shorter = llm_query_batched([COMBINE + "\n\n".join(group) for group in groups])
-    # A group that could not be put together stands as it is, cut below like all others.
+    # A group that could not be merged is kept as it is, and cut below like the others.
     kept = [
         "\n\n".join(group) if isinstance(reply, SubCallError) else reply.strip()
         for group, reply in zip(groups, shorter)
@@ -48,16 +48,16 @@ while len(groups) > 1:
     print(f"{counted(len(groups), 'group')} of notes put together, {lost} failed")
     if lost:
         missing.append(f"{lost:,} of {len(groups):,} groups of notes could not be put together")
-    # Notes that do not get shorter are cut, or this would go on for ever.
+    # Notes that do not get shorter are cut, or this loop would never end.
     groups = bundles([note[: fitting(note, 0, PIECE // 2 - 4)] for note in kept])
-# Without a conclusion, the notes are the best that there is.
+# Without a conclusion the notes are the best answer there is.
 answer["content"] = "\n\n".join(groups[0])
 conclusion = llm_query(CONCLUDE + answer["content"]) if groups[0] else ABSENT
 if isinstance(conclusion, SubCallError):
     missing.append("these are the notes, as no conclusion came from them")
     conclusion = answer["content"]
 elif groups[0] and says_nothing(conclusion):
-    # Whoever finds nothing in notes that hold something cannot read notes: a model made for texts alone.
+    # A model that finds nothing in notes that say something cannot read notes, but only texts.
     missing.append("these are the notes, as a model was asked about them that found nothing there")
     conclusion = answer["content"]
 finish(conclusion)

@@ -1,13 +1,14 @@
-"""With a reader: a sub-model that copies a value out of a piece, or says that it does not stand there.
+"""For a reader: a sub-model that copies a value out of a piece, or says that it is not there.
 
-Every piece is asked once. Whatever was answered is a candidate if it stands in its piece; candidates are asked about
-again, in other words and with other surroundings, and the one that holds up best is the answer. A reader that errs
-now and then does so about a place, not about all ways of looking at it.
+Every piece is asked about once. An answer that occurs in its piece is a candidate. Candidates are asked about again,
+in other words and with other surrounding text, and the one that is confirmed most often is the answer. A reader that
+errs now and then does so in one wording or cut of a place, not in all of them.
 """
 
-# Bytes left and right of a candidate: what has to fit is counted in them.
+# The bytes before and after a candidate that are shown with it, for each look at it.
 AROUND = ((300, 300), (700, 200), (200, 700), (120, 120), (450, 450), (900, 60), (60, 900), (600, 600))
-# Of the looks that were answered: where so many agree no further round is made, and below the other it is no answer.
+# Shares of the answered looks that confirm a candidate: from `ENOUGH` on there is no further round, and below
+# `LEAST_SHARE` the candidate is no answer.
 ENOUGH = 0.6
 LEAST_SHARE = 0.3
 failed = asked = 0
@@ -17,7 +18,7 @@ times = {}
 
 
 def values(places, replies):
-    """Candidates with the places where they stand."""
+    """The candidates among the replies, each with the places where it occurs."""
     found = {}
     for (name, start, end), reply in zip(places, replies):
         value = reply.strip()
@@ -30,7 +31,7 @@ def values(places, replies):
 
 
 def before(text, end, size):
-    """The start of what stands in `text` up to `end` in `size` bytes."""
+    """The start of the longest part of `text` up to `end` that has at most `size` bytes."""
     part = text[max(0, end - size) : end]
     if not part.isascii():
         part = part.encode("utf-8", "replace")[-size:].decode("utf-8", "ignore")
@@ -38,7 +39,7 @@ def before(text, end, size):
 
 
 def looks(value, name, at):
-    """The same place in other surroundings, in other words."""
+    """The prompts that look at a place again, with other surrounding text and in other words."""
     text = texts[name]
     for number, (left, right) in enumerate(AROUND):
         start = before(text, at, left)
@@ -50,7 +51,7 @@ def looks(value, name, at):
 
 
 def share(value):
-    """Of the looks that were answered, how many agree."""
+    """The share of a candidate's answered looks that confirm it."""
     answered, agreed = scores[value]
     return agreed / answered if answered else 0.0
 
@@ -68,7 +69,7 @@ for number in range(ROUNDS):
     second = llm_query_batched([prompt for _, prompt in again])
     for (value, _), reply in zip(again, second):
         answered, agreed = scores.get(value, (0, 0))
-        # A look that got no answer speaks neither for a value nor against it.
+        # A look without an answer counts neither for a candidate nor against it.
         looked = not isinstance(reply, SubCallError)
         scores[value] = (answered + looked, agreed + (looked and reply.strip() == value))
     asked += len(replies) + len(second)

@@ -106,7 +106,7 @@ class Answering:
         except PylonError as error:
             return [SubReply(str(error), "failed")] * allowed
         except Exception as error:  # a fault of ours must not cost the cell its other answers
-            _log.error("a sub-call failed inside", error=type(error).__name__, exc_info=True)
+            _log.error("a sub-call failed because of an internal error", error=type(error).__name__, exc_info=True)
             return [SubReply(f"The call failed inside ({type(error).__name__}).", "internal")] * allowed
         missing = SubReply("No answer came.", "internal")
         return [*replies[:allowed], *[missing] * (allowed - len(replies))]

@@ -69,8 +69,10 @@ async def choose(setting: Setting = "auto", *, cache: Path, unsafe: bool = False
         reasons.append(f"{backend.name}: {reason}")
     raise SandboxError(
         "No sandbox works on this machine. " + " ".join(reasons),
-        hint="The strategy map-reduce (`--strategy`) needs no root model's code; with `pylon rlm ask`,"
-        " --unsafe-local-repl runs code without a sandbox.",
+        hint=(
+            "Use the strategy map-reduce (`--strategy`), which runs no code of a root model. Or run "
+            "code without a sandbox: `pylon rlm ask --unsafe-local-repl`."
+        ),
     )
 
 

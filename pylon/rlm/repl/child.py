@@ -20,7 +20,8 @@ class SandboxChild(FramedProcess):
         # -P: a folder named `pylon` in the current folder must not be imported.
         command = (sys.executable, "-P", "-m", module, *arguments)
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        private = {"HOME": folder, "TMPDIR": folder, "PYTHONNOUSERSITE": "1"}
+        # A run that is resumed or replayed has to meet its sets in the order in which it met them.
+        private = {"HOME": folder, "TMPDIR": folder, "PYTHONNOUSERSITE": "1", "PYTHONHASHSEED": "0"}
         return await cls.start(command, environment | private, folder)
 
     def interrupt(self) -> None:

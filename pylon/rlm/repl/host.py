@@ -109,7 +109,9 @@ class ChildRepl:
             if isinstance(error, OSError):
                 raise SandboxError(
                     f"The context cannot be laid out for the sandbox: {refusal(error)}.",
-                    hint="Its files must stay until the run has ended; copies need room in the temporary folder.",
+                    hint=(
+                        "Its files must stay until the run has ended, and copies need space in the temporary folder."
+                    ),
                 ) from error
             raise
         return _Opened(made, context, size, limits, on_calls)

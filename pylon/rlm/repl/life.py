@@ -89,7 +89,10 @@ class Life:
         except OSError as error:
             raise SandboxError(
                 f"The {backend.name} sandbox did not start: {refusal(error)}.",
-                hint="The system has no room for another process: too many of them, too little memory or files.",
+                hint=(
+                    "The system has no resources for another process: too many processes, too little "
+                    "memory, or too many open files."
+                ),
             ) from error
         life = cls(backend, child, on_calls, clock)
         try:

@@ -1,26 +1,26 @@
-"""What comparisons may cost in further jobs: a share of the jobs of all runs."""
+"""The allowance for comparisons: how many further jobs they may cost, as a share of the jobs of all runs."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 
-# What must be decided (two answers that differ, one that is hardly believable) may take so many jobs more than is
-# left. A large run keeps as much of its share for that; small ones are overdrawn.
+# What must be decided (two answers that differ, one that is hardly believable) may overdraw the allowance by so many
+# jobs. A large run keeps as much of its share in reserve for that instead; small ones are overdrawn.
 MUST = 10.0
 _SMALL, _LARGE = 500, 1_000
-# Towards its end a run keeps less: who was not caught by then will hardly need so many.
+# Towards its end a run keeps less in reserve: a provider not caught by then will hardly need so many.
 _MUST_LAST = 3.0
 _LAST = 0.25
-# Of the share, what may be spent on strangers and on suspects before answers have come.
+# The part of the share that may be spent on strangers and on suspects before answers have come.
 _EARLY = 0.5
-# No more than that is carried from one run into another: single questions save up for a check.
+# No more than this is carried from one run to the next, so that single questions save up for a check.
 _CARRIED = 1.0
 
 
 class Purpose(Enum):
     """What a comparison is for."""
 
-    MUST = auto()  # something is to be decided
+    MUST = auto()  # something has to be decided
     SUSPECT = auto()  # one of a provider that lost a comparison
     FIRST = auto()  # the first one of a provider
     NEW = auto()  # one of a provider that has not proven itself
@@ -34,15 +34,15 @@ class _Run:
 
 
 class Allowance:
-    """Samples are spread evenly over a run's answers, as far as what comes before them leaves something.
+    """See the module. Samples are spread evenly over a run's answers, as far as more urgent purposes leave something.
 
-    `left` is what may still be spent, in jobs, until the open runs are over.
+    `left` is how many jobs may still be spent until the open runs are over.
     """
 
     def __init__(self, share: float) -> None:
         self._share = share
         self.left = _CARRIED
-        # Of that, what samples have been granted so far.
+        # How much of that samples have been granted so far.
         self._granted = 0.0
         self._runs: dict[int, _Run] = {}
         self._jobs = self._unanswered = 0
@@ -55,14 +55,15 @@ class Allowance:
         self.left += self._share * jobs
 
     def taken_up(self, run: int, answered: int, spent: int) -> None:
-        """Of a run that began just now an earlier process had so many answers, and paid so many comparisons."""
+        """A run that has just begun was taken up: an earlier process had so many answers, and paid for
+        comparisons."""
         found = self._runs[run]
         found.unanswered -= answered
         self._unanswered -= answered
         self.left -= spent
 
     def answered(self, run: int) -> None:
-        """A job of a run was answered. One that is asked again brings nothing twice."""
+        """A job of a run was answered, which grants its part to samples. A job that is asked again counts once."""
         found = self._runs.get(run)
         if found is None or not found.unanswered:
             return
@@ -72,16 +73,17 @@ class Allowance:
         self._unanswered -= 1
 
     def ahead(self, jobs: int, waiting: int, runs: Collection[int]) -> None:
-        """So many answers of these runs are drawn from before they come, and so many of their jobs still wait.
+        """`jobs` answers of these runs are drawn for samples before they come, while `waiting` jobs are still to be
+        sent.
 
-        What they will bring is granted now, and what is kept but for the run's end.
+        What these answers would grant is granted now, from all but the reserve for the run's end.
         """
         others = self._unanswered - sum(self._runs[run].unanswered for run in runs if run in self._runs)
         free = self.left - self._large * _MUST_LAST
         self._granted += max(0.0, free - self._granted) * jobs / (jobs + waiting + others)
 
     def ended(self, run: int) -> None:
-        """A run is over; what its unanswered jobs would have brought is gone with them."""
+        """A run is over. The share of its unanswered jobs is taken back."""
         found = self._runs.pop(run, None)
         if found is None:
             return
@@ -118,7 +120,7 @@ class Allowance:
 
     @property
     def _later(self) -> float:
-        """What comes with answers only."""
+        """The part of the share that is freed only as answers come."""
         return (1.0 - _EARLY) * self._share * self._unanswered
 
     @property
@@ -127,7 +129,7 @@ class Allowance:
 
     @property
     def _large(self) -> float:
-        """0 to 1: how much of what must be decided is kept, and not overdrawn."""
+        """0 to 1, by the size of the open runs: how much is kept in reserve rather than overdrawn. See `MUST`."""
         return min(1.0, max(0.0, (self._jobs - _SMALL) / (_LARGE - _SMALL)))
 
     @property

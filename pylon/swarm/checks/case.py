@@ -1,20 +1,20 @@
-"""An answer under examination."""
+"""A case: an answer under examination, and the opinions on it."""
 
 from dataclasses import dataclass, field
 
 from pylon.swarm.checks.verification import Doubt
 from pylon.swarm.job import Answer, JobSpec
 
-# A second opinion may take so many times as long as the first, and this at least: a run does not wait for more.
+# A second opinion may take so many times as long as the first answer did, and at least LEAST_S seconds.
 PATIENCE, LEAST_S = 4.0, 5.0
 
 
 @dataclass(slots=True, eq=False)
 class Case:
-    """`first` is the answer that is examined, `answers` are those that came and still count, in their order.
+    """`first` is the answer under examination, `answers` are all that came and still count, in order.
 
-    `tried` is who has had the question. `waiting` further answers are on their way, `unanswered` requests for one
-    were in vain; `how` names what the answer has passed.
+    `tried` are the providers that have had the question. `waiting` further answers are in flight, `unanswered`
+    requests brought none; `how` names the checks that the answer has passed.
     """
 
     slot: int
@@ -34,15 +34,15 @@ class Case:
 
     @property
     def provider(self) -> str:
-        """Whose answer is examined."""
+        """The provider whose answer is examined."""
         return self.first.provider
 
     @property
     def patience_s(self) -> float:
-        """How long another opinion is waited for."""
+        """How many seconds another opinion is waited for."""
         return max(LEAST_S, PATIENCE * self.first.latency_ms / 1_000)
 
     @property
     def weights(self) -> str:
-        """The hash of the weights that it names; empty when it names none."""
+        """The hash of the weights that the answer names; empty when it names none."""
         return self.first.sha256

@@ -1,4 +1,4 @@
-"""What follows from the opinions on an answer: whether it stands, whether more are needed, what its provider is."""
+"""What follows from the opinions on an answer: accept it, ask for more, and what is noted of its provider."""
 
 from pylon.swarm.checks.case import Case
 from pylon.swarm.checks.docket import Docket
@@ -10,7 +10,7 @@ from pylon.swarm.checks.witnesses import Witnesses
 
 
 class Conclusions:
-    """Times are Unix seconds."""
+    """See the module. Times are Unix seconds."""
 
     def __init__(self, docket: Docket, examination: Examination, evidence: Evidence, witnesses: Witnesses) -> None:
         self._docket = docket
@@ -26,7 +26,7 @@ class Conclusions:
                 self.vote(case, now)
             return
         first, last = case.first, case.answers[-1]
-        # What somebody said who was caught meanwhile speaks for nobody.
+        # The answer of a provider that was caught meanwhile does not count.
         case.answers = [answer for answer in case.answers if not self._reputation.is_out(answer.provider, now)]
         if first not in case.answers:
             self._docket.deliver(case, last)
@@ -38,7 +38,7 @@ class Conclusions:
             self.settle(case, now)
 
     def settle(self, case: Case, now: float) -> None:
-        """No further opinion is to be had."""
+        """Decides a case on which no further opinion can be had."""
         if case.asked.votes > 1:
             self.vote(case, now, last=True)
             return
@@ -48,23 +48,24 @@ class Conclusions:
             self._follow(case, settle(case, self._reputation), now)
 
     def vote(self, case: Case, now: float, *, last: bool = False) -> None:
-        """Counts the answers where votes were asked for, and has more asked while they may yet agree."""
+        """Counts the votes on a job that asked for some, and has more providers asked while a majority is
+        possible."""
         ruling = vote(case, last=last)
         to = self._witnesses.whom(case) if ruling.wanted else ()
         for n in range(min(ruling.wanted, len(to))):
-            # Each is asked of other providers: nobody votes twice.
+            # Each goes to different providers, so that none votes twice.
             self._examination.ask(case, to[n :: ruling.wanted])
         if not case.waiting:
             self._follow(case, ruling if ruling.chosen is not None else vote(case, last=True), now)
 
     def leave(self, case: Case, now: float) -> None:
-        """No other opinion is to be had of a single answer."""
+        """Delivers a single answer on which no other opinion can be had."""
         if not case.doubts and self._witnesses.is_alone(case):
             self.note(Note(case.first, Seen.ALONE), now)
         self._docket.deliver(case, case.first)
 
     def note(self, note: Note, now: float) -> None:
-        """What an answer turned out to be is held for or against its provider."""
+        """Books for or against its provider what an answer turned out to be."""
         provider = note.answer.provider
         self._docket.out += self._evidence.note(provider, note.seen, now, note.detail, note.by)
         if note.seen is Seen.PASSED:

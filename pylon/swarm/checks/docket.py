@@ -1,16 +1,16 @@
-"""The answers under examination, and what was decided of each: commands that pile up until they are taken."""
+"""The open cases, and the commands that were decided on, which pile up until they are taken."""
 
 from collections.abc import Iterable
 
 from pylon.swarm.checks.case import Case
-from pylon.swarm.checks.moves import Accept, Again, CheckCommand
+from pylon.swarm.checks.commands import Accept, Again, CheckCommand
 from pylon.swarm.checks.unchecked import Delivered, Unchecked
 from pylon.swarm.checks.witnesses import Witnesses
 from pylon.swarm.job import Answer
 
 
 class Docket:
-    """`final` are runs whose answers stay once they were delivered."""
+    """See the module. `final` are the runs whose answers stay once they were delivered."""
 
     def __init__(self, witnesses: Witnesses, unchecked: Unchecked) -> None:
         self._witnesses = witnesses
@@ -27,47 +27,48 @@ class Docket:
         return self._cases.get(slot)
 
     def open(self, case: Case) -> None:
-        """The answer is held back from now on. Nothing happens to a case that is open."""
+        """Opens a case, so that its answer is held back; nothing happens if it is open."""
         if case.slot not in self._cases:
             self._cases[case.slot] = case
             self._witnesses.opened(case.provider)
 
     def close(self, case: Case) -> None:
-        """It is not under examination any more."""
+        """Ends a case."""
         if self._cases.pop(case.slot, None) is not None:
             self._witnesses.closed(case.provider)
 
     def accept(self, case: Case, answer: Answer) -> None:
-        """The answer fills the slot, having passed what the case says."""
+        """The answer fills the slot. It has passed the checks that the case names."""
         self.close(case)
         believable = () if answer is case.first and case.doubts else ("plausible",)
         self.out.append(Accept(case.slot, answer, (*believable, *case.how)))
 
     def again(self, case: Case) -> None:
-        """The slot is asked again, of somebody else."""
+        """The slot is asked again, of another provider."""
         self.close(case)
         self.out.append(Again((case.slot,), case.provider))
 
     def deliver(self, case: Case, answer: Answer) -> None:
-        """The answer stands as it came."""
+        """The answer fills the slot unchecked."""
         self._unchecked.came(answer.provider)
         if case.run not in self.final:
             self._unchecked.add(Delivered(case.run, case.slot, case.asked, answer))
         self.accept(case, answer)
 
     def confirm(self, case: Case, answer: Answer, by: str) -> None:
-        """The answer passed, and somebody else's word had a part in it: if both lie, it is asked again as well."""
+        """The answer passed by the opinion of provider `by`; if that one is caught lying, it counts as unchecked
+        again."""
         if case.run not in self.final:
             self._unchecked.confirmed(case.slot, answer.provider, by)
         self.accept(case, answer)
 
     def closed(self, slots: Iterable[int]) -> None:
-        """Nothing more becomes of these."""
+        """Drops the cases of these slots: their run is over."""
         for slot in slots:
             if (case := self._cases.get(slot)) is not None:
                 self.close(case)
 
     def take(self) -> list[CheckCommand]:
-        """What was decided since this was last asked."""
+        """The commands decided on since the last call."""
         out, self.out = self.out, []
         return out

@@ -1,39 +1,39 @@
-"""What was seen of providers, and what follows for their other answers."""
+"""Books what checks found of providers, and tells what follows for their other answers."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-from pylon.swarm.checks.moves import Again, Changed, CheckCommand
+from pylon.swarm.checks.commands import Again, Changed, CheckCommand
 from pylon.swarm.checks.reputation import Reputation, Seen
 from pylon.swarm.checks.unchecked import Unchecked
 
-# So many of a provider's latest opinions against others are remembered.
+# How many of a provider's latest opinions against others are remembered.
 OPINIONS = 50
-# Of so many providers, those whose opinions counted last: more than anybody meets who could still be caught.
+# For how many providers these are kept, the latest used first: more than a customer meets before one is caught.
 PROVIDERS = 2_000
 
 
 @dataclass(slots=True, eq=False)
 class _Loss:
-    """Somebody's answer did not count, because of what others said."""
+    """A comparison that `provider` lost because of what others said; `void` once one of these was caught lying."""
 
     provider: str
     void: bool = False
 
 
 class Evidence:
-    """Books into the reputation what checks found, and tells which answers are to be asked again because of it."""
+    """See the module. It writes to the reputation, and returns which answers are to be asked again."""
 
     def __init__(self, reputation: Reputation) -> None:
         self.reputation = reputation
         self.unchecked = Unchecked()
-        # Whose answers passed by the opinion of somebody who was caught, and no check since.
+        # Providers whose answers passed by the opinion of a provider that was caught later, and no check since.
         self._doubted: set[str] = set()
-        # By whose opinion others lost.
+        # By the provider whose opinion was used: the comparisons that others lost by it.
         self._losses: OrderedDict[str, deque[_Loss]] = OrderedDict()
 
     def is_suspect(self, provider: str) -> bool:
-        """Whether each of its answers must be checked, whatever it costs."""
+        """Whether each answer of this provider must be checked."""
         return provider in self._doubted or self.reputation.is_suspect(provider)
 
     def check_share(self, provider: str) -> float:
@@ -43,13 +43,16 @@ class Evidence:
         return self.reputation.check_share(provider, self.unchecked.count(provider))
 
     def gone(self, provider: str) -> None:
-        """It left."""
+        """The provider left."""
         self._doubted.discard(provider)
 
     def note(
         self, provider: str, seen: Seen, now: float, detail: str = "", by: tuple[str, ...] = ()
     ) -> list[CheckCommand]:
-        """Books it. `by` are those whose answers say so. `now` is in Unix seconds."""
+        """Books what was seen of a provider's answer, and returns what follows.
+
+        `by` are the providers whose answers say so. `now` is in Unix seconds.
+        """
         out: list[CheckCommand] = []
         before = self.reputation.width(provider, now)
         caught = self.reputation.note(provider, seen, now, detail)
@@ -77,7 +80,7 @@ class Evidence:
             if self.reputation.is_out(other, now):
                 _ask_again(out, other, self.unchecked.caught(other)[0])
         for loss in self._losses.pop(provider, ()):
-            # What a liar had a part in proves nothing: it is seen from the next answers what the other one is.
+            # A comparison that a liar had a part in proves nothing: the other provider is judged by its next answers.
             if not loss.void and loss.provider != provider:
                 loss.void = True
                 self.reputation.pardon(loss.provider)

@@ -1,15 +1,15 @@
-"""How an answer is examined: our own model reads it where it holds the same weights, or somebody else is asked."""
+"""How an answer is examined: our own model scores it if it has the same weights, else another provider is asked."""
 
 from pylon.swarm.checks.case import Case
+from pylon.swarm.checks.commands import Ask, Reopen, Rescore
 from pylon.swarm.checks.docket import Docket
-from pylon.swarm.checks.moves import Ask, Reopen, Rescore
 from pylon.swarm.checks.selection import Selection
 from pylon.swarm.checks.unchecked import Unchecked
 from pylon.swarm.checks.verification import doubts_of
 
 
 class Examination:
-    """`holds` are the weights hashes of models that can be asked here."""
+    """See the module. `holds` are the weights hashes of the models that can be asked on this machine."""
 
     def __init__(self, docket: Docket, selection: Selection, unchecked: Unchecked) -> None:
         self._docket = docket
@@ -20,7 +20,7 @@ class Examination:
         self.asked = 0
 
     def begin(self, case: Case) -> bool:
-        """Has the answer read by our own model, or somebody else asked; whether that could be."""
+        """Begins to examine an answer; False if neither our own model nor another provider can be asked."""
         if case.first.sha256 not in self.holds:
             return self.second(case)
         self._docket.open(case)
@@ -28,7 +28,7 @@ class Examination:
         return True
 
     def second(self, case: Case) -> bool:
-        """Has one more provider asked, when there is one and the allowance is not used up."""
+        """Has one more provider asked; False if there is none, or the allowance is used up."""
         to = self._selection.second(case)
         if to:
             self._docket.open(case)
@@ -42,7 +42,7 @@ class Examination:
         self._docket.out.append(Ask(case.slot, to, case.patience_s))
 
     def look_back(self, provider: str) -> None:
-        """Examines the latest answers of somebody who lost a comparison, and was believed before."""
+        """Examines the latest delivered answers of a provider that has just lost a comparison."""
         while self._selection.has_more_to_look_at(provider):
             found = self._unchecked.take_latest(provider)
             if found is None:

@@ -1,8 +1,9 @@
 """What this customer has seen of every provider, and what follows: trust, room, how often it is checked.
 
-Keys cost nothing, so nobody starts with trust: an unknown provider gets two jobs at a time until three of its
-answers have passed a check, and as many are checked as can be afforded until forty have passed. Afterwards samples
-are; after a failure all again. Evidence fades, and whoever was caught is left out for a day, twice as long each time.
+Keys cost nothing to make, so no provider starts with trust: an unknown one gets two jobs at a time until three of its
+answers have passed a check, and as many are checked as can be afforded until forty have passed. After that samples
+are checked, and after a failure all answers again. Evidence fades, and a provider that was caught is left out for a
+day, twice as long each time.
 
 Values in, values out: times are Unix seconds, `reputation_store` keeps the records.
 """
@@ -22,19 +23,19 @@ LONGEST_OUT_S = 30 * DAY_S
 PROVEN = 3
 SETTLED = 10
 NEWCOMER_WIDTH = 2
-# So many passed checks in a row make up for one that failed. Whoever lies once in five hardly ever has them; who is
-# wrong once in a hundred, as another quantisation may be, mostly has.
+# So many passed checks in a row make up for one that failed. A provider that lies once in five hardly ever has them;
+# one that is wrong once in a hundred, as another quantisation may be, mostly has.
 FORGIVEN = 20
-# From so many passed checks in a row on, this share of its answers is sampled, and more when so many came without a
-# check.
+# From so many passed checks in a row on this share of a provider's answers is checked; the share grows once more than
+# SELDOM answers have come without a check.
 WELL_KNOWN = 40
 SAMPLED, SELDOM = 0.03, 10.0
-# Of somebody who was alone so many believable answers stand for being proven: there was nobody to prefer to it.
+# A provider that was alone counts as proven after so many believable answers: there was no other to compare with.
 ALONE_ENOUGH = 10
-# So long an answer, checked or not, says that its provider answers; it is noted once in a while.
+# For so many seconds an answer, checked or not, shows that its provider answers; it is noted once an hour at most.
 ANSWERED_S, _NOTED_S = 14 * DAY_S, 3_600.0
 REASONS = 20
-# Anyone can make keys: of more providers than these, those are forgotten of whom nothing was seen for longest.
+# Anyone can make keys, so only so many providers are remembered; those unseen for longest are forgotten.
 REMEMBERED = 50_000
 
 
@@ -49,7 +50,7 @@ class Seen(StrEnum):
     FORGED = "forged"  # its own model, asked here, would never have written this
 
 
-# What a newcomer is left out for; one that was proven before, for a failed check more.
+# From so much `bad` on a newcomer is left out; one that was proven before needs one failed check more.
 _ENOUGH = 0.99
 _WEIGHT = {Seen.FAULTY: 0.5, Seen.DOUBTFUL: 0.5, Seen.LOST: 1.0, Seen.FORGED: 1.0}
 
@@ -106,21 +107,22 @@ class Record:
 
 
 class Reputation:
-    """See the module. One's own machines, by `circle`, are trusted without looking."""
+    """See the module. One's own machines, those in `circle.own`, are trusted without checks."""
 
-    def __init__(self, records: Iterable[Record] = (), *, circle: Circle | None = None) -> None:
-        # Of whom nothing was seen for longest first.
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        # Those unseen for longest come first.
         self._records = OrderedDict((one.provider, one) for one in sorted(records, key=lambda one: one.at))
-        self.circle = circle or Circle()
+        self.circle = Circle()
+        """Set by the client that uses it."""
         self._changed: set[str] = set()
         self._forgotten: set[str] = set()
 
     def get(self, provider: str) -> Record | None:
-        """What is known of a provider, or None when nothing is."""
+        """The record of a provider; None for an unknown one."""
         return self._records.get(provider)
 
     def trust(self, provider: str) -> float:
-        """0 to 1."""
+        """How much a provider is trusted, 0 to 1; 0.5 for an unknown one."""
         if self.circle.is_own(provider):
             return 1.0
         record = self._records.get(provider)
@@ -132,12 +134,12 @@ class Reputation:
         return self.circle.is_own(provider) or (record is not None and record.proven)
 
     def has_answered(self, provider: str, now: float) -> bool:
-        """Whether answers of it came within two weeks, in whatever process."""
+        """Whether it answered us within two weeks, in this process or an earlier one."""
         record = self._records.get(provider)
         return record is not None and record.has_answered(now)
 
     def answering(self, now: float) -> Iterator[str]:
-        """Those, the latest first, but for who is left out."""
+        """The providers that answered us within two weeks and are not left out, the latest first."""
         return (
             one.provider
             for one in reversed(self._records.values())
@@ -145,20 +147,20 @@ class Reputation:
         )
 
     def is_out(self, provider: str, now: float) -> bool:
-        """Whether nothing goes there."""
+        """Whether this provider is left out: nothing is sent there."""
         record = self._records.get(provider)
         return record is not None and now < record.out_until and not self.circle.is_own(provider)
 
     def width(self, provider: str, now: float) -> int | None:
-        """The most jobs in flight there; None: as many as it has room for."""
+        """How many jobs may be in flight at this provider; None: as many as it has room for."""
         if self.is_out(provider, now):
             return 0
         return None if self.is_proven(provider) else NEWCOMER_WIDTH
 
     def check_share(self, provider: str, loose: int) -> float:
-        """The chance that its next answer is checked, `loose` of its answers being unchecked since the last check.
+        """The chance that its next answer is checked; `loose` answers came since one was last checked.
 
-        It grows with these, so that nobody who begins to lie stays unseen for long.
+        It grows with `loose`, so that a provider that begins to lie is noticed soon.
         """
         if self.circle.is_own(provider):
             return 0.0
@@ -166,7 +168,7 @@ class Reputation:
         return 1.0 if record is None or record.streak < WELL_KNOWN else SAMPLED * max(1.0, loose / SELDOM)
 
     def was_checked(self, provider: str) -> bool:
-        """Whether any answer of it was ever checked, whatever came of it."""
+        """Whether any of its answers was ever checked, with whatever result."""
         record = self._records.get(provider)
         return self.circle.is_own(provider) or (record is not None and (record.passed > 0 or record.bad > 0))
 
@@ -176,14 +178,14 @@ class Reputation:
         return record is not None and record.bad >= 0.5 and record.streak < SETTLED
 
     def answered(self, provider: str, now: float) -> None:
-        """An answer without a fault came: its provider is no mute key."""
+        """An answer without a fault came from this provider."""
         record = self._records.get(provider)
         if self.circle.is_own(provider) or (record is not None and now - record.answered_at < _NOTED_S):
             return
         self._seen(provider, now).answered_at = now
 
     def note(self, provider: str, seen: Seen, now: float, detail: str = "") -> bool:
-        """Books what was seen of an answer; whether the provider is out because of it, and was not before."""
+        """Books what was seen of an answer; True if the provider is left out because of it, and was not before."""
         if self.circle.is_own(provider):
             return False
         record = self._seen(provider, now)
@@ -207,7 +209,7 @@ class Reputation:
         return True
 
     def pardon(self, provider: str) -> None:
-        """A comparison that it lost turned out to prove nothing."""
+        """Takes back a lost comparison that turned out to prove nothing."""
         record = self._records.get(provider)
         if record is None or not record.bad:
             return
@@ -236,19 +238,19 @@ class Reputation:
             self._forgotten.add(provider)
 
     def take_forgotten(self) -> list[str]:
-        """Whose records were forgotten since this was last asked, and are not there again."""
+        """The providers whose records were forgotten since the last call, and have not come back."""
         forgotten = [provider for provider in self._forgotten if provider not in self._records]
         self._forgotten.clear()
         return forgotten
 
     def take_changed(self) -> list[Record]:
-        """The records that changed since this was last asked."""
+        """The records that changed since the last call."""
         changed = [self._records[provider] for provider in self._changed]
         self._changed.clear()
         return changed
 
     def not_written(self, changed: Iterable[Record], forgotten: Iterable[str]) -> None:
-        """What was taken could not be kept, and is given out again with what changes next."""
+        """What was taken could not be saved: it is given out again with the next call."""
         self._changed.update(record.provider for record in changed if record.provider in self._records)
         self._forgotten.update(forgotten)
 
@@ -256,16 +258,18 @@ class Reputation:
 def why(record: Record | None, now: float, *, own: bool = False) -> list[str]:
     """What a person should read about a provider's standing, a line each. `own`: it is one's own machine."""
     if own:
-        return ["trusted without looking: it gets as many jobs as it has slots, and its answers are not checked"]
+        return ["one of your own: it gets as many jobs as it has slots, and its answers are not checked"]
     if record is None:
-        return ["nothing is known of it yet: it gets two jobs at a time, and its answers are checked"]
+        return ["unknown so far: it gets two jobs at a time, and its answers are checked"]
     record.fade(now)
     lines = [
         f"known for {(now - record.first_at) / DAY_S:.1f} days; trust {record.trust:.2f}",
         f"{record.passed:.1f} checks passed, {record.streak} in a row; {record.alone:.1f} answers while it was alone",
     ]
     if now < record.out_until:
-        lines.append(f"left out for {(record.out_until - now) / 3600:.1f} h more, for the {record.offences}. time")
+        lines.append(
+            f"excluded for {(record.out_until - now) / 3600:.1f} h more, for offence number {record.offences}"
+        )
     elif not record.proven:
         lines.append("gets two jobs at a time until three of its answers have passed a check")
     lines += [

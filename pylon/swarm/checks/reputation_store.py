@@ -1,4 +1,4 @@
-"""What was seen of providers, on disk. A few seconds of it may be lost with a crash: no money hangs on it."""
+"""The reputation of providers on disk. A crash may lose a few seconds of it: no money depends on it."""
 
 from dataclasses import asdict
 
@@ -11,7 +11,7 @@ FORGOTTEN_S = 6 * HALF_LIFE_S
 
 
 async def load(database: Database, now: float) -> Reputation:
-    """All that is remembered. What has faded is deleted."""
+    """Reads the reputation. Records that have faded are deleted."""
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM swarm_reputation WHERE at <= ?", (now - FORGOTTEN_S,))
     rows = await database.fetch_all("SELECT record FROM swarm_reputation ORDER BY at DESC LIMIT ?", (REMEMBERED,))
@@ -19,10 +19,8 @@ async def load(database: Database, now: float) -> Reputation:
 
 
 async def save(database: Database, reputation: Reputation) -> None:
-    """Writes what has changed since the last time, and deletes what was forgotten.
-
-    Where that fails, it is there to be written the next time.
-    """
+    """Writes what has changed since the last call, and deletes what was forgotten. What fails is written next
+    time."""
     changed, forgotten = reputation.take_changed(), reputation.take_forgotten()
     if not (changed or forgotten):
         return
@@ -43,7 +41,7 @@ async def save(database: Database, reputation: Reputation) -> None:
 
 
 def _record(row: dict[str, object]) -> Record:
-    # Counted once, and told too little: nobody is proven by answers that were not checked.
+    # A field of earlier versions: nobody is proven by answers that were not checked.
     row.pop("unchecked", None)
     reasons = [Reason(r["at"], Seen(r["seen"]), r["detail"]) for r in row.pop("reasons")]  # type: ignore[attr-defined]
     return Record(**row, reasons=reasons)  # type: ignore[arg-type]

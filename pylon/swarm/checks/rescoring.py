@@ -1,4 +1,4 @@
-"""An answer in the eyes of a model that this customer holds itself."""
+"""Re-scoring: has a model that this customer holds itself score a provider's answer."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from pylon.tasks import Tasks
 
 logger = log.get("swarm")
 
-# A second opinion takes longer than this only when the machine is busy, and then another provider's is as good.
+# Scoring takes longer than this only when the machine is busy, and then another provider's opinion is as good.
 _SCORE_S = 30.0
 
 
 class Rescorer(Protocol):
-    """A model to ask. `pylon.node.rescoring` asks the inference child; tests bring a rule that says so."""
+    """A model that scores answers: `pylon.node.rescoring` asks the inference child; tests bring their own rule."""
 
     def holds(self) -> frozenset[str]:
         """The weights hashes of models that can be asked now."""
@@ -26,7 +26,7 @@ class Rescorer(Protocol):
 
 
 class Rescoring:
-    """Scores answers, if there is anything to ask. `judged` takes the slot of each, and what its ranks say."""
+    """Scores answers, if there is a model to ask. `judged` is called with the slot of each, and the verdict."""
 
     def __init__(self, rescorer: Rescorer | None, judged: Callable[[int, Verdict], None]) -> None:
         self._rescorer = rescorer
@@ -38,11 +38,11 @@ class Rescoring:
         return frozenset() if self._rescorer is None else self._rescorer.holds()
 
     def begin(self, slot: int, spec: JobSpec, answer: Answer) -> None:
-        """Scores an answer in its time; the caller goes on first."""
+        """Scores an answer in the background."""
         self._errands.begin(self._judge(slot, spec, answer), "rescoring")
 
     async def close(self) -> None:
-        """Ends. Nobody hears of what is being scored."""
+        """Cancels what is being scored."""
         await self._errands.close()
 
     async def _judge(self, slot: int, spec: JobSpec, answer: Answer) -> None:

@@ -1,4 +1,4 @@
-"""What follows from several answers to one question: which stands, and what was seen of those who gave them."""
+"""Rulings: which of several answers to one question stands, and what is noted of the providers. Pure functions."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pylon.swarm.job import Answer
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What an answer turned out to be; `by` names those whose answers say so."""
+    """What an answer turned out to be; `by` names the providers whose answers say so."""
 
     answer: Answer
     seen: Seen
@@ -21,7 +21,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """`chosen` stands, having passed `how`. With None, `wanted` more answers are needed."""
+    """`chosen` is the answer that stands, by the check `how`. None: `wanted` more answers are needed."""
 
     chosen: Answer | None
     notes: tuple[Note, ...] = ()
@@ -30,22 +30,28 @@ class Ruling:
 
 
 def compare(case: Case, reputation: Reputation) -> Ruling:
-    """Two answers or three, of which the last has just come."""
+    """Compares two or three answers, of which the last has just come."""
     first, last = case.first, case.answers[-1]
     agree = [answer for answer in case.answers[:-1] if same(case.asked, answer, last)]
     if agree and doubts_of(case.asked, last) and not all(doubts_of(case.asked, one) for one in case.answers):
-        # Two that are hardly believable prove nothing against one that is: the better known one is believed.
+        # Two answers that are hardly believable prove nothing against one that is: the best known provider is
+        # believed.
         return Ruling(max(case.answers, key=lambda one: _weight(case, one, reputation)))
     if agree:
         passed = [Note(one, Seen.PASSED, by=(other.provider,)) for one, other in ((agree[0], last), (last, agree[0]))]
         lost = [
-            Note(answer, Seen.LOST, "two others agreed on another answer", (agree[0].provider, last.provider))
+            Note(
+                answer,
+                Seen.LOST,
+                "two other providers agreed on a different answer",
+                (agree[0].provider, last.provider),
+            )
             for answer in case.answers
             if answer is not last and answer not in agree
         ]
         return Ruling(agree[0], (*passed, *lost), "compared")
     if all(same(case.asked, answer, last) is None for answer in case.answers[:-1]):
-        # Other weights, or chance: only what is hardly believable loses to what is.
+        # Other weights, or sampling: the answers cannot be compared, and only a hardly believable one loses.
         if case.doubts and not doubts_of(case.asked, last):
             return Ruling(last, (Note(first, Seen.DOUBTFUL, case.doubts[0].value),))
         return Ruling(first)
@@ -53,10 +59,10 @@ def compare(case: Case, reputation: Reputation) -> Ruling:
 
 
 def settle(case: Case, reputation: Reputation) -> Ruling:
-    """Answers that differ, and nobody else to ask: the better known one is believed."""
+    """Rules on answers that differ when nobody else can be asked: the best known provider is believed."""
     best = max(case.answers, key=lambda answer: reputation.trust(answer.provider))
     notes = tuple(
-        Note(other, Seen.LOST, "somebody better known gave another answer", (best.provider,))
+        Note(other, Seen.LOST, "a better known provider gave a different answer", (best.provider,))
         for other in case.answers
         if len(case.answers) == 2 and reputation.is_proven(best.provider) and not reputation.is_proven(other.provider)
     )
@@ -64,7 +70,7 @@ def settle(case: Case, reputation: Reputation) -> Ruling:
 
 
 def vote(case: Case, *, last: bool) -> Ruling:
-    """What most of those asked say. `last`: nobody else is to be had."""
+    """Rules by majority. `last`: nobody else can be asked."""
     votes, enough = case.asked.votes, case.asked.votes // 2 + 1
     said = [repr(value_of(answer.text)) for answer in case.answers]
     [(winner, count)] = Counter(said).most_common(1)
@@ -73,7 +79,7 @@ def vote(case: Case, *, last: bool) -> Ruling:
         passed = [Note(one, Seen.PASSED, by=(winners[n - 1].provider,)) for n, one in enumerate(winners)]
         against = tuple(winner.provider for winner in winners)
         lost = [
-            Note(answer, Seen.LOST, f"{count} of {len(said)} gave another answer", against)
+            Note(answer, Seen.LOST, f"{count} of {len(said)} gave a different answer", against)
             for answer in case.answers
             if answer not in winners
         ]

@@ -1,4 +1,4 @@
-"""Which answers are checked, as far as the allowance reaches."""
+"""Which answers are checked, and by whom, as far as the allowance reaches."""
 
 import random
 import sys
@@ -8,9 +8,10 @@ from pylon.swarm.checks.case import Case
 from pylon.swarm.checks.evidence import Evidence
 from pylon.swarm.checks.witnesses import Examined, Witnesses
 
-# So many answers of somebody who lost a comparison are under examination at the same time.
+# How many answers of a provider that lost a comparison are under examination at the same time.
 LOOKED_AT = 2
 
+# Purposes for which providers take turns: those that went unchecked for longest come first.
 _BY_TURNS = frozenset({Purpose.NEW, Purpose.SAMPLE})
 
 
@@ -24,7 +25,7 @@ class Selection:
         self._rng = rng
 
     def wants(self, case: Case, *, free: bool, final: bool) -> bool:
-        """Whether an answer is to be checked. `free`: it costs no job; `final`: it cannot be asked again later."""
+        """Whether this answer is checked. `free`: that costs no job; `final`: it cannot be asked again later."""
         if case.doubts:
             return True
         if not free and self._is_busy_with(case.provider, final=final):
@@ -32,21 +33,27 @@ class Selection:
         return self._rng.random() < self._evidence.check_share(case.provider)
 
     def has_more_to_look_at(self, provider: str) -> bool:
-        """Whether its latest answers are to be looked at once more."""
+        """Whether one more of its latest answers is examined."""
         return self._evidence.is_suspect(provider) and self._witnesses.examined(provider) < LOOKED_AT
 
     def is_by_turns(self, case: Examined) -> bool:
-        """Whether nothing but the share is a reason to check it."""
+        """Whether only sampling is a reason to check this answer: nothing has to be decided, and it is no suspect."""
         return self._purpose(case) in _BY_TURNS
 
     def beside(self, early: Examined, *, final: bool) -> tuple[str, ...]:
-        """Who is asked what a provider is being asked, which is paid for then; nobody where that is not drawn."""
+        """The providers for a second opinion on a question still in flight; empty if the draw says no.
+
+        If there are any, the allowance is spent.
+        """
         if self._is_busy_with(early.provider, final=final):
             return ()
         return self.second(early) if self._rng.random() < self._evidence.check_share(early.provider) else ()
 
     def second(self, case: Examined) -> tuple[str, ...]:
-        """Who is to be asked one more opinion, which is paid for then; nobody where there is too little left."""
+        """The providers for one more opinion, the best first; empty if too little of the allowance is left.
+
+        If there are any, the allowance is spent.
+        """
         purpose = self._purpose(case)
         if not self._allowance.affords(purpose):
             return ()
@@ -61,7 +68,7 @@ class Selection:
         return self._witnesses.examined(provider) >= self._at_once(provider, final=final)
 
     def _at_once(self, provider: str, *, final: bool) -> int:
-        """How many of its answers may be under examination before another one is taken as it comes."""
+        """How many of its answers may be under examination; more than these are accepted unchecked."""
         if not self._evidence.reputation.is_suspect(provider):
             return 1
         return sys.maxsize if final else LOOKED_AT

@@ -1,8 +1,7 @@
-"""Answers that were delivered and passed no check themselves, in runs that are open: they can be asked again.
+"""Delivered answers of open runs that passed no check themselves, and so can be asked again if their provider lies.
 
-That another answer of their provider passed says little for them: it may lie now and then, or from now on. Two that
-lie alike confirm each other, so what one's opinion confirmed is remembered with it, and stands open again once that
-one is caught.
+That another answer of the same provider passed says little for them: it may lie now and then, or from now on. Two
+liars can confirm each other. So each confirmation remembers who gave it, and is void once that provider is caught.
 """
 
 from collections import Counter, deque
@@ -11,9 +10,9 @@ from dataclasses import dataclass
 
 from pylon.swarm.job import Answer, JobSpec
 
-# So many of a provider's latest answers are kept in full, to be looked at once more.
+# How many of a provider's latest answers are kept in full, to be examined later.
 LATEST = 10
-# Of so many providers it is kept how many of their answers came unchecked.
+# For how many providers the count of unchecked answers is kept.
 REMEMBERED = 10_000
 
 
@@ -28,45 +27,45 @@ class Delivered:
 
 
 class Unchecked:
-    """By provider, and by slot of an open run."""
+    """See the module. Indexed by provider, and by slot of an open run."""
 
     def __init__(self) -> None:
         self._open: dict[str, dict[int, None]] = {}
         self._open_at: dict[int, str] = {}
         self._latest: dict[str, deque[Delivered]] = {}
-        # By whose opinion slots are confirmed, and whose answers are in them.
+        # By the provider whose opinion confirmed them: slots, and the provider whose answer is in each.
         self._confirmed: dict[str, dict[int, str]] = {}
         self._confirmed_at: dict[int, str] = {}
         self._since: Counter[str] = Counter()
 
     def count(self, provider: str) -> int:
-        """How many of its answers came since one passed a check, in whatever run."""
+        """How many of its answers came since one last passed a check, in all runs."""
         return self._since[provider]
 
     def came(self, provider: str) -> None:
-        """An answer of the provider's is delivered as it came."""
+        """An answer of this provider is delivered unchecked."""
         self._since[provider] += 1
         if len(self._since) > 2 * REMEMBERED:
-            # Whoever has most of them is due first, so those with few are forgotten.
+            # Providers with most unchecked answers are checked first, so those with few are forgotten.
             self._since = Counter(dict(self._since.most_common(REMEMBERED)))
 
     def passed(self, provider: str) -> None:
-        """An answer of the provider's passed a check."""
+        """An answer of this provider passed a check."""
         self._since.pop(provider, None)
 
     def add(self, delivered: Delivered) -> None:
-        """This answer fills its slot, and the slot can be asked again."""
+        """This answer fills its slot unchecked, and can be asked again."""
         provider = delivered.answer.provider
         self._put(delivered.slot, provider)
         self._latest.setdefault(provider, deque(maxlen=LATEST)).append(delivered)
 
     def confirmed(self, slot: int, provider: str, by: str) -> None:
-        """The provider's answer fills the slot, and another said the same."""
+        """The answer of `provider` fills the slot, confirmed by the opinion of `by`."""
         self._confirmed.setdefault(by, {})[slot] = provider
         self._confirmed_at[slot] = by
 
     def take_latest(self, provider: str) -> Delivered | None:
-        """The latest of its answers that can be looked at once more, which then counts as not delivered."""
+        """Removes and returns the latest of its answers that can be examined; None if there is none."""
         latest = self._latest.get(provider)
         while latest:
             delivered = latest.pop()
@@ -76,7 +75,8 @@ class Unchecked:
         return None
 
     def caught(self, provider: str) -> tuple[tuple[int, ...], frozenset[str]]:
-        """It lies: the slots that its answers fill unchecked, and whose answers are so again without its opinion."""
+        """This provider lies. Returns the slots that its unchecked answers fill, and the providers whose answers only
+        its opinion had confirmed: these count as unchecked again."""
         slots = tuple(self._open.pop(provider, ()))
         self._latest.pop(provider, None)
         self._since.pop(provider, None)
@@ -89,7 +89,7 @@ class Unchecked:
         return slots, frozenset(confirmed.values())
 
     def closed(self, slots: Iterable[int]) -> None:
-        """These cannot be asked again any more."""
+        """Forgets these slots: they cannot be asked again."""
         for slot in slots:
             if (provider := _forget(self._open, self._open_at, slot)) is not None and provider not in self._open:
                 self._latest.pop(provider, None)

@@ -1,7 +1,7 @@
-"""Is an answer believable, and are two answers the same: what can be told from the values alone.
+"""Whether an answer is believable, and whether two answers agree, as far as the values alone tell.
 
-A `Fault` cannot be an honest answer: it is not delivered, and its job goes elsewhere. A `Doubt` can be one (a prompt
-may well ask for an echo): such an answer is checked before it is delivered, where there is a way to.
+An answer with a `Fault` cannot be honest: it is not delivered, and its job goes to another provider. One with a
+`Doubt` can be (a prompt may well ask for an echo): it is checked before it is delivered, if there is a way to.
 """
 
 import functools
@@ -19,18 +19,18 @@ from pylon.jobs.size import question_bytes
 from pylon.money.accounts.usage import TEMPLATE_TOKENS
 from pylon.swarm.job import Answer, JobSpec
 
-# No machine writes one answer as quickly; whoever says so had it before it was asked, or counts what it did not do.
+# No machine writes one answer as quickly: a provider that says so had it before, or counts tokens it did not make.
 MOST_TOKENS_PER_S = 50_000
 _SPEED_FROM_TOKENS = 64
 _CLOCK_SLACK_MS = 1_000
-# A token has at least a byte, but for those that only end or begin something.
+# A token has at least one byte, except the few that only begin or end something.
 _SPARE_TOKENS = 16
-# Prose has about four bytes a token. Under this, a text that says it is finished is shorter than it was.
+# Prose has about four bytes a token. With fewer than this, a text that says it is finished has been shortened.
 _THIN_BYTES_PER_TOKEN = 1.2
 _ECHO = 0.9
 _REPEATS = 12
 _LOOP_CHARS = 400
-# Batches of other shapes round differently, so that greedy answers of one model may part, but late.
+# Batches of different shapes round differently, so greedy answers of one model may diverge, but only after a while.
 _COMMON_CHARS = 24
 _COMMON_SHARE = 0.3
 # Whole numbers that a float holds exactly.
@@ -38,7 +38,7 @@ _EXACT = 2**53
 
 
 class Fault(StrEnum):
-    """What no honest answer has."""
+    """Something that no honest answer has."""
 
     CUT_OFF = "cut_off"
     FORMAT = "wrong_format"
@@ -49,7 +49,7 @@ class Fault(StrEnum):
 
 
 class Doubt(StrEnum):
-    """What an honest answer seldom has."""
+    """Something that an honest answer seldom has."""
 
     EMPTY = "empty"
     ECHO = "echo"
@@ -68,15 +68,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """An answer's tokens in the eyes of a model: the rank of each (0: its first choice), and that of ending there."""
+    """How a model ranks an answer: the rank of each token (0: its first choice), and of ending after the last."""
 
     ranks: tuple[int, ...]
     end_rank: int
 
 
 def fault_of(asked: JobSpec, given: Answer, offered: Iterable[OfferedModel] = ()) -> Fault | None:
-    """The first fault of an answer, or None. `offered` are the models that its provider says it runs; a plain one
-    says nothing of models, neither there nor in its answers.
+    """The first fault of an answer, or None. `offered` are the models that its provider says it runs; a plain
+    provider names no models, neither there nor in its answers.
     """
     if is_cut_off(given):
         return Fault.CUT_OFF
@@ -92,18 +92,18 @@ def fault_of(asked: JobSpec, given: Answer, offered: Iterable[OfferedModel] = ()
             return Fault.USAGE
         if written >= _SPEED_FROM_TOKENS and written > MOST_TOKENS_PER_S * max(1, given.latency_ms) / 1_000:
             return Fault.SPEED
-    # An answer that was cut where it had to be cannot hold.
+    # An answer that was cut off for its length cannot follow the schema.
     whole = given.finish not in (Finish.LENGTH, Finish.SIZE)
     return Fault.FORMAT if asked.schema is not None and whole and not _follows(asked.schema, given.text) else None
 
 
 def is_cut_off(given: Answer) -> bool:
-    """Whether its provider says that it was told to stop, which nobody did."""
+    """Whether its provider says that it was told to stop, though it was not."""
     return given.finish is Finish.CANCELLED
 
 
 def doubts_of(asked: JobSpec, given: Answer) -> tuple[Doubt, ...]:
-    """What speaks against an answer without proving anything."""
+    """The doubts about an answer, none of which proves anything."""
     found: list[Doubt] = []
     text = _plain(given.text)
     if not text:
@@ -120,17 +120,17 @@ def doubts_of(asked: JobSpec, given: Answer) -> tuple[Doubt, ...]:
 
 
 def same(asked: JobSpec, one: Answer, other: Answer) -> bool | None:
-    """Whether two answers to one question say the same; None when nothing follows from their difference.
+    """Whether two answers to one question agree; None when nothing follows from their difference.
 
     Answers that follow a schema, or are put to the vote, are compared as values. Free text is compared only between
-    providers that name the same weights, and only where nothing was drawn by chance.
+    providers that name the same weights, and only at temperature 0.
     """
     if asked.schema is not None or asked.votes > 1:
         return value_of(one.text) == value_of(other.text)
     if not one.sha256 or one.sha256 != other.sha256 or asked.temperature:
         return None
     if one.usage is not None and other.usage is not None and one.usage.prompt_tokens != other.usage.prompt_tokens:
-        # One tokenizer makes one number of tokens of one prompt.
+        # The same tokenizer makes the same number of tokens of the same prompt.
         return False
     a, b = one.text.strip(), other.text.strip()
     if a == b:
@@ -138,27 +138,27 @@ def same(asked: JobSpec, one: Answer, other: Answer) -> bool | None:
     if Finish.SIZE in (one.finish, other.finish):
         return None if a.startswith(b) or b.startswith(a) else False
     if a.startswith(b) or b.startswith(a):
-        # Owners may hold one model to different lengths, and say so beforehand.
+        # Owners may limit the same model to different lengths, and announce it.
         return None if (one if len(a) < len(b) else other).is_longest else False
     common = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), 0)
     return common >= _COMMON_CHARS and common >= _COMMON_SHARE * min(len(a), len(b))
 
 
 def value_of(text: str) -> object:
-    """What a structured answer says: its JSON, without regard to blanks, order of keys and case."""
+    """The value of a structured answer: its JSON, regardless of white space, order of keys and case."""
     try:
-        # As bytes: values that hold others compare as their parts do, and in Python 1 is True.
+        # As bytes, since in Python 1 equals True, in nested values too.
         return orjson.dumps(_canonical(orjson.loads(text)))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
-        # What no reader of structured answers would take either: no JSON, or nested hundreds deep.
+        # No JSON, or nested hundreds deep: no reader of structured answers would take it either.
         return _plain(text)
 
 
 def judge(score: Score, *, greedy: bool, finish: Finish | None) -> Verdict:
     """What teacher-forced ranks say of an answer.
 
-    A greedy answer is its model's first choice at every token, but for ties that rounding decides and for text that
-    is not cut into the tokens it was made of. A drawn one is at least among the likely ones.
+    The tokens of a greedy answer are the model's first choice, except for ties that rounding decides and where the
+    text is cut into other tokens than it was made of. Those of a sampled answer are at least among the likely ones.
     """
     count = len(score.ranks)
     if finish is Finish.STOP and score.end_rank > 50:
@@ -176,7 +176,7 @@ def _is_of_another_model(asked: JobSpec, given: Answer, offered: Iterable[Offere
     named = given.model or weights
     if named and asked.model is not None and asked.model not in (given.model, f"sha256:{given.sha256}"):
         return True
-    # An answer by weights that nobody has heard of is compared with nobody's: a way out of all checks.
+    # An answer by unknown weights could be compared with no other provider's, and would escape all checks.
     return bool(weights) and "" not in weights and given.sha256 not in weights
 
 
@@ -195,7 +195,7 @@ def _canonical(value: Any) -> Any:
 
 
 def _is_echo(prompt: str, text: str) -> bool:
-    """The whole prompt, or nearly the whole of one in a hardly longer text."""
+    """Whether the text is the prompt, or nearly: one holds the other and is hardly longer."""
     if not prompt or not text:
         return False
     return (
@@ -206,7 +206,7 @@ def _is_echo(prompt: str, text: str) -> bool:
 
 
 def _is_loop(text: str) -> bool:
-    """One short piece over and over at the end."""
+    """Whether the text ends in one short piece over and over."""
     tail = text[-_LOOP_CHARS:]
     for size in range(1, len(tail) // _REPEATS + 1):
         piece = tail[-size:]
@@ -228,15 +228,15 @@ def _follows(schema: dict[str, Any], text: str) -> bool:
     try:
         return bool(_validator(orjson.dumps(schema)).is_valid(orjson.loads(text)))
     except (orjson.JSONDecodeError, RecursionError):
-        # A schema that refers to itself is followed as deep as an answer goes.
+        # A schema that refers to itself is followed as deep as the answer is nested.
         return False
 
 
 @functools.lru_cache(maxsize=64)
 def _validator(schema: bytes) -> Any:
-    # Half a second of import, for those who ask for schemas only.
+    # Imported here: it takes half a second, and is needed for schemas only.
     from jsonschema import Draft202012Validator
     from referencing import Registry
 
-    # With a registry of its own it fetches nothing that a schema refers to.
+    # With an empty registry it fetches nothing that a schema refers to.
     return Draft202012Validator(orjson.loads(schema), registry=Registry())

@@ -1,4 +1,4 @@
-"""Whose answers are due for a second opinion, and who is asked for it."""
+"""Witnesses: which provider is due for a second opinion, and who can be asked for one."""
 
 import random
 from collections import Counter, deque
@@ -10,15 +10,15 @@ from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.peers import ANY, Peers
 
-# So many are drawn, and the better half of them may be asked for a second opinion.
+# How many providers are drawn, and how many of them, the best ones, may be asked for a second opinion.
 DRAWN = 12
 ASKED = 6
-# So many of those that a provider agreed with are remembered.
+# How many of the providers that one agreed with lately are remembered.
 LATELY = 4
 
 
 class Examined(Protocol):
-    """Of what a second opinion is wanted: a provider's answer, or one that is still to come."""
+    """What a second opinion is wanted on: a provider's answer (`Case`), or one still to come (`Early`)."""
 
     @property
     def provider(self) -> str: ...
@@ -35,30 +35,30 @@ class Examined(Protocol):
 
 
 class Witnesses:
-    """Everybody who is there, and what is going on with whom."""
+    """See the module. It knows the live providers, and whose answers are under examination."""
 
     def __init__(self, evidence: Evidence, rng: random.Random) -> None:
         self._evidence = evidence
         self._reputation = evidence.reputation
         self._rng = rng
         self._peers = Peers()
-        # Whose answers are under examination, how many of each.
+        # How many answers of each provider are under examination.
         self._examined: Counter[str] = Counter()
-        # With whom each one agreed lately.
+        # The providers that each one agreed with lately.
         self._agreed: dict[str, deque[str]] = {}
 
     def put(self, listing: Listing) -> None:
-        """A provider came or changed."""
+        """A provider appeared or changed."""
         self._peers.put(listing)
 
     def remove(self, provider: str) -> None:
-        """A provider went."""
+        """A provider left."""
         self._peers.remove(provider)
         self._agreed.pop(provider, None)
 
     def agreed(self, one: str, others: Iterable[str]) -> None:
-        """One's answer was the same as the others'."""
-        # Of one that has left already nothing is kept: it would be for good.
+        """The answer of `one` agreed with those of the others."""
+        # Nothing is kept of a provider that has left: it would never be removed.
         if one in self._peers:
             self._agreed.setdefault(one, deque(maxlen=LATELY)).extend(others)
 
@@ -67,42 +67,42 @@ class Witnesses:
         return self._peers.weights(provider, model)
 
     def opened(self, provider: str) -> None:
-        """An examination of an answer of the provider's began."""
+        """The examination of an answer of this provider began."""
         self._examined[provider] += 1
 
     def closed(self, provider: str) -> None:
-        """It is over."""
+        """The examination of an answer of this provider is over."""
         self._examined[provider] -= 1
         if not self._examined[provider]:
             del self._examined[provider]
 
     def examined(self, provider: str) -> int:
-        """How many of its answers are under examination."""
+        """How many answers of this provider are under examination."""
         return self._examined[provider]
 
     def is_alone(self, case: Examined) -> bool:
-        """Whether there is nobody who has not had the question."""
+        """Whether every provider has had the question."""
         return not self._peers.draw(self._rng, ANY, 1, case.tried)
 
     def is_its_turn(self, provider: str) -> bool:
-        """Whether it went longest without a check, among a few that are drawn and those not under examination."""
+        """Whether it has gone longest without a check, compared with a few drawn providers not under examination."""
         count = self._evidence.unchecked.count
         others = self._peers.draw(self._rng, ANY, DRAWN, {provider})
         return count(provider) >= max((count(key) for key in others if key not in self._examined), default=0)
 
     def whom(self, case: Examined) -> tuple[str, ...]:
-        """Who could answer it too, the best first.
+        """The providers that could answer it too, the best first.
 
-        A newcomer is measured by somebody known, and the other way round: each comparison tells of both.
+        A newcomer is compared with a known provider and the other way round, since each comparison tells of both.
         """
         provider, count = case.provider, self._evidence.unchecked.count
         drawn = self._draw(case)
         deciding = len(case.answers) > 1
         known_first = deciding or self._evidence.is_suspect(provider) or not self._reputation.is_proven(provider)
-        # Whoever is to decide should have passed a check lately; whoever is to be checked as well, long ago.
+        # A provider that is to decide should have passed a check lately; one that is also to be checked, long ago.
         half = sorted(map(count, drawn))[len(drawn) // 2] if drawn else 0
         drawn.sort(key=lambda key: count(key) < half, reverse=deciding)
-        # Two that lie alike agree each time: somebody else says more, and most of all one of whom nothing is known.
+        # Two that lie alike agree each time, so another provider says more, and an unknown one the most.
         said = {provider, *(answer.provider for answer in case.answers)}
         agreed = {other for key in said for other in self._agreed.get(key, ())}
         drawn.sort(key=agreed.__contains__)
@@ -117,6 +117,6 @@ class Witnesses:
         elif case.weights and not case.asked.temperature:
             drawn = self._peers.draw(self._rng, case.weights, DRAWN, case.tried)
         if not drawn and case.doubts:
-            # Anybody at all can tell whether the question calls for nothing, or for an echo.
+            # Any provider can tell whether the question calls for an empty answer, or for an echo.
             drawn = self._peers.draw(self._rng, ANY, DRAWN, case.tried)
         return drawn

@@ -1,9 +1,9 @@
-"""What runs may cost: reserved before a request goes out, settled by its receipt, never passed.
+"""Budgets of runs: cost is reserved before a request goes out, settled by its receipt, and never exceeds the limit.
 
-An attempt that is given up keeps its whole reservation: whoever was told to stop may have worked already, and its
-receipt may yet come. That settles it, after the run is over too, or its provider's word that it is not done, or the
-time from which no receipt is taken any more. Until then the sum errs towards what could have been charged. Amounts
-are msat, as plain `int`.
+An attempt that is given up keeps its whole reservation (a `Claim`): its provider may have worked already, and its
+receipt may still come. The claim ends with that receipt, even after the run is over; with the provider's word that it
+does not do the job; or when receipts are not accepted any more. Until then the sum errs on the high side. Amounts are
+msat, as plain `int`.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class RunBudget:
-    """What one run may cost, and does: `reserved` for attempts that are waited for, `open` for those that were given
-    up and may be charged all the same, `spent` by receipts. `over`: nothing more goes out for it.
+    """One run's limit and what counts against it: `reserved` for attempts that are waited for, `open` for attempts
+    that were given up and may still be charged, `spent` by receipts. `over`: nothing more is sent for the run.
 
-    Whoever asked may hold it for longer than the run lasts.
+    The caller may hold it for longer than the run lasts.
     """
 
     limit: int
@@ -25,7 +25,7 @@ class RunBudget:
 
     @property
     def most(self) -> int:
-        """What it can come to by what is out now."""
+        """The most that the run can come to cost by what has been sent up to now."""
         return self.spent + self.reserved + self.open
 
     @property
@@ -35,13 +35,13 @@ class RunBudget:
 
     @property
     def decided(self) -> bool:
-        """Whether nothing of it will change."""
+        """Whether these figures are final."""
         return self.over and not self.open
 
 
 @dataclass(slots=True, eq=False)
 class Claim:
-    """What an attempt that was given up may still be charged. `live` while that is not known."""
+    """What an attempt that was given up may still be charged; `live` until its charge is known."""
 
     attempt: int
     budget: RunBudget
@@ -50,16 +50,16 @@ class Claim:
 
 
 class Budgets:
-    """By number of the run. Runs without a limit can pay anything."""
+    """The budgets of open runs, by the run's number. A run without a limit has none, and can pay anything."""
 
     def __init__(self) -> None:
         self.by_run: dict[int, RunBudget] = {}
-        """Those of runs with a limit; most have none, and nothing needs to be counted then."""
-        # By the attempt; their runs may be over.
+        """The budgets of runs with a limit. When there are none, nothing needs to be counted."""
+        # Claims by attempt; their runs may be over.
         self._claims: dict[int, Claim] = {}
 
     def fund(self, run: int, msat: int | None) -> None:
-        """Sets the most that a run may cost, over what was set before; None takes the limit away."""
+        """Sets a run's limit, in place of the earlier one; None takes it away."""
         budget = self.by_run.get(run)
         if msat is None:
             self.by_run.pop(run, None)
@@ -69,34 +69,34 @@ class Budgets:
             budget.limit = msat
 
     def end(self, run: int) -> None:
-        """Nothing more goes out for a run. What may still be charged for it stays in its budget."""
+        """The run is over: nothing more is sent. Its budget goes on counting what is still charged."""
         if (budget := self.by_run.pop(run, None)) is not None:
             budget.over = True
 
     def left(self, run: int) -> int | None:
-        """What may still be reserved; None without a limit."""
+        """What a run may still reserve; None without a limit."""
         budget = self.by_run.get(run)
         return None if budget is None else budget.left
 
     def reserved(self, run: int) -> int:
-        """What attempts that are waited for may cost."""
+        """What the attempts of a run that are waited for may cost."""
         budget = self.by_run.get(run)
         return 0 if budget is None else budget.reserved
 
     def reserve(self, run: int, cost: int) -> None:
-        """Sets aside what an attempt may cost; `left` was asked before."""
+        """Reserves what an attempt may cost; the caller has checked `left`."""
         if (budget := self.by_run.get(run)) is not None:
             budget.reserved += cost
 
     def settle(self, run: int, cost: int, charged: int) -> None:
-        """What was reserved for an attempt has become this charge; more than was reserved is counted too."""
+        """Replaces an attempt's reservation by its charge, which counts in full even where it is larger."""
         if (budget := self.by_run.get(run)) is not None:
             budget.reserved -= cost
             budget.spent += charged
 
     def give_up(self, run: int, attempt: int, cost: int) -> Claim | None:
-        """An attempt is not waited for any more, and may be charged all that was reserved for it. None: that is
-        nothing, or its run has no limit."""
+        """Turns the reservation of an attempt that is given up into a claim; None if it costs nothing, or its run has
+        no limit."""
         budget = self.by_run.get(run)
         if budget is None or not cost:
             return None
@@ -106,16 +106,16 @@ class Budgets:
         return claim
 
     def owe(self, run: int, attempt: int, cost: int) -> Claim | None:
-        """The same of an attempt of an earlier process's, for which nothing was reserved here."""
+        """A claim for a request that an earlier process sent, for which nothing was reserved here."""
         self.reserve(run, cost)
         return self.give_up(run, attempt, cost)
 
     def is_open(self, attempt: int) -> bool:
-        """Whether it was given up, and nobody knows yet what it was charged."""
+        """Whether this attempt has a claim: it was given up, and its charge is not known yet."""
         return attempt in self._claims
 
     def charged(self, attempt: int, msat: int) -> bool:
-        """One that was given up was charged this much and no more. False when that was known, or is no matter."""
+        """Ends an attempt's claim with the final charge; False if it has no claim."""
         claim = self._claims.pop(attempt, None)
         if claim is None:
             return False

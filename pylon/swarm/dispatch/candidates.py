@@ -1,8 +1,9 @@
-"""Providers in order of when they would be done, coarsely: the best in constant time, however many there are.
+"""Providers in a coarse order of expected completion: the best is found in constant time, however many there are.
 
-Expected seconds are sorted into steps of a quarter each. Providers of one step are near-equals, and one of them is
-drawn at random, so that a thousand customers with the same figures do not all turn to the same machine. Where jobs
-are known to wait behind those of others, whoever is done within that wait is a near-equal too.
+Expected seconds are sorted into steps, each a quarter longer than the one before. Providers of one step are
+near-equals, and one of them is drawn at random, so that a thousand customers with the same figures do not all turn to
+the same machine. Where jobs are known to wait behind those of other customers, all providers that would be done
+within that wait are near-equals too.
 """
 
 import math
@@ -13,7 +14,7 @@ from typing import Protocol
 _FIRST_S = 0.02
 _STEP = math.log(1.25)
 _STEPS = 64
-# So many of one step are looked at for one that is acceptable, before the next step's turn.
+# How many providers of one step are tried for an acceptable one before the next step.
 _TRIES = 8
 _LAST_S = _FIRST_S * math.exp(_STEP * (_STEPS - 1))
 
@@ -26,10 +27,13 @@ def step(seconds: float) -> int:
 
 
 class Candidate(Protocol):
-    """What can be placed. Where it is stands in itself: among a hundred thousand, every further look-up is a miss."""
+    """What can be placed in a step.
+
+    It holds its own position: with a hundred thousand of them a look-up table would cost a cache miss each time.
+    """
 
     provider: str
-    # -1 while it is nowhere.
+    # -1 while it is not placed.
     step: int
     index: int
 
@@ -40,12 +44,12 @@ class Candidates[C: Candidate]:
     def __init__(self) -> None:
         self._steps: list[list[C]] = [[] for _ in range(_STEPS)]
         self.count = 0
-        # Bit n is set while step n holds somebody, so that the lowest is found without a walk.
+        # Bit n is set while step n is not empty, so that the lowest one is found without a walk.
         self._filled = 0
 
     @property
     def soonest_s(self) -> float:
-        """The least that whoever is in the lowest step needs, in seconds; infinite when nobody is there."""
+        """The lower bound of the lowest step that is not empty, in seconds; infinite when all are."""
         if not self._filled:
             return math.inf
         lowest = (self._filled & -self._filled).bit_length() - 1
@@ -64,7 +68,7 @@ class Candidates[C: Candidate]:
         self._filled |= 1 << at
 
     def remove(self, candidate: C) -> None:
-        """Takes it out, wherever it is."""
+        """Takes it out of its step, if it is in one."""
         at = candidate.step
         if at < 0:
             return
@@ -87,17 +91,18 @@ class Candidates[C: Candidate]:
         alike: int = 0,
         accept: Callable[[C], bool] | None = None,
     ) -> C | None:
-        """One of the best step whose provider is not in `without`, at random; none beyond the step `worst`.
+        """Draws one of the best step, at random, whose provider is not in `without`; None if none up to `worst` will
+        do.
 
-        Up to the step `alike` all are as good: each is drawn as often as it is quick. `accept` may turn a few down.
-        Costs up to the size of `without` more.
+        All up to the step `alike` count as equally good, and are drawn in proportion to their speed. `accept` may
+        turn down a few of each step. A large `without` makes it cost more, by its size at most.
         """
         filled = self._filled & ((2 << worst) - 1)
         tries = len(without) + (1 if accept is None else _TRIES)
         while filled:
             lowest = filled & -filled
             equals = filled & ((2 << alike) - 1)
-            # What is in the first step comes before all others in any case: an idle machine of our own.
+            # The first step comes before all others in any case: it holds idle machines of our own.
             if equals != lowest and lowest > 1 and equals:
                 lowest = self._draw(rng, equals)
             filled ^= lowest
@@ -110,7 +115,7 @@ class Candidates[C: Candidate]:
         return None
 
     def _draw(self, rng: random.Random, filled: int) -> int:
-        """One of these steps, so that each who is in them has a chance in proportion to speed."""
+        """One of these steps, drawn so that each provider in them has a chance in proportion to its speed."""
         steps = [at for at in range(filled.bit_length()) if filled >> at & 1]
         weights = [len(self._steps[at]) * math.exp(-_STEP * at) for at in steps]
         return 1 << rng.choices(steps, weights)[0]

@@ -1,4 +1,4 @@
-"""What relays and budgets have left, as lanes ask for it."""
+"""What a lane asks about relays and budgets before it picks a provider for a slot. `InFlight` answers it."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -7,7 +7,7 @@ from pylon.swarm.dispatch.slot import Slot
 from pylon.swarm.dispatch.standing import Standing
 
 type May = Callable[[Slot, Standing], bool]
-"""Whether this slot may go to that provider just now."""
+"""Whether this slot may go to that provider now."""
 
 
 class Constraints(Protocol):
@@ -18,12 +18,12 @@ class Constraints(Protocol):
         ...
 
     def is_short(self, slot: Slot) -> bool:
-        """Whether it may go nowhere since its run's money is out, and waiting may help.
+        """Whether this slot was just refused because its run has too little money left, and waiting may help.
 
-        Some of that may come back, or somebody cheaper is only busy.
+        Reserved money may come back, or a cheaper provider is only busy.
         """
         ...
 
     def lacks_as_much(self, slot: Slot) -> bool:
-        """Whether the same is true of it as of one that was looked at before."""
+        """Whether this is known without a look: its run has no more left than one that was just found short."""
         ...

@@ -3,17 +3,16 @@
     dispatcher = Dispatcher(DispatchSettings(), random.Random())
     for command in dispatcher.handle(Add(jobs), now): …
 
-Every slot ends with exactly one `Deliver` or `GiveUp`, but for those of a run that is forgotten. The cost of a
-decision does not grow with the number of providers: they are kept in order of expected completion (`company`), and
-deadlines cost the same however many there are (`timers`).
+Every slot ends with exactly one `Deliver` or `GiveUp`, except those of a run that is forgotten. The cost of a
+decision does not grow with the number of providers, which are kept in order of expected completion (`roster`), nor
+with the number of deadlines (`timers`).
 """
 
 import random
 from collections.abc import Sequence
 
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.budget import RunBudget
-from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.hedging import Hedging
 from pylon.swarm.dispatch.in_flight import InFlight
 from pylon.swarm.dispatch.lane import Lane
@@ -21,6 +20,7 @@ from pylon.swarm.dispatch.open_slots import OpenSlots
 from pylon.swarm.dispatch.outcomes import Outcomes
 from pylon.swarm.dispatch.queues import Queues
 from pylon.swarm.dispatch.room import RelayRoom
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.dispatch.slot import Attempt
 from pylon.swarm.dispatch.timers import Timers
@@ -30,7 +30,8 @@ from pylon.swarm.settings import DispatchSettings
 
 
 class Dispatcher:
-    """See the module. `relays` are the customer's; without them requests are not counted by relay."""
+    """See the module. `relays` are the URLs of the customer's relays; with none, requests are not counted by
+    relay."""
 
     def __init__(self, settings: DispatchSettings, rng: random.Random, relays: Sequence[str] = ()) -> None:
         self._settings = settings
@@ -39,16 +40,16 @@ class Dispatcher:
         self._room = RelayRoom(relays, settings.relay_width)
         self._silence = Silence()
         self._timers = Timers()
-        self._company = Company(settings, rng, self._silence, self._room.shared, self._emptied)
-        self._in_flight = InFlight(self._company, self._room, self._timers, self._out, self._sent)
-        self._slots = OpenSlots(settings, self._company, self._in_flight, self._timers, self._out)
+        self._roster = Roster(settings, rng, self._silence, self._room.shared, self._emptied)
+        self._in_flight = InFlight(self._roster, self._room, self._timers, self._out, self._sent)
+        self._slots = OpenSlots(settings, self._roster, self._in_flight, self._timers, self._out)
         self._outcomes = Outcomes(
             settings=settings,
-            company=self._company,
+            roster=self._roster,
             slots=self._slots,
             in_flight=self._in_flight,
-            hedging=Hedging(settings, self._company, self._in_flight, self._timers, self._silence, rng),
-            queues=Queues(self._company, self._in_flight, rng),
+            hedging=Hedging(settings, self._roster, self._in_flight, self._timers, self._silence, rng),
+            queues=Queues(self._roster, self._in_flight, rng),
             silence=self._silence,
             timers=self._timers,
         )
@@ -59,23 +60,23 @@ class Dispatcher:
         return len(self._slots)
 
     @property
-    def left(self) -> int:
-        """The same, and jobs that are about to be added."""
-        return len(self._slots) + self._company.coming
+    def unfilled(self) -> int:
+        """Slots without an outcome, and jobs that are about to be added."""
+        return len(self._slots) + self._roster.coming
 
     @property
     def in_flight(self) -> int:
-        """Attempts that are waited for."""
+        """How many attempts are waited for."""
         return self._in_flight.count
 
     @property
     def last_attempt(self) -> int:
         """The number of the latest attempt; the next one has the next number."""
-        return self._in_flight.last
+        return self._in_flight.last_attempt
 
     def rest_of(self, provider: str, now: float) -> tuple[float, str] | None:
-        """For how many seconds more a provider is left alone, and why; None for one that is not."""
-        standing = self._company.standing_of(provider)
+        """For how many more seconds a provider is left alone, and why; None if it is not."""
+        standing = self._roster.standing_of(provider)
         if standing is None or not standing.rests(now):
             return None
         return standing.rests_until - now, standing.rests_for
@@ -85,33 +86,34 @@ class Dispatcher:
         return self._in_flight.budgets.left(run)
 
     def budget(self, run: int) -> RunBudget | None:
-        """What a run may cost and does; None without a limit. It tells after the run is over too."""
+        """A run's budget, which goes on counting after the run has ended; None for a run without a limit."""
         return self._in_flight.budgets.by_run.get(run)
 
     def is_open(self, attempt: int) -> bool:
-        """Whether this attempt was given up, and what it is charged counts and is not known yet."""
+        """Whether this attempt was given up, and its charge is counted in a budget but not known yet."""
         return self._in_flight.budgets.is_open(attempt)
 
-    def last(self, need: Need) -> int:
-        """How many jobs of this need wait, if these are the last, and no more than are on their way."""
-        return 0 if self._company.coming else self._company.last(need)
+    def last_waiting(self, need: Need) -> int:
+        """How many jobs of this need wait, if they are the last and no more than are in flight; otherwise 0."""
+        return 0 if self._roster.coming else self._roster.last_waiting(need)
 
     def emptiest(self, relays: Sequence[str]) -> str:
-        """That of these relays over which the least is in flight."""
+        """The one of these relays with the fewest requests in flight."""
         return self._room.emptiest(relays, self._rng)
 
     def is_live(self, attempt: int) -> bool:
-        """Whether this attempt is still to be made or waited for."""
+        """Whether this attempt is still to be published, or waited for."""
         found = self._in_flight.attempts.get(attempt)
         return found is not None and found.live
 
     def cost(self, attempt: int) -> int:
-        """What was set aside for this attempt, in msat; 0 for one that is not known."""
+        """What was reserved for this attempt, in msat; 0 for an unknown one."""
         found = self._in_flight.attempts.get(attempt)
         return 0 if found is None else found.cost
 
     def handle(self, event: m.SwarmEvent, now: float) -> list[m.DispatchCommand]:
-        """What follows from the event. Events about slots and attempts that are over change nothing."""
+        """Takes in an event and returns what is to be done. Events about slots and attempts that are over do
+        nothing."""
         became, attempts = self._outcomes, self._in_flight.attempts
         # The most frequent come first.
         match event:
@@ -122,16 +124,16 @@ class Dispatcher:
                 if (attempt := attempts.get(number)) is not None:
                     became.published(attempt, now)
             case ProviderUp(listing):
-                self._company.up(listing, now)
+                self._roster.up(listing, now)
             case m.Acknowledged(number, wait_s):
                 if (attempt := attempts.get(number)) is not None:
                     became.acknowledged(attempt, wait_s, now)
             case ProviderDown(provider):
-                self._company.down(provider, now)
+                self._roster.down(provider, now)
             case m.Add(jobs):
                 self._slots.add(jobs, now)
             case m.Coming(count):
-                self._company.coming = count
+                self._roster.coming = count
             case m.Adopt(job, provider, cost, taken_back):
                 self._slots.adopt(job, provider, cost, now, taken_back=taken_back)
             case m.Owe(run, cost, lapses_at):
@@ -145,9 +147,9 @@ class Dispatcher:
                 self._in_flight.budgets.end(run)
             case m.Bound(slot, ends_at):
                 self._slots.bound(slot, ends_at)
-            case m.SendFailed(number, unmade, too_large):
+            case m.SendFailed(number, unmade, too_large, unknown):
                 if (attempt := attempts.get(number)) is not None:
-                    became.send_failed(attempt, now, unmade=unmade, too_large=too_large)
+                    became.send_failed(attempt, now, unmade=unmade, too_large=too_large, unknown=unknown)
             case m.Rerouted(number, relay):
                 if (attempt := attempts.get(number)) is not None and attempt.live:
                     self._in_flight.reroute(attempt, relay)
@@ -184,22 +186,22 @@ class Dispatcher:
         self._in_flight.look_anew(now)
         priorities = self._priorities()
         for priority in priorities:
-            # Most often there is one, and every lane has its turn.
+            # Most often there is one priority, and every lane has its turn.
             lowest, idle = priority == priorities[-1], 0
-            while idle < len(self._company.turns) and self._in_flight.count < self._settings.width:
-                lane = self._company.turns[0]
-                self._company.turns.rotate(-1)
+            while idle < len(self._roster.turns) and self._in_flight.count < self._settings.width:
+                lane = self._roster.turns[0]
+                self._roster.turns.rotate(-1)
                 idle += 1
                 if lane.waiting and (lowest or lane.priority >= priority) and self._one_of(lane, priority, now):
                     idle = 0
 
     def _priorities(self) -> list[int]:
-        """Those that wait, the highest first."""
-        waiting = [lane.priorities for lane in self._company.turns if lane.again or lane.fresh.count]
+        """The priorities of waiting jobs, the highest first."""
+        waiting = [lane.priorities for lane in self._roster.turns if lane.again or lane.fresh.count]
         return sorted(set().union(*waiting), reverse=True) if waiting else []
 
     def _one_of(self, lane: Lane, priority: int, now: float) -> bool:
-        """Sends a job of this lane, of this priority or a higher one, or gives one up; whether there was one."""
+        """Sends or gives up one job of this lane, of this priority or higher. False if there is none to send now."""
         in_flight = self._in_flight
         in_flight.broke = None
         found = lane.next_send(self._rng, in_flight, priority)

@@ -1,9 +1,9 @@
-"""The slowest few go to a second provider as well: somebody idle, who is free or has money or credit of ours."""
+"""Hedging: the slowest few jobs also go to a second provider, one that is idle and needs no payment first."""
 
 import random
 
-from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.in_flight import InFlight
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.seats import Seat
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.dispatch.slot import Attempt, Slot
@@ -13,9 +13,9 @@ from pylon.swarm.settings import DispatchSettings
 HEDGE_AFTER_S = 0.25
 HEDGE_QUANTILE = 0.9
 HEDGE_FACTOR = 1.5
-# So many for one job: what is slow everywhere must not take the others' share.
+# Most hedges per job: a job that is slow everywhere must not use up the share of the others.
 MOST_HEDGES = 3
-# What relays lost so often is sent to two at once, when somebody is idle.
+# A job whose requests were lost so often is sent to two providers at once, if one is idle.
 UNLUCKY = 2
 
 
@@ -25,30 +25,30 @@ class Hedging:
     def __init__(
         self,
         settings: DispatchSettings,
-        company: Company,
+        roster: Roster,
         in_flight: InFlight,
         timers: Timers,
         silence: Silence,
         rng: random.Random,
     ) -> None:
         self._settings = settings
-        self._company = company
+        self._roster = roster
         self._in_flight = in_flight
         self._timers = timers
         self._silence = silence
         self._rng = rng
 
     def published(self, attempt: Attempt, now: float) -> None:
-        """An attempt went out, and may turn out to be slow."""
+        """An attempt was published: from now on it is looked at for being slow."""
         if self._settings.hedge_share > 0:
             self._timers.at(now + HEDGE_AFTER_S, self._consider, attempt)
 
     def _consider(self, attempt: Attempt, now: float) -> None:
         slot = attempt.slot
         lane = slot.lane
-        usual = lane.usual(HEDGE_QUANTILE)
+        usual = lane.figures.usual(HEDGE_QUANTILE)
         if len(slot.live) > 1:
-            # The second may be of no more use than the first, which is then alone again.
+            # It is hedged already. If the second attempt fails, the first is alone again and is looked at once more.
             pass
         elif slot.silences >= UNLUCKY and self._silence.is_common:
             self._hedge(slot, now)
@@ -57,25 +57,25 @@ class Hedging:
             if now < late_at:
                 self._timers.at(late_at, self._consider, attempt)
                 return
-            # Late already: it must not look as quick as one of which nothing is known.
+            # It is late already, and must not rank as quick as a provider of which nothing is known.
             attempt.standing.pace.at_least((now - attempt.sent_at) / attempt.rounds)
-            self._company.place(attempt.standing, now)
-            if lane.is_among_the_last(attempt):
+            self._roster.place(attempt.standing, now)
+            if lane.figures.is_among_the_last(attempt):
                 self._hedge(slot, now)
         self._timers.at(now + HEDGE_AFTER_S, self._consider, attempt)
 
     def _hedge(self, slot: Slot, now: float) -> None:
         lane = slot.lane
-        # Jobs that were never sent come first.
-        # After a pause of the program this may be looked at before the slot's own end, which is then due as well.
+        # Jobs that were never sent come first. After a pause of the program the slot's own end may be due, but not
+        # handled yet.
         if (
-            self._company.coming
+            self._roster.coming
             or lane.presses
             or self._in_flight.count >= self._settings.width
             or slot.ends_at <= now
         ):
             return
-        if lane.hedged >= 2 + self._settings.hedge_share * lane.sent:
+        if not lane.figures.may_hedge(self._settings.hedge_share):
             return
         if sum(attempt.hedge for attempt in slot.attempts) >= MOST_HEDGES:
             return

@@ -1,4 +1,7 @@
-"""Jobs of one need, and the providers that do for them."""
+"""A lane: the jobs that share one need, and the providers that meet it.
+
+The dispatcher asks a lane for the next job to send and the provider to send it to.
+"""
 
 import math
 import random
@@ -10,8 +13,8 @@ from itertools import islice
 
 from pylon.swarm.dispatch.candidates import step
 from pylon.swarm.dispatch.constraints import Constraints, May
-from pylon.swarm.dispatch.moves import Job
-from pylon.swarm.dispatch.pace import Recent
+from pylon.swarm.dispatch.figures import Figures
+from pylon.swarm.dispatch.messages import Failure, SlotJob
 from pylon.swarm.dispatch.seats import Seat, Seats
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.standing import Standing
@@ -19,21 +22,18 @@ from pylon.swarm.dispatch.waiting import Waiting
 from pylon.swarm.providers.listing import Need
 from pylon.swarm.settings import DispatchSettings
 
-# Jobs that wait for somebody new must not make every decision as long as their queue.
+# How many of the jobs to be sent again are looked at per decision, so that its cost does not grow with the queue.
 _LOOKED_AT = 16
-# Among the slowest is who is still out when so many times as many have come back.
-STILL_OUT = 4
-# So many of the cheapest are known for a second, for jobs of one size: to find them, all members are looked at.
+# How many of the cheapest members are cached, and for how many seconds: finding them looks at all members.
 _CHEAPEST, _CHEAPEST_S = 8, 1.0
-# So much of what was never sent goes to those who answered before, as long as they have room: a crowd of new keys,
-# which cost nothing, is given the rest.
+# This share of first sendings goes to providers that answered before, while they have room; the rest is open to new
+# keys, which cost nothing to make.
 _TO_FAMILIAR = 0.5
-# So many of the latest waits are remembered, and at least so many must be known.
-_WAITS, _FEWEST_WAITS = 64, 8
 
 
 class Lane:
-    """`members` do for the need and are alive; of those that do not rest, `seats` are those with room."""
+    """See the module. `members` are the live providers that meet the need, by key; `seats` are those of them that
+    have room and do not rest."""
 
     def __init__(self, need: Need, prompt_tokens: int, max_tokens: int, settings: DispatchSettings) -> None:
         self.need = need
@@ -42,70 +42,66 @@ class Lane:
         # The size of its first job stands for all: those of one run are alike, and only the order matters.
         self._prompt_tokens = prompt_tokens
         self._max_tokens = max_tokens
-        self._samples = settings.samples
         self.members: dict[str, Seat] = {}
-        # Whether there may be others who would do.
+        # Whether other providers may meet the need too, that were not taken in.
         self.left_out = False
         self.seats = Seats()
-        # How many of the members are so.
+        # How many members do not rest, and how many of those met our last request with silence.
         self._awake = self._silent = 0
+        # Jobs that were never sent, and jobs that are to be sent again.
         self.fresh = Waiting()
         self.again: deque[Slot] = deque()
-        self.recent = Recent()
-        # How long jobs came to wait of late for those of others.
-        self.waits = Recent(_WAITS)
-        # What waits, the longest first: a heap of when each begins, negative, with the attempt's number.
+        self.figures = Figures(settings.samples)
+        # Attempts that wait in a provider's queue, the longest wait first: a heap of (minus the time at which the
+        # provider will begin, attempt number, attempt).
         self.told: list[tuple[float, int, Attempt]] = []
-        self.open = 0
-        self.in_flight = 0
-        self.sent = 0
-        self.answered = 0
-        self.hedged = 0
+        # When the last member left.
         self.empty_since = 0.0
-        # Of all jobs that it has had, the shortest that one waits for anybody to come.
+        # The shortest time that any job of this lane waits for a provider to appear.
         self.least_wait_s = math.inf
-        # When the first request was sent that met silence since anybody had a word.
+        # When the first request was sent that has met silence since a provider of this lane last said anything.
         self.unheard_since = math.inf
-        # The cheapest for jobs of that size, with room or not, and until when they are taken for that.
+        # The cheapest members for jobs of that size, with room or not, and until when this is taken as true.
         self._cheapest: list[Seat] = []
         self._cheapest_size = (0, 0)
         self._cheapest_until = -math.inf
-        # When what waits is next looked at: since nobody is here, or since nobody has a word.
-        self.lack_at = self.silence_at = math.inf
+        # When the waiting jobs are next looked at, by the failure with which they would be given up.
+        self.looks = {Failure.NO_PROVIDER: math.inf, Failure.UNHEARD: math.inf}
 
     @property
     def waiting(self) -> bool:
+        """Whether any job waits to be sent."""
         return bool(self.again or self.fresh.count)
 
     @property
     def presses(self) -> bool:
-        """Whether somebody idle has better to do than a second try: jobs wait that any provider may have."""
+        """Whether jobs wait that any provider may have: an idle one should take these before a second try."""
         return bool(self.fresh.count) or any(not slot.job.to for slot in islice(self.again, _LOOKED_AT))
 
     @property
-    def last(self) -> int:
-        """How many jobs wait that any provider may have, if these are no more than are on their way."""
-        return self.fresh.count if self.fresh.count <= self.in_flight else 0
+    def last_waiting(self) -> int:
+        """How many jobs wait that any provider may have, if no more wait than are in flight; otherwise 0."""
+        return self.fresh.count if self.fresh.count <= self.figures.in_flight else 0
 
     def seat(self, standing: Standing) -> Seat:
-        """Takes a provider in."""
+        """Makes a provider a member."""
         seat = self.members[standing.provider] = Seat(standing, self, standing.provider)
         standing.seats.append(seat)
         return seat
 
     def weigh(self, seat: Seat) -> None:
-        """Its provider says something new, or we think of it otherwise."""
+        """Works out the weight of a seat anew: its provider announced something, or our opinion of it changed."""
         seat.weight = seat.standing.weight(self.need, self._price_weight)
 
     def dismiss(self, seat: Seat) -> None:
-        """A provider does not do for the need any more."""
+        """Removes a member that no longer meets the need."""
         self._set(seat, awake=False, silent=False)
         self.seats.remove(seat)
         del self.members[seat.provider]
         seat.standing.seats.remove(seat)
 
     def place(self, seat: Seat, now: float, lost: float) -> None:
-        """Puts a provider where it now belongs. `lost` is the share of requests that never arrive."""
+        """Ranks a member anew. `lost` is the share of requests that relays lose."""
         standing = seat.standing
         awake = now >= standing.rests_until
         silent = awake and standing.silences > 0
@@ -127,25 +123,25 @@ class Lane:
 
     @property
     def priorities(self) -> Collection[int]:
-        """Those of what waits."""
+        """The priorities of the waiting jobs."""
         if not self.again:
             return self.fresh.priorities
         return {*self.fresh.priorities, *(slot.job.priority for slot in islice(self.again, _LOOKED_AT))}
 
     @property
     def priority(self) -> int:
-        """The highest of them."""
+        """The highest priority of a waiting job; 0 when none waits."""
         return max(self.priorities, default=0)
 
     def slots(self) -> list[Slot]:
-        """All that waits."""
+        """All waiting slots."""
         return [slot for slot in (*self.again, *self.fresh.slots()) if not slot.done]
 
     def next_send(self, rng: random.Random, constraints: Constraints, least: int) -> tuple[Slot, Standing] | None:
-        """A slot that can be sent now, taken out of the queue, and the provider for it. Re-issued ones go first, and
-        of the others those of a priority below `least` stay.
+        """Takes a slot that can be sent now out of the queue, and picks its provider; None if there is none.
 
-        Whoever is short of money is passed over.
+        Slots to be sent again go first. Of the others only those of priority `least` or higher are considered. Runs
+        that are short of money are passed over.
         """
         if not (self.again or self.seats.count):
             return None
@@ -177,31 +173,25 @@ class Lane:
         within_s: float = math.inf,
         accept: Callable[[Seat], bool],
     ) -> Seat | None:
-        """One of those with room who would be done soonest, or as soon as anybody where many customers are."""
-        return self.seats.choose(rng, without, worst=step(within_s), alike=self._alike(), accept=accept)
+        """Picks one of the members with room that would be done soonest.
+
+        Where many customers queue, all that would be done within the usual wait count as equally soon.
+        """
+        return self.seats.choose(rng, without, worst=step(within_s), alike=self.figures.usual_wait(), accept=accept)
 
     def _choose_familiar(
         self, rng: random.Random, without: Collection[str], within_s: float, accept: Callable[[Seat], bool]
     ) -> Seat | None:
-        return self.seats.choose_familiar(rng, without, worst=step(within_s), alike=self._alike(), accept=accept)
-
-    def _alike(self) -> int:
-        """Up to which step all are as good: half of what we asked lately came to wait so long behind others.
-
-        Half, so that a few who only say so change nothing.
-        """
-        return step(self.waits.quantile(0.5)) if self.waits.count >= _FEWEST_WAITS else 0
+        return self.seats.choose_familiar(
+            rng, without, worst=step(within_s), alike=self.figures.usual_wait(), accept=accept
+        )
 
     def seconds_at(self, standing: Standing) -> float:
-        """What a job takes there, as far as is known."""
+        """Seconds that a job of this lane takes at this provider, as far as is known."""
         return standing.seconds(self._prompt_tokens, self._max_tokens)
 
-    def usual(self, quantile: float) -> float | None:
-        """Seconds that this share of answers came within, or None when too few have come."""
-        return self.recent.quantile(quantile) if self.recent.count >= self._samples else None
-
     def is_cheaper(self, slot: Slot, msat: int, now: float) -> bool:
-        """Whether somebody here does it for so little, and only has no room now."""
+        """Whether a member would do the job for at most `msat`, so that waiting for it to have room helps."""
         job = slot.job
         seats = (self.members.get(key) for key in job.to) if job.to else self._cheapest_for(job, now)
         return any(
@@ -211,7 +201,7 @@ class Lane:
             for seat in seats
         )
 
-    def _cheapest_for(self, job: Job, now: float) -> Iterable[Seat | None]:
+    def _cheapest_for(self, job: SlotJob, now: float) -> Iterable[Seat | None]:
         size = job.prompt_tokens, job.max_tokens
         if size != self._cheapest_size or now >= self._cheapest_until:
             self._cheapest = nsmallest(_CHEAPEST, self.members.values(), key=lambda seat: seat.standing.quote(*size))
@@ -219,16 +209,8 @@ class Lane:
         # Some may have left since.
         return (self.members.get(seat.provider) for seat in self._cheapest)
 
-    def is_among_the_last(self, attempt: Attempt) -> bool:
-        """Whether it is one of the slowest few: of those out together with it, most have come back since.
-
-        While most are still out the whole swarm is slow, or the way there, and asking twice makes it slower. Of a
-        handful each may be hedged.
-        """
-        return self.answered - attempt.answered_before + self._samples >= STILL_OUT * self.in_flight
-
     def others_for(self, slot: Slot) -> bool:
-        """Whether somebody who has not had this slot yet could take it, now or when there is room."""
+        """Whether a member that has not had this slot yet could take it, now or when it has room."""
         known = slot.tried | slot.barred | {attempt.standing.provider for attempt in slot.live}
         if slot.job.to:
             return any(seat.awake for key in slot.job.to if key not in known and (seat := self.members.get(key)))
@@ -238,7 +220,7 @@ class Lane:
         return self._awake > len(seats)
 
     def is_refused_by_all(self, slot: Slot) -> bool:
-        """Whether everybody who is left has refused this slot for good."""
+        """Whether every member that may have this slot has refused it for good."""
         if slot.job.to:
             return not any(
                 key in self.members and key not in slot.barred and key not in slot.tried for key in slot.job.to
@@ -246,21 +228,21 @@ class Lane:
         return bool(self.members) and len(slot.barred) >= len(self.members) and self.members.keys() <= slot.barred
 
     def _within_s(self) -> float:
-        """How slow a provider may be to get a job now.
+        """The longest expected time, in seconds, at which a provider is still given a job now.
 
-        While jobs are in flight at quicker ones, waiting for one of these is better than giving the last jobs of
-        a run to the slowest machine; as long as the queue is long, that machine's help is welcome.
+        For the last jobs of a run, waiting for a quick provider that is busy is better than using the slowest one.
+        While the queue is long, the slow one helps.
         """
-        usual = self.usual(0.5)
-        if not self.in_flight or usual is None:
+        usual, in_flight = self.figures.usual(0.5), self.figures.in_flight
+        if not in_flight or usual is None:
             return math.inf
-        queue = (self.fresh.count + len(self.again)) * usual / self.in_flight
+        queue = (self.fresh.count + len(self.again)) * usual / in_flight
         # Ranks are times with factors of up to two and a half: see `Standing.rank`.
         return 4 * usual + queue
 
     def _seat_for_fresh(self, rng: random.Random, within_s: float, accept: Callable[[Seat], bool]) -> Seat | None:
         if self.seats.is_mixed and rng.random() < _TO_FAMILIAR:
-            # Somebody new who turns out to be mute costs no more than a familiar one who is slower by so much.
+            # A new provider that never answers costs `ack_s`: a familiar one may be slower by that much, not more.
             found = self._choose_familiar(rng, (), min(within_s, self.seats.soonest_s + self._ack_s), accept)
             if found is not None:
                 return found
@@ -272,20 +254,20 @@ class Lane:
         known = slot.tried | slot.barred
 
         def first(seat: Seat) -> bool:
-            # What met silence once is for somebody who was heard of: the silent ones are tried with other jobs.
+            # A slot that met silence once is not sent to another silent provider: those are tried with other jobs.
             return not (slot.silences and seat.silent) and may(slot, seat.standing)
 
-        # Among those who never said a word to us a hundred may be mute, and each would cost it a deadline.
+        # Of the providers that we never heard from a hundred may be mute, and each would cost this job a deadline.
         found = self._choose_familiar(rng, known, within_s, first) if slot.silences else None
         if found is None:
             found = self.choose(rng, known, within_s=within_s, accept=first)
         if found is None and not self.others_for(slot):
-            # Nobody new is to be expected: one that failed once may do better now.
+            # No other provider is to be expected: one that failed once may do better now.
             found = self.choose(rng, slot.barred, within_s=within_s, accept=lambda seat: may(slot, seat.standing))
         return found
 
     def first_of(self, wanted: Iterable[str], without: Collection[str], may: Callable[[Seat], bool]) -> Seat | None:
-        """The first of these that has room and may have it."""
+        """The first of these providers that has room and passes `may`."""
         seats = (self.members.get(key) for key in wanted if key not in without)
         return next((seat for seat in seats if seat is not None and seat.step >= 0 and may(seat)), None)
 

@@ -1,25 +1,26 @@
-"""Slots from the job to its outcome: exactly one `Deliver` or `GiveUp` each."""
+"""Open slots: made for each job, and ended by exactly one `Deliver` or `GiveUp`, or silently with a forgotten run."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pylon.swarm.dispatch import moves as m
-from pylon.swarm.dispatch.company import Company
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.in_flight import InFlight
 from pylon.swarm.dispatch.lane import Lane
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.timers import Timers
 from pylon.swarm.settings import DispatchSettings
 
+# From so many failed sendings on a slot is given up.
 SEND_FAILURES = 3
-# A code that is the same everywhere is believed when two say it: one liar must not be able to end a job.
+# A refusal that would be the same everywhere is believed from two providers: one liar must not be able to end a job.
 FINAL_REFUSALS = 2
 
 
 @dataclass(slots=True, eq=False)
 class _End:
-    """When these slots are over, as far as nothing else was said since."""
+    """The common end of some slots; it holds for those whose `ends_at` has not been changed since."""
 
     slots: Sequence[Slot]
     when: float
@@ -33,42 +34,34 @@ class _End:
 
 
 @dataclass(slots=True, eq=False)
-class _Lack:
-    """A look at who waits for anybody in a lane; an earlier one takes its place."""
+class _Look:
+    """A planned look at the waiting jobs of a lane, to give up with `failure` those that waited too long.
+
+    Planning an earlier one of the same kind makes it void.
+    """
 
     lane: Lane
+    failure: m.Failure
     when: float
 
     @property
     def live(self) -> bool:
-        return self.lane.lack_at == self.when
-
-
-@dataclass(slots=True, eq=False)
-class _Silence:
-    """The same of who waits for any word of those in a lane."""
-
-    lane: Lane
-    when: float
-
-    @property
-    def live(self) -> bool:
-        return self.lane.silence_at == self.when
+        return self.lane.looks[self.failure] == self.when
 
 
 class OpenSlots:
-    """Commands are appended to `out`."""
+    """See the module. Commands are appended to `out`."""
 
     def __init__(
         self,
         settings: DispatchSettings,
-        company: Company,
+        roster: Roster,
         in_flight: InFlight,
         timers: Timers,
         out: list[m.DispatchCommand],
     ) -> None:
         self._settings = settings
-        self._company = company
+        self._roster = roster
         self._in_flight = in_flight
         self._timers = timers
         self._out = out
@@ -77,19 +70,19 @@ class OpenSlots:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def add(self, jobs: tuple[m.Job, ...], now: float) -> None:
-        """More jobs, which wait now."""
+    def add(self, jobs: tuple[m.SlotJob, ...], now: float) -> None:
+        """Opens a slot for each of these jobs, and queues it in the lane of its need."""
         lanes: dict[Lane, None] = {}
         lane = None
         ends: dict[float, list[Slot]] = {}
         for job in jobs:
-            # To find a lane costs more than to see that it is the last one's: jobs of a run are alike.
+            # Jobs of a run are alike, and comparing with the last need is cheaper than finding the lane.
             if lane is None or (lane.need is not job.need and lane.need != job.need):
-                lane = self._company.lane(job, now)
+                lane = self._roster.lane(job, now)
                 lanes[lane] = None
             slot = self._open(job, lane, now)
             ends.setdefault(job.deadline, []).append(slot)
-            # One that is for some only is looked at by itself, as those are that were sent before.
+            # A job for certain providers only is looked at by itself, as jobs to be sent again are.
             if job.to or job.without:
                 lane.again.append(slot)
             else:
@@ -100,23 +93,23 @@ class OpenSlots:
             if not lane.members:
                 self.look_for_nobody(lane, now)
 
-    def adopt(self, job: m.Job, provider: str, cost: int, now: float, *, taken_back: bool) -> None:
-        """A job that an earlier process sent to this provider, who may charge so many msat for it. See `Adopt`."""
-        slot = self._open(job, self._company.lane(job, now), now)
-        standing = self._company.remember(provider)
+    def adopt(self, job: m.SlotJob, provider: str, cost: int, now: float, *, taken_back: bool) -> None:
+        """Opens a slot for a job that an earlier process sent to this provider. `cost` is in msat. See `Adopt`."""
+        slot = self._open(job, self._roster.lane(job, now), now)
+        standing = self._roster.remember(provider)
         self._end_at((slot,), job.deadline)
         attempt = self._in_flight.begin(slot, standing, now, cost=cost)
         attempt.published = attempt.adopted = True
         attempt.taken_back = taken_back
 
     def drop(self, slots: Sequence[int], failure: m.Failure, now: float) -> None:
-        """Gives up those of them that are open."""
+        """Gives up those of these slots that are open."""
         for number in slots:
             if (slot := self._slots.get(number)) is not None:
                 self.give_up(slot, failure, now)
 
     def forget(self, run: int, slots: Sequence[int], now: float) -> None:
-        """All slots of a run end, and nobody is told."""
+        """Ends all slots of a run, without a command for any of them."""
         lanes: dict[Lane, None] = {}
         for number in slots:
             if (slot := self._slots.get(number)) is not None:
@@ -126,24 +119,24 @@ class OpenSlots:
             lane.fresh.forget(run)
 
     def sent(self, slot: Slot, now: float) -> None:
-        """It goes out for the first time: from now on its own time runs."""
+        """The slot is sent for the first time: its timeout begins."""
         slot.expires_at = min(slot.job.deadline, now + slot.job.timeout)
         self._end_at((slot,), min(slot.ends_at, slot.expires_at))
 
     def bound(self, number: int, when: float) -> None:
-        """The slot ends then, if not before."""
+        """The slot ends at `when` at the latest."""
         slot = self._slots.get(number)
         if slot is not None and when < slot.ends_at:
             self._end_at((slot,), when)
 
     def deliver(self, attempt: Attempt, now: float) -> None:
-        """The attempt's answer fills its slot."""
+        """Ends a slot with the answer of this attempt."""
         slot = attempt.slot
         self._finish(slot, now)
         self._out.append(m.Deliver(slot.job.slot, attempt.id, len(slot.attempts)))
 
     def give_up(self, slot: Slot, failure: m.Failure, now: float) -> None:
-        """The slot stays empty."""
+        """Ends a slot without an answer."""
         self._finish(slot, now)
         code = slot.code
         if slot.unpaid and failure in (m.Failure.REFUSED, m.Failure.EXHAUSTED):
@@ -153,7 +146,7 @@ class OpenSlots:
         self._out.append(m.GiveUp(slot.job.slot, failure, code, len(slot.attempts)))
 
     def again(self, slot: Slot, now: float) -> None:
-        """The slot's attempt came to nothing: into the queue again, unless another one is still on its way."""
+        """Queues a slot again after an attempt failed, unless another is in flight, or gives it up after too many."""
         if slot.live:
             return
         rules = self._settings
@@ -170,51 +163,43 @@ class OpenSlots:
                 self.look_for_nobody(slot.lane, now)
 
     def look_for_nobody(self, lane: Lane, now: float) -> None:
-        """Nobody is there who could; if nobody comes, what waits is given up."""
-        self._look_for_nobody_at(lane, now + lane.least_wait_s)
-
-    def _look_for_nobody_at(self, lane: Lane, when: float) -> None:
-        # One for all that waits: each look is as long as the queue.
-        if when < lane.lack_at:
-            lane.lack_at = when
-            self._timers.at(when, self._nobody, _Lack(lane, when))
-
-    def _nobody(self, lack: _Lack, now: float) -> None:
-        lane = lack.lane
-        lane.lack_at = math.inf
-        if lane.members:
-            return
-        since = lane.empty_since
-        over = ((slot, max(since, slot.queued_at) + self._patience(slot.job)) for slot in lane.slots())
-        self._look_for_nobody_at(lane, self._give_up_all(over, m.Failure.NO_PROVIDER, now))
-
-    def _patience(self, job: m.Job) -> float:
-        """How long a job waits for anybody to come: no longer than it has time."""
-        # In whole seconds, so that a run whose jobs all have another time is looked at a few times only.
-        return min(self._settings.patience_s, math.ceil(job.timeout))
+        """The lane has no member: if none comes in time, its waiting jobs are given up."""
+        self._look_at(lane, m.Failure.NO_PROVIDER, now + lane.least_wait_s)
 
     def look_for_words(self, attempt: Attempt, now: float) -> None:
-        """It met silence. If nobody has a word for anything as long as a job has time, what waits is given up."""
+        """An attempt met silence.
+
+        If no provider of its lane says anything for as long as a job's timeout, the waiting jobs are given up.
+        """
         lane = attempt.slot.lane
         lane.unheard_since = min(lane.unheard_since, attempt.sent_at)
-        self._look_for_words_at(lane, now + attempt.slot.job.timeout)
+        self._look_at(lane, m.Failure.UNHEARD, now + attempt.slot.job.timeout)
 
-    def _look_for_words_at(self, lane: Lane, when: float) -> None:
-        if when < lane.silence_at:
-            lane.silence_at = when
-            self._timers.at(when, self._unheard, _Silence(lane, when))
+    def _look_at(self, lane: Lane, failure: m.Failure, when: float) -> None:
+        # One look for all waiting jobs, since each goes through the whole queue.
+        if when < lane.looks[failure]:
+            lane.looks[failure] = when
+            self._timers.at(when, self._look, _Look(lane, failure, when))
 
-    def _unheard(self, silence: _Silence, now: float) -> None:
-        lane = silence.lane
-        lane.silence_at = math.inf
-        if lane.unheard_since == math.inf:
+    def _look(self, look: _Look, now: float) -> None:
+        lane, failure = look.lane, look.failure
+        lane.looks[failure] = math.inf
+        if failure is m.Failure.NO_PROVIDER:
+            since, patience = math.inf if lane.members else lane.empty_since, self._patience
+        else:
+            since, patience = lane.unheard_since, _timeout
+        if since == math.inf:
             return
-        since = lane.unheard_since
-        over = ((slot, max(since, slot.queued_at) + slot.job.timeout) for slot in lane.slots())
-        self._look_for_words_at(lane, self._give_up_all(over, m.Failure.UNHEARD, now))
+        over = ((slot, max(since, slot.queued_at) + patience(slot.job)) for slot in lane.slots())
+        self._look_at(lane, failure, self._give_up_all(over, failure, now))
+
+    def _patience(self, job: m.SlotJob) -> float:
+        """Seconds that a job waits for a provider to appear: `patience_s`, but no longer than its timeout."""
+        # In whole seconds, so that a run whose jobs all have different timeouts is looked at a few times only.
+        return min(self._settings.patience_s, math.ceil(job.timeout))
 
     def _give_up_all(self, over: Iterable[tuple[Slot, float]], failure: m.Failure, now: float) -> float:
-        """Gives up those slots whose time is over; when the next one's is."""
+        """Gives up those slots whose time (second in the pair) is over; returns the time of the next, or infinity."""
         following = math.inf
         for slot, when in over:
             if when <= now:
@@ -223,14 +208,15 @@ class OpenSlots:
                 following = min(following, when)
         return following
 
-    def _open(self, job: m.Job, lane: Lane, now: float) -> Slot:
+    def _open(self, job: m.SlotJob, lane: Lane, now: float) -> Slot:
         slot = self._slots[job.slot] = Slot(job, lane, job.deadline, job.deadline, now, barred=job.without)
-        lane.open += 1
+        lane.figures.open += 1
         lane.least_wait_s = min(lane.least_wait_s, self._patience(job))
         return slot
 
     def _end_at(self, slots: Sequence[Slot], when: float) -> None:
-        """One timer for all of them: jobs of a run share their deadline, and there may be a million."""
+        """Sets the end of these slots, with one timer for all: jobs of a run share their deadline, up to a
+        million."""
         for slot in slots:
             slot.ends_at = when
         self._timers.at(when, self._ended, _End(slots, when))
@@ -243,6 +229,10 @@ class OpenSlots:
 
     def _finish(self, slot: Slot, now: float) -> None:
         slot.done = True
-        slot.lane.open -= 1
+        slot.lane.figures.open -= 1
         del self._slots[slot.job.slot]
         self._in_flight.over(slot, now)
+
+
+def _timeout(job: m.SlotJob) -> float:
+    return job.timeout

@@ -1,13 +1,13 @@
-"""What became of an attempt: sent or not, heard or not, answered, refused, or nothing for too long."""
+"""What became of an attempt (published, acknowledged, answered, refused, silent) and what follows from it."""
 
 import math
 
 from pylon.jobs.codes import ErrorCode
-from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.hedging import Hedging
 from pylon.swarm.dispatch.in_flight import InFlight
 from pylon.swarm.dispatch.open_slots import OpenSlots
 from pylon.swarm.dispatch.queues import Queues
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.dispatch.slot import Attempt
 from pylon.swarm.dispatch.standing import Standing
@@ -15,7 +15,7 @@ from pylon.swarm.dispatch.timers import Timers
 from pylon.swarm.settings import DispatchSettings
 
 _BUSY = frozenset({ErrorCode.BUSY, ErrorCode.PAUSED, ErrorCode.CUSTOMER_LIMIT, ErrorCode.CREDIT_EXHAUSTED})
-# An answer that takes so many times as long as expected is late, if it takes longer than any may.
+# An answer is late when it takes so many times as long as expected, and longer than `answer_s`.
 _TIMES = 2.0
 _FAULTS = frozenset({ErrorCode.ENGINE_FAILED, None})
 
@@ -27,7 +27,7 @@ class Outcomes:
         self,
         *,
         settings: DispatchSettings,
-        company: Company,
+        roster: Roster,
         slots: OpenSlots,
         in_flight: InFlight,
         hedging: Hedging,
@@ -36,7 +36,7 @@ class Outcomes:
         timers: Timers,
     ) -> None:
         self._settings = settings
-        self._company = company
+        self._roster = roster
         self._slots = slots
         self._in_flight = in_flight
         self._hedging = hedging
@@ -45,15 +45,15 @@ class Outcomes:
         self._timers = timers
 
     def sent(self, attempt: Attempt, now: float) -> None:
-        """It is on its way."""
+        """An attempt was sent: starts the timers for its slot and its answer."""
         if len(attempt.slot.attempts) == 1:
             self._slots.sent(attempt.slot, now)
-        # Who said that it is slow gets the time that it needs.
+        # A provider that announced that it is slow gets the time that it needs.
         expected_s = attempt.slot.lane.seconds_at(attempt.standing) * attempt.rounds
         self._timers.at(now + max(self._settings.answer_s, _TIMES * expected_s), self._unanswered, attempt)
 
     def published(self, attempt: Attempt, now: float) -> None:
-        """A relay took it."""
+        """A relay has the request: starts the timers for a word from the provider and for hedging."""
         if not attempt.live or attempt.published:
             return
         attempt.published = True
@@ -61,62 +61,67 @@ class Outcomes:
         self._timers.at(now + self._settings.ack_s, self._unacknowledged, attempt)
         self._hedging.published(attempt, now)
 
-    def send_failed(self, attempt: Attempt, now: float, *, unmade: bool, too_large: bool = False) -> None:
-        """No relay took it, or there was nothing to take."""
+    def send_failed(
+        self, attempt: Attempt, now: float, *, unmade: bool, too_large: bool = False, unknown: bool = False
+    ) -> None:
+        """No relay took it, or there was nothing to take; or it is unknown whether one did."""
         if not attempt.live or attempt.published:
             return
-        self._in_flight.release(attempt, now, 0)
+        if unknown and not self._in_flight.may_again(attempt):
+            # Its run could not pay for a second one beside it: if anybody works on this one, its answer is wanted.
+            self.published(attempt, now)
+            return
+        self._in_flight.release(attempt, now, None if unknown else 0)
+        if unknown:
+            self._in_flight.cancel(attempt)
         if too_large:
-            # It is as large the next time. There may be many such providers, and one who is reached elsewhere.
+            # It would be as large next time. There may be many such providers, and one that is reached elsewhere.
             attempt.slot.barred |= {attempt.standing.provider}
             attempt.slot.too_large = True
             self._slots.again(attempt.slot, now)
             return
         attempt.slot.send_failures += 1
         if unmade:
-            # The next try is somebody else's. It is held against nobody: most often the job is what is at fault.
+            # The next try goes to another provider. Nothing is held against this one: most often the job is at fault.
             attempt.slot.tried |= {attempt.standing.provider}
         self._slots.again(attempt.slot, now)
 
     def acknowledged(self, attempt: Attempt, wait_s: float | None, now: float) -> None:
-        """Its provider has it, and begins with it in so many seconds."""
+        """The provider has the job, and begins with it in `wait_s` seconds (None: it did not say)."""
         self._heard(attempt, now)
         attempt.acknowledged = True
         if wait_s is not None:
             self._queues.told(attempt, wait_s, now)
 
     def answered(self, attempt: Attempt, charged: int | None, now: float) -> None:
-        """An answer came, for so many msat."""
-        # One that was given up as too slow is as good as any while the slot is empty.
+        """An answer came. `charged` is in msat; None: not known yet."""
+        # The answer of an attempt that was given up as too slow is welcome while the slot is empty.
         slot, standing = attempt.slot, attempt.standing
         seconds = max(0.0, now - attempt.sent_at) / attempt.rounds
         self._heard(attempt, now)
         standing.answered(attempt.id, seconds)
-        slot.lane.recent.add(seconds)
-        slot.lane.answered += 1
+        slot.lane.figures.saw(seconds)
         if attempt.live:
             self._in_flight.release(attempt, now, charged)
         else:
             self._in_flight.charge(attempt, charged)
-            self._company.place(standing, now)
+            self._roster.place(standing, now)
         self._slots.deliver(attempt, now)
         self._queues.answered(attempt, now)
 
     def refused(
         self, attempt: Attempt, code: ErrorCode | None, now: float, *, ours: bool, unpaid: bool = False
     ) -> None:
-        """Its provider would not or could not; None: what came was no good, or with `ours` is lost here, or it is
-        `unpaid`.
-        """
+        """The provider refused or failed the job. See `Refused` for `code`, `ours` and `unpaid`."""
         if not attempt.live:
             return
         slot, standing = attempt.slot, attempt.standing
         self._heard(attempt, now)
-        # An answer that cannot be read, or that was no good, may have been charged.
+        # Without a code an answer came that was no good or cannot be read, and it may be charged.
         self._in_flight.release(attempt, now, None if code is None and not unpaid else 0)
         slot.code, slot.unpaid = code or slot.code, unpaid
         if unpaid:
-            # It holds the job until it is paid, unless it is told.
+            # It would keep the job until it is paid, unless it is told to stop.
             self._in_flight.cancel(attempt)
             standing.refused(now)
             slot.barred |= {standing.provider}
@@ -136,15 +141,15 @@ class Outcomes:
             slot.final_refusals += code is not None and not code.elsewhere
             if code is ErrorCode.UNSUPPORTED_MODEL and slot.job.need.model is not None:
                 standing.refused_models.add(slot.job.need.model)
-                self._company.join(slot.lane, standing, now)
+                self._roster.join(slot.lane, standing, now)
         self._rested(standing, now)
         self._slots.again(slot, now)
 
     def unheard(self, attempt: Attempt, now: float) -> None:
-        """No relay holds a word for it.
+        """Relays were asked, and hold nothing from the provider for this attempt.
 
-        Where silence is common, or a later request was not met with it, no further deadline is waited for. One that
-        was adopted was most likely never sent, which says nothing of its provider.
+        Where silence is common, or the provider reacted to a later request, the request is taken to be lost without
+        waiting for its deadline. An adopted attempt was most likely never sent, which says nothing of its provider.
         """
         if attempt.live and attempt.taken_back:
             self._taken_back(attempt, now)
@@ -154,28 +159,31 @@ class Outcomes:
             self._unacknowledged(attempt, now)
 
     def _taken_back(self, attempt: Attempt, now: float) -> None:
-        """No answer came before it was taken back: its job goes to anybody, who may be the same provider. What it may
-        be charged stays set aside; a run that could not pay for both waits for the word that it costs nothing."""
+        """No answer came before the attempt was taken back: the job is sent again, perhaps to the same provider.
+
+        What the attempt may be charged stays set aside. A run that could not pay for both waits until the provider
+        says that it charges nothing.
+        """
         if self._in_flight.may_again(attempt):
             self._in_flight.release(attempt, now)
             self._slots.again(attempt.slot, now)
 
     def _heard(self, attempt: Attempt, now: float) -> None:
-        """A word came: neither the request nor its provider is lost."""
+        """The provider said something: neither the request nor the provider is lost."""
         attempt.slot.lane.unheard_since = math.inf
         if attempt.live and not attempt.acknowledged:
             self._silence.saw(False)
         attempt.standing.heard_of = max(attempt.standing.heard_of, attempt.sent_at)
         if attempt.standing.silences:
             attempt.standing.silences = 0
-            self._company.place(attempt.standing, now)
+            self._roster.place(attempt.standing, now)
 
     def _unacknowledged(self, attempt: Attempt, now: float) -> None:
-        """Nothing was heard. The request may be lost: that is no failure of its provider, and others are asked."""
+        """The provider said nothing in time. The request may be lost, so this is no failure, but others are asked."""
         if attempt.acknowledged:
             return
         self._silence.saw(True)
-        # Where silence is common, it says nothing of a provider that had a word for a later request.
+        # Where silence is common, it says nothing about a provider that reacted to a later request.
         if not self._silence.is_common or not attempt.was_passed_over:
             attempt.standing.silent(now, attempt.sent_at, self._silence.enough)
         attempt.slot.silences += 1
@@ -186,14 +194,14 @@ class Outcomes:
         if not attempt.slot.lane.others_for(attempt.slot):
             self._timers.at(now + self._settings.answer_s, self._unanswered, attempt)
             return
-        # One that was adopted may have been taken back, by a process that died before it had written that down.
+        # An adopted attempt may have been taken back by a process that died before it had written that down.
         if not attempt.adopted:
             attempt.standing.missed(now, now - attempt.sent_at, attempt.sent_at)
             attempt.slot.failures += 1
         self._elsewhere(attempt, now)
 
     def _elsewhere(self, attempt: Attempt, now: float) -> None:
-        """It is waited for no longer, and its slot goes to somebody else."""
+        """Gives the attempt up, and has its slot sent to another provider."""
         self._in_flight.release(attempt, now)
         self._in_flight.cancel(attempt)
         self._rested(attempt.standing, now)
@@ -201,7 +209,7 @@ class Outcomes:
         self._slots.again(attempt.slot, now)
 
     def _rested(self, standing: Standing, now: float) -> None:
-        """Places it anew, and once more when its rest is over."""
-        self._company.place(standing, now)
+        """Ranks the provider anew, now and when its rest is over."""
+        self._roster.place(standing, now)
         if standing.rests(now):
-            self._timers.at(standing.rests_until, self._company.place, standing)
+            self._timers.at(standing.rests_until, self._roster.place, standing)

@@ -1,74 +1,76 @@
-"""Jobs that wait behind those of other customers go to somebody idle instead, or to whoever is done far sooner.
+"""Moves jobs that wait in a provider's queue to a provider that is idle, or that would be done far sooner.
 
-What a provider has to do is told to everybody twice a minute. Customers that begin at once see the same swarm, turn
-to the same quick machines, and would wait there while others stand idle. But of one's own job a provider says at once
-how long it waits. Nor does a customer stand in a line for newcomers where others would have answered meanwhile.
+Providers announce their load twice a minute only. So customers that begin at the same time see the same swarm, pick
+the same quick machines, and would wait there while others stand idle. But a provider says at once how long a job that
+it was sent will wait, and the job is moved on that word.
 """
 
 import heapq
 import random
 
-from pylon.swarm.dispatch.company import Company
 from pylon.swarm.dispatch.in_flight import InFlight
+from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.seats import Seat
 from pylon.swarm.dispatch.slot import Attempt
 from pylon.swarm.dispatch.standing import Standing
 
-# So often a job goes elsewhere, each time to somebody new; and so often to one that only looks idle: others who wait
-# see the same ones.
+# How often a job is moved at most, each time to a provider that has not had it; and how often to one that only looks
+# idle, since other customers that wait see the same idle providers.
 MOST_MOVES, MOST_GUESSES = 3, 1
-# Only when it would be over so many seconds sooner, and in so small a part of the time: what a provider says is a
-# guess, and a cancelled job costs two events.
+# A job is moved only if it would be done at least so many seconds sooner, and within this part of the time: what a
+# provider says is a guess, and a cancelled job costs two events.
 _SOONER_S, _PART = 2.0, 0.5
-# Of who is busy it is known only from heartbeats for how long: what goes there must be over in so small a part.
+# How long a busy provider will be is known only from heartbeats, so a job moved there must be done in this part.
 _BUSY_PART = 0.25
-# So many of those that wait longest are looked at for one that may go to a certain provider.
+# How many of the longest waits are looked at for one that may be moved to a provider that became free.
 _LOOKED_AT = 8
-# So many more than are on their way may be remembered of those that are over.
+# How many attempts that are over may be kept in the list of waits before it is cleaned.
 _OVER = 100
 
 
 class Queues:
     """See the module."""
 
-    def __init__(self, company: Company, in_flight: InFlight, rng: random.Random) -> None:
-        self._company = company
+    def __init__(self, roster: Roster, in_flight: InFlight, rng: random.Random) -> None:
+        self._roster = roster
         self._in_flight = in_flight
         self._rng = rng
 
     def told(self, attempt: Attempt, wait_s: float, now: float) -> None:
-        """A provider has a job, and begins with it in so many seconds. Of what it says of that the first counts:
-        relays hold it, and tell it again whenever they are asked."""
+        """A provider says that it has the job and will begin with it in `wait_s` seconds.
+
+        Only the first such word counts: relays store it, and deliver it again whenever they are asked.
+        """
         if not attempt.live or attempt.told:
             return
         attempt.told = True
         standing, slot = attempt.standing, attempt.slot
         lane = slot.lane
         seconds = lane.seconds_at(standing)
-        lane.waits.add(standing.told(attempt.id, wait_s, seconds, now))
-        self._company.place(standing, now)
+        lane.figures.waits.add(standing.told(attempt.id, wait_s, seconds, now))
+        self._roster.place(standing, now)
         if not wait_s or slot.job.to:
             return
         if slot.moves < MOST_GUESSES and self._may_go(attempt, now):
-            found = self._somebody_sooner(attempt, wait_s + seconds, now)
+            found = self._sooner_elsewhere(attempt, wait_s + seconds, now)
             if found is not None:
                 self._move(attempt, found, now)
                 return
         heapq.heappush(lane.told, (-(now + wait_s), attempt.id, attempt))
-        if len(lane.told) > 2 * lane.in_flight + _OVER:
+        if len(lane.told) > 2 * lane.figures.in_flight + _OVER:
             lane.told = [each for each in lane.told if each[2].live]
             heapq.heapify(lane.told)
 
     def answered(self, attempt: Attempt, now: float) -> None:
-        """An answer came. What waits longest elsewhere may be done sooner where it came from."""
+        """An answer came: a job that waits elsewhere may be done sooner by the provider that just answered."""
         standing, lane = attempt.standing, attempt.slot.lane
         if not attempt.acknowledged:
-            # Who had no word before it did not wait.
-            lane.waits.add(0.0)
+            # A provider that answers without a word before it had no queue.
+            lane.figures.waits.add(0.0)
         seat = lane.members.get(standing.provider)
-        if not lane.told or seat is None or seat.step < 0 or standing.others_until > now or self._company.coming:
+        if not lane.told or seat is None or seat.step < 0 or standing.others_until > now or self._roster.coming:
             return
-        # Jobs that nobody has come first, those of other needs too.
+        # Jobs that no provider has yet come first, those of other needs too.
         if any(each.lane.presses for each in standing.seats):
             return
         there_s = lane.seconds_at(standing)
@@ -93,18 +95,18 @@ class Queues:
         left = self._in_flight.budgets.left(slot.job.run) if attempt.cost else None
         if left is None:
             return True
-        # What is given up counts as spent, and the money is for jobs that nobody has yet.
-        return left >= 2 * attempt.cost and not self._company.waits
+        # The attempt given up counts as spent, and money is for jobs that no provider has yet.
+        return left >= 2 * attempt.cost and not self._roster.waits
 
     def _may_take(self, standing: Standing, attempt: Attempt, *, busy: bool = False) -> bool:
-        # What runs on a machine of one's own costs nothing and is read by nobody.
+        # On a machine of one's own a job costs nothing and stays private: it does not move to a stranger.
         if (attempt.standing.is_own and not standing.is_own) or standing.provider in attempt.slot.known:
             return False
         may = self._in_flight.may_unpaid if busy else self._in_flight.may_at_once
         return may(attempt.slot, standing)
 
-    def _somebody_sooner(self, attempt: Attempt, here_s: float, now: float) -> Standing | None:
-        """Who would be done so much sooner than where it would take so long that it is worth the move."""
+    def _sooner_elsewhere(self, attempt: Attempt, here_s: float, now: float) -> Standing | None:
+        """A provider that would finish enough sooner than the present one's `here_s`; None if there is none."""
         worth_s = _worth_s(attempt, here_s, now)
         if worth_s <= 0:
             return None
@@ -131,5 +133,5 @@ class Queues:
 
 
 def _worth_s(attempt: Attempt, here_s: float, now: float) -> float:
-    """How long it may take elsewhere to be worth the move, and in time."""
+    """The most seconds that a job may take elsewhere for a move to be worth it; `here_s` is what it takes here."""
     return min(here_s * _PART, here_s - _SOONER_S, attempt.slot.ends_at - now)

@@ -1,6 +1,7 @@
-"""Seats of a lane, with room, in order of when their providers would be done; and those who answered before, apart.
+"""The seats of a lane that have room, in order of expected completion; familiar providers are indexed a second time.
 
-Keys cost nothing. Of a thousand new ones each may be mute, so where it matters somebody is drawn whom we have heard.
+Keys cost nothing to make, and of a thousand new ones each may be mute. So where it matters a provider is drawn that
+has answered us before.
 """
 
 import random
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class _Familiar:
-    """Where a seat stands among the familiar: at the same step, but that has a place of its own."""
+    """A seat's entry in the index of familiar providers: the same step, but another position in it."""
 
     seat: "Seat"
     provider: str
@@ -27,7 +28,7 @@ class _Familiar:
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """A provider's place in a lane. `awake` is one that does not rest, `silent` one that met its last request so."""
+    """A provider's place in a lane. `awake`: it does not rest. `silent`: it met our last request with silence."""
 
     standing: Standing
     lane: "Lane"
@@ -50,21 +51,21 @@ class Seats:
 
     @property
     def count(self) -> int:
-        """How many have room."""
+        """How many seats have room."""
         return self._all.count
 
     @property
     def is_mixed(self) -> bool:
-        """Whether some of them answered before, and others did not."""
+        """Whether some of these providers answered us before, and others did not."""
         return 0 < self._familiar.count < self._all.count
 
     @property
     def soonest_s(self) -> float:
-        """When the first of them would be done, as ranks are: in steps."""
+        """The rank of the soonest seat, in seconds, rounded down to its step. See `Standing.rank`."""
         return self._all.soonest_s
 
     def put(self, seat: Seat, at: int) -> None:
-        """It has room, and would be done so soon."""
+        """Places a seat that has room at this step."""
         self._all.put(seat, at)
         if seat.standing.is_familiar:
             seat.familiar = seat.familiar or _Familiar(seat, seat.provider)
@@ -73,7 +74,7 @@ class Seats:
             self._familiar.remove(seat.familiar)
 
     def remove(self, seat: Seat) -> None:
-        """It has no room."""
+        """Takes out a seat that has no room any more."""
         self._all.remove(seat)
         if seat.familiar is not None:
             self._familiar.remove(seat.familiar)
@@ -87,7 +88,7 @@ class Seats:
     def choose_familiar(
         self, rng: random.Random, without: Collection[str], *, worst: int, alike: int, accept: Callable[[Seat], bool]
     ) -> Seat | None:
-        """The same among those who answered before."""
+        """As `choose`, among providers that answered us before."""
         found = self._familiar.choose(
             rng, without, worst=worst, alike=alike, accept=lambda familiar: accept(familiar.seat)
         )

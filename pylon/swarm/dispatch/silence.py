@@ -1,34 +1,35 @@
 """How often requests are met with silence, and how much one silence says against the provider that was asked.
 
-A relay that loses one live event in three makes every provider look dead now and then; a provider that is dead is
-silent every time. So it is counted how many in a row one provider left unanswered, and how rare that is here.
+A relay that loses one live event in three makes every provider look dead now and then, while a dead provider is
+silent every time. So a provider is blamed for a streak of silences only if a streak that long is unlikely to be
+chance, given how often requests are met with silence here.
 """
 
 import math
 
-# The newest outcome counts for so much: some dozens of the last ones decide.
+# Weight of the newest outcome in the moving average: some dozens of outcomes decide.
 _WEIGHT = 0.03
-# More than one in two is the doing of providers, too.
+# No more than this is put down to relays: of a larger share, providers are a cause too.
 _MOST_LOST = 0.5
-# A streak that chance makes more seldom than this is the provider's doing.
+# A streak whose chance is below this is the provider's doing.
 _CHANCE = 0.02
 FEWEST, MOST = 2, 6
-# Where no larger share is lost, the fewest are enough.
+# Up to this share of silences, `FEWEST` in a row are enough.
 _RARE = _CHANCE ** (1 / FEWEST)
 
 
 class Silence:
-    """The share of requests, of late, of which no word came; at the start none."""
+    """The share of recent requests that met silence; 0 at the start."""
 
     def __init__(self) -> None:
-        # What follows from the share is asked far more often than it changes.
+        # The values below are read far more often than the share changes, so they are stored.
         self._share = 0.0
         self.is_common = False
         """Whether one silence is more likely the relay's doing than the provider's."""
         self.lost = 0.0
-        """The share of requests that never arrive, as far as relays lose them."""
+        """The share of requests taken to be lost by relays."""
         self.enough = FEWEST
-        """So many in a row are not chance any more: 2 where hardly any are lost, 4 where three in ten are."""
+        """How many silences in a row are not chance: 2 where hardly any request is lost, 4 where three in ten are."""
 
     @property
     def share(self) -> float:
@@ -42,7 +43,7 @@ class Silence:
         self.lost = min(share, _MOST_LOST) if self.is_common else 0.0
 
     def saw(self, silent: bool) -> None:
-        """A request was met with silence, or with a word."""
+        """A request was met with silence, or its provider said something."""
         if silent or self._share:
             self.share += _WEIGHT * (silent - self._share)
 

@@ -1,13 +1,13 @@
-"""A job on its way, and each sending of it: what the dispatcher's parts share, and none of them decides here.
+"""A slot (one job until its outcome) and its attempts: the state that the parts of the dispatcher share.
 
-`open_slots` makes and ends slots, `in_flight` begins and releases attempts, `outcomes` writes what became of them.
+`open_slots` makes and ends slots, `in_flight` begins and releases attempts, `outcomes` records what became of them.
 """
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pylon.jobs.codes import ErrorCode
-from pylon.swarm.dispatch.moves import Job
+from pylon.swarm.dispatch.messages import SlotJob
 from pylon.swarm.dispatch.standing import Standing
 
 if TYPE_CHECKING:
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Attempt:
-    """One sending. `live` ends when it was answered, refused, or is no longer waited for."""
+    """One sending of a slot to a provider. It is `live` until it is answered, refused, or not waited for any more.
+
+    `sent_at` is in monotonic seconds; `rounds` is after how many rounds of jobs an answer was expected when it was
+    sent.
+    """
 
     id: int
     slot: "Slot"
@@ -24,7 +28,7 @@ class Attempt:
     sent_at: float
     rounds: int
     hedge: bool
-    # The most that it may be charged, and what the budget counts now that it is not live any more.
+    # The most that it may be charged, and what the budget counts once it is not live; both in msat.
     cost: int = 0
     counted: int = 0
     relay: str | None = None
@@ -35,25 +39,25 @@ class Attempt:
     acknowledged: bool = False
     # Its provider said how long it waits.
     told: bool = False
-    # Sent by an earlier process, if it came to that: the process may have died when it had only written it down.
+    # An earlier process sent it, or died between writing it down and sending it.
     adopted: bool = False
-    # That process took it back since, and nobody works on it any more.
+    # That process told the provider to stop.
     taken_back: bool = False
 
     @property
     def was_passed_over(self) -> bool:
-        """Whether its provider had a word for a request that was sent later."""
+        """Whether its provider has reacted to a request that was sent later."""
         return self.standing.heard_of > self.sent_at
 
 
 @dataclass(slots=True)
 class Slot:
-    """One job on its way. `tried` failed it before; `barred` would always refuse it.
+    """One job until its outcome. The providers in `tried` have failed it; those in `barred` would always refuse it.
 
-    It is waited for until `ends_at`; its providers are told `expires_at`.
+    It is waited for until `ends_at`; providers are told `expires_at`. Times are monotonic seconds.
     """
 
-    job: Job
+    job: SlotJob
     lane: "Lane"
     ends_at: float
     expires_at: float
@@ -68,17 +72,18 @@ class Slot:
     final_refusals: int = 0
     send_failures: int = 0
     code: ErrorCode | None = None
-    # Whoever said no last wants to be paid.
+    # The provider that refused it last wants to be paid.
     unpaid: bool = False
-    # Somebody is reached only where relays take nothing so large.
+    # A provider is reached only over relays that take nothing so large.
     too_large: bool = False
     done: bool = False
 
     @property
     def known(self) -> frozenset[str]:
-        """Who has it, had it, or would always refuse it."""
+        """The providers that have it, had it, or would always refuse it."""
         return self.barred | {attempt.standing.provider for attempt in self.attempts}
 
     @property
     def live(self) -> list[Attempt]:
+        """The attempts that are waited for."""
         return [attempt for attempt in self.attempts if attempt.live]

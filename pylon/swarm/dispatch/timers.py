@@ -1,7 +1,7 @@
-"""What is to be done later: the cost of a deadline does not grow with how many there are.
+"""Timers, whose cost does not grow with their number.
 
-Deadlines lie in intervals of a twentieth of a second, unordered, until one's time comes. One heap of them all is as
-deep as its logarithm, and each of its levels is a place in memory that nothing has touched for seconds.
+They lie unordered in intervals of a twentieth of a second, and are sorted when their interval begins. One heap over
+all of them would cost a cache miss per level.
 """
 
 import heapq
@@ -10,31 +10,31 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 _INTERVAL_S = 0.05
-# What is never due lies in an interval too.
+# The interval of timers that are never due.
 _LAST = 2**53
 _NEVER = _LAST * _INTERVAL_S
 _SWEEP_FROM = 1_024
 
 
 class Subject(Protocol):
-    """What something is to be done about; `live` while it still matters."""
+    """What a timer is about; the timer is dropped when its subject is not `live` any more."""
 
     @property
     def live(self) -> bool: ...
 
 
-# When, negative; a number that orders equals, negative too; what is then to be done, and about what. No function is
-# made for each: with several deadlines a job the garbage collector would have most of its work with them.
+# (minus the time, minus a running number that orders equal times, the function, its subject). No closure is made for
+# each: with several deadlines a job they would be most of the garbage collector's work.
 type _Timer = tuple[float, int, Callable[[Any, float], None], Subject]
 
 
 class Timers:
-    """Times are the caller's; nothing happens but in `run`."""
+    """See the module. Times are monotonic seconds, given by the caller; functions are called in `run` only."""
 
     def __init__(self) -> None:
-        # Those of intervals that have begun, the next one last.
+        # Timers of intervals that have begun, the next due one last.
         self._near: list[_Timer] = []
-        # The others, and a heap of their intervals.
+        # Timers of later intervals, and a heap of these intervals.
         self._far: dict[int, list[_Timer]] = {}
         self._intervals: list[int] = []
         self._begun = -_LAST
@@ -46,7 +46,7 @@ class Timers:
         return self._count
 
     def at[S: Subject](self, when: float, due: Callable[[S, float], None], subject: S) -> None:
-        """Does it then, if the subject is still live; `due` is told the time."""
+        """Has `due(subject, now)` called at `when`, if the subject is live then."""
         self._last -= 1
         timer: _Timer = (-when, self._last, due, subject)
         interval = int(when / _INTERVAL_S) if when < _NEVER else _LAST
@@ -62,7 +62,7 @@ class Timers:
             self._sweep()
 
     def run(self, now: float) -> None:
-        """Does what is due."""
+        """Calls all that is due."""
         interval = int(now / _INTERVAL_S) if now < _NEVER else _LAST
         if interval > self._begun:
             self._begin(interval)
@@ -80,7 +80,7 @@ class Timers:
         self._near.sort()
 
     def _sweep(self) -> None:
-        """Throws away what does not matter any more."""
+        """Drops timers whose subjects are not live any more."""
         self._near[:] = [timer for timer in self._near if timer[3].live]
         far = {interval: [timer for timer in timers if timer[3].live] for interval, timers in self._far.items()}
         self._far = {interval: timers for interval, timers in far.items() if timers}

@@ -1,4 +1,4 @@
-"""Jobs that were never sent: the higher priority first, and runs of one priority in turn.
+"""The queue of jobs that were never sent: the highest priority first, and the runs of one priority in turn.
 
 So one question that a person waits for does not stand behind ten thousand of a batch.
 """
@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 
 class Waiting:
-    """A queue; every call takes constant time for a handful of priorities, and each step of `firsts` does."""
+    """See the module. With a handful of priorities every call, and each step of `firsts`, takes constant time."""
 
     def __init__(self) -> None:
         self._levels: dict[int, OrderedDict[int, deque[Slot]]] = {}
         self.count = 0
-        """How many there are, some of which may be over meanwhile."""
+        """How many slots are queued, including some that are done and not yet dropped."""
 
     def put(self, slot: "Slot") -> None:
+        """Adds a slot at the end of its run's queue."""
         job = slot.job
         level = self._levels.get(job.priority)
         if level is None:
@@ -32,13 +33,13 @@ class Waiting:
 
     @property
     def priorities(self) -> Collection[int]:
-        """Those that there are, in no order."""
+        """The priorities of queued slots, in no order."""
         return self._levels.keys()
 
     def firsts(self, least: int) -> Iterator["Slot"]:
-        """The next of each run, as far as it is of this priority or a higher one.
+        """The next slot of each run, of priority `least` or higher, in the order of their turns.
 
-        Those that are over are dropped on the way. A run whose next one is passed over has its turn after the others.
+        Slots that are done are dropped on the way. A run whose slot is passed over goes behind the other runs.
         """
         for priority in sorted(self._levels, reverse=True):
             if priority < least:
@@ -56,7 +57,7 @@ class Waiting:
                     self._drop(priority, run)
 
     def take(self, slot: "Slot") -> None:
-        """Takes out one that `firsts` just gave; the next run has its turn."""
+        """Takes out the slot that `firsts` just gave; the next run has its turn."""
         priority, run = slot.job.priority, slot.job.run
         level = self._levels[priority]
         queue = level[run]
@@ -68,7 +69,7 @@ class Waiting:
             self._drop(priority, run)
 
     def forget(self, run: int) -> None:
-        """All of a run are over."""
+        """Drops all slots of a run."""
         for priority, level in list(self._levels.items()):
             if (queue := level.pop(run, None)) is not None:
                 self.count -= len(queue)
@@ -82,5 +83,5 @@ class Waiting:
             del self._levels[priority]
 
     def slots(self) -> list["Slot"]:
-        """All of them."""
+        """All queued slots."""
         return [slot for level in self._levels.values() for queue in level.values() for slot in queue]

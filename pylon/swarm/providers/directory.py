@@ -1,8 +1,8 @@
-"""Who is alive: announcements and heartbeats in, a table of providers out.
+"""The directory of live providers: announcements and heartbeats in, a table of listings out.
 
-A provider is its key. Its newest heartbeat says which of its announcements (`d`) is in force; it is listed while
-that heartbeat holds. A plain NIP-90 provider needs no heartbeat: its announcement alone lists it, for a week.
-Anyone can make keys, so the table is bounded: whoever is not alive makes room first, and when all are alive
+A provider is identified by its key. Its newest heartbeat says which of its announcements (`d`) is in force, and it is
+listed until that heartbeat expires. A plain NIP-90 provider needs no heartbeat: its announcement lists it for a week.
+Anyone can make keys, so the table is bounded: providers that are not alive make room first, and when all are alive
 newcomers are turned away.
 
 Times are Unix seconds. Events must have been verified.
@@ -27,17 +27,17 @@ from pylon.swarm.providers.listing import Listing, Need, names_of
 MAX_PROVIDERS = 20_000
 # Further announcements of one key push out its oldest.
 MAX_ANNOUNCEMENTS = 4
-# An event from further ahead than relays allow would stay the newest for as long as its author likes.
+# An event dated further ahead than relays allow would stay the newest for as long as its author likes.
 MAX_AHEAD_S = 900
-# So many more items than there are providers may be planned of those that came and went.
+# How many more expiries than providers may be planned, left over from providers that came and went.
 _OVER = 1_000
-# All that a heartbeat says but for how long it holds.
+# All that a heartbeat says except when it expires.
 _said = attrgetter(*(said.name for said in fields(Heartbeat) if said.name != "expires_at"))
 
 
 @record
 class ProviderUp:
-    """A provider came, or what is known of it changed."""
+    """A provider appeared, or what is known of it changed."""
 
     listing: Listing
 
@@ -53,17 +53,17 @@ type Change = ProviderUp | ProviderDown
 
 
 class Directory:
-    """See the module. Who is in `circle` is never turned away."""
+    """See the module. Providers that `circle` names are never turned away."""
 
     def __init__(self, *, capacity: int = MAX_PROVIDERS, circle: Circle | None = None) -> None:
         self._capacity = capacity
         self._circle = circle or Circle()
         self._entries: dict[str, Entry] = {}
-        # Known keys that are not alive, the longest unheard first.
+        # Known providers that are not alive, those unheard for longest first.
         self._dormant: OrderedDict[str, None] = OrderedDict()
         self._live: dict[str, Listing] = {}
         self._by_model: dict[str, set[str]] = {}
-        # A provider's item is moved on when it comes up, not with every heartbeat.
+        # A heap of (when to look, provider). An entry is moved on when it comes up, not with every heartbeat.
         self._expiries: list[tuple[float, str]] = []
         self.turned_away = 0
 
@@ -74,26 +74,27 @@ class Directory:
         return iter(self._live.values())
 
     def get(self, provider: str) -> Listing | None:
-        """The provider of that key, when it is alive."""
+        """The listing of this provider; None if it is not alive."""
         return self._live.get(provider)
 
     def alive_until(self, provider: str) -> float:
-        """When a live provider goes, should nothing more be heard of it; Unix seconds. Raises `KeyError`."""
+        """When a live provider expires if nothing more is heard of it, in Unix seconds. Raises `KeyError`."""
         return self._entries[provider].listed_until
 
     def find(self, need: Need) -> list[Listing]:
-        """The live providers that do. Looks only at those with the model when one is named."""
+        """The live providers that meet a need. If it names a model, only those with that model are looked at."""
         return [listing for listing in self._candidates(need) if not need.why_not(listing)]
 
     def unannounced(self) -> list[str]:
-        """Keys that beat without an announcement seen here: relays answer with a few hundred events at most."""
+        """Providers whose heartbeat came without an announcement: a relay answers with a few hundred events at
+        most."""
         return [
             key for key in self._dormant if (entry := self._entries[key]).beat is not None and not entry.announced
         ]
 
     @property
     def known(self) -> int:
-        """Keys heard of, alive or not."""
+        """How many providers were heard of, alive or not."""
         return len(self._entries)
 
     def observe(self, event: Event, now: float) -> list[Change]:
@@ -110,12 +111,12 @@ class Directory:
         return self._refresh(event.pubkey, now) if changed else []
 
     def expire(self, now: float) -> list[Change]:
-        """Lets go of those whose time is over."""
+        """Removes the providers that have expired."""
         changes: list[Change] = []
         while self._expiries and self._expiries[0][0] <= now:
             due, provider = heapq.heappop(self._expiries)
             entry = self._entries.get(provider)
-            # What was planned before it went, or before less was known of it, is over.
+            # A leftover, planned before the provider went or changed.
             if entry is None or entry.listing is None or due != entry.due:
                 continue
             entry.due = math.inf
@@ -148,10 +149,10 @@ class Directory:
         if entry is None or (entry.beat_version is not None and not entry.beat_version.older_than(event)):
             return False
         entry.beat_version = Version(event.created_at, event.id)
-        # Whoever claims to live long is believed for as long as anyone else.
+        # A heartbeat is not believed for longer than twice the usual time.
         entry.beat_until = min(value.expires_at, int(now) + 2 * EXPIRY_S)
         if entry.listing is not None and entry.beat is not None and _said(entry.beat) == _said(value):
-            # Most heartbeats say nothing new. The listing stands, for longer.
+            # Most heartbeats say nothing new: the listing only lasts longer.
             entry.listed_until = entry.beat_until
             self._plan(event.pubkey, entry)
             return False

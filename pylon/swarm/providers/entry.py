@@ -1,4 +1,4 @@
-"""What relays brought of one provider, and how it is listed by that."""
+"""A provider's entry in the directory: its events as relays brought them, and the listing made of them."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ PLAIN_AGE_S = 7 * 86_400
 
 @dataclass(slots=True)
 class Version:
-    """NIP-01: the newest counts; of two of one second, the one with the lower id."""
+    """Which version of a replaceable event is in force. NIP-01: the newest; of the same second, the lower id."""
 
     created_at: int
     id: str
 
     def older_than(self, event: Event) -> bool:
-        """Whether this event takes its place."""
+        """Whether this event replaces it."""
         return event.created_at > self.created_at or (event.created_at == self.created_at and event.id < self.id)
 
 
 @dataclass(slots=True)
 class Announced:
-    """An announcement of a provider's; `plain` is one that does not speak `pylon/1`."""
+    """A provider's announcement. `plain`: it does not speak `pylon/1`."""
 
     version: Version
     # None: withdrawn. It is remembered so that an older copy from another relay does not bring it back.
@@ -42,17 +42,17 @@ class Entry:
 
     announced: dict[str, Announced] = field(default_factory=dict)
     beat_version: Version | None = None
-    # The heartbeat in force, and until when it is.
+    # The heartbeat in force, and until when it holds.
     beat: Heartbeat | None = None
     beat_until: float = 0.0
     listing: Listing | None = None
     listed_until: float = 0.0
-    # When it is looked at next.
+    # For when its next look is planned.
     due: float = math.inf
 
 
 def listing_of(provider: str, entry: Entry, now: float) -> tuple[Listing | None, float]:
-    """What is known of a provider while it is alive, and until when that holds."""
+    """The listing of a provider and until when it holds; None if it is not alive."""
     beat = entry.beat
     if beat is None:
         return _plain_listing(provider, entry, now)
@@ -104,7 +104,7 @@ def _plain_listing(provider: str, entry: Entry, now: float) -> tuple[Listing | N
 
 
 def _models(announcement: Announcement, beat: Heartbeat) -> tuple[OfferedModel, ...]:
-    # The heartbeat names what answers now; the announcement knows more about each.
+    # The heartbeat names the models that answer now; the announcement says more about each.
     if not beat.models:
         return announcement.models[:MAX_MODELS]
     details = {m.id: m for m in announcement.models}

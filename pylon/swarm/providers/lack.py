@@ -1,4 +1,4 @@
-"""That nobody takes a job: who is there, why they do not, and what to do about it."""
+"""Explains that no provider takes a job: who is there, why they do not, and what to do about it."""
 
 from dataclasses import dataclass
 
@@ -7,57 +7,74 @@ from pylon.money.limits import Limit
 from pylon.money.wallet import WalletCode
 from pylon.swarm.providers.listing import PAUSED, TOO_DEAR, TOO_SHORT, WITHOUT_MODEL, Need
 
-# As programs name them, and whoever types a command.
+# Its name in the API, and as an option of commands.
 ANSWER_TOKENS = "`max_tokens` (`--max-tokens` of a command)"
 
-UNFUNDED = "not paid, since the wallet holds too little"
+UNFUNDED = "not paid, because the wallet holds too little"
 UNPRICED = "asking to be paid without announcing a price"
-STOPPED = "not paid, since the STOP file halts all spending"
+NO_WALLET = "not paid, because no wallet is connected"
+STOPPED = "not paid, because the STOP file halts all spending"
 
 
 def limited(code: Limit | WalletCode) -> str:
-    """That so much may not be spent, by a limit here or by the wallet's."""
-    return f"not paid, since a limit of ours is reached ({code.value})"
+    """The reason that a limit of ours, or of the wallet's, does not allow the payment."""
+    return f"not paid, because one of our limits is reached ({code.value})"
 
 
-_AGAIN = " Each of them is asked again when the invoice has run out that it waits for: a quarter of an hour at most."
+CONNECT = "Run `pylon wallet connect`. A running node uses the wallet after its next start."
+_AGAIN = " Each of them is asked again when its unpaid invoice has expired, within a quarter of an hour."
 _DEAR = (
-    f"What is asked for is more than one payment may be. Fewer {ANSWER_TOKENS} make a job cheaper; with live money"
-    " `pylon wallet go-live --payment SATS` allows more."
+    f"The price is above the limit for one payment. Fewer {ANSWER_TOKENS} make a job cheaper; for "
+    "live money, `pylon wallet go-live --payment SATS` raises the limit."
 )
 _LIMITS: dict[Limit | WalletCode, str] = {
     Limit.PAYMENT: _DEAR,
     Limit.FEE: _DEAR,
     Limit.JOB: _DEAR,
-    Limit.DAY: "`pylon wallet balance` says what of it is used, which is free again a day later. With live money"
-    " `pylon wallet go-live --day SATS` allows more.",
-    Limit.RUN: "A command that asks by itself pays no more than this; the next one may again, and a node that runs"
-    " (`pylon start`) has no such limit. With live money `pylon wallet go-live --day SATS` allows more.",
-    Limit.ALL: "`pylon wallet balance` says what of it is used. With live money `pylon wallet go-live --all SATS`"
-    " allows more; of other money a home never spends more than that.",
-    WalletCode.QUOTA_EXCEEDED: "The wallet gives this link a budget, which is used up: raise it there, or wait until"
-    " it is renewed.",
+    Limit.DAY: (
+        "`pylon wallet balance` shows what is used; it becomes free a day after it was spent. For "
+        "live money, `pylon wallet go-live --day SATS` raises the limit."
+    ),
+    Limit.RUN: (
+        "A command that runs by itself pays no more than this; the next one may pay again, and a "
+        "running node (`pylon start`) has no such limit. For live money, `pylon wallet go-live --day "
+        "SATS` raises the limit."
+    ),
+    Limit.ALL: (
+        "`pylon wallet balance` shows what is used. For live money, `pylon wallet go-live --all "
+        "SATS` raises the limit; with other money it cannot be raised."
+    ),
+    WalletCode.QUOTA_EXCEEDED: (
+        "The budget that the wallet set for this link is used up. Raise it in the wallet, or wait until it renews."
+    ),
 }
 _HINTS = {
-    UNFUNDED: "`pylon wallet balance` says what it holds. Once there is more, each of them is asked again when the"
-    " invoice has run out that it waits for: a few minutes.",
-    STOPPED: "Remove the file STOP in PYLON_HOME to go on.",
+    NO_WALLET: CONNECT,
+    UNFUNDED: (
+        "`pylon wallet balance` shows what it holds. After you add money, each provider is asked "
+        "again when its unpaid invoice has expired, within a few minutes."
+    ),
+    STOPPED: "To go on, remove the file STOP in PYLON_HOME.",
     **{limited(code): f"{hint}{_AGAIN}" for code, hint in _LIMITS.items()},
-    TOO_DEAR: "{dear}At most {bid:,} msat a job are offered: `bid_msat` in [customer], which a node that runs uses"
-    " after its next start. {cheaper}",
-    TOO_SHORT: "`pylon providers --json` says how many tokens each model takes (`contexts`). Ask for less at once, or"
-    f" for fewer {ANSWER_TOKENS}; `pylon rlm` reads texts of any length.",
+    TOO_DEAR: (
+        "{dear}You offer at most {bid:,} msat per job: `bid_msat` in [customer], which a running "
+        "node reads at its next start. {cheaper}"
+    ),
+    TOO_SHORT: (
+        "`pylon providers --json` shows each model's context window (`contexts`). Send less at once, "
+        f"or ask for fewer {ANSWER_TOKENS}; `pylon rlm` reads texts of any length."
+    ),
 }
 
-# Strangers have a say in some: a payment network has any name.
+# How many reasons are told. Strangers can add some: a payment network has any name.
 _TOLD = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """What a provider asks for a job at the most, in msat, and for how many tokens.
+    """A provider's quote: the most that it asks for a job, in msat, and for how many tokens.
 
-    `longest` is the longest answer that it says to give, in tokens, 0 where it does not say.
+    `longest` is the longest answer that it announces, in tokens; 0 if it announces none.
     """
 
     msat: int
@@ -67,22 +84,23 @@ class Quoted:
 
     def __str__(self) -> str:
         return (
-            f"{self.msat:,} msat for {self.prompt_tokens:,} tokens of prompt and {self.max_tokens:,} of answer"
-            f"{f', though it gives {self.longest:,} at most' if self.is_short else ''}"
+            f"{self.msat:,} msat for {self.prompt_tokens:,} prompt tokens and {self.max_tokens:,} "
+            "answer "
+            f"tokens{f', though it gives at most {self.longest:,}' if self.is_short else ''}"
         )
 
     @property
     def is_short(self) -> bool:
-        """Whether it says that its answers are shorter than what was counted."""
+        """Whether it announces shorter answers than the quote counts."""
         return 0 < self.longest < self.max_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """`known` providers were heard of, `alive` of them are there, and so many do not do for each of the reasons.
+    """`known` providers were heard of, of which `alive` are alive; `reasons` counts why these do not meet the need.
 
-    `refusals` are what relays say that answer us nothing; `cheapest` is the least quote of those that are
-    too dear; `models` what those alive run.
+    `refusals` are the words of relays that answer us nothing; `cheapest` is the lowest quote of those that are too
+    dear; `models` are those that the live providers run.
     """
 
     need: Need
@@ -102,33 +120,31 @@ class Lack:
 
     @property
     def hint(self) -> str:
-        """What to do about it, where there is more to say than that nobody is there."""
+        """What to do about it; empty if there is nothing more to say than that nobody is there."""
         if self.refusals and not self.alive:
-            return f"Who is there, no relay tells us: {'; '.join(self.refusals)[:300]}"
-        # What is wrong with us comes first: however many strangers are dear, they must not hide an empty wallet.
+            return f"No relay tells us who is there: {'; '.join(self.refusals)[:300]}"
+        # Our own faults come first: however many strangers are too dear, they must not hide an empty wallet.
         found = next((hint for reason, hint in _HINTS.items() if reason in self.reasons), "")
         if self.alive and self.reasons.get(PAUSED) == self.alive:
-            found = "`pylon providers` says why. Where `pylon pause` was run, `pylon resume` takes jobs on again."
+            found = "`pylon providers` shows why. After `pylon pause`, run `pylon resume` to take jobs again."
         if not found and WITHOUT_MODEL in self.reasons and self.models:
             more = f" and {len(self.models) - _TOLD} more" if len(self.models) > _TOLD else ""
-            return (
-                f"Those that are there: {', '.join(self.models[:_TOLD])}{more}; `pylon providers` says who runs them."
-            )
+            return f"Available: {', '.join(self.models[:_TOLD])}{more}; `pylon providers` shows who runs them."
         return found.format(bid=int(self.need.bid), dear=self._dear(), cheaper=self._cheaper()).rstrip()
 
     def _dear(self) -> str:
-        return "" if self.cheapest is None else f"The cheapest of these asks up to {self.cheapest}. "
+        return "" if self.cheapest is None else f"The cheapest of these charges up to {self.cheapest}. "
 
     def _cheaper(self) -> str:
         if not self.need.bid:
-            # What is offered nothing for is as dear however short it is.
+            # With a bid of 0 a shorter answer is too dear as well.
             return ""
-        # What a stranger says of its answers bounds no price; what is asked for does.
+        # The price is bounded by the answer that is asked for, and not by what a stranger announces.
         if self.cheapest is not None and self.cheapest.is_short:
-            return f"Or ask for {self.cheapest.longest:,} {ANSWER_TOKENS}: then only so many are counted."
+            return f"Or ask for {self.cheapest.longest:,} {ANSWER_TOKENS}; then only that many are counted."
         return f"Or ask for fewer {ANSWER_TOKENS}."
 
     def error(self) -> UnreachableError:
-        """What is raised when a person waits for it."""
-        hint = self.hint or "Start one with `pylon start`, or see who is there with `pylon providers`."
+        """The error to raise to a caller."""
+        hint = self.hint or "Run `pylon start` to start one, or `pylon providers` to see who is there."
         return UnreachableError(f"no provider can take this: {self}", hint=hint)

@@ -1,4 +1,4 @@
-"""One provider as a customer sees it, and what a job needs of one."""
+"""A listing, which is one provider as a customer sees it; and a need, which is what a job requires of a provider."""
 
 from collections.abc import Callable
 from dataclasses import field
@@ -9,7 +9,7 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.price import FREE, Price
 from pylon.records import record
 
-# Prose has three to five characters a token; fewer tokens than this no tokenizer makes of it.
+# Prose has three to five characters a token; no tokenizer packs more than this into one.
 _CHARS_PER_TOKEN = 6
 _SHA256 = "sha256:"
 
@@ -22,9 +22,9 @@ def _unfunded() -> bool:
 class Listing:
     """What is known of a provider that is alive. Speeds are tokens per second, 0 when it has not said.
 
-    `plain` providers know NIP-90 but not `pylon/1`: they are asked in the open form, and say nothing of models.
-    Who is not `priced` does not say what it charges: it is asked for what it does for nothing, and `price` is that.
-    `paused` is the reason why it takes nothing on, or empty.
+    `plain` providers know NIP-90 but not `pylon/1`: they are asked in the open form, and name no models. One that is
+    not `priced` does not say what it charges: it is only asked for free work, and its `price` is zero. `paused` is
+    the reason why it takes no jobs, or empty.
     """
 
     provider: str
@@ -44,15 +44,15 @@ class Listing:
     loading: bool = False
     plain: bool = False
     priced: bool = True
-    # What this customer adds. The most jobs in flight that purse and reputation allow (None: what the slots allow),
-    # how much it is trusted (0 to 1), whether it is our own machine, whether it answered us of late.
+    # What this customer adds: how many jobs in flight purse and reputation allow (None: as many as it has slots for),
+    # how much it is trusted (0 to 1), whether it is our own machine, whether it answered us lately.
     width: int | None = field(default=None, compare=False)
     trust: float = field(default=1.0, compare=False)
     own: bool = field(default=False, compare=False)
     familiar: bool = field(default=False, compare=False)
-    # Why nothing may go there, where it may not: with it a provider leaves the pools of candidates.
+    # Why nothing may be sent there, or empty. A provider with a reason leaves all lanes.
     barred: str = ""
-    # Whether money or credit of ours is there. It is asked: any receipt may change it, and few decisions turn on it.
+    # Whether we have money or credit there. A function, since any receipt may change it and few decisions ask.
     funded: Callable[[], bool] = field(default=_unfunded, compare=False, repr=False)
 
     def seen_as(
@@ -64,8 +64,8 @@ class Listing:
         barred: str,
         funded: Callable[[], bool] = _unfunded,
     ) -> "Listing":
-        """The same, with what this customer adds."""
-        # Once a heartbeat, where `replace` costs as much as all that comes of it.
+        """A copy with what this customer adds."""
+        # Called for each heartbeat, where `replace` would cost as much as all that follows.
         return Listing(
             self.provider, self.d, self.name, self.kinds, self.models, self.price, self.network, self.relays,
             self.slots, self.slots_free, self.queue_s, self.tokens_in_per_s, self.tokens_out_per_s, self.paused,
@@ -73,24 +73,24 @@ class Listing:
         )  # fmt: skip
 
     def model(self, wanted: str | None) -> OfferedModel | None:
-        """Its model of that id or `sha256:…`; the first one when any will do."""
+        """Its model of this id or `sha256:…`; its first one for None. None if it has no such model."""
         return next((m for m in self.models if wanted is None or wanted in names_of(m)), None)
 
     def longest(self, wanted: str | None) -> int:
-        """The longest answer that it announces with that model, in tokens; 0 where it says none."""
+        """The longest answer that it announces for this model, in tokens; 0 if it announces none."""
         model = self.model(wanted)
         return 0 if model is None else model.max_completion_tokens
 
 
-TOO_DEAR = "too dear"
+TOO_DEAR = "too expensive"
 PAUSED = "paused"
 WITHOUT_MODEL = "without this model"
-TOO_SHORT = "with too short a context"
+TOO_SHORT = "with too short a context window"
 
 
 @record
 class Need:
-    """What a provider must be for a job to go there. Equal needs share one pool of candidates.
+    """What a job requires of its provider. Jobs of equal needs share one lane.
 
         Need(model="needle-1")                       # by id
         Need(model="sha256:3f…")                     # by weights
@@ -112,8 +112,9 @@ class Need:
     plain: bool = False
 
     def why_not(self, listing: Listing) -> str:
-        """Why this provider does not do, in a few words for people, or empty when it does. The words follow a number
-        as well as a name: "1 paused, 4 without this model".
+        """Why this provider does not meet the need, in a few words for people; empty if it does.
+
+        The words follow a number as well as a name: "1 paused, 4 without this model".
         """
         if self.allow is not None and listing.provider not in self.allow:
             return "not on the allow list"
@@ -138,10 +139,10 @@ class Need:
 
     def _why_not_plain(self, listing: Listing) -> str:
         if not self.plain:
-            return "reading the open form only"
+            return "reading only the open form"
         if TEXT_REQUEST not in listing.kinds:
             return f"not serving kind {TEXT_REQUEST}"
-        return "silent about models" if self.model is not None else ""
+        return "not stating any model" if self.model is not None else ""
 
     def _why_not_price(self, listing: Listing) -> str:
         if listing.price.is_free or listing.own:
@@ -152,19 +153,20 @@ class Need:
 
 
 def names_of(model: OfferedModel) -> tuple[str, ...]:
-    """What a job may call this model."""
+    """The names by which a job may ask for this model."""
     return (model.id, f"{_SHA256}{model.sha256}") if model.sha256 else (model.id,)
 
 
 def least_tokens(characters: int, max_tokens: int) -> int:
-    """What a job takes of a context at the very least, its answer included."""
+    """The tokens of context that a job takes at the very least, its answer included."""
     return characters // _CHARS_PER_TOKEN + max_tokens
 
 
 def least_context(characters: int, max_tokens: int) -> int:
-    """The context a job needs at the very least: a power of two, rounded down, so that few pools are needed.
+    """The least context that a job needs, in tokens: rounded down to a power of two, so that few lanes are needed.
 
-    It errs towards too little: a provider that cannot hold the job says `too_large`, and it goes elsewhere.
+    It errs on the low side: a provider whose context is too small refuses with `too_large`, and the job goes
+    elsewhere.
     """
     tokens = least_tokens(characters, max_tokens)
     return 1 << (tokens.bit_length() - 1) if tokens else 0

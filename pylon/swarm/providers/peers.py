@@ -1,16 +1,16 @@
-"""Providers by the weights that they run, drawn at random in constant time: whom an answer can be compared with."""
+"""Providers by the weights that they run, so that peers to compare an answer with are drawn in constant time."""
 
 import random
 from collections.abc import Collection
 
 from pylon.swarm.providers.listing import Listing
 
-# The key of the pool that everybody is in.
+# The key of the pool that holds all providers.
 ANY = ""
 
 
 class _Pool:
-    """Keys, of which any few can be drawn."""
+    """A set of keys from which a few can be drawn at random."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -42,7 +42,7 @@ class Peers:
         return provider in self._known
 
     def put(self, listing: Listing) -> None:
-        """Adds a provider, or what it runs now."""
+        """Adds a provider, or updates what it runs."""
         known = self._known.get(listing.provider)
         runs, before = _runs(listing), frozenset() if known is None else _runs(known)
         for weights in before - runs:

@@ -1,7 +1,8 @@
-"""Providers as relays tell of them: one subscription that feeds the directory, and what it left out asked for.
+"""Feeds the directory from the relays: one subscription, and queries for what it left out.
 
-A relay answers with the newest few hundred of what it has stored, and anybody may write events that are newer than a
-provider's. So those whom we know are asked for by their keys, and of the others heartbeats are read page by page.
+A relay answers with the newest few hundred stored events, and anybody can write events that are newer than those of a
+provider. So the events of providers that we know are asked for by author, and stored heartbeats of the others are
+read page by page.
 """
 
 import asyncio
@@ -30,19 +31,20 @@ BATCH = 256
 CHUNK = 200
 CHUNKS_AT_ONCE = 5
 ASK_AGAIN_S = 60.0
-# Of those whom we know so many are asked for by their keys.
+# How many known providers are asked for by their keys.
 KNOWN = 200
-# Heartbeats on a page; a relay that gives fewer than `CUT` has no more.
+# Heartbeats per page; a relay that gives fewer than `CUT` has no more.
 PAGE, CUT = 500, 100
-# Whoever dates heartbeats further ahead is heard when it beats: a crowd of such would come before all others.
+# Stored heartbeats dated further ahead are not read, as a crowd of them would come before all others.
 AHEAD_S = 60
-# How far clocks of other machines may be off.
+# Seconds that clocks of other machines may be off.
 SKEW_S = 900
 WARM_KEYS = 2_000
 
 
 class Presence:
-    """`changed` is called with every change of the directory; `known` gives those whom we know."""
+    """See the module. `changed` is called with each change of the directory; `known` gives the keys of known
+    providers."""
 
     def __init__(
         self,
@@ -96,7 +98,7 @@ class Presence:
         try:
             await self.complete()
         except Exception as error:
-            # What is lacking is asked for again. What relays know is here, and must still be heard.
+            # Missing announcements are asked for again later; the subscription must go on.
             logger.error("announcements could not be asked for", exc_info=error)
 
     async def _read_back(self, relay: str) -> None:
@@ -110,7 +112,7 @@ class Presence:
             logger.error("stored heartbeats could not be read", relay=relay, exc_info=error)
             return
         await self._complete()
-        # A relay that says nothing holds up nobody.
+        # One relay is enough: another that says nothing must not hold up the caller.
         self.caught_up.set()
 
     async def _read_pages(self, relay: str) -> None:
@@ -124,14 +126,14 @@ class Presence:
             if len(page) < CUT:
                 return
             left -= len(page)
-            # The rest of its last second may have been left out; where that alone fills a page, it stays so.
+            # The page may have ended within a second: that second is read again, unless it alone filled the page.
             oldest = min(event.created_at for event in page)
             until = oldest if oldest < until else until - 1
 
     async def complete(self) -> None:
-        """Asks for announcements of those who beat without one.
+        """Asks for the announcements of providers whose heartbeats came without one.
 
-        A relay answers a REQ with a few hundred stored events, and leaves out the rest without a word.
+        A relay answers a REQ with a few hundred stored events, and leaves out the rest without saying so.
         """
         now = self._clock.monotonic()
         again = now - ASK_AGAIN_S
@@ -147,12 +149,12 @@ class Presence:
                     self._observe(event)
 
     def expire(self) -> None:
-        """Lets go of those whose time is over."""
+        """Removes the providers that have expired."""
         for change in self._directory.expire(self._clock.wall()):
             self._changed(change)
 
     def warm_one(self) -> bool:
-        """Agrees on a key with one more provider, ahead of need; whether there was one left.
+        """Computes the conversation key with one more provider ahead of need; False if there was none left.
 
         It takes a millisecond: better while nothing is asked than when a thousand jobs wait for it.
         """
@@ -167,7 +169,7 @@ class Presence:
         kinds = frozenset(map(str, REQUEST_KINDS))
         known = frozenset(islice(self._known(), KNOWN))
         return (
-            # Each has one heartbeat: nobody else's take their place in the answer.
+            # By author, so that events of others cannot crowd these out of the answer.
             *((Filter(kinds=frozenset({HEARTBEAT, ANNOUNCEMENT}), authors=known),) if known else ()),
             Filter(kinds=frozenset({HEARTBEAT}), since=now - EXPIRY_S - SKEW_S),
             Filter(kinds=frozenset({ANNOUNCEMENT}), tags={"k": kinds}),
@@ -181,8 +183,8 @@ class Presence:
             logger.debug("presence not understood", kind=event.kind, author=event.pubkey, error=str(error))
             return
         except Exception as error:
-            # A fault of ours, brought up by what one of them says: the others must still be heard.
-            logger.error("what a provider says could not be taken in", author=event.pubkey, exc_info=error)
+            # A fault of ours at one event: the others must still be heard.
+            logger.error("a provider's message could not be processed", author=event.pubkey, exc_info=error)
             return
         for change in changes:
             if isinstance(change, ProviderUp) and not change.listing.plain:
@@ -191,4 +193,4 @@ class Presence:
                 self._changed(change)
             except Exception as error:
                 # The same.
-                logger.error("a provider could not be taken in", author=event.pubkey, exc_info=error)
+                logger.error("a provider could not be processed", author=event.pubkey, exc_info=error)

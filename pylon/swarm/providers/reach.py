@@ -1,8 +1,8 @@
-"""Providers that read none of our relays: where their NIP-65 lists say that they are reached, as far as we go there.
+"""Reaches providers that read none of our relays, at the relays that their NIP-65 lists name.
 
-A provider is heard of wherever its events were carried, but it reads requests at its own relays. Those that it
-names in its list (kind 10002, `read`), or else in its announcement, are connected to while somebody is reached there,
-a bounded number of them. Whoever writes a list can write any address into it, so few are followed (`may_follow`).
+A provider is heard of wherever its events were carried, but it reads requests at its own relays: those in its list
+(kind 10002, `read`), or else in its announcement. We connect to a bounded number of these, as long as a provider is
+reached there. Strangers can put any address into a list, so only some are followed (`may_follow`).
 """
 
 import asyncio
@@ -29,7 +29,7 @@ logger = log.get("swarm")
 
 QUERY_S = 5.0
 OPEN_S = 5.0
-# Providers come in bunches: one query and one choice of relays for all of them.
+# Seconds to gather providers that appear together: one query and one choice of relays serve them all.
 GATHER_S = 0.1
 REMEMBERED = 10_000
 
@@ -37,8 +37,8 @@ REMEMBERED = 10_000
 def may_follow(url: str, own: Iterable[str]) -> bool:
     """Whether this address (normalized) may be connected to because a stranger names it. `own` are our relays.
 
-    TLS and a public name or address: a stranger must not make us knock at machines of our own network. The host
-    of a relay of ours is known already, so it is followed whatever it is, but without a path or query of theirs.
+    It must use TLS and a public name or address: a stranger must not make us connect to machines of our own network.
+    A host of our own relays is followed in any case, but without a path or query of the stranger's.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -59,7 +59,7 @@ def _is_public(address: str) -> bool:
 class Reach:
     """`pool` is the customer's own (`RelayPool.extended`); at most `most` relays are added to it.
 
-    `reached` is called with a provider that `holds` made wait, when everything was done that can be.
+    `reached` is called with a provider that `holds` made wait, once all that can be done to reach it was done.
     """
 
     def __init__(self, pool: RelayPool, *, most: int, resolve: Resolve = resolve) -> None:
@@ -68,16 +68,17 @@ class Reach:
         self._own = tuple(pool.urls)
         self._most = most
         self._resolve = resolve
-        # Those added by us, and who is reached there.
+        # The relays that were added, and the providers that are reached at each.
         self._added: dict[str, set[str]] = {}
+        # Providers that are still to be looked for.
         self._lost: dict[str, Listing] = {}
-        # Those of them that were elsewhere when they had been looked for.
+        # Those of them that named other relays by the time they had been looked for.
         self._moved: set[str] = set()
         self._known: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._wake = asyncio.Event()
 
     def holds(self, listing: Listing) -> bool:
-        """Whether jobs for this provider have to wait until it is known where it reads them."""
+        """Whether jobs for this provider have to wait until its relays are known."""
         provider = listing.provider
         if not self._most or provider in self._known or shared_relays(listing.relays, self._own):
             return False
@@ -85,15 +86,15 @@ class Reach:
             return False
         self._lost[provider] = listing
         self._wake.set()
-        # One that does not say where it reads may well read ours.
+        # A provider that names no relays may well read ours.
         return bool(listing.relays)
 
     def relays_of(self, listing: Listing) -> list[str]:
-        """The relays of the pool at which a provider that shares none of ours is reached; may be none."""
+        """The relays of the pool at which a provider is reached that shares none of ours; may be empty."""
         return shared_relays(self._known.get(listing.provider, ()), self._pool.urls)
 
     def gone(self, provider: str) -> None:
-        """The provider is not alive any more; relays that nobody else is reached at are let go."""
+        """The provider is not alive any more. Relays at which no other is reached will be removed."""
         self._lost.pop(provider, None)
         self._moved.discard(provider)
         self._known.pop(provider, None)
@@ -127,8 +128,7 @@ class Reach:
         await asyncio.gather(*map(self._open, wanted[: self._most - len(self._added)]))
         for listing in lost:
             provider = listing.provider
-            # Gone meanwhile, or to be reached elsewhere: then it is looked at once more, after the others. Each
-            # heartbeat is a new listing.
+            # None: it is gone. If its relays changed meanwhile, it is looked for once more, after the others.
             if (now := self._lost.pop(provider, None)) is None:
                 continue
             if now.relays != listing.relays and provider not in self._moved:
@@ -180,11 +180,11 @@ class Reach:
                 addresses = list(await self._resolve(host))
             except OSError:
                 addresses = []
-            # A public name may stand for a private address.
+            # A public name may resolve to a private address.
             if not addresses or not all(map(_is_public, addresses)):
                 logger.info("relay not followed", relay=url, addresses=len(addresses))
                 return
-            # And may stand for another one by now, or at a later connection.
+            # And to another one at a later connection, so each dialling is judged anew.
             dial = partial(dial_judged, may_dial=_is_public, resolve=self._resolve)
         self._added[url] = set()
         if not await self._pool.add(url, timeout=OPEN_S, dial=dial):

@@ -1,5 +1,5 @@
-"""Functions that a caller has us call: looked at before anything is asked, and called so that what they do wrong is
-said as such."""
+"""Callbacks: functions that callers pass in, checked before anything is asked, and called so that their faults are
+reported as theirs."""
 
 import inspect
 from asyncio import CancelledError
@@ -8,8 +8,8 @@ from typing import Any
 
 from pylon.errors import UsageError
 
-_HINT = "Give a function that is called: where it has to wait for something, let it put that into a queue."
-# Of a coroutine these end something else than it: whoever awaits it would be told that it was cancelled, or nothing.
+_HINT = "Give a plain function. If it has to wait for something, let it put that into a queue."
+# Raised inside a coroutine these mean something else: whoever awaits it would see a cancellation, or nothing.
 _OTHERWISE = (StopIteration, StopAsyncIteration, GeneratorExit, CancelledError)
 
 
@@ -19,9 +19,9 @@ def check_callbacks(**functions: Any) -> None:
         if function is None:
             continue
         if not callable(function):
-            raise TypeError(f"{name} is a function, not {type(function).__name__}")
+            raise TypeError(f"{name} must be a function, not {type(function).__name__}")
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-            raise TypeError(f"{name} is an async function, which nobody awaits. {_HINT}")
+            raise TypeError(f"{name} must not be an async function, because nothing awaits it. {_HINT}")
 
 
 def call(function: Callable[..., object], *given: object) -> None:
@@ -30,8 +30,8 @@ def call(function: Callable[..., object], *given: object) -> None:
     try:
         made = function(*given)
     except _OTHERWISE as error:
-        said = f"a function that was given to be called raised {type(error).__name__}"
-        raise UsageError(said, hint="Let it raise an error of another type.") from error
+        said = f"a callback function raised {type(error).__name__}"
+        raise UsageError(said, hint="Let it raise a different type of error.") from error
     if inspect.iscoroutine(made):
         made.close()
-        raise UsageError("a function that was given to be called is async, and nobody awaits it", hint=_HINT)
+        raise UsageError("a callback function is async, and nothing awaits it", hint=_HINT)

@@ -1,20 +1,20 @@
-"""Runs of jobs from the first sending to answers that stand: the dispatcher and the checks as one decider.
+"""Runs of jobs from the first sending to the final answers: combines the dispatcher and the checks into one decider.
 
-A place of a run is filled by an answer that passed what it had to pass. It may be asked in more than one slot: again
-when its answer turned out to be no good, and a second time for comparison. Values in, decisions out.
+A place of a run is filled by an answer that passed the checks it had to pass. It may be asked in more than one slot:
+again when its answer turned out to be no good, and a second time for comparison. Values in, decisions out.
 """
 
 from collections.abc import Callable, Iterable
 
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.codes import ErrorCode
-from pylon.swarm.checks import moves as c
-from pylon.swarm.checks.beside import Question
+from pylon.swarm.checks import commands as c
 from pylon.swarm.checks.checks import Checks
+from pylon.swarm.checks.early_opinions import Question
 from pylon.swarm.checks.reputation import Seen
 from pylon.swarm.checks.verification import Verdict, fault_of, is_cut_off
 from pylon.swarm.circle import Circle
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.dispatcher import Dispatcher
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.directory import ProviderDown, ProviderUp
@@ -24,27 +24,28 @@ from pylon.swarm.runs.places import Piece, RunCommand
 
 
 class Coordinator:
-    """See the module. Without `checks` every answer is taken as it comes, and one's own machine's by `circle`."""
+    """See the module. Answers are taken unchecked without `checks`, and from one's own machines (`circle`)."""
 
-    def __init__(self, dispatcher: Dispatcher, checks: Checks | None, circle: Circle | None = None) -> None:
+    def __init__(self, dispatcher: Dispatcher, checks: Checks | None, circle: Circle) -> None:
         self.dispatcher = dispatcher
         self.checks = checks
-        self.circle = circle or Circle()
+        self.circle = circle
         self.pieces = Pieces()
         self._pieces = self.pieces.by_slot
         self._arrived: dict[int, Answer] = {}
-        # Slots on their way, with their providers, of which none was looked at for a second opinion beside it.
+        # By need: slots in flight, with their providers, that were not considered for an early second opinion yet.
         self._sent: dict[Need, dict[int, str]] = {}
         self._coming = 0
         self._out: list[RunCommand] = []
         self._wall = 0.0
         self.over: list[int] = []
-        """The slots that are over: nothing that comes for them is waited for. Whoever has taken note clears it."""
+        """The slots that have ended. The reader clears the list."""
 
-    def begin(self, job: Callable[[JobSpec, int], m.Job], jobs: int, *, final: bool = False) -> int:
-        """The number of a new run of so many jobs. `job` makes one of a question and a slot; nothing is sent yet.
+    def begin(self, job: Callable[[JobSpec, int], m.SlotJob], jobs: int, *, final: bool = False) -> int:
+        """Begins a run of so many jobs, and returns its number. Nothing is sent yet.
 
-        With `final` a place that was filled stays so, whatever turns out later.
+        `job` makes a dispatcher's job from a question and a slot. With `final` a filled place keeps its answer,
+        whatever turns out later.
         """
         run = self.pieces.begin(job, final=final)
         if self.checks is not None:
@@ -52,18 +53,19 @@ class Coordinator:
         return run
 
     def taken_up(self, run: int, answered: int, asked: int) -> None:
-        """Of a run that began just now an earlier process had so many answers, and asked so many second opinions."""
+        """A run that has just begun was taken up: an earlier process had so many answers, and asked so many
+        opinions."""
         if self.checks is not None:
             self.checks.taken_up(run, answered, asked)
 
     def ask(
         self, run: int, questions: Iterable[tuple[int, JobSpec]], now: float, wall: float, *, coming: int = 0
     ) -> list[RunCommand]:
-        """Asks some of a run's questions, each for its place; so many more are to follow at once."""
+        """Asks some of a run's questions, each for its place; `coming` more will follow at once."""
         added = m.Add(tuple(self.pieces.add(Piece(run, place, spec)) for place, spec in questions))
         self.pieces.come(run, coming)
         if self.pieces.coming > self._coming:
-            # At no moment may the first or the last of them look like all there is.
+            # At no moment may the questions that are there look like the last of the run.
             return self._expect(now, wall) + self.handle(added, now, wall)
         return self.handle(added, now, wall) + self._expect(now, wall)
 
@@ -79,23 +81,23 @@ class Coordinator:
         *,
         taken_back: bool = False,
     ) -> tuple[int, int, list[RunCommand]]:
-        """Waits for the answer of a provider that an earlier process asked: slot, attempt, and what else follows.
+        """Waits for the answer of a provider that an earlier process asked. Returns slot, attempt and commands.
 
-        `cost` is the most that it may charge, in msat; for what was `taken_back` see `Adopt`.
+        `cost` is the most that it may charge, in msat. See `Adopt` for `taken_back`.
         """
         job = self.pieces.add(Piece(run, place, spec))
         attempt = self.dispatcher.last_attempt + 1
         return job.slot, attempt, self.handle(m.Adopt(job, provider, cost, taken_back), now, wall)
 
     def owe(self, run: int, cost: int, lapses_at: float, now: float, wall: float) -> tuple[int, list[RunCommand]]:
-        """Counts what an earlier process sent, and nobody waits for, in a run's budget: as which attempt, and what
-        follows. See `Owe`."""
+        """Counts in a run's budget a request of an earlier process that is not waited for. Returns attempt and
+        commands. See `Owe`."""
         attempt = self.dispatcher.last_attempt + 1
         return attempt, self.handle(m.Owe(run, cost, lapses_at), now, wall)
 
     def end(self, run: int, now: float, wall: float) -> list[RunCommand]:
-        """The run is over, whatever became of it: what is out is cancelled, and nothing is filled any more."""
-        # While it is known what they are for.
+        """Ends a run, whatever became of it: what is in flight is cancelled, and no place is filled any more."""
+        # Before the pieces, which know what the slots are for, are dropped.
         slots = self.pieces.of_run(run)
         for slot in slots if len(slots) <= sum(map(len, self._sent.values())) else self._sent_for(run):
             self._unwatch(slot)
@@ -106,7 +108,7 @@ class Coordinator:
         return self.handle(m.Forget(run, tuple(slots)), now, wall) + self._expect(now, wall)
 
     def handle(self, event: m.SwarmEvent, now: float, wall: float) -> list[RunCommand]:
-        """What follows from what providers and relays did. `now` is monotonic, `wall` Unix seconds."""
+        """Takes in what a provider or a relay did. `now` is monotonic, `wall` Unix seconds."""
         self._out, self._wall = [], wall
         if self.checks is not None and isinstance(event, (ProviderUp, ProviderDown)):
             self.checks.observe(event)
@@ -126,8 +128,9 @@ class Coordinator:
         charged: int | None = 0,
         offered: tuple[OfferedModel, ...] = (),
     ) -> list[RunCommand]:
-        """A provider's answer, signed, for so many msat (None: that is not known yet). It is looked at before it
-        counts as one: among other things, whether it is by one of the models that were `offered`.
+        """A provider's signed answer came, charged so many msat (None: not known yet).
+
+        It is checked for faults first, among other things whether it names one of the models that were `offered`.
         """
         self._out, self._wall = [], wall
         piece = self._pieces.get(slot)
@@ -151,7 +154,7 @@ class Coordinator:
         return self._out
 
     def scored(self, slot: int, verdict: Verdict, now: float, wall: float) -> list[RunCommand]:
-        """What our own model says of an answer."""
+        """Our own model has scored the answer in this slot."""
         self._out, self._wall = [], wall
         if self.checks is not None:
             self._apply(self.checks.scored(slot, verdict, wall), now)
@@ -162,7 +165,7 @@ class Coordinator:
     # --- inside -----------------------------------------------------------------------------------------------
 
     def _expect(self, now: float, wall: float) -> list[RunCommand]:
-        """Tells the dispatcher what is to come, when that has changed."""
+        """Tells the dispatcher how many jobs are still to come, if that has changed."""
         if (coming := self.pieces.coming) == self._coming:
             return []
         self._coming = coming
@@ -182,7 +185,7 @@ class Coordinator:
                     self._out.append(command)
 
     def _went_out(self, slot: int, provider: str, now: float) -> None:
-        """Something was sent. A question that goes to somebody else too is examined when its answer is there."""
+        """A slot was sent: the first time it becomes a candidate for an early second opinion, later it is none."""
         piece = self._pieces[slot]
         if piece.opinion_of is not None:
             return
@@ -202,11 +205,11 @@ class Coordinator:
         return [slot for sent in self._sent.values() for slot in sent if self._pieces[slot].run == run]
 
     def _look_beside(self, now: float) -> None:
-        """Has second opinions asked for beside what is on its way, while the last jobs wait."""
+        """Asks for early second opinions on questions in flight, once the last jobs of their need wait."""
         if self.checks is None:
             return
         for need in list(self._sent):
-            if (waiting := self.dispatcher.last(need)) and (sent := self._sent.pop(need, None)) is not None:
+            if (waiting := self.dispatcher.last_waiting(need)) and (sent := self._sent.pop(need, None)) is not None:
                 self._apply(self.checks.beside((self._question(*one) for one in sent.items()), waiting), now)
 
     def _question(self, slot: int, provider: str) -> Question:
@@ -249,9 +252,9 @@ class Coordinator:
         self._out.append(piece.fail(failure, code, attempts))
 
     def _unasked(self, slot: int, now: float) -> None:
-        """Nobody has to say anything to a slot's answer any more."""
+        """Drops the early second opinion on a slot: it is of no use any more."""
         if self.checks is not None:
-            self.checks.left(slot)
+            self.checks.moved_on(slot)
         if (opinion := self._pieces[slot].opinion) is not None:
             self._tell(m.Drop((opinion,)), now)
 

@@ -1,7 +1,7 @@
-"""A run on disk: what was asked of whom and what came back, so that it can be taken up again and pays nothing twice.
+"""The journal of a run on disk: its requests and answers, so that it can be taken up again without paying twice.
 
-A request is written down before it is published. Whoever takes the run up finds the answers that are there, and for
-the rest first asks after the requests that are still good, instead of sending new ones.
+A request is written before it is published. A process that takes the run up finds the answers that are there; for the
+other places it first asks relays about the requests that have not expired, instead of sending new ones.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from pylon.errors import MalformedError
 from pylon.money.accounts.usage import Bounds
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
-from pylon.store.database import Database
+from pylon.store.database import Database, Transaction
 from pylon.store.group import GroupCommit
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer, JobSpec
@@ -34,7 +34,7 @@ _QUESTION = tuple(one.name for one in fields(JobSpec))
 _question = attrgetter(*_QUESTION)
 # How many questions are digested at once, and after how many bytes the rest of the program has its turn.
 _PIECE, _TURN_BYTES = 16, 1024 * 1024
-# So many rows are read before others have their turn.
+# How many rows are read in one turn of the event loop.
 _AT_ONCE = 500
 
 _BEGIN = "INSERT OR IGNORE INTO swarm_run (id, digest, jobs, created_at) VALUES (?, ?, ?, ?)"
@@ -44,23 +44,30 @@ _INSERT = (
 )
 
 
-class RunJournal:
-    """One run's rows. A request's is for its sender to write, an answer's follows by itself.
+async def forget_unanswered(tx: Transaction) -> None:
+    """Drops the requests that no receipt came for, of every run: whoever takes one up asks their questions anew."""
+    await tx.execute(
+        "DELETE FROM swarm_request WHERE NOT EXISTS (SELECT 1 FROM money_claim WHERE job = swarm_request.request)"
+    )
 
-    A crash before that finds the request unanswered, and asks after it first.
+
+class RunJournal:
+    """The rows of one run. A request's row is written by its sender; an answer's is written in the background.
+
+    After a crash in between the request is found unanswered, and relays are asked about it first.
     """
 
     def __init__(
         self, run: str, database: Database, group: GroupCommit, clock: Clock, *, row: tuple[object, ...] | None = None
     ) -> None:
-        """`row` begins it; None for one that is there, and is taken up."""
+        """`row` is that of a new run; None for a run that is on disk, and is taken up."""
         self.run = run
         self.taken_up = row is None
         self._database = database
         self._group = group
         self._clock = clock
         self._row = row
-        # Whether that row is on disk, as far as it is known.
+        # The writing of that row.
         self._begun: asyncio.Future[int] | None = None
         self._begin()
 
@@ -68,9 +75,10 @@ class RunJournal:
     async def open(
         cls, database: Database, group: GroupCommit, clock: Clock, specs: Sequence[JobSpec], *, resume: bool
     ) -> "RunJournal":
-        """A new run of these questions, or with `resume` the last one of the very same questions, if there is one.
+        """Begins the journal of a new run of these questions, or with `resume` opens the last run of the same
+        questions.
 
-        A new one gets on disk with its first request at the latest: without it no request of it can be written.
+        The row of a new run is on disk before its first request: without it no request can be written.
         """
         digest = await digest_of(specs)
         if resume and (found := await cls._last(database, group, clock, digest)) is not None:
@@ -89,7 +97,7 @@ class RunJournal:
     async def find(
         cls, database: Database, group: GroupCommit, clock: Clock, specs: Sequence[JobSpec]
     ) -> "RunJournal | None":
-        """The last run of the very same questions, if there is one. Raises `MalformedError` as `digest_of` does."""
+        """The last run of the same questions, or None. Raises `MalformedError` as `digest_of` does."""
         return await cls._last(database, group, clock, await digest_of(specs))
 
     @classmethod
@@ -101,7 +109,7 @@ class RunJournal:
         return None if found is None else cls(found["id"], database, group, clock)
 
     async def kept(self) -> Kept:
-        """What there is of it."""
+        """Reads what an earlier process left of the run."""
         rows = await self._database.fetch_all("SELECT place, answer FROM swarm_outcome WHERE run = ?", (self.run,))
         answers: dict[int, Answer] = {}
         for some in batched(rows, _AT_ONCE):
@@ -123,12 +131,12 @@ class RunJournal:
         return Kept(answers, tuple(sent), tuple(row["request"] for row in rows))
 
     def sent(self, flight: Flight, place: int | None, expires_at: float) -> Row:
-        """A request is about to go out; for what its row says see `Sent`."""
+        """The row to write before this request is published. `place` None: a second opinion. See `Sent`."""
         if self._begun is not None and _lost(self._begun):
-            # It was lost with a write that failed. In the queue it stands before its request.
+            # The run's own row was lost with a write that failed. Queued again, it is written before its request.
             self._begin()
         offer, price = flight.offer, FREE
-        # What follows from the offer: what it may cost, and what bounds that.
+        # Of the offer: quote, topup, bid, prompt bytes, most tokens.
         terms: tuple[int | None, ...] = (None, None, 0, 0, 0)
         if offer is not None:
             price, bounds = offer.listing.price, offer.bounds
@@ -139,13 +147,13 @@ class RunJournal:
         return Row(self._group, _INSERT, (*asked, *terms, orjson.dumps(rates).decode()))
 
     def taken_back(self, request: str) -> None:
-        """Its provider is about to be told to stop: whoever takes the run up does not wait for it."""
+        """Notes that a request's provider is told to stop, so that a process that takes the run up does not wait."""
         self._group.execute_later(
             "INSERT INTO swarm_taken_back (run, request) VALUES (?, ?)", (self.run, request), soon=True
         )
 
     def filled(self, place: int, answer: Answer) -> None:
-        """A place has this answer."""
+        """Writes the answer of a place, in the background."""
         self._group.execute_later(
             "INSERT OR REPLACE INTO swarm_outcome (run, place, answer) VALUES (?, ?, ?)",
             (self.run, place, orjson.dumps(answer).decode()),
@@ -153,13 +161,13 @@ class RunJournal:
         )
 
     def unfilled(self, place: int) -> None:
-        """A place's answer was no good: it is not to be taken up."""
+        """Deletes the answer of a place, which was no good, in the background."""
         self._group.execute_later(
             "DELETE FROM swarm_outcome WHERE run = ? AND place = ?", (self.run, place), soon=True
         )
 
     def ended(self) -> asyncio.Future[int]:
-        """Every place has its outcome: what to wait for, until that is on disk."""
+        """Notes that the run is complete; done when that is on disk."""
         return self._group.execute("UPDATE swarm_run SET ended_at = ? WHERE id = ?", (self._clock.wall(), self.run))
 
 
@@ -169,9 +177,9 @@ def _lost(begun: asyncio.Future[int]) -> bool:
 
 
 async def digest_of(specs: Sequence[JobSpec]) -> str:
-    """What tells one list of questions from another; how long an answer may take is no part of it.
+    """The digest that identifies a list of questions; their timeouts are not part of it.
 
-    Raises `MalformedError` for what is no JSON.
+    Raises `MalformedError` for questions that cannot be written as JSON.
     """
     whole, unread = sha256(b"["), 0
     # In pieces that stay in the processor's cache. A hundred thousand questions take half a second in all, of which

@@ -1,4 +1,4 @@
-"""What a run left behind: its answers, and requests that may still be answered or charged."""
+"""What an earlier process left of a run: its answers, and requests that may still be answered or charged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ from pylon.swarm.spending.purse import Offer
 
 @record
 class Sent:
-    """A request that may have gone out. `place` is None for a second opinion; `quote` None where money was no topic.
+    """A request that may have been published. `place` is None for a second opinion; `quote` None if no offer was
+    made.
 
-    `expires_at` is in Unix seconds, `price` in msat. One that was `taken_back` is worked on by nobody any more.
+    `expires_at` is in Unix seconds. If it was `taken_back`, its provider was told to stop.
     """
 
     request: str
@@ -36,7 +37,7 @@ class Sent:
     taken_back: bool = False
 
     def flight(self, slot: int, attempt: int, now: float, wall: float, *, before: Msat = ZERO) -> Flight:
-        """The request as it stands in the books of a process that sent it itself. `now` is monotonic, `wall` Unix;
+        """The flight of this request, as if this process had sent it. `now` is monotonic, `wall` Unix seconds;
         `before` is what its receipt is known to charge."""
         offer = None
         if self.quote is not None:
@@ -50,15 +51,15 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a run left behind: answers by place, the requests of places that have none and all others that may cost
-    something, the ids of all requests."""
+    """Answers by place; the requests of places without one, and all others that may cost something; all request
+    ids."""
 
     answers: dict[int, Answer]
     sent: tuple[Sent, ...]
     requests: tuple[str, ...] = ()
 
     def open_at(self, wall: float) -> dict[int, Sent]:
-        """By place, the latest request that is still good then; one that was taken back where there is no other."""
+        """By place, the latest request that has not expired; one that was taken back only if there is no other."""
         found: dict[int, Sent] = {}
         for sent in self.sent:
             if sent.place is None or sent.place in self.answers or sent.expires_at <= wall:
@@ -69,7 +70,7 @@ class Kept:
         return found
 
     def owed(self, wall: float, charged: Mapping[str, int]) -> list[Sent]:
-        """Requests that are not open then, and for which a receipt may yet come: none of `charged` is for them."""
+        """Requests that are not open, and for which a receipt may still come. `charged` are those that have one."""
         open_ = {sent.request for sent in self.open_at(wall).values()}
         return [
             sent
@@ -82,5 +83,5 @@ class Kept:
 
     @property
     def opinions(self) -> int:
-        """Requests for a second opinion; one that was sent again counts again."""
+        """How many requests for a second opinion were sent, repetitions included."""
         return sum(sent.place is None for sent in self.sent)

@@ -1,4 +1,4 @@
-"""Runs that are open: the questions of each go out, and its places are filled until it is over."""
+"""The open runs: asks their questions, and fills their places until they are over."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,58 +7,57 @@ from itertools import batched
 from pylon.clock import Clock
 from pylon.money.msat import Msat
 from pylon.swarm.compose import job_of
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Answer, Fault, JobSpec, Outcome, failed
 from pylon.swarm.providers.listing import Need
-from pylon.swarm.runs.asked import unaskable
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.runs.kept import Kept
-from pylon.swarm.runs.reservation import Reservation
+from pylon.swarm.runs.question_checks import unaskable
+from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.runs.run import Run
 from pylon.swarm.settings import SwarmSettings
 
-# A hundred thousand questions at once would hold up everybody for seconds.
+# Questions handled per turn of the event loop: a hundred thousand at once would block it for seconds.
 AT_ONCE = 500
-# Of requests that nobody waits for.
+# The slot of requests that are not waited for.
 _NO_SLOT = -1
 
 
 class OpenRuns:
-    """What the deciders' circle says counts for what is asked later."""
+    """See the module. Who may be asked is read from the deciders' circle whenever a question is asked."""
 
     def __init__(self, settings: SwarmSettings, deciders: Deciders, flights: Flights, clock: Clock) -> None:
         self.settings = settings
         self.by_number: dict[int, Run] = {}
         self._deciders = deciders
-        self._coordinator = deciders.coordinator
         self._flights = flights
         self._clock = clock
 
     def open(self, run: Run, *, deadline: float, priority: int) -> None:
-        """A run begins, and gets its number. `deadline` is on the monotonic clock."""
+        """Begins a run, and gives it its number. `deadline` is in monotonic seconds."""
 
-        def job(spec: JobSpec, slot: int) -> m.Job:
+        def job(spec: JobSpec, slot: int) -> m.SlotJob:
             return job_of(slot, spec, self.settings, self._deciders.circle, deadline=deadline, priority=priority)
 
-        run.number = self._coordinator.begin(job, len(run.specs), final=run.on_outcome is not None)
+        run.number = self._deciders.begin(job, len(run.specs), final=run.on_outcome is not None)
         self.by_number[run.number] = run
 
     def is_open(self, run: Run) -> bool:
-        """Whether anything may still be asked for it: a client that is closed ends all of its runs."""
+        """Whether the run is open. Closing the client ends all runs."""
         return run.number in self.by_number
 
-    def fund(self, run: Run, reservation: Reservation) -> None:
-        """Bounds what a run may cost, with what it was charged before."""
+    def fund(self, run: Run, reservation: CallReservation) -> None:
+        """Bounds what a run may cost by its reservation, less what an earlier process was charged for it."""
         self._deciders.tell(m.Fund(run.number, max(0, reservation.msat - run.before)))
         run.budget = self._deciders.dispatcher.budget(run.number)
         if run.budget is not None:
             reservation.begin(run.budget, before=run.before)
 
     async def owe(self, run: Run, kept: Kept, charged: Mapping[str, int]) -> None:
-        """Counts in a run's budget what an earlier process sent for it and may yet be charged. `charged` are the
-        requests that have a receipt."""
+        """Counts in a run's budget the requests of an earlier process that may still be charged. `charged` are those
+        that have a receipt, and are counted already."""
         if run.budget is None:
             return
         now, wall = self._clock.monotonic(), self._clock.wall()
@@ -67,17 +66,19 @@ class OpenRuns:
                 return
             for sent in some:
                 lapses_at = now + sent.expires_at + LAPSE_S - wall
-                attempt, commands = self._coordinator.owe(run.number, int(sent.quote or 0), lapses_at, now, wall)
-                flight = sent.flight(_NO_SLOT, attempt, now, wall)
-                # Of a second opinion it is not known. Then a part of an answer needs what shows that it was sent.
-                flight.stream = sent.place is None or run.specs[sent.place].stream
-                self._flights.owe(flight)
-                self._deciders.follow(commands)
+                with self._deciders.owe(run.number, int(sent.quote or 0), lapses_at) as attempt:
+                    flight = sent.flight(_NO_SLOT, attempt, now, wall)
+                    # For a second opinion it is not known; with True a part of an answer needs proof that it was
+                    # sent.
+                    flight.stream = sent.place is None or run.specs[sent.place].stream
+                    self._flights.owe(flight)
             await asyncio.sleep(0)
 
     async def take_up(self, run: Run, kept: Kept, charged: Mapping[str, int]) -> tuple[list[Flight], list[int]]:
-        """Settles what the journal knows, and waits for what it sent: that is to be looked for. And the places that
-        are left, to be asked. `charged` are the requests that have a receipt, and what that says.
+        """Takes up a run from its journal: settles the places that have answers, and waits for open requests.
+
+        Returns the flights of these requests, whose answers are to be looked for, and the places still to be asked.
+        `charged` is what receipts charged, in msat, by request.
         """
         for some in batched(kept.answers.items(), AT_ONCE):
             if not self.is_open(run):
@@ -91,27 +92,27 @@ class OpenRuns:
         if run.done.is_set():
             self._over(run)
             return [], []
-        self._coordinator.taken_up(run.number, len(kept.answers), kept.opinions)
+        self._deciders.taken_up(run.number, len(kept.answers), kept.opinions)
         now, wall = self._clock.monotonic(), self._clock.wall()
         open_ = kept.open_at(wall)
         flights: list[Flight] = []
         for place, sent in open_.items():
-            number, spec = run.number, run.specs[place]
+            spec = run.specs[place]
             before = charged.get(sent.request)
             cost = int(sent.quote or 0) if before is None else 0
-            slot, attempt, commands = self._coordinator.adopt(
-                number, place, spec, sent.provider, cost, now, wall, taken_back=sent.taken_back
-            )
-            flight = sent.flight(slot, attempt, now, wall, before=Msat(before or 0))
-            flight.stream, flight.journal = spec.stream, run.journal
-            self._flights.add(flight)
-            self._flights.went_out(attempt, now)
-            flights.append(flight)
-            self._deciders.follow(commands)
+            with self._deciders.adopt(run.number, place, spec, sent.provider, cost, taken_back=sent.taken_back) as (
+                slot,
+                attempt,
+            ):
+                flight = sent.flight(slot, attempt, now, wall, before=Msat(before or 0))
+                flight.stream, flight.journal = spec.stream, run.journal
+                self._flights.add(flight)
+                self._flights.went_out(attempt, now)
+                flights.append(flight)
         return flights, [n for n in range(len(run.specs)) if n not in kept.answers and n not in open_]
 
     async def ask(self, run: Run, places: Sequence[int]) -> None:
-        """Asks questions of a run, some in each turn of the event loop, for as long as the run is open."""
+        """Asks the questions of these places, some in each turn of the event loop, while the run is open."""
         for at in range(0, len(places), AT_ONCE):
             if not self.is_open(run):
                 return
@@ -124,8 +125,7 @@ class OpenRuns:
             if not self.is_open(run):
                 return
             coming = max(0, len(places) - at - AT_ONCE)
-            now, wall = self._clock.monotonic(), self._clock.wall()
-            self._deciders.follow(self._coordinator.ask(run.number, questions, now, wall, coming=coming))
+            self._deciders.ask(run.number, questions, coming=coming)
             await asyncio.sleep(0)
 
     def cancel_all(self) -> None:
@@ -134,12 +134,12 @@ class OpenRuns:
             self.cancel(run)
 
     def drop(self, run: Run) -> None:
-        """Whoever waited for it does so no longer; nothing happens to a run that is over."""
+        """Ends a run whose caller does not wait any more; nothing happens if it is over."""
         if self.is_open(run):
             self._over(run)
 
     def cancel(self, run: Run) -> None:
-        """Whatever has no outcome yet is cancelled; nothing happens to a run that is over."""
+        """Cancels all places without an outcome, and ends the run; nothing happens if it is over."""
         if not self.is_open(run):
             return
         cancelled = failed(m.Failure.CANCELLED, None, 0)
@@ -156,7 +156,7 @@ class OpenRuns:
     # --- places -----------------------------------------------------------------------------------------------
 
     def settle(self, number: int, place: int, outcome: Outcome) -> None:
-        """A run's place has its outcome, and the run may be over with it."""
+        """Gives a run's place its outcome. The run is over with the last one."""
         run = self.by_number.get(number)
         if run is None:
             return
@@ -167,32 +167,32 @@ class OpenRuns:
             self._over(run)
 
     def reopen(self, number: int, place: int, *, bad: bool) -> None:
-        """What stood in a run's place stands no longer. See `Unfill`."""
+        """Takes the answer out of a run's place. See `Unfill`."""
         run = self.by_number.get(number)
         if run is None:
             return
-        # What is only looked at once more stays on disk: a crash now must not have the place asked and paid again.
+        # An answer that is only examined again stays on disk: after a crash the place must not be paid for twice.
         if bad and run.journal is not None:
             run.journal.unfilled(place)
         run.reopen(place)
 
     def of_slot(self, slot: int) -> Run | None:
         """The run that a slot is for, while it is open."""
-        number = self._coordinator.pieces.run_of(slot)
+        number = self._deciders.pieces.run_of(slot)
         return None if number is None else self.by_number.get(number)
 
     def fault(self, slot: int, fault: Fault) -> None:
-        """What is to be read of a slot's place, should it end so."""
-        run, place = self.of_slot(slot), self._coordinator.pieces.place_of(slot)
+        """Notes what to tell a person if this slot's place ends with this failure."""
+        run, place = self.of_slot(slot), self._deciders.pieces.place_of(slot)
         if run is not None and place is not None:
             run.faults[place, fault.reason] = fault
 
     def lose(self, run: Run | None, error: Exception) -> None:
-        """Ends a run by a fault of ours; None, and one that is over, are no matter."""
+        """Ends a run by a fault of ours; nothing happens for None, or if it is over."""
         if run is not None and self.is_open(run):
             run.give_up(error)
             self._over(run)
 
     def _over(self, run: Run) -> None:
         del self.by_number[run.number]
-        self._deciders.follow(self._coordinator.end(run.number, self._clock.monotonic(), self._clock.wall()))
+        self._deciders.end(run.number)

@@ -1,18 +1,18 @@
-"""What each slot is for: runs and slots get their numbers here, and a slot its job."""
+"""What each slot is for: gives runs and slots their numbers, and each slot its job."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.job import JobSpec
 from pylon.swarm.runs.places import Piece
 
 
 @dataclass(slots=True)
 class _Run:
-    job: Callable[[JobSpec, int], m.Job]
+    job: Callable[[JobSpec, int], m.SlotJob]
     final: bool = False
-    # Questions that are still to be asked, of this one.
+    # How many of its questions are still to be asked.
     coming: int = 0
     slots: list[int] = field(default_factory=list)
 
@@ -25,17 +25,17 @@ class Pieces:
         self._runs: dict[int, _Run] = {}
         self._next_slot = 0
         self._next_run = 1
-        # Questions of all runs that are still to be asked.
+        # How many questions of all runs are still to be asked.
         self.coming = 0
 
-    def begin(self, job: Callable[[JobSpec, int], m.Job], *, final: bool) -> int:
-        """The number of a new run; `job` makes one of a question and a slot."""
+    def begin(self, job: Callable[[JobSpec, int], m.SlotJob], *, final: bool) -> int:
+        """Begins a run and returns its number. `job` makes a dispatcher's job from a question and a slot."""
         run, self._next_run = self._next_run, self._next_run + 1
         self._runs[run] = _Run(job, final)
         return run
 
-    def add(self, piece: Piece, to: tuple[str, ...] = ()) -> m.Job:
-        """The job of a new slot, which these providers alone may have (any, when empty)."""
+    def add(self, piece: Piece, to: tuple[str, ...] = ()) -> m.SlotJob:
+        """Gives a piece a new slot and returns its job, for these providers only (empty: any)."""
         slot, self._next_slot = self._next_slot, self._next_slot + 1
         run = self._runs[piece.run]
         job = piece.job = run.job(piece.spec, slot).within(piece.run, to, piece.without)
@@ -44,26 +44,26 @@ class Pieces:
         return job
 
     def end(self, run: int) -> None:
-        """The run is over, and nothing is known of its slots any more."""
+        """Forgets a run and its slots."""
         self.come(run, 0)
         for slot in self._runs.pop(run).slots:
             del self.by_slot[slot]
 
     def of_run(self, run: int) -> Sequence[int]:
-        """The slots that it has had."""
+        """All slots that a run has had."""
         return self._runs[run].slots
 
     def is_final(self, run: int) -> bool:
-        """Whether a place of it that was filled stays so."""
+        """Whether a filled place of this run keeps its answer."""
         return self._runs[run].final
 
     def come(self, run: int, jobs: int) -> None:
-        """So many of its questions are still to be asked."""
+        """Sets how many questions of a run are still to be asked."""
         self.coming += jobs - self._runs[run].coming
         self._runs[run].coming = jobs
 
     def spec_of(self, slot: int) -> JobSpec:
-        """What is asked in a slot."""
+        """The question of a slot."""
         return self.by_slot[slot].spec
 
     def place_of(self, slot: int) -> int | None:

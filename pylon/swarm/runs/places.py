@@ -1,23 +1,23 @@
-"""Places of a run: what becomes of them, and what a slot does for one."""
+"""Places of a run, one for each of its questions: the commands that fill them, and the piece behind each slot."""
 
 from dataclasses import dataclass, replace
 
 from pylon.jobs.codes import ErrorCode
 from pylon.records import record
-from pylon.swarm.checks import moves as c
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.checks import commands as c
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.listing import Need
 
 # How often a place is asked anew because its answer was no good.
 MOST_AGAIN = 3
 
-_NO_JOB = m.Job(-1, Need(), 0.0, 0.0)
+_NO_JOB = m.SlotJob(-1, Need(), 0.0, 0.0)
 
 
 @record
 class Fill:
-    """This answer stands in a run's place, until an `Unfill`."""
+    """Put this answer into a run's place. It holds until an `Unfill`."""
 
     run: int
     place: int
@@ -26,10 +26,10 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Unfill:
-    """What stood in a run's place stands no longer.
+    """Take the answer out of a run's place.
 
-    `bad`: it is by somebody who lied, and the place is asked again. Otherwise it is looked at once more, and is all
-    that there is for whoever takes the run up meanwhile: the place has been paid for.
+    `bad`: its provider lied, and the place is asked again. Otherwise the answer is examined once more, and is kept on
+    disk meanwhile: the place has been paid for.
     """
 
     run: int
@@ -39,7 +39,7 @@ class Unfill:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """A run's place stays empty."""
+    """A run's place ends without an answer."""
 
     run: int
     place: int
@@ -53,32 +53,32 @@ type RunCommand = m.Send | m.CancelAttempt | m.Lapsed | Fill | Unfill | Fail | c
 
 @dataclass(slots=True)
 class Piece:
-    """What a slot is for: a place of a run; with `opinion_of` only for comparison with that slot's answer."""
+    """What a slot is for: a place of a run, or with `opinion_of` only a second opinion on that slot's answer."""
 
     run: int
     place: int
     spec: JobSpec
-    job: m.Job = _NO_JOB
+    job: m.SlotJob = _NO_JOB
     opinion_of: int | None = None
     # The slot of the latest second opinion on it.
     opinion: int | None = None
-    # Whether anybody was asked.
+    # Whether it was sent to any provider.
     sent: bool = False
     without: frozenset[str] = frozenset()
     # How often its place was asked anew, and sent in all.
     asked_again: int = 0
     attempts: int = 0
     filled: bool = False
-    # It was filled, and is being looked at once more.
+    # It was filled, and its answer is being examined once more.
     reopened: bool = False
 
     @property
     def is_last(self) -> bool:
-        """Whether its place was asked as often as any may be."""
+        """Whether its place may not be asked again."""
         return self.asked_again >= MOST_AGAIN
 
     def fill(self, answer: Answer, how: tuple[str, ...]) -> Fill:
-        """The answer stands, having passed `how`."""
+        """Fills the place with an answer that passed the checks `how`."""
         self.filled, self.reopened = True, False
         if how or answer.attempts != self.attempts:
             verified = tuple(dict.fromkeys((*answer.verified, *how)))
@@ -86,21 +86,21 @@ class Piece:
         return Fill(self.run, self.place, answer)
 
     def fail(self, failure: m.Failure, code: ErrorCode | None, attempts: int) -> Fail:
-        """Nothing more is asked for it, after so many more sendings."""
+        """Ends the place without an answer, after so many more sendings."""
         self.filled = True
         return Fail(self.run, self.place, failure, code, self.attempts + attempts)
 
     def reopen(self) -> Unfill:
-        """What fills it is looked at once more."""
+        """Takes the answer out, for it is examined once more."""
         self.filled, self.reopened = False, True
         return Unfill(self.run, self.place, bad=False)
 
     def unfill(self) -> Unfill | None:
-        """What fills it, or did so before it was looked at once more, is no good."""
+        """Takes out an answer that is no good; None if there is none, nor one that is being examined again."""
         return Unfill(self.run, self.place) if self.filled or self.reopened else None
 
     def again(self, without: str) -> "Piece":
-        """Its place, asked again of somebody else than all whose answers were no good."""
+        """A new piece for its place, without the providers whose answers were no good."""
         return Piece(
             self.run, self.place, self.spec, without=self.without | {without}, asked_again=self.asked_again + 1,
             attempts=self.attempts,

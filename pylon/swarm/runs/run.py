@@ -1,11 +1,11 @@
-"""Runs of jobs in order: what has become of each place."""
+"""A run: one call with its questions in order, and the outcome of each place."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pylon.swarm.dispatch.budget import RunBudget
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, Fault, JobFailed, JobSpec, Outcome, Progress
 from pylon.swarm.runs.callbacks import call
 from pylon.swarm.runs.journal import RunJournal
@@ -13,7 +13,7 @@ from pylon.swarm.runs.journal import RunJournal
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """What came of one question, and its cost: what was charged, and what it can come to at the most."""
+    """The outcome of one question, what was charged for it, and the most that it can come to, in msat."""
 
     outcome: Outcome
     msat: int
@@ -22,10 +22,10 @@ class Single:
 
 @dataclass(slots=True)
 class Run:
-    """One call of `map`. `number` is the coordinator's; `partial` hears of an answer while it is made.
+    """One call of `map`. `number` is given by the coordinator; `partial` is called with an answer while it is made.
 
-    `broken` is what a caller's own function raised, or a fault of ours: the run is over, and its caller is to hear
-    of it.
+    `broken` is what a callback of the caller's raised, or a fault of ours: it ends the run, and is raised to the
+    caller.
     """
 
     specs: Sequence[JobSpec]
@@ -38,14 +38,14 @@ class Run:
     done: asyncio.Event = field(default_factory=asyncio.Event)
     answered: int = 0
     failed: int = 0
-    # All that was charged for it: second opinions, and what was not used, included.
+    # All that was charged for it in msat, for second opinions and unused answers too.
     msat: int = 0
     # Of that, what an earlier process was charged.
     before: int = 0
-    # What it may cost and does, if it has a budget.
+    # Its budget, if its cost is limited.
     budget: RunBudget | None = None
     broken: BaseException | None = None
-    # What is to be read of a place, should it end so.
+    # What to tell a person of a place that ends with this failure.
     faults: dict[tuple[int, Failure], Fault] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -55,12 +55,12 @@ class Run:
 
     @property
     def most_msat(self) -> int:
-        """What it can come to, once it is over: receipts may come for attempts that were given up. Without a budget
-        only what was charged is counted."""
+        """The most that it can come to cost once it is over, since receipts may come for attempts that were given up.
+        Without a budget only what was charged is counted."""
         return self.msat if self.budget is None else max(self.msat, self.before + self.budget.most)
 
     def settle(self, place: int, outcome: Outcome, in_flight: int) -> None:
-        """A place has its outcome."""
+        """Gives a place its outcome, and calls the caller's functions."""
         self.outcomes[place] = outcome
         if isinstance(outcome, Answer):
             self.answered += 1
@@ -72,18 +72,18 @@ class Run:
             if self.report is not None:
                 call(self.report, Progress(len(self.specs), self.answered, self.failed, in_flight, self.msat))
         except BaseException as error:
-            # Also one that should end the program: here it would end what all runs need, and not the program.
+            # Even one that should end the program: raised here it would stop the client, and not the program.
             self.give_up(error)
         if self.answered + self.failed == len(self.specs):
             self.done.set()
 
     def give_up(self, error: BaseException) -> None:
-        """It is over, by a fault."""
+        """Ends the run by a fault."""
         self.broken = error
         self.done.set()
 
     def reopen(self, place: int) -> None:
-        """A place's answer does not stand any more, if it still did; what it cost stays."""
+        """Takes the answer out of a place, if there is one. What it cost stays counted."""
         if self.outcomes[place] is None:
             return
         self.outcomes[place] = None

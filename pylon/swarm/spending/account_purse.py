@@ -33,14 +33,14 @@ from pylon.swarm.spending.relations import Relations
 from pylon.swarm.spending.unpaid_invoices import UnpaidInvoices
 from pylon.tasks import Tasks
 
-# What did not turn up within a minute may when a relay is back.
+# Seconds between queries for receipts that have been missing for long: a relay may come back.
 SEEK_S = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
 class AccountPurse:
-    """`changed` is told of a provider to which more, or nothing, may go now. `run` names what all payments belong to;
-    it is empty where they serve one run after another."""
+    """See `Purse`. `changed` is called with a provider whose width has changed. `run` names the run that all payments
+    belong to; empty if they serve one run after another."""
 
     database: Database
     group: GroupCommit
@@ -59,7 +59,7 @@ class AccountPurse:
     def __post_init__(self) -> None:
         database, sender, clock = self.database, self.sender, self.clock
         self._funds = Funds(sender, clock, self.run)
-        # `changed` is set when there is somebody to hear of it.
+        # Looked up at each call: `changed` is set later.
         self._relations = Relations(database, clock, sender.unit, lambda one: self.changed(one))
         self._unpaid = UnpaidInvoices(self._relations, database, sender, clock)
         self._paying = Paying(
@@ -67,13 +67,13 @@ class AccountPurse:
         )
 
     async def start(self) -> None:
-        """Takes up what the last process left: open payments are looked up, nothing is sent again."""
+        """Takes up what the last process left: looks up open payments; nothing is sent again."""
         await self.sender.recover()
         now = self.clock.wall()
         async with self.database.transaction() as tx:
             await order_store.forget(tx, before=now - order_store.KEEP_S)
         await self._relations.resume()
-        # They hold what they are sent until that invoice has run out.
+        # These providers hold what they are sent until their invoice expires.
         self._unpaid.take_up(await payment_store.unfunded(self.database, since=now - GRACE_S))
         await self._funds.start()
         self._tasks.start(forever(self._watch, "purse"), "purse")
@@ -91,7 +91,7 @@ class AccountPurse:
         relation = self._relations.seen(listing.provider)
         left = relation.ended is not None or relation.suspended
         if left and relation.balance > 0:
-            return f"{relation.barred}; {sats_text(relation.balance, self.sender.unit)} of ours are left there"
+            return f"{relation.barred}; {sats_text(relation.balance, self.sender.unit)} of our money is left there"
         return relation.barred
 
     def funded(self, listing: Listing) -> bool:
@@ -105,14 +105,14 @@ class AccountPurse:
         if not quote:
             return Offer(listing, bounds, ZERO, ZERO, None, relation.seen)
         if left is not None:
-            # No more is left with a provider than the run may still spend.
+            # The deposit is not larger than what the run may still spend.
             jobs_left = min(jobs_left, max(1, left // int(quote)))
         width = relation.width(listing.price)
         most, affordable = self.sender.most, self._funds.most()
         topup = relation.topup(quote, jobs_left=jobs_left, most=most, now=self.clock.wall(), affordable=affordable)
         if relation.width(listing.price) != width:
-            # Our money there covers another number of jobs. Who hears of it may end jobs and send others: not while
-            # the request is made that this offer is for.
+            # Our money there covers another number of jobs now. Whoever is told may end jobs and send others, which
+            # must not happen while the request for this offer is being made.
             asyncio.get_running_loop().call_soon(self.changed, listing.provider)
         return Offer(listing, bounds, quote, bid, topup, relation.seen)
 
@@ -139,7 +139,7 @@ class AccountPurse:
         ]
 
     def _sought(self, gaps: list[str]) -> list[str]:
-        """Those whose receipts are asked for now: where these are missing for long, once in a while."""
+        """The providers whose receipts are asked for now; suspended ones only once in a while."""
         now = self.clock.monotonic()
         if now - self._sought_at >= SEEK_S:
             self._sought_at = now
@@ -157,7 +157,7 @@ class AccountPurse:
         await self._paying.pay(bill, offer, amount, wanted)
 
     def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None] | None:
-        """See `Purse`. What was offered nothing needs no receipt."""
+        """See `Purse`. A result of a free job needs no receipt."""
         receipt = result.account
         if receipt is None:
             return None if offer.quote else _nothing()
@@ -176,7 +176,7 @@ class AccountPurse:
     async def _watch(self) -> None:
         await asyncio.sleep(paying.CHECK_S)
         for payment in await self.sender.check():
-            # What its owner had paid is left with no provider.
+            # A payment that the owner made by hand is no deposit.
             if payment.state is PaymentState.SETTLED and not payment.by_hand:
                 self._relations.deposited(payment)
         await self._unpaid.look()

@@ -1,7 +1,7 @@
-"""What can be paid at all: what the wallet holds, and what the limits leave.
+"""The funds: what can be paid at all, by the wallet's balance and by the limits on spending.
 
-A deposit that is larger would not be paid, and its provider left alone, though what is there may be enough for the
-job itself. Both are asked for now and then, and meanwhile counted down by what is paid.
+A larger deposit would not be paid and its provider left alone, even though the funds may be enough for the job
+itself. Both figures are asked for now and then, and counted down by payments in between.
 """
 
 import asyncio
@@ -16,42 +16,42 @@ from pylon.money.payments.store import Payment
 from pylon.money.states import PaymentState
 from pylon.money.wallet import WalletCode, WalletError
 
-# At start nobody waits longer for a wallet, which may be away.
+# Seconds to wait for a wallet at start: it may be unreachable.
 FIRST_S = 1.0
-# Later it may take so long, and is asked so often while deposits are offered: money comes from elsewhere too.
+# Seconds to wait later, and between questions while deposits are offered: money may arrive from elsewhere.
 WALLET_S, EVERY_S = 5.0, 60.0
 
 
 @dataclass(slots=True)
 class Funds:
-    """`run` is that of all payments, and empty where they have none."""
+    """See the module. `run` names the run that all payments belong to; empty if they belong to none."""
 
     sender: Sender
     clock: Clock
     run: str
-    # What the limits leave, and what the wallet holds, as far as it says so: when they were asked, less what was paid
+    # What the limits leave and what the wallet holds (None: not known), as of the last question, less what was paid
     # since.
     _room: int | None = None
     _held: int | None = None
     _under_way: int = 0
-    # Some wallets keep something back of what they hold: what can be asked of it, where it refused more.
+    # Some wallets hold back part of their balance: how much can be asked of one that refused more.
     _gives: int | None = None
     _wanted: bool = False
     _asks_at: float = 0.0
 
     async def start(self) -> None:
-        """Asks for the first time."""
+        """Asks wallet and limits for the first time."""
         await self._ask(FIRST_S)
         if self._held is None:
             self._asks_at = self.clock.monotonic()
 
     async def look(self) -> None:
-        """Asks anew when it is time, and somebody wanted to know it since."""
+        """Asks again when it is time and `most` was called since."""
         if self._wanted and self.clock.monotonic() >= self._asks_at:
             await self._ask(WALLET_S)
 
     def most(self) -> Msat | None:
-        """The largest payment that there is enough for, its fee not included; None where that is not known."""
+        """The largest payment that is possible, without its fee; None while that is not known."""
         self._wanted = True
         if self._room is None:
             return None
@@ -60,7 +60,7 @@ class Funds:
         return Msat(max(0, most if self._gives is None else min(most, self._gives)))
 
     async def counted(self, amount: Msat, paying: Awaitable[Payment]) -> Payment:
-        """A payment of so much, as it comes back."""
+        """Awaits a payment of this amount, counts it, and returns it."""
         msat = int(amount)
         self._under_way += msat
         try:
@@ -71,14 +71,14 @@ class Funds:
             self._room = None if self._room is None else self._room - msat
             self._held = None if self._held is None else self._held - msat
         elif payment.reason == WalletCode.INSUFFICIENT_BALANCE:
-            # Until it holds more than now, half of what it refused is all that it is asked for.
+            # Until its balance grows it is asked for no more than half of what it refused.
             self._gives, self._asks_at = msat // 2, self.clock.monotonic()
         return payment
 
     async def _ask(self, within_s: float) -> None:
         self._asks_at, self._wanted = self.clock.monotonic() + EVERY_S, False
         self._room = int(await self.sender.room(self.run))
-        # Of one that does not answer, what it held is a better guess than none.
+        # For a wallet that does not answer, the last balance is the best guess.
         with suppress(WalletError, TimeoutError):
             async with asyncio.timeout(within_s):
                 held = int(await self.sender.balance())

@@ -1,4 +1,4 @@
-"""Paying what a provider asks for a job: at once, when what is in the way has passed, or not at all and why."""
+"""Pays what a provider asks for a job: at once, once a passing obstacle is gone, or not at all, with the reason."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,14 +22,15 @@ from pylon.swarm.spending.relations import Relations
 from pylon.swarm.spending.unpaid_invoices import UnpaidInvoices
 
 CHECK_S = 3.0
-# Refusals that a lookup or a receipt may lift: so long is an invoice kept before it counts as one we do not pay.
+# Refusals that a lookup or a receipt may lift, and for how many seconds a payment is tried again before it is
+# refused.
 PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
 PASSING_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Paying:
-    """For one customer; `run` is what all its payments belong to."""
+    """See the module. `run` names the run that all payments belong to."""
 
     database: Database
     sender: Sender
@@ -41,7 +42,7 @@ class Paying:
     unpaid: UnpaidInvoices
 
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None, wanted: Callable[[], bool]) -> None:
-        """See `Purse`. One whose outcome is unknown is neither: the job waits, and a lookup decides."""
+        """See `Purse`. A payment with an unknown outcome raises nothing: the job waits, and a lookup decides."""
         asked, invoice = (None, None) if amount is None else (amount.msat, amount.bolt11)
         # The pool hands over verified events only.
         ask = Ask(bill.author, bill.request, bill.customer, asked, invoice, verified=True)
@@ -58,12 +59,12 @@ class Paying:
         except MoneyError as error:
             before = await self._before(invoice, bill.author)
             if before is not None and before.state is not PaymentState.FAILED:
-                # For another of the jobs that wait for it, or by a process that died since.
+                # It was paid for another job that waits for the same invoice, or by an earlier process.
                 return
             if isinstance(error, PaymentRefusedError):
                 code = error.code.value
             if before is not None and code == Refusal.HASH_SEEN:
-                # What kept it from being paid then is still the reason.
+                # The reason why it was not paid then still holds.
                 code, error = before.reason, MoneyError(self._why_failed(before))
             self.unpaid.add(bill.author, invoice, asked or ZERO, code)
             raise error
@@ -80,10 +81,10 @@ class Paying:
                     raise
             await asyncio.sleep(CHECK_S)
             if not wanted():
-                raise MoneyError("nobody waits for this job any more")
+                raise MoneyError("this job no longer needs an answer")
 
     async def _before(self, invoice: str | None, provider: str) -> Payment | None:
-        """What became of this very invoice of this provider, if it was ever to be paid."""
+        """The earlier payment of this invoice to this provider; None if there was none."""
         try:
             payment = await payment_store.get(self.database, decode(invoice or "").payment_hash)
         except MoneyError:
@@ -93,5 +94,5 @@ class Paying:
     def _why_failed(self, payment: Payment) -> str:
         if payment.reason == WalletCode.INSUFFICIENT_BALANCE:
             amount = sats_text(payment.amount, self.sender.unit)
-            return f"the wallet holds less than {amount}; `pylon wallet balance` says what it holds"
-        return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet did not say why'}"
+            return f"the wallet holds less than {amount}; `pylon wallet balance` shows how much"
+        return f"payment {payment.payment_hash} failed: {payment.reason or 'the wallet gave no reason'}"

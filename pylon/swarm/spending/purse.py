@@ -1,4 +1,4 @@
-"""The customer's money, as the client needs it: what to offer for a job, whether to pay, whether receipts hold.
+"""The purse: the client's interface to its money. What to offer for a job, whether to pay, whether receipts hold.
 
 Without a purse only free providers are asked, and an invoice is answered by asking somebody else.
 """
@@ -20,7 +20,11 @@ from pylon.swarm.rows import Row
 
 @record
 class Offer:
-    """What a request offers. `quote` is the most that the job can cost by the price list, `bid` the most it may."""
+    """What a request offers to its provider.
+
+    `quote` is the most that the job can cost by the price list, `bid` the most that it may cost. `topup` is the
+    deposit that is offered with it, `seen` the last receipt that we know of.
+    """
 
     listing: Listing
     bounds: Bounds
@@ -32,10 +36,10 @@ class Offer:
 
 @record
 class Bill:
-    """A provider's event about one job of ours: who wrote it, for whom, when (Unix seconds).
+    """A provider's event about one job of ours: its author, the customer, and when it was signed (Unix seconds).
 
-    `sent_bytes` is how much of the answer had come in pieces of a job that we took back; None: we did not. `let_go`:
-    its author had said by an error that it does not do the job.
+    `sent_bytes` is how much of the answer had come in pieces when we took the job back; None: we did not. `let_go`:
+    its author had said with an error that it does not do the job.
     """
 
     author: str
@@ -48,7 +52,7 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A request of ours that its provider may have charged for, and of which we have no receipt."""
+    """A request without a receipt that its provider may have charged for."""
 
     request: str
     kind: int
@@ -56,13 +60,13 @@ class Owed:
 
 
 def usage_fault(bill: Bill, offer: Offer, result: JobResult) -> End | None:
-    """What is wrong with a result's charge, by what it says it used and what was offered for it."""
+    """What is wrong with a result's charge, given the usage that it states and the offer; None if nothing is."""
     if result.account is None:
         return None
     if bill.let_go and result.account.charge_msat > 0:
-        # Nothing was set aside for it any more.
+        # Its reservation was released already.
         return UsageFault.AFTER_ERROR
-    # Who counts nothing has nothing to charge for but the job itself.
+    # A result without usage may charge for the job itself only.
     usage = result.usage or Usage(0, 0)
     fault = check_usage(usage, result.account.charge_msat, offer.listing.price, offer.bounds)
     if fault is None and result.finish is Finish.CANCELLED:
@@ -71,38 +75,41 @@ def usage_fault(bill: Bill, offer: Offer, result: JobResult) -> End | None:
 
 
 class Purse(Protocol):
-    """What the client asks about money."""
+    """See the module. `AccountPurse` implements it."""
 
     def width(self, listing: Listing) -> int | None:
-        """How many jobs may be in flight to this provider; None is no limit of the purse's."""
+        """How many jobs may be in flight at this provider, as far as money goes; None: no limit."""
 
     def barred(self, listing: Listing) -> str:
-        """Why nothing may go there, in a few words for people, or empty: then something may, now or soon."""
+        """Why nothing may be sent there, in a few words for people; empty if something may be, now or soon."""
 
     def funded(self, listing: Listing) -> bool:
-        """Whether one more job would run there without a payment: on money that we left, or on trial credit."""
+        """Whether one more job would run there without a payment: on our deposit, or on trial credit."""
 
     def offer(self, listing: Listing, bounds: Bounds, *, bid: Msat, jobs_left: int, left: int | None = None) -> Offer:
-        """What to offer for a job. `left` is what its run may still spend, in msat; None: any amount."""
+        """The offer for a job. `left` is what its run may still spend, in msat; None: any amount."""
 
     def ordered(self, request: str, kind: int, offer: Offer) -> Row | None:
-        """A request is about to go out: what it may cost is to be on disk before. None: it is free."""
+        """The row to write before this request is published, with what it may cost; None if it is free."""
 
     async def unanswered(self, *, at_start: bool) -> list[Owed]:
-        """Requests whose receipts are to be asked for: all at start, later those of accounts with a gap."""
+        """Requests whose receipts are to be asked for: all without one at start, later those of accounts with a
+        gap."""
 
     async def charged(self, requests: Sequence[str]) -> Mapping[str, int]:
-        """What receipts charge for these requests, in msat: those that hold, and those that wait for others. Requests
-        without one are left out."""
+        """What receipts charge for these requests, in msat, both accepted ones and those that wait for earlier
+        receipts. Requests without one are left out."""
 
     async def pay(
         self, bill: Bill, offer: Offer, amount: Amount | None, *, wanted: Callable[[], bool] = lambda: True
     ) -> None:
-        """Pays what is asked, or raises `MoneyError`: then nothing was sent, or it failed.
+        """Pays what is asked. Raises `MoneyError` if nothing was sent, or the payment failed.
 
         A payment that has to wait for another is made only as long as the job is `wanted`.
         """
 
     def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Awaitable[Msat | None] | None:
-        """Has a result's receipt booked. To be waited for: what was charged, or None when the relation with its
-        provider has ended. None at once: it has no receipt, and its provider may charge for it yet."""
+        """Has a result's receipt booked; returns None at once if it has none, and may still be charged.
+
+        The awaitable gives what was charged, or None if the relation with its provider has ended.
+        """

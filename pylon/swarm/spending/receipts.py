@@ -1,8 +1,8 @@
-"""Receipts that nobody waits for: of jobs whose customer died, or went away before the result came.
+"""Late receipts: those of jobs whose customer process died, or stopped waiting before the result came.
 
-The provider did the work and charged for it; its later receipts follow from that charge. So at start, and while an
-account has a gap, relays are asked for the results of what was ordered and never answered. For an answer that was
-taken back before it was whole they are asked for what shows that it was, and how much of it had come.
+The provider did the work and charged for it, and its later receipts build on that charge. So at start, and while an
+account has a gap, relays are asked for the results of requests that were ordered and have no receipt. For a cancelled
+job they are also asked for the cancellation and the pieces of the answer, which show how much was delivered.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ from pylon.swarm.transport import Transport
 
 logger = log.get("swarm")
 
-# An account's gap is explained within a minute, or its provider left alone: it is asked about several times.
+# Seconds between queries: a provider whose gap is not explained within a minute is suspended.
 EVERY_S = 5.0
 # At start relays are still being connected.
 SOON_S = 0.25
 
 
 class LateReceipts:
-    """`customer` is our key; `waited_for` says whether somebody still waits for a request's answer; `booked` hears of
-    what was charged for one."""
+    """See the module. `customer` is our public key; `waited_for` says whether the answer to a request is still waited
+    for; `booked` is called with a request and its charge."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class LateReceipts:
         self._customer = customer
         self._waited_for = waited_for
         self._booked = booked
-        # Set when what was open at start has been asked for once.
+        # Set when the receipts that were missing at start have been asked for once.
         self.caught_up = asyncio.Event()
 
     async def run(self) -> None:
@@ -99,12 +99,12 @@ class LateReceipts:
             if result.finish is Finish.CANCELLED:
                 sent_bytes = await self._sent_bytes(owed)
                 if check_part(result.completion_tokens, sent_bytes) is not None:
-                    # A relay that was not reached may have it. Without it the account has a gap.
+                    # A relay that was not reached may have the proof. Without it the account keeps its gap.
                     logger.info("nothing shows that this was sent", job=owed.request, provider=event.pubkey)
                     return
             bill = Bill(event.pubkey, self._customer, owed.request, event.created_at, sent_bytes)
             if (booking := self._purse.accept(bill, owed.offer, result)) is None:
-                # It may be charged all the same, by a receipt that comes another way.
+                # This copy has no receipt; another one may have.
                 return
             charged = await booking
             logger.info("a late receipt", job=owed.request, provider=event.pubkey, msat=charged)
@@ -112,7 +112,7 @@ class LateReceipts:
                 self._booked(owed.request, charged)
 
     async def _sent_bytes(self, owed: Owed) -> int | None:
-        """How much of an answer was sent in pieces; None for a job that we did not take back."""
+        """How many bytes of an answer were sent in pieces; None for a job that we did not take back."""
         about, provider = {"e": frozenset({owed.request})}, owed.offer.listing.provider
         wanted = (
             Filter(kinds=frozenset({DELETION}), authors=frozenset({self._customer}), tags=about),

@@ -1,4 +1,4 @@
-"""How a customer stands with one provider, and what follows from it: how much may be out there, what to deposit.
+"""A customer's relation with one provider in money: how much may be in flight there, and what to deposit.
 
 Values in, decisions out. `relations` fills it from the books; a simulation fills it from its own.
 """
@@ -13,42 +13,42 @@ from pylon.money.msat import MSAT_PER_SAT, ZERO, Msat
 from pylon.money.price import Price
 
 _DEPOSITS = DepositPolicy()
-# So long the dearest job says what one costs: far beyond the time that an answer takes.
+# For how many seconds the dearest job counts as the usual quote: far longer than an answer takes.
 QUOTE_S = 600.0
 
 
 @dataclass(slots=True)
 class Relation:
-    """`balance` is what we have left there, in msat; `quote` the most that a job there could cost lately."""
+    """See the module. `balance` is our money there, in msat; `quote` the most that a recent job there could cost."""
 
     seen: AccountSeen | None = None
     verified: int = 0
     ended: End | None = None
     suspended: bool = False
-    """Whether nothing goes there for a while, since receipts of it are missing."""
+    """Whether nothing is sent there for a while, since receipts are missing."""
     balance: int = 0
     quote: Msat = ZERO
     asked: bool = False
-    """Whether it has asked to be paid: as long as it has answered nothing, it gives no job on trial."""
+    """Whether it has asked to be paid: until it has answered something, no more trial job is to be had."""
     unpaid_until: float = 0.0
-    """When the invoice runs out that it sent and that was not paid: until then it would hold what it is sent.
+    """When its unpaid invoice expires, in seconds of `Clock.boot`; 0: there is none.
 
-    In seconds of the clock that counts sleep and is never set; 0 for none.
+    Until then it would hold any job that it is sent.
     """
     unpaid_why: str = ""
-    """Why it was not paid, in a few words for people; empty where that may pass by itself."""
+    """Why it was not paid, in a few words for people; empty if that may pass by itself."""
     unpaid: Msat = ZERO
-    """What that invoice asked for."""
-    # Which stretch of `QUOTE_S` it is, and the highest quote of it and of the one before.
+    """The amount of that invoice."""
+    # The number of the present stretch of `QUOTE_S`, the highest quote in it, and in the one before.
     _stretch: int = 0
     _dearest: Msat = ZERO
     _before: Msat = ZERO
 
     def width(self, price: Price) -> int | None:
-        """How many jobs may be in flight: as many as our money there covers, and one at least; None is any number.
+        """How many jobs may be in flight: as many as our money there covers, at least one; None: any number.
 
-        That one asks for the next deposit, which grows with the work that was done well by then. Sending more
-        at once would have each of them ask for a small one.
+        That one job brings the next invoice, for a deposit that has grown with the work done well. With more at once
+        each of them would bring one for a small deposit.
         """
         if self.ended is not None or self.suspended or self.unpaid_until:
             return 0
@@ -58,17 +58,17 @@ class Relation:
 
     @property
     def barred(self) -> str:
-        """Why nothing may go there until somebody does something about it, or for long; or empty."""
+        """Why nothing may be sent there for long, or until somebody acts; empty if something may be."""
         if self.ended is not None:
-            return f"left alone since a receipt was at fault ({self.ended.value})"
+            return f"avoided because a receipt was wrong ({self.ended.value})"
         if self.suspended:
             minutes = SUSPENSION_S / 60
-            return f"left alone for up to {minutes:.0f} minutes since receipts are missing ({Fault.GAP.value})"
+            return f"avoided for up to {minutes:.0f} minutes because receipts are missing ({Fault.GAP.value})"
         return self.unpaid_why if self.unpaid_until else ""
 
     @property
     def funded(self) -> bool:
-        """Whether one more job would run there without a payment: on our money, or a stranger's on trial."""
+        """Whether one more job would run there without a payment: on our money, or on a first trial job."""
         if self.ended is not None or self.suspended:
             return False
         return (self.seen is None and not self.asked) or 0 < self.quote <= self.balance
@@ -76,18 +76,18 @@ class Relation:
     def topup(self, quote: Msat, *, jobs_left: int, most: Msat, now: float, affordable: Msat | None = None) -> Msat:
         """The deposit to offer at `now` (Unix seconds) with a job that may cost `quote`.
 
-        `affordable` is what can be paid, where that is known: no more is offered, but for what the job itself needs.
+        `affordable` is what can be paid, if known: more is offered only if the job itself needs it.
         """
         self.quoted(quote, now)
         wished = wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most, policy=_DEPOSITS)
         wished_sats, most_sats = int(wished) // MSAT_PER_SAT, int(most) // MSAT_PER_SAT
         if self.verified:
-            # What it worked on credit it asks for along with the next job: who runs one job at a time would otherwise
-            # offer less than any provider takes.
+            # A provider asks for the work it did on credit together with the next job: a customer that runs one job
+            # at a time would otherwise offer less than any provider takes.
             least_sats = min(-((min(0, self.balance) - int(quote)) // MSAT_PER_SAT), most_sats)
             wished_sats = max(wished_sats, least_sats)
         else:
-            # Who has worked nothing off yet gets no more than a stranger does, however often he asks.
+            # A provider that has not answered yet gets no more than a stranger, however often it asks.
             left = max(0, self.balance)
             least_sats = -((left - int(quote)) // MSAT_PER_SAT)
             wished_sats = max(0, wished_sats - left // MSAT_PER_SAT)
@@ -96,9 +96,9 @@ class Relation:
         return Msat(wished_sats * MSAT_PER_SAT)
 
     def quoted(self, quote: Msat, now: float) -> None:
-        """A job that may cost `quote` goes there. It counts for `QUOTE_S` at least, and for twice that at most."""
+        """A job that may cost `quote` is sent there. It counts for `QUOTE_S` at least, and for twice that at most."""
         if (stretch := int(now // QUOTE_S)) != self._stretch:
-            # A clock that was set starts anew.
+            # If the clock was set, the count starts anew.
             self._before = self._dearest if stretch == self._stretch + 1 else ZERO
             self._stretch, self._dearest = stretch, ZERO
         self._dearest = max(self._dearest, quote)

@@ -1,6 +1,6 @@
-"""Where a customer stands with each provider: taken up from the books, then moved on by whatever is booked.
+"""The relations with all providers: read from the books at start, then updated by each booking.
 
-Each deposit is told of once: by whoever paid it, or by a lookup of one that nobody has in hand any more.
+Each deposit is reported once: by the payer, or by a lookup of a payment that no process handles any more.
 """
 
 from collections import defaultdict
@@ -20,13 +20,13 @@ from pylon.swarm.spending.relation import QUOTE_S, Relation
 
 logger = log.get("swarm")
 
-# Whoever is only looked at is not remembered: anybody can make up keys. Nothing is ever written into it.
+# Read for providers without a relation, and never written to: anybody can make keys, so none is made on a look.
 _STRANGER = Relation()
 
 
 @dataclass(slots=True)
 class Relations:
-    """By provider. `changed` is told of one to which more, or nothing, may go now; `unit` is what money is called."""
+    """See the module. `changed` is called with a provider whose width has changed; `unit` is the unit of money."""
 
     database: Database
     clock: Clock
@@ -35,22 +35,22 @@ class Relations:
     _known: defaultdict[str, Relation] = field(default_factory=lambda: defaultdict(Relation))
 
     def __getitem__(self, provider: str) -> Relation:
-        """The relation with a provider, which begins here if there was none."""
+        """The relation with a provider, which is made if there is none."""
         return self._known[provider]
 
     def __len__(self) -> int:
         return len(self._known)
 
     def seen(self, provider: str) -> Relation:
-        """The same to look at: it may be a stranger's."""
+        """The relation with a provider for reading only: an empty one for a stranger."""
         return self._known.get(provider, _STRANGER)
 
     def items(self) -> ItemsView[str, Relation]:
-        """All there are, by provider."""
+        """All relations, by provider."""
         return self._known.items()
 
     async def resume(self) -> None:
-        """Takes up what the books say at start."""
+        """Reads the books at start."""
         now = self.clock.wall()
         async with self.database.transaction() as tx:
             await mirror_store.resume(tx, now)
@@ -70,11 +70,11 @@ class Relations:
         self.changed(payment.provider)
 
     def booked(self, provider: str, receipt: AccountReceipt, step: Step) -> bool:
-        """What a receipt came to is in the books; False where the relation has ended."""
+        """Updates a relation after a receipt was booked; False if the relation has ended."""
         relation = self[provider]
         relation.ended, relation.suspended = step.mirror.ended, bool(step.mirror.suspended_until)
         if relation.ended is not None:
-            logger.warning("nothing more goes to this provider", provider=provider, code=relation.ended.value)
+            logger.warning("nothing more is sent to this provider", provider=provider, code=relation.ended.value)
             self.changed(provider)
             return False
         relation.seen = step.mirror.seen
@@ -85,11 +85,11 @@ class Relations:
         return True
 
     async def look(self) -> None:
-        """Time passed: whose receipts are missing for long, and whose are not any more."""
+        """Suspends providers whose receipts have been missing for long, and resumes those whose receipts came."""
         waiting = await mirror_store.waiting_providers(self.database)
         for provider in [one for one, relation in self.items() if relation.suspended]:
             if provider not in waiting and self[provider].suspended:
-                # What was missing came as that was decided.
+                # The missing receipt came while the suspension was being decided.
                 self[provider].suspended = False
                 self.changed(provider)
         for provider in waiting:
@@ -103,10 +103,10 @@ class Relations:
         if (step.mirror.ended, suspended) == (relation.ended, relation.suspended):
             return
         if suspended:
-            logger.warning("receipts are missing: nothing goes to this provider for a while", provider=provider)
+            logger.warning("receipts are missing: nothing is sent to this provider for a while", provider=provider)
         elif step.lost:
             lost = sats_text(int(step.lost), self.unit)
-            logger.warning("an account goes on without what was missing", provider=provider, lost=lost)
+            logger.warning("an account continues without the missing receipts", provider=provider, lost=lost)
         relation.ended, relation.suspended = step.mirror.ended, suspended
         relation.seen = step.mirror.seen
         self.changed(provider)

@@ -1,4 +1,4 @@
-"""How much of an answer came in pieces: what may be charged for it when its job is taken back."""
+"""How much of an answer has come in pieces, which bounds what may be charged if its job is taken back."""
 
 from collections.abc import Iterable
 
@@ -7,13 +7,13 @@ from pylon.records import record
 
 @record
 class Shown:
-    """The beginning of an answer, as far as it came without a gap."""
+    """The length of an answer's beginning, as far as it came without a gap."""
 
     characters: int = 0
     bytes: int = 0
 
     def and_then(self, offset: int, text: str) -> "Shown":
-        """With a piece that starts at character `offset`: only what it adds counts."""
+        """With a further piece that starts at character `offset`; only what it adds counts."""
         added = text[self.characters - offset :] if offset <= self.characters else ""
         if not added:
             return self
@@ -24,7 +24,7 @@ NOTHING = Shown()
 
 
 def shown_by(pieces: Iterable[tuple[int, str]]) -> Shown:
-    """What these pieces show, each with the character that it starts at, whatever order they came in."""
+    """How much these pieces show, in any order; each is (the character that it starts at, its text)."""
     shown = NOTHING
     for offset, text in sorted(pieces):
         shown = shown.and_then(offset, text)

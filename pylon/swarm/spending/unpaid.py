@@ -1,4 +1,4 @@
-"""Which reasons for not paying stay until somebody does something about them."""
+"""The lasting reasons for not paying: those that stay until somebody does something about them, in words."""
 
 from pylon.money.limits import Limit
 from pylon.money.payment import Refusal
@@ -6,11 +6,11 @@ from pylon.money.wallet import WalletCode
 from pylon.swarm.providers.lack import STOPPED, UNFUNDED, limited
 
 OTHER_PAYEE = (
-    f"not paid, since asking to be paid to another node than before ({Refusal.PAYEE_CHANGED.value}):"
-    " `pylon wallet trust-payee`"
+    f"not paid, because asking to be paid at a different node ({Refusal.PAYEE_CHANGED.value}): "
+    "`pylon wallet trust-payee`"
 )
-# What somebody has to do something about, or what outlasts most runs, and how it is said. Whatever else keeps from
-# paying may be over when the invoice has run out, and is waited for.
+# By code: reasons that somebody has to do something about, or that outlast most runs. Any other reason may have
+# passed when the invoice expires, and is waited for.
 LASTING: dict[str, str] = {
     WalletCode.INSUFFICIENT_BALANCE: UNFUNDED,
     Refusal.STOPPED: STOPPED,

@@ -1,8 +1,8 @@
-"""Providers whose invoice was not paid: left alone while they hold what waits for it, and asked again after that.
+"""Unpaid invoices: a provider whose invoice was not paid is left alone until it expires, and then asked again.
 
-Whom an empty wallet kept from being paid is waited for again once it is filled. Where nothing was tried, since STOP
-or another payee forbade it, the next job pays that very invoice: such a provider is asked at once when that is over.
-The wallet is asked what it holds a few times a minute at most, and only while somebody waits for it.
+Jobs wait again for a provider that an empty wallet kept from being paid, once the wallet is filled. Where no payment
+was tried, because of STOP or a changed payee, the next job pays the same invoice: such a provider is asked as soon as
+the obstacle is gone. The wallet is asked for its balance a few times a minute at most, and only while that matters.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from pylon.swarm.spending.relation import Relation
 from pylon.swarm.spending.relations import Relations
 from pylon.swarm.spending.unpaid import LASTING, OTHER_PAYEE
 
-# So often a wallet that held too little is asked what it holds now: more often than jobs give up waiting for anybody.
+# Seconds between questions to a wallet that held too little: shorter than jobs wait for a provider.
 WALLET_S = 5.0
-# A provider is asked again when the invoice that we did not pay is gone there, however long it says that it lasts.
+# Bounds, in seconds, on how long an unpaid invoice keeps a provider from being asked, whatever expiry it states.
 LEAST_UNPAID_S, MOST_UNPAID_S = 60.0, 900.0
 
 
 @dataclass(slots=True)
 class UnpaidInvoices:
-    """The relations tell of a provider that is left alone from now on, or not any more."""
+    """See the module. Changes are reported through the relations."""
 
     relations: Relations
     database: Database
@@ -43,21 +43,21 @@ class UnpaidInvoices:
     _held: Msat | None = None
 
     def add(self, provider: str, invoice: str | None, amount: Msat, code: str) -> None:
-        """Nothing was paid of what it asked for; `code` says why, as wallets and limits do."""
+        """An invoice of this provider was not paid; `code` is the reason of the wallet, the limits or the refusal."""
         relation = self.relations[provider]
         relation.unpaid_until, relation.unpaid_why = self._runs_out(invoice), LASTING.get(code, "")
         relation.unpaid = amount
         self.relations.changed(provider)
 
     def take_up(self, payments: Iterable[Payment]) -> None:
-        """The last process could not pay these: whether the wallet was filled since is asked."""
+        """Takes up payments that the last process lacked the money for: the wallet may have been filled since."""
         for payment in payments:
             relation = self.relations[payment.provider]
             relation.unpaid_until, relation.unpaid_why = self._gone(payment.expires_at), UNFUNDED
             relation.unpaid, self._held = payment.amount, ZERO
 
     async def look(self) -> None:
-        """Whose time is over, and who can be paid by now, is waited for no longer."""
+        """Lets providers be asked again whose invoice has expired, or can be paid by now."""
         self._forgive()
         for provider, relation in [] if self.sender.is_stopped else self._unpaid(STOPPED):
             self._ask_again(provider, relation)
@@ -98,8 +98,8 @@ class UnpaidInvoices:
             return self._held or ZERO
 
     def _covered(self, short: list[tuple[str, Relation]], holds: Msat) -> list[tuple[str, Relation]]:
-        """Those that can be paid of what the wallet holds more than it held when it was too little."""
-        # With fees and reserves a wallet may refuse what it seems to hold: while it holds no more, nothing is new.
+        """The providers that can be paid, if the wallet holds more than when it was too little."""
+        # With fees and reserves a wallet may refuse what it seems to hold, so only a larger balance counts.
         more = self._held is not None and holds > self._held
         self._held = holds
         found: list[tuple[str, Relation]] = []
@@ -110,7 +110,7 @@ class UnpaidInvoices:
         return found
 
     def _runs_out(self, invoice: str | None) -> float:
-        """When its provider has given up the invoice, by the clock that is never set."""
+        """When the provider will have dropped the invoice, in seconds of `Clock.boot`."""
         least = self.clock.boot() + LEAST_UNPAID_S
         try:
             return max(self._gone(decode(invoice or "").expires_at), least)

@@ -1,4 +1,7 @@
-"""What comes back for requests, until the deciders hear of it: settled first where money is at stake."""
+"""Acts on what providers' events mean: answers are settled where they cost money, then the deciders hear of them.
+
+`Inbox` brings events and their meanings, `Settling` pays and books, `Deciders` decide.
+"""
 
 from pylon import log
 from pylon.clock import Clock
@@ -8,7 +11,7 @@ from pylon.money.msat import Msat
 from pylon.nostr.event import Event
 from pylon.swarm.checks.rescoring import Rescorer, Rescoring
 from pylon.swarm.checks.verification import Verdict
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Fault
 from pylon.swarm.outlook import Outlook
@@ -23,7 +26,10 @@ logger = log.get("swarm")
 
 
 class Answers:
-    """`rescoring` has our own model read an answer, if there is one."""
+    """Takes meanings from `Inbox`, and settled results from `Settling`.
+
+    `rescoring` checks answers with our own model, where there is one.
+    """
 
     def __init__(
         self,
@@ -45,14 +51,14 @@ class Answers:
         self._outlook = outlook
 
     async def close(self) -> None:
-        """Ends, once the money that is on its way has been booked."""
+        """Wait until receipts and payments under way are booked, then stop."""
         try:
             await self._settling.close()
         finally:
             await self.rescoring.close()
 
     def heard(self, event: Event, flight: Flight, meaning: Meaning) -> None:
-        """An answer. Where money is at stake it is settled before the deciders hear of it."""
+        """A provider's event for this flight, and what it means."""
         match meaning:
             case PaymentAsked():
                 self._settling.asked(event, flight, meaning)
@@ -63,37 +69,37 @@ class Answers:
             case Partial(attempt, text):
                 self._deciders.tell(m.Acknowledged(attempt))
                 if not self._deciders.dispatcher.is_live(attempt):
-                    # It was given up, and somebody else's answer may be shown by now.
+                    # The attempt was given up, and another provider's answer may be shown by now.
                     return
                 run = self._runs.of_slot(flight.slot)
                 if run is not None and run.partial is not None:
                     run.partial(text)
             case m.Acknowledged(attempt, float(wait_s)):
-                # It may have lain in a relay's store for a while.
+                # The event may have been stored on a relay for a while.
                 age_s = max(0.0, self._clock.wall() - event.created_at)
                 self._deciders.tell(m.Acknowledged(attempt, max(0.0, wait_s - age_s)))
             case m.Refused(attempt, ErrorCode() as code):
                 flight.charge.waive()
                 if code is ErrorCode.CANCELLED and flight.may_be_back:
-                    # Perhaps by an earlier process: it is held against nobody.
+                    # We cancelled it, perhaps in an earlier process: that is not held against the provider.
                     meaning = m.Refused(attempt, None, ours=True)
                 self._deciders.tell(meaning)
                 for each in flight.attempts:
                     if self._deciders.dispatcher.is_open(each):
-                        # It was given up, and is not done: nobody charges for it.
+                        # The attempt was given up and is not worked on: it will not be charged.
                         self._deciders.tell(m.Charged(each, 0))
             case _:
                 self._deciders.tell(meaning)
 
     def unheard(self, flight: Flight) -> None:
-        """No relay holds a word for this request."""
+        """No relay has stored a word for this request."""
         self._deciders.tell(m.Unheard(flight.attempt))
 
     def booked(self, request: str, charged: Msat) -> None:
-        """What a request was charged, of which nobody heard when it ended."""
+        """The receipt of a request came late, and was booked: so much was charged."""
         flight = self._flights.of_request(request)
         if flight is None or self._deciders.dispatcher.is_live(flight.attempt):
-            # An answer that is waited for brings its receipt once more, and counts with it.
+            # The answer is still waited for: it brings the receipt again, and is counted then.
             return
         flight.charge.book(charged)
         for attempt in flight.attempts:
@@ -111,15 +117,11 @@ class Answers:
         offered = self._offered(flight)
         answer = answer_of(flight, 1, now, offered)
         try:
-            commands = self._deciders.coordinator.answered(
-                flight.slot, flight.attempt, answer, now, self._clock.wall(), charged=charged, offered=offered
-            )
+            self._deciders.answered(flight.slot, flight.attempt, answer, charged=charged, offered=offered)
         except Exception as error:
             self._lose(run, error)
-        else:
-            self._deciders.follow(commands)
         if charged is not None and self._deciders.dispatcher.is_open(flight.attempt):
-            # Its slot, or its run, was over, or what came was no good.
+            # Its slot or run was over, or its answer was rejected.
             self._deciders.tell(m.Charged(flight.attempt, charged))
         self._also(flight)
 
@@ -127,43 +129,45 @@ class Answers:
         """See `Settled`."""
         self._runs.fault(slot, Fault(m.Failure.UNPAID, detail))
 
+    def not_offered(self, slot: int, provider: str) -> None:
+        """See `Settled`."""
+        self.not_paid(slot, self._outlook.why_unpaid(provider))
+
     def wants_money(self, provider: str) -> None:
         """See `Settled`."""
         self._outlook.wants_money(provider)
 
     def part_paid(self, flight: Flight) -> None:
-        """See `Settled`. What was sent of an answer that was taken back is in the books, or what was taken without a
-        receipt."""
+        """See `Settled`. Booked is what was sent of an answer that was cancelled, or a result that came again after
+        it had been taken without a receipt."""
         charged = flight.charge.added or 0
         if (run := self._runs.of_slot(flight.slot)) is not None:
             run.msat += charged
-        # One that an earlier process took back, and whose answer this one waits for.
+        # An attempt that an earlier process cancelled may still be waited for here.
         self._deciders.tell(m.Refused(flight.attempt, None, ours=True))
         if flight.charge.is_known or flight.offer is None:
             self._deciders.tell(m.Charged(flight.attempt, charged))
         self._also(flight)
 
     def _offered(self, flight: Flight) -> tuple[OfferedModel, ...]:
-        """The models that its provider offered when it was sent, and those that it offers now."""
+        """The models that the provider offered when the request was sent, and those that it offers now."""
         listing = self._deciders.directory.get(flight.provider)
         if listing is None or not flight.offered or listing.models is flight.offered:
             return flight.offered
         return (*flight.offered, *listing.models)
 
     def _also(self, flight: Flight) -> None:
-        """Other budgets count it too."""
+        """Tell the budgets of earlier calls that count this request too."""
         for attempt in flight.also if flight.charge.is_known else ():
             self._deciders.tell(m.Charged(attempt, int(flight.charge.paid)))
 
     def _scored(self, slot: int, verdict: Verdict) -> None:
         try:
-            commands = self._deciders.coordinator.scored(slot, verdict, self._clock.monotonic(), self._clock.wall())
+            self._deciders.scored(slot, verdict)
         except Exception as error:
             self._lose(self._runs.of_slot(slot), error)
-        else:
-            self._deciders.follow(commands)
 
     def _lose(self, run: Run | None, error: Exception) -> None:
-        """Ends the run of an answer over which the deciders broke: nobody can say what has become of its place."""
-        logger.error("an answer could not be dealt with", exc_info=error)
+        """End a run: the deciders failed over one of its answers, and the state of that place is unknown."""
+        logger.error("an answer could not be processed", exc_info=error)
         self._runs.lose(run, error)

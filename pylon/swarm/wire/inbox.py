@@ -1,4 +1,7 @@
-"""Answers as relays bring them: one subscription, and a look at what they have stored for what stays silent."""
+"""Incoming answers: one subscription on all relays, and looks at what relays have stored for silent requests.
+
+Each event is matched to its flight, read (`meaning`) and handed to `Answers`.
+"""
 
 import asyncio
 from functools import partial
@@ -22,15 +25,18 @@ from pylon.swarm.wire.requests import Requests
 
 logger = log.get("swarm")
 
-# Of all that is silent so many are sent again in one look: when everything is silent, other relays are not to drown.
+# How many silent requests one look sends again: when everything is silent, that must not flood the other relays.
 MOST_REPEATS = 32
 
 ANSWER_KINDS = RESULT_KINDS | {FEEDBACK}
 
 
 class Inbox:
-    """A request of which relays hold no word is sent again over other relays, if there are any: it is unheard when
-    that brings no word either. `public` is the customer's key."""
+    """Receives events of providers, and asks for those that were lost. `public` is the customer's key.
+
+    A request for which relays have stored nothing is sent again over other relays, if there are any. It counts as
+    unheard when that brings no word either.
+    """
 
     def __init__(
         self,
@@ -56,7 +62,7 @@ class Inbox:
         self._looks = Looks()
 
     async def run(self) -> None:
-        """Listens until cancelled."""
+        """Receive answers until cancelled."""
         subscription = self._pool.subscribe(self._filters, name="answers")
         try:
             await forever(partial(self._read, subscription), "answers")
@@ -66,11 +72,11 @@ class Inbox:
     async def _read(self, subscription: Subscription) -> None:
         for received in await subscription.next_batch(BATCH):
             self._receive(received.event, received.relay)
-        # A full queue would be read without a pause, and no further request would go out meanwhile.
+        # A full queue would be read without a pause, and no request would be sent meanwhile.
         await asyncio.sleep(0)
 
     async def look(self) -> None:
-        """Asks relays for stored answers to requests that were silent for a while."""
+        """Ask relays for stored answers to the requests that are due for that, if a look is due now."""
         now = self._clock.monotonic()
         if not self._looks.is_due(now):
             return
@@ -79,7 +85,7 @@ class Inbox:
         self._looks.found(len(silent), await self.look_for(silent))
 
     async def look_for(self, flights: list[Flight]) -> int:
-        """Asks relays for stored answers to these requests; to how many of them they had the first word."""
+        """Ask relays for stored answers to these requests; returns for how many that brought the first word."""
         chunks = [flights[at : at + CHUNK] for at in range(0, len(flights), CHUNK)]
         return sum(await asyncio.gather(*map(self._look_for, chunks)))
 
@@ -94,7 +100,7 @@ class Inbox:
             events = await self._pool.query((sought,), timeout=5.0)
         except UnreachableError:
             return 0
-        # The oldest first: the pieces of an answer before what is charged for them.
+        # The oldest first, so that the pieces of a streamed answer come before its receipt.
         found = sum([self._receive(event) for event in sorted(events, key=lambda event: event.created_at)])
         for flight in flights:
             if flight.is_lost(asked_at) and not self._sends_again(flight):
@@ -108,12 +114,12 @@ class Inbox:
         return True
 
     def _filters(self) -> tuple[Filter, ...]:
-        # Asked anew at each connection: nothing older than what is still out can matter.
+        # Asked at each connection. Nothing older than the oldest open request can matter.
         oldest = min((flight.created_at for flight in self._flights), default=int(self._clock.wall()))
         return (Filter(kinds=ANSWER_KINDS, tags={"p": frozenset({self._public})}, since=oldest - SKEW_S),)
 
     def _receive(self, event: Event, relay: str | None = None) -> bool:
-        """Whether it is the first word for its request."""
+        """Take in an event; whether it is the first word for one of our requests."""
         flight = self._flights.asked(event, self._public)
         if flight is None:
             return False
@@ -127,6 +133,6 @@ class Inbox:
             if meaning is not None:
                 self._answers.heard(event, flight, meaning)
         except Exception as error:
-            # A fault of ours, over one answer: what the others say must be heard all the same.
-            logger.error("an answer could not be dealt with", exc_info=error)
+            # A fault of ours with one answer, which must not keep the others from being heard.
+            logger.error("an answer could not be processed", exc_info=error)
         return first

@@ -1,4 +1,7 @@
-"""What a provider's event means for the request that it is about, and the answer that a request brought."""
+"""What a provider's event means for the request that it answers, and the `Answer` that is made of a result.
+
+Nothing here decides: `Answers` acts on a meaning, and tells the deciders.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,17 +14,17 @@ from pylon.jobs.kinds import FEEDBACK, result_kind
 from pylon.jobs.result import Finish, JobResult, parse_result
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
-from pylon.swarm.dispatch.moves import Acknowledged, Answered, Refused
+from pylon.swarm.dispatch.messages import Acknowledged, Answered, Refused
 from pylon.swarm.flights import Flight
 from pylon.swarm.job import Answer
 
-# Characters of an answer that are shown while it is made: more than any answer has that an event can hold.
+# How many characters of a streamed answer are shown: more than an event can hold.
 _MOST_PARTIAL = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentAsked:
-    """The provider waits for a payment before it does the job."""
+    """The provider wants to be paid before it does the job."""
 
     attempt: int
     amount: Amount | None
@@ -29,7 +32,7 @@ class PaymentAsked:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """The answer so far."""
+    """What has come of a streamed answer so far."""
 
     attempt: int
     text: str
@@ -37,7 +40,7 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """The provider was told to stop, and says what it had sent of the answer by then: no answer, but it may cost."""
+    """The provider was told to stop, and says what it had sent of the answer: no answer, but it may be charged."""
 
     attempt: int
     result: JobResult
@@ -47,9 +50,9 @@ type Meaning = Acknowledged | Answered | Refused | PaymentAsked | Partial | Take
 
 
 def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning | None:
-    """What a provider's event means for its attempt. An answer is kept in `flight.result`.
+    """What a provider's event means for its attempt; None when that is nothing. A result is kept in `flight.result`.
 
-    Something that cannot be read counts as a failure of its provider: it knew the request and wrote this.
+    An event that cannot be read counts as a failure of its provider, since it answers our request.
     """
     try:
         if event.kind == FEEDBACK:
@@ -61,8 +64,8 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
             offset = feedback.offset or 0
             if feedback.status is Status.PARTIAL and flight.stream:
                 flight.shown = flight.shown.and_then(offset, feedback.text)
-            # A piece that was lost leaves a gap; what comes after it is in the answer. One that is known already was
-            # pushed, and is found again in a relay's store.
+            # After a lost piece there is a gap: the next ones are not shown, and come with the whole answer. A piece
+            # that is known already came by push, and was found again by a look.
             known = flight.partial.startswith(feedback.text, offset)
             if feedback.status is Status.PARTIAL and flight.stream and offset <= len(flight.partial) and not known:
                 flight.partial = (flight.partial[:offset] + feedback.text)[:_MOST_PARTIAL]
@@ -73,7 +76,7 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
             if result.finish is Finish.CANCELLED and flight.may_be_back:
                 return TakenBack(flight.attempt, result)
             if not flight.charge.is_settled:
-                # Once its receipt is being booked the first stands: another text is not what that was signed with.
+                # While a result's receipt is being booked that result stays: the receipt was signed for its text.
                 flight.result, flight.result_id = result, event.id
             return Answered(flight.attempt)
     except (MalformedError, DecryptionError, TooLargeError):
@@ -82,7 +85,10 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
 
 
 def answer_of(flight: Flight, attempts: int, now: float, offered: Iterable[OfferedModel] = ()) -> Answer:
-    """What a request that was answered brought, from one of the models that its provider `offered`."""
+    """The answer in a flight's result. `offered` are the models of its provider; `now` is monotonic seconds.
+
+    Raises `ValueError` when there is no result.
+    """
     result = flight.result
     if result is None:
         raise ValueError("this request has no result")

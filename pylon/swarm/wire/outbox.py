@@ -1,4 +1,4 @@
-"""Publications side by side, a bounded number at once, made ready a few in each turn of the event loop."""
+"""The queue of a customer's publications: so many at once, and a few made ready in each turn of the event loop."""
 
 import asyncio
 from collections import deque
@@ -11,25 +11,30 @@ from pylon.tasks import Tasks
 
 logger = log.get("swarm")
 
-# Sealing and signing take a fraction of a millisecond each; the rest of the program gets its turn in between.
+# How many are made in one turn. Sealing and signing take a fraction of a millisecond each, and the rest of the
+# program runs in between.
 READY_AT_ONCE = 8
 
 type Work = Coroutine[Any, Any, None]
 
 
 class Outbox:
-    """`put` takes what makes a publication when its turn comes: the work, or None when it is not wanted any more."""
+    """Runs at most `limit` publications at once.
+
+    `put` takes a function that is called when a place is free, so that nothing is sealed or signed long before it is
+    sent. The function returns the publication's coroutine, or None when that is not wanted any more.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._waiting: deque[Callable[[], Work | None]] = deque()
         self._sending = Tasks("a publication failed", self._after)
         self._turn_is_asked = False
-        # Whoever closes it waits for that.
+        # `close` waits for this.
         self._empty: asyncio.Event | None = None
 
     def put(self, make: Callable[[], Work | None], *, first: bool = False) -> None:
-        """Adds one; with `first` ahead of all that wait."""
+        """Add one; with `first` ahead of all that wait."""
         if first:
             self._waiting.appendleft(make)
         else:
@@ -37,7 +42,7 @@ class Outbox:
         self._ask_turn()
 
     async def close(self, *, within: float) -> None:
-        """Lets what is there go out for so many seconds, and drops the rest."""
+        """Go on sending what is queued for `within` seconds, then cancel and drop the rest."""
         self._empty = asyncio.Event()
         self._after()
         try:
@@ -58,8 +63,8 @@ class Outbox:
             try:
                 work = self._waiting.popleft()()
             except Exception as error:
-                # What cannot be made is a fault of ours, and holds up nobody else.
-                logger.error("a publication could not be made", exc_info=error)
+                # A fault of ours, which must not hold up the others.
+                logger.error("a publication could not be created", exc_info=error)
                 continue
             if work is not None:
                 self._sending.begin(work, "publication")

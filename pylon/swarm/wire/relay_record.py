@@ -1,46 +1,52 @@
-"""Which relays do not carry what they are given, as far as this customer saw. Monotonic seconds in, decisions out.
+"""Which relays to avoid for a while, judged by what became of this customer's requests. Pure: monotonic seconds in.
 
-A request that met silence over one relay and was answered when it came over another was lost by the first, or its
-answer was. A relay that loses often is drawn less: not at all for a while, where another is shared, and then tried.
-So is one that says itself that it takes no more now (`rate-limited`).
+When a request met silence over one relay and was answered after it went over another, the first relay lost it, or
+lost its answer. A relay that loses often is avoided for a while, where the provider shares another, and then tried
+again. So is a relay that refuses requests (`rate-limited`, `blocked`), or does not acknowledge them.
 """
 
-# The newest outcome counts for so much: a handful of losses decides, a single one does not.
+# The weight of the newest outcome in the moving share of losses: three losses in a row decide, one does not.
 _WEIGHT = 0.1
-# From this share of losses on a relay is avoided, for so long since the last one.
+# From this share of losses a relay is avoided, for AVOIDED_S after its last loss.
 _MUCH = 0.25
 AVOIDED_S = 300.0
-# Most relays that bound a rate count by the minute.
+# How long a relay is avoided that refused a request, or did not acknowledge it. Most rate limits are by the minute.
 PAUSE_S = 60.0
 
 
 class RelayRecord:
-    """See the module."""
+    """What is remembered of each relay."""
 
     def __init__(self) -> None:
-        # Of relays that ever lost anything: the share of late, and when they did last.
+        # By relay that ever lost anything: its recent share of losses, and when the last one was.
         self._lost: dict[str, tuple[float, float]] = {}
-        # When relays said last that they take no more.
-        self._slowed: dict[str, float] = {}
+        # When each relay last refused a request, or did not acknowledge one.
+        self._not_taken: dict[str, float] = {}
 
     def delivered(self, relay: str) -> None:
-        """A request over it was answered."""
+        """A request over this relay was answered."""
         if self._lost and (known := self._lost.get(relay)) is not None:
             self._lost[relay] = (known[0] * (1.0 - _WEIGHT), known[1])
 
     def lost(self, relay: str, now: float) -> None:
-        """A request over it met silence, and was answered over another."""
+        """A request over this relay met silence, and was answered over another."""
         share, _ = self._lost.get(relay, (0.0, now))
         self._lost[relay] = (share + _WEIGHT * (1.0 - share), now)
 
-    def slowed(self, relay: str, now: float) -> None:
-        """It took no more."""
-        self._slowed[relay] = now
+    def refused(self, relay: str, now: float) -> None:
+        """The relay refused a request."""
+        self._not_taken[relay] = now
+
+    def silent(self, relay: str, now: float) -> None:
+        """The relay did not acknowledge a request. When it stalls with many requests, they count as one loss."""
+        if relay not in self.avoided(now):
+            self.lost(relay, now)
+            self._not_taken[relay] = now
 
     def avoided(self, now: float) -> frozenset[str]:
-        """Over these goes nothing now that may go another way."""
-        if not self._lost and not self._slowed:
+        """The relays that nothing goes over now that can go another way."""
+        if not self._lost and not self._not_taken:
             return frozenset()
         losing = (relay for relay, (share, at) in self._lost.items() if share >= _MUCH and now - at < AVOIDED_S)
-        slow = (relay for relay, at in self._slowed.items() if now - at < PAUSE_S)
-        return frozenset(losing).union(slow)
+        paused = (relay for relay, at in self._not_taken.items() if now - at < PAUSE_S)
+        return frozenset(losing).union(paused)

@@ -1,8 +1,8 @@
-"""Over which relays nobody is asked just now: what is not connected, loses what it is given, or takes no more."""
+"""Tells the dispatcher which relays to use: not those that are down, lose events, refuse requests or shut us out."""
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flight
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.transport import Transport
@@ -10,29 +10,32 @@ from pylon.swarm.wire.relay_record import RelayRecord
 
 logger = log.get("swarm")
 
-# A relay that has been down for so long is waited for no more: whoever is heard over it alone is not alive by then.
+# A relay that has been down for this long is not waited for any more: by then no heartbeat that came over it alone is
+# recent enough for its provider to count as alive.
 GONE_S = 300.0
 
 
 class RelayWatch:
-    """The deciders hear of these relays when they change."""
+    """Watches our relays, and tells the deciders `RelaysDown` whenever that changes."""
 
     def __init__(self, pool: Transport, clock: Clock, deciders: Deciders) -> None:
         self._pool = pool
         self._clock = clock
         self._deciders = deciders
         self._record = RelayRecord()
-        # Since when relays are not connected, and what was told of all that.
+        # Since when each relay has not been connected, and what the deciders were last told.
         self._since: dict[str, float] = {}
         self._told = m.RelaysDown(frozenset())
 
     def look(self) -> None:
-        """Sees which are connected now."""
+        """See which relays are connected and not avoided now."""
         now, known = self._clock.monotonic(), self._since
         since = {one.url: known.get(one.url, now) for one in self._pool.statuses if one.state != "open"}
         self._since = since
-        # What is avoided is nothing that anybody waits for: whoever is reached over it alone is asked there.
-        avoided = self._record.avoided(now)
+        # Nobody waits for an avoided relay: a provider that is reached over no other is asked there all the same. A
+        # relay that is open and has an error does not let our key in (NIP-42).
+        shut = [one.url for one in self._pool.statuses if one.state == "open" and one.error]
+        avoided = self._record.avoided(now).union(shut)
         if avoided.union(since).issuperset(self._pool.urls):
             avoided = frozenset()
         gone = frozenset(url for url, began in since.items() if now - began >= GONE_S)
@@ -41,16 +44,24 @@ class RelayWatch:
             self._told = down
             self._deciders.tell(down)
 
-    def slowed(self, relay: str) -> None:
-        """It says `rate-limited`."""
+    def refused(self, relay: str, said: str) -> None:
+        """The relay refused a request; `said` is the error's text."""
         now = self._clock.monotonic()
         if relay not in self._record.avoided(now):
-            logger.info("a relay takes no more requests just now", relay=relay)
-        self._record.slowed(relay, now)
+            logger.info("a relay accepts no more requests for now", relay=relay, error=said)
+        self._record.refused(relay, now)
+        self.look()
+
+    def silent(self, relay: str) -> None:
+        """The relay neither took nor refused a request in time."""
+        now = self._clock.monotonic()
+        if relay not in self._record.avoided(now):
+            logger.info("a relay does not acknowledge requests", relay=relay)
+        self._record.silent(relay, now)
         self.look()
 
     def spoke(self, flight: Flight, relay: str | None) -> None:
-        """The first word for a request came over this relay, or by a look at what relays have stored."""
+        """The first word for a request came over `relay`; None: it was found among what relays have stored."""
         if flight.relay is None:
             return
         if not flight.repeated:

@@ -1,4 +1,9 @@
-"""Requests on their way out: made for one provider, written down where a run asks for it, published, taken back."""
+"""Outgoing requests: made for one provider, written to disk where that is needed, published, cancelled.
+
+The dispatcher's `Send` and `CancelAttempt` commands come in through `Conductor`; `Outbox` bounds how many are
+published at once, and `Publisher` takes one over its relays. The dispatcher is told `Published`, `SendFailed` or why
+there was nothing to send.
+"""
 
 import logging
 import random
@@ -8,14 +13,7 @@ from functools import partial
 
 from pylon import log
 from pylon.clock import Clock
-from pylon.errors import (
-    ConnectionLostError,
-    MalformedError,
-    MoneyError,
-    RateLimitedError,
-    RelayError,
-    TooLargeError,
-)
+from pylon.errors import MalformedError, MoneyError, RelayError, TooLargeError
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode, RequestError
 from pylon.jobs.size import event_bytes
@@ -23,7 +21,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.compose import bounds_of, request_draft
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flight, Flights
 from pylon.swarm.job import Fault
 from pylon.swarm.providers.listing import Listing
@@ -34,7 +32,7 @@ from pylon.swarm.runs.places import Piece
 from pylon.swarm.spending.purse import Offer, Purse
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.outbox import Outbox, Work
-from pylon.swarm.wire.relay_watch import RelayWatch
+from pylon.swarm.wire.publishing import Publisher
 from pylon.swarm.wire.routes import Routes
 from pylon.swarm.wire.unsent import dearer, not_made, not_taken, not_written
 
@@ -43,7 +41,7 @@ logger = log.get("swarm")
 
 @dataclass(slots=True, kw_only=True)
 class Requests:
-    """See the module."""
+    """Sends, repeats and cancels requests."""
 
     pool: Transport
     secret: SecretKey
@@ -56,24 +54,26 @@ class Requests:
     outbox: Outbox
     purse: Purse | None
     routes: Routes
-    relays: RelayWatch
+    publisher: Publisher
 
     def send(self, send: m.Send) -> None:
-        """Sends when its turn comes, if it is still wanted then."""
+        """Make and publish the request when its turn comes, if its attempt is still live by then."""
         self.outbox.put(partial(self._made, send))
 
     def cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
-        """Tells a provider that these are not wanted any more, ahead of all that waits."""
+        """Tell a provider that these requests are no longer wanted, ahead of everything that waits in the outbox."""
         self.outbox.put(partial(self._cancel, requests, kind, provider), first=True)
 
     def repeat(self, flight: Flight) -> bool:
-        """Has the very same event sent over other relays at which its provider is reached, once: it knows it again,
-        and answers there. Whether there are any."""
+        """Publish the same event over other relays that its provider uses; False when there are none.
+
+        That happens at most once for a flight. The provider recognises the event and answers on those relays too.
+        """
         event, flight.event = flight.event, None
         listing = self.deciders.directory.get(flight.provider)
         if event is None or listing is None or flight.may_be_back:
             return False
-        others = self.routes.others(listing, flight.relay)
+        others = self.routes.emptiest_few(self.routes.others(listing, flight.relay))
         if not others:
             return False
         flight.repeated = True
@@ -81,21 +81,21 @@ class Requests:
         return True
 
     def _again(self, flight: Flight, event: Event, relays: list[str]) -> Work | None:
-        # What was taken back meanwhile would be worked on in vain, and relays were asked to delete it.
+        # A cancelled request would be worked on in vain, and relays were asked to delete it.
         return None if flight.heard or flight.may_be_back else self._published_again(event, relays)
 
     async def _published_again(self, event: Event, relays: list[str]) -> None:
         try:
             await self.pool.publish(event, relays=relays)
         except RelayError as error:
-            logger.info("a request was not taken by another relay", relays=relays, error=str(error))
+            logger.info("a request was not accepted by another relay", relays=relays, error=str(error))
 
     def _made(self, send: m.Send) -> Work | None:
         try:
             return self._request(send)
         except Exception as error:
-            # A fault of ours. Nothing has left, and its job must not wait for an answer to it.
-            logger.error("a request could not be made", exc_info=error)
+            # A fault of ours. Nothing was sent, so its job must not wait for an answer.
+            logger.error("a request could not be created", exc_info=error)
             self.runs.fault(send.slot, not_made(error))
             self.deciders.tell(m.SendFailed(send.attempt, unmade=True))
             return None
@@ -108,34 +108,37 @@ class Requests:
             self.deciders.tell(m.Refused(send.attempt, ErrorCode.PAUSED))
             return None
         now, wall = self.clock.monotonic(), self.clock.wall()
-        piece = self.deciders.coordinator.pieces.by_slot[send.slot]
+        piece = self.deciders.pieces.by_slot[send.slot]
         expires_at = wall + send.expires_at - now
-        # The second try of a job goes to all relays.
+        # The second attempt of a job goes over all relays.
         relays = None if self.flights.of_slot(send.slot) else self.routes.drawn(send, listing)
         try:
             offer = self._offer(piece, listing)
             if offer is not None and offer.quote > self.deciders.dispatcher.cost(send.attempt):
-                # Its provider has become dearer since it was chosen: neither bid nor budget would bound this.
+                # The provider raised its price after it was chosen: bid and budget were checked against the old one.
                 self.runs.fault(send.slot, dearer())
                 self.deciders.tell(m.SendFailed(send.attempt, unmade=True))
                 return None
-            draft, over = self._draft(piece, listing, offer, relays, int(wall), expires_at)
+            draft, chosen = self._draft(piece, listing, offer, relays, int(wall), expires_at)
         except (TooLargeError, RequestError, MalformedError, MoneyError) as error:
             self._cannot(send, listing, error)
             return None
-        if over != relays and not self._rerouted(send, over):
+        if chosen != relays and not self._rerouted(send, chosen):
             return None
         event = self.secret.sign(draft)
         flight = Flight(event.id, event.kind, send.slot, send.attempt, send.provider, event.created_at, now, offer)
         flight.offered, flight.stream = listing.models, piece.spec.stream
-        if over is not None and len(over) == 1 and len(self.pool.urls) > 1:
-            flight.relay, flight.event = over[0], event
+        if chosen is not None and len(chosen) == 1 and len(self.pool.urls) > 1:
+            flight.relay, flight.event = chosen[0], event
         self.flights.add(flight)
-        return self._publish(flight, piece, event, over, expires_at)
+        return self._publish(flight, piece, event, chosen, expires_at)
 
-    def _rerouted(self, send: m.Send, over: list[str] | None) -> bool:
-        """The relay that was drawn has room again, so that others go out; whether this one is still wanted then."""
-        for url in over or ():
+    def _rerouted(self, send: m.Send, relays: list[str] | None) -> bool:
+        """Tell the dispatcher which relay the request goes over instead; False when its attempt is over after that.
+
+        Telling it frees a place on the relay that was drawn, and other requests go out before this returns.
+        """
+        for url in relays or ():
             self.deciders.tell(m.Rerouted(send.attempt, url))
         return self.deciders.dispatcher.is_live(send.attempt)
 
@@ -148,7 +151,7 @@ class Requests:
         created_at: int,
         expires_at: float,
     ) -> tuple[EventDraft, list[str] | None]:
-        """The request, and the relays for it: another one where the one that was drawn takes nothing so large.
+        """The request, and its relays: another in place of the drawn one where that takes no event of its size.
 
         Raises what `request_draft` does.
         """
@@ -168,7 +171,7 @@ class Requests:
 
     def _cannot(self, send: m.Send, listing: Listing, error: Exception) -> None:
         if listing.plain:
-            # What the open form cannot hold may well go sealed to somebody else.
+            # The open form could not hold it. Sealed, to another provider, it may go.
             self.deciders.tell(m.Refused(send.attempt, ErrorCode.UNSUPPORTED_PARAM))
             return
         reason = m.Failure.TOO_LARGE if isinstance(error, TooLargeError) else m.Failure.MALFORMED
@@ -176,19 +179,19 @@ class Requests:
         if reason is m.Failure.MALFORMED:
             self.deciders.tell(m.Drop((send.slot,), reason))
         elif (there := self.routes.shared(listing)) and self.routes.takes(there) < self.routes.takes(None):
-            # Others may be reached where larger ones are taken.
+            # Other providers may be reached over relays that take larger events.
             self.deciders.tell(m.SendFailed(send.attempt, unmade=True, too_large=True))
         else:
             self.deciders.tell(m.Drop((send.slot,), reason))
 
     def _offer(self, piece: Piece, listing: Listing) -> Offer | None:
-        # One's own machines work for nothing, whatever they announce to others.
+        # Our own machines work for free, whatever price they announce to others.
         if self.purse is None or listing.plain or self.deciders.circle.is_own(listing.provider):
             return None
         dispatcher = self.deciders.dispatcher
         left = dispatcher.budget_left(piece.run)
         bounds, bid = bounds_of(piece.spec), piece.job.need.bid
-        return self.purse.offer(listing, bounds, bid=bid, jobs_left=dispatcher.left, left=left)
+        return self.purse.offer(listing, bounds, bid=bid, jobs_left=dispatcher.unfilled, left=left)
 
     async def _publish(
         self, flight: Flight, piece: Piece, event: Event, relays: list[str] | None, expires_at: float
@@ -197,64 +200,47 @@ class Requests:
             if rows := self._rows(flight, piece, expires_at):
                 await written(rows)
         except Exception as error:
-            # It stays here, and its job goes on with somebody else.
+            # It was not sent, and its job goes to another provider.
             logger.failed("a request could not be written down", error)
             self.runs.fault(flight.slot, not_written(error) if isinstance(error, sqlite3.Error) else not_made(error))
             self.deciders.tell(m.SendFailed(flight.attempt))
             return
         try:
-            await self._over(event, relays, flight)
+            await self.publisher.publish(flight, event, relays)
         except RelayError as error:
-            # One that was taken back meanwhile is refused because relays were asked to delete it.
-            unwanted = not self.deciders.dispatcher.is_live(flight.attempt)
-            level = logging.DEBUG if unwanted else logging.WARNING
-            logger.log(level, "request not taken", relays=relays or "all", error=str(error))
-            self.runs.fault(flight.slot, not_taken(str(error), self.pool.statuses))
-            self.deciders.tell(m.SendFailed(flight.attempt))
-            return
+            # A word of its provider's shows that it arrived, whatever relays did not say.
+            if not flight.heard:
+                self._not_taken(flight, relays, error)
+                return
         except Exception as error:
-            # A fault of ours, after which nobody knows whether it left. It counts as sent: its cost stays reserved,
-            # and when its provider is silent somebody else is asked.
+            # A fault of ours, after which nobody knows whether it was sent. It counts as sent: its cost stays
+            # reserved, and when its provider is silent another one is asked.
             logger.failed("a publication ended with an error", error)
         self.flights.went_out(flight.attempt, self.clock.monotonic())
         self.deciders.tell(m.Published(flight.attempt))
 
-    async def _over(self, event: Event, relays: list[str] | None, flight: Flight) -> None:
-        """Over the relay that was drawn. When that is not connected, or not any more, the very same event goes over
-        all that both sides use: its provider knows it again, and works once. When that says `rate-limited`, it goes
-        over the others, and waits its turn where there is none.
-
-        Raises `RelayError` when none took it, the first one's also when nobody waits for it any more.
-        """
-        if relays is not None and len(self.pool.urls) > 1:
-            try:
-                await self.pool.publish(event, relays=relays, once=True)
-                return
-            except (ConnectionLostError, RateLimitedError) as error:
-                slow = relays if isinstance(error, RateLimitedError) else []
-                for url in slow:
-                    self.relays.slowed(url)
-                # What was taken back meanwhile would be worked on in vain.
-                if not self.deciders.dispatcher.is_live(flight.attempt):
-                    raise
-            listing = self.deciders.directory.get(flight.provider)
-            shared = (listing and self.routes.shared(listing)) or relays
-            if others := [url for url in shared if url not in slow]:
-                flight.relay = flight.event = None
-                relays = others
-        await self.pool.publish(event, relays=relays)
+    def _not_taken(self, flight: Flight, relays: list[str] | None, error: RelayError) -> None:
+        # A request that was cancelled meanwhile is refused because relays were asked to delete it.
+        unwanted = not self.deciders.dispatcher.is_live(flight.attempt)
+        level = logging.DEBUG if unwanted else logging.WARNING
+        logger.log(level, "request not accepted", relays=relays or "all", error=str(error))
+        self.runs.fault(flight.slot, not_taken(str(error), self.pool.statuses))
+        if error.may_have_arrived:
+            # Its provider may be working on it, and its answer is looked for.
+            self.flights.went_out(flight.attempt, self.clock.monotonic())
+        self.deciders.tell(m.SendFailed(flight.attempt, unknown=error.may_have_arrived))
 
     def _rows(self, flight: Flight, piece: Piece, expires_at: float) -> list[Row]:
-        """What must be on disk before it goes out."""
+        """The rows that must be on disk before the request is published."""
         rows: list[Row] = []
         run, offer = self.runs.by_number.get(piece.run), flight.offer
         if run is not None and run.journal is not None:
-            # Before anybody can work for it: whoever takes the run up again asks after it first.
+            # Before a provider can work on it: a process that resumes the run asks for its answer first.
             place = piece.place if piece.opinion_of is None else None
             rows.append(run.journal.sent(flight, place, expires_at))
             flight.journal = run.journal
         if self.purse is not None and offer is not None:
-            # Before anybody can charge for it: the receipt must be known for what it is after a crash too.
+            # Before a provider can charge for it: after a crash its receipt must still be recognised.
             ordered = self.purse.ordered(flight.request, flight.kind, offer)
             if ordered is not None:
                 rows.append(ordered)
@@ -265,4 +251,4 @@ class Requests:
         try:
             await self.pool.publish(self.secret.sign(draft), timeout=5.0)
         except RelayError as error:
-            logger.info("cancellation not taken", error=str(error))
+            logger.info("cancellation not accepted", error=str(error))

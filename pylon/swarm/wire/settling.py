@@ -1,4 +1,7 @@
-"""Where money is at stake: invoices are paid and receipts booked before anybody hears of an answer."""
+"""Pays invoices and books receipts, before anybody hears of the answers that they belong to.
+
+`Answers` hands over what providers ask and send, and hears as `Settled` what came of it.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,9 +15,8 @@ from pylon.jobs.result import JobResult
 from pylon.money.accounts.usage import check_part
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event
-from pylon.swarm.dispatch import moves as m
+from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Back, Flight, Flights
-from pylon.swarm.providers.lack import UNPRICED
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.spending.purse import Bill, Offer, Purse
 from pylon.swarm.wire.meaning import PaymentAsked
@@ -27,13 +29,16 @@ class Settled(Protocol):
     """Who hears what came of it: `Answers`."""
 
     def answered(self, flight: Flight) -> None:
-        """A result whose receipt holds; or that has none, and then it is not known what it cost."""
+        """A result whose receipt is valid and booked; or one without a receipt, whose cost is not known."""
 
     def part_paid(self, flight: Flight) -> None:
-        """One that is no answer, or no other one."""
+        """A receipt was booked for what is no answer, or for an answer that was passed on before."""
 
     def not_paid(self, slot: int, detail: str) -> None:
-        """Why what a slot waits for was not paid."""
+        """The payment that a slot waits for was not made; `detail` says why."""
+
+    def not_offered(self, slot: int, provider: str) -> None:
+        """What a slot waits for is not paid, since its provider was offered nothing."""
 
     def wants_money(self, provider: str) -> None:
         """Somebody asks for money who was offered none."""
@@ -41,33 +46,34 @@ class Settled(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Settling:
-    """See the module."""
+    """Settles what flights cost. Without a `purse` nothing is paid, and no receipt is booked."""
 
     purse: Purse | None
     flights: Flights
     deciders: Deciders
     settled: Settled
     _errands: Tasks = field(default_factory=lambda: Tasks("a part of the customer stopped"))
-    # Receipts that came in this turn of the event loop: they are booked together, and one errand sees to them all.
+    # Receipts that came in this turn of the event loop: they are booked together, by one task.
     _came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]] = field(default_factory=list)
-    # Which invoice of which provider is being paid: all jobs that wait for it are served by that.
+    # The (provider, invoice) pairs that are being paid. One payment serves all jobs that wait for it.
     _paying: set[tuple[str, str]] = field(default_factory=set)
 
     async def close(self) -> None:
-        """A receipt that came is booked, and a payment that began is known of, before the database goes; what comes
-        meanwhile as well."""
+        """Wait until all receipts that came are booked and all payments that began have ended, new ones included.
+
+        The database must not be closed before that.
+        """
         while self._came or self._errands:
             self._begin()
             await self._errands.wait()
 
     def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
-        """A provider wants to be paid first."""
-        # For one that was taken back nothing is done any more, whatever is paid.
+        """A provider wants to be paid before it does the job."""
+        # A request that was cancelled is not worked on, whatever is paid.
         if not self.deciders.dispatcher.is_live(asked.attempt) or flight.back is Back.BEFORE:
             return
         if self.purse is None or flight.offer is None or not flight.offer.quote:
-            # Only what is free was asked for.
-            self.settled.not_paid(flight.slot, UNPRICED)
+            self.settled.not_offered(flight.slot, flight.provider)
             self.deciders.tell(m.Refused(asked.attempt, None, unpaid=True))
             self.settled.wants_money(flight.provider)
             return
@@ -81,8 +87,8 @@ class Settling:
             self._errands.begin(self._pay(self.purse, flight, flight.offer, bill, asked.amount, invoice), "payment")
 
     def _is_anothers(self, flight: Flight, amount: Amount | None) -> bool:
-        """Whether more is asked than this job offered, and no more than another that waits there: it is for that one
-        to pay."""
+        """Whether the amount is more than this job offered, but within the offer of another job that waits for the
+        same provider: then that job pays."""
         if amount is None or amount.msat is None or _offers(flight, amount.msat):
             return False
         return any(one is not flight and _offers(one, amount.msat) for one in self._waiting(flight.provider))
@@ -97,7 +103,7 @@ class Settling:
         ]
 
     def _billed(self, provider: str, invoice: str) -> list[Flight]:
-        """Those that wait for this payment."""
+        """The flights that wait for this payment."""
         return [one for one in self._waiting(provider) if invoice in one.charge.invoices]
 
     def result(self, event: Event, flight: Flight) -> None:
@@ -108,14 +114,14 @@ class Settling:
             self._book(self.purse, flight, flight.offer, _bill(event, flight, result), result, self.settled.answered)
 
     def taken_back(self, event: Event, flight: Flight, result: JobResult) -> None:
-        """A provider was told to stop, and says what its customer had been sent."""
+        """A provider was told to stop, and charges for the part of the answer that it had sent."""
         if self.purse is None or flight.offer is None:
             self.settled.part_paid(flight)
             return
         shown = flight.shown.bytes if flight.stream else None
         if shown is not None and check_part(result.completion_tokens, shown) is not None:
-            # Relays lose events. What is stored of them is looked for: while the slot is open with its answer, after
-            # that when the account shows a gap, or at the next start.
+            # It charges for more than we were shown, but relays lose events. Stored ones are looked for: by the inbox
+            # while the slot is open, later when the account shows a gap, or at the next start.
             return
         bill = _bill(event, flight, result, shown)
         self._book(self.purse, flight, flight.offer, bill, result, self.settled.part_paid)
@@ -156,13 +162,13 @@ class Settling:
             await purse.pay(bill, offer, amount, wanted=wanted)
         except MoneyError as error:
             code, reason = str(getattr(error, "code", "")), str(error)
-            # What is wrong with an invoice is said without the code that docs/money.md lists it by.
+            # What is wrong with an invoice is said without its code, which docs/money.md explains: it is added.
             logger.warning(
                 "a provider was not paid",
                 provider=provider,
                 reason=reason if code in reason else f"{reason} ({code})",
             )
-            # Whoever waits for this payment would wait until the invoice runs out. What runs there goes on.
+            # The jobs that wait for this payment would wait until the invoice expires. Jobs that run there go on.
             for other in self._billed(provider, invoice):
                 self.settled.not_paid(other.slot, str(error))
                 self.deciders.tell(m.Refused(other.attempt, None, unpaid=True))
@@ -182,7 +188,7 @@ class Settling:
 
     async def _accept(self, came: list[tuple[Flight, Awaitable[Msat | None], Callable[[Flight], None]]]) -> None:
         for flight, booking, then in came:
-            # Whatever is wrong with one, the others have their answers.
+            # A fault with one receipt must not hold up the answers of the others.
             try:
                 try:
                     charged = await booking
@@ -200,19 +206,19 @@ class Settling:
                 logger.failed("what became of a result could not be dealt with", error)
 
     def _without_receipt(self, flight: Flight, then: Callable[[Flight], None]) -> None:
-        """What came counts. All that it may cost stays set aside: its provider may charge for it later."""
+        """The answer counts. All that it may cost stays reserved, since the provider may still charge for it."""
         if flight.charge.take():
             logger.info("a result has no receipt", job=flight.request, provider=flight.provider)
             then(flight)
         self.flights.booked(flight)
 
     def _unbooked(self, flight: Flight, error: Exception) -> None:
-        """The receipt is not in the books, and its answer does not count as long as that is so."""
+        """The receipt could not be booked: its answer does not count until it is."""
         logger.failed("a result could not be settled", error)
-        # A copy that a look finds in a relay's store is booked and counts, while the slot is open; after that it is
-        # one of the late receipts, which are asked for by what was ordered.
+        # While the slot is open, a copy that a look finds is booked and counts. Later it is one of the late receipts,
+        # which are asked for by what was ordered.
         flight.charge.fail()
-        # Without a code: its provider may have charged, so its run's budget keeps all that it could cost.
+        # Without a code: the provider may have charged, so the run's budget keeps all that the attempt could cost.
         self.deciders.tell(m.Refused(flight.attempt, None, ours=True))
 
 
@@ -222,6 +228,6 @@ def _bill(event: Event, flight: Flight, result: JobResult, sent_bytes: int | Non
 
 
 def _offers(flight: Flight, amount: Msat) -> bool:
-    """Whether so much may be asked for this job, rounded up to a sat. A deposit is offered with every priced one."""
+    """Whether this job's offered deposit, rounded up to a sat, covers the amount. Every priced job offers one."""
     topup = None if flight.offer is None else flight.offer.topup
     return topup is not None and amount <= Msat.from_sats(topup.sats_up())

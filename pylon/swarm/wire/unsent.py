@@ -1,4 +1,4 @@
-"""Why a request could not be sent, and what to do about it: what relays say of an event, or how they are.
+"""Why a request could not be sent, in words for people, with a hint that says what to do next.
 
 Source: NIP-01 "From relay to client: sending events and notices" (the words that begin a refusal), NIP-42
 (`auth-required`).
@@ -8,60 +8,68 @@ import re
 from collections.abc import Sequence
 
 from pylon.nostr.client.connection import RelayStatus
-from pylon.swarm.dispatch.moves import Failure
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Fault
 
-_NOT_LET_IN = "The relay does not let this key in. In a household: was this machine taken out of it?"
-_ANOTHER = "Name another relay in `relays` of config.toml."
-# The first of those that relays gave counts: what no other try changes comes first.
+_NOT_LET_IN = (
+    "The relay does not admit this key. If it is a household's relay, this machine may have been "
+    "removed from the household."
+)
+_ANOTHER = "Set another relay in `relays` of config.toml."
+# By the word with which a refusal begins. Of several refusals the first one here decides: those that no other attempt
+# changes come first.
 _REFUSED = {
     "restricted": _NOT_LET_IN,
-    "auth-required": "The relay takes events of those alone who say who they are (NIP-42), and this client has no key"
-    " for that: give its `RelayPool` a `secret`.",
-    "blocked": f"The relay takes nothing of this key, or no events of this kind. {_ANOTHER}",
-    "pow": f"The relay asks for proof of work (NIP-13), which Pylon does not do. {_ANOTHER}",
-    "invalid": f"If it is about time, set this machine's clock. Otherwise: {_ANOTHER[0].lower()}{_ANOTHER[1:]}",
-    "rate-limited": "The relay takes so many from one sender and no more: ask again later, or for less at once.",
+    "auth-required": (
+        "The relay accepts events only from clients that authenticate (NIP-42), and this client has "
+        "no key for that: give its `RelayPool` a `secret`."
+    ),
+    "blocked": f"The relay accepts nothing from this key, or no events of this kind. {_ANOTHER}",
+    "pow": f"The relay demands proof of work (NIP-13), which Pylon does not do. {_ANOTHER}",
+    "invalid": (f"If it is about time, set this machine's clock. Otherwise: {_ANOTHER[0].lower()}{_ANOTHER[1:]}"),
+    "rate-limited": "The relay limits each sender's events: ask again later, or for less at once.",
 }
 _REFUSAL = re.compile(r"refused an event: ([a-z-]+):")
 
 
 def not_taken(said: str, relays: Sequence[RelayStatus]) -> Fault:
-    """No relay took it: `said` is what the pool says of each, `relays` how they are now."""
+    """No relay took the request. `said` is the pool's error, which names every relay; `relays` are their states."""
     detail, words = said.removeprefix("no relay took the event: "), set(_REFUSAL.findall(said))
     for word, hint in _REFUSED.items():
         if word in words:
             return Fault(Failure.NOT_SENT, detail, hint)
-    # Who is not let in hears nothing of its events: they wait until it is.
+    # A relay that does not let our key in may say nothing about an event.
     shut = [f"{relay.url}: {relay.error}" for relay in relays if relay.state == "open" and relay.error]
     if shut:
         return Fault(Failure.NOT_SENT, "; ".join(shut), _NOT_LET_IN)
     if not any(relay.state == "open" for relay in relays):
         lost = (
-            "No relay is connected: `pylon status` says why. Start one with `pylon relay`, or name others in `relays`"
-            " of config.toml."
+            "No relay is connected; `pylon status` says why. Start one with `pylon relay`, or "
+            "set others in `relays` of config.toml."
         )
         return Fault(Failure.NOT_SENT, detail, lost)
     if "did not acknowledge" in said:
-        # It said nothing at all. One that says `rate-limited` is told of with that word, as above.
-        slow = f"It is overloaded, or holds back who sends much: ask for less at once. {_ANOTHER}"
+        # Silence. A relay that says `rate-limited` is dealt with above.
+        slow = f"It is overloaded, or limits busy senders: ask for less at once. {_ANOTHER}"
         return Fault(Failure.NOT_SENT, detail, slow)
-    return Fault(Failure.NOT_SENT, detail, f"`pylon doctor` looks at what keeps a node out of a relay. {_ANOTHER}")
+    return Fault(Failure.NOT_SENT, detail, f"`pylon doctor` examines why a relay keeps a node out. {_ANOTHER}")
 
 
 def dearer() -> Fault:
-    """Its provider asks for more than what was set aside when it was chosen."""
-    hint = "Ask again: whoever is dearer now is chosen by that price, or left out. `pylon providers` shows prices."
-    return Fault(Failure.NOT_SENT, "its provider became dearer before it went out", hint)
+    """The provider raised its price after the request's cost was reserved."""
+    hint = "Ask again: providers are chosen by their new prices. `pylon providers` shows prices."
+    return Fault(Failure.NOT_SENT, "the provider raised its price before the request went out", hint)
 
 
 def not_written(error: Exception) -> Fault:
-    """The disk did not take what must be on it before a request goes out."""
-    hint = "Nothing goes out that could not be taken up again: is there room on the disk, and is PYLON_HOME writable?"
-    return Fault(Failure.NOT_SENT, f"it could not be written down ({error})", hint)
+    """The rows that must be on disk before a request is published could not be written."""
+    hint = (
+        "Pylon sends nothing that it could not resume. Check for space on the disk, and that PYLON_HOME is writable."
+    )
+    return Fault(Failure.NOT_SENT, f"it could not be stored ({error})", hint)
 
 
 def not_made(error: Exception) -> Fault:
-    """A fault of ours."""
-    hint = "That is a fault of Pylon's. The log tells where it is: logs/pylon.log in PYLON_HOME."
-    return Fault(Failure.NOT_SENT, f"it could not be made ({type(error).__name__})", hint)
+    """A fault of ours kept the request from being made."""
+    hint = "This is a bug in Pylon. For details, see logs/pylon.log in PYLON_HOME."
+    return Fault(Failure.NOT_SENT, f"the request could not be created ({type(error).__name__})", hint)
