@@ -171,7 +171,7 @@ async def test_keys_can_be_had_whole_and_what_is_old_is_shown_as_old(seen: Seen,
     await tab.until("document.getElementById('serving').innerText === 'ready'")
     # Of a price nothing is told that is nothing.
     told = [await tab.value(f"price({{ price_msat: {msat} }})") for msat in ([0, 0, 0], [500, 0, 0], [0, 0, 2000])]
-    assert [text.replace("play ", "") for text in told] == ["free", "0.5 sat a job", "2 sat out per 1,000 tokens"]
+    assert [text.replace("play ", "") for text in told] == ["free", "0.5 sat per job", "2 sat out per 1,000 tokens"]
     # What is slow is not shown as nothing.
     assert [await tab.value(f"pace({speed})") for speed in (0.0004, 0.0234, 3.456, 1234.5)] == [
         "under 0.01", "0.023", "3.5", "1,235",

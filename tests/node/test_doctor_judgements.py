@@ -102,7 +102,7 @@ def test_a_disk_that_is_nearly_full_is_wrong_before_it_is_full():
 def test_a_disk_that_is_mounted_read_only_is_not_told_as_a_full_one():
     found = machine.judge_disk(replace(MAC, read_only=True))
     assert verdicts(found) == [("wrong", True)]
-    assert "read-only" in found.said and "room" not in found.todo
+    assert "read-only" in found.said and "space" not in found.todo
     paused = serving.judge_node(status(paused="disk"), NO_MANAGER, mend="Have it mounted")
     assert paused.todo == "Have it mounted: the node tries again every few seconds."
 
