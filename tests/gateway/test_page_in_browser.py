@@ -185,7 +185,7 @@ async def test_keys_can_be_had_whole_and_what_is_old_is_shown_as_old(seen: Seen,
     ]  # fmt: skip
     # A model that is ready is no green light where nobody can ask it.
     away = """(async () => {
-      const status = { ...(await get("/api/now")).status, hindrance: "no relay is open: `nobody` can ask" };
+      const status = { ...(await get("/api/now")).status, hindrance: "no relay is connected, so `no one` can" };
       serving(status);
       return [$("serving").className, $("serving").textContent, $("serving-more").textContent];
     })()"""

@@ -449,7 +449,7 @@ def test_a_node_that_runs_keeps_the_price_of_its_start_and_both_are_said():
     ]
     forbidden = replace(same, live_not_allowed=True)
     assert verdicts(offer.judge_offer(forbidden, wallet)) == [("wrong", True)]
-    assert (paid.pricing, to_be_free.check, replace(paid, now=None).pricing) == ("free", "offer", "payment")
+    assert (paid.pricing, to_be_free.check, replace(paid, now=None).pricing) == ("free", "offer", "paid")
 
 
 def test_a_wallet_that_was_connected_after_the_start_keeps_no_jobs_away():

@@ -42,6 +42,7 @@ async def env(tmp_path, stack):
     env = programs.environment(tmp_path / "home", relay.url)
     await programs.run("init", env=env)
     await programs.start(env, stack)
+    await programs.loaded(env)
     (tmp_path / "a.txt").write_text("first file")
     (tmp_path / "b.txt").write_text("second file")
     return env
