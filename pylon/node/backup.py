@@ -18,7 +18,7 @@ from pylon.errors import SetupError
 from pylon.files import flush_to_disk, write_whole
 from pylon.money.network import Network
 from pylon.node import bank, identity
-from pylon.node.home import DATABASE, Home
+from pylon.node.home import BANK_DATABASE, DATABASE, Home
 from pylon.node.wallet.live import LIVE_FILE, STOP_FILE, is_stopped
 from pylon.store.copy import copy_database
 
@@ -61,8 +61,8 @@ def back_up(home: Home, folder: Path, *, now: float, told: Told) -> Backup:
     with _whole_folder(folder) as draft:
         times = [_copy_network(home.root / name, draft / name, name, now, folder, told) for name in networks]
         # After the other databases: the bank's copy then has every payment that theirs have.
-        if (home.root / bank.DATABASE).exists():
-            _copy_books(home.root / bank.DATABASE, draft / bank.DATABASE, bank.LABEL, now, folder, told)
+        if (home.root / BANK_DATABASE).exists():
+            _copy_books(home.root / BANK_DATABASE, draft / BANK_DATABASE, bank.LABEL, now, folder, told)
         for name in _AT_ROOT:
             if (home.root / name).is_file():
                 write_whole(draft / name, (home.root / name).read_bytes())
@@ -202,7 +202,7 @@ def _clear(draft: Path) -> None:
 def _is_left_by_backup(name: str) -> bool:
     # `write_whole` writes to a file with a dot before the name and random letters after it.
     whole = name[1:].rpartition(".")[0] if name.startswith(".") else name
-    books = {f"{bank.DATABASE}{end}" for end in ("", "-journal", "-wal", "-shm")}
+    books = {f"{BANK_DATABASE}{end}" for end in ("", "-journal", "-wal", "-shm")}
     return name == _MARK or whole in {*_AT_ROOT, STOP_FILE} or name in books or name in Network
 
 

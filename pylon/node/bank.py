@@ -17,13 +17,13 @@ from pylon.money.playbank.service import PlayBankService
 from pylon.node import identity
 from pylon.node.calls.control import Answers, ControlServer, Result
 from pylon.node.calls.params import flag, text, whole
-from pylon.node.home import private_folder, socket_path
+from pylon.node.home import BANK_DATABASE, private_folder, socket_path
 from pylon.nostr.pool import RelayPool
 from pylon.store import marks
 from pylon.store.database import Database
 
 KEY_FILE = "bank-identity"
-DATABASE, LABEL = "bank.db", "playbank"
+LABEL = "playbank"
 SOCKET = "relay.sock"
 MAX_ACCOUNT = 100
 
@@ -54,7 +54,7 @@ class BankHost:
         private_folder(self._folder)
         file = self._folder / KEY_FILE
         key = identity.load(file) if file.exists() else identity.create(file)
-        database = await Database.open(self._folder / DATABASE, [PLAYBANK], label=LABEL)
+        database = await Database.open(self._folder / BANK_DATABASE, [PLAYBANK], label=LABEL)
         self._exit.push_async_callback(database.close)
         if await marks.copied_at(database) is not None:
             # The bank itself needs no other preparation after a restore.

@@ -20,7 +20,7 @@ from pylon.files import write_whole
 from pylon.node.example import example_toml
 from pylon.sections import Config
 
-DATABASE = "pylon.db"
+DATABASE, BANK_DATABASE = "pylon.db", "bank.db"
 
 # sun_path holds 104 bytes on macOS and 108 on Linux, the final zero included.
 _SOCKET_PATH_BYTES = 103

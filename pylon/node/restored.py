@@ -13,14 +13,12 @@ from pylon.money.accounts import restored as accounts
 from pylon.money.accounts import store as account_store
 from pylon.money.payments import store as payment_store
 from pylon.money.states import PaymentState
-from pylon.node import bank
-from pylon.node.home import Home
+from pylon.node.home import BANK_DATABASE, Home
 from pylon.provider import rows
 from pylon.provider.rows import JobState
 from pylon.store import marks
 from pylon.store.database import Database
 from pylon.store.look import is_copied_to
-from pylon.swarm.runs.journal import forget_unanswered
 
 logger = log.get("node")
 
@@ -31,7 +29,7 @@ def refuse_backup_itself(home: Home) -> None:
     A node that began with the backup would change it, and two homes that were then restored from it would sign
     receipts with the same numbers.
     """
-    if any(is_copied_to(books, home.root) for books in (home.database, home.root / bank.DATABASE)):
+    if any(is_copied_to(books, home.root) for books in (home.database, home.root / BANK_DATABASE)):
         raise SetupError(
             f"{home.root} is a backup, and must stay as it is",
             hint=(
@@ -49,6 +47,9 @@ async def begin_restored(database: Database, now: float) -> None:
     copied_at = await marks.copied_at(database)
     if copied_at is None:
         return
+    # The customer's side is loaded for a restored home alone: a node that serves does without it.
+    from pylon.swarm.runs.journal import forget_unanswered
+
     async with database.transaction() as tx:
         reserved = await payment_store.in_state(tx, PaymentState.RESERVED)
         for payment in reserved:

@@ -16,7 +16,7 @@ from pylon.node.backup import back_up
 from pylon.node.bank import BankHost
 from pylon.node.core import Core
 from pylon.node.doctor.examine import examine
-from pylon.node.home import Home
+from pylon.node.home import BANK_DATABASE, Home
 from pylon.node.open_home import SCHEMAS
 from pylon.node.restored import refuse_backup_itself
 from pylon.store import marks
@@ -99,7 +99,7 @@ async def test_a_halt_of_all_spending_and_the_playbank_are_in_it(tmp_path):
     home = await lived_in(tmp_path / "home", "play")
     (home.root / "STOP").symlink_to("nowhere")
     identity.create(home.root / bank.KEY_FILE)
-    await (await Database.open(home.root / bank.DATABASE, [], label=bank.LABEL)).close()
+    await (await Database.open(home.root / BANK_DATABASE, [], label=bank.LABEL)).close()
     heard = []
     back_up(home, tmp_path / "copy", now=NOW, told=lambda *what: heard.append(what))
     assert {"STOP", "bank.db", "bank-identity"} <= names(tmp_path / "copy")
@@ -280,18 +280,18 @@ async def test_the_backup_itself_is_opened_by_no_command_and_stays_one_and_a_cop
 async def test_a_relay_does_not_go_on_with_the_playbank_of_the_backup_itself_and_does_with_a_copy_of_it(tmp_path):
     home = await lived_in(tmp_path / "home", "play")
     home.database.unlink()
-    await (await Database.open(home.root / bank.DATABASE, [PLAYBANK], label=bank.LABEL)).close()
+    await (await Database.open(home.root / BANK_DATABASE, [PLAYBANK], label=bank.LABEL)).close()
     back_up(home, tmp_path / "kept", now=NOW, told=unheard)
     before = names(tmp_path / "kept")
     status, _, told = await run("relay", "--port", "0", env=environment(tmp_path / "kept", "ws://127.0.0.1:9"))
-    assert (status, "is a backup itself" in told) == (3, True)
+    assert (status, "is a backup, and must stay as it is" in told) == (3, True)
     assert names(tmp_path / "kept") == before
     shutil.copytree(tmp_path / "kept", tmp_path / "life")
     refuse_backup_itself(Home(tmp_path / "life"))
     for _ in range(2):
         async with BankHost(tmp_path / "life", "ws://127.0.0.1:9"):
             pass
-    books = await Database.open(tmp_path / "life" / bank.DATABASE, [PLAYBANK], label=bank.LABEL)
+    books = await Database.open(tmp_path / "life" / BANK_DATABASE, [PLAYBANK], label=bank.LABEL)
     assert await marks.copied_at(books) is None
     await books.close()
 

@@ -60,7 +60,7 @@ def home(tmp_path, monkeypatch) -> Home:
     ann = pwd.struct_passwd(("ann", "x", 1000, 1000, "", str(tmp_path), "/bin/sh"))
     monkeypatch.setattr(service_place, "_SYSTEMD", tmp_path / "systemd")
     # Whatever goes wrong in a test is not to reach the machine that it runs on.
-    monkeypatch.setattr("pylon.host.systemd._OF_THE_SYSTEM", tmp_path / "etc")
+    monkeypatch.setattr("pylon.host.systemd._SYSTEM_UNITS", tmp_path / "etc")
     monkeypatch.setattr("pylon.host.launchd._DAEMONS", tmp_path / "Library")
     monkeypatch.setattr(service_place, "_owner", lambda root: ann)
     monkeypatch.setattr(service_commands, "_POLL_S", 0.001)

@@ -89,4 +89,4 @@ async def test_a_last_write_that_fails_is_logged_and_ends_nothing_else(
     with monkeypatch.context() as trouble:
         full(database, trouble)
         await remembers.close()
-    assert "could not be written" in caplog.text
+    assert "could not be stored" in caplog.text

@@ -178,8 +178,8 @@ def test_who_is_not_paid_for_want_of_a_wallet_is_not_said_to_announce_no_price()
     for provider in (priced, listing.provider):
         outlook.wants_money(provider)
     assert told == ("not paid, because no wallet is connected", "asking to be paid without announcing a price")
-    assert outlook.lack(need).reasons == dict.fromkeys(told, 1)
-    assert "pylon wallet connect" in outlook.lack(need).hint
+    assert outlook.lack(need, (), (10, 10)).reasons == dict.fromkeys(told, 1)
+    assert "pylon wallet connect" in outlook.lack(need, (), (10, 10)).hint
     fault = failed(Failure.UNPAID, None, 1, told[0])
     assert str(fault).endswith("and nothing was paid: no wallet is connected") and "wallet connect" in fault.hint
 
