@@ -37,6 +37,8 @@ LOOKUPS_AT_ONCE = 8
 # The most lookups of expired invoices in one call: after a night asleep all of a day's are due together.
 LATE_LOOKUPS = 64
 _DOWN = (WalletCode.UNREACHABLE, WalletCode.TIMEOUT)
+# A wallet may have forgotten an invoice that ran out, and wallets differ in how they say so.
+_MAY_BE_FORGOTTEN = (WalletCode.NOT_FOUND, WalletCode.INTERNAL, WalletCode.OTHER)
 # An open invoice is asked about after a tenth of its age, and at least this often.
 LOOKUP_EVERY_S = 30.0
 
@@ -205,8 +207,8 @@ class Receiver:
         # Drops the times of invoices that are looked up no more.
         self._asked = {one.payment_hash: self._asked.get(one.payment_hash, -math.inf) for one in issued}
         due = [one for one in issued if at_start or clock >= self._asked[one.payment_hash] + _patience(one, now)]
-        late = sorted([one for one in due if _ran_out(one, now)], key=lambda one: self._asked[one.payment_hash])
-        due = [one for one in due if not _ran_out(one, now)] + late[:LATE_LOOKUPS]
+        late = sorted([one for one in due if _is_late(one, now)], key=lambda one: self._asked[one.payment_hash])
+        due = [one for one in due if not _is_late(one, now)] + late[:LATE_LOOKUPS]
         slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
 
         async def ask(one: Issued) -> Credited | None:
@@ -221,12 +223,12 @@ class Receiver:
                 # One bad answer does not keep the other invoices from being credited.
                 logger.error("an invoice cannot be credited", payment=one.payment_hash, code=answer.code.value)
             elif isinstance(answer, WalletError) and _ran_out(one, now):
-                is_pending = one.state is InvoiceState.PENDING
-                if answer.code not in _DOWN:
-                    # A wallet may have forgotten an expired invoice, and wallets differ in how they say so.
-                    if is_pending:
-                        await self._give_up(one)
-                elif at_start or is_pending:
+                if one.state is InvoiceState.EXPIRED:
+                    if at_start and answer.code in _DOWN:
+                        silent.append(answer)
+                elif answer.code in _MAY_BE_FORGOTTEN:
+                    await self._give_up(one)
+                else:
                     silent.append(answer)
             elif isinstance(answer, BaseException):
                 silent.append(answer)
@@ -244,13 +246,17 @@ class Receiver:
 
 
 def _ran_out(issued: Issued, now: float) -> bool:
-    # Whatever its state: an invoice that was given up before it expired may still be paid.
     return now > issued.expires_at + GRACE_S
+
+
+def _is_late(issued: Issued, now: float) -> bool:
+    # One that was given up before it ran out may still be paid in time; one that still counts may have been.
+    return issued.state is InvoiceState.EXPIRED and _ran_out(issued, now)
 
 
 def _patience(issued: Issued, now: float) -> float:
     """Seconds between two lookups of an invoice."""
-    if _ran_out(issued, now):
+    if _is_late(issued, now):
         return max(LOOKUP_EVERY_S, (now - issued.expires_at) / 2)
     return min(LOOKUP_EVERY_S, max(0.0, (now - issued.created_at) / 10))
 

@@ -41,7 +41,9 @@ class Publisher:
             return
         [drawn] = relays
         listing = self.deciders.directory.get(flight.provider)
-        others = [] if listing is None else self.routes.others(listing, drawn)
+        if others := [] if listing is None else self.routes.others(listing, drawn):
+            size = len(event.to_json())
+            others = [url for url in others if self.routes.takes([url]) >= size]
         try:
             within = HEAD_START_S if others else PATIENCE_S
             await self.pool.publish(event, relays=relays, timeout=within, once=True)
@@ -51,7 +53,7 @@ class Publisher:
             if flight.heard or not self.deciders.dispatcher.is_live(flight.attempt):
                 raise
             first = error
-        next_relays = self._after(first, drawn, event, others)
+        next_relays = self._after(first, drawn, others)
         if not next_relays:
             raise first
         if next_relays != relays:
@@ -62,10 +64,9 @@ class Publisher:
             error.may_have_arrived |= first.may_have_arrived
             raise
 
-    def _after(self, error: RelayError, drawn: str, event: Event, others: list[str]) -> list[str]:
+    def _after(self, error: RelayError, drawn: str, others: list[str]) -> list[str]:
         """The relays to try next after the drawn one failed; that it refused or was silent is recorded."""
-        size = len(event.to_json())
-        fit = self.routes.emptiest_few([url for url in others if self.routes.takes([url]) >= size])
+        fit = self.routes.emptiest_few(others)
         if isinstance(error, ConnectionLostError):
             return [drawn, *fit]
         if error.may_have_arrived:

@@ -48,7 +48,7 @@ class RelayWatch:
         """The relay refused a request; `said` is the error's text."""
         now = self._clock.monotonic()
         if relay not in self._record.avoided(now):
-            logger.info("a relay accepts no more requests for now", relay=relay, error=said)
+            logger.info("a relay refused a request, and is avoided for a minute", relay=relay, error=said)
         self._record.refused(relay, now)
         self.look()
 
