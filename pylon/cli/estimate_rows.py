@@ -11,7 +11,7 @@ _NAMED = 10
 
 def estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator[tuple[str, str]]:
     """What the node estimates, as labels and words; `budget` in msat. Faults have the `line` where they stand."""
-    yield "jobs", f"{found['jobs']}, plus up to {found['checks']} to check answers"
+    yield "jobs", f"{found['jobs']}{f', plus up to {found["checks"]} to check answers' if found['checks'] else ''}"
     if found["unaskable"]:
         yield "not sent", f"{found['unaskable']} of them, which will fail without being asked"
     for fault in found["faults"][:_NAMED]:

@@ -198,6 +198,8 @@ def _misuse(error: TyperException) -> UsageError:
     context: Any = getattr(error, "ctx", None)
     hint = f"Run `{context.command_path} --help` to see how to use it." if context else ""
     said = " ".join(error.format_message().split())
+    # Pydantic checks options, and words its findings for programmers.
+    said = said.replace("Value error, ", "").replace(": Input should be ", ": it must be ")
     return UsageError(f"{said[:1].lower()}{said[1:].rstrip('.')}", hint=hint)
 
 

@@ -291,7 +291,7 @@ def _beside(msat: int, unit: str) -> str:
 
 
 def _summary(result: dict[str, Any], unit: str) -> str:
-    # Of a run that was taken up again this process saw a part alone.
+    # Of a resumed run this process saw only a part.
     whole = result["wall_s"] and not result["resumed"]
     rate = f"{result['answered'] / result['wall_s']:.1f}/s" if whole else ""
     paid = f"{sats_text(result['paid_msat'], unit)}{_beside(result['beside_msat'], unit)}"
@@ -300,7 +300,7 @@ def _summary(result: dict[str, Any], unit: str) -> str:
     figures = ", ".join(filter(None, (rate, times)))
     return (
         f"{result['answered']} of {result['jobs']} answered by {counted(len(result['providers']), 'provider')}"
-        f" in {result['wall_s']:.1f} s{' since it was taken up again' if result['resumed'] else ''}"
+        f" in {result['wall_s']:.1f} s{' since it was resumed' if result['resumed'] else ''}"
         f"{f' ({figures})' if figures else ''},"
         f" {result['checked']} checked, {paid}"
     )

@@ -148,6 +148,8 @@ def _json_job(written: str, number: int, *, hint: str = FORMS) -> dict[str, Any]
         raise FormError("this is not valid JSON", number, hint=hint) from error
     if not isinstance(job, dict):
         raise FormError("this is not a JSON object", number, hint=hint)
+    if job.get("prompt") == "" and "messages" in job:
+        del job["prompt"]
     if "prompt" in job and "messages" in job:
         both = "Keep one of them: `messages` is a whole chat, in place of a prompt."
         raise FormError("both `prompt` and `messages` are given", number, hint=both)

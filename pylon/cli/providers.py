@@ -54,7 +54,7 @@ def providers(
         run(_why(why, model, wait, as_json), as_json=as_json)
         return
     if network is not None and network not in {one.value for one in Network}:
-        raise typer.BadParameter(f"one of {', '.join(Network)}", param_hint="--network")
+        raise typer.BadParameter(f"it must be one of {', '.join(Network)}", param_hint="--network")
     params = {
         "wait_s": wait,
         "model": model,

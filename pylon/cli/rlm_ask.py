@@ -108,7 +108,7 @@ def ask(
         ("--sandbox", sandbox, _SANDBOXES),
     ):
         if value is not None and value not in known:
-            raise typer.BadParameter(f"one of {', '.join(known)}", param_hint=name)
+            raise typer.BadParameter(f"it must be one of {', '.join(known)}", param_hint=name)
     wishes = {
         "sub_model": model, "max_depth": max_depth, "turns": turns, "max_calls": calls, "max_sats": sats,
         "max_tokens": tokens, "max_wall_s": seconds, "sub_temperature": temperature, "sub_max_tokens": sub_max_tokens,

@@ -106,7 +106,7 @@ def test_a_run_is_taken_up_for_what_may_end_otherwise_alone(reasons, says):
 def test_a_run_that_was_taken_up_again_names_no_speed():
     assert "(8.0/s, p50 1 ms" in mapping._summary(RESULT, "sat")
     again = mapping._summary({**RESULT, "resumed": True}, "sat")
-    assert "/s" not in again and "since it was taken up again (p50 1 ms" in again
+    assert "/s" not in again and "since it was resumed (p50 1 ms" in again
 
 
 async def test_results_that_a_full_disk_does_not_take_end_as_what_the_system_refuses(tmp_path):

@@ -297,6 +297,8 @@ def test_a_chat_stands_in_the_place_of_a_prompt_and_counts_as_one(tmp_path, monk
     chat = [{"role": "user", "content": "hi"}]
     line = json.dumps({"messages": chat, "id": 7}).encode()
     assert jobs(tmp_path, "p.jsonl", line, {"seed": 1}) == [{"messages": chat, "id": 7, "seed": 1}]
+    line = json.dumps({"prompt": "", "messages": chat}).encode()
+    assert jobs(tmp_path, "q.jsonl", line, {}) == [{"messages": chat}], "an empty prompt beside a chat is none"
     monkeypatch.setattr(prompts, "_MOST_BYTES", 20)
     assert "of prompts in all" in complaint(tmp_path, "p.jsonl", line)
 

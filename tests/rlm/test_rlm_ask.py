@@ -77,8 +77,8 @@ async def test_an_export_that_finds_no_room_leaves_what_was_there(tmp_path, form
 @pytest.mark.parametrize(
     ("strategy", "wishes", "says"),
     [
-        (None, {"root_model": "gpt-5"}, "`root_model` is set, but there is no root model"),
-        ("search", {"root_temperature": 0.0}, "`root_temperature` is set, but there is no root model"),
+        (None, {"root_model": "gpt-5"}, "`root_model` was given, but there is no root model"),
+        ("search", {"root_temperature": 0.0}, "`root_temperature` was given, but there is no root model"),
     ],
 )
 def test_a_wish_for_the_root_model_is_refused_where_there_is_none(strategy, wishes, says):

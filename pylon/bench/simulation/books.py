@@ -23,7 +23,10 @@ AT_ONCE = 20
 
 @dataclass(slots=True)
 class Books:
-    """One customer's accounts with all providers. `width`, `funded` and `offer` are those of `swarm.purse.Purse`."""
+    """One customer's accounts with all providers.
+
+    `width`, `funded` and `offer` are those of `swarm.spending.purse.Purse`.
+    """
 
     world: World
     bid: Msat
@@ -37,15 +40,15 @@ class Books:
         return self._relations.setdefault(provider, Relation())
 
     def width(self, listing: Listing) -> int | None:
-        """See `swarm.purse.Purse`."""
+        """See `swarm.spending.purse.Purse`."""
         return self.relation(listing.provider).width(listing.price)
 
     def funded(self, listing: Listing) -> bool:
-        """See `swarm.purse.Purse`."""
+        """See `swarm.spending.purse.Purse`."""
         return self.relation(listing.provider).funded
 
     def offer(self, listing: Listing, bounds: Bounds, *, jobs_left: int) -> Offer:
-        """See `swarm.purse.Purse`."""
+        """See `swarm.spending.purse.Purse`."""
         relation = self.relation(listing.provider)
         quote = quote_bound(listing.price, bounds)
         topup = relation.topup(quote, jobs_left=jobs_left, most=PLAY_CAPS.payment, now=self.world.clock.wall)

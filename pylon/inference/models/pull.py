@@ -211,6 +211,6 @@ def _there(folder: Path, file: RemoteFile) -> int:
 
 def _offline() -> UnreachableError:
     return UnreachableError(
-        "The model hub does not answer: this machine is offline, or HF_HUB_OFFLINE is set.",
+        "the model hub does not answer: this machine is offline, or HF_HUB_OFFLINE is set",
         hint="Models may also be copied by hand into PYLON_HOME/models; needle-1 comes with Pylon.",
     )

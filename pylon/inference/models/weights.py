@@ -41,7 +41,7 @@ def model_directory(model: str, models_dir: Path) -> Path:
             weight_files(directory)
             return directory
     raise ModelError(
-        f"The model {model} is not on this machine.",
+        f"the model {model} is not on this machine",
         hint=f"`pylon models pull {model}` fetches it; or put its files into {models_dir / model}; or use needle-1.",
     )
 

@@ -67,8 +67,9 @@ def check_root(section: RlmSection, strategy: Strategy, wishes: Mapping[str, Any
     for that model's."""
     named = [name for name in ("root_model", "root_temperature") if wishes.get(name) is not None]
     if named and section.root == "none" and strategy != "rlm":
-        hint = f"Set `rlm.root` to swarm, local or endpoint, or leave out `{named[0]}`."
-        raise UsageError(f"`{named[0]}` is set, but there is no root model: `rlm.root` is none", hint=hint)
+        option = f"--{named[0].replace('_', '-')}"
+        hint = f"Set `rlm.root` to swarm, local or endpoint, or leave out `{named[0]}` (`{option}`)."
+        raise UsageError(f"`{named[0]}` was given, but there is no root model: `rlm.root` is none", hint=hint)
 
 
 def limits_of(section: RlmSection) -> Limits:

@@ -264,7 +264,7 @@ def why(record: Record | None, now: float, *, own: bool = False) -> list[str]:
     record.fade(now)
     lines = [
         f"known for {(now - record.first_at) / DAY_S:.1f} days; trust {record.trust:.2f}",
-        f"{record.passed:.1f} checks passed, {record.streak} in a row; {record.alone:.1f} answers while it was alone",
+        f"{record.passed:.0f} checks passed, {record.streak} in a row; {record.alone:.0f} answers while it was alone",
     ]
     if now < record.out_until:
         lines.append(
