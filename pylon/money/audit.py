@@ -165,12 +165,13 @@ async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
 def _differences(row: Mapping[str, Any], lookup: Lookup) -> list[Finding]:
     """Differences between books and wallet in the amount and the fee of a hash that is settled in both."""
     said = [("amount", row["msat"], lookup.amount)]
-    if "fee" in row and row.get("reason") != DECIDED:
+    if "fee" not in row:
+        if lookup.amount is not None and lookup.amount > row["msat"]:
+            # A payer may give more than an invoice asks for.
+            return []
+    elif row.get("reason") != DECIDED:
         # A fee that the owner decided is in whole sats.
         said.append(("fee", row["fee"], lookup.fee))
-    elif lookup.amount is not None and lookup.amount > row["msat"]:
-        # A payer may give more than an invoice asks for.
-        return []
     return [
         Finding(
             Wrong.WALLET_DIFFERS,

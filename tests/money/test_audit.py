@@ -9,6 +9,7 @@ from pylon.money.audit import Books
 from pylon.money.books import ledger
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
+from pylon.money.payment import DECIDED
 from pylon.money.wallet import Lookup, LookupState
 from tests.money.craft import NOW, honest
 from tests.money.fakes import FakeLightning, clock
@@ -110,6 +111,14 @@ async def test_a_wallet_that_differs_or_says_nothing_is_found():
         wallet.lookup_as = lambda _, lookup=lookup: lookup
         found = await audit.compare_with_wallet(wallet, books)
         assert [f.code for f in found] == ["wallet_differs"] * differences
+    # What the owner decided: its fee is of whole sats, and its amount is compared all the same.
+    decided = replace(CLEAN, invoices=[], payments=[payment() | {"reason": DECIDED}])
+    for lookup, differences in (
+        (Lookup(LookupState.SETTLED, fee=Msat(7_000)), 0),
+        (Lookup(LookupState.SETTLED, amount=Msat(9_000)), 1),
+    ):
+        wallet.lookup_as = lambda _, lookup=lookup: lookup
+        assert len(await audit.compare_with_wallet(wallet, decided)) == differences
     wallet.down = True
     findings = await audit.compare_with_wallet(wallet, CLEAN)
     assert [f.code for f in findings] == ["wallet_silent"] * 3
