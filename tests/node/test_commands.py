@@ -86,8 +86,8 @@ async def test_what_a_command_saw_of_a_provider_the_next_one_knows(tmp_path, sta
         if command:
             assert (await programs.run(*command, env=env, stdin=b"a line of text\n" * 6))[1]["answered"] == 6
     assert "unknown so far" in told[0]
-    assert "6.0 answers while it was alone" in told[1] and "gets two jobs at a time" in told[1]
-    assert "12.0 answers while it was alone" in told[2] and "gets two jobs" not in told[2]
+    assert "6 answers while it was alone" in told[1] and "gets two jobs at a time" in told[1]
+    assert "12 answers while it was alone" in told[2] and "gets two jobs" not in told[2]
 
 
 async def test_three_commands_at_once_make_one_core_and_right_answers(tmp_path, stack):
