@@ -1,6 +1,7 @@
 """`pylon ask`: one question to the swarm; and the options that it shares with `pylon map`."""
 
 import asyncio
+from contextlib import aclosing
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +12,9 @@ from pylon.cli.running import NEEDLE_ONLY, Json, ended_as_by_ctrl_c, fail, print
 from pylon.errors import InterruptError, JobsFailedError, UsageError
 from pylon.inference.models import needle
 from pylon.jobs.fit import misfit
-from pylon.node.calls.control import result_of
+from pylon.node.calls.control import Event, Node
 from pylon.node.home import open_home
+from pylon.node.loading import loading_text
 from pylon.node.session import open_node
 
 Model = Annotated[str | None, typer.Option(help="A model's id, or sha256:… of its weights (default: any model).")]
@@ -51,7 +53,7 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
     try:
         with ended_as_by_ctrl_c():
             async with open_node(home, config) as node:
-                result = await result_of(node, "map", {"jobs": [job], "timeout_s": timeout})
+                result = await _asked(node, {"jobs": [job], "timeout_s": timeout}, quiet=as_json)
     except asyncio.CancelledError:
         fail(InterruptError("interrupted"), as_json=as_json)
     outcome = result["outcomes"][0]
@@ -67,6 +69,32 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
     if outcome["error"] is not None:
         # The object with the error is printed already.
         fail(JobsFailedError(f"no answer: {outcome['error']['message']}", hint=outcome["error"]["hint"]))
+
+
+async def _asked(node: Node, params: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    waiting = Waiting(quiet=quiet)
+    result: dict[str, Any] = {}
+    async with aclosing(node.call("map", params)) as answers:
+        async for answer in answers:
+            if isinstance(answer, Event):
+                waiting.tell(answer.data["loading"])
+            else:
+                result = answer.data
+    return result
+
+
+class Waiting:
+    """Tells a person that providers are still loading their model, each time that their number grows."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._told = 0
+
+    def tell(self, loading: int) -> None:
+        """So many are waited for now."""
+        if not self._quiet and loading > self._told:
+            self._told = loading
+            err.print(loading_text(loading), style="dim")
 
 
 def _cut(outcome: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from rich.constrain import Constrain
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
 
-from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
+from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, Waiting, options
 from pylon.cli.estimate_rows import estimated
 from pylon.cli.output import counted, err, out, table
 from pylon.cli.prompts import check_output, print_answers, read_jobs, with_ids, write_file, write_rows
@@ -160,7 +160,7 @@ def _reading(file: Path, *, quiet: bool) -> AbstractContextManager[object]:
 
 
 async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) -> None:
-    found, unit = await _call(params, quiet=True)
+    found, unit = await _call(params, as_json)
     for fault in found["faults"]:
         fault["line"] = lines[fault["index"]]
     if as_json:
@@ -178,7 +178,7 @@ async def _map(params: dict[str, Any], ids: dict[int, str | float], output: Path
     told: dict[str, Any] = {}
     try:
         with ended_as_by_ctrl_c():
-            result, unit = await _call(params, quiet=as_json, told=told)
+            result, unit = await _call(params, as_json, told)
     except asyncio.CancelledError:
         fail(_interrupted(told, len(params["jobs"]), resumed=params["resume"]), as_json=as_json)
     result["outcomes"] = with_ids(result["outcomes"], ids)
@@ -238,11 +238,12 @@ def _far(told: dict[str, Any], jobs: int) -> str:
 
 
 async def _call(
-    params: dict[str, Any], *, quiet: bool, told: dict[str, Any] | None = None
+    params: dict[str, Any], as_json: bool, told: dict[str, Any] | None = None
 ) -> tuple[dict[str, Any], str]:
     """What came of it, and what its amounts are called. `told` holds what the node told last of how far it is."""
     home, config = open_home()
     told = {} if told is None else told
+    waiting, quiet = Waiting(quiet=as_json), as_json or params["dry_run"]
     plain = _Plain(len(params["jobs"]), quiet=quiet or err.is_terminal)
     unit = Network(config.network).unit
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -252,6 +253,10 @@ async def _call(
         async with open_node(home, config) as node:
             async for answer in node.call("map", params):
                 if isinstance(answer, Event):
+                    waiting.tell(answer.data["loading"])
+                    if "done" not in answer.data:
+                        # The run has not begun.
+                        continue
                     told.update(answer.data, unit=unit)
                     plain.tell(told)
                     rate = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0

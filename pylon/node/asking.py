@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
@@ -14,6 +13,7 @@ from pylon.errors import UnreachableError, UsageError
 from pylon.node.calls.control import Answers, Event, Result
 from pylon.node.calls.params import AT_ONCE, flag, job_list, number, whole
 from pylon.node.estimate import estimate
+from pylon.node.loading import until_ready
 from pylon.node.map_run import MapRun
 from pylon.node.outcomes import rows_of, summary_of
 from pylon.node.so_far import so_far
@@ -27,8 +27,6 @@ from pylon.swarm.runs.journal import KEEP_S, RunJournal
 from pylon.swarm.runs.question_checks import fault_in, spec_of
 from pylon.swarm.runs.reservation import CallReservation
 
-# Between two looks for the first provider.
-_LOOK_S = 0.1
 _LEAST_PRIORITY = -(2**63)
 
 _FIELDS = {field.name for field in dataclasses.fields(JobSpec)}
@@ -99,12 +97,13 @@ async def ask_all(
     `deadline_s` of the run, `priority`, `journal`, `resume`, `only_kept`, `pin_weights`, `dry_run`, `stream`. All of
     it together never costs more than its reservation.
 
-    Events tell `done`, how many of them `failed`, `msat`, `in_flight` and `providers`; the result holds every outcome
-    in order and their summary. With `stream`, events bring the `outcomes` as they come, and the result leaves them
-    out. With `resume` a run that is kept goes on, and where there is none one begins, unless `only_kept` says no; a
-    deadline of 0 gives what there is, and asks nobody. Raises `UsageError` for a job that is not one, for a run that
-    another call has, and for one that is not kept and was to be looked at or `only_kept`; `UnreachableError` when no
-    relay is there, or nobody who could take any.
+    Events tell `done`, how many of them `failed`, `msat`, `in_flight`, `providers` and how many of these are waited
+    for, because they are `loading` and nobody is ready; before the run begins, and in a dry run, `loading` alone. The
+    result holds every outcome in order and their summary. With `stream`, events bring the `outcomes` as they come,
+    and the result leaves them out. With `resume` a run that is kept goes on, and where there is none one begins,
+    unless `only_kept` says no; a deadline of 0 gives what there is, and asks nobody. Raises `UsageError` for a job
+    that is not one, for a run that another call has, and for one that is not kept and was to be looked at or
+    `only_kept`; `UnreachableError` when no relay is there, or nobody who could take any.
     """
     wanted = await _wanted(params, settings)
     patience_s = wanted.patience_s(settings)
@@ -112,12 +111,18 @@ async def ask_all(
         await pool.wait_open(patience_s)
         # Whoever asks the first provider it hears of gives all its jobs to that one.
         await client.caught_up(patience_s)
+    if wanted.pinned or wanted.dry:
+        # Both go by who is ready now.
+        of_each_model = await _of_each_model(wanted.specs)
+        async with aclosing(until_ready(client, of_each_model, books.clock, patience_s)) as waiting:
+            async for event in waiting:
+                yield event
     if wanted.pinned:
-        wanted = dataclasses.replace(wanted, specs=await _pinned(client, wanted.specs, patience_s))
+        wanted = dataclasses.replace(wanted, specs=await _pinned(client, wanted.specs))
     if wanted.looks:
         answers = _look(client, books, wanted)
     elif wanted.dry:
-        answers = _dry_run(client, wanted, patience_s)
+        answers = _dry_run(client, wanted)
     else:
         answers = _run(client, books, wanted, reservation)
     async with aclosing(answers):
@@ -156,8 +161,7 @@ async def _look(client: SwarmClient, books: Books, wanted: _Wanted) -> Answers:
         yield answer
 
 
-async def _dry_run(client: SwarmClient, wanted: _Wanted, patience_s: float) -> Answers:
-    await _somebody(client, patience_s)
+async def _dry_run(client: SwarmClient, wanted: _Wanted) -> Answers:
     yield Result(await estimate(client, wanted.specs))
 
 
@@ -188,19 +192,18 @@ async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: 
     yield Result(result)
 
 
-async def _somebody(client: SwarmClient, patience_s: float) -> None:
-    deadline = time.monotonic() + patience_s
-    while not len(client.directory) and time.monotonic() < deadline:  # noqa: ASYNC110 - it tells nobody who waits
-        await asyncio.sleep(_LOOK_S)
-
-
-async def _pinned(client: SwarmClient, specs: list[JobSpec], patience_s: float) -> list[JobSpec]:
-    """The same questions for one set of weights: those that most of the slots that do have."""
-    await _somebody(client, patience_s)
-    wanted: set[str | None] = set()
+async def _of_each_model(specs: list[JobSpec]) -> list[JobSpec]:
+    """A question for each model that is asked for; malformed ones do not count."""
+    found: dict[str | None, JobSpec] = {}
     for some in batched(specs, AT_ONCE):
-        wanted.update(spec.model for spec in some if not fault_in(spec))
+        found.update((spec.model, spec) for spec in some if not fault_in(spec))
         await asyncio.sleep(0)
+    return list(found.values())
+
+
+async def _pinned(client: SwarmClient, specs: list[JobSpec]) -> list[JobSpec]:
+    """The same questions for one set of weights: those that most of the slots that do have."""
+    wanted = {spec.model for spec in await _of_each_model(specs)}
     if len(wanted) > 1:
         raise UsageError("weights can be pinned only for one model", hint="Name one model for all prompts.")
     [model] = wanted or {None}

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from pylon.node.calls.control import Event
+from pylon.node.loading import loading_for
 from pylon.node.outcomes import row_of
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec, Outcome, Progress
@@ -58,10 +59,16 @@ class MapRun:
             "msat": now.msat,
             "in_flight": now.in_flight,
             "providers": len(self._client.directory),
+            "loading": self._loading(),
         }
         if self._fresh:
             event["outcomes"], self._fresh = self._fresh, []
         return event
+
+    def _loading(self) -> int:
+        now = self._latest
+        # Of thousands of jobs the first stands for all, and only until anything is asked.
+        return 0 if now.answered or now.failed or now.in_flight else loading_for(self._client, self._specs[:1])
 
     def _progressed(self, now: Progress) -> None:
         self._latest = now

@@ -152,7 +152,7 @@ class _Asked:
             self._came[place] = outcome = outcome_of(row)
             if self._on_outcome is not None:
                 call(self._on_outcome, place, outcome)
-        if self._on_progress is not None and isinstance(told, Event):
+        if self._on_progress is not None and isinstance(told, Event) and "done" in told.data:
             done, failed = told.data["done"], told.data["failed"]
             total = len(self.rows) + self._failed
             now = Progress(total, done - failed, failed + self._failed, told.data["in_flight"], told.data["msat"])

@@ -124,6 +124,30 @@ async def test_nobody_ready_is_said_before_anything_begins():
         await SwarmSubLM(FakeNode(state="paused (owner)")).describe("m")
 
 
+async def test_a_model_that_is_loading_is_waited_for_and_told_of():
+    class Starting(FakeNode):
+        """Its provider is ready once a dry run has waited for it."""
+
+        async def call(self, method, params=None):
+            if params.get("dry_run"):
+                yield Event({"loading": 2})
+                self.rows[0].update(state="ready", models=["m"])
+            async for answer in super().call(method, params):
+                yield answer
+
+    said = []
+    node = Starting(state="loading")
+    for row in node.rows:
+        row["models"] = []
+    assert (await SwarmSubLM(node, said.append).describe("m")).models == ("m",)
+    assert said == ["2 providers are loading their model; waiting for one of them …"]
+
+
+async def test_one_that_is_still_loading_when_patience_ends_is_not_ready():
+    with pytest.raises(UnreachableError, match="no provider of m is ready"):
+        await SwarmSubLM(FakeNode(state="loading")).describe("m")
+
+
 async def test_a_call_that_nobody_takes_is_refused_beforehand_with_what_to_do():
     node = FakeNode()
     await SwarmSubLM(node).check(Job("x"))

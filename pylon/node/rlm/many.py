@@ -118,7 +118,7 @@ async def ask_many(
             stack.push_async_callback(shared_budget.close)
         root = None
         if strategy == "rlm":
-            sub = SwarmSubLM(node)
+            sub = SwarmSubLM(node, tell)
             opening = parts.open_root(home, config, section, sub, SystemClock(), await sub.event_bytes())
             root = await stack.enter_async_context(opening)
 

@@ -1,7 +1,7 @@
 """The swarm as the RLM's sub-LM: sends jobs to a core with its `map` call, and yields outcomes as they arrive."""
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -9,6 +9,7 @@ from pylon.errors import UnreachableError
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node.calls.control import Event, Node, Result, result_of
+from pylon.node.loading import loading_text
 from pylon.node.rlm.window import Announced, window_of
 from pylon.rlm.budget import Bound
 from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
@@ -27,8 +28,10 @@ class SwarmSubLM:
 
     name = "swarm"
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, tell: Callable[[str], None] = lambda _: None) -> None:
+        """`tell` is told what is waited for before anything is asked."""
         self._node = node
+        self._tell = tell
         self._bid = 0
         self._prices: frozenset[Price] = frozenset()
         self._models: set[str] = set()
@@ -36,9 +39,12 @@ class SwarmSubLM:
         self.hint = ""
 
     async def describe(self, model: str | None) -> SubModels:
-        """See `SubLM`."""
+        """See `SubLM`. Where nobody is ready, providers that are loading their model are waited for."""
         seen = await result_of(self._node, "providers", {"wait_s": WAIT_S, "model": model})
-        rows = [row for row in seen["providers"] if row["state"] == "ready"]
+        if not _ready(seen) and await self._any_loading():
+            await self._lack_of(Job("x", model=model, max_tokens=1))
+            seen = await result_of(self._node, "providers", {"wait_s": 0, "model": model})
+        rows = _ready(seen)
         if not rows:
             there = "" if model is None or seen["providers"] else await self._there()
             what = "no provider is ready" if model is None else f"no provider of {model} is ready"
@@ -61,10 +67,26 @@ class SwarmSubLM:
 
     async def check(self, job: Job) -> None:
         """Raises `UnreachableError`, with what to do about it, where nobody who is there takes such a call."""
-        row = {**_row(job), "bid_msat": None}
-        found = await result_of(self._node, "map", {"jobs": [row], "dry_run": True})
-        if (lack := found["lack"]) is not None:
+        if (lack := await self._lack_of(job)) is not None:
             raise UnreachableError(lack["message"], hint=lack["hint"])
+
+    async def _lack_of(self, job: Job) -> dict[str, Any] | None:
+        """Why nobody takes such a call and what to do about it, None if somebody does. The node waits for those who
+        are loading."""
+        params = {"jobs": [{**_row(job), "bid_msat": None}], "dry_run": True}
+        lack = None
+        async with aclosing(self._node.call("map", params)) as answers:
+            async for answer in answers:
+                if isinstance(answer, Result):
+                    lack = answer.data["lack"]
+                elif answer.data["loading"]:
+                    self._tell(loading_text(answer.data["loading"]))
+        return lack
+
+    async def _any_loading(self) -> bool:
+        # Their models are not known yet.
+        seen = await result_of(self._node, "providers", {"wait_s": 0})
+        return any(row["state"] == "loading" for row in seen["providers"])
 
     async def event_bytes(self) -> int:
         """The largest event, in bytes, that all relays of the core accept."""
@@ -138,6 +160,10 @@ class SwarmSubLM:
             return ""
         names = sorted({name for row in seen["providers"] for name in row["models"]})
         return showable(names) or ("another" if names else "")
+
+
+def _ready(seen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in seen["providers"] if row["state"] == "ready"]
 
 
 def _context(row: dict[str, Any], model: str | None) -> int:

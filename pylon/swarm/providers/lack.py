@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pylon.errors import UnreachableError
 from pylon.money.limits import Limit
 from pylon.money.wallet import WalletCode
-from pylon.swarm.providers.listing import PAUSED, TOO_DEAR, TOO_SHORT, WITHOUT_MODEL, Need
+from pylon.swarm.providers.listing import LOADING, PAUSED, TOO_DEAR, TOO_SHORT, WITHOUT_MODEL, Need
 
 # Its name in the API, and as an option of commands.
 ANSWER_TOKENS = "`max_tokens` (`--max-tokens` of a command)"
@@ -59,6 +59,10 @@ _HINTS = {
     TOO_DEAR: (
         "{dear}You offer at most {bid:,} msat per job: `bid_msat` in [customer], which a running "
         "node reads at its next start. {cheaper}"
+    ),
+    LOADING: (
+        "Ask again when the model is loaded; `pylon providers` shows who is ready. `patience_s` in [customer] is how "
+        "long a command waits for that, and a running node reads it at its next start."
     ),
     TOO_SHORT: (
         "`pylon providers --json` shows each model's context window (`contexts`). Send less at once, "

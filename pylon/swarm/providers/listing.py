@@ -85,6 +85,7 @@ class Listing:
 TOO_DEAR = "too expensive"
 PAUSED = "paused"
 WITHOUT_MODEL = "without this model"
+LOADING = "still loading"
 TOO_SHORT = "with too short a context window"
 
 
@@ -125,7 +126,7 @@ class Need:
         if listing.paused:
             return PAUSED
         if listing.loading:
-            return "still loading"
+            return LOADING
         if listing.plain:
             return self._why_not_plain(listing)
         if self.kind not in listing.kinds:

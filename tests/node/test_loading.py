@@ -1,0 +1,107 @@
+"""Providers that load their model: who is waited for, and what is told meanwhile."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+
+from pylon.clock import SystemClock
+from pylon.node.asking import Books, ask_all
+from pylon.node.calls.control import Event
+from pylon.node.loading import loading_text, waited_for
+from pylon.nostr.keys import SecretKey
+from pylon.sections import CustomerSection
+from pylon.swarm.client import SwarmClient
+from pylon.swarm.providers.listing import LOADING, PAUSED, TOO_DEAR
+from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
+
+
+class Relays(FakeRelays):
+    async def wait_open(self, patience_s: float) -> None:
+        """These always are."""
+
+
+async def asked(relays, patience_s=10.0, **params):
+    """The events of a `map` call of one prompt, and its result; each event calls `heard` of the relays."""
+    books = Books(None, None, SystemClock())
+    params = {"jobs": [{"prompt": "a"}], **params}
+    settings = SwarmSettings(dispatch=DispatchSettings(patience_s=patience_s))
+    events, result = [], {}
+    async with SwarmClient(relays, SecretKey.generate(), settings=settings) as client:
+        calls = ask_all(client, relays, CustomerSection(patience_s=patience_s), books, params)
+        async with asyncio.timeout(20), aclosing(calls) as answers:
+            async for answer in answers:
+                if not isinstance(answer, Event):
+                    result = answer.data
+                    continue
+                events.append(answer.data)
+                if answer.data["loading"]:
+                    relays.heard()
+    return events, result
+
+
+def loading_provider(relays):
+    provider = FakeProvider(relays, now=time.time(), seen=False)
+    provider.announce()
+    provider.beat(loading=True)
+    return provider
+
+
+@pytest.mark.parametrize(
+    ("reasons", "number"),
+    [
+        ([], 0),
+        ([LOADING], 1),
+        ([LOADING, TOO_DEAR, LOADING], 2),
+        ([LOADING, ""], 0),
+        (["", LOADING], 0),
+        ([TOO_DEAR, PAUSED], 0),
+    ],
+)
+def test_those_who_load_are_waited_for_until_anybody_takes_the_question(reasons, number):
+    assert waited_for(reasons) == number
+
+
+def test_it_is_told_how_many_load():
+    assert loading_text(1).startswith("1 provider is loading its model")
+    assert loading_text(1_200).startswith("1,200 providers are loading their model")
+
+
+@pytest.mark.parametrize("params", [{"dry_run": True}, {"pin_weights": True}, {}])
+async def test_a_call_waits_for_a_provider_that_is_loading_and_tells_so(params):
+    relays = Relays()
+    provider = loading_provider(relays)
+    relays.heard = lambda: provider.beat(after=1)
+    events, result = await asked(relays, **params)
+    assert events[0]["loading"] == 1
+    assert result["lack"] is None if params.get("dry_run") else result["answered"] == 1
+
+
+async def test_a_dry_run_waits_for_one_that_loads_where_another_is_ready_and_does_not_take_the_job():
+    relays = Relays()
+    FakeProvider(relays, now=time.time(), model=replace(MODEL, id="other", sha256=""))
+    provider = loading_provider(relays)
+    relays.heard = lambda: provider.beat(after=1)
+    events, result = await asked(relays, dry_run=True, jobs=[{"prompt": "a", "model": provider.used.id}])
+    assert [event["loading"] for event in events] == [1] and result["lack"] is None
+
+
+async def test_who_is_still_loading_when_patience_ends_is_named_with_what_to_do():
+    relays = Relays()
+    loading_provider(relays)
+    relays.heard = lambda: None
+    events, result = await asked(relays, patience_s=0.3, dry_run=True)
+    assert [event["loading"] for event in events] == [1]
+    assert "1 still loading" in result["lack"]["message"] and "Ask again" in result["lack"]["hint"]
+
+
+async def test_nobody_waits_for_those_who_are_there_and_do_not_take_the_job():
+    relays = Relays()
+    FakeProvider(relays, now=time.time())
+    started = time.monotonic()
+    events, result = await asked(relays, dry_run=True, jobs=[{"prompt": "a", "model": "another"}])
+    assert not events and "1 without this model" in result["lack"]["message"]
+    assert time.monotonic() - started < 5
