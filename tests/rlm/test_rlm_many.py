@@ -32,7 +32,9 @@ def test_a_line_may_have_a_context_of_its_own_and_fields_for_whoever_reads_the_r
     [
         ("{", "not valid JSON"),
         ("[]", "not a JSON object"),
-        ('{"question": " "}', "`question` is missing"),
+        ('{"text": "t"}', "`question` is missing"),
+        ('{"question": 1}', "`question` must be text"),
+        ('{"question": " "}', "`question` is empty"),
         ('{"question": "q", "context": []}', "a path or a list of paths"),
         ('{"question": "q", "context": [1]}', "a path or a list of paths"),
         ('{"question": "q", "text": 1}', "must be text"),

@@ -40,6 +40,19 @@ def test_a_relay_that_takes_no_more_has_a_pause_from_when_it_last_said_so():
     assert record.avoided(PAUSE_S + 10) == frozenset()
 
 
+@given(st.lists(st.booleans(), max_size=20))
+def test_a_relay_is_avoided_from_the_second_event_in_a_row_that_it_calls_invalid(accepts):
+    record, in_a_row, second = RelayRecord(), 0, False
+    for accepted in accepts:
+        in_a_row = 0 if accepted else in_a_row + 1
+        second |= in_a_row == 2
+        if accepted:
+            record.accepted(A)
+        else:
+            record.refused(A, 0.0, invalid=True)
+        assert (A in record.avoided(0.0)) is second
+
+
 def test_a_relay_that_stalls_has_one_pause_however_many_requests_wait_and_a_long_one_when_it_goes_on_so():
     record = RelayRecord()
     for said_at in (0.0, 1.0, 2.0):

@@ -40,7 +40,7 @@ REASONS = {
 @pytest.mark.parametrize("reason", REASONS)
 def test_each_reason_has_its_own_hint(reason) -> None:
     said, relays, tells = REASONS[reason]
-    fault = not_taken(said, relays)
+    fault = not_taken(RelayError(said), relays)
     assert fault.reason is Failure.NOT_SENT and tells in fault.hint
     others = {only for _, _, only in REASONS.values() if only != tells}
     assert not [other for other in others if other in fault.hint]
@@ -48,14 +48,20 @@ def test_each_reason_has_its_own_hint(reason) -> None:
     assert str(outcome) == f"the request could not be sent: {fault.detail}" and outcome.hint == fault.hint
 
 
+def test_a_request_that_a_relay_may_have_passed_on_is_not_said_to_be_unsent() -> None:
+    fault = not_taken(RelayError(LATE, may_have_arrived=True), OPEN)
+    outcome = failed(fault.reason, None, 3, fault.detail, fault.hint, fault.said)
+    assert str(outcome) == f"no relay confirmed the request: {LATE}"
+
+
 def test_what_no_other_try_changes_comes_before_what_may_pass() -> None:
     said = f"no relay took the event: {LATE}; ws://two refused an event: restricted: members only"
-    fault = not_taken(said, OPEN)
+    fault = not_taken(RelayError(said), OPEN)
     assert "household" in fault.hint and fault.detail == said.removeprefix("no relay took the event: ")
 
 
 def test_a_relay_of_that_name_or_that_says_so_elsewhere_is_not_taken_at_another_word() -> None:
-    fault = not_taken("ws://restricted:7447 refused an event: error: pow: invalid: none of these", OPEN)
+    fault = not_taken(RelayError("ws://restricted:7447 refused an event: error: pow: invalid: none of these"), OPEN)
     assert "`pylon doctor`" in fault.hint
 
 
@@ -76,7 +82,7 @@ async def test_the_words_are_those_in_which_the_pool_tells_what_a_real_relay_say
             await pool.wait_open()
             with pytest.raises(RelayError) as refused:
                 await pool.publish(secret.sign(EventDraft(5940, "", (), int(time.time()))))
-            assert "of this kind" in not_taken(str(refused.value), pool.statuses).hint
+            assert "of this kind" in not_taken(refused.value, pool.statuses).hint
         finally:
             await pool.close()
     pool = RelayPool([relay.url], secret=secret)
@@ -85,6 +91,6 @@ async def test_the_words_are_those_in_which_the_pool_tells_what_a_real_relay_say
         await asyncio.sleep(0)
         with pytest.raises(RelayError) as lost:
             await pool.publish(secret.sign(EventDraft(5940, "", (), int(time.time()))), timeout=0.3)
-        assert "No relay is connected" in not_taken(str(lost.value), pool.statuses).hint
+        assert "No relay is connected" in not_taken(lost.value, pool.statuses).hint
     finally:
         await pool.close()

@@ -175,8 +175,12 @@ def _row(where: str, line: str) -> Row:
         raise UsageError(f"{where}: this is not a JSON object", hint=_FORM)
     question, context, text = row.get("question"), row.get("context"), row.get("text")
     paths = [context] if isinstance(context, str) else context
-    if not isinstance(question, str) or not question.strip():
-        raise UsageError(f"{where}: `question` is missing or empty", hint=_FORM)
+    if question is None:
+        raise UsageError(f"{where}: `question` is missing", hint=_FORM)
+    if not isinstance(question, str):
+        raise UsageError(f"{where}: `question` must be text", hint=_FORM)
+    if not question.strip():
+        raise UsageError(f"{where}: `question` is empty", hint=_FORM)
     if paths is not None and not (isinstance(paths, list) and paths and all(isinstance(one, str) for one in paths)):
         raise UsageError(f"{where}: `context` must be a path or a list of paths", hint=_FORM)
     if text is not None and not isinstance(text, str):

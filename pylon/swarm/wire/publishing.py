@@ -47,6 +47,7 @@ class Publisher:
         try:
             within = HEAD_START_S if others else PATIENCE_S
             await self.pool.publish(event, relays=relays, timeout=within, once=True)
+            self.relays.accepted(drawn)
             return
         except RelayError as error:
             # A request that was cancelled meanwhile would be worked on in vain, and relays were asked to delete it.

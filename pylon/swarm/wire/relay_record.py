@@ -3,6 +3,8 @@
 When a request met silence over one relay and was answered after it went over another, the first relay lost it, or
 lost its answer. A relay that loses often is avoided for a while, where the provider shares another, and then tried
 again. So is a relay that refuses requests (`rate-limited`, `blocked`), or does not acknowledge them.
+`invalid` (NIP-01) is often said of one event alone: a relay is avoided from the second one that it refuses so, with
+none accepted between.
 """
 
 # The weight of the newest outcome in the moving share of losses: three losses in a row decide, one does not.
@@ -22,6 +24,8 @@ class RelayRecord:
         self._lost: dict[str, tuple[float, float]] = {}
         # When each relay last refused a request, or did not acknowledge one.
         self._not_taken: dict[str, float] = {}
+        # Those that called the last event `invalid`, and accepted none since.
+        self._called_invalid: set[str] = set()
 
     def delivered(self, relay: str) -> None:
         """A request over this relay was answered."""
@@ -33,8 +37,15 @@ class RelayRecord:
         share, _ = self._lost.get(relay, (0.0, now))
         self._lost[relay] = (share + _WEIGHT * (1.0 - share), now)
 
-    def refused(self, relay: str, now: float) -> None:
-        """The relay refused a request."""
+    def accepted(self, relay: str) -> None:
+        """The relay accepted a request."""
+        self._called_invalid.discard(relay)
+
+    def refused(self, relay: str, now: float, *, invalid: bool = False) -> None:
+        """The relay refused a request; `invalid`: it said that of the event."""
+        if invalid and relay not in self._called_invalid:
+            self._called_invalid.add(relay)
+            return
         self._not_taken[relay] = now
 
     def silent(self, relay: str, now: float) -> None:

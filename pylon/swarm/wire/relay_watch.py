@@ -7,6 +7,7 @@ from pylon.swarm.flights import Flight
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.transport import Transport
 from pylon.swarm.wire.relay_record import RelayRecord
+from pylon.swarm.wire.unsent import refusals
 
 logger = log.get("swarm")
 
@@ -47,10 +48,15 @@ class RelayWatch:
     def refused(self, relay: str, said: str) -> None:
         """The relay refused a request; `said` is the error's text."""
         now = self._clock.monotonic()
-        if relay not in self._record.avoided(now):
+        before = self._record.avoided(now)
+        self._record.refused(relay, now, invalid="invalid" in refusals(said))
+        if relay in self._record.avoided(now) - before:
             logger.info("a relay refused a request, and is avoided for a minute", relay=relay, error=said)
-        self._record.refused(relay, now)
         self.look()
+
+    def accepted(self, relay: str) -> None:
+        """The relay accepted a request."""
+        self._record.accepted(relay)
 
     def silent(self, relay: str) -> None:
         """The relay neither took nor refused a request in time."""

@@ -224,7 +224,7 @@ class Requests:
         unwanted = not self.deciders.dispatcher.is_live(flight.attempt)
         level = logging.DEBUG if unwanted else logging.WARNING
         logger.log(level, "request not accepted", relays=relays or "all", error=str(error))
-        self.runs.fault(flight.slot, not_taken(str(error), self.pool.statuses))
+        self.runs.fault(flight.slot, not_taken(error, self.pool.statuses))
         if error.may_have_arrived:
             # Its provider may be working on it, and its answer is looked for.
             self.flights.went_out(flight.attempt, self.clock.monotonic())

@@ -6,7 +6,9 @@ Source: NIP-01 "From relay to client: sending events and notices" (the words tha
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from pylon.errors import RelayError
 from pylon.nostr.client.connection import RelayStatus
 from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Fault
@@ -32,9 +34,21 @@ _REFUSED = {
 _REFUSAL = re.compile(r"refused an event: ([a-z-]+):")
 
 
-def not_taken(said: str, relays: Sequence[RelayStatus]) -> Fault:
-    """No relay took the request. `said` is the pool's error, which names every relay; `relays` are their states."""
-    detail, words = said.removeprefix("no relay took the event: "), set(_REFUSAL.findall(said))
+def refusals(said: str) -> frozenset[str]:
+    """The words with which relays refused an event (NIP-01), in the text of the pool's error."""
+    return frozenset(_REFUSAL.findall(said))
+
+
+def not_taken(error: RelayError, relays: Sequence[RelayStatus]) -> Fault:
+    """No relay is known to have taken the request. `error` is the pool's, which names every relay; `relays` are their
+    states."""
+    fault = _not_taken(str(error), relays)
+    # A relay that stayed silent may have passed it on, and it may be worked on now.
+    return replace(fault, said="no relay confirmed the request") if error.may_have_arrived else fault
+
+
+def _not_taken(said: str, relays: Sequence[RelayStatus]) -> Fault:
+    detail, words = said.removeprefix("no relay took the event: "), refusals(said)
     for word, hint in _REFUSED.items():
         if word in words:
             return Fault(Failure.NOT_SENT, detail, hint)
