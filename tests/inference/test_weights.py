@@ -86,7 +86,7 @@ def test_a_gguf_may_lie_by_itself_in_a_repositorys_folder_or_anywhere(tmp_path: 
     assert model_name(str(fetched)) == "A-Q4_K_M"
     assert model_name("org/A-GGUF") == "org/A-GGUF"
     fetched.with_name("A-Q8_0.gguf").write_bytes(b"3")
-    with pytest.raises(ModelError, match="There are 2"):
+    with pytest.raises(ModelError, match="there are 2"):
         gguf_file("org/A-GGUF", tmp_path)
 
 

@@ -59,12 +59,12 @@ def remote_files(model: str, revision: str | None, hub: str | None, gguf: str | 
         if status in _CLOSED:
             # Without a token, a hub says the same of a model that does not exist.
             raise ModelError(
-                f"The hub does not show {model} (status {status}): it is private, takes a licence, or there is"
-                " none of that name.",
+                f"the hub does not show {model} (status {status}): it is private, takes a licence, or there is"
+                " none of that name",
                 hint=f"Is the name right? Then: {_ACCEPT}",
             ) from None
         raise ModelError(
-            f"There is no model {model} to fetch{f' (status {status})' if status else ''}.",
+            f"there is no model {model} to fetch{f' (status {status})' if status else ''}",
             hint="`pylon models list` shows good ones; a name looks like mlx-community/Qwen3-4B-4bit.",
         ) from None
     except Exception:  # a lost connection is an error of whatever library the hub's client speaks HTTP with
@@ -82,7 +82,7 @@ def chosen_gguf(model: str, names: Sequence[str], wish: str | None) -> list[str]
     """One of a repository's GGUF files, or all parts of one. Raises ModelError."""
     if not names:
         raise ModelError(
-            f"{model} holds neither safetensors nor GGUF files, so it is no model for an engine here.",
+            f"{model} holds neither safetensors nor GGUF files, so it is no model for an engine here",
             hint="Names of MLX models often end in -4bit, those of GGUF models in -GGUF.",
         )
     fitting = list(names)
@@ -92,7 +92,7 @@ def chosen_gguf(model: str, names: Sequence[str], wish: str | None) -> list[str]
     if len(models) != 1:
         there = ", ".join(sorted({model_name(name) for name in names}))
         raise ModelError(
-            f"{len(models) or 'None'} of the GGUF files of {model} have {wish or DEFAULT_GGUF} in their names.",
+            f"{len(models) or 'none'} of the GGUF files of {model} have {wish or DEFAULT_GGUF} in their names",
             hint=f"Choose one with --file; there are: {there[:500]}.",
         )
     return fitting
@@ -143,7 +143,7 @@ def check_space(folder: Path, missing: int, model: str) -> None:
     free = shutil.disk_usage(folder).free
     if missing + SPARE_BYTES > free:
         raise ModelError(
-            f"{model} needs {missing / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free on this disk.",
+            f"{model} needs {missing / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free on this disk",
             hint="`pylon models remove` frees space.",
         )
 
@@ -162,12 +162,12 @@ def _fetch(model: str, commit: str, file: RemoteFile, folder: Path, hub: str | N
             hint = _ACCEPT if status in _CLOSED else "It was changed meanwhile, or taken away: run the command again."
             raise ModelError(f"{file.name} of {model} may not be fetched (status {status}).", hint=hint) from None
         raise UnreachableError(
-            f"The download of {model} broke off at {file.name}.", hint="Run the command again: it goes on from there."
+            f"the download of {model} broke off at {file.name}", hint="Run the command again: it goes on from there."
         ) from None
     if not _holds(part, file):
         part.unlink()
         raise ModelError(
-            f"{file.name} of {model} arrived damaged: its checksum differs.", hint="Run the command again."
+            f"{file.name} of {model} arrived damaged: its checksum differs", hint="Run the command again."
         )
     part.rename(path)
 

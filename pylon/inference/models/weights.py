@@ -34,7 +34,7 @@ def model_directory(model: str, models_dir: Path) -> Path:
     """
     if not is_model_id(model):
         raise ModelError(
-            f"{model!r} is not a model id.", hint="An id looks like needle-1 or mlx-community/Qwen3-4B-4bit."
+            f"{model!r} is not a model id", hint="An id looks like needle-1 or mlx-community/Qwen3-4B-4bit."
         )
     for directory in (PACKAGED / model, models_dir / model):
         if (directory / "config.json").is_file():
@@ -51,10 +51,10 @@ def gguf_file(model: str, models_dir: Path) -> Path:
     if model.endswith(GGUF) and (path := Path(model).expanduser()).is_absolute():
         if path.is_file():
             return path
-        raise ModelError(f"There is no file {path}.", hint="`pylon models list` shows which models are here.")
+        raise ModelError(f"there is no file {path}", hint="`pylon models list` shows which models are here.")
     if not is_model_id(model):
         raise ModelError(
-            f"{model!r} is neither a model id nor the path of a GGUF file.",
+            f"{model!r} is neither a model id nor the path of a GGUF file",
             hint="An id looks like needle-1 or unsloth/Qwen3-0.6B-GGUF; a path begins with / or ~ and ends in .gguf.",
         )
     for place in (PACKAGED / f"{model}{GGUF}", models_dir / f"{model}{GGUF}"):
@@ -66,11 +66,11 @@ def gguf_file(model: str, models_dir: Path) -> Path:
         return first[0]
     if first:
         raise ModelError(
-            f"There are {len(first)} GGUF files of the model {model}.",
+            f"there are {len(first)} GGUF files of the model {model}",
             hint=f"Name one by its path, such as {first[0]}.",
         )
     raise ModelError(
-        f"There is no GGUF file of the model {model} on this machine.",
+        f"there is no GGUF file of the model {model} on this machine",
         hint=f"`pylon models pull {model}` fetches one; or put it into {models_dir / model}; or use needle-1.",
     )
 
@@ -95,7 +95,7 @@ def weight_files(directory: Path) -> list[Path]:
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         raise ModelError(
-            f"The folder of the model {directory.name} holds no safetensors.",
+            f"the folder of the model {directory.name} holds no safetensors",
             hint="MLX models come as *.safetensors; fetch the model again, or one that has them.",
         )
     return files

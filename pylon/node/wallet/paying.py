@@ -37,6 +37,9 @@ _REFUSED: dict[Code, tuple[str, str]] = {
 
 def in_words(error: PaymentRefusedError) -> MoneyError:
     """The refusal as a sentence and what to do; its code stands behind, as docs/money.md lists it."""
-    # What is wrong with an invoice says so by itself.
     text, hint = _REFUSED.get(error.code, ("", "docs/money.md explains each code."))
-    return MoneyError(f"nothing was paid: {text} ({error.code.value})" if text else str(error), hint=hint)
+    said, code = str(error), f"({error.code.value})"
+    if text or not said.endswith(code):
+        # What is wrong with an invoice is said without its code.
+        said = f"nothing was paid: {text or said} {code}"
+    return MoneyError(said, hint=hint)
