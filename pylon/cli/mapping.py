@@ -87,7 +87,7 @@ def map_(
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Continue the last run of these prompts and options. Nothing is paid twice."),
+        typer.Option("--resume", help="Continue the last map of these prompts and options. Nothing is paid twice."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate jobs, cost and time, and send nothing.")

@@ -218,7 +218,7 @@ def resume(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take jobs again, as far as the owner rules allow.
+    """Let this node take jobs again after `pylon pause` or `drain`, as far as the owner rules allow.
 
     --for suspends those rules for a time, except the ones that protect the machine (heat, memory). 0s puts them
     back in force without ending a manual pause.

@@ -52,7 +52,10 @@ def ask(
         typer.Option(
             "--resume",
             metavar="REPORTS",
-            help=("With --questions: skip those that already have a complete answer in this file of reports."),
+            help=(
+                "With --questions: skip those that already have a complete answer in this file of reports. "
+                "`pylon rlm resume` continues a single run."
+            ),
         ),
     ] = None,
     shape: Annotated[
