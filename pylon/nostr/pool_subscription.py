@@ -6,6 +6,7 @@ answers on the relay where an event came from can ask for copies from other rela
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from typing import Any
@@ -40,8 +41,10 @@ class PoolSubscription:
         self._copies = copies
         # Set when one relay has sent all of its stored events.
         self.caught_up = asyncio.Event()
-        self._queue: asyncio.Queue[Received] = asyncio.Queue(QUEUE_EVENTS)
+        # What waits for the reader, with its weight. An `asyncio.Queue` would take a dozen calls for each event.
+        self._queue: deque[tuple[Received, int]] = deque()
         self._queued_bytes = 0
+        self._came = asyncio.Event()
         self._seen: Latest[str, None] = Latest(SEEN_IDS)
         self._room = asyncio.Event()
         self._opened: dict[RelayConnection, str] = {}
@@ -51,16 +54,15 @@ class PoolSubscription:
         return self
 
     async def __anext__(self) -> Received:
-        received = await self._queue.get()
-        self._taken(received)
+        [received] = await self.next_batch(1)
         return received
 
     async def next_batch(self, most: int) -> list[Received]:
         """Wait for an event; returns it with those that are there already, `most` in all."""
-        batch = [await self._queue.get()]
-        batch += [self._queue.get_nowait() for _ in range(min(most - 1, self._queue.qsize()))]
-        self._taken(*batch)
-        return batch
+        while not self._queue:
+            self._came.clear()
+            await self._came.wait()
+        return self._taken(most)
 
     async def offer(self, event: Event, relay: str) -> bool:
         """Add an event that was found by a query; False when it came before. Raises `SignatureError`."""
@@ -83,8 +85,7 @@ class PoolSubscription:
         for connection in list(self._opened):
             self.close_on(connection)
         # A connection that waits for room would wait for ever: nobody reads the queue any more.
-        while not self._queue.empty():
-            self._taken(self._queue.get_nowait())
+        self._taken(len(self._queue))
 
     def _is_new(self, event: Event) -> bool:
         if event.id in self._seen:
@@ -101,11 +102,13 @@ class PoolSubscription:
 
     @property
     def _is_full(self) -> bool:
-        return self._queue.full() or self._queued_bytes >= QUEUE_BYTES
+        return len(self._queue) >= QUEUE_EVENTS or self._queued_bytes >= QUEUE_BYTES
 
-    def _taken(self, *batch: Received) -> None:
-        self._queued_bytes -= sum(weight(received.event) for received in batch)
+    def _taken(self, most: int) -> list[Received]:
+        batch = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+        self._queued_bytes -= sum([taken for _, taken in batch])
         self._room.set()
+        return [received for received, _ in batch]
 
     async def _put(self, received: Received) -> bool:
         while self._is_full and received.event.id not in self._seen:
@@ -126,8 +129,10 @@ class PoolSubscription:
         if self._copies is not None and len(self._opened) > 1 and received.event.id not in self._seen:
             self._copies.first(received.event.id, received.relay, time.monotonic())
         self._seen.put(received.event.id, None)
-        self._queue.put_nowait(received)
-        self._queued_bytes += weight(received.event)
+        taken = weight(received.event)
+        self._queue.append((received, taken))
+        self._queued_bytes += taken
+        self._came.set()
 
     def _take(self, item: Event | m.Eose, relay: str) -> Coroutine[Any, Any, None] | None:
         if isinstance(item, m.Eose):

@@ -75,7 +75,7 @@ async def test_closing_a_subscription_frees_a_connection_that_waits_for_room_in_
     async with ScriptedRelay(serving(*events)) as relay, pooled(relay) as pool:
         subscription = pool.subscribe(lambda: NOTES)
         async with asyncio.timeout(10):
-            while not subscription._queue.full():
+            while not subscription._is_full:
                 await asyncio.sleep(0.01)
         await subscription.close()
         assert await pool.publish(note(), timeout=10)

@@ -29,7 +29,7 @@ async def test_it_comes_from_another_relay_when_the_first_is_let_go(monkeypatch)
         subscription = pool.subscribe(lambda: (Filter(kinds=frozenset({1})),))
         await pool.add(added.url, timeout=5)
         async with asyncio.timeout(5):
-            while not subscription._queue.full():
+            while not subscription._is_full:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         await pool.remove(added.url)

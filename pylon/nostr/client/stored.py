@@ -4,6 +4,7 @@ Anybody may run a relay, and one that never ends its answer must not fill our me
 """
 
 import sys
+from itertools import chain
 
 from pylon.errors import MalformedError
 from pylon.nostr.event import Event, verify
@@ -26,8 +27,14 @@ class Room:
 
 def weight(event: Event) -> int:
     """About how many bytes of memory an event takes: with many short tags, ten times its JSON."""
-    tags = sum(sys.getsizeof(tag) + sum(map(sys.getsizeof, tag)) for tag in event.tags)
-    return _FIXED_BYTES + sys.getsizeof(event.content) + tags
+    # Without a Python call for each tag, since every event that is waited for is weighed.
+    values = chain.from_iterable(event.tags)
+    return (
+        _FIXED_BYTES
+        + sys.getsizeof(event.content)
+        + sum(map(sys.getsizeof, event.tags))
+        + sum(map(sys.getsizeof, values))
+    )
 
 
 class StoredAnswer:
