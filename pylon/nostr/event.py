@@ -8,13 +8,12 @@ Source: NIP-01 "Events and signatures".
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
-import coincurve
 import orjson
 
 from pylon.errors import MalformedError, SignatureError
+from pylon.nostr.crypto.point import point_of
 from pylon.nostr.crypto.sha256 import sha256
 from pylon.records import record
 
@@ -169,17 +168,11 @@ def verify(event: Event) -> None:
 def verify_signature(pubkey: str, message: bytes, signature: str) -> None:
     """Check a BIP-340 signature; key and signature are hexadecimal. Raises `SignatureError`."""
     try:
-        valid = _point(pubkey).verify(bytes.fromhex(signature), message)
+        valid = point_of(pubkey).x_only.verify(bytes.fromhex(signature), message)
     except ValueError as error:
         raise SignatureError("event pubkey is not a point of the curve") from error
     if not valid:
         raise SignatureError("event signature does not hold")
-
-
-@lru_cache(maxsize=4_096)
-def _point(pubkey: str) -> coincurve.PublicKeyXOnly:
-    # Finding the point of a key is a quarter of the work, and most events come from keys seen just before.
-    return coincurve.PublicKeyXOnly(bytes.fromhex(pubkey))
 
 
 def is_replaceable(kind: int) -> bool:

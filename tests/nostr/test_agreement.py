@@ -58,12 +58,13 @@ def test_where_no_callback_can_be_made_the_secret_itself_is_never_multiplied_by(
     monkeypatch.setattr(agreement, "_CALLBACK", agreement._callback())
     seen: list[bytes] = []
 
-    class Watched(agreement.PublicKey):
-        def multiply(self, scalar: bytes, update: bool = False) -> agreement.PublicKey:
-            seen.append(scalar)
-            return super().multiply(scalar, update)
+    multiply = agreement.PublicKey.multiply
 
-    monkeypatch.setattr(agreement, "PublicKey", Watched)
+    def watched(point: agreement.PublicKey, scalar: bytes, update: bool = False) -> agreement.PublicKey:
+        seen.append(scalar)
+        return multiply(point, scalar, update)
+
+    monkeypatch.setattr(agreement.PublicKey, "multiply", watched)
     secret = SecretKey(b"\x05" * 32)
     for _ in range(8):
         shared_x(secret, PEER)

@@ -18,6 +18,7 @@ from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
 
 from pylon.errors import MalformedError
+from pylon.nostr.crypto.point import point_of
 from pylon.nostr.event import is_hex64
 from pylon.nostr.keys import SecretKey
 
@@ -40,8 +41,7 @@ def shared_x(secret: SecretKey, peer: str) -> bytes:
     if not is_hex64(peer):
         raise MalformedError("a public key is 64 lower-case hex characters")
     try:
-        # A Nostr key is the x coordinate of a point with an even y, which the prefix 02 says.
-        point = PublicKey(b"\x02" + bytes.fromhex(peer))
+        point = point_of(peer).whole
     except ValueError as error:
         raise MalformedError("this public key is not a point of the curve") from error
     return _by_callback(secret, point) or _by_masks(secret, point)
