@@ -687,6 +687,14 @@ def test_timers_of_finished_jobs_do_not_pile_up() -> None:
     assert not play.dispatcher._in_flight.attempts and not play.dispatcher.open
 
 
+def test_jobs_that_end_with_their_run_share_the_timer_of_its_deadline() -> None:
+    play = Play(provider("a", slots=10, slots_free=10))
+    assert len(sends(play.add(10, timeout=60.0, deadline=50.0))) == 10
+    # One for all of them, and one for the answer to each.
+    assert len(play.dispatcher._timers) == 11
+    assert [type(one) for one in play.wait(51.0) if isinstance(one, GiveUp)] == [GiveUp] * 10
+
+
 def test_the_next_due_time_is_when_a_tick_can_matter() -> None:
     play = Play(provider("a"), hedge_share=0.0)
     assert first_due(play.dispatcher._timers) is None

@@ -121,7 +121,9 @@ class OpenSlots:
     def sent(self, slot: Slot, now: float) -> None:
         """The slot is sent for the first time: its timeout begins."""
         slot.expires_at = min(slot.job.deadline, now + slot.job.timeout)
-        self._end_at((slot,), min(slot.ends_at, slot.expires_at))
+        # Most often the deadline of its run comes first, whose timer the slots of that run share.
+        if slot.expires_at < slot.ends_at:
+            self._end_at((slot,), slot.expires_at)
 
     def bound(self, number: int, when: float) -> None:
         """The slot ends at `when` at the latest."""
