@@ -224,7 +224,7 @@ class RelayPool:
     def _chosen(self, relays: Sequence[str] | None) -> list[RelayConnection]:
         if relays is None:
             return list(self._connections.values())
-        named = dict.fromkeys(self._named(url) for url in relays)
+        named = dict.fromkeys(map(self._named, relays))
         chosen = [connection for connection in named if connection is not None]
         if not chosen:
             raise RelayError("none of the named relays is one of ours")

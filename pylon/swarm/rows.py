@@ -1,7 +1,7 @@
 """Rows that must be on disk before a request is published, written together in one transaction."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Sequence
-from functools import partial
 from typing import Any
 
 from pylon.records import record
@@ -20,11 +20,15 @@ class Row:
 
 def written(rows: Sequence[Row]) -> Awaitable[object]:
     """Writes the rows; done when all are on disk. Raises what SQLite raises, and then none is."""
-    if len(rows) == 1:
-        return rows[0].group.execute(rows[0].sql, rows[0].values)
-    return rows[0].group.submit(partial(_write, rows))
+    return rows[0].group.submit_to(_write, rows)
 
 
-async def _write(rows: Sequence[Row], tx: Transaction) -> None:
-    for row in rows:
-        await tx.execute(row.sql, row.values)
+async def _write(tx: Transaction, requests: list[Sequence[Row]]) -> list[None]:
+    """Writes the rows of several requests, those of one table by one call."""
+    values: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    for rows in requests:
+        for row in rows:
+            values[row.sql].append(row.values)
+    for sql, some in values.items():
+        await tx.execute_many(sql, some)
+    return [None] * len(requests)

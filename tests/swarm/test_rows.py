@@ -1,7 +1,9 @@
 """What must be on disk before a request goes out: all of it, or the request stays here."""
 
+import asyncio
 import sqlite3
 import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from pylon.clock import SystemClock
 from pylon.nostr.keys import SecretKey
-from pylon.store.database import Database, Schema
+from pylon.store.database import Database, Schema, TransactionHere, Values
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.messages import Failure
@@ -46,6 +48,26 @@ async def test_when_one_row_cannot_be_written_none_is(tmp_path: Path) -> None:
         await last
         for table in ("one", "two"):
             assert [row["n"] for row in await database.fetch_all(f"SELECT n FROM {table}")] == [1, 2]
+
+
+async def test_the_rows_of_requests_that_are_written_together_take_one_statement_for_each_table(
+    tmp_path: Path,
+) -> None:
+    async with AsyncExitStack() as stack:
+        database, group = await opened(stack, tmp_path, TABLES)
+        before = TransactionHere.execute_many
+        calls: list[str] = []
+
+        async def counted(tx: TransactionHere, sql: str, rows: Iterable[Values]) -> int:
+            calls.append(sql)
+            return await before(tx, sql, rows)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TransactionHere, "execute_many", counted)
+            one, two = "INSERT INTO one VALUES (?)", "INSERT INTO two VALUES (?)"
+            await asyncio.gather(*(written([Row(group, one, (n,)), Row(group, two, (n,))]) for n in (1, 2, 3)))
+        assert calls == [one, two]
+        assert [row["n"] for row in await database.fetch_all("SELECT n FROM two")] == [1, 2, 3]
 
 
 async def test_what_cannot_be_written_down_is_not_sent_and_its_job_fails_at_once(tmp_path: Path) -> None:
