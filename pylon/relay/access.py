@@ -1,7 +1,7 @@
-"""Who may publish and who may read: rules over plain values.
+"""Who may publish to the relay and who may read from it, decided from plain values.
 
-A refusal is the text that stands in `OK`, `CLOSED` or `NOTICE`; it begins with one of NIP-01's machine-readable
-words. `keys` is always the set of public keys that the connection has proved to hold (NIP-42).
+A refusal is the text sent in `OK`, `CLOSED` or `NOTICE`; it begins with one of NIP-01's machine-readable prefixes.
+`keys` is always the set of public keys that the connection has authenticated as (NIP-42).
 """
 
 from collections.abc import Container, Iterable
@@ -19,8 +19,8 @@ _REPOSTS = frozenset((6, 16))
 
 AUTH_TO_READ = "auth-required: this relay answers only those who authenticate"
 AUTH_TO_WRITE = "auth-required: this relay takes events only from those who authenticate"
-# Whoever asks for what may be private is told this, whether or not there is any: to say so only where something was
-# withheld would tell a stranger who asks whom, and when.
+# Sent to every client whose filters could match private events, whether or not any were withheld: sent only when some
+# were, it would tell strangers which customer asks which provider, and when.
 TO_READ_PRIVATE = (
     "auth-required: encrypted jobs are shown only to their author and to the key in their p tag; "
     "authenticate to be shown yours"
@@ -28,22 +28,24 @@ TO_READ_PRIVATE = (
 
 
 def is_private(event: Event) -> bool:
-    """Whether only author and `p` may read it: a job, result or feedback (NIP-90) with an `encrypted` tag."""
+    """Whether only its author and the key in its `p` tag may read the event: it is a job request, result or feedback
+    (NIP-90) with an `encrypted` tag.
+    """
     return private_kind(event.kind) and "encrypted" in [tag[0] for tag in event.tags]
 
 
 def private_kind(kind: int) -> bool:
-    """Whether events of this kind may be private ones."""
+    """Whether events of this kind can be private: NIP-90's kinds."""
     return 5_000 <= kind <= 7_000
 
 
 def may_read(event: Event, keys: frozenset[str]) -> bool:
-    """Whether a private event may be shown to the holder of these keys."""
+    """Whether a private event may be shown to a client that holds these keys."""
     return event.pubkey in keys or not keys.isdisjoint(event.tag_values("p"))
 
 
 def may_match_private(filters: Iterable[Filter]) -> bool:
-    """Whether any of the filters could ask for a private event."""
+    """Whether any of the filters could match a private event."""
     return any(f.kinds is None or any(map(private_kind, f.kinds)) for f in filters)
 
 
@@ -57,7 +59,7 @@ def refuse_event(
     require_auth: bool,
     writers: Container[str] | None,
 ) -> str | None:
-    """Why this event is not taken, or None. Everything that can be said before its signature is checked.
+    """Why this event is refused, or None: all checks except that of its signature, which costs the most.
 
     `size` is the event's JSON in bytes, `now` Unix seconds, `writers` the keys that may publish (None: all).
     """
@@ -73,7 +75,7 @@ def refuse_event(
     if "expiration" in marks:
         ends = expiration(event)
         if ends is None:
-            # Whoever wrote it believes that it will be gone one day.
+            # Its author expects that it will be deleted one day, and the relay would never do so.
             return "invalid: the expiration tag holds no Unix time"
         if ends <= now:
             return "invalid: the event has expired"
@@ -94,7 +96,7 @@ def refuse_event(
 
 
 def refuse_reader(keys: frozenset[str], *, require_auth: bool, readers: Container[str] | None) -> str | None:
-    """Why the holder of these keys may not read at all, or None. `readers` are the keys that may (None: all)."""
+    """Why a client with these keys may read nothing, or None. `readers` are the keys that may read (None: all)."""
     if not keys and (require_auth or readers is not None):
         return AUTH_TO_READ
     if readers is not None and not any(key in readers for key in keys):
@@ -107,6 +109,7 @@ def _longest_tag(event: Event) -> int:
 
 
 def _holds_protected(content: str) -> bool:
+    """Whether the content of a repost is an event with NIP-70's `-` tag."""
     if '"-"' not in content:
         return False
     try:
@@ -118,7 +121,11 @@ def _holds_protected(content: str) -> bool:
 
 
 def refuse_auth(event: Event, *, challenge: str, addresses: Addresses, now: float) -> str | None:
-    """Why this answer to a challenge is not taken (NIP-42), or None. Its signature is checked elsewhere."""
+    """Why this answer to an authentication challenge is refused (NIP-42), or None. The signature is checked
+    elsewhere.
+
+    `challenge` is the one sent on this connection, `now` is Unix seconds.
+    """
     if event.kind != AUTH_KIND:
         return "invalid: an AUTH message holds an event of kind 22242"
     if abs(event.created_at - now) > AUTH_WINDOW_S:

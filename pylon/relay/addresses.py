@@ -1,7 +1,7 @@
-"""Which addresses are this relay's own: an answer to its challenge has to name one of them (NIP-42).
+"""Which addresses are this relay's own: a client that authenticates has to name one of them (NIP-42).
 
-Host and port are compared, since whoever runs another relay on the same machine may pass a challenge of ours on. The
-Host header is not looked at: that one is chosen by the same person.
+Else another relay could pass our challenge on to its client, and authenticate here with the client's answer. The port
+is compared too, since that relay may run on this machine. The `Host` header is no evidence: that relay writes it.
 """
 
 from collections.abc import Iterable
@@ -18,14 +18,18 @@ type Authority = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """`names` are this machine's, in lower case, and `port` where it listens; `public` is what else clients know."""
+    """`names` are this machine's host names and addresses, in lower case, and `port` is where the relay listens;
+    `public` are further addresses that clients know it by, such as that of a proxy.
+    """
 
     names: frozenset[str]
     port: int
     public: frozenset[Authority] = frozenset()
 
     def holds(self, address: Authority) -> bool:
-        """Whether this is one of them. Loopback is ours at our port: who names its own machine was not lured."""
+        """Whether this is one of them. Loopback counts at our port: a client that names its own machine was not sent
+        here by a relay elsewhere.
+        """
         host, port = address
         if address in self.public:
             return True
@@ -33,7 +37,7 @@ class Addresses:
 
 
 def authority(url: str) -> Authority | None:
-    """Host and port of a relay's address as a stranger wrote it, or None where that is none."""
+    """Host and port of a relay's URL written by a stranger, or None if it is not the URL of a relay."""
     if len(url) > MAX_URL:
         return None
     try:
@@ -45,7 +49,7 @@ def authority(url: str) -> Authority | None:
 
 
 def public_authorities(urls: Iterable[str]) -> frozenset[Authority]:
-    """Host and port of the addresses in our settings. Raises `MalformedError`."""
+    """Host and port of each relay URL in the settings. Raises `MalformedError` for one that is not valid."""
     found = (authority(normalize_relay_url(url)) for url in urls)
     return frozenset(one for one in found if one is not None)
 

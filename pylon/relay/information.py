@@ -12,7 +12,7 @@ SUPPORTED_NIPS = (1, 9, 11, 40, 42, 45, 70)
 
 
 def information(limits: RelayLimits, *, require_auth: bool, restricted_writes: bool) -> dict[str, Any]:
-    """The NIP-11 document. Limits that NIP-11 has no name for stand beside the others, under names of ours."""
+    """The NIP-11 document. Limits that NIP-11 does not name are listed with the others, under names of our own."""
     limitation: dict[str, Any] = {
         "max_message_length": limits.message_bytes,
         "max_subscriptions": limits.subscriptions,
@@ -21,13 +21,13 @@ def information(limits: RelayLimits, *, require_auth: bool, restricted_writes: b
         "default_limit": limits.results,
         "max_subid_length": MAX_SUBSCRIPTION_ID,
         "max_event_tags": MAX_TAGS,
-        # The event as a whole is bounded: so much of it is left where it has no tags.
+        # Only the size of a whole event is limited. This is what is left for the content of an event without tags.
         "max_content_length": max(0, limits.event_bytes - AROUND_CONTENT_BYTES),
         "min_pow_difficulty": 0,
         "created_at_upper_limit": limits.ahead_s,
         "auth_required": require_auth,
         "payment_required": False,
-        # NIP-11: whether some condition has to be met for an event to be taken.
+        # NIP-11: whether some condition has to be met for an event to be accepted.
         "restricted_writes": restricted_writes or limits.kinds is not None,
         "max_event_length": limits.event_bytes,
         "max_tag_value_length": limits.tag_value_bytes,

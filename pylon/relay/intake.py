@@ -1,8 +1,7 @@
-"""From many publishers into one file: group commit, then delivery.
+"""Stores published events in groups, one transaction for each group, and then delivers them.
 
-Publications are collected while the previous transaction runs and for a moment after it, so that under load one
-commit serves hundreds of them and without load none waits. An event is delivered, and its OK given, after it was
-committed.
+Events are collected while the previous transaction runs and for a moment after it, so that under load one commit
+serves hundreds of them, and without load none waits. An event is delivered, and its OK sent, only after the commit.
 """
 
 import asyncio
@@ -17,8 +16,9 @@ from pylon.relay.rows import Publication
 from pylon.relay.store import EventStore, Placed
 from pylon.store.rest import rest
 
-# All of a batch is written in one turn of the event loop.
+# Events per transaction. A batch is written in one turn of the event loop, which must stay short.
 _BATCH = 256
+# How many ids of accepted events are remembered, to recognise repeats without a look into the file.
 _RECENT = 20_000
 
 _log = log.get("relay")
@@ -39,7 +39,9 @@ _THERE = frozenset((Outcome.STORED, Outcome.DUPLICATE, Outcome.SUPERSEDED))
 
 
 class Intake:
-    """Takes events that access rules let pass; `deliver(event, raw, seq)` is called once for each new one."""
+    """Stores events that the access rules accept. `deliver(event, raw, seq)` is called once for each new event; `seq`
+    is 0 for an ephemeral one, which is not stored. `max_bytes` bounds the JSON that waits to be committed.
+    """
 
     def __init__(self, store: EventStore, deliver: Deliver, *, max_bytes: int) -> None:
         self._store = store
@@ -57,19 +59,19 @@ class Intake:
         """All events up to this number have been delivered."""
 
     def has_room(self) -> bool:
-        """Whether less than `max_bytes` wait to be committed."""
+        """Whether fewer than `max_bytes` wait to be committed."""
         return self._bytes < self._max_bytes
 
     async def room(self) -> None:
-        """Waits until less than `max_bytes` wait to be committed."""
+        """Waits until fewer than `max_bytes` wait to be committed."""
         while not self.has_room():
             self._committed.clear()
             await self._committed.wait()
 
     def submit(self, event: Event, raw: bytes, answer: Answer) -> None:
-        """Takes an event; `answer(accepted, message)` is called once, now or after the commit."""
-        # Repeats are the most frequent event of all (every publisher retries, several relays forward): the
-        # signature of one that is known to hold is not checked again.
+        """Queues an event; `answer(accepted, message)` is called once, now or after the commit."""
+        # Most events come more than once (publishers retry, and other relays forward them): a signature that was
+        # found valid is not checked again.
         if event.id in self._recent:
             answer(*_SAID[Outcome.DUPLICATE])
             return
@@ -89,7 +91,7 @@ class Intake:
         self._filled.set()
 
     async def run(self) -> None:
-        """Commits for ever."""
+        """Commits batches until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._filled.wait()
@@ -112,7 +114,7 @@ class Intake:
         try:
             placed = await self._store.insert([publication for publication, _ in batch])
         except Exception as error:
-            # A full disk must not end the relay: publishers are told, and what comes next is tried again.
+            # A full disk must not end the relay: publishers are told, and later events are tried again.
             _log.error("events could not be stored", events=len(batch), error=str(error))
             placed = [Placed(Outcome.FAILED)] * len(batch)
         is_full = any(place.outcome is Outcome.FULL for place in placed)
@@ -126,7 +128,8 @@ class Intake:
                 finally:
                     self._finish(publication, place)
             except Exception:
-                # It ends the way of this event alone: a relay that commits no more would look alive.
+                # Only this event is lost. An error let through would end `run`, and the relay would store nothing
+                # more while its connections still work.
                 _log.exception("the outcome of an event could not be reported", id=publication.event.id)
 
     def _finish(self, publication: Publication, place: Placed) -> None:
@@ -142,7 +145,7 @@ class Intake:
     def _forget(self, deletion: Event) -> None:
         for target, _ in deletions(deletion):
             if not is_hex64(target):
-                # An address. Which ids it had is known to the store alone.
+                # An address: only the store knows the ids of its events.
                 self._recent.clear()
                 return
             self._recent.pop(target, None)

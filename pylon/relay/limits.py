@@ -1,59 +1,59 @@
-"""What one relay accepts from one peer, as numbers, and the token bucket that paces writes."""
+"""The relay's limits, and the token bucket that limits how fast a connection publishes."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class RelayLimits:
-    """The relay's limits. Every one is told in the NIP-11 document and listed in `docs/relay.md`.
+    """The relay's limits, all of which are published in the NIP-11 document and listed in `docs/relay.md`.
 
-    The sizes are those that most relays of the network have, so that what fits here fits there.
+    The sizes are common among public relays, so that an event that is accepted here is most likely accepted there.
     """
 
     message_bytes: int = 131_072
-    """One websocket message; a longer one ends the connection (close code 1009)."""
+    """Bytes of one websocket message; a longer one ends the connection (close code 1009)."""
     event_bytes: int = 65_536
-    """One event as JSON."""
+    """Bytes of one event as JSON."""
     tag_value_bytes: int | None = None
-    """The value of a one-letter tag, in UTF-8; strfry has 1,024. None: no limit of its own."""
+    """Bytes of the value of a one-letter tag; strfry allows 1,024. None: only the event is limited."""
     subscriptions: int = 64
-    """Open subscriptions a connection."""
+    """Open subscriptions per connection."""
     filters: int = 20
     """Filters in one REQ or COUNT."""
     filter_values: int = 3_000
-    """Values in all lists of all filters of one REQ or COUNT; what looking them up may cost."""
+    """Values in all lists of all filters of one REQ or COUNT: a bound on what looking them up costs."""
     open_values: int = 30_000
-    """What the open subscriptions of a connection take of the relay's memory, see `room`; an id takes one."""
+    """Memory for the open subscriptions of a connection, in the units of `room.weigh`: an id is one."""
     all_open_values: int = 1_000_000
-    """The same, of all connections together. A connection is given its first 500 all the same."""
+    """The same for all connections together, except that each of them always gets its first 500."""
     results: int = 500
-    """Stored events a filter answers with; a larger `limit` is lowered to it."""
+    """Stored events that a filter is answered with; a larger `limit` is lowered to this."""
     lookup_s: float = 2
-    """Looking up what one REQ or COUNT asks for; one that takes longer is refused."""
+    """Seconds to look up what one REQ or COUNT asks for; one that takes longer is refused."""
     keys: int = 1_000
     """Public keys that one connection may authenticate as (NIP-42)."""
     connections: int = 4_000
     """Open connections; the next one is answered with HTTP 503."""
     queue_bytes: int = 32 * 1024 * 1024
-    """What may wait for one slow reader before its connection is closed (close code 1013)."""
+    """Bytes that may wait for one slow reader before its connection is closed (close code 1013)."""
     queue_frames: int = 20_000
-    """How many messages may wait for one slow reader, likewise."""
+    """Messages that may wait for one slow reader before its connection is closed (close code 1013)."""
     in_flight: int = 256
-    """Publications of one connection that wait for their OK; after that the relay stops reading from it."""
+    """Events of one connection that wait for their OK; at this number the relay stops reading from it."""
     waiting_bytes: int = 64 * 1024 * 1024
-    """Publications of all connections that wait to be stored; after that the relay reads no more of them."""
+    """Bytes of events that wait to be stored, of all connections; at this size no more are read."""
     ahead_s: int = 900
-    """How far `created_at` may lie in the future, seconds."""
+    """Seconds that `created_at` may lie in the future."""
     writes_per_minute: int | None = None
-    """Events a connection may publish a minute, in bursts of up to as many. None: as many as it likes."""
+    """Events that a connection may publish per minute, and in one burst. None: any number."""
     store_bytes: int | None = 1024 * 1024 * 1024
-    """The file of stored events; its last tenth is for those that expire within a day. None: as large as the disk."""
+    """Bytes of the file; its last tenth is for events that expire within a day. None: as large as the disk."""
     kinds: frozenset[int] | None = None
-    """The kinds of events that are taken. None: all."""
+    """The kinds of events that are accepted. None: all."""
 
 
 class TokenBucket:
-    """Lets `per_minute` things through a minute, and as many at once after a pause. Times are monotonic seconds."""
+    """Allows `per_minute` events a minute, and as many at once after a pause. Times are monotonic seconds."""
 
     def __init__(self, per_minute: int, now: float) -> None:
         self._per_minute = per_minute
@@ -61,7 +61,7 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Whether one more is allowed now; if so, it is counted."""
+        """Whether one more event is allowed now; if so, it is counted."""
         refill = (now - self._at) * self._per_minute / 60
         self._tokens = min(float(self._per_minute), self._tokens + refill)
         self._at = now

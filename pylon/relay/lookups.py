@@ -1,7 +1,8 @@
-"""Lookups that strangers ask for: bounded in time, and wide ones do not hold up the others.
+"""Lookups of stored events, bounded in time so that a slow one holds up no others.
 
-A filter may need a walk through everything. Each lookup has a moment on the connection that all readers share; one
-that takes longer begins anew on a second one, where wide lookups wait for each other alone.
+A filter may need a scan of the whole table. Each lookup first gets a short time on the database connection that all
+readers share. One that takes longer is broken off and starts again on a second connection, where slow ("wide")
+lookups wait only for each other.
 """
 
 import asyncio
@@ -17,18 +18,19 @@ from pylon.store.steps import set_up
 from pylon.store.thread import SqliteThread
 from pylon.tasks import end
 
-# What an index answers takes some milliseconds.
+# A lookup that an index answers takes some milliseconds.
 _QUICK_S = 0.05
-# Each takes two seconds at the most: whoever comes after these would have given up before its turn.
+# Each takes two seconds at the most (`RelayLimits.lookup_s`): with more in line, the clients of the last ones would
+# have given up before their turn.
 _MOST_WIDE = 16
-# Of SQLite's own steps, some milliseconds: what an index answers is through before, and is never asked for the time.
+# The time is checked after so many of SQLite's steps, some milliseconds. A lookup that an index answers ends before.
 _LOOK_STEPS = 100_000
 
 type Found = list[list[sqlite3.Row]]
 
 
 class Lookups:
-    """See the module. A lookup of more than `most_s` seconds raises an error of which `took_too_long` is true."""
+    """See the module. A lookup of more than `most_s` seconds raises an error for which `took_too_long` is true."""
 
     def __init__(self, database: Database, wide: SqliteThread, clock: Clock, most_s: float) -> None:
         self._database = database
@@ -50,14 +52,14 @@ class Lookups:
         await self._wide.close()
 
     async def look_up(self, queries: Sequence[Query]) -> Found:
-        """The rows of each query. Raises `sqlite3.Error`."""
+        """The rows of each query, in order. Raises `sqlite3.Error`, see `took_too_long`."""
         quick_s = min(_QUICK_S, self._most_s)
         try:
             return await self._database.read(partial(self._bounded, queries=queries, most_s=quick_s))
         except sqlite3.Error as error:
             if not took_too_long(error) or quick_s == self._most_s or len(self._waiting) >= _MOST_WIDE:
                 raise
-        # Its place is taken until the thread is through with it, whoever hangs up meanwhile.
+        # Shielded: when the client hangs up, the lookup still counts as waiting until the thread is done with it.
         gone = threading.Event()
         walk = partial(self._bounded, queries=queries, most_s=self._most_s, gone=gone)
         looking = asyncio.create_task(self._wide.run(walk), name="a wide lookup")
@@ -72,7 +74,7 @@ class Lookups:
     def _over(self, looking: asyncio.Task[Found]) -> None:
         self._waiting.discard(looking)
         if not looking.cancelled():
-            # Read here, since whoever waited may have gone; asyncio would call that a fault.
+            # Read here, since the waiting task may be gone; asyncio would log an exception that nobody read.
             looking.exception()
 
     def _bounded(
@@ -95,5 +97,5 @@ class Lookups:
 
 
 def took_too_long(error: sqlite3.Error) -> bool:
-    """Whether it says that a lookup was broken off."""
+    """Whether this error says that a lookup was broken off because it took too long."""
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT

@@ -1,6 +1,7 @@
-"""A relay without open files left says so, in one line and not in asyncio's thousands.
+"""Logs once a minute that the relay can open no more files, in place of asyncio's thousands of lines.
 
-Whoever connects and says nothing takes one for ten seconds, and none of a relay's limits counts that.
+This happens though `RelayLimits.connections` is bounded: a client that connects and sends nothing holds a file for
+ten seconds, and is counted by no limit.
 """
 
 import asyncio
@@ -12,20 +13,23 @@ from pylon import log
 from pylon.clock import Clock
 
 _AGAIN_S = 60.0
-# asyncio's words. It says them a thousand times a second, each with a trace.
-_OUT = "socket.accept() out of system resource"
+# asyncio's message, which it logs a thousand times a second, each time with a stack trace.
+_OUT_OF_FILES = "socket.accept() out of system resource"
 
 _log = log.get("relay")
 
 
 def say_once(loop: asyncio.AbstractEventLoop, clock: Clock) -> Callable[[], None]:
-    """From now on it is said once a minute that connections have to wait; what ends that."""
+    """Installs an exception handler on `loop` that warns once a minute that new connections must wait.
+
+    Returns the function that puts the earlier handler back.
+    """
     before = loop.get_exception_handler()
     told_at = -_AGAIN_S
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         nonlocal told_at
-        if context.get("message") == _OUT:
+        if context.get("message") == _OUT_OF_FILES:
             if clock.monotonic() - told_at >= _AGAIN_S:
                 told_at = clock.monotonic()
                 limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,20 +1,21 @@
-"""What waits to be sent to one peer: bounded, in order, and nothing is dropped in silence.
+"""The bounded queue of messages to one client, sent in order; none is dropped without the client being told.
 
-Stored events wait for room, and so does reading from that peer, so that answers to it stay few. Live events
-cannot wait for one peer: one that does not keep up is told so and cut off, and asks for what it missed when it
-is back.
+Stored events are read from the file only when the queue has room, and nothing is read from the client while too many
+answers to it wait. Live events cannot be held back for one client: one that does not keep up is told so and
+disconnected, and asks for the events it missed when it connects again.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-# Live events find room while a long answer is sent, and a peer that asks for much and reads nothing costs little.
+# The most bytes that wait when a stored event is added, far below the queue's bound: live events find room during a
+# long answer, and a client that asks for much and reads nothing costs little memory.
 _STORED_BYTES = 1024 * 1024
 
 
 class Outbox:
-    """The queue of one connection, and the loop that empties it."""
+    """The queue of one connection, and the loop (`run`) that empties it."""
 
     def __init__(
         self,
@@ -24,7 +25,9 @@ class Outbox:
         max_bytes: int,
         max_frames: int,
     ) -> None:
-        """`sent_at_once` sends a frame if the peer keeps up, and says whether; `send` waits until it does."""
+        """`sent_at_once` sends a frame unless that would have to wait for the client, and returns whether it did;
+        `send` waits. `max_bytes` and `max_frames` bound the queue.
+        """
         self._send = send
         self._sent_at_once = sent_at_once
         self._sending = False
@@ -36,7 +39,7 @@ class Outbox:
         self._sent = asyncio.Event()
 
     def offer(self, *parts: bytes) -> bool:
-        """Sends or queues a message given in parts, which are joined when it is sent; False when there is no room."""
+        """Sends or queues a message given in parts, which are joined when it is sent. False if there is no room."""
         if not self._frames and not self._sending and self._sent_at_once(b"".join(parts)):
             return True
         size = sum(map(len, parts))
@@ -56,7 +59,7 @@ class Outbox:
         await self._below(self._max_bytes // 2)
 
     async def room_for_stored(self) -> None:
-        """Waits until next to nothing waits: stored events lie well where they are until they can be sent."""
+        """Waits until the queue is short: stored events stay in the file until they can be sent."""
         await self._below(min(_STORED_BYTES, self._max_bytes // 2))
 
     async def _below(self, size: int) -> None:
@@ -68,7 +71,7 @@ class Outbox:
         return self._bytes <= size and len(self._frames) <= self._max_frames // 2
 
     async def run(self) -> None:
-        """Sends for ever; raises what `send` raises."""
+        """Sends what is queued until it is cancelled; raises what `send` raises."""
         while True:
             await self._filled.wait()
             self._sending = True

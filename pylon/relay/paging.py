@@ -1,16 +1,17 @@
-"""Pages in which stored events are read: what one peer that stalls holds in memory, beside what waits to be sent."""
+"""Divides an answer into pages, so that a client that stops reading holds one page of it in memory, not all of it."""
 
 from collections.abc import Iterator, Mapping
 
-# Small events are read many at once, for the way to the file costs as much as several of them.
+# Small events are read many at a time: one query costs as much as reading several of them.
 PAGE_EVENTS = 50
 PAGE_BYTES = 256 * 1024
 
 
 def pages(sizes: Mapping[int, int]) -> Iterator[list[int]]:
-    """Numbers of events and their bytes, as `EventStore.find` gives them; those of each page, in the same order.
+    """The sequence numbers of each page's events. `sizes` maps sequence number to bytes, as `EventStore.find`
+    returns.
 
-    An event that is larger than a page has one of its own.
+    The order is kept. An event that is larger than a page has a page of its own.
     """
     page: list[int] = []
     left = PAGE_BYTES

@@ -1,4 +1,4 @@
-"""What one connection publishes: paced, looked at by the access rules, and no more of it at once than is allowed."""
+"""Events that one connection publishes: rate-limited, checked by the access rules, few at a time unanswered."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container
@@ -13,7 +13,7 @@ from pylon.relay.limits import RelayLimits, TokenBucket
 
 
 class Publishing:
-    """`tell` takes the answers. `writers` are the keys that may publish (None: all)."""
+    """See the module. `tell` sends an answer to the client; `writers` are the keys that may publish (None: all)."""
 
     def __init__(
         self,
@@ -38,7 +38,10 @@ class Publishing:
             self._bucket = TokenBucket(limits.writes_per_minute, clock.monotonic())
 
     def publish(self, event: Event, keys: frozenset[str]) -> Awaitable[None] | None:
-        """Takes an event from the holder of these keys; what to wait for when there is no room for it now."""
+        """Checks an event from a client with these keys and submits it.
+
+        Returns what the caller has to await before it reads on, when there is no room for the event now; else None.
+        """
         if self._bucket is not None and not self._bucket.take(self._clock.monotonic()):
             allowed = self._limits.writes_per_minute
             self._tell(Ok(event.id, False, f"rate-limited: at most {allowed} events a minute on a connection"))

@@ -1,7 +1,7 @@
 """NIP-01 filters as SQL over the relay's tables.
 
-The text depends only on which conditions a filter has, never on their values, so that SQLite's statement cache
-serves all filters of one shape; long lists travel as one JSON parameter.
+The SQL depends only on which conditions a filter has, not on their values, so that filters with the same conditions
+share a prepared statement in SQLite's cache; a list of values is passed as one JSON parameter.
 """
 
 # ruff: noqa: S608 - the text is made of this file's own words and of one-letter tag names; every value is a parameter.
@@ -15,12 +15,13 @@ import orjson
 
 from pylon.nostr.filter import Filter
 
-# Each may give as many events as the filter.
+# The most kinds of a filter that are queried separately (`apart`), since each query may return as many events as the
+# whole filter.
 _KINDS_APART = 16
 
 
 class Privacy(Enum):
-    """Which events a reader gets."""
+    """Which events a query returns."""
 
     ALLOWED = "all that the reader may see"
     OWN = "only private ones that the reader may see"
@@ -28,7 +29,7 @@ class Privacy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who asks, at what time (Unix seconds)."""
+    """The keys that the client has authenticated as, and the time of its request (`now`, Unix seconds)."""
 
     keys: frozenset[str]
     now: int
@@ -36,14 +37,14 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A WHERE clause over `event` and its values."""
+    """SQL (a condition over the table `event`, or a whole statement) and the values of its parameters."""
 
     where: str
     values: tuple[Any, ...]
 
 
 def where(wanted: Filter, reader: Reader, privacy: Privacy = Privacy.ALLOWED) -> Query:
-    """The condition that an event of the table `event` meets when it matches the filter and may be read."""
+    """The condition on the table `event` for events that match the filter and that the reader may see."""
     parts: list[str] = []
     values: list[Any] = []
 
@@ -57,7 +58,8 @@ def where(wanted: Filter, reader: Reader, privacy: Privacy = Privacy.ALLOWED) ->
         add(f"seq IN ({query.where})", *query.values)
     if wanted.ids is not None:
         add(*_among("id", wanted.ids))
-    # With a tag or an id the other indexes only lead away from the few rows that the first one finds.
+    # Unary plus keeps SQLite from using an index on the column. With a tag or an id, few rows are left to look at,
+    # and SQLite should not choose another index.
     plus = "+" if wanted.tags or wanted.ids is not None else ""
     if wanted.authors is not None:
         add(*_among(f"{plus}pubkey", wanted.authors))
@@ -74,7 +76,7 @@ def where(wanted: Filter, reader: Reader, privacy: Privacy = Privacy.ALLOWED) ->
 
 def _allowed(add: Callable[..., None], reader: Reader, privacy: Privacy) -> None:
     if not reader.keys:
-        # Nothing private is theirs.
+        # Without a key, no private event is for this reader.
         add("private = 0" if privacy is Privacy.ALLOWED else "FALSE")
         return
     mine = _among("reader.value", reader.keys)
@@ -90,10 +92,13 @@ def _allowed(add: Callable[..., None], reader: Reader, privacy: Privacy) -> None
 
 
 def newest(wanted: Filter, limit: int, reader: Reader, privacy: Privacy = Privacy.ALLOWED) -> Query:
-    """The whole statement: the newest `limit` events, or fewer where the filter asks for fewer."""
+    """The statement that finds the newest `limit` events, or fewer if the filter asks for fewer.
+
+    Its rows are (sequence number, `created_at`, id, bytes of JSON).
+    """
     condition = where(wanted, reader, privacy)
     few = limit if wanted.limit is None else min(limit, wanted.limit)
-    # Same reason as above: walking all events by time to find a few by tag is the slowest way.
+    # As in `where`: it is slowest to go through all events by time for the few that have a tag or an id.
     order = "+created_at DESC, id" if wanted.tags or wanted.ids is not None else "created_at DESC, id"
     return Query(
         f"SELECT seq, created_at, id, length(raw) FROM event WHERE {condition.where} ORDER BY {order} LIMIT ?",
@@ -102,9 +107,10 @@ def newest(wanted: Filter, limit: int, reader: Reader, privacy: Privacy = Privac
 
 
 def apart(wanted: Filter) -> list[Filter]:
-    """Filters that match together what this one does, each with an index that gives its order.
+    """Filters that together match what this one does, each of which an index answers in order of time.
 
-    Several kinds are answered one by one: together they would all be read, and sorted, for a few.
+    A filter of several kinds and nothing else is divided by kind: in one query all events of these kinds would be
+    read and sorted to find the few newest.
     """
     bare = wanted.ids is None and wanted.authors is None and not wanted.tags
     if not bare or wanted.kinds is None or not 1 < len(wanted.kinds) <= _KINDS_APART:
@@ -113,13 +119,14 @@ def apart(wanted: Filter) -> list[Filter]:
 
 
 def counted(filters: Sequence[Filter], reader: Reader) -> Query:
-    """The whole statement: how many events match at least one of the filters; `limit` does not count (NIP-45)."""
+    """The statement that counts the events that match at least one filter; `limit` is ignored (NIP-45)."""
     queries = [where(wanted, reader) for wanted in filters]
     text = " UNION ".join(f"SELECT seq FROM event WHERE {query.where}" for query in queries)
     return Query(f"SELECT count(*) FROM ({text})", tuple(value for query in queries for value in query.values))
 
 
 def _tagged(letter: str, wanted: Filter) -> Query:
+    """Selects the sequence numbers of events with one of the values that the filter wants of this tag."""
     conditions = [_among("value", wanted.tags[letter])]
     if wanted.kinds is not None:
         conditions.append(_among("kind", wanted.kinds))
@@ -133,7 +140,8 @@ def _tagged(letter: str, wanted: Filter) -> Query:
 
 
 def _among(column: str, values: Collection[str] | Collection[int]) -> tuple[Any, ...]:
-    # One value is by far the most frequent, and with `=` an index also gives the order.
+    """A condition that the column has one of these values, and the condition's one parameter."""
+    # Most lists have one value, and with `=` an index also gives the order.
     if len(values) == 1:
         return f"{column} = ?", next(iter(values))
     return f"{column} IN (SELECT value FROM json_each(?))", _listed(values)

@@ -1,4 +1,4 @@
-"""What one connection reads: stored events, then live ones, and no more of either than its keys allow.
+"""The subscriptions and counts of one connection: stored events, then live ones, each only if its keys allow it.
 
 Source: NIP-01 "From client to relay: sending events and creating subscriptions", NIP-45.
 """
@@ -31,16 +31,16 @@ class _Subscription:
     prefix: bytes
     weight: int
     open: bool = True
-    # Live events that come while stored ones are being sent; None when those are through.
+    # Live events (sequence number, JSON) that arrive while stored ones are being sent; None when all are sent.
     held: list[tuple[int, bytes]] | None = None
-    # Stored events that were sent before their own live delivery came round.
+    # Sequence numbers of stored events that were sent before their live delivery, which must not repeat them.
     sent: frozenset[int] = frozenset()
 
 
 class Reading:
-    """`tell` takes the answers, `lag` is called when events pile up that its reader does not take.
+    """See the module. `tell` sends a message to the client; `lag` is called when the client reads too slowly.
 
-    `keys` are the public keys that the reader has proved to hold (NIP-42).
+    `keys` are the public keys that the client has authenticated as (NIP-42).
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Reading:
         self._tell = tell
         self._lag = lag
         self._subscriptions: dict[str, _Subscription] = {}
-        # What the subscriptions take of the relay's room.
+        # What the open subscriptions take of the relay's `Room`.
         self._weight = 0
         self._held_bytes = 0
         self._told = False
@@ -63,7 +63,7 @@ class Reading:
             self.unsubscribe(name)
 
     def recheck(self) -> None:
-        """Closes the subscriptions of somebody who was taken off the list while connected, and says why."""
+        """Closes all subscriptions, with the reason, if the client was taken off the list of readers meanwhile."""
         readers = self._shared.readers
         if readers is None or not self._subscriptions:
             return
@@ -74,11 +74,11 @@ class Reading:
                 self._tell(Closed(name, reason))
 
     def deliver(self, name: str, event: Event, raw: bytes, seq: int, *, private: bool) -> None:
-        """Sends a live event to one of the subscriptions, if its reader may see it."""
+        """Sends a live event to the subscription `name`, if the client may see it; `raw` is its JSON."""
         subscription = self._subscriptions[name]
         readers = self._shared.readers
         if readers is not None and access.refuse_reader(self.keys, require_auth=True, readers=readers):
-            # Told at the next look.
+            # `recheck` tells the client.
             return
         if private and not access.may_read(event, self.keys):
             return
@@ -91,8 +91,8 @@ class Reading:
             self._push(subscription, raw)
 
     async def subscribe(self, name: str, filters: tuple[Filter, ...]) -> None:
-        """Opens a subscription and sends what is stored for it, or says why not."""
-        # A new REQ of the same name ends the old one, whether or not the new one is taken.
+        """Opens a subscription and sends its stored events, or tells the client why not (CLOSED)."""
+        # A new REQ of the same name ends the old subscription, whether or not the new one is accepted.
         self.unsubscribe(name)
         shared = self._shared
         reason = self._refuse(filters)
@@ -104,7 +104,7 @@ class Reading:
             self._tell(Closed(name, reason))
             return
         subscription = _Subscription(filters, b'["EVENT",' + orjson.dumps(name) + b",", weight)
-        # Open before the query, so that no event falls between what is stored and what is live.
+        # Open before the query, so that no event is missed between the stored and the live ones.
         self._subscriptions[name] = subscription
         self._weight += weight
         shared.room.take(weight)
@@ -114,7 +114,7 @@ class Reading:
             self._tell_of_private(filters)
         except sqlite3.Error as error:
             self.unsubscribe(name)
-            self._unread(name, error)
+            self._tell_failed_lookup(name, error)
 
     async def _send_stored(
         self, subscription: _Subscription, reader: Reader, privacy: Privacy, *, end: Eose | None = None
@@ -141,7 +141,7 @@ class Reading:
         for page in pages(found):
             for raw in await shared.store.load(page):
                 await self._outbox.room_for_stored()
-                # Closed while this waited: after a CLOSED nothing comes.
+                # The subscription was closed meanwhile: nothing may follow a CLOSED.
                 if not subscription.open:
                     return
                 self._push(subscription, raw)
@@ -152,12 +152,12 @@ class Reading:
         for seq, raw in held:
             if seq not in found and seq not in subscription.sent:
                 self._push(subscription, raw)
-        # Committed, and so found, but not yet delivered: at most the batch that is being committed.
+        # These were committed, and so found, but are not delivered live yet: at most one batch.
         delivered = shared.intake.delivered_seq
         subscription.sent = frozenset(seq for seq in (*subscription.sent, *found) if seq > delivered)
 
     def unsubscribe(self, name: str) -> None:
-        """Ends a subscription. Unknown names are ignored."""
+        """Closes a subscription. Unknown names are ignored."""
         subscription = self._subscriptions.pop(name, None)
         if subscription is not None:
             subscription.open = False
@@ -166,7 +166,7 @@ class Reading:
             self._shared.index.remove(self, name)
 
     async def count(self, name: str, filters: tuple[Filter, ...]) -> None:
-        """Says how many stored events match, or why it does not (NIP-45)."""
+        """Tells the client how many stored events match, or why that is not answered (NIP-45)."""
         reason = self._refuse(filters)
         if reason is not None:
             self._tell(Closed(name, reason))
@@ -174,15 +174,15 @@ class Reading:
         try:
             self._tell(CountResult(name, await self._shared.store.count(filters, self._reader())))
         except sqlite3.Error as error:
-            self._unread(name, error)
+            self._tell_failed_lookup(name, error)
 
     async def admit(self, key: str) -> None:
-        """The reader has proved that it holds this key."""
+        """Adds a key that the client has authenticated as, and sends the private events that it opens."""
         if key in self.keys:
             return
         self.keys |= {key}
-        # What open subscriptions were not shown so far is shown now: whether a client authenticates first or
-        # subscribes first makes no difference to what it gets.
+        # Open subscriptions now get the private events withheld so far: a client gets the same events whether it
+        # authenticates or subscribes first.
         reader = Reader(frozenset((key,)), int(self._shared.clock.wall()))
         for name, subscription in list(self._subscriptions.items()):
             if access.may_match_private(subscription.filters):
@@ -190,10 +190,10 @@ class Reading:
                     await self._send_stored(subscription, reader, Privacy.OWN)
                 except sqlite3.Error as error:
                     self.unsubscribe(name)
-                    self._unread(name, error)
+                    self._tell_failed_lookup(name, error)
 
-    def _unread(self, name: str, error: sqlite3.Error) -> None:
-        """Tells why a subscription is over, or a count has no answer."""
+    def _tell_failed_lookup(self, name: str, error: sqlite3.Error) -> None:
+        """Tells the client why the database could not answer its REQ or COUNT."""
         if took_too_long(error):
             why = f"over {self._shared.limits.lookup_s:g} s, or others wait that take long as well"
             reason = f"error: this takes too long to look up ({why}); ask for less, or by ids, authors or tags"

@@ -1,4 +1,4 @@
-"""Refusing a message: in the form that its sender waits for, where that can be told."""
+"""Refusals of client messages, in the form that the sender waits for if that can be told, and of too many filters."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,9 @@ from pylon.relay.limits import RelayLimits
 
 
 def refusal(frame: bytes, error: MalformedError) -> Ok | Closed | Notice:
-    """OK for an event with an id, CLOSED for a REQ or COUNT with a name, NOTICE for all else (NIP-01)."""
+    """The answer to a malformed message (NIP-01): OK for an event with an id, CLOSED for a REQ or COUNT with a name,
+    NOTICE for all else.
+    """
     text = f"invalid: {error}"
     try:
         message = orjson.loads(frame)
@@ -28,7 +30,7 @@ def refusal(frame: bytes, error: MalformedError) -> Ok | Closed | Notice:
 
 
 def refuse_filters(filters: Iterable[Filter], limits: RelayLimits) -> str | None:
-    """Why these filters of one REQ or COUNT are more than this relay takes, or None."""
+    """Why these filters of one REQ or COUNT exceed the relay's limits, or None."""
     filters = tuple(filters)
     if len(filters) > limits.filters:
         return f"invalid: at most {limits.filters} filters at a time"

@@ -1,7 +1,7 @@
-"""What a relay keeps: replaceable and addressable events (NIP-01), deletion requests (NIP-09), what it has room for.
+"""Which events the relay keeps: by NIP-01 (replaceable and addressable events), NIP-09 (deletion) and free space.
 
-`plan` takes a batch of events and what the database already knows about them, and says what to write. It reads
-no clock and no database.
+`plan` takes a batch of events and what the database holds about them, and returns what to write. It reads no clock
+and no database.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,9 @@ from enum import Enum
 from pylon.nostr.event import MAX_TIMESTAMP, Event, expiration, is_addressable, is_hex64, is_replaceable
 
 DELETION_KIND = 5
+# Events that expire within this time may use the last tenth of the store.
 SOON_S = 86_400
-# Nobody waits for the answer to a job so long.
+# Jobs older than this may be deleted for room: no customer waits so long for an answer.
 STALE_S = 7 * 86_400
 
 
@@ -29,12 +30,12 @@ class Outcome(Enum):
 
 @dataclass(slots=True)
 class Room:
-    """How full the store is: `used` of `bound` bytes, and when this is (Unix seconds).
+    """How full the store is: `used` of `bound` bytes at the time `now` (Unix seconds).
 
-    What was acknowledged is kept, so a full store refuses what is new, and pushes out nothing that is of use: else a
-    stranger could push out what others rely on. Jobs (kinds 5000 to 7000) and their cancellations are of no use after
-    `STALE_S`: where room is scarce, those go. The last tenth is for events that expire within a day: jobs and results
-    find room again and again, however much comes that would stay.
+    A full store refuses new events and does not delete useful ones for them, since strangers could then delete the
+    events that others rely on. Jobs (kinds 5000 to 7000) and their cancellations are of no use after `STALE_S`, and
+    are deleted when room is scarce. The last tenth is kept for events that expire within a day (`SOON_S`), so that
+    jobs and results find room however many lasting events are published.
     """
 
     bound: int
@@ -42,31 +43,33 @@ class Room:
     now: int
 
     def has(self, event: Event, growth: int) -> bool:
-        """Whether there is room for an event with which the store grows by so many bytes."""
+        """Whether there is room for an event that makes the store grow by `growth` bytes."""
         if growth <= 0:
             return True
         ends = expiration(event)
-        # A deletion request may expire, and what it says of other events stays in the store all the same.
+        # A deletion request may expire, but the record of what it deletes stays in the store.
         goes = event.kind != DELETION_KIND and ends is not None and ends <= self.now + SOON_S
         return self.used + growth <= (self.bound if goes else self.lasting)
 
     @property
     def lasting(self) -> int:
-        """Up to how many bytes events are taken that stay for longer."""
+        """The number of bytes up to which events are accepted that do not expire within a day."""
         return self.bound - self.bound // 10
 
     @property
     def is_scarce(self) -> bool:
-        """Whether events that stay are soon refused."""
+        """Whether lasting events will soon be refused."""
         return self.used > self.lasting - self.bound // 20
 
 
 @dataclass(slots=True)
 class Known:
-    """What the database says about a batch: stored ids, newest version per address, deletions asked for.
+    """What the database holds about a batch.
 
-    `deleted` maps (id or address, author) to the `created_at` up to which the author's events are deleted. `sizes`
-    has what each event of the batch takes in the store, and each of `heads`, in bytes by id; only with a `Room`.
+    `ids` are the batch's ids that are stored already. `heads` maps an address to (`created_at`, id) of the newest
+    version. `deleted` maps (id or address, author) to the `created_at` up to which the author's events are deleted.
+    `sizes` maps ids, those of the batch and of `heads`, to bytes in the store; it is filled only if there is a
+    `Room`.
     """
 
     ids: set[str] = field(default_factory=set)
@@ -77,7 +80,11 @@ class Known:
 
 @dataclass(slots=True)
 class Plan:
-    """What to write for a batch. `outcomes` is one for each event, in order."""
+    """What to write for a batch.
+
+    `outcomes` has one for each event, in order; `keep` the events to store, by id; `replaced` the ids of stored
+    events to delete; `deleted` the deletions to record, as in `Known`.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     keep: dict[str, Event] = field(default_factory=dict)
@@ -86,7 +93,7 @@ class Plan:
 
 
 def address(event: Event) -> str | None:
-    """What later versions of the event replace it by, as an `a` tag writes it, or None for other kinds."""
+    """The address (as in an `a` tag) under which a later version replaces this event; None if its kind has none."""
     if is_replaceable(event.kind):
         return f"{event.kind}:{event.pubkey}:"
     if is_addressable(event.kind):
@@ -95,7 +102,7 @@ def address(event: Event) -> str | None:
 
 
 def deletions(event: Event) -> Iterable[tuple[str, int]]:
-    """What a deletion request names: (id or address, `created_at` up to which it holds)."""
+    """What a deletion request deletes: (id or address, `created_at` up to which). Nothing for other events."""
     if event.kind != DELETION_KIND:
         return
     for value in event.tag_values("e"):
@@ -103,15 +110,15 @@ def deletions(event: Event) -> Iterable[tuple[str, int]]:
             yield value, MAX_TIMESTAMP
     for value in event.tag_values("a"):
         kind, _, rest = value.partition(":")
-        # Another key's address is no error: the request may name several, and the rest holds.
+        # Another key's address is skipped and is no error: the request may name others that are its author's own.
         if rest.startswith(f"{event.pubkey}:") and kind.isascii() and kind.isdigit() and kind == str(int(kind[:6])):
             yield value, event.created_at
 
 
 def plan(batch: Sequence[Event], known: Known, room: Room | None = None) -> Plan:
-    """What to write for these events, in the order in which they came; without a `room` all that is new.
+    """What to write for these events, in order of arrival. Without a `room` every new event is kept.
 
-    Changes `known` and `room` as it goes along.
+    Updates `known` and `room`, so that each event is placed by what the earlier ones of its batch changed.
     """
     result = Plan()
     for event in batch:
@@ -126,7 +133,7 @@ def _place(event: Event, known: Known, room: Room | None, result: Plan) -> Outco
         for target in (event.id, where):
             if target is not None and event.created_at <= known.deleted.get((target, event.pubkey), -1):
                 return Outcome.DELETED
-    # After the deletions: what this same batch deleted is no duplicate.
+    # Checked after deletions: an event that this batch deleted is answered as deleted, not as a duplicate.
     if event.id in known.ids:
         return Outcome.DUPLICATE
     head = None if where is None else known.heads.get(where)

@@ -1,19 +1,19 @@
-"""Room in memory for open subscriptions: what filters take of it, and who is given more."""
+"""The memory that open subscriptions take, counted in values of their filters, and its limits."""
 
 from collections.abc import Iterable
 
 from pylon.nostr.filter import Filter
 from pylon.relay.limits import RelayLimits
 
-# So much a connection may hold whatever others do: whoever fills the room shuts out nobody who asks for little. A
-# lookup of Pylon's own takes some 400, and it has 64 open at most.
+# What each connection may hold even if others have filled the relay, so that they cannot shut out those who ask for
+# little. A lookup of Pylon's own takes some 400, and it has 64 open at most.
 ASSURED = 500
-# Longer values count once for each so many characters. An id has 64.
+# A value counts once for each 64 characters, the length of an id.
 _CHARACTERS = 64
 
 
 def weigh(filters: Iterable[Filter]) -> int:
-    """What filters take: one for each of them, for each list in them, and for each value of up to 64 characters."""
+    """What filters take: one for each filter, one for each list in it, one for each 64 characters of each value."""
     return sum(map(_weigh, filters))
 
 
@@ -28,14 +28,14 @@ def _units(value: str) -> int:
 
 
 class Room:
-    """What all connections of a relay hold together. Each of them knows what it holds itself, `held`."""
+    """What the subscriptions of all connections take together. Each connection keeps its own sum (`held`)."""
 
     def __init__(self, limits: RelayLimits) -> None:
         self._limits = limits
         self._taken = 0
 
     def refuse(self, held: int, more: int) -> str | None:
-        """Why a connection that holds so much is given no more, or None."""
+        """Why a connection that holds `held` may not open a subscription of weight `more`, or None."""
         limits = self._limits
         if held + more > limits.open_values:
             return f"error: at most {limits.open_values} values in the open subscriptions of a connection; close some"
@@ -44,9 +44,9 @@ class Room:
         return None
 
     def take(self, more: int) -> None:
-        """A subscription of this weight was opened."""
+        """Counts a subscription of this weight that was opened."""
         self._taken += more
 
     def give_back(self, less: int) -> None:
-        """It was closed."""
+        """Takes a subscription of this weight, which was closed, off the count."""
         self._taken -= less

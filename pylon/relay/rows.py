@@ -1,4 +1,4 @@
-"""Rows of the relay's tables: what is known before a batch is placed, how full the file is, and what is written."""
+"""Reads and writes rows of the relay's tables: what `retention.plan` needs to know, and what it decides."""
 
 # ruff: noqa: S608 - the text is made of this file's own words; every value is a parameter.
 
@@ -13,16 +13,17 @@ from pylon.relay.access import is_private
 from pylon.relay.retention import DELETION_KIND, STALE_S, Known, Plan, Room, address, deletions
 
 PURGE = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE expires_at <= ? LIMIT ?)"
-# The index of the same condition is used for it.
+# Written exactly as in the index `event_of_jobs`, or SQLite would not use that index.
 OF_JOBS = "(kind = 5 OR kind BETWEEN 5000 AND 7000)"
 _STALE = (
     f"SELECT seq FROM event WHERE {OF_JOBS} AND created_at < ? AND (kind <> 5 OR EXISTS (SELECT 1 FROM tag"
     " WHERE tag.event = seq AND name = 'k' AND CAST(value AS INTEGER) BETWEEN 5000 AND 7000))"
     " ORDER BY created_at LIMIT ?"
 )
-# What was expired makes room before anything is refused: as much at a time as a batch brings, and some more.
+# Expired events are deleted before any event is refused for lack of room: some more at a time than a batch can bring.
 _PURGED_FIRST = 500
-# About what rows and indexes take beyond the JSON, in bytes. It counts within a batch only: the next one measures.
+# Roughly what an event's rows and indexes take beyond its JSON, in bytes. The estimate is used only within a batch:
+# the next one measures the file again.
 _ROW_BYTES, _TAG_BYTES = 512, 256
 
 
@@ -35,6 +36,7 @@ class Publication:
 
 
 def known_of(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
+    """What the database holds about these events, without their sizes (see `measure`)."""
     known = Known()
     ids = [event.id for event in events]
     addresses = [where for event in events if (where := address(event)) is not None]
@@ -58,6 +60,7 @@ def known_of(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
 
 
 def room(connection: sqlite3.Connection, bound: int, now: int) -> Room:
+    """How full the file is, of `bound` bytes. If nearly full, some expired events are deleted first (NIP-40)."""
     found = Room(bound, _used(connection), now)
     if found.used > found.lasting and connection.execute(PURGE, (now, _PURGED_FIRST)).rowcount:
         found.used = _used(connection)
@@ -65,12 +68,12 @@ def room(connection: sqlite3.Connection, bound: int, now: int) -> Room:
 
 
 def make_room(bound: int, now: int, limit: int, connection: sqlite3.Connection) -> int:
-    """Deletes what `Room` calls stale, if there is little room left; how many events."""
+    """Deletes up to `limit` jobs and cancellations older than `STALE_S`, if room is scarce; returns how many."""
     if not Room(bound, _used(connection), now).is_scarce:
         return 0
     found = connection.execute(_STALE, (now - STALE_S, limit)).fetchall()
     stale = (orjson.dumps([seq for (seq,) in found]).decode(),)
-    # What was cancelled is as old, and not published again.
+    # The jobs that these cancellations name are as old, and nobody publishes them again.
     connection.execute(
         "DELETE FROM deletion WHERE (target, pubkey) IN (SELECT tag.value, event.pubkey FROM tag JOIN event"
         " ON tag.event = seq WHERE seq IN (SELECT value FROM json_each(?)) AND event.kind = 5 AND tag.name = 'e')",
@@ -81,7 +84,7 @@ def make_room(bound: int, now: int, limit: int, connection: sqlite3.Connection) 
 
 
 def _used(connection: sqlite3.Connection) -> int:
-    """Bytes of the file that hold something. Free pages are filled again before it grows."""
+    """Bytes of the file in use. Free pages do not count: they are filled again before the file grows."""
     pages, free, size = (
         int(connection.execute(f"PRAGMA {name}").fetchone()[0])
         for name in ("page_count", "freelist_count", "page_size")
@@ -90,6 +93,7 @@ def _used(connection: sqlite3.Connection) -> int:
 
 
 def measure(connection: sqlite3.Connection, batch: Sequence[Publication], known: Known) -> None:
+    """Fills `known.sizes`."""
     for publication in batch:
         event = publication.event
         rows = len(_indexed(event)) + sum(1 for _ in deletions(event))
@@ -104,6 +108,7 @@ def measure(connection: sqlite3.Connection, batch: Sequence[Publication], known:
 
 
 def write(connection: sqlite3.Connection, todo: Plan, numbers: dict[str, int], raw: dict[str, bytes]) -> None:
+    """Writes a plan; `numbers` and `raw` are the sequence numbers and the JSON of the events to keep, by id."""
     # Replaced versions go first: two rows never hold one address.
     if todo.replaced:
         connection.executemany("DELETE FROM event WHERE id = ?", [(id_,) for id_ in todo.replaced])
@@ -137,7 +142,7 @@ def write(connection: sqlite3.Connection, todo: Plan, numbers: dict[str, int], r
             "INSERT INTO deletion VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until",
             [(target, pubkey, until) for (target, pubkey), until in todo.deleted.items()],
         )
-        # Not kind 5: deleting a deletion request has no effect (NIP-09).
+        # Except kind 5: deleting a deletion request has no effect (NIP-09).
         connection.executemany(
             "DELETE FROM event WHERE (id = :target OR address = :target) AND pubkey = :pubkey"
             " AND created_at <= :until AND kind <> 5",
@@ -149,7 +154,7 @@ def write(connection: sqlite3.Connection, todo: Plan, numbers: dict[str, int], r
 
 
 def _indexed(event: Event) -> set[tuple[str, str]]:
-    """Name and first value of the tags that filters can ask for: those of one letter (NIP-01)."""
+    """Name and first value of the event's tags of one letter, the only ones that filters can name (NIP-01)."""
     return {
         (tag[0], tag[1])
         for tag in event.tags

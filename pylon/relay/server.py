@@ -1,4 +1,4 @@
-"""A small Nostr relay to run oneself: lifecycle, HTTP door, and what all connections share."""
+"""The relay's server: starts and stops it, accepts websocket connections, and answers plain HTTP requests."""
 
 import asyncio
 import errno
@@ -36,14 +36,14 @@ from pylon.relay.subscriptions import SubscriptionIndex
 from pylon.tasks import Tasks
 
 PURGE_S = 60.0
-# Whoever was taken off the list of readers hears of it so much later at the most.
+# A connected client that is taken off the list of readers is told so within this time.
 RECHECK_S = 5.0
 _PING_S = 30.0
 _PONG_S = 60.0
 _GOODBYE_S = 3.0
 _READ_AHEAD = 16
 _BACKLOG = 1_024
-# Of the database, of what else this process does, and of some that connect and are no sessions yet.
+# Open files for the database, the rest of this process, and connections that are not sessions yet.
 _FILES_BESIDE = 512
 
 _log = log.get("relay")
@@ -55,11 +55,11 @@ class RelayServer:
         async with RelayServer(path) as relay:
             print(relay.url)
 
-    `database_path` None keeps events in a temporary file for as long as the relay runs. `port` 0 takes a free
-    one. With `require_auth` nothing is read or written before NIP-42 authentication; `allow_writers` are the
-    public keys that may publish (None: all), `allow_readers` those that may read, which they have to prove.
-    NIP-42 answers must name this machine at `port`, or one of `public_urls`, the addresses that clients know besides,
-    as behind a proxy. Raises `MalformedError` for one of those that is none.
+    `database_path` None keeps events in a temporary file for as long as the relay runs. `port` 0 takes a free one.
+    With `require_auth` nothing is read or written before NIP-42 authentication; `allow_writers` are the public keys
+    that may publish (None: all), `allow_readers` those that may read, after authentication (None: all). NIP-42
+    answers must name this machine at `port`, or one of `public_urls`: further addresses that clients know, such as
+    that of a proxy. Raises `MalformedError` if one of those is not the URL of a relay.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class RelayServer:
         return len(self._sessions)
 
     async def start(self) -> None:
-        """Opens the database and listens. Raises `SetupError` when the file or the port cannot be had."""
+        """Opens the database and listens. Raises `SetupError` when the file or the port cannot be used."""
         path = self._path
         if path is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="pylon-relay-")
@@ -136,7 +136,7 @@ class RelayServer:
             self._tasks.start(self._recheck(), "relay readers")
         allow_files(self._limits.connections + _FILES_BESIDE)
         self._unsay = say_once(asyncio.get_running_loop(), self._clock)
-        # What strangers send wrong is not worth a stack trace each.
+        # Malformed input from strangers is not worth a stack trace each time.
         quiet = logging.getLogger("pylon.relay.websockets")
         quiet.setLevel(logging.CRITICAL)
         try:
@@ -160,13 +160,13 @@ class RelayServer:
             await self.stop()
             raise SetupError(
                 f"the relay cannot listen on {self._host} port {self._port}: {error.strerror}",
-                hint=_todo(error),
+                hint=_bind_hint(error),
             ) from error
         self._port = self._server.sockets[0].getsockname()[1]
         _log.info("relay listens", url=self.url, database=path.name)
 
     async def stop(self) -> None:
-        """Stores what was submitted, says goodbye to every connection (close code 1001), closes the file."""
+        """Closes every connection (close code 1001), stores what was submitted, and closes the file."""
         if self._server is not None:
             self._server.close()
             try:
@@ -210,7 +210,7 @@ class RelayServer:
             self._sessions.discard(session)
 
     def _addresses(self, websocket: ServerConnection) -> Addresses:
-        # The address that this connection came in on is one of ours, whatever name was bound.
+        # The local address of this connection is one of ours, also where the relay listens on all addresses.
         address, port = websocket.local_address[:2]
         name = socket.gethostname().lower().removesuffix(".local")
         return Addresses(frozenset({self._host.lower(), str(address), name, f"{name}.local"}), port, self._public)
@@ -223,7 +223,7 @@ class RelayServer:
             try:
                 reading.deliver(name, event, raw, seq, private=private)
             except Exception:
-                # The others have asked for it too.
+                # The remaining readers must still get the event.
                 _log.exception("an event could not be delivered to a reader", id=event.id)
 
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -240,7 +240,7 @@ class RelayServer:
         return _response(b"This is a Nostr relay: connect to it with a Nostr client.\n", "text/plain")
 
     async def _recheck(self) -> None:
-        # Whoever is taken off the list while connected is told so, and not left to listen to nothing.
+        # A client that is taken off the list while connected is told so, or it would wait for events in vain.
         while True:
             await asyncio.sleep(RECHECK_S)
             for session in list(self._sessions):
@@ -261,7 +261,7 @@ class RelayServer:
             await asyncio.sleep(PURGE_S)
 
 
-def _todo(error: OSError) -> str:
+def _bind_hint(error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return (

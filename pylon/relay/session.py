@@ -1,4 +1,4 @@
-"""One connection to the relay: what a client says, and what it is told (NIP-01, NIP-42, NIP-45)."""
+"""One connection to the relay: reads the client's messages and answers them (NIP-01, NIP-42, NIP-45)."""
 
 import asyncio
 import secrets
@@ -43,7 +43,7 @@ _CLOSE_S = 10.0
 
 
 class Session:
-    """A connection from its opening to its end."""
+    """A connection from its opening to its end. `addresses` are those that the client may name to authenticate."""
 
     def __init__(self, shared: Shared, websocket: ServerSocket, addresses: Addresses) -> None:
         self._shared = shared
@@ -83,17 +83,17 @@ class Session:
             await self._hang_up()
 
     def recheck(self) -> None:
-        """Ends the subscriptions of whoever may not read any more."""
+        """Closes the subscriptions if the client may not read any more."""
         self._reading.recheck()
 
     def abort(self) -> None:
-        """Cuts the connection without a word: for a peer that takes no words."""
+        """Ends the connection without a closing handshake, for a client that reads nothing."""
         self._websocket.transport.abort()
 
     def _take(self, frame: BytesLike, is_text: bool) -> Awaitable[None] | None:
         if not is_text:
             return self._end(TEXT_ONLY, "Nostr messages are text")
-        # A peer that does not read its answers is not read from.
+        # Nothing is read from a client that does not read its answers.
         if not self._outbox.has_room_for_answers():
             return self._take_later(frame)
         try:
@@ -125,7 +125,8 @@ class Session:
         try:
             frame.decode()
         except UnicodeDecodeError:
-            # RFC 6455 8.1: such a connection is failed. Whoever parses JSON finds it; nobody else has to look.
+            # RFC 6455, 8.1: the connection must be failed. Checked only here, since invalid UTF-8 is invalid JSON
+            # too.
             return self._end(CloseCode.INVALID_DATA, "a text message must be UTF-8")
         self._tell(refusal(frame, error))
         return None
@@ -170,5 +171,5 @@ class Session:
         except ConnectionClosed:
             pass
         except TimeoutError:
-            # A peer that reads nothing at all would keep its buffers for as long as it likes.
+            # Else a client that reads nothing could hold the connection and its buffers for any time.
             self.abort()

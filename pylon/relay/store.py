@@ -1,7 +1,7 @@
 """The relay's events in SQLite.
 
-An event is kept as the JSON that is sent to subscribers, so that serving it encodes nothing. Every event gets a
-sequence number when it is stored; later ones are larger.
+An event is kept as the JSON that is sent to subscribers, so that nothing is encoded to serve it. Every event gets a
+sequence number (`seq`) when it is stored, larger than all earlier ones.
 """
 
 import math
@@ -67,7 +67,7 @@ SCHEMA = Schema(
 
 @record
 class Placed:
-    """What became of a publication; `seq` is its number when it was stored."""
+    """What became of a published event; `seq` is its sequence number if it was stored, else 0."""
 
     outcome: Outcome
     seq: int = 0
@@ -89,12 +89,13 @@ class EventStore:
     async def open(
         cls, path: Path, *, max_bytes: int | None = None, lookup_s: float = math.inf, clock: Clock | None = None
     ) -> "EventStore":
-        """Opens or creates the file, which takes no more than `max_bytes` (None: any number). Raises `SetupError`.
+        """Opens or creates the file, of at most `max_bytes` (None: any size). Raises `SetupError`.
 
-        What takes more than `lookup_s` seconds to look up is not: `sqlite3.OperationalError`, see `took_too_long`.
+        `find` and `count` break off a lookup after `lookup_s` seconds: they raise `sqlite3.OperationalError`, see
+        `lookups.took_too_long`.
         """
-        # NORMAL: an OK outlives a crash of this process. That it outlives a power cut is worth too little here:
-        # whoever must not lose an event keeps it until another party has acted on it.
+        # NORMAL: an acknowledged event survives a crash of this process. Surviving a power cut too is not worth its
+        # cost: a client that must not lose an event keeps it until another party has acted on it.
         database = await Database.open(path, [SCHEMA], label="relay", durability="NORMAL")
         row = await database.fetch_one("SELECT max(seq) FROM event")
         clock = clock or SystemClock()
@@ -107,7 +108,7 @@ class EventStore:
         await self._database.close()
 
     async def insert(self, batch: Sequence[Publication]) -> list[Placed]:
-        """Stores a batch in one transaction; what became of each, in order. When it returns, it is committed."""
+        """Stores a batch in one transaction, committed on return. Returns what became of each event, in order."""
         events = [publication.event for publication in batch]
         raw = {publication.event.id: publication.raw for publication in batch}
         last_seq = self._last_seq
@@ -129,9 +130,10 @@ class EventStore:
     async def find(
         self, filters: Sequence[Filter], limit: int, reader: Reader, privacy: Privacy = Privacy.ALLOWED
     ) -> dict[int, int]:
-        """Numbers of the events that match, and their bytes; newest first, of equal time the lowest id (NIP-01).
+        """Sequence numbers of the matching events and their bytes; newest first, of equal time the lowest id
+        (NIP-01).
 
-        `limit` holds for each filter.
+        `limit` bounds the events of each filter. Raises `sqlite3.Error`.
         """
         found: dict[int, tuple[int, str, int]] = {}
         wanted = [(part, filter_) for filter_ in filters if filter_.limit != 0 for part in apart(filter_)]
@@ -144,7 +146,7 @@ class EventStore:
         return {seq: found[seq][2] for seq in sorted(found, key=found.__getitem__)}
 
     async def load(self, numbers: Sequence[int]) -> list[bytes]:
-        """The JSON of these events, in this order; those that are gone by now are left out."""
+        """The JSON of the events with these sequence numbers, in order. Events deleted meanwhile are left out."""
         found = await self._database.fetch_all(
             "SELECT seq, raw FROM event WHERE seq IN (SELECT value FROM json_each(?))",
             (orjson.dumps(numbers).decode(),),
@@ -153,18 +155,18 @@ class EventStore:
         return [raw[seq] for seq in numbers if seq in raw]
 
     async def count(self, filters: Sequence[Filter], reader: Reader) -> int:
-        """How many events match at least one of the filters (NIP-45)."""
+        """How many events match at least one of the filters (NIP-45). Raises `sqlite3.Error`."""
         [[[number]]] = await self._lookups.look_up([counted(filters, reader)])
         return int(number)
 
     async def purge(self, now: int, limit: int = 1_000) -> int:
-        """Deletes up to `limit` events whose expiration has passed (NIP-40); how many there were."""
+        """Deletes up to `limit` events that have expired (NIP-40) by `now`, Unix seconds; returns how many."""
         return await self._database.write(lambda connection: connection.execute(rows.PURGE, (now, limit)).rowcount)
 
     async def make_room(self, now: int, limit: int = 1_000) -> int:
-        """Where room is scarce: deletes up to `limit` jobs, results and cancellations of over a week ago, the oldest.
+        """Deletes up to `limit` jobs, results and cancellations over a week old, the oldest first, if room is scarce.
 
-        Returns how many there were.
+        Returns how many.
         """
         bound = self._max_bytes
         return 0 if bound is None else await self._database.write(partial(rows.make_room, bound, now, limit))

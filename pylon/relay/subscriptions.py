@@ -1,7 +1,7 @@
-"""Which open subscriptions an event answers: an index, so that the cost does not grow with those it does not.
+"""An index of open subscriptions that finds those an event matches at a cost independent of the number of others.
 
-Every filter is filed under the values of its most telling condition; an event is looked up under its own
-values, and what is found there is compared in full.
+Each filter is listed under the values of its most selective condition. An event is looked up under each of its own
+values, and only the filters found there are compared with it in full.
 """
 
 from collections.abc import Hashable, Iterable, Iterator
@@ -10,11 +10,12 @@ from itertools import chain
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 
-# The letter of a tag, or one of the names below, and a value. Names are longer than letters: none is mistaken.
+# The letter of a tag, or one of the names below, and a value. The names are longer than one letter, so they are never
+# taken for a tag.
 type Key = tuple[str, str | int]
 type Entry[C: Hashable] = tuple[C, str]
-# Most values are asked for by one subscription, and a dict of one would be larger than all else that a value takes.
-# Dicts for sets: deliveries keep the order in which subscriptions were opened.
+# The subscriptions that name a value: one entry alone, since most values have one, and a dict would take more memory
+# than all else that is stored for it. Dicts serve as ordered sets: events are delivered in the order of opening.
 type Askers[C: Hashable] = Entry[C] | dict[Entry[C], None]
 type Filed[C: Hashable] = dict[str | int, Askers[C]]
 
@@ -22,7 +23,7 @@ _ID, _AUTHOR, _KIND, _ANY = "id", "author", "kind", "any"
 
 
 class SubscriptionIndex[C: Hashable]:
-    """Open subscriptions of connections `C`, each with an id of its own per connection."""
+    """Open subscriptions of connections `C`, identified by connection and subscription id."""
 
     def __init__(self) -> None:
         self._filters: dict[Entry[C], tuple[Filter, ...]] = {}
@@ -32,7 +33,7 @@ class SubscriptionIndex[C: Hashable]:
         return len(self._filters)
 
     def add(self, connection: C, subscription: str, filters: Iterable[Filter]) -> None:
-        """Opens a subscription; one of the same connection and id is replaced (NIP-01)."""
+        """Adds a subscription, in place of one of the same connection and id (NIP-01)."""
         self.remove(connection, subscription)
         entry = (connection, subscription)
         self._filters[entry] = tuple(filters)
@@ -45,7 +46,7 @@ class SubscriptionIndex[C: Hashable]:
                 filed[value] = {askers: None, entry: None}
 
     def remove(self, connection: C, subscription: str) -> None:
-        """Closes a subscription; nothing happens when there is none."""
+        """Removes a subscription, if there is one."""
         entry = (connection, subscription)
         for name, value in _keys_of_filters(self._filters.pop(entry, ())):
             filed = self._filed[name]
@@ -58,7 +59,7 @@ class SubscriptionIndex[C: Hashable]:
                 del self._filed[name]
 
     def match(self, event: Event) -> list[Entry[C]]:
-        """The subscriptions of which at least one filter matches, each once."""
+        """The subscriptions with at least one filter that matches the event, each once."""
         filters = self._filters
         return [entry for entry in self._candidates(event) if _matches(event, filters[entry])]
 
@@ -69,7 +70,7 @@ class SubscriptionIndex[C: Hashable]:
             by_value = filed.get(name)
             if by_value is not None and value in by_value:
                 found.append(_each(by_value[value]))
-        # Most tags are nobody's to ask for: nothing is made for those.
+        # No filter names most tags: no key is built for those.
         for tag in event.tags:
             by_value = filed.get(tag[0])
             if by_value is not None and len(tag) > 1 and len(tag[0]) == 1 and tag[1] in by_value:
@@ -96,7 +97,7 @@ def _keys_of_filter(wanted: Filter) -> Iterator[Key]:
     if wanted.ids is not None:
         return ((_ID, id_) for id_ in wanted.ids)
     if wanted.tags:
-        # The shortest list: the fewest places to file it under, and the fewest events found there in vain.
+        # The shortest list of values: the filter is listed least often, and compared with the fewest events in vain.
         letter = min(wanted.tags, key=lambda name: (len(wanted.tags[name]), name))
         return ((letter, value) for value in wanted.tags[letter])
     if wanted.authors is not None:
