@@ -29,9 +29,9 @@ from pylon.swarm.job import TIMEOUT_S
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """`runs` is the folder of trajectories; `most_msat` what all requests together may cost, `unit` what the network
-    calls a thousand of them. With `plain` providers are asked as well that read the open form only. A request that
-    does not say otherwise may take `timeout_s` seconds.
+    """`runs` is the folder of trajectories. `most_msat` is what all requests together may cost, `unit` the network's
+    name for 1,000 msat. `max_requests` may be in progress at once. With `plain`, providers that read only the open
+    form are asked too. A request that names no timeout may take `timeout_s` seconds.
     """
 
     runs: Path
@@ -44,7 +44,7 @@ class GatewaySettings:
 
 
 class Gateway:
-    """`app` is the application; `sessions` has the code that opens its page once."""
+    """`app` is the ASGI application; `sessions` holds the code that opens its page once."""
 
     def __init__(
         self, upstream: Upstream, settings: GatewaySettings, doors: Doors, clock: Clock | None = None
@@ -78,7 +78,7 @@ class Gateway:
         self.app: ASGIApp = Guard(Router(routes, redirect_slashes=False), doors, self.sessions)
 
     async def close(self) -> None:
-        """Asks the core nothing more."""
+        """Ends all calls to the core that go on between requests."""
         await self.asks.close()
         await self.view.close()
 

@@ -1,4 +1,4 @@
-"""Questions on their way to the core: so many at once, within the budget, counted."""
+"""Sends questions to the node's core: limits how many are in progress, reserves their cost, and counts outcomes."""
 
 import asyncio
 import math
@@ -22,17 +22,18 @@ from pylon.money.price import FREE, Price
 from pylon.swarm.compose import dearest_quote
 from pylon.swarm.job import JobSpec
 
-# Prices change seldom; who asks more than was set aside is left alone anyway.
+# Providers seen so many seconds ago are recent enough for their prices, which change seldom: a provider that charges
+# more than was reserved is not asked anyway.
 PRICES_S = 5.0
-# A first try may come to nothing, and its provider may charge for it all the same.
+# A first attempt may fail, and its provider may still charge for it.
 _TRIES = 2
-# Shorter than anything that a request may be given.
+# In seconds: the shortest timeout that a request can have. A shorter wait for the budget is not deducted from it.
 _NO_WAIT_S = 0.1
 
 
 class Asks:
-    """At most `most` questions are under way; `budget` is what all of them may cost. With `plain` the core asks
-    providers as well that read the open form only. One that does not say otherwise may take `timeout_s` seconds.
+    """At most `most` questions are in progress at once; `budget` bounds what all of them cost. With `plain` the core
+    also asks providers that read only the open form. A question that names no timeout may take `timeout_s` seconds.
     """
 
     def __init__(
@@ -59,11 +60,11 @@ class Asks:
         self._unsettled = Unsettled(upstream, budget, self._returned.set)
 
     async def close(self) -> None:
-        """Asks no more what questions came to."""
+        """Stops asking the core what ended questions cost."""
         await self._unsettled.close()
 
     async def whole(self, chat: Chat) -> dict[str, Any]:
-        """The row of the answer. Raises `Problem`."""
+        """The row of the answer, as the core's `ask` call returns it. Raises `Problem`."""
         async with aclosing(self.run(chat)) as heard:
             async for one in heard:
                 if isinstance(one, Ended):
@@ -71,7 +72,9 @@ class Asks:
         raise Problem(500, "internal_error", "the question ended without an outcome")
 
     async def run(self, chat: Chat) -> AsyncGenerator[Said | Ended]:
-        """What is heard of the answer, its row last. Raises `Problem`. Closing it cancels the question."""
+        """The answer as it grows, and its row at the end. Raises `Problem`. Closing the iterator cancels the
+        question.
+        """
         tally, began, outcome = self.tally, self._clock.monotonic(), "cancelled"
         if tally.in_flight >= self._most:
             tally.outcomes["too_many_requests"] += 1
@@ -99,15 +102,15 @@ class Asks:
 
     async def _asked(self, chat: Chat) -> AsyncGenerator[Said | Ended]:
         held, name, began = 0, secrets.token_hex(16), self._clock.monotonic()
-        # None as long as it may come to anything up to that.
+        # None while the question may cost anything up to what is held for it.
         cost: Cost | None = Cost()
         try:
             check_size(chat.job)
             await self._check_fit(chat.job)
             most = await self._most_msat(chat.job)
             held, job = await self._hold(most, chat.job)
-            # Always, also where all are free: whoever asks for money a moment later is left alone. The bid stays as
-            # it is: it bounds an invoice too, which is in whole sats.
+            # The budget is passed even if all providers are free, so that one that asks for money a moment later is
+            # not paid. The bid stays as it is: it bounds an invoice too, which is in whole sats.
             ask = self._upstream.ask(job, reservation=name, budget_msat=held, stream=chat.stream)
             async with aclosing(ask) as heard:
                 async for one in heard:
@@ -135,22 +138,22 @@ class Asks:
         seen = await self._view.providers(PRICES_S)
         if misfit(job, seen["providers"], plain=self._plain) is None:
             return
-        # Whoever was not there a few seconds ago may be by now.
+        # A provider may have come since the last look.
         seen = await self._view.providers(FRESH_S)
         problem = misfit(job, seen["providers"], plain=self._plain)
         if problem is not None and seen["caught_up"]:
             raise problem
 
     async def _most_msat(self, job: dict[str, Any]) -> int:
-        """What this job can cost: the dearest price list of those who may be asked, and never more than the bid."""
+        """What this job can cost, in msat: the highest price of the providers that may be asked, at most the bid."""
         seen = await self._view.providers(PRICES_S)
         bid = int(min(seen["bid_msat"], job.get("bid_msat", math.inf)))
         if not bid:
             return 0
-        # Who names no price is asked for what it does for nothing.
+        # A provider without a price is asked only for jobs that it does for free.
         ready = (row for row in seen["providers"] if row["state"] == "ready" and row["price_msat"] is not None)
         able = [row for row in ready if has_model(row, job.get("model"))]
-        # Our own machines have their price for others.
+        # Our own machines are free for us: their price is for others.
         prices = {FREE if row["own"] else Price(*map(Msat, row["price_msat"])) for row in able}
         chat = tuple((message["role"], message["content"]) for message in job.get("messages", ()))
         spec = JobSpec(
@@ -159,7 +162,10 @@ class Asks:
         return dearest_quote(prices, spec, bid)
 
     async def _hold(self, most: int, job: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """What is set aside for it, and the job with what is left of its time: it may have to wait for that."""
+        """Reserves the cost of a job, and waits for other questions to give money back if it must.
+
+        Returns the reserved msat, and the job with the time that is left. Raises `Problem` (402).
+        """
         if not most:
             return 0, job
         tries = max(_TRIES, job.get("votes", 1) + 1)

@@ -1,4 +1,4 @@
-"""Bodies of requests: read whole, up to a size each, and up to a size of all that are in hand."""
+"""Reads request bodies whole, with limits on the size of each and of all that are held at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,19 +8,20 @@ from starlette.requests import ClientDisconnect, Request
 
 from pylon.gateway.problems import BUSY_S, Problem
 
-# Whoever sends more slowly holds memory for it.
+# The longest that a body may take to arrive: it holds memory meanwhile.
 SLOWEST_S = 120.0
-# In multiples of the largest body, which by far most are not: thousands of the usual size are held at once.
+# The limit on all bodies together, in multiples of the largest. Most are far smaller: thousands are held at once.
 _TOGETHER = 128
-# JSON is taken apart in one go, while everything else waits, and that takes as long as it has values. A job's text is
-# 64 KiB at most, so that no body that can be carried has more of these.
+# JSON is parsed in one step while everything else waits, in time proportional to its values, which these characters
+# count. A job's text is 64 KiB at most, so no request that providers can take has more.
 MOST_MARKS = 200_000
 _MARKS = (b"[", b"{", b",", b":")
 
 
 class Bodies:
-    """`most` bytes a body, within `slowest_s` seconds each. Small ones need no bound `together`: their connections
-    hold more than they do, and are bounded.
+    """Each body has at most `most` bytes and arrives within `slowest_s` seconds; all together hold at most `together`
+    times `most` bytes. None: no limit, for small bodies, which hold less memory than their connections, and those are
+    limited.
     """
 
     def __init__(self, most: int, *, slowest_s: float = SLOWEST_S, together: int | None = _TOGETHER) -> None:
@@ -31,7 +32,7 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """The body, which counts as held within. Raises `Problem`."""
+        """The body, which counts as held inside the `async with`. Raises `Problem` (400, 408, 413 or 503)."""
         told = request.headers.get("content-length", "0")
         if told.isascii() and told.isdigit() and len(told) < 20 and int(told) > self._most:
             raise self._too_large()
@@ -44,7 +45,7 @@ class Bodies:
                     if size > self._most:
                         raise self._too_large()
                     if marks > MOST_MARKS:
-                        # Heard out, so that the client hears the answer: but nothing of it is kept.
+                        # Read to its end, so that the client reads the answer, but not kept.
                         self.held -= len(body)
                         body.clear()
                         continue

@@ -1,24 +1,26 @@
-"""What the gateway may spend in all: set aside before a question goes out, settled by what it cost, never passed.
+"""The gateway's budget: cost is reserved before a question is sent, settled when it is known, and kept to a limit.
 
 Amounts are msat, as plain `int`.
 """
 
 from dataclasses import dataclass
 
-# No more is deposited with a provider than a question may cost in all. Where there is plenty, it gets more than it
-# needs: else each would be a payment of its own.
+# A provider gets no larger deposit than what is held for a question. While much of the budget is left, more is held
+# than the question needs, for up to so many jobs and up to 1/200 of it: else each job would be a payment of its own.
 _DEPOSIT_JOBS = 24
 _SHARE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What is left does not pay for it now, but questions that are out may give something back."""
+    """Too little is left now, but questions in progress may give something back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """It can not be paid for, now or when all that are out are over. `open` may come back some time later."""
+    """Too little is left, even with all that is held for questions in progress (`left`). Up to `open` may come back
+    much later.
+    """
 
     left: int
     open: int = 0
@@ -26,20 +28,20 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a question that is over was charged, and the most that it can come to."""
+    """What a question that has ended was charged, and the most that it may come to cost."""
 
     charged: int = 0
     most: int = 0
 
     @property
     def open(self) -> int:
-        """What it may be charged yet."""
+        """What may still be charged for it."""
         return self.most - self.charged
 
 
 class Budget:
-    """`spent` is what was charged, `held` what questions that are out can cost, `open` what those that are over may
-    be charged yet: providers that were told to stop may have worked already.
+    """`spent` is what was charged, `held` what is reserved for questions in progress, `open` what may still be
+    charged for ended ones: providers that were told to stop may have worked already.
     """
 
     def __init__(self, limit: int) -> None:
@@ -54,13 +56,13 @@ class Budget:
         return self.limit - self.spent - self.held - self.open
 
     def hold(self, most: int, *, tries: int) -> int | Wait | Refuse:
-        """Sets aside what `tries` tries of a question can cost, each `most` at most; one at the least, and more where
-        that is a small part of what is left.
+        """Reserves for a question of which each attempt costs at most `most`: enough for `tries` attempts, for one if
+        no more is left, and for more than `tries` if that is a small part of what is left.
 
-        How much that was; or that it has to wait, or cannot be. Nobody waits for what is open: that may take hours.
+        Returns the reserved amount, or whether to wait or refuse. `open` is not waited for: that may take hours.
         """
         if not most:
-            # However much more was charged than was set aside.
+            # A free question is sent even if `left` is negative, since charges may exceed what was reserved.
             return 0
         if most <= self.left:
             amount = min(max(most * tries, min(most * _DEPOSIT_JOBS, self.left // _SHARE)), self.left)
@@ -71,12 +73,12 @@ class Budget:
         return Refuse(self.left + self.held, self.open)
 
     def settle(self, held: int, cost: Cost) -> None:
-        """What was set aside has become this cost. More than was set aside counts as well."""
+        """Replaces a reservation by the cost, which counts in full even if it is larger."""
         self.held -= held
         self._book(cost, 1)
 
     def settle_open(self, before: Cost, now: Cost) -> None:
-        """What was settled at one cost has come to another."""
+        """Corrects the cost of a question that was settled before."""
         self._book(before, -1)
         self._book(now, 1)
 

@@ -1,7 +1,7 @@
-"""A request for a chat completion, read: what the job language carries becomes a job, anything else is refused.
+"""Reads a request for a chat completion into a job.
 
-Nothing is dropped in silence: a parameter that would change the answer and cannot be carried is a `Problem` that
-names it. Fields are those of OpenAI's API reference, "Create chat completion".
+A parameter that would change the answer and that a job cannot express is not ignored: it is a `Problem` that names
+it. Fields are those of OpenAI's API reference, "Create chat completion".
 """
 
 from collections.abc import Callable, Mapping
@@ -14,14 +14,14 @@ from pylon.gateway.fields import flag, number, refuse, text, whole
 from pylon.gateway.problems import Problem
 from pylon.jobs.parameters import MAX_MODEL, MAX_SCHEMA, MAX_STOP, MAX_STOPS, MAX_SYSTEM, MAX_TOKENS
 
-# Any model may answer.
+# Model names with which any model may answer.
 ANY_MODEL = frozenset({"any", "default"})
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-# What tells the server about the client, or how to be billed: an answer is the same without.
+# Parameters about the client or its billing, which are ignored: the answer is the same without them.
 _NO_MATTER = frozenset(
     {"user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
 )
-# What may be said as long as it says nothing.
+# Parameters that are not supported, with the values that ask for nothing.
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "n": (1,),
     "logprobs": (False,),
@@ -44,13 +44,13 @@ _READ = frozenset(
 )  # fmt: skip
 _OF_PYLON = frozenset({"timeout_s", "bid_msat", "votes"})
 _LONGEST_S = 86_400
-# As many as OpenAI takes. Each is looked at while everything else waits; parts of a message count alike.
+# As many as OpenAI accepts. They are read while everything else waits; the parts of one message have the same limit.
 MOST_MESSAGES = 2_048
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A job as the `ask` call takes it, and how its answer is wanted."""
+    """A job as the `ask` call takes it, and whether its answer is streamed, and with its token counts."""
 
     job: dict[str, Any]
     stream: bool = False
@@ -58,7 +58,7 @@ class Chat:
 
 
 def read(body: bytes) -> Chat:
-    """The request in this body. Raises `Problem` that names the parameter at fault."""
+    """Reads a request body. Raises `Problem` (400) that names the parameter at fault."""
     try:
         said = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -109,7 +109,7 @@ def _check_names(given: Mapping[str, Any]) -> None:
 
 
 def _question(messages: object) -> dict[str, Any]:
-    """A prompt, perhaps with a system message, where the chat is no more than that; else the messages."""
+    """The job's prompt and system message if the chat has no other messages; else its messages."""
     if not isinstance(messages, list) or not 1 <= len(messages) <= MOST_MESSAGES:
         raise refuse("messages", f"be a list of 1 to {MOST_MESSAGES:,} messages")
     chat = [_message(message, f"messages[{place}]") for place, message in enumerate(messages)]
@@ -192,7 +192,7 @@ def _schema(form: object) -> dict[str, Any] | None:
 
 
 def _of_pylon(given: object) -> dict[str, Any]:
-    """Wishes that OpenAI's parameters have no name for: the object `pylon` of the body."""
+    """Job parameters that OpenAI's API lacks, from the object `pylon` of the body."""
     if given is None:
         return {}
     if not isinstance(given, dict) or not set(given) <= _OF_PYLON:

@@ -1,4 +1,4 @@
-"""Rows of the core as chat completions: whole ones, and the chunks of a stream."""
+"""Turns rows of the core's `ask` call into OpenAI's chat completions, and into the chunks of a stream."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from pylon.nostr.bech32 import nip19
 from pylon.text import clean_line
 
 _FINISH = {"stop": "stop", "length": "length", "size": "length"}
-# Of what did not count its tokens: most of prose has about so many bytes a token.
+# For an estimate when the provider did not count tokens: most prose has about so many bytes per token.
 _BYTES_PER_TOKEN = 4
 _LONGEST_HEADER = 200
 
@@ -16,7 +16,7 @@ type Json = dict[str, Any]
 
 
 def completion(row: Json, job: Json, created: int) -> Json:
-    """A `chat.completion` of a row that is an answer. `created` is Unix seconds."""
+    """The `chat.completion` for a row that has an answer. `created` is Unix seconds."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": row["text"], "refusal": None},
@@ -28,7 +28,7 @@ def completion(row: Json, job: Json, created: int) -> Json:
 
 
 def chunk(number: str, model: str, created: int, delta: Json, finish: str | None = None) -> Json:
-    """A `chat.completion.chunk` with a piece of the answer."""
+    """A `chat.completion.chunk` with a piece of the answer; `number` is the id of the completion."""
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
     head = {"id": number, "object": "chat.completion.chunk", "created": created, "model": model}
     return {**head, "choices": [choice]}
@@ -40,7 +40,7 @@ def finish_reason(row: Json) -> str:
 
 
 def usage(row: Json, job: Json) -> Json:
-    """Tokens as the provider counted them; about as many where it did not."""
+    """OpenAI's `usage`: tokens as the provider counted them, or an estimate from the bytes of text."""
     counted = row["usage"]
     if counted is None:
         asked = text_bytes(job.get("prompt", "")) + text_bytes(job.get("system", ""))
@@ -70,7 +70,7 @@ def provenance(row: Json) -> Json:
 
 
 def headers(row: Json) -> dict[str, str]:
-    """The same in headers, as far as it is short."""
+    """The short parts of `provenance` as response headers."""
     said: Mapping[str, object] = {
         "x-pylon-provider": nip19.npub(row["provider"]),
         "x-pylon-sha256": row["sha256"],
@@ -78,7 +78,7 @@ def headers(row: Json) -> dict[str, str]:
         "x-pylon-verified": ",".join(row["verified"]),
         "x-pylon-attempts": row["attempts"],
     }
-    # Strangers have a say in some, and a header is ASCII.
+    # Strangers can influence some values, and a header must be one line of ASCII.
     texts = {name: clean_line(str(value)).encode("ascii", "replace").decode() for name, value in said.items()}
     return {name: value[:_LONGEST_HEADER] for name, value in texts.items() if value}
 

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: from the request to the whole answer, or to a stream of it."""
+"""The route `POST /v1/chat/completions`: answers with a whole completion or with a stream of its chunks."""
 
 import asyncio
 import secrets
@@ -20,20 +20,20 @@ from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended, Said
 from pylon.tasks import end
 
-# Proxies and clients give up a connection that says nothing, many after a minute. A line that begins with a colon is
-# for nobody (HTML, "Server-sent events").
+# Proxies and clients give up an idle connection, many after a minute. A line that begins with a colon is a comment,
+# which clients ignore (HTML, "Server-sent events").
 BEAT_S = 15.0
 _BEAT = b": goes on\n\n"
-# A proxy that keeps the pieces back until it has many makes no stream of it; nginx asks for this word.
+# A proxy that buffers the response would break the stream; this header tells nginx not to.
 _STREAMED = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client closed the connection before its answer."""
 
 
 class Completions:
-    """The route."""
+    """See the module."""
 
     def __init__(self, asks: Asks, bodies: Bodies, clock: Clock) -> None:
         self._asks = asks
@@ -41,7 +41,7 @@ class Completions:
         self._clock = clock
 
     async def answer(self, request: Request) -> Response:
-        """Raises `Problem`; `ClientGoneError` when the client hung up, and its job was cancelled."""
+        """Answers a request. Raises `Problem`, and `ClientGoneError` if the client hung up, which cancels its job."""
         async with AsyncExitStack() as held:
             try:
                 chat = read(await held.enter_async_context(self._bodies.read(request)))
@@ -54,7 +54,7 @@ class Completions:
                 return json_response(made, headers=completion.headers(row))
         heard = self._asks.run(chat)
         try:
-            # What fails at once has a status of its own; a stream has begun with 200.
+            # Wait for the first piece: a failure before it has its own status, while a stream always begins with 200.
             first = await _while_there(request, anext(heard))
         except BaseException:
             await heard.aclose()
@@ -82,14 +82,14 @@ class Completions:
 
 
 class _Stream:
-    """The chunks of one answer."""
+    """Turns what is heard of one answer into the server-sent events of its stream."""
 
     def __init__(self, chat: Chat, created: int) -> None:
         self._chat = chat
         self._created = created
-        # Who answers is known at the end alone, and clients take the chunks for parts of one.
+        # The model that answers is known only at the end, and clients expect the same name in all chunks.
         self._model = chat.job.get("model", "any")
-        # The request's event is not known yet.
+        # Random, since the id of the request event is not known yet.
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._deltas = Deltas()
 
@@ -97,7 +97,7 @@ class _Stream:
         return _event(self._chunk({"role": "assistant", "content": ""}))
 
     def take(self, one: Said | Ended) -> list[bytes]:
-        """Raises `Problem` when the answer is not what was sent of it."""
+        """The events to send next. Raises `Problem` if the final answer does not begin with what was sent."""
         if isinstance(one, Said):
             piece = self._deltas.take(one.text)
             return [_event(self._chunk({"content": piece}))] if piece else []
@@ -121,7 +121,7 @@ class _Stream:
 
 
 async def _with_beats(heard: AsyncGenerator[Said | Ended]) -> AsyncGenerator[Said | Ended | None]:
-    """What is heard, and None whenever there was nothing for `BEAT_S`."""
+    """Passes on what is heard, and None whenever there was nothing for `BEAT_S` seconds."""
     coming: asyncio.Future[Said | Ended | None] | None = None
     try:
         while True:
@@ -139,7 +139,7 @@ async def _with_beats(heard: AsyncGenerator[Said | Ended]) -> AsyncGenerator[Sai
 
 
 async def _while_there[T](request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What comes of it, unless the client hangs up before: then it is cancelled."""
+    """Awaits `work`. Raises `ClientGoneError` and cancels it if the client hangs up first."""
     asking = asyncio.create_task(work, name="a request of a program")
     leaving = asyncio.create_task(_gone(request), name="whether the program is there")
     try:
@@ -148,7 +148,7 @@ async def _while_there[T](request: Request, work: Coroutine[Any, Any, T]) -> T:
             raise ClientGoneError
         return asking.result()
     finally:
-        # What it came to is told above.
+        # A finished `work` is not ended here: its result or error was passed on above.
         await end(leaving, None if asking.done() else asking)
 
 

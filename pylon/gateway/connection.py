@@ -1,4 +1,4 @@
-"""One connection of the HTTP server, and the crowd of all: whoever shows no key holds up nobody who does."""
+"""The HTTP server's connections, limited in number so that clients without a token keep out none that have one."""
 
 import asyncio
 from collections.abc import MutableMapping
@@ -11,25 +11,30 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pylon.gateway.completions import json_response
 from pylon.gateway.problems import BUSY_S, Problem
 
-# Whoever has not sent the head of a request by then only holds a connection.
+# A client must send the head of a request within this time, or it would only occupy a connection.
 HEAD_S = 10.0
-# The guard sets it in the state of a request that showed the token or a session.
+# `let_in` sets this key in the state of an admitted request: one that `doors` accepts, and not on an open path.
 LET_IN = "let_in"
 
 
 class Crowd:
-    """All connections. When there are `most`, the one that was silent the longest makes room for the next."""
+    """All connections. When there are `most`, the one that has been without an admitted request the longest is closed
+    for the next.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        # Who came last, or had a request under way when room was needed, stands last.
+        # An ordered set: a connection goes to the end when it opens, and when it is found to have an admitted
+        # request.
         self._there: dict[Connection, None] = {}
 
     def join(self, one: "Connection") -> bool:
-        """Whether there is room for it. It is there in any case: it may have the next place."""
+        """Adds a connection; returns whether there is room for it. One too many is added too, to be closed in its
+        turn.
+        """
         if len(self._there) >= self._most:
             self._make_room()
-        # One that left may itself have been one too many.
+        # The connection that was closed may itself have been one too many.
         room = len(self._there) < self._most
         self._there[one] = None
         return room
@@ -43,13 +48,13 @@ class Crowd:
                 self.leave(one)
                 one.drop()
                 return
-            # The next look need not begin with it.
+            # Move it to the end, so that the next search does not begin with it.
             del self._there[one]
             self._there[one] = None
 
 
 class Connection(H11Protocol):
-    """One whose client must send a whole head within a time, the first as any further one."""
+    """A connection whose client must send the whole head of each request within `HEAD_S` seconds."""
 
     def __init__(self, *given: Any, crowd: Crowd, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -75,18 +80,18 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Where an answer has begun there is no place for another one."""
+        """Answers a malformed request, or closes the connection if an answer has begun already."""
         try:
             super().send_400_response(msg)
         except h11.LocalProtocolError:
             self.drop()
 
     def is_let_in(self) -> bool:
-        """Whether a request of somebody who may ask is under way."""
+        """Whether an admitted request is in progress."""
         return self._is_asking() and LET_IN in self.scope["state"]
 
     def drop(self) -> None:
-        """Closes it now: whoever does not read, either, would hold it."""
+        """Closes the connection at once: an orderly close would wait for a client that does not read."""
         self.transport.abort()
 
     def _is_asking(self) -> bool:
@@ -103,7 +108,7 @@ class Connection(H11Protocol):
 
 
 def let_in(scope: MutableMapping[str, Any]) -> None:
-    """Says that this request is of somebody who may ask."""
+    """Marks a request as admitted."""
     scope.setdefault("state", {})[LET_IN] = True
 
 

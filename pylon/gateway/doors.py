@@ -1,9 +1,9 @@
-"""Who may come in: what a request's headers say is judged before anything of it is read.
+"""Access rules of the gateway, decided from a request's headers before its body is read.
 
-A page of a stranger in this machine's browser reaches loopback too. Its requests say where they come from
-(`Origin`), and those to a name that was made to resolve to us say that name (`Host`): both are refused. Whatever is
-left needs the token, or a session where it only looks. Nothing is taken from cookies: a browser shows those of a host
-to whatever listens at any of its ports, and here that may be another user's.
+A web page of another site, open in a browser on this machine, can reach loopback too. Its requests name that site in
+`Origin`, or, if its host name was made to resolve to our address (DNS rebinding), in `Host`: both are refused. All
+other requests need the token; those that only read may show a session instead. Cookies are not used: a browser sends
+a host's cookies to every port of it, and another user's program may listen there.
 """
 
 import hmac
@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 
 from pylon.gateway.problems import Problem
 
-# What tells nothing, and how a browser gets its session.
+# Paths that anybody may read, since they show nothing of the node.
 _OPEN = frozenset({"/health", "/", "/runs"})
-# Leads to the page, whatever the run's name is.
+# Redirects to the page, whether or not there is a run of that name.
 _RUN = "/runs/"
 
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """A request as far as it matters here; names of headers are in lower case."""
+    """The parts of a request that the rules look at; names of headers are in lower case."""
 
     method: str
     path: str
@@ -31,8 +31,9 @@ class Knock:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """`names` are the hosts besides addresses under which the gateway is reached; `token` None lets everybody in.
-    `token_file` is what whoever lacks it is told of its place.
+    """`names` are the host names, besides addresses, under which the gateway is reached. Without a `token` all
+    requests are accepted. `loopback`: it listens on loopback only. `token_file` tells a client where to find the
+    token.
     """
 
     token: str | None
@@ -41,7 +42,7 @@ class Doors:
     token_file: str = "the file gateway-token of its network"  # noqa: S105 - words
 
     def judge(self, knock: Knock, sessions: Container[str]) -> Problem | None:
-        """Why this request is turned away, or None."""
+        """Why this request is refused, or None."""
         host = knock.headers.get("host", "")
         if not self._is_ours(host):
             return Problem(
@@ -65,7 +66,7 @@ class Doors:
 
     def _is_ours(self, host: str) -> bool:
         try:
-            # Whatever follows the port would be a path.
+            # Whatever follows the port is parsed as a path here, and is ignored.
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
@@ -75,23 +76,23 @@ class Doors:
             address = ipaddress.ip_address(name)
         except ValueError:
             return name == "localhost"
-        # Nobody's name resolves to an address that is written out.
+        # No rebinding is possible with a literal address: it is not a name that a stranger can make resolve to us.
         return address.is_loopback or not self.loopback
 
 
 def is_open(knock: Knock) -> bool:
-    """Whether this is for everybody who may reach the gateway."""
+    """Whether this request needs no token: it reads one of the open paths, or asks for a session."""
     looks = knock.method in ("GET", "HEAD") and (knock.path in _OPEN or knock.path.startswith(_RUN))
     return looks or (knock.method == "POST" and knock.path == "/session")
 
 
 def same(given: str, token: str) -> bool:
-    """Whether it is the token; takes as long for any."""
+    """Whether `given` is the token; compared in constant time, so that the time tells nothing about the token."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
+    """Whether only this machine can reach a server that listens on this host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -99,7 +100,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _place(origin: str) -> str | None:
-    """Host and port of an origin, or None: anybody may send anything."""
+    """Host and port of an `Origin` header, or None if it is malformed."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:

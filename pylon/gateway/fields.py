@@ -1,4 +1,4 @@
-"""Fields of a request's JSON, each read as what it is. None stands for one that is not there; all raise `Problem`."""
+"""Reads fields of a request's JSON by type. An absent field is None; all raise `Problem` (400) for a bad value."""
 
 import math
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from pylon.gateway.problems import Problem
 
 
 def refuse(name: str, must: str) -> Problem:
-    """What is said of a value that does not fit."""
+    """The error for a value that is not allowed; `must` says what it must be."""
     return Problem(400, "invalid_value", f"{name} must {must}", param=name)
 
 
 def text(given: Mapping[str, Any], name: str, *, low: int, high: int) -> str | None:
-    """Text of so many characters."""
+    """Text of `low` to `high` characters."""
     value = given.get(name)
     if value is None:
         return None
@@ -23,7 +23,7 @@ def text(given: Mapping[str, Any], name: str, *, low: int, high: int) -> str | N
 
 
 def whole(given: Mapping[str, Any], name: str, low: int, high: int, where: str = "") -> int | None:
-    """A whole number. `where` is what it is called to whoever sent it."""
+    """A whole number from `low` to `high`. `where` is its name in the error, if not `name`."""
     value = given.get(name)
     if value is None:
         return None
@@ -33,7 +33,7 @@ def whole(given: Mapping[str, Any], name: str, low: int, high: int, where: str =
 
 
 def number(given: Mapping[str, Any], name: str, low: float, high: float, where: str = "") -> float | None:
-    """A number."""
+    """A finite number from `low` to `high`. `where` is its name in the error, if not `name`."""
     value = given.get(name)
     if value is None:
         return None
@@ -45,7 +45,7 @@ def number(given: Mapping[str, Any], name: str, low: float, high: float, where: 
 
 
 def flag(given: Mapping[str, Any], name: str, where: str = "") -> bool:
-    """True or false; false where it is not there."""
+    """True or false; false if absent."""
     value = given.get(name)
     if value is not None and not isinstance(value, bool):
         raise refuse(where or name, "be true or false")

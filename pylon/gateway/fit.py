@@ -1,6 +1,7 @@
-"""What nobody can take, by what providers say of themselves: told at once, in OpenAI's words, and not asked for.
+"""Refuses at once, with OpenAI's error codes, a job that no provider can take by what the providers announce.
 
-It refuses only what waiting does not help: who is paused or busy now may take it later, and the core says so.
+Only jobs for which waiting does not help are refused: providers that are paused or busy may take a job later, and the
+core deals with that.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ type Json = dict[str, Any]
 
 
 def check_size(job: Json) -> None:
-    """Raises `Problem` (413) for text that no event holds, before anything else is done with it."""
+    """Raises `Problem` (413) for more text than an event can hold."""
     size = sum(map(text_bytes, _texts(job)))
     if size > MAX_EVENT_BYTES:
         raise Problem(
@@ -27,18 +28,18 @@ def check_size(job: Json) -> None:
 
 
 def misfit(job: Json, rows: Sequence[Json], *, plain: bool) -> Problem | None:
-    """Why none of those who are alive can ever take this job, or None. `rows` are those of the `providers` call;
-    `plain` says whether providers that read the open form only may be asked.
+    """Why none of the live providers can ever take this job, or None. `rows` are those of the `providers` call;
+    `plain` says whether providers that read only the open form may be asked.
     """
     wanted = job.get("model")
     asked = [row for row in rows if plain or not row["plain"]]
     contexts = [context for row in asked for context in _contexts(row, wanted)]
     if not contexts:
-        # Where nobody is alive the directory may not have been read.
+        # With no live provider at all, the announcements may not have been read yet.
         return model_not_found(wanted) if rows and wanted is not None else None
-    # As the core counts, so that nothing is refused here that it would send.
+    # Counted as the core does, so that nothing is refused here that it would send.
     need = least_context(sum(map(len, _texts(job))), job.get("max_tokens", 0))
-    # One that does not say how much it holds is asked.
+    # 0: this provider does not say how large its context is, so it may take the job.
     if 0 in contexts or need <= max(contexts):
         return None
     longest, most = job.get("max_tokens", 0), max(contexts)
@@ -52,7 +53,7 @@ def misfit(job: Json, rows: Sequence[Json], *, plain: bool) -> Problem | None:
 
 
 def model_not_found(name: str) -> Problem:
-    """What OpenAI says of a model that is not there."""
+    """OpenAI's error for an unknown model."""
     return Problem(
         404,
         "model_not_found",
@@ -66,10 +67,10 @@ def has_model(row: Json, wanted: str | None) -> bool:
 
 
 def _contexts(row: Json, wanted: str | None) -> list[int]:
-    """The context of the model that this provider would use, 0 where it does not say; nothing where it has none."""
+    """The context, in tokens, of the model that this provider would use: 0 if it does not say, empty if none fits."""
     offers = list(zip(row["models"], row["weights"], row["contexts"], strict=True))
     if wanted is None:
-        # Whoever names no model may have any.
+        # A job that names no model gets the first.
         return [context for _, _, context in offers[:1]] or [0]
     return [
         context for name, sha256, context in offers if wanted == name or (sha256 and wanted == f"sha256:{sha256}")

@@ -1,4 +1,4 @@
-"""Stands in front of every route: turns away whom `doors` turns away, and answers errors in one shape."""
+"""The ASGI application around all routes: applies the access rules of `doors`, and answers errors in one form."""
 
 from collections.abc import Container, Mapping
 
@@ -14,13 +14,13 @@ from pylon.gateway.problems import Problem
 
 logger = log.get("gateway")
 
-# Nothing of a page may come from elsewhere, be shown within another page, or be guessed to be of another type.
 _API = "POST /v1/chat/completions and GET /v1/models"
+# A browser must not guess the type of a response, show it in a frame of another page, or pass its address on.
 _ALWAYS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "x-frame-options": "DENY"}
 
 
 class Guard:
-    """An ASGI application around another."""
+    """See the module. `sessions` are the open ones."""
 
     def __init__(self, app: ASGIApp, doors: Doors, sessions: Container[str]) -> None:
         self._app = app
@@ -41,10 +41,10 @@ class Guard:
 
         try:
             self._judge(scope)
-            # The routes raise what they refuse only within an application.
+            # Starlette raises errors such as 404 only if the scope has an `app`; else the router answers them itself.
             await self._app({**scope, "app": self}, receive, answer)
         except ClientGoneError:
-            # Nobody reads it; the server wants one all the same.
+            # Nobody reads this response, but the server needs one.
             await Response(status_code=499)(scope, receive, answer)
         except Problem as problem:
             await _told(problem)(scope, receive, answer)
@@ -65,7 +65,7 @@ class Guard:
                 raise Problem(400, "invalid_header", "a header is given twice")
             headers[name.decode("latin-1")] = text
         if "content-length" in headers and "transfer-encoding" in headers:
-            # RFC 9112, 6.3: whoever stands between may have read another end of it, and what follows as a request.
+            # RFC 9112, 6.3: a proxy in between may see another end of this body, and take its rest for a request.
             raise Problem(
                 400, "invalid_header", "a body must have either a length or be chunked, not both", closes=True
             )
@@ -78,12 +78,12 @@ class Guard:
 
 
 def _lost(error: HTTPException, path: str) -> Problem:
-    """What is said where no route is."""
+    """The error for a path or method that has no route."""
     if error.status_code == 405:
         return Problem(
             405, "wrong_method", f"this path only accepts {(error.headers or {}).get('Allow', 'another method')}"
         )
-    # Where clients of other interfaces look first.
+    # A client of another of OpenAI's interfaces, such as embeddings, asks here first.
     api = path.rstrip("/") == "/v1" or path.startswith("/v1/")
     said = (
         f"this gateway offers only {_API}: set the client to chat completions" if api else "this path does not exist"

@@ -1,4 +1,4 @@
-"""The gateway's token, and the sessions of browsers that have shown it, or a code that was printed for them."""
+"""The gateway's token, and the sessions of browsers that showed the token or a printed one-time code."""
 
 import secrets
 import stat
@@ -13,14 +13,14 @@ from pylon.gateway.doors import same
 _BYTES = 32
 _MOST_SESSIONS = 64
 _LEAST_CHARS = 16
-# It stands on a screen, and perhaps in what the terminal keeps.
+# The code stands on a screen, and perhaps in the terminal's history, so it is valid for a short time only.
 CODE_S = 600
-# Whoever looks daily is not asked every day.
+# Long enough that somebody who opens the page daily is not asked for the token each day.
 SESSION_S = 7 * 24 * 3_600
 
 
 def load_or_create(path: Path) -> str:
-    """The token in that file; a new one (0600) where there is none. Raises `SetupError`."""
+    """The token in the file, which is created (mode 0600) if there is none. Raises `SetupError` if unusable."""
     try:
         mode, token = path.stat().st_mode, path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -39,15 +39,15 @@ def load_or_create(path: Path) -> str:
 
 
 class Sessions:
-    """A browser shows the token, or a code that is good once and within `CODE_S`, and gets a session, which opens
-    what is looked at for `SESSION_S`. `in` says whether a session is one that is open.
+    """Sessions for browsers. A browser shows the token, or `code`, which is valid once and for `CODE_S` seconds, and
+    gets a session, which allows it to read for `SESSION_S` seconds. `in` tells whether a session is open.
     """
 
     def __init__(self, token: str | None, clock: Clock) -> None:
         self.code = secrets.token_urlsafe(_BYTES)
         self._clock = clock
         self._code_ends = clock.wall() + CODE_S
-        # When each ends: a machine that sleeps takes its sessions no further.
+        # Unix seconds at which each session ends. Not monotonic ones, which may stand still while the machine sleeps.
         self._ends: OrderedDict[str, float] = OrderedDict()
         self._token = token
 
@@ -55,7 +55,7 @@ class Sessions:
         return isinstance(session, str) and self._clock.wall() < self._ends.get(session, 0.0)
 
     def open(self, key: str) -> str | None:
-        """A new session, or None for a wrong key."""
+        """A new session for the token or the code, or None for a wrong `key`."""
         now = self._clock.wall()
         if self.code and now < self._code_ends and same(key, self.code):
             self.code = ""

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-# Seconds. A stand-in answers within the first, a large model within the last.
+# Upper bounds of the buckets, in seconds: from test models, which answer within the first, to large ones.
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 type Labels = tuple[tuple[str, str], ...]
@@ -12,7 +12,7 @@ type Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A metric's values now: `kind` is `counter` or `gauge`."""
+    """A metric and its current values, by labels; `kind` is `counter` or `gauge`."""
 
     name: str
     kind: str
@@ -38,7 +38,7 @@ def gauge(name: str, help: str, value: float) -> Sample:  # noqa: A002 - the for
 
 @dataclass(slots=True)
 class Histogram:
-    """How many observations were at most as large as each bound."""
+    """Counts observations by the smallest of `bounds` that they do not exceed; the last count is for larger ones."""
 
     name: str
     help: str
@@ -51,7 +51,7 @@ class Histogram:
 
     @classmethod
     def counted(cls, name: str, help: str, bounds: Sequence[float], counts: Sequence[int], sum: float) -> "Histogram":  # noqa: A002 - the format's words
-        """One whose observations were counted elsewhere."""
+        """A histogram of observations counted elsewhere: `counts` has one more item than `bounds`."""
         made = cls(name, help, tuple(bounds), sum=sum)
         made.counts = list(counts)
         return made

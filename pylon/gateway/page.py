@@ -1,4 +1,4 @@
-"""The page: one file without resources of others, and what it fetches."""
+"""The routes of the gateway's web page: one self-contained HTML file, and the data that it fetches."""
 
 import asyncio
 import base64
@@ -25,13 +25,15 @@ from pylon.gateway.problems import Problem
 from pylon.gateway.view import View
 
 _FILE = Path(__file__).with_name("page.html")
-# A key is short, and whoever sends one has shown nothing yet.
+# Small limits, since anybody may send a key: a request for a session needs no token.
 _KEY_BYTES = 4_096
 KEY_S = 10.0
 
 
 class Page:
-    """The routes. `runs` is the folder of trajectories, `token_file` what the locked page calls the token's place."""
+    """See the module. `runs` is the folder of trajectories, `unit` the network's name for 1,000 msat; `token_file` is
+    where the locked page says that the token is.
+    """
 
     def __init__(self, asks: Asks, view: View, sessions: Sessions, runs: Path, unit: str, *, token_file: str) -> None:
         self._asks = asks
@@ -43,7 +45,7 @@ class Page:
         self._keys = Bodies(_KEY_BYTES, slowest_s=KEY_S, together=None)
 
     async def page(self, _: Request) -> Response:
-        """The file itself, which holds nothing of this node but where its token lies."""
+        """The HTML file, which tells nothing about this node except where its token is."""
         file, policy = page_file()
         return Response(
             file.replace(b"{token_file}", self._token_file),
@@ -52,12 +54,15 @@ class Page:
         )
 
     async def named_run(self, request: Request) -> Response:
-        """The address of a run as one guesses it: its name stands behind a # in the one that it has."""
+        """Redirects from `/runs/NAME`, which somebody may guess, to the run's address, `/runs#NAME`."""
         return RedirectResponse(f"/runs#{quote(request.path_params['run'], safe='')}")
 
     async def session(self, request: Request) -> Response:
-        """A session for whoever shows the token, or the code that was printed. In the body: the page shows it to this
-        port alone, where a cookie goes to all of this host's."""
+        """Opens a session for a client that shows the token or the printed code. Raises `Problem` (401).
+
+        The session is returned in the body, not as a cookie: the page sends it to this port only, while a browser
+        sends a cookie to every port of this host.
+        """
         async with self._keys.read(request) as body:
             try:
                 said = orjson.loads(body)
@@ -70,7 +75,7 @@ class Page:
         return json_response({"session": session})
 
     async def now(self, _: Request) -> Response:
-        """What the node and the gateway do now."""
+        """The state of the node and the gateway, as JSON."""
         tally, budget = self._asks.tally, self._asks.budget
         gateway: dict[str, Any] = {
             "unit": self._unit,
@@ -86,7 +91,7 @@ class Page:
         return json_response({"version": __version__, **await self._view.now(), "gateway": gateway})
 
     async def metrics(self, _: Request) -> Response:
-        """Prometheus' text format."""
+        """The metrics, in Prometheus' text format."""
         tally = self._asks.tally
         metrics: list[Sample | Histogram] = [
             *await self._view.samples(),
@@ -102,7 +107,7 @@ class Page:
         return json_response({"unit": self._unit, "runs": found})
 
     async def run(self, request: Request) -> Response:
-        """One trajectory, some hundred events from `after` on."""
+        """One trajectory: up to `trajectories.MOST_EVENTS` events from number `after` on."""
         after = request.query_params.get("after", "0")
         if not (after.isascii() and after.isdigit() and len(after) < 10):
             raise Problem(400, "invalid_value", "after must be a whole number", param="after")
@@ -119,7 +124,7 @@ class Page:
         """A trajectory as JSONL, for the viewer of `rlms`."""
         name = request.path_params["run"]
         lines = await asyncio.to_thread(trajectories.exported, self._runs, name)
-        # As text: a download that a browser would show could be a page. RFC 6266: a name of any letters.
+        # Sent as an attachment, since a browser might show it as a page. RFC 6266 allows any letters in its name.
         headers = {"content-disposition": f"attachment; filename*=utf-8''{quote(name, safe='')}.jsonl"}
         body = b"".join(orjson.dumps(line) + b"\n" for line in lines)
         return Response(body, media_type="application/x-ndjson", headers=headers)
@@ -127,7 +132,7 @@ class Page:
 
 @cache
 def page_file() -> tuple[bytes, str]:
-    """The page, and the policy that lets it run its own script and style and nothing else."""
+    """The HTML file, and the `Content-Security-Policy` that allows its own script and style and nothing else."""
     file = _FILE.read_bytes()
     script, style = (_hash_of(file, tag) for tag in (b"script", b"style"))
     policy = (

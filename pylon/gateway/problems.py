@@ -1,4 +1,4 @@
-"""What a client is told when there is no completion: OpenAI's error object, its status, and when to try again."""
+"""Errors as the gateway answers them: OpenAI's error object, the HTTP status, and whether and when to try again."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,9 @@ from pylon.gateway.upstream import SilentCoreError
 from pylon.jobs.codes import ErrorCode
 from pylon.swarm.dispatch.messages import Failure
 
-# Providers come and go within seconds; clients wait so long, and ask again.
+# Clients should try again after this time, since providers come and go within seconds.
 RETRY_S = 5
-# Somebody's place is free sooner.
+# The same when the gateway itself is full: another request ends sooner.
 BUSY_S = 1
 
 _TYPES = {
@@ -31,7 +31,7 @@ _STATUS = {
     Failure.MALFORMED: 400,
     Failure.DEADLINE: 504,
 }
-# Of what providers refuse, what is the request's fault.
+# Refusals by providers that are the request's fault.
 _REFUSED = {
     ErrorCode.TOO_LARGE: 400,
     ErrorCode.MALFORMED: 400,
@@ -42,9 +42,9 @@ _REFUSED = {
 
 
 class Problem(Exception):  # noqa: N818 - what a client is told, most often of its own fault
-    """An answer with a status that is no success. `retry_s` is what `Retry-After` says, 0 for nothing; `again` says
-    whether clients that repeat requests by themselves shall (`x-should-retry`, which OpenAI's read), None where they
-    know; with `closes` nothing more is read of the connection.
+    """An error answer with its HTTP status. `param` names the parameter at fault. `retry_s` is the `Retry-After`
+    header, 0 for none. `again` tells clients that retry by themselves whether to do so (`x-should-retry`, which
+    OpenAI's clients read); None leaves it to their own rules. With `closes` the connection is closed afterwards.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Problem(Exception):  # noqa: N818 - what a client is told, most often of i
 
 
 def of_row(row: dict[str, Any], job: Mapping[str, Any]) -> Problem:
-    """Why a question that was asked, this job, got no answer: the row of an outcome that failed."""
+    """The error for a job that failed; `row` is that of its outcome, with `error` set."""
     error = row["error"]
     reason, code = Failure(error["reason"]), error["code"]
     status = _STATUS.get(reason, 503)
@@ -92,27 +92,27 @@ def of_row(row: dict[str, Any], job: Mapping[str, Any]) -> Problem:
     if status == 400 and code == ErrorCode.TOO_LARGE:
         return too_long(said)
     if status == 400 and code == ErrorCode.UNSUPPORTED_PARAM and "schema" in job:
-        # They say no more than this of what they lack, and hardly any lacks anything else.
+        # Providers do not say which parameter they lack, but it is hardly ever another one.
         said = "none of the providers asked can answer with a schema. Choose a model whose providers can."
         return Problem(status, name, said, param="response_format")
-    # The core has been with all who could, and waited: the same again would take as long, and may cost as much.
+    # The core has tried all suitable providers, and waited: a retry would take as long, and may cost as much.
     again = (reason is Failure.REFUSED and code == ErrorCode.BUSY) if status in (503, 504) else None
     return Problem(status, name, said, retry_s=RETRY_S if status == 503 else 0, again=again)
 
 
 def too_long(why: str, param: str = "messages") -> Problem:
-    """What OpenAI says of a prompt that no context holds: clients look for this code, and send less."""
+    """OpenAI's error for a prompt too long for any context: clients look for its code, and send less."""
     todo = "Ask for fewer." if param == "max_tokens" else "Shorten the messages or `max_tokens`."
     return Problem(400, "context_length_exceeded", f"{why}. {todo}", param=param)
 
 
 def of_error(error: PylonError, waited_s: float = 0.0) -> Problem:
-    """What a call of the core failed with, after so many seconds."""
+    """The error for a call of the core that failed after `waited_s` seconds."""
     said = _sentence(str(error), error.hint)
     if isinstance(error, SilentCoreError | NodeSilentError):
         return Problem(504, "node_silent", said, retry_s=RETRY_S, again=False)
     if isinstance(error, UnreachableError):
-        # A node that starts anew is there soon; whatever was waited for already is not.
+        # A node that is restarting is back soon; one that was waited for already is not.
         again = None if waited_s < RETRY_S else False
         return Problem(503, "no_provider", said, retry_s=RETRY_S, again=again)
     if isinstance(error, UsageError):

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with the bounds that it has not."""
+"""The HTTP server: uvicorn, with limits on connections and request heads that it lacks."""
 
 import asyncio
 import errno
@@ -18,15 +18,15 @@ from pylon.tasks import Tasks
 
 _HEAD_BYTES = 64 * 1024
 _IDLE_S = 60
-# A request has a connection; the page and the metrics have some more, the core and its database others.
+# Connections for the page and the metrics, beside those of requests; and files for the core and its database.
 _MORE = 100
 _FILES_BESIDE = 100
-# Those under way are answered when it is told to stop, within so many seconds.
+# When the server is told to stop, requests in progress have so many seconds to be answered.
 DRAIN_S = 10
 
 
 class _Server(uvicorn.Server):
-    """Whoever starts it deals with signals."""
+    """Leaves signals to the program that starts it."""
 
     def capture_signals(self) -> Any:
         return nullcontext()
@@ -34,7 +34,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(app: ASGIApp, host: str, port: int, *, connections: int) -> AsyncIterator[int]:
-    """Serves within; the port. Raises `SetupError` when nothing can listen there."""
+    """Serves inside the `async with`, and yields the port. Raises `SetupError` if it cannot listen there."""
     files = allow_files(connections + _MORE + _FILES_BESIDE)
     crowd = Crowd(max(1, files - _FILES_BESIDE))
     listener, tasks = _listen(host, port), Tasks()
@@ -49,7 +49,7 @@ async def serving(app: ASGIApp, host: str, port: int, *, connections: int) -> As
         try:
             while not server.started:
                 if task.done():
-                    # It would be said to serve, and answer nobody.
+                    # It failed to start; else the caller would believe that it serves.
                     await task
                 await asyncio.sleep(0.01)
             yield listener.getsockname()[1]
@@ -64,7 +64,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        # Two that bind at the same moment both may; one of them is told here.
+        # Two programs that bind at the same moment may both succeed; only one of them may listen.
         listener.listen()
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE

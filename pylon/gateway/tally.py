@@ -1,4 +1,4 @@
-"""What the gateway has done since it began."""
+"""Counts what the gateway has done since it started, for its page and its metrics."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Tally:
     )
 
     def samples(self, budget: Budget) -> list[Sample]:
-        """As metrics, with what the budget says."""
+        """These counts and the budget's amounts as metrics."""
         outcomes = [((("outcome", name),), float(count)) for name, count in sorted(self.outcomes.items())]
         tokens = [((("kind", "prompt"),), float(self.prompt_tokens))]
         tokens.append(((("kind", "completion"),), float(self.completion_tokens)))

@@ -1,4 +1,4 @@
-"""Runs of the RLM, for the page: the list of them, and one event by event."""
+"""Trajectories of the RLM's runs, for the page: the list of runs, a run's events, and the texts that they name."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from pylon.nostr.event import is_hex64
 from pylon.rlm.runs import Run, find_run, run_ids, summary
 from pylon.rlm.viewer import export_rlm
 
-# A page of a list, of a run's events, and of a text.
+# The most of each that one response has: runs, events of a run, characters of a text.
 _RUNS = 50
 MOST_EVENTS = 500
 MOST_CHARS = 100_000
@@ -18,7 +18,9 @@ type Json = dict[str, Any]
 
 
 def listed(folder: Path) -> list[Json]:
-    """The newest runs. A folder that is being deleted, holds what is no run, or has no name in text is left out."""
+    """Summaries of the newest runs. A folder is left out if it is being deleted, is not a run, or its name is not
+    UTF-8.
+    """
     found: list[Json] = []
     for name in run_ids(folder)[:_RUNS]:
         try:
@@ -47,7 +49,7 @@ def shown(folder: Path, name: str, after: int) -> Json:
 
 
 def text(folder: Path, name: str, sha256: str) -> str:
-    """A text that an event names, its beginning where it is very long. Raises `Problem`."""
+    """A text that an event names, cut after `MOST_CHARS` characters. Raises `Problem` (404)."""
     run = _find(folder, name)
     if not is_hex64(sha256):
         raise Problem(404, "not_found", "a text is named by 64 hexadecimal digits")
@@ -57,13 +59,13 @@ def text(folder: Path, name: str, sha256: str) -> str:
 
 
 def exported(folder: Path, name: str) -> list[Json]:
-    """The run as the viewer of `rlms` reads it. Raises `Problem`."""
+    """The run in the format that the viewer of `rlms` reads. Raises `Problem` (404)."""
     return list(export_rlm(_find(folder, name)))
 
 
 def _find(folder: Path, name: str) -> Run:
     try:
-        # By its whole name alone: what is found by a beginning may be another one tomorrow.
+        # Only by its whole name: a prefix that is unique today may match another run tomorrow.
         if name not in run_ids(folder):
             raise UsageError(f"there is no run {name[:60]!r}")
         return find_run(folder, name)

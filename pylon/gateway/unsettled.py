@@ -1,4 +1,4 @@
-"""Questions that are over and of which nobody knows yet what they cost, in the budget of the gateway."""
+"""Questions that have ended and whose cost is not final yet: the core is asked for it, and the budget corrected."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,7 +9,7 @@ from pylon.unsettled import CameTo
 
 
 class Unsettled(unsettled.Unsettled):
-    """`changed` is called when something may have come back to the budget."""
+    """See the module. `changed` is called when money may have come back to the budget."""
 
     def __init__(self, upstream: Upstream, budget: Budget, changed: Callable[[], None]) -> None:
         super().__init__("gateway")
@@ -18,12 +18,12 @@ class Unsettled(unsettled.Unsettled):
         self._changed = changed
 
     def left(self, reservation: str, held: int) -> None:
-        """Whoever asked this went away before its answer. What is held for it stays so until the core has a word."""
+        """A question whose client left before the answer. `held` stays reserved until the core tells its cost."""
         share = _Share(self._budget, self._changed, held=held)
         self.add(reservation, self, share, charged=0, most=held, known=False)
 
     def ended(self, reservation: str, cost: Cost) -> None:
-        """This has ended, and may be charged yet."""
+        """A question that has ended with this cost, and for which more may still be charged."""
         share = _Share(self._budget, self._changed, cost=cost)
         self.add(reservation, self, share, charged=cost.charged, most=cost.most, known=True)
 
@@ -33,7 +33,7 @@ class Unsettled(unsettled.Unsettled):
 
 
 class _Share:
-    """Of one question: `held` as long as others wait for it, then its `cost`."""
+    """One question's part of the budget: `held` msat while its cost is unknown, then `cost`."""
 
     def __init__(
         self, budget: Budget, changed: Callable[[], None], *, held: int = 0, cost: Cost | None = None
@@ -56,5 +56,5 @@ class _Share:
         self.hold(charged, charged)
 
     def lose(self, charged: int, most: int) -> None:  # noqa: ARG002 - the seam's
-        # Whoever is refused is told what may come back: this does not.
+        # Counts as charged, not as open: a refusal names `open` as money that may come back, and this does not.
         self.hold(most, most)

@@ -1,4 +1,4 @@
-"""What stands behind the gateway: the core of a node, as values. `pylon.node.gateway` fills it."""
+"""The gateway's interface to the core of a node, which `pylon.node.gateway` implements."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from pylon.errors import UnreachableError
 
 
 class SilentCoreError(UnreachableError):
-    """A core that is there says nothing: it hangs, was halted, or has far too much to do."""
+    """The core runs and does not answer in time: it hangs, was suspended, or is overloaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The core hears of it: from here on it may cost something, and its reservation is known there."""
+    """The question was sent to the core: from here on it may cost something, and the core knows its reservation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The whole text of an answer so far."""
+    """The whole text of the answer so far."""
 
     text: str
 
@@ -34,12 +34,15 @@ type Heard = Begun | Said | Ended
 
 
 class Upstream(Protocol):
-    """Calls raise `UnreachableError` when no core or nobody answers, `SilentCoreError` when it does not in time, and
-    any other `PylonError` of the core."""
+    """Calls raise `UnreachableError` if there is no core or no provider, `SilentCoreError` if the core does not
+    answer in time, and any other `PylonError` that the core reports.
+    """
 
     def ask(self, job: dict[str, Any], *, reservation: str, budget_msat: int, stream: bool) -> AsyncGenerator[Heard]:
-        """One question, which never costs more than `budget_msat`. Closing the iterator cancels it; what it came to,
-        the call `reservations` says by the name of its reservation, which is used once."""
+        """Asks one question, which never costs more than `budget_msat`. Closing the iterator cancels it.
+
+        `reservation` is a new name for each question, by which the call `reservations` tells its cost later.
+        """
 
     async def result(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """The result of a call that `docs/control.md` lists."""

@@ -1,4 +1,4 @@
-"""Where a gateway is reached, for whoever starts it."""
+"""The URLs of a gateway, to show to the person who starts it."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -12,7 +12,9 @@ UNENCRYPTED = (
 
 
 def urls(host: str, port: int, addresses: Sequence[str]) -> tuple[str, list[str]]:
-    """The URL for this machine, those for others. `addresses` are this machine's, for a gateway at all of them."""
+    """The URL for this machine, and those for other machines. `addresses` are this machine's, for a gateway that
+    listens on all of them.
+    """
     try:
         listens = ipaddress.ip_address(host)
     except ValueError:
@@ -20,7 +22,7 @@ def urls(host: str, port: int, addresses: Sequence[str]) -> tuple[str, list[str]
     if listens is None or not listens.is_unspecified:
         here = _url(host, port)
         return here, [] if is_loopback(host) else [here]
-    # One that listens at all of IPv6 takes IPv4 as well; the other way round it does not.
+    # A server that listens on all IPv6 addresses accepts IPv4 as well, but not the other way round.
     others = [one for one in addresses if listens.version == 6 or ":" not in one]
     return _url("127.0.0.1" if listens.version == 4 else "::1", port), [_url(one, port) for one in others]
 

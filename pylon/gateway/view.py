@@ -1,7 +1,7 @@
-"""What a node is doing now: one look at its core, for the page, the metrics and the list of models.
+"""What the node is doing now, as its core tells it: for the page, the metrics and the list of models.
 
-Strangers wrote much of it (names, models): each text is one line of bounded length here, and the page takes it for
-text.
+Strangers wrote some of the texts (names, models). Each is cut to one line of bounded length here, and the page shows
+it as text, never as HTML.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from pylon.gateway.upstream import Upstream
 from pylon.tasks import end
 from pylon.text import clean_line
 
-# Many may look at once, and providers change by the second.
+# How long an answer of the core is kept: many clients may ask at once, and providers change by the second.
 FRESH_S = 1.0
 MOST_PROVIDERS = 200
 _LISTEN_S = 2.0
-# Whoever looks wants to know now: what the core has not said by then it cannot say, whatever others wait for.
+# The longest that the page and the metrics wait for the core; a call without an answer by then counts as failed.
 LOOK_S = 3.0
 _JOBS = 20
 _LONGEST = 120
 _LISTED = 4
 
-# What the time of a job that this provider answered is split into.
+# The parts of the time that this provider took for a job.
 _PHASES = {
     "queue": "Seconds that answered jobs waited for this node's model.",
     "compute": "Seconds that this node's model took for answered jobs.",
@@ -37,7 +37,7 @@ type Json = dict[str, Any]
 
 
 class View:
-    """See the module."""
+    """See the module. Answers of the core are kept for a moment, and concurrent callers share them."""
 
     def __init__(self, upstream: Upstream, clock: Clock) -> None:
         self._upstream = upstream
@@ -48,22 +48,22 @@ class View:
         self._called: dict[str, asyncio.Task[Json | None]] = {}
 
     async def close(self) -> None:
-        """Waits for nothing that was looked at any more."""
+        """Ends calls that still wait for the core."""
         await end(*self._called.values())
 
     async def providers(self, fresh_s: float = FRESH_S) -> Json:
-        """What `providers` of the core says, at most so many seconds old. Raises what that does."""
-        # A core that has just begun to ask has to hear of them first.
+        """The answer to the core's `providers` call, at most `fresh_s` seconds old. Raises `PylonError`."""
+        # A core that has just started must first hear from providers.
         wait_s = 0.0 if self._kept.get("providers", (0, {}))[1] else _LISTEN_S
         look = partial(self._upstream.result, "providers", {"wait_s": wait_s})
         return await self._fresh("providers", look, fresh_s)
 
     async def now(self) -> Json:
-        """All that the page shows of the core; what it cannot say now is None."""
+        """All that the page shows of the core. What the core does not answer is None, and `jobs` is empty."""
         return await self._fresh("now", self._look)
 
     async def models(self) -> list[Json]:
-        """The models that providers offer who could take a job now, as OpenAI lists them."""
+        """The models of providers that could take a job now, in OpenAI's format. Raises `PylonError`."""
         found: dict[str, Json] = {}
         for row in (await self.providers())["providers"]:
             if row["state"] != "ready":
@@ -81,7 +81,7 @@ class View:
         ]
 
     async def samples(self) -> list[Sample | Histogram]:
-        """As metrics."""
+        """The node's state as metrics."""
         now = await self.now()
         samples: list[Sample | Histogram] = [
             gauge("pylon_up", "Whether the node's core answers.", now["status"] is not None)
@@ -133,8 +133,10 @@ class View:
         }
 
     async def _soon(self, name: str, call: Callable[[], Awaitable[Json]]) -> Json | None:
-        """What the core says, or None. A call that takes longer goes on, and the next look waits for that one: many
-        would pile up at a core that hangs, and one that has to be opened first would never be.
+        """The core's answer, or None if it takes longer than `LOOK_S` or fails.
+
+        A call that takes longer goes on, and the next look waits for the same one. Otherwise calls would pile up at a
+        core that hangs, and a connection that takes long to open would never be opened.
         """
         task = self._called.get(name)
         if task is None:
@@ -150,7 +152,8 @@ class View:
         async with self._looking[name]:
             failed = self._failed.get(name)
             if failed is not None and failed[0] >= began:
-                # Of many who wait for a core that hangs, each would do so after the other.
+                # Callers that waited for the lock share this failure: else each would wait for a hanging core in
+                # turn.
                 raise failed[1]
             if name in self._kept and self._clock.monotonic() - self._kept[name][0] < fresh_s:
                 return self._kept[name][1]
