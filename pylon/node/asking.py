@@ -1,4 +1,4 @@
-"""The `map` call: jobs and outcomes as JSON on one side, the swarm's values on the other."""
+"""The `map` call: reads its jobs from JSON, runs them in the swarm, and writes outcomes as JSON."""
 
 import asyncio
 import dataclasses
@@ -34,7 +34,7 @@ _FIELDS = {field.name for field in dataclasses.fields(JobSpec)}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Books:
-    """Where runs that can be taken up again are written down. `open` holds those that go on in this process."""
+    """Where runs that can be resumed are recorded. `open` holds those in progress in this process."""
 
     database: Database
     group: GroupCommit
@@ -62,7 +62,7 @@ class Books:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What a `map` call says."""
+    """The parameters of a `map` call."""
 
     specs: list[JobSpec]
     priority: int
@@ -76,11 +76,11 @@ class _Wanted:
 
     @property
     def looks(self) -> bool:
-        """Whether it only looks at what a run has so far."""
+        """Whether the call only reads what a run has so far, and asks nobody."""
         return self.resume and self.deadline_s == 0 and not self.dry
 
     def patience_s(self, settings: CustomerSection) -> float:
-        """How long it waits for relays and providers. A look has no time to be in time for."""
+        """Seconds to wait for relays and providers. A deadline of 0, of a call that only looks, does not count."""
         given = None if self.looks else self.deadline_s
         return settings.patience_s if given is None else min(settings.patience_s, given)
 
@@ -97,19 +97,19 @@ async def ask_all(
     `deadline_s` of the run, `priority`, `journal`, `resume`, `only_kept`, `pin_weights`, `dry_run`, `stream`. All of
     it together never costs more than its reservation.
 
-    Events tell `done`, how many of them `failed`, `msat`, `in_flight`, `providers` and how many of these are waited
-    for, because they are `loading` and nobody is ready; before the run begins, and in a dry run, `loading` alone. The
-    result holds every outcome in order and their summary. With `stream`, events bring the `outcomes` as they come,
-    and the result leaves them out. With `resume` a run that is kept goes on, and where there is none one begins,
-    unless `only_kept` says no; a deadline of 0 gives what there is, and asks nobody. Raises `UsageError` for a job
-    that is not one, for a run that another call has, and for one that is not kept and was to be looked at or
-    `only_kept`; `UnreachableError` when no relay is there, or nobody who could take any.
+    Events tell `done`, how many of them `failed`, `msat`, `in_flight`, `providers`, and how many of these are waited
+    for because they are `loading` their model and no other takes the jobs; before the run begins, and in a dry run,
+    `loading` alone. The result holds every outcome in order and their summary. With `stream`, events bring the
+    `outcomes` as they come, and the result leaves them out. With `resume` a kept run is continued; if there is none a
+    new one begins, unless `only_kept` is set. A deadline of 0 returns what there is, and asks nobody. Raises
+    `UsageError` for an invalid job, for a run that another call has open, and if there is no kept run for a deadline
+    of 0 or `only_kept`; `UnreachableError` if no relay is reached, or no provider could take any job.
     """
     wanted = await _wanted(params, settings)
     patience_s = wanted.patience_s(settings)
     if wanted.pinned or not wanted.looks:
         await pool.wait_open(patience_s)
-        # Whoever asks the first provider it hears of gives all its jobs to that one.
+        # Else all jobs would go to the first provider that is heard of.
         await client.caught_up(patience_s)
     if wanted.pinned or wanted.dry:
         # Both go by who is ready now.
@@ -141,7 +141,7 @@ async def _wanted(params: dict[str, Any], settings: CustomerSection) -> _Wanted:
         resume=flag(params, "resume"),
         only_kept=flag(params, "only_kept"),
         pinned=flag(params, "pin_weights"),
-        # What is wrong with the others is told before a hundred thousand jobs are read.
+        # The other parameters are checked before a hundred thousand jobs are read.
         specs=await _specs(params, timeout),
     )
 
@@ -173,7 +173,7 @@ async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: 
         journal = await RunJournal.open(books.database, books.group, books.clock, specs, resume=resume)
     taken_up = journal is not None and journal.taken_up
     run = MapRun(client, specs, stream=wanted.stream)
-    # It has ended before another call may take it up.
+    # The run ends before another call may resume it.
     with books.held(journal):
         if not taken_up:
             # From here on it may ask, and can be taken up again. What was done before is not known yet.
@@ -225,11 +225,11 @@ async def _pinned(client: SwarmClient, specs: list[JobSpec]) -> list[JobSpec]:
 
 
 async def _specs(params: dict[str, Any], timeout: float) -> list[JobSpec]:
-    """The jobs of a call, taken out of it: as JSON they would take as much memory again for as long as it lasts."""
+    """The jobs of a call, removed from `params`: as JSON they would hold as much memory again during the call."""
     jobs = job_list(params)
     params.pop("jobs", None)
     specs: list[JobSpec] = []
-    # In turns of this loop. In a thread each step of whoever else is served would wait for the interpreter's lock.
+    # In short turns of the event loop: a thread would make all other work here wait for the interpreter's lock.
     for some in batched(jobs, AT_ONCE):
         specs += [job_spec(job, timeout) for job in some]
         await asyncio.sleep(0)
@@ -237,7 +237,7 @@ async def _specs(params: dict[str, Any], timeout: float) -> list[JobSpec]:
 
 
 def job_spec(job: object, timeout: float) -> JobSpec:
-    """A job as calls write it, with so many seconds where it does not say. Raises `UsageError`."""
+    """Reads a job of a call; `timeout` is in seconds, for a job that names none. Raises `UsageError`."""
     if not isinstance(job, dict) or not isinstance(job.get("prompt", ""), str):
         raise UsageError("each job must be an object with a prompt")
     unknown = set(job) - _FIELDS - {"index", "id"}

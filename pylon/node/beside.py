@@ -1,4 +1,4 @@
-"""Work that goes on beside everything else."""
+"""Background work that ends with an exit stack."""
 
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -8,7 +8,7 @@ from pylon.tasks import Tasks
 
 
 def beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    """Has this done until `stack` closes."""
+    """Runs `work` in the background until `stack` closes."""
     tasks = Tasks()
     tasks.start(work, name)
     stack.push_async_callback(tasks.close)

@@ -10,7 +10,7 @@ FILE = "machine"
 
 
 def bind(folder: Path) -> None:
-    """Writes this machine's mark beside the key, unless one is there. Nothing depends on it: a failure is ignored."""
+    """Writes this machine's mark beside the key, unless there is one. Nothing depends on it: failures are ignored."""
     path, mark = folder / FILE, machine_mark()
     if mark and not path.exists():
         with suppress(OSError):
@@ -18,7 +18,7 @@ def bind(folder: Path) -> None:
 
 
 def is_this_machine(folder: Path) -> bool | None:
-    """Whether the key beside was made here; None where that was not written down, or cannot be told."""
+    """Whether the key in this folder was made on this machine; None if there is no mark, or it cannot be read."""
     mark = machine_mark()
     try:
         written = (folder / FILE).read_text(encoding="ascii").strip()

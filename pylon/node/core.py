@@ -56,13 +56,13 @@ class Core:
     ) -> None:
         self.home = home
         self.config = config
-        # Set when asked to stop; `hurry` as well when what is there shall not be finished first.
+        # Set when asked to stop; `hurry` as well if jobs in progress are not to be finished first.
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()
-        # What it can be asked, by name: all of it before anybody can call, and nothing before it is entered.
+        # The calls that it answers, by name: complete before anybody can call, and empty before it is entered.
         self.methods: dict[str, Method] = {}
         self.control = ControlServer(home.socket, self.methods)
-        # None in one that does not serve.
+        # None if it does not serve.
         self.serving: Serving | None = None
         self._serve = serve
         self._stays = serve or stays
@@ -84,7 +84,8 @@ class Core:
             await self._open()
         except BaseException:
             if self._founded:
-                # A home that did not come to serve stays what it was: else its next start would turn strangers away.
+                # A home that failed to start serving does not stay a household's head: else its next start would
+                # refuse strangers.
                 self._household.forget()
             await self._exit.aclose()
             raise
@@ -97,13 +98,13 @@ class Core:
 
     @property
     def opened(self) -> OpenHome:
-        """The home that it holds. Raises `UsageError` before it is entered."""
+        """The open home. Raises `UsageError` before the core is entered."""
         if self._opened is None:
             raise UsageError("this core is not open", hint="Use it inside `async with`.")
         return self._opened
 
     def stop(self, *, at_once: bool) -> None:
-        """Asks whoever runs this core to end it."""
+        """Asks the program that runs this core to end it; `at_once`: without finishing the jobs in progress."""
         if at_once:
             self.hurry.set()
         self.stopping.set()
@@ -112,16 +113,16 @@ class Core:
         """The customer's side, started when it is first needed."""
         async with self._customer_starts:
             if self._customer is None:
-                # A node that only serves holds in memory nothing of what asking takes.
+                # Imported here, so that a node that only serves does not load the customer's modules.
                 from pylon.node.customer import Customer
 
                 inference = None if self.serving is None else self.serving.inference
-                # Nothing is waited for between its last look at the household and this.
+                # There is no `await` between its last look at the household and this.
                 self._customer = await Customer.open(self.opened, inference, stays=self._stays)
         return self._customer
 
     def household_status(self) -> dict[str, Any] | None:
-        """The household in a few words: `machines` counts its members, `strangers` says whether others are served."""
+        """The household for `status`: `machines` counts its members, `strangers` says whether others are served."""
         known = self._household.get()
         if known is None:
             return None

@@ -30,13 +30,13 @@ from pylon.swarm.spending.account_purse import AccountPurse
 
 
 class Customer:
-    """Made by `open`."""
+    """See the module. Made by `open`."""
 
     def __init__(self, opened: OpenHome, client: SwarmClient, exit_stack: AsyncExitStack) -> None:
         self.client = client
         self._opened = opened
         self._exit = exit_stack
-        # The runs of maps that go on.
+        # The `map` runs in progress.
         self._open_runs: set[str] = set()
 
     @classmethod
@@ -58,7 +58,7 @@ class Customer:
         await self._exit.aclose()
 
     def household_changed(self) -> None:
-        """Members came or went."""
+        """Follows a change of the household's members."""
         opened = self._opened
         settings = swarm_settings(opened.config, opened.household.get(), opened.secret.public)
         self.client.change_circle(allow=settings.allow, own=settings.own)
@@ -84,7 +84,7 @@ class Customer:
         return await providers(self.client, opened.pool, opened.config.customer, params, names)
 
     async def members(self, household: Household) -> list[dict[str, Any]]:
-        """How the members of the household do."""
+        """The state of the household's members."""
         return await members(household, self._opened.secret.public, self.client)
 
     async def why_provider(self, params: dict[str, Any]) -> dict[str, Any]:

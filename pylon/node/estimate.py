@@ -1,4 +1,4 @@
-"""What a run would take, before anything is sent: who could do it, what it could cost, how long it would be."""
+"""Estimates a run before anything is sent: which providers could do it, its cost, and its time."""
 
 import asyncio
 import math
@@ -20,9 +20,9 @@ from pylon.swarm.job import DEFAULT_MAX_TOKENS, JobFailed, JobSpec
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.runs.question_checks import unaskable
 
-# About so many characters of prose are a token.
+# Characters per token of prose, roughly.
 _CHARS_PER_TOKEN = 4
-# Of so many jobs that could be asked of nobody it says why.
+# The reasons are told for so many of the jobs that cannot be sent to any provider.
 _TOLD = 100
 
 
@@ -64,7 +64,7 @@ async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, A
 
 
 async def _faults(specs: Sequence[JobSpec], *, plain: bool) -> dict[int, JobFailed]:
-    """The jobs that could be asked of nobody, by their places."""
+    """Why jobs cannot be sent to any provider at all, by the job's index."""
     faults: dict[int, JobFailed] = {}
     for some in batched(enumerate(specs), AT_ONCE):
         faults |= {index: failure for index, spec in some if (failure := unaskable(spec, plain=plain))}
@@ -73,7 +73,7 @@ async def _faults(specs: Sequence[JobSpec], *, plain: bool) -> dict[int, JobFail
 
 
 def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, list[Listing]]:
-    """Who could take the longest job for each model that is asked for."""
+    """The providers that could take the longest job for each model that is asked for."""
     longest: dict[str | None, JobSpec] = {}
     for spec in specs:
         if spec.model not in longest or len(spec.text) > len(longest[spec.model].text):
@@ -83,7 +83,7 @@ def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, lis
     able = {}
     for model, spec in longest.items():
         need = job_of(0, spec, client.settings, client.circle, deadline=0.0).need
-        # What another household's machines say of themselves is not for us, and our own work for nothing.
+        # Another household's machines do not serve us, and our own machines serve us for free.
         others = [
             each for each in client.directory.find(need) if each.network != HOUSEHOLD and each.provider not in own
         ]
@@ -108,7 +108,7 @@ def _quotes(able: Mapping[str | None, Sequence[Listing]], specs: Sequence[JobSpe
 
 
 def _median(counted: Sequence[tuple[int, int]]) -> int:
-    """Of values in order, each so many times; of two in the middle the lower."""
+    """The median of sorted values, each with a count; the lower one of two in the middle."""
     left = (sum(count for _, count in counted) - 1) // 2
     for value, count in counted:
         if left < count:
@@ -118,11 +118,11 @@ def _median(counted: Sequence[tuple[int, int]]) -> int:
 
 
 def _answer_tokens(able: Mapping[str | None, Sequence[Listing]], specs: Sequence[JobSpec]) -> int:
-    """How many tokens all answers have together, as long as they may be and as those who can give them say."""
+    """The most tokens that all answers can have together, by the jobs' limits and those of the providers."""
     longest: dict[str | None, float] = {}
     for model, listings in able.items():
         said = [listing.longest(model) for listing in listings]
-        # One that does not say gives whatever is asked for.
+        # A provider that names no limit gives as many as are asked for.
         longest[model] = max(said) if said and all(said) else math.inf
     return sum(int(min(spec.max_tokens or DEFAULT_MAX_TOKENS, longest[spec.model])) for spec in specs)
 
@@ -130,7 +130,7 @@ def _answer_tokens(able: Mapping[str | None, Sequence[Listing]], specs: Sequence
 def _seconds(
     listings: Sequence[Listing], prompt_tokens: int, answer_tokens: int, *, jobs: int, at_once: int
 ) -> float | None:
-    """How long jobs of so many tokens together take; None where nobody has measured how fast it writes."""
+    """Seconds for jobs of so many tokens together; None if no provider's speed is known."""
     each = [
         listing.slots
         * (

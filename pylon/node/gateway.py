@@ -1,4 +1,4 @@
-"""The core behind the gateway: the one that runs, over one connection, or one of this process while none does."""
+"""The gateway's `Upstream`: the core that runs, over one connection, or one of this process if none runs."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -20,9 +20,9 @@ from pylon.node.home import Home
 from pylon.node.session import open_node, running_node
 from pylon.sections import Config
 
-# A core that has a turn says something within this time, beside what it waits for itself.
+# Seconds in which a working core answers, beside the time that it waits for others itself.
 ANSWERS_S = 30.0
-# Until there is one: it may have to be started here.
+# Seconds to wait for a core, which may have to be started here.
 OPENS_S = 60.0
 TOKEN_FILE = "gateway-token"  # noqa: S105 - a file's name
 
@@ -82,10 +82,10 @@ class GatewayCore:
         """See `Upstream`."""
         params = {"job": job, "reservation": reservation, "budget_msat": budget_msat, "stream": stream}
         node = await self.open()
-        # Nothing is waited for between this and the call's way to the core.
+        # There is no `await` between this and the sending of the call.
         yield Begun()
         section = self._config.customer
-        # Its relays, their providers, one who could take the job: it waits for each, and then for the answer.
+        # The core waits for its relays, for their providers, for one that could take the job, and for the answer.
         longest_s = float(job.get("timeout") or section.timeout_s) + 3 * section.patience_s + ANSWERS_S
         async with aclosing(node.call("ask", params)) as answers:
             while (answer := await _next(answers, longest_s)) is not None:
@@ -120,7 +120,7 @@ async def _in_time(seconds: float) -> AsyncIterator[None]:
 
 
 async def _next(answers: Answers, seconds: float) -> Event | Result | None:
-    # Each by itself: whoever reads a stream slowly is no fault of the core's, and may be another task each time.
+    # A timeout for each item: a client that reads slowly is not the core's fault, and the task may change.
     async with _in_time(seconds):
         return await anext(answers, None)
 
@@ -128,7 +128,7 @@ async def _next(answers: Answers, seconds: float) -> Event | Result | None:
 def make_gateway(
     core: GatewayCore, home: Home, config: Config, *, host: str, sats: int | None, token: bool
 ) -> Gateway:
-    """The gateway of a home that listens at `host`. Raises `SetupError` where its token cannot be used."""
+    """The gateway of a home, to listen at `host`. Raises `SetupError` if its token cannot be used."""
     section = config.gateway
     settings = GatewaySettings(
         runs=home.runs,
@@ -142,7 +142,7 @@ def make_gateway(
     key = load_or_create(home.folder / TOKEN_FILE) if token else None
     doors = Doors(key, frozenset(name.lower() for name in section.names), is_loopback(host))
     if doors.loopback:
-        # Other machines are not told how this one's folders are called.
+        # Other machines are not told the names of folders on this one.
         doors = replace(doors, token_file=_shown(home.folder / TOKEN_FILE))
     return Gateway(core, settings, doors)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pylon.nostr.client.relay_status import RelayStatus
 
-# The reason of a pause by hand. Customers hear it in place of a rule's name, too.
+# The reason of a pause by hand, told to customers too in place of a rule's name.
 OWNER = "owner"
 # Pauses that no rule ends.
 _NO_RULES = {
@@ -36,11 +36,11 @@ def paused_line(reason: str, owner: Mapping[str, Any] | None) -> str:
         return _NO_RULES[reason]
     rules = () if owner is None else owner["rules"]
     ends = [rule["ends"] for rule in rules if rule["holds"]]
-    # The rules may have been looked at again since.
+    # The rules may have been evaluated again since.
     told = ends and reason == ", ".join(rule["name"] for rule in rules if rule["holds"])
     return f"paused ({reason}){f': {told_ends(ends)}' if told else ''}"
 
 
 def told_ends(ends: Sequence[str]) -> str:
-    """What ends a pause, as a sentence's end."""
+    """What ends a pause, as the end of a sentence."""
     return f"{' and '.join(ends)} {'ends' if len(ends) == 1 else 'end'} it"

@@ -57,7 +57,7 @@ class Home:
 
     @property
     def cache(self) -> Path:
-        """What is made anew when it is missing: the runtime of the sandbox, unpacked."""
+        """Files that are created again when missing: the unpacked runtime of the sandbox."""
         return self.root / "cache"
 
     @property
@@ -174,7 +174,7 @@ class HomeLock:
         self._file = file
 
     def release(self) -> None:
-        """Lets go."""
+        """Releases the lock."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

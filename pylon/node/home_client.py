@@ -39,7 +39,7 @@ class HomeClient:
         await self.close()
 
     async def close(self) -> None:
-        """Lets the node go. May be called twice."""
+        """Disconnects from the node, or ends a core of its own. May be called twice."""
         self._check_loop()
         self._opened = None
         await self._exit.aclose()

@@ -20,7 +20,7 @@ def create(path: Path, *, passphrase: str = "") -> SecretKey:
     """A new key, written to `path`. Raises `SetupError` where one is already, or the books of one that is gone."""
     books = path.with_name(DATABASE)
     if books.exists() and not path.exists():
-        # With another key they could be gone on with and would fit nobody: neither customers' accounts nor receipts.
+        # With another key the books would be continued, but customers' accounts and receipts would not match it.
         raise SetupError(
             f"there is no key in {path}, but {books} holds the books of one",
             hint=("Restore the key with `pylon identity restore FILE`. To start over, move the database away."),
@@ -49,14 +49,14 @@ def write(path: Path, secret: SecretKey, *, passphrase: str = "") -> None:
             stream.flush()
             flush_to_disk(stream.fileno())
     except OSError as error:
-        # A file without its key would stand in the way of the next one.
+        # An empty file would prevent the next attempt.
         path.unlink()
         error.filename = error.filename or str(path)
         raise
 
 
 def is_protected(path: Path) -> bool:
-    """Whether the file that is there holds its key under a passphrase. Raises `SetupError` for an empty one."""
+    """Whether the key in the file is protected by a passphrase. Raises `SetupError` for an empty file."""
     with path.open("rb") as stream:
         beginning = stream.read(len(_PROTECTED))
     if not beginning:

@@ -12,7 +12,7 @@ from pylon.sections import Config
 
 
 async def open_inference(stack: AsyncExitStack, home: Home, config: Config, clock: Clock) -> InferenceService:
-    """Starts the child that loads it; it ends with `stack`. Raises `ModelError`."""
+    """Starts the child process that loads the model; it ends with `stack`. Raises `ModelError`."""
     spec = engine_spec(home, config)
     inference = InferenceService(
         spec,

@@ -1,4 +1,4 @@
-"""A run of `map` that goes on: how far it is, as the events of its call."""
+"""Runs a `map` and reports its progress as the events of the call."""
 
 import asyncio
 import time
@@ -12,12 +12,12 @@ from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec, Outcome, Progress
 from pylon.swarm.meanwhile import meanwhile
 
-# How often a run says how far it is; more would cost more than it tells.
+# Seconds between two progress events: more of them would cost more than they tell.
 REPORT_S = 0.1
 
 
 class MapRun:
-    """With `stream`, its events bring the outcomes."""
+    """A run of `map` in progress. With `stream`, its events bring the outcomes."""
 
     def __init__(self, client: SwarmClient, specs: Sequence[JobSpec], *, stream: bool) -> None:
         self._stream = stream
@@ -30,7 +30,7 @@ class MapRun:
         self._came = asyncio.Event()
 
     async def run(self, **options: Any) -> AsyncGenerator[Event]:
-        """Runs it; events until it is done."""
+        """Runs it, and yields events until it is done."""
         started = time.monotonic()
         on_outcome = self._outcome_came if self._stream else None
         mapping = self._client.map(self._specs, on_progress=self._progressed, on_outcome=on_outcome, **options)
@@ -47,11 +47,11 @@ class MapRun:
 
     @property
     def msat(self) -> int:
-        """What it was charged, second opinions and what was not used included."""
+        """What was charged for it, in msat, including second opinions and answers that were not used."""
         return self._latest.msat
 
     def told(self) -> dict[str, Any]:
-        """How far it is, and with `stream` the outcomes that were not told yet."""
+        """The progress, and with `stream` the outcomes that were not sent yet."""
         now = self._latest
         event: dict[str, Any] = {
             "done": now.answered + now.failed,

@@ -1,4 +1,4 @@
-"""What a core can be asked, by name: the calls behind the commands.
+"""The calls of a core's control socket, by name: what the commands ask it for.
 
 Every method takes a JSON object and yields events and one result, all JSON, so that a call means the same in
 this process and over the control socket. The table in `docs/control.md` lists them.
@@ -31,7 +31,7 @@ from pylon.provider.rows import JobState
 from pylon.tasks import end
 
 if TYPE_CHECKING:
-    # A node that only serves does without it.
+    # Not loaded by a node that only serves.
     from pylon.node.customer import Customer
 
 DRAIN_REPORT_S = 0.25
@@ -143,7 +143,7 @@ class Methods:
 
     async def _stop(self, params: dict[str, Any]) -> Answers:
         at_once = flag(params, "at_once")
-        # A command's own core lasts as long as that, and may be spending money.
+        # A core that a command started for itself ends with it, and may be spending money.
         self._need_serving()
         self._stop_core(at_once=at_once)
         yield Result({"stopping": True})
@@ -178,7 +178,7 @@ class Methods:
                     break
             drained = draining.done() and await draining and provider.draining
         finally:
-            # What it came to is told above.
+            # Its result was passed on above.
             await end(None if draining.done() else draining)
         yield Result({"drained": drained})
 
@@ -265,7 +265,7 @@ class Methods:
 
 
 def _command() -> str:
-    """What this process was started as: the name of a command and no more, since the rest may be a prompt."""
+    """The name of the command that started this process; no arguments, since they may hold a prompt."""
     program = Path(sys.argv[0])
     if program.name != "pylon" and program.parts[-2:] != ("cli", "main.py"):
         return program.name
