@@ -104,15 +104,15 @@ async def _books(swarm: LocalSwarm, plan: Plan, customer: dict[str, str], result
     theirs = [await result_of(node, "wallet-audit") for node in nodes]
     charged = sum(row["paid_msat"] for row in result["providers"].values())
     agreed = (
-        ours["spent_msat"] == sum(one["earned_msat"] for one in theirs)
-        and ours["paid_msat"] == sum(one["received_msat"] for one in theirs)
-        and ours["spent_msat"] >= charged
+        ours["paid_msat"] == sum(one["earned_msat"] for one in theirs)
+        and ours["sent_msat"] == sum(one["received_msat"] for one in theirs)
+        and ours["paid_msat"] >= charged
     )
     clean = agreed and all(one["audit"] == "clean" for one in (ours, *theirs))
     return {
         "network": "play",
-        "sats": ours["spent_msat"] / 1_000,
-        "deposited_sats": ours["paid_msat"] / 1_000,
+        "sats": ours["paid_msat"] / 1_000,
+        "deposited_sats": ours["sent_msat"] / 1_000,
         "lightning_payments": ours["payments"],
         "ledger_entries": ours["entries"] + sum(one["entries"] for one in theirs),
         "audit": "clean" if clean else "not clean",

@@ -58,6 +58,6 @@ def _table(data: dict[str, Any], by: str) -> Table:
         group = short(line["group"]) if by == "customer" and line["group"] != "all" else line["group"]
         free = (f"{line['free_jobs']:,}", f"{line['free_prompt_tokens'] + line['free_completion_tokens']:,}")
         figures = (f"{line[name]:,.4f}" for name in shown)
-        earned = sats_text(line["msat"], data["unit"])
+        earned = sats_text(line["earned_msat"], data["unit"])
         made.add_row(group, f"{line['paid_jobs']:,}", earned, *(free if given else ()), *figures)
     return made

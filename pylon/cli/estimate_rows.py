@@ -24,7 +24,7 @@ def estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator[
         pays = "may not" if found["least_msat"] <= budget else "does not"
         yield "budget", f"{sats_text(budget, unit)}, which {pays} cover all of them"
     yield "tokens", f"about {found['prompt_tokens']:,} in, {found['most_completion_tokens']:,} out at most"
-    yield "time", _time(found["seconds"], found["providers"])
+    yield "time", _time(found["wall_s"], found["providers"])
 
 
 def _cost(least: int, most: int, unit: str) -> str:

@@ -22,6 +22,7 @@ from pylon.node.household.address import own_name
 from pylon.node.household.lan import neighbourhood
 from pylon.node.household.members import HouseholdFile
 from pylon.node.session import open_node
+from pylon.nostr.bech32 import nip19
 from pylon.sections import Config
 
 Name = Annotated[str, typer.Option(help="This machine's name, as the others see it (default: its host name).")]
@@ -104,7 +105,8 @@ async def _join(home: Home, config: Config, invite: invites.Invite, name: str, s
     finally:
         lock.release()
     if as_json:
-        print_json({"head": household.head, "relays": household.relays, "members": household.members})
+        members = [{"npub": nip19.npub(key), "name": member} for key, member in household.members.items()]
+        print_json({"head": nip19.npub(household.head), "relays": household.relays, "members": members})
         return
     made = table("member", "|key")
     for key, member in household.members.items():

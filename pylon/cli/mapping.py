@@ -234,7 +234,7 @@ def _far(told: dict[str, Any], jobs: int) -> str:
     """How far a run is, of what its node told last."""
     answered = told["done"] - told["failed"]
     failed = f", {told['failed']:,} failed" if told["failed"] else ""
-    return f"{answered:,} of {jobs:,} answered{failed}, {sats_text(told['msat'], told['unit'])} spent"
+    return f"{answered:,} of {jobs:,} answered{failed}, {sats_text(told['paid_msat'], told['unit'])} spent"
 
 
 async def _call(
@@ -260,7 +260,7 @@ async def _call(
                     told.update(answer.data, unit=unit)
                     plain.tell(told)
                     rate = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0
-                    says = f"{rate:.0f}/s, {sats_text(told['msat'], unit)}, {told['in_flight']} in flight"
+                    says = f"{rate:.0f}/s, {sats_text(told['paid_msat'], unit)}, {told['in_flight']} in flight"
                     providers = counted(told["providers"], "provider")
                     progress.update(task, completed=told["done"], description=f"{says}, {providers}")
                 else:

@@ -185,8 +185,8 @@ def _print_status(data: dict[str, Any]) -> None:
         made.add_row("serving", _serving(data))
         for rule in owner["rules"]:
             made.add_row("rule", rule_line(rule, now))
-        if owner["waived_until_local"] is not None:
-            made.add_row("owner", waived_line(owner["waived_until_local"], now))
+        if owner["waiver_ends_local"] is not None:
+            made.add_row("owner", waived_line(owner["waiver_ends_local"], now))
         times = counted(engine["restarts"], "time")
         restarts = f", restarted {times}: {engine['reason']}" if engine["restarts"] else ""
         made.add_row("model", f"{data['model']} {engine['state']}{restarts}")

@@ -9,7 +9,6 @@ from rich.text import Text
 
 from pylon.cli.wrapping import wrapped
 from pylon.nostr.bech32 import nip19
-from pylon.nostr.event import is_hex64
 from pylon.text import clean_line, clean_text
 
 _SMALL = 10
@@ -87,13 +86,12 @@ def speed(per_s: float) -> str:
 
 def rest_text(rests: dict[str, Any]) -> str:
     """Until when a provider is left alone: `rests until 17:22:05`."""
-    return f"rests until {time.strftime('%H:%M:%S', time.localtime(rests['until']))}"
+    return f"rests until {time.strftime('%H:%M:%S', time.localtime(rests['ends_at']))}"
 
 
 def short(key: str) -> str:
     """A key as it fits a table: of a Nostr key the beginning of its npub, which commands take for it."""
-    if is_hex64(key):
-        key = nip19.npub(key)
+    key = nip19.shown_key(key)
     return f"{key[:14]}…" if key.startswith("npub1") else f"{key[:10]}…{key[-6:]}"
 
 

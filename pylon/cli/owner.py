@@ -32,7 +32,7 @@ def rule_line(rule: dict[str, Any], now: float) -> str:
     """One rule with its reading."""
     line = f"{rule['name']}: {rule['reading']}"
     if rule["holds"]:
-        return f"{line}; holds since {at(rule['since_local'], now)}, {told_ends([rule['ends']])}"
+        return f"{line}; holds since {at(rule['began_local'], now)}, {told_ends([rule['ends']])}"
     return f"{line}; waived" if rule["waived"] else line
 
 

@@ -108,7 +108,7 @@ def turn(before: str, now: str, restart: str) -> str:
 
 
 def _price(found: Mapping[str, Any]) -> Price:
-    return Price(*(Msat(found[name]) for name in ("base_msat", "in_msat_per_1k", "out_msat_per_1k")))
+    return Price.of_rates(found)
 
 
 def _example(found: Mapping[str, Any]) -> int:
@@ -117,7 +117,7 @@ def _example(found: Mapping[str, Any]) -> int:
 
 
 def _object(found: Mapping[str, Any], network: Network) -> dict[str, Any]:
-    example = {"in": EXAMPLE_IN, "out": EXAMPLE_OUT, "msat": _example(found)}
+    example = {"prompt_tokens": EXAMPLE_IN, "completion_tokens": EXAMPLE_OUT, "price_msat": _example(found)}
     return {**found, "network": network.value, "unit": network.unit, "example": example}
 
 

@@ -74,7 +74,7 @@ async def _why(key: str, model: str | None, wait: float, as_json: bool) -> None:
     if as_json:
         print_json(data)
         return
-    out.print(f"{data['npub']}\n  {data['now']}{'; one of your own machines' if data['own'] else ''}")
+    out.print(f"{data['provider']}\n  {data['now']}{'; one of your own machines' if data['own'] else ''}")
     if data["rests"] is not None:
         out.print(f"  {rest_text(data['rests'])}: {data['rests']['why']}")
     for line in data["why"]:
@@ -93,7 +93,9 @@ async def _providers(params: dict[str, Any], live: bool, as_json: bool) -> None:
             out.print(_table(data["providers"]))
             for row in data["providers"]:
                 if row["rests"] is not None:
-                    err.print(f"{short(row['npub'])} {rest_text(row['rests'])}: {row['rests']['why']}", style="dim")
+                    err.print(
+                        f"{short(row['provider'])} {rest_text(row['rests'])}: {row['rests']['why']}", style="dim"
+                    )
         elif data["heard_of"]:
             out.print(f"{data['heard_of']} providers were heard of, but none is alive and matches")
         else:
@@ -107,7 +109,7 @@ async def _providers(params: dict[str, Any], live: bool, as_json: bool) -> None:
 async def _follow(node: Node, params: dict[str, Any], data: dict[str, Any]) -> None:
     with Live(console=out, auto_refresh=False) as screen:
         while True:
-            rows = sorted(data["providers"], key=lambda row: (-row["trust"], row["npub"]))
+            rows = sorted(data["providers"], key=lambda row: (-row["trust"], row["provider"]))
             screen.update(_table(rows[:LIVE_ROWS]), refresh=True)
             await asyncio.sleep(REFRESH_S)
             data = await result_of(node, "providers", {**params, "wait_s": 0})
@@ -120,24 +122,24 @@ def _unit(row: dict[str, Any]) -> str:
     return Network(row["network"]).unit if row["network"] in set(Network) else "sat"
 
 
-def _price(msat: list[int] | None, unit: str) -> str:
-    if msat is None:
+def _price(price: dict[str, int] | None, unit: str) -> str:
+    if price is None:
         return "?"
-    return f"{sats_text(msat[0], unit).strip()}+" if any(msat) else "free"
+    return f"{sats_text(price['base_msat'], unit).strip()}+" if any(price.values()) else "free"
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
-    units = {_unit(row) for row in rows if row["price_msat"] is not None and any(row["price_msat"])}
+    units = {_unit(row) for row in rows if row["price"] is not None and any(row["price"].values())}
     # Named once where it is one alone.
     unit = units.pop() if len(units) == 1 else ""
     columns = {
-        "|provider": [short(row["npub"]) for row in rows],
+        "|provider": [short(row["provider"]) for row in rows],
         "name": [row["name"] for row in rows],
         "model": [", ".join(row["models"]) for row in rows],
         ">slots free": [f"{row['slots_free']}/{row['slots']}" for row in rows],
         ">tok/s": [speed(row["tokens_out_per_s"]) for row in rows],
         ">queue": [f"{row['queue_s']:.0f} s" for row in rows],
-        f">{unit or 'price'}": [_price(row["price_msat"], "" if unit else _unit(row)) for row in rows],
+        f">{unit or 'price'}": [_price(row["price"], "" if unit else _unit(row)) for row in rows],
         ">trust": [f"{row['trust']:.2f}" for row in rows],
         "state": [rest_text(row["rests"]) if row["state"] == "resting" else row["state"] for row in rows],
     }

@@ -100,7 +100,10 @@ def _listing(rows: list[dict[str, Any]], unit: str, width: int) -> Table:
     )
     for row in rows:
         state = row["reason"] if row["partial"] else row["state"]
-        figures = ([str(row["turns"])] if wide else []) + [f"{row['calls']:,}", sats_text(row["msat"], "").strip()]
+        figures = ([str(row["turns"])] if wide else []) + [
+            f"{row['calls']:,}",
+            sats_text(row["paid_msat"], "").strip(),
+        ]
         said = [_beginning(row["question"]), _beginning(row["answer"] or "")]
         made.add_row(row["id"], state, *figures, *said[: 1 + wide])
     return made

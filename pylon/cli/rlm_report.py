@@ -66,7 +66,7 @@ def tell_interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
 def summary(report: dict[str, Any], unit: str) -> str:
     parts = [counted(report["turns"], "turn"), counted(report["calls"], "sub-call")]
     parts += [f"{report[name]:,} {word}" for name, word in _REMARKS if report[name]]
-    parts += [counted(len(report["providers"]), "provider"), sats_text(report["msat"], unit)]
+    parts += [counted(len(report["providers"]), "provider"), sats_text(report["paid_msat"], unit)]
     if "wall_s" in report:
         parts.append(f"{report['wall_s']:.1f} s")
     models = f"\nanswered by {', '.join(report['models'])}" if len(report["models"]) > 1 else ""

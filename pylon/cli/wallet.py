@@ -57,7 +57,7 @@ async def _connect(link: str | None, as_json: bool) -> None:
         raise UsageError(str(error), hint=error.hint) from error
     save_link(home, uri)
     if as_json:
-        print_json({"wallet": uri.wallet, "relays": list(uri.relays), "network": config.network})
+        print_json({"wallet": nip19.npub(uri.wallet), "relays": list(uri.relays), "network": config.network})
     else:
         out.print(f"connected to the wallet {short(uri.wallet)} over {', '.join(uri.relays)}")
         out.print("A running node uses it after its next start.", style="dim")
@@ -151,8 +151,8 @@ async def _history(limit: int, as_json: bool) -> None:
         return
     made = table("|when", "what", "from", "to", ">amount")
     for row in data["entries"]:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["at"]))
-        amount = sats_text(row["amount"], data["unit"])
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["booked_at"]))
+        amount = sats_text(row["amount_msat"], data["unit"])
         what = f"{row['kind'].replace('_', ' ')}{', decided' if row['decided'] else ''}"
         made.add_row(when, what, _party(row["credit"]), _party(row["debit"]), amount)
     out.print(made)

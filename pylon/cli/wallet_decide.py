@@ -120,11 +120,11 @@ async def _consent(row: dict[str, Any], unit: str, *, paid: bool) -> None:
         )
     else:
         wanted = _NOT_PAID
-        if row["not_paid_from"] >= time.time():
+        if row["releasable_at"] >= time.time():
             # Before anybody types what is refused then.
             raise UsageError(
                 "nothing was decided: until ten minutes after its invoice expires, it may still be paid",
-                hint=f"Try again after {_at(row['not_paid_from'])}.",
+                hint=f"Try again after {_at(row['releasable_at'])}.",
             )
         err.print(
             f"A mistake pays twice: these {amount} become free again, and may pay another "

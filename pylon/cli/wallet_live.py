@@ -8,7 +8,7 @@ from pylon.cli import stdin
 from pylon.cli.output import counted, err, out
 from pylon.cli.running import Json, print_json, run
 from pylon.errors import UsageError
-from pylon.money.msat import sats_text
+from pylon.money.msat import Msat, sats_text
 from pylon.money.payments.agreed import FIRST, MOST, Agreed
 from pylon.node.home import open_home
 from pylon.node.identity import load
@@ -64,8 +64,8 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
             live.allow(home, public, wanted, await stdin.line())
     allowed = live.permission(home, public)
     if as_json:
-        caps = None if allowed is None else allowed.as_dict()
-        print_json({"live": allowed is not None, "network": home.network, "caps_sat": caps})
+        caps = {} if allowed is None else _caps(allowed)
+        print_json({"live": allowed is not None, "network": home.network, **caps})
         return
     if allowed is None:
         out.print(f"live money is not allowed for {nip19.npub(public)}")
@@ -91,6 +91,11 @@ def spending_lines(spending: dict[str, int], unit: str) -> list[str]:
             f"{sats_text(spending['unknown_msat'], unit)} reserved: see `pylon wallet decide`"
         )
     return lines
+
+
+def _caps(agreed: Agreed) -> dict[str, int]:
+    """By the names that the limits of every payment have in the status of a node."""
+    return {f"most_{name}_msat": int(Msat.from_sats(sats)) for name, sats in agreed.as_dict().items()}
 
 
 def _state(wanted: Agreed) -> None:

@@ -17,7 +17,6 @@ from pylon.gateway.tally import Tally
 from pylon.gateway.unsettled import Unsettled
 from pylon.gateway.upstream import Begun, Ended, Said, Upstream
 from pylon.gateway.view import FRESH_S, View
-from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.swarm.compose import dearest_quote
 from pylon.swarm.job import JobSpec
@@ -151,10 +150,10 @@ class Asks:
         if not bid:
             return 0
         # A provider without a price is asked only for jobs that it does for free.
-        ready = (row for row in seen["providers"] if row["state"] == "ready" and row["price_msat"] is not None)
+        ready = (row for row in seen["providers"] if row["state"] == "ready" and row["price"] is not None)
         able = [row for row in ready if has_model(row, job.get("model"))]
         # Our own machines are free for us: their price is for others.
-        prices = {FREE if row["own"] else Price(*map(Msat, row["price_msat"])) for row in able}
+        prices = {FREE if row["own"] else Price.of_rates(row["price"]) for row in able}
         chat = tuple((message["role"], message["content"]) for message in job.get("messages", ()))
         spec = JobSpec(
             job.get("prompt", ""), job.get("system"), messages=chat or None, max_tokens=job.get("max_tokens")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pylon.jobs.size import text_bytes
-from pylon.nostr.bech32 import nip19
 from pylon.text import clean_line
 
 _FINISH = {"stop": "stop", "length": "length", "size": "length"}
@@ -54,10 +53,10 @@ def usage(row: Json, job: Json) -> Json:
 def provenance(row: Json) -> Json:
     """Who answered, with what, for how much, and what of it was checked: the object `pylon` of a completion."""
     return {
-        "provider": nip19.npub(row["provider"]),
+        "provider": row["provider"],
         "model": row["model"],
         "sha256": row["sha256"],
-        "msat": row["charged_msat"],
+        "paid_msat": row["charged_msat"],
         "verified": list(row["verified"]),
         "attempts": row["attempts"],
         "latency_ms": row["latency_ms"],
@@ -72,9 +71,9 @@ def provenance(row: Json) -> Json:
 def headers(row: Json) -> dict[str, str]:
     """The short parts of `provenance` as response headers."""
     said: Mapping[str, object] = {
-        "x-pylon-provider": nip19.npub(row["provider"]),
+        "x-pylon-provider": row["provider"],
         "x-pylon-sha256": row["sha256"],
-        "x-pylon-msat": row["charged_msat"],
+        "x-pylon-paid-msat": row["charged_msat"],
         "x-pylon-verified": ",".join(row["verified"]),
         "x-pylon-attempts": row["attempts"],
     }

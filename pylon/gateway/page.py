@@ -81,7 +81,7 @@ class Page:
             "unit": self._unit,
             "in_flight": tally.in_flight,
             "outcomes": dict(tally.outcomes),
-            "spent_msat": budget.spent,
+            "paid_msat": budget.spent,
             "held_msat": budget.held,
             "open_msat": budget.open,
             "limit_msat": budget.limit,

@@ -113,7 +113,7 @@ class View:
                 counter(
                     "pylon_spent_msat",
                     "Spent on jobs since the beginning, according to the books.",
-                    totals["spent_msat"],
+                    totals["paid_msat"],
                 ),
             ]
         return samples
@@ -175,16 +175,16 @@ async def _or_none(call: Callable[[], Awaitable[Json]]) -> Json | None:
 
 
 def _shown(providers: Json) -> Json:
-    rows = sorted(providers["providers"], key=lambda row: (row["state"] != "ready", -row["trust"], row["npub"]))
+    rows = sorted(providers["providers"], key=lambda row: (row["state"] != "ready", -row["trust"], row["provider"]))
     names = (
-        "npub",
+        "provider",
         "name",
         "models",
         "slots",
         "slots_free",
         "queue_s",
         "tokens_out_per_s",
-        "price_msat",
+        "price",
         "state",
         "trust",
     )

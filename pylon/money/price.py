@@ -4,7 +4,9 @@ The same function gives the quote (the maximum, before work) and the charge (as 
 within the quoted tokens can never be above the quote.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
 
 from pylon.errors import MoneyError
 from pylon.money.msat import ZERO, Msat
@@ -27,6 +29,15 @@ class Price:
 
     def __post_init__(self) -> None:
         self.quote(MAX_TOKENS, MAX_TOKENS)
+
+    @classmethod
+    def of_rates(cls, rates: Mapping[str, int]) -> Self:
+        """The price of such `rates`."""
+        return cls(*(Msat(rates[field.name]) for field in fields(cls)))
+
+    def rates(self) -> dict[str, int]:
+        """Its fields by name, for JSON."""
+        return {field.name: int(getattr(self, field.name)) for field in fields(self)}
 
     def quote(self, prompt_tokens: int, max_tokens: int) -> Msat:
         """The most that a job may cost. Raises `MoneyError` for counts out of range."""

@@ -97,9 +97,9 @@ async def ask_all(
     `deadline_s` of the run, `priority`, `journal`, `resume`, `only_kept`, `pin_weights`, `dry_run`, `stream`. All of
     it together never costs more than its reservation.
 
-    Events tell `done`, how many of them `failed`, `msat`, `in_flight`, `providers`, and how many of these are waited
-    for because they are `loading` their model and no other takes the jobs; before the run begins, and in a dry run,
-    `loading` alone. The result holds every outcome in order and their summary. With `stream`, events bring the
+    Events tell `done`, how many of them `failed`, `paid_msat`, `in_flight`, `providers`, and how many of these are
+    waited for because they are `loading` their model and no other takes the jobs; before the run begins, and in a dry
+    run, `loading` alone. The result holds every outcome in order and their summary. With `stream`, events bring the
     `outcomes` as they come, and the result leaves them out. With `resume` a kept run is continued; if there is none a
     new one begins, unless `only_kept` is set. A deadline of 0 returns what there is, and asks nobody. Raises
     `UsageError` for an invalid job, for a run that another call has open, and if there is no kept run for a deadline

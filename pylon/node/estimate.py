@@ -29,7 +29,7 @@ _TOLD = 100
 async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, Any]:
     """Bounds and guesses. `most_msat` is what the dearest provider that could take each job could charge for all.
 
-    `seconds` goes by what they say of their speed, with answers as long as they may be and as their models give them:
+    `wall_s` goes by what they say of their speed, with answers as long as they may be and as their models give them:
     None where nobody could take a job, or nobody has measured how fast it is. `unaskable` jobs could be asked of
     nobody, `faults` says of the first of them why, and no other figure counts them. `lack` says of the first of the
     others that nobody takes why that is, and what to do about it; None where each is taken by somebody.
@@ -59,7 +59,7 @@ async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, A
         "prompt_tokens": prompts,
         "most_completion_tokens": answers,
         "checks": 0 if checks is None else round(checks.share * len(whole)),
-        "seconds": _seconds(list(everybody.values()), prompts, answers, jobs=len(whole), at_once=at_once),
+        "wall_s": _seconds(list(everybody.values()), prompts, answers, jobs=len(whole), at_once=at_once),
     }
 
 

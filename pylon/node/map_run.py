@@ -56,7 +56,7 @@ class MapRun:
         event: dict[str, Any] = {
             "done": now.answered + now.failed,
             "failed": now.failed,
-            "msat": now.msat,
+            "paid_msat": now.msat,
             "in_flight": now.in_flight,
             "providers": len(self._client.directory),
             "loading": self._loading(),

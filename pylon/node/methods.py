@@ -27,7 +27,8 @@ from pylon.node.settings import model_id, terms
 from pylon.node.wallet import accounting, earnings, payees, undecided
 from pylon.node.wallet.live import is_stopped
 from pylon.nostr.bech32 import nip19
-from pylon.provider.rows import JobState
+from pylon.nostr.client.relay_status import RelayStatus
+from pylon.provider.rows import JobState, Row
 from pylon.tasks import end
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Methods:
             "home": str(opened.home.root),
             "npub": nip19.npub(opened.secret.public),
             "uptime_s": round(opened.clock.boot() - opened.booted_at, 1),
-            "relays": [asdict(relay) for relay in opened.pool.statuses],
+            "relays": [_relay(relay) for relay in opened.pool.statuses],
             "refused": opened.pool.refusals,
             "live_money": opened.allowance.live,
             "spending_stopped": is_stopped(opened.home.root),
@@ -188,7 +189,7 @@ class Methods:
             raise UsageError(f"unknown state {state!r}", hint=f"The states are {', '.join(JobState)}.")
         limit = whole(params, "limit", 20)
         rows = await self._opened.journal.rows(limit=limit, state=JobState(state) if state else None)
-        yield Result({"jobs": [asdict(row) for row in rows]})
+        yield Result({"jobs": [_job(row) for row in rows]})
 
     async def _providers(self, params: dict[str, Any]) -> Answers:
         yield Result(await (await self._customer()).providers(params))
@@ -262,6 +263,18 @@ class Methods:
         if self._serving is None:
             raise UsageError("this node does not serve", hint="Start a serving node with `pylon start`.")
         return self._serving
+
+
+def _job(row: Row) -> dict[str, Any]:
+    job = asdict(row)
+    del job["charge_msat"]
+    return {**job, "customer": nip19.npub(row.customer), "earned_msat": row.charge_msat}
+
+
+def _relay(status: RelayStatus) -> dict[str, Any]:
+    relay = asdict(status)
+    del relay["since"]
+    return {**relay, "changed_at": status.since}
 
 
 def _command() -> str:

@@ -3,23 +3,34 @@
 import asyncio
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import batched
 from typing import Any
 
 from pylon.jobs.codes import ErrorCode
 from pylon.node.calls.params import AT_ONCE
+from pylon.nostr.bech32 import nip19
 from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, Outcome
 
 _CHECKS = frozenset({"compared", "rescored", "majority"})
+# Many rows name the same few keys.
+_key_of = lru_cache(maxsize=16_384)(nip19.parse_public_key)
 
 
 def row_of(index: int, outcome: Outcome) -> dict[str, Any]:
-    """An outcome and its place: the fields of `Answer`, its cost as `paid_msat`; or `error`, which says why not."""
+    """An outcome and its place: the fields of `Answer`, with its cost as `paid_msat` and its `provider` as npub; or
+    `error`, which says why not."""
     if isinstance(outcome, Answer):
         row = outcome.row()
         paid_msat = row.pop("paid")
-        return {"index": index, **row, "paid_msat": paid_msat, "error": None}
+        return {
+            "index": index,
+            **row,
+            "provider": nip19.npub(outcome.provider),
+            "paid_msat": paid_msat,
+            "error": None,
+        }
     error = {
         "reason": outcome.reason.value,
         "code": outcome.code.value if outcome.code else None,
@@ -38,7 +49,7 @@ def outcome_of(row: Mapping[str, Any]) -> Outcome:
         return JobFailed(
             error["message"], reason=reason, code=code, attempts=row["attempts"], hint=error["hint"]
         )  # fmt: skip
-    return Answer.of_row({**row, "paid": row["paid_msat"]})
+    return Answer.of_row({**row, "provider": _key_of(row["provider"]), "paid": row["paid_msat"]})
 
 
 async def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -76,7 +87,7 @@ async def summary_of(outcomes: Sequence[Outcome], wall_s: float, msat: int) -> d
 
 
 def _of_each(by_provider: Mapping[str, Sequence[Answer]]) -> dict[str, Any]:
-    return {provider: _totals(answers) for provider, answers in by_provider.items()}
+    return {nip19.npub(provider): _totals(answers) for provider, answers in by_provider.items()}
 
 
 def _totals(answers: Sequence[Answer]) -> dict[str, Any]:

@@ -80,13 +80,13 @@ class OwnerWatch:
         self._judge()
 
     def status(self) -> dict[str, Any]:
-        """`rules`: what each says; `waived_until` in Unix seconds, or None.
+        """`rules`: what each says, and since when it holds (`began_at`); `waiver_ends_at`, None where none is waived.
 
         `…_local` is the same by the clock of this node, which schedules go by: who asks may live by another.
         """
         until = self._rules.waived_until(wall=self._clock.wall(), boot=self._clock.boot())
-        rules = [asdict(ruling) | {"since_local": _local(ruling.since)} for ruling in self._rulings]
-        return {"rules": rules, "waived_until": until, "waived_until_local": _local(until)}
+        rules = [_rule(ruling) for ruling in self._rulings]
+        return {"rules": rules, "waiver_ends_at": until, "waiver_ends_local": _local(until)}
 
     async def _turn(self) -> None:
         await asyncio.sleep(self._every_s)
@@ -115,6 +115,12 @@ class OwnerWatch:
                 logger.info("an owner rule no longer holds", rule=ruling.name, reading=ruling.reading)
         why = reason(self._rulings)
         self._provider.hold(why, why if self._settings.say_why else OWNER if why else "")
+
+
+def _rule(ruling: Ruling) -> dict[str, Any]:
+    rule = asdict(ruling)
+    del rule["since"]
+    return {**rule, "began_at": ruling.since, "began_local": _local(ruling.since)}
 
 
 def _local(wall: float | None) -> str | None:

@@ -109,7 +109,7 @@ async def why_provider(
     if rests is not None and able == _CAN:
         able = "is avoided for a while"
     return {
-        "npub": nip19.npub(key),
+        "provider": nip19.npub(key),
         "now": able,
         "rests": rests,
         "own": key in client.circle.own,
@@ -139,9 +139,9 @@ def _key_of(named: str, client: SwarmClient, members: Mapping[str, str]) -> str:
 
 
 def resting(client: SwarmClient, provider: str) -> dict[str, Any] | None:
-    """Until when a provider is left alone, in Unix seconds, and why; None for one that is not."""
+    """When a provider is no longer left alone (`ends_at`), and why it is (`why`); None for one that is not."""
     rest = client.rest_of(provider)
-    return None if rest is None else {"until": round(rest[0], 1), "why": rest[1]}
+    return None if rest is None else {"ends_at": round(rest[0], 1), "why": rest[1]}
 
 
 def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) -> dict[str, Any]:
@@ -151,9 +151,8 @@ def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) ->
         state = "resting"
     if listing.network == HOUSEHOLD and listing.provider not in client.circle.own:
         state = "serves only its household"
-    price = [int(listing.price.base_msat), int(listing.price.in_msat_per_1k), int(listing.price.out_msat_per_1k)]
     return {
-        "npub": nip19.npub(listing.provider),
+        "provider": nip19.npub(listing.provider),
         "name": names.get(listing.provider) or listing.name,
         "own": listing.provider in client.circle.own,
         "models": [model.id for model in listing.models],
@@ -165,7 +164,7 @@ def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) ->
         "queue_s": listing.queue_s,
         "tokens_in_per_s": listing.tokens_in_per_s,
         "tokens_out_per_s": listing.tokens_out_per_s,
-        "price_msat": price if listing.priced else None,
+        "price": listing.price.rates() if listing.priced else None,
         "network": listing.network or None,
         "plain": listing.plain,
         "state": state,

@@ -155,7 +155,9 @@ class _Asked:
         if self._on_progress is not None and isinstance(told, Event) and "done" in told.data:
             done, failed = told.data["done"], told.data["failed"]
             total = len(self.rows) + self._failed
-            now = Progress(total, done - failed, failed + self._failed, told.data["in_flight"], told.data["msat"])
+            now = Progress(
+                total, done - failed, failed + self._failed, told.data["in_flight"], told.data["paid_msat"]
+            )
             call(self._on_progress, now)
 
     def outcomes(self) -> list[Outcome]:

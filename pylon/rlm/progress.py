@@ -1,16 +1,23 @@
 """Counts what a run has done and spent, from its events. Pure."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pylon.money.msat import sats_text
+from pylon.nostr.bech32.nip19 import shown_key
 from pylon.rlm.trajectory import Event
 
 # The code of calls whose run or cell was ended.
 CANCELLED = "cancelled"
 # Values of `finish` for answers that are incomplete.
 _NOT_WHOLE = {"length", "size", "partial"}
+
+
+def told_spent(spent: Mapping[str, int]) -> dict[str, int]:
+    """What a record has as `spent`, by the names that commands print."""
+    return {"paid_msat" if name == "msat" else name: value for name, value in spent.items()}
 
 
 @dataclass(slots=True)
@@ -107,12 +114,11 @@ class Tally:
             "cancelled": self.cancelled,
             "failures": dict(sorted(self.failures.items())),
             "truncated": self.truncated,
-            "providers": sorted(self.providers),
+            "providers": sorted(map(shown_key, self.providers)),
             "models": sorted(self.models),
             "root_tokens": self.root_tokens,
             "sub_tokens": self.sub_tokens,
-            "sats": self.msat / 1_000,
-            "msat": self.msat,
+            "paid_msat": self.msat,
         }
 
     def line(self, unit: str) -> str:

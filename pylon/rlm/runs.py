@@ -15,7 +15,7 @@ import orjson
 
 from pylon.errors import UsageError
 from pylon.rlm import event_shapes
-from pylon.rlm.progress import Tally
+from pylon.rlm.progress import Tally, told_spent
 from pylon.rlm.trajectory import BLOBS, EVENTS, Event, text_ref
 
 LOOK_S = 0.2
@@ -212,11 +212,15 @@ def summary(run: Run) -> dict[str, Any]:
         tally.add(event)
         match event["type"]:
             case "run":
-                row |= {"at": event["at"], "question": event["question"]["preview"], "strategy": event["strategy"]}
+                row |= {
+                    "begun_at": event["at"],
+                    "question": event["question"]["preview"],
+                    "strategy": event["strategy"],
+                }
             case "final":
                 answer = event["answer"]
                 row |= {"state": "ended", "partial": event["partial"], "reason": event["reason"]}
-                row |= {"spent": event["spent"]}
+                row |= {"spent": told_spent(event["spent"])}
                 row["answer"] = None if answer is None else answer["preview"]
     return {**row, **tally.counts}
 

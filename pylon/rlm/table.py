@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from pylon.nostr.bech32.nip19 import shown_key
 from pylon.rlm.runs import Run
 from pylon.rlm.trajectory import Event
 from pylon.text import as_cell
@@ -14,13 +15,13 @@ type Row = dict[str, Any]
 
 COLUMNS = (
     "run", "call", "loop", "turn", "kind", "state", "code", "finish", "asked_model", "seed", "model", "sha256",
-    "provider", "prompt_tokens", "completion_tokens", "msat", "queue_ms", "run_ms", "latency_ms", "wall_ms",
+    "provider", "prompt_tokens", "completion_tokens", "paid_msat", "queue_ms", "run_ms", "latency_ms", "wall_ms",
     "attempts", "verified", "prompt_sha256", "prompt_chars", "answer_sha256", "answer_chars", "request_id",
     "result_id", "sent_at",
 )  # fmt: skip
 _OF_ANSWERS = (
-    "finish", "model", "sha256", "provider", "prompt_tokens", "completion_tokens", "msat", "queue_ms", "run_ms",
-    "latency_ms", "attempts", "request_id", "result_id",
+    "finish", "model", "sha256", "prompt_tokens", "completion_tokens", "queue_ms", "run_ms", "latency_ms", "attempts",
+    "request_id", "result_id",
 )  # fmt: skip
 
 
@@ -80,6 +81,8 @@ def _known(event: Event, row: Row) -> Row:
         state = "refused" if sent_at is None else "failed"
         return {**known, "state": state, "code": event["code"], "attempts": event["attempts"]}
     known |= {name: event[name] for name in _OF_ANSWERS if event.get(name) not in (None, "")}
+    # The answer of a child loop has no provider.
+    known |= {"provider": shown_key(event["provider"]) or None, "paid_msat": event.get("msat")}
     answer = event["text"]
     known |= {"answer_sha256": answer["sha256"], "answer_chars": answer["chars"], "verified": event["verified"]}
     return {**known, "state": "answered"}

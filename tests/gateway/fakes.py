@@ -9,9 +9,12 @@ from pylon.errors import UnreachableError
 from pylon.gateway.app import Gateway, GatewaySettings
 from pylon.gateway.doors import Doors
 from pylon.gateway.upstream import Begun, Ended, Said
+from pylon.money.msat import Msat
+from pylon.money.price import Price
+from pylon.nostr.bech32 import nip19
 
 TOKEN = "pylon-a-token-for-tests"
-PROVIDER = "2adcd850437115539bf41303253e8638caa1c316aecf92311c9a9a749691422b"
+PROVIDER = nip19.npub("2adcd850437115539bf41303253e8638caa1c316aecf92311c9a9a749691422b")
 # A body that any client may send.
 CHAT = {"model": "any", "messages": [{"role": "user", "content": "q"}]}
 
@@ -39,10 +42,10 @@ def failure(reason, code=None, *, most=0, hint="do this"):
 
 def listing(model="m-1", *, price=(0, 0, 0), state="ready", name="p", slots=4, context=4096, plain=False, own=False):
     return {
-        "npub": "npub1x", "name": name, "models": [model], "weights": ["ab" * 32], "contexts": [context],
+        "provider": "npub1x", "name": name, "models": [model], "weights": ["ab" * 32], "contexts": [context],
         "kinds": [5940],
         "slots": slots, "slots_free": slots, "queue_s": 0.0, "tokens_in_per_s": 1.0, "tokens_out_per_s": 1.0,
-        "price_msat": price and list(price), "network": "play", "plain": plain, "state": state,
+        "price": price and Price(*map(Msat, price)).rates(), "network": "play", "plain": plain, "state": state,
         "trust": 0.5, "expires_at": 0, "own": own, "rests": None,
     }  # fmt: skip
 
@@ -65,7 +68,7 @@ class FakeCore:
         self.under_way = 0
         self.answers = {
             "status": {"running": True, "npub": "npub1me", "provider": None, "network": "play"},
-            "totals": {"earned_msat": 5, "spent_msat": 7, "unit": "play sat"},
+            "totals": {"earned_msat": 5, "paid_msat": 7, "unit": "play sat"},
             "jobs": {"jobs": []},
         }
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from pylon.gateway.fit import check_size, misfit
 from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.swarm.providers.listing import least_context
 from tests.gateway.fakes import CHAT, FakeCore, answer, client_of, gateway_of, listing
 from tests.manual_clock import ManualClock
@@ -114,4 +116,7 @@ async def test_who_names_no_price_breaks_nothing(tmp_path):
     core = FakeCore(bid=100, providers=[listing(price=None), listing(price=(10, 0, 0))])
     async with client_of(gateway_of(core, tmp_path)) as client:
         assert (await client.post(URL, json=CHAT)).status_code == 200
-        assert (await client.get("/api/now")).json()["providers"]["rows"][0]["price_msat"] in (None, [10, 0, 0])
+        assert (await client.get("/api/now")).json()["providers"]["rows"][0]["price"] in (
+            None,
+            Price(Msat(10)).rates(),
+        )

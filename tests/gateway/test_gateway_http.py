@@ -45,8 +45,8 @@ async def test_an_answer_is_a_chat_completion(tmp_path):
     assert said["choices"][0]["finish_reason"] == "stop"
     assert said["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     assert said["model"] == "m-1" and said["id"].startswith("chatcmpl-cdcd")
-    assert said["pylon"]["msat"] == 5 and said["pylon"]["provider"].startswith("npub1")
-    assert response.headers["x-pylon-msat"] == "5" and response.headers["x-pylon-verified"] == "signature"
+    assert said["pylon"]["paid_msat"] == 5 and said["pylon"]["provider"].startswith("npub1")
+    assert response.headers["x-pylon-paid-msat"] == "5" and response.headers["x-pylon-verified"] == "signature"
 
 
 @pytest.mark.parametrize(

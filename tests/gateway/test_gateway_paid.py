@@ -58,14 +58,14 @@ async def test_the_gateway_never_spends_more_than_it_may_and_the_books_say_so(tm
         assert {response.status_code for response in responses} == {200, 402}
         # By what they quote a request takes 660 msat, and twice that with a second try; each took less.
         assert (SATS * 1_000 - LEFT * QUOTE) // (2 * QUOTE) < len(answered) < REQUESTS
-        charged = sum(said["pylon"]["msat"] for said in answered)
+        charged = sum(said["pylon"]["paid_msat"] for said in answered)
         assert 0 < charged <= SATS * 1_000
         _, books, _ = await programs.run("wallet", "audit", env=customer)
-        assert books["audit"] == "clean" and charged <= books["spent_msat"] <= SATS * 1_000
+        assert books["audit"] == "clean" and charged <= books["paid_msat"] <= SATS * 1_000
         values = dict(
             line.split() for line in metrics.splitlines() if line.startswith("pylon_gateway_") and "{" not in line
         )
         spent, still = (int(values[f"pylon_gateway_{name}_msat"]) for name in ("spent", "open"))
-        assert books["spent_msat"] <= spent + still <= SATS * 1_000
+        assert books["paid_msat"] <= spent + still <= SATS * 1_000
         assert still <= LEFT * QUOTE
         assert await gateway.stop() == 0

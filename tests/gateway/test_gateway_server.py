@@ -11,6 +11,8 @@ from pylon.errors import SetupError
 from pylon.gateway import completions, connection, page, server
 from pylon.gateway.server import serving
 from pylon.gateway.upstream import Ended, Said
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, cost, gateway_of, listing
 
 URL = "/v1/chat/completions"
@@ -88,7 +90,7 @@ async def test_a_paid_question_that_is_left_counts_with_what_it_cost(tmp_path):
         await until(lambda: not gateway.asks.tally.in_flight)
         assert (gateway.asks.budget.spent, gateway.asks.budget.held) == (0, 0)
     # Free providers cost nothing, whatever the bid.
-    core.seen["providers"][0]["price_msat"] = [10, 0, 0]
+    core.seen["providers"][0]["price"] = Price(Msat(10)).rates()
     async with served(core, tmp_path, most_msat=100) as (gateway, port):
         _, writer = await raw(port, request(orjson.dumps(CHAT)))
         await until(lambda: core.under_way)
@@ -111,7 +113,7 @@ async def test_nothing_is_set_aside_for_what_our_own_machine_with_a_price_for_ot
 
 async def test_a_question_that_waits_for_money_is_left_when_its_client_hangs_up(tmp_path):
     core = FakeCore(lambda _: [asyncio.Event(), Ended(answer())], bid=10)
-    core.seen["providers"][0]["price_msat"] = [10, 0, 0]
+    core.seen["providers"][0]["price"] = Price(Msat(10)).rates()
     async with served(core, tmp_path, most_msat=10) as (gateway, port):
         _, first = await raw(port, request(orjson.dumps(CHAT)))
         await until(lambda: core.under_way)

@@ -14,6 +14,8 @@ import orjson
 import pytest
 
 from pylon.clock import SystemClock
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.relay.server import RelayServer
 from pylon.rlm.trajectory import Trajectory
 from tests.gateway.browser import PATIENCE_S, Tab, found, tab_of
@@ -170,7 +172,8 @@ async def test_keys_can_be_had_whole_and_what_is_old_is_shown_as_old(seen: Seen,
     await tab.until(f"window.got === {npub!r} && document.activeElement.textContent === 'copied'")
     await tab.until("document.getElementById('serving').innerText === 'ready'")
     # Of a price nothing is told that is nothing.
-    told = [await tab.value(f"price({{ price_msat: {msat} }})") for msat in ([0, 0, 0], [500, 0, 0], [0, 0, 2000])]
+    prices = [Price(*map(Msat, rates)).rates() for rates in ((0, 0, 0), (500, 0, 0), (0, 0, 2000))]
+    told = [await tab.value(f"price({{ price: {price} }})") for price in prices]
     assert [text.replace("play ", "") for text in told] == ["free", "0.5 sat per job", "2 sat out per 1,000 tokens"]
     # What is slow is not shown as nothing.
     assert [await tab.value(f"pace({speed})") for speed in (0.0004, 0.0234, 3.456, 1234.5)] == [

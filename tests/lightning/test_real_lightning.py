@@ -45,7 +45,7 @@ async def test_a_strangers_job_is_paid(house):
     before = await house.balance("buyer")
     assert (await house.map(customer, 1))["answered"] == 1
     books = await house.agreed(customer, provider)
-    assert (books["payments"], books["spent_msat"]) == (1, 3_000)
+    assert (books["payments"], books["paid_msat"]) == (1, 3_000)
     assert before - await house.balance("buyer") == books["paid_msat"]
 
 
@@ -178,7 +178,7 @@ async def test_a_provider_killed_between_payment_and_result_does_the_job_when_it
         await house.serve(provider)
         assert (await running)["answered"] == 1
     books = await house.agreed(customer, provider)
-    assert (books["payments"], books["spent_msat"]) == (1, 3_000)
+    assert (books["payments"], books["paid_msat"]) == (1, 3_000)
 
 
 async def test_an_invoice_that_expires_while_it_is_being_paid_is_paid_once_or_not_at_all(house):

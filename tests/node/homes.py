@@ -43,7 +43,7 @@ async def agreed(customer: Node, provider: Home, within_s: float = 60.0) -> tupl
     while True:
         ours, other = await result_of(customer, "wallet-audit"), await result_of(theirs, "wallet-audit")
         assert ours["wallet_asked"] and other["wallet_asked"]
-        same = (ours["paid_msat"], ours["spent_msat"]) == (other["received_msat"], other["earned_msat"])
+        same = (ours["sent_msat"], ours["paid_msat"]) == (other["received_msat"], other["earned_msat"])
         if same and (ours["audit"], other["audit"]) == ("clean", "clean"):
             return ours, other
         assert asyncio.get_running_loop().time() < deadline, (ours, other)

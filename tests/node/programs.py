@@ -11,9 +11,12 @@ from typing import Any
 import orjson
 
 from tests.node.forked import KINDS, Forked
+from tests.node.spelling import misspelt
 
 # On a machine that is busy with other things.
 READY_S = 180.0
+# Their figures have names of their own.
+OTHERWISE = {"bench", "simulate"}
 
 
 def environment(home: Path, relay: str, **settings: str) -> dict[str, str]:
@@ -44,13 +47,16 @@ async def spawn(*arguments: str, env: dict[str, str], **options: Any) -> Any:
 
 
 async def run(*arguments: str, env: dict[str, str], stdin: bytes | None = None) -> tuple[int, Any, str]:
-    """Runs a command with `--json`: its status, the object it printed, and what it told people."""
+    """Runs a command with `--json`: its status, the object it printed, which is spelt as all are, and what it told
+    people."""
     process = await spawn(
         *arguments, "--json", env=env, stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, err = await asyncio.wait_for(process.communicate(stdin), 100)
     assert process.returncode is not None
-    return process.returncode, orjson.loads(out) if out.strip() else None, err.decode()
+    said = orjson.loads(out) if out.strip() else None
+    assert arguments[0] in OTHERWISE or not list(misspelt(said)), list(misspelt(said))
+    return process.returncode, said, err.decode()
 
 
 class Served:

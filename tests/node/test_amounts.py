@@ -10,7 +10,7 @@ from pylon.swarm.job import failed
 
 FOUND = {
     "jobs": 2, "checks": 0, "unaskable": 0, "faults": [], "providers": 1, "slots": 1, "least_msat": 2_500,
-    "most_msat": 4_001, "prompt_tokens": 2, "most_completion_tokens": 2, "seconds": None,
+    "most_msat": 4_001, "prompt_tokens": 2, "most_completion_tokens": 2, "wall_s": None,
 }  # fmt: skip
 MAPPED = {
     "answered": 1, "jobs": 1, "wall_s": 1.0, "providers": {"a": 1}, "p50_ms": 5, "p99_ms": 5, "checked": 0,
@@ -26,7 +26,7 @@ def test_a_map_and_its_estimate_name_the_money():
 
 def test_an_estimate_with_one_price_names_one_figure_and_a_speed_that_nobody_knows_is_not_made_up():
     free = dict(estimated({**FOUND, "least_msat": 0, "most_msat": 0}, None, "play sat"))
-    same = dict(estimated({**FOUND, "least_msat": 4_001, "seconds": 4.25}, None, "play sat"))
+    same = dict(estimated({**FOUND, "least_msat": 4_001, "wall_s": 4.25}, None, "play sat"))
     assert (free["cost"], free["time"]) == ("0 play sat", "unknown: no provider's speed has been measured")
     assert same["cost"] == "4.001 play sat at most" and same["time"].startswith("about 4.2 s")
     nobody = dict(estimated({**FOUND, "providers": 0}, None, "sat"))
@@ -55,7 +55,7 @@ def test_a_run_of_the_rlm_names_the_money():
         "repeated": 0,
         "models": [],
         "providers": ["a"],
-        "msat": 1,
+        "paid_msat": 1,
         "wall_s": 1.0,
         "id": "x",
     }
@@ -88,7 +88,7 @@ def test_what_a_run_expects_is_told_of_its_first_round_alone():
 
 def test_earnings_count_paid_jobs_and_say_so():
     total = {
-        "group": "2026-01-01", "paid_jobs": 0, "msat": 0, "free_jobs": 0, "free_prompt_tokens": 0,
+        "group": "2026-01-01", "paid_jobs": 0, "earned_msat": 0, "free_jobs": 0, "free_prompt_tokens": 0,
         "free_completion_tokens": 0, "kwh": None, "electricity": None, "worth": None,
     }  # fmt: skip
     made = earnings._table({"lines": [], "total": total, "currency": "", "unit": "play sat"}, "day")

@@ -77,7 +77,7 @@ async def test_a_map_says_that_it_begins_before_anything_is_asked(stream: bool) 
         async with asyncio.timeout(20):
             first = await anext(calls)
             assert isinstance(first, Event) and not relays.requests()
-            assert (first.data["done"], first.data["in_flight"], first.data["msat"]) == (0, 0, 0)
+            assert (first.data["done"], first.data["in_flight"], first.data["paid_msat"]) == (0, 0, 0)
             assert "outcomes" not in first.data
             assert isinstance([answer async for answer in calls][-1], Result)
 

@@ -133,12 +133,12 @@ async def test_a_customer_that_goes_back_to_an_older_copy_keeps_what_it_has_with
         await ask(6)
         while await left() < 150:
             await ask(1)
-        paid = (await result_of(node, "wallet-audit"))["paid_msat"]
+        paid = (await result_of(node, "wallet-audit"))["sent_msat"]
     shutil.rmtree(home.root)
     shutil.copytree(copy, home.root)
     async with customer_of(home, town.url, bid_msat=5_000) as node:
         books = await result_of(node, "wallet-audit")
-        assert (books["audit"], books["paid_msat"] < paid) == ("clean", True), books
+        assert (books["audit"], books["sent_msat"] < paid) == ("clean", True), books
         await ask(1)
         async with asyncio.timeout(150):
             while not any(seqs_of(home)):

@@ -46,9 +46,9 @@ async def test_a_node_serves_is_asked_paused_drained_and_stopped(tmp_path, stack
 
     code, seen, _ = await programs.run("providers", env=env)
     assert [row["state"] for row in seen["providers"]] == ["ready"]
-    npub = seen["providers"][0]["npub"]
+    npub = seen["providers"][0]["provider"]
     code, why, _ = await programs.run("providers", "--why", f"{npub[:14]}…", env=env)
-    assert (code, why["npub"], why["now"]) == (0, npub, "can take jobs")
+    assert (code, why["provider"], why["now"]) == (0, npub, "can take jobs")
     assert (await programs.run("providers", "--why", "npub1qqqqqqqqq", env=env))[0] == 2
     code, listed, _ = await programs.run("jobs", "-n", "5", env=env)
     assert len(listed["jobs"]) == 5

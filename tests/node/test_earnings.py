@@ -50,7 +50,7 @@ async def test_electricity_is_that_of_the_machine_and_free_work_takes_some_too(d
     assert data["total"]["kwh"] == pytest.approx(0.15)
     assert data["total"]["electricity"] == pytest.approx(0.045)
     assert data["total"]["worth"] == pytest.approx(0.0055)
-    assert (data["total_msat"], data["total"]["paid_jobs"]) == (5_500, 2)
+    assert (data["total"]["earned_msat"], data["total"]["paid_jobs"]) == (5_500, 2)
 
 
 @pytest.mark.parametrize(("by", "groups"), [("customer", {"aa", "bb", "cc"}), ("day", {"1970-01-01", "1970-01-02"})])
@@ -58,12 +58,14 @@ async def test_every_grouping_has_the_same_totals(database, by, groups):
     data = await earned(database, by=by)
     assert {line["group"] for line in data["lines"]} == groups
     assert sum(line["work_s"] for line in data["lines"]) == data["total"]["work_s"] == 5_400
-    assert sum(line["msat"] for line in data["lines"]) == 5_500
+    assert sum(line["earned_msat"] for line in data["lines"]) == 5_500
 
 
 async def test_since_leaves_older_work_out(database):
     data = await earned(database, since=DAY)
-    assert [(line["group"], line["msat"], line["work_s"]) for line in data["lines"]] == [("1970-01-02", 0, 1_800)]
+    assert [(line["group"], line["earned_msat"], line["work_s"]) for line in data["lines"]] == [
+        ("1970-01-02", 0, 1_800)
+    ]
 
 
 async def test_no_currency_shows_unless_configured_and_play_money_is_worth_nothing(database):
@@ -118,7 +120,7 @@ async def test_the_table_and_csv_name_paid_and_free_jobs(database, capsys):
     command._csv(data, "customer")
     head, *lines = capsys.readouterr().out.splitlines()
     assert head == (
-        "customer,paid_jobs,msat,free_jobs,free_prompt_tokens,free_completion_tokens,work_s,kwh,electricity,worth,"
+        "customer,paid_jobs,earned_msat,free_jobs,free_prompt_tokens,free_completion_tokens,work_s,kwh,electricity,worth,"
         "currency,network"
     )
     assert "cc,0,0,1,100,7,1800.0,,,,,mainnet" in lines

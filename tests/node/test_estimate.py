@@ -43,7 +43,7 @@ async def test_jobs_that_could_be_asked_of_nobody_are_told_of_and_not_counted(cl
     assert [(row["index"], row["error"]["reason"]) for row in found["faults"]] == [(1, "malformed"), (2, "malformed")]
     assert "max_tokens" in found["faults"][0]["error"]["message"]
     nothing = await estimate(client, [JobSpec("b", max_tokens=-1)])
-    assert nothing["seconds"] is None
+    assert nothing["wall_s"] is None
 
 
 async def test_a_prompt_that_no_event_carries_is_named_by_its_place_and_not_counted(client):
@@ -95,9 +95,9 @@ async def test_the_time_goes_by_who_has_measured_and_is_not_known_where_nobody_h
     unknown = await swarm((12, 16, (0.0, 0.0)))
     known = await swarm((12, 16, (1_000.0, 96.0)), (12, 16, (0.0, 0.0)))
     try:
-        assert (await estimate(unknown, jobs))["seconds"] is None
+        assert (await estimate(unknown, jobs))["wall_s"] is None
         # Two rounds of 32 slots: each reads 100 tokens and writes 12 at a sixteenth of the speed of all slots.
-        assert (await estimate(known, jobs))["seconds"] == round(2 * 16 * (100 / 1_000 + 12 / 96), 1)
+        assert (await estimate(known, jobs))["wall_s"] == round(2 * 16 * (100 / 1_000 + 12 / 96), 1)
     finally:
         await unknown.close()
         await known.close()
@@ -116,13 +116,13 @@ async def test_ones_own_machine_costs_nothing_whatever_it_asks_of_others():
 
 async def test_nothing_takes_nothing(client):
     found = await estimate(client, [])
-    assert (found["jobs"], found["most_msat"], found["seconds"]) == (0, 0, None)
+    assert (found["jobs"], found["most_msat"], found["wall_s"]) == (0, 0, None)
 
 
 async def test_what_it_takes_can_be_read_on_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
         "jobs": 1_200, "checks": 60, "unaskable": 1, "providers": 3, "slots": 48, "least_msat": 1_200_000,
-        "most_msat": 9_000_000, "prompt_tokens": 1_000_000, "most_completion_tokens": 614_400, "seconds": 812.5,
+        "most_msat": 9_000_000, "prompt_tokens": 1_000_000, "most_completion_tokens": 614_400, "wall_s": 812.5,
         "lack": None,
         "faults": [{"index": 6, "error": {"message": "a prompt of 120,000 characters does not fit one event"}}],
     }  # fmt: skip

@@ -274,7 +274,7 @@ def test_whoever_types_other_caps_has_them(mainnet, monkeypatch):
     assert live.permission(mainnet, public(mainnet)) == Agreed(100, 3_000, 30_000)
     # Without any it says what is allowed; one that is named stands beside those that are allowed, and is typed too.
     code, said = go_live(mainnet.root, monkeypatch, "--json")
-    assert orjson.loads(said)["caps_sat"] == {"payment": 100, "day": 3_000, "all": 30_000}
+    assert orjson.loads(said)["most_day_msat"] == 3_000_000
     code, said = go_live(mainnet.root, monkeypatch, "--day", "600", typed=f"{AGREED}\n")
     assert (code, live.permission(mainnet, public(mainnet))) == (2, Agreed(100, 3_000, 30_000))
     code, said = go_live(mainnet.root, monkeypatch, "--day", "600", typed="100 600 30000\n")

@@ -47,4 +47,4 @@ async def test_invoices_and_receipts_that_one_relay_throws_away_come_over_the_ot
         assert bad.counted["swallow"] > 0
         assert await customer.opened.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
         ours, _ = await agreed(LocalNode(customer), provider.home)
-        assert ours["spent_msat"] == JOBS * 1_000, "no job was done and charged twice"
+        assert ours["paid_msat"] == JOBS * 1_000, "no job was done and charged twice"

@@ -95,7 +95,7 @@ async def test_a_map_killed_again_and_again_answers_everything_and_pays_nothing_
             _, books, _ = await programs.run("wallet", "audit", env=env)
             assert books["audit"] == "clean", books
             _, earned, _ = await programs.run("earnings", "--by", "customer", env=env)
-            charged["msat"] += earned["total_msat"]
+            charged["msat"] += earned["total"]["earned_msat"]
         assert charged["msat"] == sum(row["paid_msat"] for row in mapped["outcomes"])
         _, spent, _ = await programs.run("wallet", "audit", env=customer)
         assert spent["audit"] == "clean", spent

@@ -17,7 +17,7 @@ from pylon.node.calls.params import MOST_JOBS, job_list
 from pylon.relay.server import RelayServer
 from tests.node import programs
 
-TOLD = {"done": 3, "failed": 1, "msat": 2_000, "in_flight": 4, "providers": 1, "unit": "play sat"}
+TOLD = {"done": 3, "failed": 1, "paid_msat": 2_000, "in_flight": 4, "providers": 1, "unit": "play sat"}
 RESULT = {
     "jobs": 4, "answered": 4, "wall_s": 0.5, "p50_ms": 1, "p99_ms": 2, "checked": 0, "paid_msat": 0,
     "beside_msat": 0, "providers": {"a": 4}, "resumed": False,
@@ -148,6 +148,6 @@ async def test_a_prompt_that_no_event_carries_fails_alone_and_is_named_beforehan
 def test_lines_that_would_fail_are_named_to_people_and_counted():
     fault = {"line": 7, "error": {"message": "too long"}}
     counts = dict.fromkeys(("providers", "slots", "least_msat", "most_msat", "prompt_tokens", "checks", "jobs"), 0)
-    found = {**counts, "unaskable": 12, "faults": [fault] * 12, "seconds": None, "most_completion_tokens": 0}
+    found = {**counts, "unaskable": 12, "faults": [fault] * 12, "wall_s": None, "most_completion_tokens": 0}
     rows = list(estimated(found, None, "sat"))
     assert rows.count(("line 7", "too long")) == 10 and ("", "and 2 more; --json lists up to 100") in rows

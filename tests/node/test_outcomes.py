@@ -11,6 +11,8 @@ from pylon.jobs.result import Finish
 from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.node.outcomes import outcome_of, row_of, rows_of, summary_of
+from pylon.nostr.bech32 import nip19
+from pylon.nostr.keys import SecretKey
 from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed
 
@@ -22,8 +24,8 @@ FAILED = JobFailed("no", reason=Failure.REFUSED, code=ErrorCode.EXPIRED, attempt
 
 def test_a_row_has_every_field_of_the_answer_and_what_it_cost_in_msat():
     fields = asdict(ANSWER)
-    wanted = {"index": 4, **fields, "paid_msat": fields.pop("paid"), "error": None}
-    del wanted["paid"]
+    shown = {"provider": nip19.npub(ANSWER.provider), "paid_msat": fields.pop("paid")}
+    wanted = {"index": 4, **fields, **shown, "error": None}
     assert orjson.loads(orjson.dumps(row_of(4, ANSWER))) == orjson.loads(orjson.dumps(wanted))
     assert row_of(0, Answer(**{**fields, "usage": None}))["usage"] is None
 
@@ -43,7 +45,7 @@ async def test_a_summary_counts_what_was_answered_and_paid_and_rows_are_in_order
     assert await rows_of([ANSWER, FAILED] * 600) == [
         row_of(index, (ANSWER, FAILED)[index % 2]) for index in range(1_200)
     ]
-    assert "outcomes" not in summary and summary["providers"]["a" * 64]["jobs"] == 1
+    assert "outcomes" not in summary and summary["providers"][nip19.npub(ANSWER.provider)]["jobs"] == 1
     assert [summary[name] for name in ("jobs", "answered", "paid_msat", "beside_msat")] == [2, 1, 9, 4]
 
 
@@ -51,7 +53,7 @@ texts = st.text(max_size=20)
 answers = st.builds(
     Answer,
     text=texts,
-    provider=texts,
+    provider=st.sampled_from([SecretKey.generate().public for _ in range(3)]),
     model=texts,
     sha256=texts,
     usage=st.none() | st.builds(Usage, st.integers(0, 9), st.integers(0, 9)),

@@ -157,7 +157,7 @@ async def test_a_laptop_on_battery_refuses_with_the_reason_and_serves_again_on_m
         assert status["provider"]["paused"] == "battery"
         rule = next(rule for rule in status["owner"]["rules"] if rule["holds"])
         assert (rule["name"], rule["reading"], rule["ends"]) == ("battery", "on battery, 80 %", "mains power")
-        assert abs(rule["since"] - SystemClock().wall()) < 60
+        assert abs(rule["began_at"] - SystemClock().wall()) < 60
         env = programs.environment(tmp_path / "home", relay.url)
         shown = await programs.spawn("status", env=env)
         out = " ".join((await asyncio.wait_for(shown.communicate(), 60))[0].decode().split())
@@ -220,7 +220,7 @@ async def test_an_owner_who_says_so_has_it_serve_for_a_while(tmp_path, relay, cu
         assert (await result_of(serving.asked, "resume"))["paused"] == "in use, battery"
         answer = await result_of(serving.asked, "resume", {"for_s": 3600})
         assert answer["paused"] == ""
-        assert answer["owner"]["waived_until"] == pytest.approx(SystemClock().wall() + 3600, abs=60)
+        assert answer["owner"]["waiver_ends_at"] == pytest.approx(SystemClock().wall() + 3600, abs=60)
         await serving.pass_time(10)
         assert await customer.result(await customer.ask(serving.public, customer.job()))
         assert (await result_of(serving.asked, "resume", {"for_s": 0}))["paused"] == "in use, battery"
@@ -235,7 +235,7 @@ async def test_a_clock_that_is_set_back_makes_a_word_no_longer_and_a_node_no_you
         await serving.pass_time(1_800)
         status = await serving.status()
         assert status["uptime_s"] >= 1_800
-        assert status["owner"]["waived_until"] == pytest.approx(serving.clock.wall() + 1_800, abs=60)
+        assert status["owner"]["waiver_ends_at"] == pytest.approx(serving.clock.wall() + 1_800, abs=60)
         assert status["provider"]["paused"] == ""
         await serving.pass_time(1_800)
         assert (await serving.status())["provider"]["paused"] == "battery"
@@ -249,7 +249,7 @@ async def test_no_seconds_end_what_was_said_for_a_while_and_nothing_else(tmp_pat
             await result_of(serving.asked, "resume", {"for_s": 0})
         assert "`pylon resume`" in refused.value.hint
         status = await serving.status()
-        assert status["provider"]["paused"] == "owner" and status["owner"]["waived_until"] is not None
+        assert status["provider"]["paused"] == "owner" and status["owner"]["waiver_ends_at"] is not None
         await result_of(serving.asked, "resume")
         await result_of(serving.asked, "drain")
         assert (await result_of(serving.asked, "resume", {"for_s": 0}))["paused"] == "battery"
@@ -268,12 +268,12 @@ async def test_times_are_told_by_the_nodes_own_clock(tmp_path, relay):
     async with node(tmp_path / "home", relay, FakeMachine(ON_BATTERY)) as serving:
         owner = (await serving.status())["owner"]
         (held,) = [rule for rule in owner["rules"] if rule["holds"]]
-        told = datetime.fromisoformat(held["since_local"])
-        assert int(held["since"]) == told.timestamp()
-        assert told.utcoffset() == datetime.fromtimestamp(held["since"]).astimezone().utcoffset()
-        assert {rule["since_local"] for rule in owner["rules"] if not rule["holds"]} == {None}
+        told = datetime.fromisoformat(held["began_local"])
+        assert int(held["began_at"]) == told.timestamp()
+        assert told.utcoffset() == datetime.fromtimestamp(held["began_at"]).astimezone().utcoffset()
+        assert {rule["began_local"] for rule in owner["rules"] if not rule["holds"]} == {None}
         owner = (await result_of(serving.asked, "resume", {"for_s": 86_400}))["owner"]
-        assert datetime.fromisoformat(owner["waived_until_local"]).timestamp() == int(owner["waived_until"])
+        assert datetime.fromisoformat(owner["waiver_ends_local"]).timestamp() == int(owner["waiver_ends_at"])
         assert [rule["yielding"] for rule in owner["rules"]] == [True, True, False, False]
 
 

@@ -26,14 +26,14 @@ def rule(name: str, holds: bool, ends: str = "mains power", waived: bool = False
         "name": name,
         "holds": holds,
         "waived": waived,
-        "since_local": "2026-11-27T18:02:00+01:00" if holds else None,
+        "began_local": "2026-11-27T18:02:00+01:00" if holds else None,
         "reading": "on battery, 80 %",
         "ends": ends,
     }
 
 
 def owner(*rules):
-    return {"rules": list(rules), "waived_until": None}
+    return {"rules": list(rules), "waiver_ends_at": None}
 
 
 def test_a_pause_is_told_with_what_ends_it():

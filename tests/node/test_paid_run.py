@@ -48,11 +48,11 @@ async def test_two_hundred_paid_jobs_take_few_payments_and_both_sides_agree_to_t
             assert books["audit"] == "clean", books
             _, lines, _ = await programs.run("earnings", "--by", "customer", env=env)
             _, shown, _ = await programs.run("identity", "show", env=env)
-            earned[shown["public_key"]] = lines["total_msat"]
+            earned[shown["npub"]] = lines["total"]["earned_msat"]
         assert {key: row["paid_msat"] for key, row in mapped["providers"].items()} == earned
         assert sum(earned.values()) == sum(row["paid_msat"] for row in mapped["outcomes"]) > 0
         _, wallet, _ = await programs.run("wallet", "balance", env=customer)
-        assert wallet["balance_msat"] == 2_000_000 - spent["paid_msat"]
+        assert wallet["balance_msat"] == 2_000_000 - spent["sent_msat"]
 
 
 @pytest.mark.slow
@@ -78,6 +78,6 @@ async def test_a_wallet_that_holds_less_than_a_usual_deposit_is_spent_on_jobs_to
         _, mapped, text = await programs.run("map", "-", env=customer, stdin=prompts)
         assert mapped["answered"] == 16, text
         _, books, _ = await programs.run("wallet", "audit", env=customer)
-        assert (books["audit"], books["spent_msat"], books["paid_msat"]) == ("clean", 16_000, 16_000), books
+        assert (books["audit"], books["paid_msat"], books["sent_msat"]) == ("clean", 16_000, 16_000), books
         _, wallet, _ = await programs.run("wallet", "balance", env=customer)
         assert wallet["balance_msat"] == 0

@@ -48,7 +48,7 @@ def test_a_price_that_was_set_is_shown_and_loaded(home):
     section = settings.load(home.config_file).provider
     assert (section.pricing, section.base_msat, section.out_msat_per_1k) == ("paid", 500, 10_000)
     shown = orjson.loads(price("show", "--json")[1])
-    assert shown["example"] == {"in": 1_000, "out": 200, "msat": 2_500}
+    assert shown["example"] == {"prompt_tokens": 1_000, "completion_tokens": 200, "price_msat": 2_500}
     assert price("set", "--free")[0] == 0
     section = settings.load(home.config_file).provider
     assert (section.pricing, section.base_msat) == ("free", 500)
@@ -127,7 +127,11 @@ async def test_a_node_that_serves_at_another_price_than_the_settings_have_is_ask
         assert lines[2] == "from the next start on" and lines[3].startswith("0.5 play sat per job")
         assert "pylon stop" in lines[-1]
         named = orjson.loads((await asyncio.to_thread(price, "show", "--json"))[1])
-        assert (named["pricing"], named["now"]["pricing"], named["now"]["example"]["msat"]) == ("paid", "free", 0)
+        assert (named["pricing"], named["now"]["pricing"], named["now"]["example"]["price_msat"]) == (
+            "paid",
+            "free",
+            0,
+        )
         change(home.config_file, "provider", now)
         assert (await asyncio.to_thread(price, "show"))[1].startswith("free of charge")
     finally:

@@ -11,7 +11,7 @@ from pylon.cli.providers import _columns
 from pylon.errors import PylonError, UsageError
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
-from pylon.money.price import Price
+from pylon.money.price import FREE, Price
 from pylon.node.household.members import Household
 from pylon.node.household.status import members
 from pylon.node.providers import providers as list_providers
@@ -60,13 +60,13 @@ async def listed(**params: object) -> list[dict]:
 
 
 async def test_who_names_no_price_is_not_shown_as_free_nor_as_cheap_nor_as_paid_anywhere():
-    prices = [row["price_msat"] for row in await listed()]
-    assert sorted(prices, key=str) == [None, [0, 0, 0], [7, 0, 0]]
-    [unpriced] = [row for row in await listed() if row["price_msat"] is None]
+    prices = [row["price"] for row in await listed()]
+    assert sorted(prices, key=str) == sorted([None, FREE.rates(), Price(Msat(7)).rates()], key=str)
+    [unpriced] = [row for row in await listed() if row["price"] is None]
     assert unpriced["network"] is None
-    assert [row["price_msat"] for row in await listed(free=True)] == [[0, 0, 0]]
-    assert None not in [row["price_msat"] for row in await listed(most_msat=100)]
-    assert None not in [row["price_msat"] for row in await listed(network="play")]
+    assert [row["price"] for row in await listed(free=True)] == [FREE.rates()]
+    assert None not in [row["price"] for row in await listed(most_msat=100)]
+    assert None not in [row["price"] for row in await listed(network="play")]
 
 
 async def test_the_stand_ins_of_gateway_and_rlm_have_the_fields_that_a_core_gives():
@@ -80,17 +80,16 @@ async def test_the_stand_ins_of_gateway_and_rlm_have_the_fields_that_a_core_give
     ("msat", "network", "title", "shown"),
     [
         (None, "play", "price", "?"),
-        ([0, 0, 0], "play", "price", "free"),
-        ([500, 0, 0], "play", "play sat", "0.5+"),
-        ([7, 0, 0], "a network of a stranger", "sat", "0.007+"),
+        (0, "play", "price", "free"),
+        (500, "play", "play sat", "0.5+"),
+        (7, "a network of a stranger", "sat", "0.007+"),
     ],
 )
-def test_a_price_that_nobody_named_is_shown_as_a_question(
-    msat: list[int] | None, network: str, title: str, shown: str
-):
+def test_a_price_that_nobody_named_is_shown_as_a_question(msat: int | None, network: str, title: str, shown: str):
+    price = None if msat is None else Price(Msat(msat)).rates()
     row = {
-        "npub": "npub1x", "name": "", "models": ["m"], "slots_free": 1, "slots": 1, "tokens_out_per_s": 1.0,
-        "queue_s": 0.0, "price_msat": msat, "network": network, "trust": 0.5, "state": "ready", "rests": None,
+        "provider": "npub1x", "name": "", "models": ["m"], "slots_free": 1, "slots": 1, "tokens_out_per_s": 1.0,
+        "queue_s": 0.0, "price": price, "network": network, "trust": 0.5, "state": "ready", "rests": None,
     }  # fmt: skip
     assert _columns([row])[f">{title}"] == [shown]
 
@@ -100,7 +99,7 @@ async def test_a_member_of_ones_household_has_the_name_that_it_has_there():
     member, stranger = (FakeProvider(relays, now=time.time(), name="best in town") for _ in range(2))
     async with SwarmClient(relays, SecretKey.generate()) as client:
         told = await list_providers(client, relays, CustomerSection(), {"wait_s": 0.5}, {member.public: "desk"})  # type: ignore[arg-type]
-    assert {row["npub"]: row["name"] for row in told["providers"]} == {
+    assert {row["provider"]: row["name"] for row in told["providers"]} == {
         nip19.npub(member.public): "desk",
         nip19.npub(stranger.public): "best in town",
     }
@@ -116,7 +115,7 @@ async def test_a_provider_is_asked_about_by_its_name_its_key_or_how_its_npub_beg
 
         async def key_of(named: str) -> str:
             found = await why_provider(client, time.time(), {"key": named}, {desk.public: "Cellar"})
-            return nip19.parse_public_key(found["npub"])
+            return nip19.parse_public_key(found["provider"])
 
         assert await key_of("desk") == desk.public == await key_of(desk.public)
         assert await key_of(nip19.npub(other.public)[:14] + "…") == other.public
@@ -161,7 +160,7 @@ async def test_who_rests_is_shown_so_with_until_when_and_why_wherever_providers_
             while len(client.directory) < 2:
                 await asyncio.sleep(0.01)
         found = await list_providers(client, relays, CustomerSection(), {"wait_s": 0.5}, {})  # type: ignore[arg-type]
-        rows = {row["npub"]: row for row in found["providers"]}
+        rows = {row["provider"]: row for row in found["providers"]}
         why = [
             await why_provider(client, time.time(), {"key": key.public, "wait_s": 0.5}, {}) for key in (one, other)
         ]
@@ -170,9 +169,9 @@ async def test_who_rests_is_shown_so_with_until_when_and_why_wherever_providers_
     assert (ready["state"], ready["rests"], resting["state"]) == ("ready", None, "resting")
     rest = resting["rests"]
     assert rest["why"] == "failed or did not answer, 2 times in a row"
-    assert time.time() < rest["until"] < time.time() + 31.0
+    assert time.time() < rest["ends_at"] < time.time() + 31.0
     assert [each["now"] for each in why] == ["is avoided for a while", "can take jobs"]
     assert [each["rests"] and each["rests"]["why"] for each in why] == [rest["why"], None]
     assert of_all["attic"] is None and of_all["desk"]["why"] == rest["why"]
-    until = time.strftime("%H:%M:%S", time.localtime(rest["until"]))
+    until = time.strftime("%H:%M:%S", time.localtime(rest["ends_at"]))
     assert _columns([resting, ready])["state"] == [f"rests until {until}", "ready"]

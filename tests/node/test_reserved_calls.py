@@ -85,4 +85,4 @@ async def test_calls_that_are_cancelled_cost_what_their_providers_may_charge_and
         _, books, _ = await programs.run("wallet", "audit", env=customer)
         assert books["audit"] == "clean"
         charged, most = (sum(each[name] for each in rows.values()) for name in ("charged_msat", "most_msat"))
-        assert charged <= books["spent_msat"] <= most
+        assert charged <= books["paid_msat"] <= most

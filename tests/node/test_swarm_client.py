@@ -239,7 +239,7 @@ async def test_every_example_runs_and_a_home_pays_within_the_budget(tmp_path, mo
                 answer = swarm.complete("and now?", budget_msat=20_000)
                 few = swarm.map([f"question {n}" for n in range(60)], budget_msat=2_000)
                 *pieces, last = swarm.stream("piece by piece")
-                assert swarm.providers()[0]["price_msat"][0] == 300
+                assert swarm.providers()[0]["price"]["base_msat"] == 300
             swarm.close()
             return answer, few, pieces, last
 

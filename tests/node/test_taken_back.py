@@ -132,7 +132,7 @@ async def test_a_story_that_is_taken_back_is_paid_as_far_as_it_was_heard_and_the
         assert read == PROMPT_TOKENS
         # No more words than were heard, but for a piece that was on its way; nothing like all of them.
         assert len(heard[-1].split()) <= written < 100
-        assert ours["spent_msat"] == theirs["earned_msat"] == charge == 100 + read + 10 * written
+        assert ours["paid_msat"] == theirs["earned_msat"] == charge == 100 + read + 10 * written
         # Nothing that was taken back is anybody's answer, and the account goes on.
         answer = await (await core.customer()).client.complete(STORY)
         assert isinstance(answer, Answer)
@@ -195,7 +195,7 @@ async def test_a_provider_that_dies_while_it_streams_charges_for_what_it_sent_wh
         ours, theirs = await agreed(LocalNode(core), stage.home("provider"))
         [(charge, _, written)] = charges(stage)
         assert written >= sent > 0
-        assert ours["spent_msat"] == theirs["earned_msat"] == charge > 100
+        assert ours["paid_msat"] == theirs["earned_msat"] == charge > 100
         assert await core.opened.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []
 
 
@@ -229,5 +229,5 @@ async def test_a_customer_that_dies_after_it_took_a_job_back_books_the_receipt_w
     await stage.states("settled")
     async with stage.core() as core:
         ours, _ = await agreed(LocalNode(core), stage.home("provider"))
-        assert ours["spent_msat"] == charges(stage)[0][0] > 100
+        assert ours["paid_msat"] == charges(stage)[0][0] > 100
         assert await core.opened.database.fetch_all("SELECT * FROM money_mirror WHERE ended IS NOT NULL") == []

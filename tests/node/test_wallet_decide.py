@@ -122,7 +122,7 @@ def test_what_is_unknown_is_listed_with_what_is_to_be_done(home):
         assert told in said
     [found] = orjson.loads(decide("--json").stdout)["payments"]
     assert (found["payment"], found["state"], found["amount_msat"]) == (HASH, "unknown", 15_000)
-    assert found["not_paid_from"] == found["expires_at"] + 600
+    assert found["releasable_at"] == found["expires_at"] + 600
 
 
 def test_a_preimage_settles_it_without_a_question_and_the_books_say_who_decided(home):

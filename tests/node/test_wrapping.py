@@ -53,8 +53,8 @@ def test_figures_are_not_broken_and_a_long_model_is_folded_and_not_cut() -> None
 
 
 ROW = {
-    "npub": "npub1rmh2xcj27dzq8xf3u287larxa7y62lwkyv6tqcg96e2fhf0k4xwqm00t0n", "name": "", "models": ["m"],
-    "slots_free": 1, "slots": 2, "tokens_out_per_s": 3.0, "queue_s": 0.0, "price_msat": [500, 0, 0],
+    "provider": "npub1rmh2xcj27dzq8xf3u287larxa7y62lwkyv6tqcg96e2fhf0k4xwqm00t0n", "name": "", "models": ["m"],
+    "slots_free": 1, "slots": 2, "tokens_out_per_s": 3.0, "queue_s": 0.0, "price": {"base_msat": 500},
     "network": "play", "trust": 0.5, "state": "ready",
 }  # fmt: skip
 
@@ -67,7 +67,7 @@ def test_a_column_of_providers_that_says_nothing_stays_out_and_one_unit_is_named
         "|provider", "name", "model", ">slots free", ">tok/s", ">queue", ">price", ">trust", "state",
     ]  # fmt: skip
     assert busy[">price"] == ["0.5 play sat+", "0.5 sat+"]
-    free = _columns([{**ROW, "price_msat": [0, 0, 0]}, {**ROW, "price_msat": None}])
+    free = _columns([{**ROW, "price": {"base_msat": 0}}, {**ROW, "price": None}])
     assert free[">price"] == ["free", "?"]
 
 

@@ -145,7 +145,7 @@ async def test_a_run_that_was_killed_at_any_moment_goes_on_and_asks_nothing_that
         final = events(tmp_path, "final")[0]
         spent = stage.events("final")[0]["spent"] if lines == count else final["spent"]
         assert (spent["calls"], spent["turns"]) == (len(once) + 1 + len(lost), len(stage.root.chats)), lines
-        assert spent["msat"] == 10 * len(once) == runs.summary(Run(tmp_path / "run"))["msat"], lines
+        assert spent["msat"] == 10 * len(once) == runs.summary(Run(tmp_path / "run"))["paid_msat"], lines
         # The record reads as that of one run.
         assert sorted(map(orjson.dumps, told(tmp_path))) == in_full, lines
         assert [event["n"] for event in events(tmp_path)] == list(range(len(events(tmp_path))))

@@ -66,7 +66,7 @@ async def test_every_example_runs_and_what_it_says_is_in_the_trajectory(tmp_path
         answer, heard = await asyncio.to_thread(cell)
         assert answer.text.startswith("stand-in answer") and not answer.partial and heard[-1] > 0
         told = summary(Run(answer.folder))
-        assert (told["id"], told["asked"], told["msat"]) == (answer.run, len(answer.calls()), answer.msat)
+        assert (told["id"], told["asked"], told["paid_msat"]) == (answer.run, len(answer.calls()), answer.msat)
         assert {call["seed"] is None for call in answer.calls() if call["state"] == "answered"} == {False}
         assert answer.report["spent"]["calls"] == told["calls"]
         (tmp_path / "a.txt").write_text(TEXT)

@@ -116,7 +116,7 @@ async def test_who_types_a_command_that_there_is_not_is_told_where_they_are_list
 def test_a_run_is_one_line_of_the_list_and_its_id_whole(width):
     row = {
         "id": "20261128-164501-9f3c2b", "state": "ended", "reason": "interrupted", "partial": True, "turns": 12,
-        "calls": 1_234, "msat": 1_234_567, "question": "What is the number? " * 9, "answer": "5 " * 99,
+        "calls": 1_234, "paid_msat": 1_234_567, "question": "What is the number? " * 9, "answer": "5 " * 99,
     }  # fmt: skip
     with Console(width=width) as console, console.capture() as shown:
         console.print(_listing([row, {**row, "answer": None}], "play sat", width), crop=False)

@@ -3,8 +3,11 @@
 import pytest
 
 from pylon.errors import UnreachableError
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.node.calls.control import Event, RemoteNode, Result, ended
 from pylon.node.rlm.sublm import SwarmSubLM
+from pylon.nostr.bech32 import nip19
 from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
 from pylon.rlm.root import Message, RootError
 from pylon.rlm.roots import SwarmRoot
@@ -12,7 +15,7 @@ from pylon.rlm.sublm import Job, SubAnswer, SubFailure
 from pylon.unsettled import CameTo
 
 ANSWER = {
-    "index": 1, "text": "yes", "provider": "ab" * 32, "model": "m", "sha256": "dd" * 32, "finish": "stop",
+    "index": 1, "text": "yes", "provider": nip19.npub("ab" * 32), "model": "m", "sha256": "dd" * 32, "finish": "stop",
     "queue_ms": 1, "usage": {"prompt_tokens": 9, "completion_tokens": 2}, "run_ms": 5, "latency_ms": 8, "attempts": 2,
     "request_id": "aa", "result_id": "bb", "paid_msat": 331, "verified": ["signature", "receipt"], "error": None,
 }  # fmt: skip
@@ -24,9 +27,9 @@ class FakeNode:
     """Answers calls from a table of its own."""
 
     def __init__(self, prices=((500, 0, 10_000), (100, 0, 0)), bid_msat=5_000, state="ready", beside_msat=0):
-        names = ("slots", "state", "price_msat", "models", "contexts", "weights", "plain", "trust", "own")
+        names = ("slots", "state", "price", "models", "contexts", "weights", "plain", "trust", "own")
         values = (["m"], [2_048], ["ee" * 32], False, 0.5, False)
-        prices = [None if price is None else list(price) for price in prices]
+        prices = [None if price is None else Price(*map(Msat, price)).rates() for price in prices]
         self.rows = [dict(zip(names, (16, state, price, *values), strict=True)) for price in prices]
         self.bid_msat = bid_msat
         self.beside_msat = beside_msat
@@ -55,10 +58,10 @@ class FakeNode:
 
     async def map(self, params):
         answered = {**ANSWER, "index": min(1, len(params["jobs"]) - 1)}
-        yield Event({"done": 1, "msat": 331, "in_flight": 1, "providers": 2, "outcomes": [answered]})
+        yield Event({"done": 1, "paid_msat": 331, "in_flight": 1, "providers": 2, "outcomes": [answered]})
         failed = [{**FAILED, "error": {**ERROR, "hint": self.hint}}][: len(params["jobs"]) - 1]
         charged = 331 + self.beside_msat
-        yield Event({"done": 2, "msat": charged, "in_flight": 0, "providers": 2, "outcomes": failed})
+        yield Event({"done": 2, "paid_msat": charged, "in_flight": 0, "providers": 2, "outcomes": failed})
         most = {} if params["budget_msat"] is None else {"most_msat": charged + 50}
         yield Result({"jobs": 2, "paid_msat": charged, "beside_msat": self.beside_msat, **most})
 
@@ -182,7 +185,7 @@ async def test_a_root_in_the_swarm_is_a_job_a_turn():
 async def test_a_root_in_the_swarm_that_gets_no_answer_says_why():
     class Busy(FakeNode):
         async def map(self, params):
-            yield Event({"msat": 331, "outcomes": [FAILED]})
+            yield Event({"paid_msat": 331, "outcomes": [FAILED]})
 
     charged = []
     with pytest.raises(RootError, match="all are busy"):
@@ -231,7 +234,7 @@ async def test_calls_that_the_swarms_own_budget_refused_are_told_as_such():
     class Poor(FakeNode):
         async def map(self, params):
             spent = {"reason": "budget", "code": None, "message": "the run's budget is spent", "hint": ""}
-            yield Event({"msat": 0, "outcomes": [{**FAILED, "error": spent}]})
+            yield Event({"paid_msat": 0, "outcomes": [{**FAILED, "error": spent}]})
 
     node = Poor()
     _, (_, failure) = [each async for each in SwarmSubLM(node).ask([Job("a")], budget_msat=5)]

@@ -201,7 +201,7 @@ async def test_the_table_has_a_row_a_call_whatever_became_of_it(stage):
     read = list(csv.DictReader("".join(as_csv(rows)).splitlines()))
     assert [row["call"] for row in read] == [row["call"] for row in rows] and tuple(read[0]) == COLUMNS
     assert read[1]["model"] == "" and read[0]["verified"] == "none"
-    assert sum(int(row["msat"] or 0) for row in read) == summary(run)["msat"]
+    assert sum(int(row["paid_msat"] or 0) for row in read) == summary(run)["paid_msat"]
     # Strangers name models, and a spreadsheet runs what begins like this.
     for name in ("=1+1", "+1", "-1", "@SUM(1)", "\t=1"):
         assert next(csv.DictReader("".join(as_csv([{**rows[0], "model": name}])).splitlines()))["model"] == f"'{name}"
@@ -440,7 +440,7 @@ def test_a_list_counts_what_the_root_cost_also_of_a_run_that_died(tmp_path):
     for event in run.events():
         tally.add(event)
     row = summary(run)
-    assert (row["state"], row["turns"], row["calls"], row["msat"]) == ("died", 1, 1, 731) and tally.msat == 731
+    assert (row["state"], row["turns"], row["calls"], row["paid_msat"]) == ("died", 1, 1, 731) and tally.msat == 731
 
 
 async def test_whoever_follows_a_run_that_is_taken_up_sees_what_the_new_process_does(tmp_path):

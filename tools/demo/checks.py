@@ -69,12 +69,12 @@ async def settle_up(swarm: LocalSwarm, customer: dict[str, str], charged_msat: i
     await swarm.run("providers", "--wait", _LATE_S, env=customer)
     homes = [customer, *(provider_environment(swarm, name, money) for name in PROVIDERS)]
     books, *theirs = await asyncio.gather(*(swarm.run("wallet", "audit", env=env) for env in homes))
-    agreed = charged_msat <= books["spent_msat"] == sum(one["earned_msat"] for one in theirs)
+    agreed = charged_msat <= books["paid_msat"] == sum(one["earned_msat"] for one in theirs)
     agreed = agreed and all(one["audit"] == "clean" for one in (books, *theirs))
     return {
         "network": money.network,
-        "sats": books["spent_msat"] / 1_000,
-        "deposited_sats": books["paid_msat"] / 1_000,
+        "sats": books["paid_msat"] / 1_000,
+        "deposited_sats": books["sent_msat"] / 1_000,
         "lightning_payments": books["payments"],
         "audit": "clean" if agreed else "not clean",
     }

@@ -138,7 +138,7 @@ class RlmClient(HomeClient):
 def _answer(report: dict[str, Any]) -> RlmAnswer:
     return RlmAnswer(
         report["answer"], report["partial"], report["reason"], report["detail"], report["id"],
-        Path(report["trajectory"]), report["msat"], report,
+        Path(report["trajectory"]), report["paid_msat"], report,
     )  # fmt: skip
 
 

@@ -154,7 +154,7 @@ def _settings(section: RlmSection, run: Run, begun: Event) -> RlmSection:
 def _whole_report(run: Run, recorded: RecordedRun) -> dict[str, Any]:
     """The report of a run that has a whole answer already."""
     end = recorded.record.ended or {}
-    told = {name: end[name] for name in ("partial", "reason", "detail", "hint", "spent")}
+    told = {name: end[name] for name in ("partial", "reason", "detail", "hint")}
     where: dict[str, Any] = {
         "answer": answer_of(run),
         "warnings": [],

@@ -26,7 +26,7 @@ from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Bound, Estimate, Limits, estimate_map
 from pylon.rlm.context import Context, Shape, from_paths, from_value
 from pylon.rlm.loop_state import LoopOutcome, Reason
-from pylon.rlm.progress import Tally
+from pylon.rlm.progress import Tally, told_spent
 from pylon.rlm.recorded_run import RecordedRun
 from pylon.rlm.repl import known
 from pylon.rlm.repl.protocol import MIB, ContextFile, ContextSource
@@ -288,7 +288,7 @@ def report(outcome: LoopOutcome, context: Context, active: ActiveRun, wall_s: fl
         "hint": outcome.hint,
         "strategy": active.strategy,
         **active.tally.counts,
-        "spent": active.spent,
+        "spent": told_spent(active.spent),
         "wall_s": round(wall_s, 3),
         "context_chars": context.chars,
         "context_replaced": context.replaced,

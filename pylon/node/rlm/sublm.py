@@ -6,11 +6,11 @@ from contextlib import aclosing
 from typing import Any
 
 from pylon.errors import UnreachableError
-from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node.calls.control import Event, Node, Result, result_of
 from pylon.node.loading import loading_text
 from pylon.node.rlm.window import Announced, window_of
+from pylon.nostr.bech32 import nip19
 from pylon.rlm.budget import Bound
 from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
 from pylon.rlm.prompts import showable
@@ -55,7 +55,7 @@ class SwarmSubLM:
         self._bid = seen["bid_msat"]
         # Providers without a price, and our own machines, are asked for free.
         self._prices = frozenset(
-            FREE if row["own"] or row["price_msat"] is None else Price(*map(Msat, row["price_msat"])) for row in rows
+            FREE if row["own"] or row["price"] is None else Price.of_rates(row["price"]) for row in rows
         )
         named = [of for row in rows for of in zip(row["models"], row["weights"], strict=True)]
         wanted = [of for of in named if model in (None, of[0], f"sha256:{of[1]}")] or named
@@ -125,7 +125,7 @@ class SwarmSubLM:
                 rows = answer.data.get("outcomes", ()) if isinstance(answer, Event) else ()
                 told += sum(row["paid_msat"] for row in rows if row["error"] is None)
                 # The sum of everything charged so far; what no outcome accounts for is an extra charge.
-                charged = answer.data["msat" if isinstance(answer, Event) else "paid_msat"]
+                charged = answer.data["paid_msat"]
                 if charged > told:
                     yield ExtraCharge(charged - told)
                     told = charged
@@ -197,7 +197,7 @@ def _outcome(row: dict[str, Any]) -> SubOutcome:
     usage = row["usage"] or {}
     return SubAnswer(
         row["text"],
-        row["provider"],
+        nip19.parse_public_key(row["provider"]),
         row["model"],
         usage.get("prompt_tokens", 0),
         usage.get("completion_tokens", 0),

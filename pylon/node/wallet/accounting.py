@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +20,7 @@ from pylon.money.payments.sender import Sender
 from pylon.money.wallet import Wallet
 from pylon.node.calls.params import number, text, whole
 from pylon.node.wallet.paying import in_words
+from pylon.nostr.bech32 import nip19
 from pylon.store.database import Database
 from pylon.store.look import check_in_use
 
@@ -52,7 +54,7 @@ async def balance(wallet: Wallet, database: Database, network: Network, caps: Ca
         "unit": network.unit,
         "wallet": info.alias,
         "balance_msat": int(await wallet.balance()),
-        "accounts": await ledger_store.balances(database),
+        "accounts": _accounts(await ledger_store.balances(database)),
         "spending": await spending(database, caps, now),
     }
 
@@ -83,9 +85,12 @@ async def history(database: Database, network: Network, params: dict[str, Any]) 
     decided = {payment.payment_hash for payment in await payment_store.decided(database)}
     rows = [
         {
-            **asdict(entry),
+            "booked_at": entry.at,
             "kind": entry.kind.value,
-            "amount": int(entry.amount),
+            "reference": entry.reference,
+            "debit": _shown(entry.debit),
+            "credit": _shown(entry.credit),
+            "amount_msat": int(entry.amount),
             "decided": entry.kind in ledger.OF_PAYMENTS and entry.reference in decided,
         }
         for entry in newest
@@ -93,10 +98,20 @@ async def history(database: Database, network: Network, params: dict[str, Any]) 
     return {"network": network.value, "unit": network.unit, "entries": rows}
 
 
+def _shown(account: str) -> str:
+    """The name of an account of the books, with a public key in it as npub."""
+    kind, colon, key = account.partition(":")
+    return f"{kind}{colon}{nip19.shown_key(key)}"
+
+
+def _accounts(balances: Mapping[str, int]) -> dict[str, int]:
+    return {_shown(account): msat for account, msat in balances.items()}
+
+
 async def totals(database: Database, network: Network) -> dict[str, Any]:
-    """What was earned and spent in all, by the books."""
+    """What was earned by serving and paid for jobs in all, by the books."""
     balances = await ledger_store.balances(database)
-    sums = {"earned_msat": balances.get(ledger.EARNED, 0), "spent_msat": balances.get(ledger.SPENT, 0)}
+    sums = {"earned_msat": balances.get(ledger.EARNED, 0), "paid_msat": balances.get(ledger.SPENT, 0)}
     return {"network": network.value, "unit": network.unit, **sums}
 
 
@@ -110,7 +125,11 @@ async def _damage(database: Database) -> list[Finding]:
 
 
 async def examine(wallet: Wallet | None, database: Database, network: Network) -> dict[str, Any]:
-    """Whether the books hold, and whether the wallet agrees with them."""
+    """Whether the books hold, and whether the wallet agrees with them.
+
+    `paid_msat` and `earned_msat` are what jobs were charged, `sent_msat` and `received_msat` what the wallet paid and
+    got: accounts are filled in advance.
+    """
     async with database.transaction() as tx:
         books = await audit.collect(tx)
         decided = await payment_store.decided(tx)
@@ -133,13 +152,13 @@ async def examine(wallet: Wallet | None, database: Database, network: Network) -
             for payment in decided
         ],
         "entries": len(books.entries),
-        "spent_msat": balances.get(ledger.SPENT, 0),
+        "paid_msat": balances.get(ledger.SPENT, 0),
         "earned_msat": balances.get(ledger.EARNED, 0),
         "payments": sum(row["state"] == "settled" for row in books.payments),
         "invoices_paid": sum(row["state"] == "settled" for row in books.invoices),
-        "paid_msat": sum(row["msat"] for row in books.payments if row["state"] == "settled"),
+        "sent_msat": sum(row["msat"] for row in books.payments if row["state"] == "settled"),
         "received_msat": sum(row["msat"] for row in books.invoices if row["state"] == "settled"),
-        "accounts": balances,
+        "accounts": _accounts(balances),
         "wallet_asked": wallet is not None,
     }
 

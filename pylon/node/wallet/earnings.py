@@ -17,6 +17,7 @@ from pylon.money.books.ledger import Kind
 from pylon.money.books.report import By, Line
 from pylon.money.network import Network
 from pylon.node.calls.params import number, text
+from pylon.nostr.bech32 import nip19
 from pylon.provider.rows import JobState
 from pylon.store.database import Database
 
@@ -63,9 +64,8 @@ async def earnings(database: Database, network: Network, tariff: Tariff, params:
         "unit": network.unit,
         "by": name,
         "currency": tariff.currency,
-        "total_msat": total.msat,
         "total": _row(total, together(worked.values()), tariff),
-        "lines": [_row(line, worked.get(line.group, Worked()), tariff) for line in lines],
+        "lines": [_row(line, worked.get(line.group, Worked()), tariff, By(name)) for line in lines],
     }
 
 
@@ -102,13 +102,13 @@ def together(groups: Iterable[Worked]) -> Worked:
     return total
 
 
-def _row(line: Line, worked: Worked, tariff: Tariff) -> dict[str, Any]:
+def _row(line: Line, worked: Worked, tariff: Tariff, by: By | None = None) -> dict[str, Any]:
     seconds = worked.seconds
     figures = {"kwh": tariff.kwh(seconds), "electricity": tariff.cost(seconds), "worth": tariff.worth(line.msat)}
     return {
-        "group": line.group,
+        "group": nip19.shown_key(line.group) if by is By.CUSTOMER else line.group,
         "paid_jobs": line.count,
-        "msat": line.msat,
+        "earned_msat": line.msat,
         "free_jobs": worked.free_jobs,
         "free_prompt_tokens": worked.free_prompt_tokens,
         "free_completion_tokens": worked.free_completion_tokens,

@@ -69,5 +69,5 @@ def _row(payment: Payment) -> dict[str, Any]:
         "invoice": payment.invoice,
         "sent_at": payment.reserved_at,
         "expires_at": payment.expires_at,
-        "not_paid_from": payment.expires_at + ARRIVAL_GRACE_S,
+        "releasable_at": payment.expires_at + ARRIVAL_GRACE_S,
     }

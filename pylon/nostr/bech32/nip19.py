@@ -8,6 +8,7 @@ Source: https://github.com/nostr-protocol/nips/blob/master/19.md
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pylon.errors import MalformedError
 from pylon.nostr.bech32 import checksum as bech32
@@ -127,9 +128,19 @@ _NPUB = "npub1"
 LEAST_BEGINNING, NPUB_LENGTH = len(_NPUB) + 6, 63
 
 
+# A hundred thousand answers come from a few thousand providers, and every one is shown with its provider's key.
+_KNOWN = 16_384
+
+
+@lru_cache(maxsize=_KNOWN)
 def npub(public_key: str) -> str:
     """`npub1…` of 64 hexadecimal characters. Raises `MalformedError`."""
     return encode(PublicKey(public_key))
+
+
+def shown_key(key: str) -> str:
+    """The npub of a public key of 64 hexadecimal characters; any other text, as the name of a program, as it is."""
+    return npub(key) if is_hex64(key) else key
 
 
 def nsec(secret: SecretKey) -> str:
