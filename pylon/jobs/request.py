@@ -17,7 +17,7 @@ from pylon.jobs.size import MAX_EVENT_BYTES, check_size
 from pylon.money.accounts.receipt import AccountSeen, parse_seen
 from pylon.money.msat import Msat, parse_msat
 from pylon.nostr.crypto.nip44 import ConversationKeys
-from pylon.nostr.event import Event, EventDraft, Tag, expiration, is_hex64
+from pylon.nostr.event import Event, EventDraft, Tag, ends_at, is_hex64
 from pylon.records import record
 from pylon.text import is_clean
 
@@ -137,7 +137,7 @@ def is_plain(event: Event) -> bool:
 
 def is_nip04(event: Event) -> bool:
     """Whether a plain request is sealed with NIP-04, which is not read here. Its customer may read nothing else."""
-    return is_plain(event) and is_sealed(event) and "?iv=" in event.content
+    return "?iv=" in event.content and is_plain(event) and is_sealed(event)
 
 
 def parse_messages(text: str) -> tuple[tuple[str, str], ...]:
@@ -299,7 +299,7 @@ def _deadline(event: Event) -> int | None:
     value = event.tag("expiration")
     if value is None:
         return None
-    deadline = expiration(event)
+    deadline = ends_at(value)
     if deadline is None:
         raise RequestError(ErrorCode.MALFORMED, "the expiration is not a Unix time")
     return min(deadline, event.created_at + _MAX_WAIT_S)

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 
 import orjson
 
@@ -41,6 +41,8 @@ _FINISHES = {finish.value: finish for finish in Finish}
 _LEAST = {"model": 4, "usage": 3, "timing": 3}
 _SHA256 = re.compile("([0-9a-f]{64})?")
 _COUNT = re.compile("[0-9]{1,12}")
+# Models of the nodes that a customer asks in turn.
+_MODELS = 64
 
 
 @record
@@ -109,9 +111,12 @@ def result_draft(
     timing = result.timing and Timing(_step(result.timing.queue_ms), _step(result.timing.run_ms))
     if text != result.text or timing != result.timing:
         result = replace(result, text=text, timing=timing)
-    answer.check_same(result, _read(result.address, result.kind, Payload(result.text, _tags(result))))
-    draft_of = partial(_draft, keys=keys, request=request, created_at=created_at, limit=limit, plain=plain)
-    whole = draft_of(result)
+    payload = _payload(result)
+    answer.check_same(result, _read(result.address, result.kind, payload))
+    draft_of = partial(
+        _draft, result.kind, result.address, keys, request=request, created_at=created_at, limit=limit, plain=plain
+    )
+    whole = draft_of(payload)
     if event_bytes(whole) <= limit:
         return whole
     # By bisection, since how well a text compresses is not known beforehand. The result always fits; with repetitive
@@ -126,15 +131,15 @@ def result_draft(
     return check_size(draft_of(_cut(result, low)), limit)
 
 
-def _cut(result: JobResult, characters: int) -> JobResult:
-    return replace(result, text=result.text[:characters], finish=Finish.SIZE)
+def _cut(result: JobResult, characters: int) -> Payload:
+    return _payload(replace(result, text=result.text[:characters], finish=Finish.SIZE))
 
 
 def _step(ms: float) -> int:
     return TIMING_STEP_MS * round(ms / TIMING_STEP_MS)
 
 
-def _tags(result: JobResult) -> tuple[Tag, ...]:
+def _payload(result: JobResult) -> Payload:
     tags: list[Tag] = []
     if result.model is not None:
         tags.append(result.model.to_tag())
@@ -148,27 +153,31 @@ def _tags(result: JobResult) -> tuple[Tag, ...]:
         tags.append(result.amount.to_tag())
     if result.account is not None:
         tags.append(result.account.to_tag())
-    return tuple(tags)
+    return Payload(result.text, tuple(tags))
 
 
 def _draft(
-    result: JobResult, *, keys: ConversationKeys, request: Event, created_at: int, limit: int, plain: bool
+    kind: int,
+    address: Address,
+    keys: ConversationKeys,
+    payload: Payload,
+    *,
+    request: Event,
+    created_at: int,
+    limit: int,
+    plain: bool,
 ) -> EventDraft:
-    payload = Payload(result.text, _tags(result))
-
     def make(echo: tuple[Tag, ...]) -> EventDraft:
         try:
-            return answer.draft(
-                result.kind, result.address, payload, keys, echo=echo, created_at=created_at, plain=plain
-            )
+            return answer.draft(kind, address, payload, keys, echo=echo, created_at=created_at, plain=plain)
         except TooLargeError:
             # More than a payload may hold: a draft that is too large makes the bisection go on with less.
-            return EventDraft(result.kind, "x" * (limit + 1))
+            return EventDraft(kind, "x" * (limit + 1))
 
-    if result.address.private and not plain:
+    if address.private and not plain:
         return make(())
     # NIP-90 asks for the request and its inputs. They are left out when the event would not fit with them.
-    inputs = tuple(tag for tag in request.tags if tag[0] == "i" and _may_echo(tag) and not result.address.private)
+    inputs = tuple(tag for tag in request.tags if tag[0] == "i" and _may_echo(tag) and not address.private)
     full = make((("request", orjson.dumps(request.to_dict()).decode()), *inputs))
     if event_bytes(full) <= limit:
         return full
@@ -198,7 +207,7 @@ def _read(address: Address, kind: int, payload: Payload) -> JobResult:
         kind,
         # A hostile provider may send control characters, which terminals obey.
         clean_text(payload.text),
-        None if model is None else _model(model),
+        None if model is None else _model(*model[1:4]),
         None if usage is None else Usage(*usage),
         None if timing is None else Timing(*timing),
         None if finish is None else _FINISHES.get(finish[1]),
@@ -207,8 +216,9 @@ def _read(address: Address, kind: int, payload: Payload) -> JobResult:
     )
 
 
-def _model(tag: Tag) -> ModelUsed:
-    _, id_, sha256, quantization = tag[:4]
+# Cached, since all results of a node name its model.
+@lru_cache(maxsize=_MODELS)
+def _model(id_: str, sha256: str, quantization: str) -> ModelUsed:
     readable = len(id_) <= 200 and len(quantization) <= 40 and is_line(id_ + quantization)
     if not readable or not _SHA256.fullmatch(sha256):
         raise MalformedError("the model tag of a result must be an id, a sha256 and a quantization")
