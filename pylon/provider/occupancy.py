@@ -25,14 +25,16 @@ class Occupancy:
     def load(self, customer: str, ahead: Sequence[Job]) -> Load:
         """How things stand for one customer, when these jobs go before the next."""
         model, in_hand = self._inference.model, self._in_hand
+        unpaid = in_hand.unpaid_of(customer)
+        paid = in_hand.paid_of(customer) + sum(1 for job in ahead if job.request.customer == customer)
         return Load(
             models=((self._model, "" if model is None else model.sha256),),
             waiting=in_hand.paid + len(ahead),
-            of_customer=in_hand.of_customer(customer) + sum(1 for job in ahead if job.request.customer == customer),
+            of_customer=unpaid + paid,
             paused=self._closed.told or ("engine" if self._inference.state == "failed" else ""),
             wallet_down=in_hand.wallet_down,
             schemas=self._inference.follows_schemas,
-            unpaid_of_customer=in_hand.unpaid_of(customer),
+            unpaid_of_customer=unpaid,
             max_completion_tokens=0 if model is None else model.max_completion_tokens,
         )
 

@@ -78,7 +78,7 @@ def test_jobs_that_wait_for_money_the_engine_or_are_run_all_count_and_each_once(
     both.runner.queue.push(job(3, BOB))
     both.runner.running[job(4).id] = SimpleNamespace(job=job(4))
     assert (both.in_hand.unpaid, both.in_hand.paid) == (1, 3)
-    assert (both.in_hand.of_customer(ALICE), both.in_hand.of_customer(BOB)) == (3, 1)
+    assert (both.in_hand.paid_of(ALICE), both.in_hand.paid_of(BOB)) == (2, 1)
     assert (both.in_hand.unpaid_of(ALICE), both.in_hand.unpaid_of(BOB)) == (1, 0)
     assert [both.in_hand.has(job(n).id) for n in range(1, 6)] == [True, True, True, True, False]
 
@@ -86,7 +86,7 @@ def test_jobs_that_wait_for_money_the_engine_or_are_run_all_count_and_each_once(
 def test_where_work_is_free_nothing_waits_for_money_and_no_wallet_is_down():
     free = Both(paid=False).in_hand
     assert (free.takes_payment, free.unpaid, free.unpaid_of(ALICE), free.wallet_down) == (False, 0, 0, False)
-    assert not free.has(job(1).id) and free.of_customer(ALICE) == 0
+    assert not free.has(job(1).id) and free.paid_of(ALICE) == 0
 
 
 def test_the_wallet_is_down_when_the_till_says_so(both):

@@ -13,7 +13,7 @@ class Machine:
     def __init__(self) -> None:
         self.engine = SimpleNamespace(slots=2, state="ready", model=None, follows_schemas=True)
         self.runner = SimpleNamespace(queue=[], running=[], computing=0, seconds_per_job=3.0)
-        self.in_hand = SimpleNamespace(paid=5, wallet_down=False, of_customer=lambda _: 2, unpaid_of=lambda _: 1)
+        self.in_hand = SimpleNamespace(paid=5, wallet_down=False, paid_of=lambda _: 2, unpaid_of=lambda _: 1)
         self.closed = SimpleNamespace(told="")
         self.occupancy = Occupancy(
             inference=self.engine, model="m", runner=self.runner, in_hand=self.in_hand, closed=self.closed
@@ -31,7 +31,7 @@ def job(customer: str) -> SimpleNamespace:
 
 def test_what_goes_before_a_job_counts_for_everybody_and_for_its_own_customer(machine):
     load = machine.occupancy.load("alice", [job("alice"), job("bob"), job("alice")])
-    assert (load.waiting, load.of_customer, load.unpaid_of_customer) == (8, 4, 1)
+    assert (load.waiting, load.of_customer, load.unpaid_of_customer) == (8, 5, 1)
 
 
 def test_weights_are_named_once_the_model_is_there(machine):

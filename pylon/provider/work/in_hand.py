@@ -46,10 +46,10 @@ class InHand:
         """How many of this customer's jobs wait for its payment."""
         return 0 if self._till is None else self._till.of_customer(customer)
 
-    def of_customer(self, customer: str) -> int:
-        """How many jobs of this customer there are."""
+    def paid_of(self, customer: str) -> int:
+        """How many of this customer's jobs wait for the engine, or are with it."""
         running = sum(1 for one in self._runner.running.values() if one.job.request.customer == customer)
-        return self._runner.queue.of_customer(customer) + running + self.unpaid_of(customer)
+        return self._runner.queue.of_customer(customer) + running
 
     def has(self, job_id: str) -> bool:
         """Whether this job is in hand."""

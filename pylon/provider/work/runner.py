@@ -128,7 +128,7 @@ class Runner:
 
     def _feed(self) -> None:
         # An engine that fails at once calls for the next job while this one is being given to it.
-        if self._feeding:
+        if self._feeding or not self.queue:
             return
         self._feeding = True
         try:
@@ -144,10 +144,7 @@ class Runner:
 
     def _fill_slots(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._has_room:
-            job = self.queue.pop()
-            if job is None:
-                break
+        while self._has_room and (job := self.queue.pop()) is not None:
             # Begun at once: one that is cancelled in this very turn of the loop leaves the list by itself.
             asyncio.Task(self._work(job), loop=loop, name=f"job {job.id[:8]}", eager_start=True)
 
