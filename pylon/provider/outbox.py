@@ -69,14 +69,19 @@ class Outbox:
 
     def put(self, letter: Letter) -> None:
         """Takes a letter on."""
-        self._track(asyncio.get_running_loop().create_task(self._send(letter), name="outbox"))
+        task = asyncio.get_running_loop().create_task(self._send(letter), name="outbox")
+        self._track(task)
+        task.add_done_callback(self._sent)
 
     async def carry(self, letter: Letter) -> bool:
         """The same in the task that calls; whether a relay has it. It ends with `close` too."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
         self._track(task)
-        return await self._send(letter)
+        try:
+            return await self._send(letter)
+        finally:
+            self._sent(task)
 
     async def wait_empty(self, timeout: float) -> bool:
         """Whether everything was acknowledged within `timeout` seconds."""
@@ -87,19 +92,20 @@ class Outbox:
     def _track(self, task: asyncio.Task[Any]) -> None:
         self._empty.clear()
         self._sending.add(task)
-        task.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[Any]) -> None:
         self._sending.discard(task)
         if not self._sending:
             self._empty.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.failed("a letter could not be handled", error)
 
     async def _send(self, letter: Letter) -> bool:
-        published = await self._deliver(letter)
-        if letter.done is not None:
-            letter.done(published)
+        try:
+            published = await self._deliver(letter)
+            if letter.done is not None:
+                letter.done(published)
+        except Exception:
+            logger.exception("a letter could not be handled", event=letter.event.id)
+            return False
         return published
 
     def _near(self, letter: Letter) -> list[str]:

@@ -132,3 +132,17 @@ async def test_the_first_relay_is_no_other_than_one_of_ours():
     pool.urls = ("ws://far",)
     assert (await carried(pool, event(None)))[0]
     assert pool.asked == ["ws://far"]
+
+
+async def test_a_letter_whose_end_cannot_be_handled_is_logged_and_waits_no_more(caplog):
+    def fails(published: bool) -> None:
+        raise RuntimeError("no end")
+
+    pool = Pool(refusals=0)
+    outbox = Outbox(pool, pool.clock)
+    letter = Letter(event(None), "ws://near", fails)
+    assert await outbox.carry(letter) is False
+    outbox.put(letter)
+    assert outbox.waiting == 1
+    assert await outbox.wait_empty(10) and outbox.waiting == 0
+    assert [record.message for record in caplog.records].count("a letter could not be handled") == 2
