@@ -161,6 +161,8 @@ def _serving(data: dict[str, Any]) -> str:
     if provider["engine"]["state"] == "failed":
         return "refusing every job: the model failed"
     state = "draining" if provider["draining"] else "taking jobs"
+    if provider["engine"]["state"] == "loading" and not provider["draining"]:
+        state = "the model is loading: jobs begin when it is ready"
     # A node that began with an older Pylon does not say.
     return f"{state}, but {data['hindrance']}" if data.get("hindrance") else state
 

@@ -52,6 +52,11 @@ def test_why_nobody_asks_a_node_is_known_from_its_relays(relays, refused, unanno
         ({}, "taking jobs, but no relay is connected"),
         ({"draining": True}, "draining, but no relay is connected"),
         ({"engine": {"state": "failed"}}, "refusing every job: the model failed"),
+        (
+            {"engine": {"state": "loading"}},
+            "the model is loading: jobs begin when it is ready, but no relay is connected",
+        ),
+        ({"engine": {"state": "loading"}, "draining": True}, "draining, but no relay is connected"),
         ({"paused": OWNER}, "paused by hand: `pylon resume` ends it"),
         ({"paused": "battery"}, "paused (battery)"),
     ],
