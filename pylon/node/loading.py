@@ -5,13 +5,17 @@ A node that has just started is heard of well before its model is in memory.
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from pylon.clock import Clock
 from pylon.node.calls.control import Event
-from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec
 from pylon.swarm.providers.listing import LOADING
 from pylon.swarm.runs.question_checks import fault_in
+
+if TYPE_CHECKING:
+    # Commands that ask a running node have the words alone, and do not load what makes a node.
+    from pylon.swarm.client import SwarmClient
 
 # Between two looks at who is there.
 _LOOK_S = 0.1
@@ -37,14 +41,14 @@ def loading_text(providers: int) -> str:
     return f"{providers:,} providers are loading their model; waiting for one of them …"
 
 
-def loading_for(client: SwarmClient, specs: Iterable[JobSpec]) -> int:
+def loading_for(client: "SwarmClient", specs: Iterable[JobSpec]) -> int:
     """How many providers some of these questions have to wait for; malformed ones wait for nobody."""
     asked = (spec for spec in specs if not fault_in(spec))
     return max((waited_for(client.why_not(spec, one) for one in client.directory) for spec in asked), default=0)
 
 
 async def until_ready(
-    client: SwarmClient, specs: Sequence[JobSpec], clock: Clock, patience_s: float
+    client: "SwarmClient", specs: Sequence[JobSpec], clock: Clock, patience_s: float
 ) -> AsyncGenerator[Event]:
     """Waits for the first provider; and where nobody takes a question while some load their model, for those.
 

@@ -11,6 +11,7 @@ from pylon.cli import ask as asking
 from pylon.cli.node import _next
 from pylon.cli.running import NEEDLE_ASK, NEEDLE_ONLY
 from pylon.cli.wrapping import wrapped
+from pylon.node.calls.control import Result
 from pylon.sections import InferenceSection
 
 ROOT = Path(__file__).parents[2]
@@ -45,16 +46,16 @@ async def test_what_the_model_in_the_box_can_do_is_told_where_it_had_no_answer(
 ) -> None:
     outcome = {"error": None, "text": text, "provider": "a" * 64, "model": model, "latency_ms": 1, "finish": "stop"}
 
-    @asynccontextmanager
-    async def node(*_: object) -> AsyncIterator[None]:
-        yield
+    class Node:
+        async def call(self, *_: object) -> AsyncIterator[Result]:
+            yield Result({"outcomes": [outcome]})
 
-    async def result(*_: object) -> dict[str, Any]:
-        return {"outcomes": [outcome]}
+    @asynccontextmanager
+    async def node(*_: object) -> AsyncIterator[Node]:
+        yield Node()
 
     monkeypatch.setattr(asking, "open_home", lambda: (None, None))
     monkeypatch.setattr(asking, "open_node", node)
-    monkeypatch.setattr(asking, "result_of", result)
     await asking._ask("Who signed it?", {}, None, False)
     printed, said = capsys.readouterr()
     assert printed == f"{text}\n"
