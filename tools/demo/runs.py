@@ -67,7 +67,7 @@ class Demo:
                 "answer": rooted.report["answer"],
                 **figures(rooted),
                 "verified": verified_too,
-                **{name: rooted.report[name] for name in ("turns", "loops", "sats", "trajectory")},
+                **{name: rooted.report[name] for name in ("turns", "loops", "paid_msat", "trajectory")},
             },
         }
 
