@@ -127,7 +127,7 @@ async def test_what_a_client_may_not_do_is_a_typed_error(tmp_path):
             ({"paths": [str(tmp_path / "home" / "play" / "identity")]}, "may not be read"),
             ({"text": "x", "paths": ["a"]}, "not both"),
             ({}, "either"),
-            ({"text": "x", "max_sats": 1_000_000}, "max_sats is 1000 at most"),
+            ({"text": "x", "max_sats": 1_000_000}, "max_sats may be at most 1000 here"),
             ({"text": "x", "max_sat": 1}, "rlm: max_sat"),
             ({"text": "x", "max_sats": "many"}, "rlm: max_sats"),
             ({"text": "x", "question": ""}, "rlm: question"),
