@@ -15,7 +15,7 @@ from pylon.swarm.job import Answer, JobFailed, Outcome
 
 _CHECKS = frozenset({"compared", "rescored", "majority"})
 # Many rows name the same few keys.
-_key_of = lru_cache(maxsize=16_384)(nip19.parse_public_key)
+key_of = lru_cache(maxsize=16_384)(nip19.parse_public_key)
 
 
 def row_of(index: int, outcome: Outcome) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def outcome_of(row: Mapping[str, Any]) -> Outcome:
         return JobFailed(
             error["message"], reason=reason, code=code, attempts=row["attempts"], hint=error["hint"]
         )  # fmt: skip
-    return Answer.of_row({**row, "provider": _key_of(row["provider"]), "paid": row["paid_msat"]})
+    return Answer.of_row({**row, "provider": key_of(row["provider"]), "paid": row["paid_msat"]})
 
 
 async def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -25,5 +25,6 @@ async def so_far(
     result = {"resumed": True, **await summary_of(outcomes, 0.0, msat)}
     if not stream:
         return [Result({**result, "outcomes": rows})]
-    told = {"done": len(rows), "failed": len(rows) - len(kept.answers), "paid_msat": msat, "in_flight": 0}
-    return [Event({**told, "providers": len(client.directory), "outcomes": rows}), Result(result)]
+    told = {"done": len(rows), "failed": len(rows) - len(kept.answers), "paid_msat": msat}
+    now = {"in_flight": 0, "providers": len(client.directory), "loading": 0}
+    return [Event({**told, **now, "outcomes": rows}), Result(result)]

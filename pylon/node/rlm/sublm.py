@@ -9,8 +9,8 @@ from pylon.errors import UnreachableError
 from pylon.money.price import FREE, Price
 from pylon.node.calls.control import Event, Node, Result, result_of
 from pylon.node.loading import loading_text
+from pylon.node.outcomes import key_of
 from pylon.node.rlm.window import Announced, window_of
-from pylon.nostr.bech32 import nip19
 from pylon.rlm.budget import Bound
 from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
 from pylon.rlm.prompts import showable
@@ -197,7 +197,7 @@ def _outcome(row: dict[str, Any]) -> SubOutcome:
     usage = row["usage"] or {}
     return SubAnswer(
         row["text"],
-        nip19.parse_public_key(row["provider"]),
+        key_of(row["provider"]),
         row["model"],
         usage.get("prompt_tokens", 0),
         usage.get("completion_tokens", 0),
