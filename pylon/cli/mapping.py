@@ -39,6 +39,7 @@ _AGAIN = frozenset(
         Failure.UNHEARD,
         Failure.EXHAUSTED,
         Failure.NOT_SENT,
+        Failure.UNCONFIRMED,
         Failure.BUDGET,
     }
 )
