@@ -177,7 +177,7 @@ async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: 
     with books.held(journal):
         if not taken_up:
             # From here on it may ask, and can be taken up again. What was done before is not known yet.
-            yield Event(run.told())
+            yield Event(await run.told())
         mapped = run.run(
             journal=journal, priority=wanted.priority, deadline_s=wanted.deadline_s, reservation=reservation
         )
