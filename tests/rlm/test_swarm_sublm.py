@@ -146,6 +146,13 @@ async def test_a_model_that_is_loading_is_waited_for_and_told_of():
     assert said == ["2 providers are loading their model; waiting for one of them …"]
 
 
+async def test_nobody_is_asked_to_wait_where_no_provider_is_loading():
+    node = FakeNode(state="paused (owner)")
+    with pytest.raises(UnreachableError):
+        await SwarmSubLM(node).describe("m")
+    assert {method for method, _ in node.asked} == {"providers"}
+
+
 async def test_one_that_is_still_loading_when_patience_ends_is_not_ready():
     with pytest.raises(UnreachableError, match="no provider of m is ready"):
         await SwarmSubLM(FakeNode(state="loading")).describe("m")
