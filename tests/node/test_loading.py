@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from pylon.clock import SystemClock
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.node.asking import Books, ask_all
 from pylon.node.calls.control import Event
 from pylon.node.loading import Loading, loading_text, until_ready
@@ -141,6 +143,18 @@ async def test_others_have_their_turn_while_a_crowd_is_looked_at():
     assert await Loading(Crowd(0.0, [PAUSED, *[LOADING] * 4_999]), [JobSpec("a")]).look() == 4_999
     task.cancel()
     assert turns >= 9
+
+
+async def test_nobody_waits_for_one_that_will_be_too_expensive_when_its_model_is_loaded():
+    relays = Relays()
+    provider = FakeProvider(relays, now=time.time(), seen=False)
+    provider.announcement = replace(provider.announcement, price=Price(Msat(5_000)), network="play")
+    provider.announce()
+    provider.beat(loading=True)
+    started = time.monotonic()
+    events, result = await asked(relays, dry_run=True)
+    assert not events and "loading" not in result["lack"]["message"]
+    assert time.monotonic() - started < 5
 
 
 async def test_nobody_waits_for_those_who_are_there_and_do_not_take_the_job():
