@@ -112,6 +112,19 @@ async def test_a_dry_run_waits_for_one_that_loads_where_another_is_ready_and_doe
     assert [event["loading"] for event in events] == [1] and result["lack"] is None
 
 
+@pytest.mark.parametrize("longest_first", [True, False])
+async def test_a_dry_run_waits_for_whom_its_longest_prompt_needs(longest_first):
+    relays = Relays()
+    FakeProvider(relays, now=time.time(), model=replace(MODEL, context=1_000))
+    large = FakeProvider(relays, now=time.time(), model=replace(MODEL, context=100_000), seen=False)
+    large.announce()
+    large.beat(loading=True)
+    relays.heard = lambda: large.beat(after=1)
+    jobs = [{"prompt": "a " * 20_000}, {"prompt": "a"}]
+    events, result = await asked(relays, dry_run=True, jobs=jobs if longest_first else jobs[::-1])
+    assert [event["loading"] for event in events] == [1] and result["lack"] is None
+
+
 async def test_who_is_still_loading_when_patience_ends_is_named_with_what_to_do():
     relays = Relays()
     loading_provider(relays)
