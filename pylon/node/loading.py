@@ -33,6 +33,20 @@ def loading_text(providers: int) -> str:
     return f"{providers:,} providers are loading their model; waiting for one of them …"
 
 
+class Waiting:
+    """Tells a person that providers are still loading their model, each time that their number grows."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._told = 0
+
+    def hear(self, loading: int) -> None:
+        """So many are waited for now."""
+        if loading > self._told:
+            self._told = loading
+            self._tell(loading_text(loading))
+
+
 class Loading:
     """How many providers some questions have to wait for; malformed ones wait for nobody."""
 

@@ -133,7 +133,8 @@ async def test_a_model_that_is_loading_is_waited_for_and_told_of():
 
         async def call(self, method, params=None):
             if params.get("dry_run"):
-                yield Event({"loading": 2})
+                for loading in (2, 1, 2):
+                    yield Event({"loading": loading})
                 self.rows[0].update(state="ready", models=["m"])
             async for answer in super().call(method, params):
                 yield answer
