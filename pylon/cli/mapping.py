@@ -16,7 +16,7 @@ from rich.constrain import Constrain
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
 
-from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, Waiting, options
+from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options, waiting_for_providers
 from pylon.cli.estimate_rows import estimated
 from pylon.cli.output import counted, err, out, table
 from pylon.cli.prompts import check_output, print_answers, read_jobs, with_ids, write_file, write_rows
@@ -39,6 +39,7 @@ _AGAIN = frozenset(
         Failure.UNHEARD,
         Failure.EXHAUSTED,
         Failure.NOT_SENT,
+        Failure.UNCONFIRMED,
         Failure.BUDGET,
     }
 )
@@ -243,7 +244,7 @@ async def _call(
     """What came of it, and what its amounts are called. `told` holds what the node told last of how far it is."""
     home, config = open_home()
     told = {} if told is None else told
-    waiting, quiet = Waiting(quiet=as_json), as_json or params["dry_run"]
+    waiting, quiet = waiting_for_providers(quiet=as_json), as_json or params["dry_run"]
     plain = _Plain(len(params["jobs"]), quiet=quiet or err.is_terminal)
     unit = Network(config.network).unit
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -253,7 +254,7 @@ async def _call(
         async with open_node(home, config) as node:
             async for answer in node.call("map", params):
                 if isinstance(answer, Event):
-                    waiting.tell(answer.data["loading"])
+                    waiting.hear(answer.data["loading"])
                     if "done" not in answer.data:
                         # The run has not begun.
                         continue

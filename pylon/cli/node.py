@@ -116,17 +116,13 @@ async def _status_of_all(as_json: bool) -> None:
         state = f"paused ({row['paused']})" if row["paused"] else "loading" if row["loading"] else "ready"
         if row["rests"] is not None and state == "ready":
             state = rest_text(row["rests"])
-        figures = (_free(row), f"{row['queue_s']:g}", speed(row["tokens_out_per_s"]))
+        free = f"{row['slots_free']} of {row['slots']}"
+        figures = (free, f"{row['queue_s']:g}", speed(row["tokens_out_per_s"]))
         made.add_row(name, short(row["npub"]), state, row["model"], *figures)
     out.print(made)
     for row in data["members"]:
         if row["rests"] is not None:
             err.print(f"{row['name']} {rest_text(row['rests'])}: {row['rests']['why']}", style="dim")
-
-
-def _free(row: dict[str, Any]) -> str:
-    """What a machine of the household has room for: nothing before its model is there."""
-    return f"{0 if row['loading'] else row['slots_free']} of {row['slots']}"
 
 
 async def _status(as_json: bool) -> None:

@@ -136,7 +136,7 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
         "|provider": [short(row["provider"]) for row in rows],
         "name": [row["name"] for row in rows],
         "model": [", ".join(row["models"]) for row in rows],
-        ">slots free": [f"{0 if row['state'] == 'loading' else row['slots_free']}/{row['slots']}" for row in rows],
+        ">slots free": [f"{row['slots_free']}/{row['slots']}" for row in rows],
         ">tok/s": [speed(row["tokens_out_per_s"]) for row in rows],
         ">queue": [f"{row['queue_s']:.0f} s" for row in rows],
         f">{unit or 'price'}": [_price(row["price"], "" if unit else _unit(row)) for row in rows],

@@ -113,8 +113,8 @@ async def ask_all(
         await client.caught_up(patience_s)
     if wanted.pinned or wanted.dry:
         # Both go by who is ready now.
-        of_each_model = await _of_each_model(wanted.specs)
-        async with aclosing(until_ready(client, of_each_model, books.clock, patience_s)) as waiting:
+        longest = await _longest_of_each_model(wanted.specs)
+        async with aclosing(until_ready(client, longest, books.clock, patience_s)) as waiting:
             async for event in waiting:
                 yield event
     if wanted.pinned:
@@ -177,7 +177,7 @@ async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: 
     with books.held(journal):
         if not taken_up:
             # From here on it may ask, and can be taken up again. What was done before is not known yet.
-            yield Event(run.told())
+            yield Event(await run.told())
         mapped = run.run(
             journal=journal, priority=wanted.priority, deadline_s=wanted.deadline_s, reservation=reservation
         )
@@ -192,18 +192,24 @@ async def _run(client: SwarmClient, books: Books, wanted: _Wanted, reservation: 
     yield Result(result)
 
 
-async def _of_each_model(specs: list[JobSpec]) -> list[JobSpec]:
-    """A question for each model that is asked for; malformed ones do not count."""
-    found: dict[str | None, JobSpec] = {}
+async def _longest_of_each_model(specs: list[JobSpec]) -> list[JobSpec]:
+    """The longest question for each model that is asked for; malformed ones do not count."""
+    longest: dict[str | None, JobSpec] = {}
     for some in batched(specs, AT_ONCE):
-        found.update((spec.model, spec) for spec in some if not fault_in(spec))
+        for spec in some:
+            if not fault_in(spec) and _characters(spec) >= _characters(longest.get(spec.model, spec)):
+                longest[spec.model] = spec
         await asyncio.sleep(0)
-    return list(found.values())
+    return list(longest.values())
+
+
+def _characters(spec: JobSpec) -> int:
+    return len(spec.prompt) if spec.messages is None else sum(len(content) for _, content in spec.messages)
 
 
 async def _pinned(client: SwarmClient, specs: list[JobSpec]) -> list[JobSpec]:
     """The same questions for one set of weights: those that most of the slots that do have."""
-    wanted = {spec.model for spec in await _of_each_model(specs)}
+    wanted = {spec.model for spec in await _longest_of_each_model(specs)}
     if len(wanted) > 1:
         raise UsageError("weights can be pinned only for one model", hint="Name one model for all prompts.")
     [model] = wanted or {None}

@@ -4,34 +4,26 @@ A node that has just started is heard of well before its model is in memory.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from itertools import batched
 from typing import TYPE_CHECKING
 
 from pylon.clock import Clock
 from pylon.node.calls.control import Event
+from pylon.node.calls.params import AT_ONCE
 from pylon.swarm.job import JobSpec
-from pylon.swarm.providers.listing import LOADING
+from pylon.swarm.providers.listing import LOADING, Listing
 from pylon.swarm.runs.question_checks import fault_in
 
 if TYPE_CHECKING:
     # Commands that ask a running node have the words alone, and do not load what makes a node.
     from pylon.swarm.client import SwarmClient
 
-# Between two looks at who is there.
+# Seconds between two looks at who is there, at least.
 _LOOK_S = 0.1
-
-
-def waited_for(reasons: Iterable[str]) -> int:
-    """How many providers are worth waiting for: those that are loading, and 0 once anybody takes the question.
-
-    `reasons` holds for each provider why it does not take it, or an empty text.
-    """
-    loading = 0
-    for why in reasons:
-        if not why:
-            return 0
-        loading += why == LOADING
-    return loading
+# So many times as long as a look took is rested after it: there may be ten thousand providers.
+_RESTS = 9
 
 
 def loading_text(providers: int) -> str:
@@ -41,10 +33,47 @@ def loading_text(providers: int) -> str:
     return f"{providers:,} providers are loading their model; waiting for one of them …"
 
 
-def loading_for(client: "SwarmClient", specs: Iterable[JobSpec]) -> int:
-    """How many providers some of these questions have to wait for; malformed ones wait for nobody."""
-    asked = (spec for spec in specs if not fault_in(spec))
-    return max((waited_for(client.why_not(spec, one) for one in client.directory) for spec in asked), default=0)
+class Waiting:
+    """Tells a person that providers are still loading their model, each time that their number grows."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._told = 0
+
+    def hear(self, loading: int) -> None:
+        """So many are waited for now."""
+        if loading > self._told:
+            self._told = loading
+            self._tell(loading_text(loading))
+
+
+class Loading:
+    """How many providers some questions have to wait for; malformed ones wait for nobody."""
+
+    def __init__(self, client: "SwarmClient", specs: Iterable[JobSpec]) -> None:
+        self._directory = client.directory
+        self._judges = [client.judge(spec) for spec in specs if not fault_in(spec)]
+        self.rest_s = 0.0
+        """Seconds to wait before the next look, which follow from how long the last one took."""
+
+    async def look(self) -> int:
+        """The most that any of the questions waits for now."""
+        began = time.monotonic()
+        most = max([await self._waited_for(judge) for judge in self._judges], default=0)
+        self.rest_s = _RESTS * (time.monotonic() - began)
+        return most
+
+    async def _waited_for(self, judge: Callable[[Listing], str]) -> int:
+        loading = 0
+        # In short turns of the event loop.
+        for some in batched(tuple(self._directory), AT_ONCE):
+            reasons = [judge(listing) for listing in some]
+            if "" in reasons:
+                # Somebody takes it.
+                return 0
+            loading += reasons.count(LOADING)
+            await asyncio.sleep(0)
+        return loading
 
 
 async def until_ready(
@@ -55,11 +84,12 @@ async def until_ready(
     Events tell how many are `loading`. It ends after `patience_s` seconds at the latest.
     """
     deadline, told = clock.monotonic() + patience_s, 0
-    while clock.monotonic() < deadline:
-        loading = loading_for(client, specs)
+    waiting = Loading(client, specs)
+    while (left := deadline - clock.monotonic()) > 0:
+        loading = await waiting.look()
         if len(client.directory) and not loading:
             return
         if loading != told:
             told = loading
             yield Event({"loading": loading})
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(min(left, max(_LOOK_S, waiting.rest_s)))

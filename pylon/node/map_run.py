@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from pylon.node.calls.control import Event
-from pylon.node.loading import loading_for
+from pylon.node.loading import Loading
 from pylon.node.outcomes import row_of
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec, Outcome, Progress
@@ -25,6 +25,9 @@ class MapRun:
         self.wall_s = 0.0
         self._client = client
         self._specs = specs
+        # Of thousands of questions the first stands for all.
+        self._waiting = Loading(client, specs[:1])
+        self._loading, self._look_at = 0, 0.0
         self._latest = Progress(len(specs), 0, 0, 0)
         self._fresh: list[dict[str, Any]] = []
         self._came = asyncio.Event()
@@ -41,7 +44,7 @@ class MapRun:
                     self._came.clear()
                 else:
                     await asyncio.wait({asking}, timeout=REPORT_S)
-                yield Event(self.told())
+                yield Event(await self.told())
             self.outcomes = await asking
         self.wall_s = time.monotonic() - started
 
@@ -50,25 +53,29 @@ class MapRun:
         """What was charged for it, in msat, including second opinions and answers that were not used."""
         return self._latest.msat
 
-    def told(self) -> dict[str, Any]:
+    async def told(self) -> dict[str, Any]:
         """The progress, and with `stream` the outcomes that were not sent yet."""
-        now = self._latest
+        loading, now = await self._waited_for(), self._latest
         event: dict[str, Any] = {
             "done": now.answered + now.failed,
             "failed": now.failed,
             "paid_msat": now.msat,
             "in_flight": now.in_flight,
             "providers": len(self._client.directory),
-            "loading": self._loading(),
+            "loading": loading,
         }
         if self._fresh:
             event["outcomes"], self._fresh = self._fresh, []
         return event
 
-    def _loading(self) -> int:
-        now = self._latest
-        # Of thousands of jobs the first stands for all, and only until anything is asked.
-        return 0 if now.answered or now.failed or now.in_flight else loading_for(self._client, self._specs[:1])
+    async def _waited_for(self) -> int:
+        """How many providers are waited for because they are loading their model; none once there is an outcome."""
+        if self._latest.answered or self._latest.failed:
+            return 0
+        if (now := time.monotonic()) >= self._look_at:
+            self._loading = await self._waiting.look()
+            self._look_at = now + self._waiting.rest_s
+        return self._loading
 
     def _progressed(self, now: Progress) -> None:
         self._latest = now

@@ -99,13 +99,13 @@ class Outbox:
             self._empty.set()
 
     async def _send(self, letter: Letter) -> bool:
+        published = False
         try:
             published = await self._deliver(letter)
             if letter.done is not None:
                 letter.done(published)
         except Exception:
             logger.exception("a letter could not be handled", event=letter.event.id)
-            return False
         return published
 
     def _near(self, letter: Letter) -> list[str]:

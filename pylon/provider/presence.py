@@ -114,18 +114,18 @@ class Presence:
     def _heartbeat(self, *, stopping: bool = False) -> EventDraft:
         engine = self._engine()
         free, queue_s, paused = self._load()
-        model = engine.model
+        model, loading = engine.model, engine.state == "loading"
         created_at = self._next_created_at()
         beat = hb.Heartbeat(
             self._settings.d,
             slots=engine.slots,
-            slots_free=0 if stopping else free,
+            slots_free=0 if stopping or loading else free,
             queue_s=round(queue_s, 1),
             tokens_in_per_s=round(engine.tokens_in_per_s, 1),
             tokens_out_per_s=round(engine.tokens_out_per_s, 1),
             models=() if model is None else ((model.id, model.sha256),),
             price_version=_price_version(self._settings),
-            loading=engine.state == "loading",
+            loading=loading,
             paused="stopping" if stopping else paused or ("engine" if engine.state == "failed" else ""),
             expires_at=created_at + (hb.INTERVAL_S if stopping else hb.EXPIRY_S),
         )

@@ -142,7 +142,8 @@ def _add_file(record: Record, events: Iterable[Event]) -> None:
         if event["type"] in ("budget", "final"):
             snapshot = Cost(*(event["spent"].get(one.name, 0) for one in fields(Cost)))
         if event["type"] == "final":
-            record.ended = event
+            # Runs of before there were hints have none.
+            record.ended = {"hint": "", **event}
         _note_ask(record, event, asks)
     # A turn of the root that failed counts in the budget but has no event of its own, so the sum of the events may be
     # less than what the last `budget` event says.

@@ -13,6 +13,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import batched
 from typing import Any, Self
 
@@ -126,7 +127,11 @@ class SwarmClient:
 
     def why_not(self, job: JobSpec, listing: Listing) -> str:
         """Why this provider is not asked for such a job, in a few words; empty if it may be."""
-        return self._parts.outlook.why_not(self._parts.runs.need(job), listing)
+        return self.judge(job)(listing)
+
+    def judge(self, job: JobSpec) -> Callable[[Listing], str]:
+        """`why_not` for many providers: what the job needs is found once."""
+        return partial(self._parts.outlook.why_not, self._parts.runs.need(job))
 
     def rest_of(self, provider: str) -> tuple[float, str] | None:
         """Until when this provider is left alone, in Unix seconds, and why; None if it is not."""

@@ -122,7 +122,7 @@ class Conductor:
                 self._runs.settle(run, place, failed(failure, code, attempts, *together.nobody[asked]))
             case Fail(run, place, failure, code, attempts):
                 fault = self._runs.by_number[run].faults.get((place, failure), Fault(failure, ""))
-                self._runs.settle(run, place, failed(failure, code, attempts, fault.detail, fault.hint, fault.said))
+                self._runs.settle(run, place, failed(failure, code, attempts, fault.detail, fault.hint))
             case c.Rescore(slot, answer):
                 self._answers.rescoring.begin(slot, self._deciders.pieces.spec_of(slot), answer)
             case c.Changed(provider):

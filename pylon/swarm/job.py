@@ -172,12 +172,11 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Details for a job that ends for this `reason`: what happened, and what to do about it (`hint`, may be
-    empty). `said` replaces the usual words for the reason."""
+    empty)."""
 
     reason: Failure
     detail: str
     hint: str = ""
-    said: str = ""
 
 
 _UNPAID = {
@@ -185,29 +184,34 @@ _UNPAID = {
     NO_WALLET: CONNECT,
 }
 # Failures that are explained by a detail of their own.
-_EXPLAINED = frozenset({Failure.NO_PROVIDER, Failure.NOT_SENT, Failure.TOO_LARGE, Failure.MALFORMED, Failure.UNPAID})
+_EXPLAINED = frozenset(
+    {
+        Failure.NO_PROVIDER,
+        Failure.NOT_SENT,
+        Failure.UNCONFIRMED,
+        Failure.TOO_LARGE,
+        Failure.MALFORMED,
+        Failure.UNPAID,
+    }
+)
 
 
-def failed(
-    reason: Failure, code: ErrorCode | None, attempts: int, detail: str = "", hint: str = "", said: str = ""
-) -> JobFailed:
-    """The `JobFailed` for a slot that was given up; `hint` and `said` replace the usual ones."""
-    text = (
-        said
-        or {
-            Failure.NO_PROVIDER: "no live provider can take this job",
-            Failure.DEADLINE: "no answer arrived in time",
-            Failure.UNHEARD: "no provider that was asked reacted",
-            Failure.EXHAUSTED: "every provider that was asked failed this job",
-            Failure.REFUSED: "providers refuse this job",
-            Failure.UNPAID: "the last provider asked wants to be paid first, and nothing was paid",
-            Failure.NOT_SENT: "the request could not be sent",
-            Failure.BUDGET: "the rest of the run's budget does not cover it",
-            Failure.TOO_LARGE: "the job does not fit into one event",
-            Failure.MALFORMED: "the job cannot be sent",
-            Failure.CANCELLED: "the job was cancelled",
-        }[reason]
-    )
+def failed(reason: Failure, code: ErrorCode | None, attempts: int, detail: str = "", hint: str = "") -> JobFailed:
+    """The `JobFailed` for a slot that was given up; `hint` replaces the usual one."""
+    text = {
+        Failure.NO_PROVIDER: "no live provider can take this job",
+        Failure.DEADLINE: "no answer arrived in time",
+        Failure.UNHEARD: "no provider that was asked reacted",
+        Failure.EXHAUSTED: "every provider that was asked failed this job",
+        Failure.REFUSED: "providers refuse this job",
+        Failure.UNPAID: "the last provider asked wants to be paid first, and nothing was paid",
+        Failure.NOT_SENT: "the request could not be sent",
+        Failure.UNCONFIRMED: "no relay confirmed the request",
+        Failure.BUDGET: "the rest of the run's budget does not cover it",
+        Failure.TOO_LARGE: "the job does not fit into one event",
+        Failure.MALFORMED: "the job cannot be sent",
+        Failure.CANCELLED: "the job was cancelled",
+    }[reason]
     hint = hint or {
         Failure.NO_PROVIDER: "See `pylon providers`, or name another model.",
         Failure.UNHEARD: "They may have gone since they last announced themselves; see `pylon providers`.",

@@ -9,7 +9,7 @@ from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.price import Price
 from pylon.swarm.providers.directory import Change, ProviderDown, ProviderUp
 from pylon.swarm.providers.lack import NO_WALLET, UNPRICED, Lack, Quoted
-from pylon.swarm.providers.listing import TOO_DEAR, Listing, Need
+from pylon.swarm.providers.listing import LOADING, TOO_DEAR, Listing, Need
 from pylon.swarm.providers.reach import Reach
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.spending.purse import Purse
@@ -79,6 +79,10 @@ class Outlook:
         """Why this provider does not meet the need, in a few words; empty if it does."""
         # Its own listing first, which is cheaper: there may be ten thousand. Our own machines are free to us.
         by_itself = "" if self._circle.is_own(listing.provider) else need.why_not(listing)
+        if by_itself == LOADING:
+            # As the dispatcher was told: looking anew would take six times as long, and whoever waits looks often.
+            *_, barred = self._told.get(listing.provider) or ("",)
+            return barred or LOADING
         return by_itself or need.why_not(listing.seen_as(*self._ours(listing)))
 
     def lack(self, need: Need, refusals: Sequence[str], size: tuple[int, int]) -> Lack:

@@ -72,7 +72,8 @@ async def test_headers_hold_nothing_that_a_stranger_could_break_them_with(tmp_pa
     ("row", "status", "retry"),
     [
         (failure("no_provider"), 503, True), (failure("unheard"), 503, True), (failure("exhausted"), 503, True),
-        (failure("not_sent"), 503, True), (failure("cancelled"), 503, True), (failure("deadline"), 504, False),
+        (failure("not_sent"), 503, True), (failure("unconfirmed"), 503, True), (failure("cancelled"), 503, True),
+        (failure("deadline"), 504, False),
         (failure("budget"), 402, False), (failure("too_large"), 413, False), (failure("malformed"), 400, False),
         (failure("refused", "too_large"), 400, False), (failure("refused", "busy"), 503, True),
         (failure("refused", "unsupported_param"), 400, False), (failure("refused", None), 503, True),

@@ -195,6 +195,9 @@ async def test_what_a_run_has_by_now_is_told_while_it_goes_on_and_asks_nobody(tm
         async def look() -> dict:
             *events, result = await call(resume=True, deadline_s=0)
             assert isinstance(result, Result) and ("outcomes" in result.data) is not stream
+            # As each event of a run that asks.
+            told = {"done", "failed", "paid_msat", "in_flight", "providers", "loading", "outcomes"}
+            assert [set(event.data) for event in events] == ([told] if stream else [])
             return {**result.data, **(events[0].data if stream else {})}
 
         async with asyncio.timeout(30):

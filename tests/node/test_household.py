@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon import config as settings
-from pylon.cli.node import _free
 from pylon.clock import SystemClock
 from pylon.errors import PylonError, SetupError, UnreachableError, UsageError, WireError
 from pylon.jobs.announcement import HOUSEHOLD
@@ -168,11 +167,6 @@ def test_a_member_announces_itself_to_its_household_alone_and_charges_nobody(tmp
     assert (alone.network, alone.price) == (HOUSEHOLD, FREE)
     both = provider_settings(settings.parse(paid | {"household": {"strangers": True}}), HEAD.public, file)
     assert both.network == "play" and not both.price.is_free
-
-
-def test_a_machine_whose_model_loads_has_no_room_yet():
-    row = {"slots_free": 16, "slots": 16, "loading": True}
-    assert (_free(row), _free({**row, "loading": False})) == ("0 of 16", "16 of 16")
 
 
 def test_a_member_needs_no_relay_of_its_own():

@@ -8,12 +8,15 @@ from dataclasses import replace
 import pytest
 
 from pylon.clock import SystemClock
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.node.asking import Books, ask_all
 from pylon.node.calls.control import Event
-from pylon.node.loading import loading_text, waited_for
+from pylon.node.loading import Loading, loading_text, until_ready
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.job import JobSpec
 from pylon.swarm.providers.listing import LOADING, PAUSED, TOO_DEAR
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
@@ -50,6 +53,26 @@ def loading_provider(relays):
     return provider
 
 
+class Crowd:
+    """A client that hears of so many providers, and takes `took_s` seconds to judge all of them."""
+
+    def __init__(self, took_s: float, whys: list[str]) -> None:
+        self.directory = whys
+        self.judges = self.looks = 0
+        self._took_s = took_s
+
+    def judge(self, spec):
+        self.judges += 1
+
+        def why_not(why):
+            if why is self.directory[0]:
+                self.looks += 1
+                time.sleep(self._took_s)
+            return why
+
+        return why_not
+
+
 @pytest.mark.parametrize(
     ("reasons", "number"),
     [
@@ -61,8 +84,8 @@ def loading_provider(relays):
         ([TOO_DEAR, PAUSED], 0),
     ],
 )
-def test_those_who_load_are_waited_for_until_anybody_takes_the_question(reasons, number):
-    assert waited_for(reasons) == number
+async def test_those_who_load_are_waited_for_until_anybody_takes_the_question(reasons, number):
+    assert await Loading(Crowd(0.0, reasons), [JobSpec("a")]).look() == number
 
 
 def test_it_is_told_how_many_load():
@@ -89,6 +112,19 @@ async def test_a_dry_run_waits_for_one_that_loads_where_another_is_ready_and_doe
     assert [event["loading"] for event in events] == [1] and result["lack"] is None
 
 
+@pytest.mark.parametrize("longest_first", [True, False])
+async def test_a_dry_run_waits_for_whom_its_longest_prompt_needs(longest_first):
+    relays = Relays()
+    FakeProvider(relays, now=time.time(), model=replace(MODEL, context=1_000))
+    large = FakeProvider(relays, now=time.time(), model=replace(MODEL, context=100_000), seen=False)
+    large.announce()
+    large.beat(loading=True)
+    relays.heard = lambda: large.beat(after=1)
+    jobs = [{"prompt": "a " * 20_000}, {"prompt": "a"}]
+    events, result = await asked(relays, dry_run=True, jobs=jobs if longest_first else jobs[::-1])
+    assert [event["loading"] for event in events] == [1] and result["lack"] is None
+
+
 async def test_who_is_still_loading_when_patience_ends_is_named_with_what_to_do():
     relays = Relays()
     loading_provider(relays)
@@ -96,6 +132,42 @@ async def test_who_is_still_loading_when_patience_ends_is_named_with_what_to_do(
     events, result = await asked(relays, patience_s=0.3, dry_run=True)
     assert [event["loading"] for event in events] == [1]
     assert "1 still loading" in result["lack"]["message"] and "Ask again" in result["lack"]["hint"]
+
+
+async def test_looks_at_a_crowd_take_a_tenth_of_the_time_and_what_a_question_needs_is_found_once():
+    crowd = Crowd(0.03, [LOADING] * 2_000)
+    crowd.directory[0] = "paused, and the first"
+    waiting = until_ready(crowd, [JobSpec("a"), JobSpec("b", model="b"), JobSpec("")], SystemClock(), 1.0)
+    assert [event.data async for event in waiting] == [{"loading": 1_999}]
+    # Ten times a second without a pause there were six rounds of two looks.
+    assert crowd.judges == 2 and crowd.looks <= 2 * 3
+
+
+async def test_others_have_their_turn_while_a_crowd_is_looked_at():
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    assert await Loading(Crowd(0.0, [PAUSED, *[LOADING] * 4_999]), [JobSpec("a")]).look() == 4_999
+    task.cancel()
+    assert turns >= 9
+
+
+async def test_nobody_waits_for_one_that_will_be_too_expensive_when_its_model_is_loaded():
+    relays = Relays()
+    provider = FakeProvider(relays, now=time.time(), seen=False)
+    provider.announcement = replace(provider.announcement, price=Price(Msat(5_000)), network="play")
+    provider.announce()
+    provider.beat(loading=True)
+    started = time.monotonic()
+    events, result = await asked(relays, dry_run=True)
+    assert not events and "loading" not in result["lack"]["message"]
+    assert time.monotonic() - started < 5
 
 
 async def test_nobody_waits_for_those_who_are_there_and_do_not_take_the_job():

@@ -67,7 +67,6 @@ def test_a_column_of_providers_that_says_nothing_stays_out_and_one_unit_is_named
         "|provider", "name", "model", ">slots free", ">tok/s", ">queue", ">price", ">trust", "state",
     ]  # fmt: skip
     assert busy[">price"] == ["0.5 play sat+", "0.5 sat+"]
-    assert busy[">slots free"] == ["1/2", "0/2"]
     free = _columns([{**ROW, "price": {"base_msat": 0}}, {**ROW, "price": None}])
     assert free[">price"] == ["free", "?"]
 

@@ -280,3 +280,9 @@ def test_the_beginning_of_an_npub_names_the_one_key_that_begins_so() -> None:
         nip19.public_key_among(wanted[:14], [known[7], known[7]])
     with pytest.raises(MalformedError, match="no known keys"):
         nip19.public_key_among(wanted[:14], known[8:])
+
+
+@pytest.mark.parametrize("name", ["a program", "", "ff" * 32, "AB" * 32, "ab" * 31])
+def test_what_is_no_public_key_is_shown_as_it_is(name):
+    assert nip19.shown_key(SECRET.public) == nip19.npub(SECRET.public)
+    assert nip19.shown_key(name) == name

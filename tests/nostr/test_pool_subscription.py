@@ -52,6 +52,16 @@ async def test_it_may_be_offered_again(monkeypatch):
     assert await subscription.offer(two, "")
 
 
+async def test_what_was_read_makes_room_for_as_many_bytes(monkeypatch):
+    monkeypatch.setattr(module, "QUEUE_BYTES", 1)
+    subscription = PoolSubscription("x")
+    for n in range(3):
+        async with asyncio.timeout(1):
+            assert await subscription.offer(note(str(n)), "")
+        assert subscription._is_full
+        assert [received.event.content for received in await subscription.next_batch(9)] == [str(n)]
+
+
 async def test_of_two_copies_that_wait_one_comes(monkeypatch):
     monkeypatch.setattr(module, "QUEUE_EVENTS", 1)
     subscription, two = PoolSubscription("x"), note("2")

@@ -11,6 +11,7 @@ from pylon.errors import RelayError
 from pylon.inference.engine import ModelInfo
 from pylon.inference.service import EngineStatus
 from pylon.jobs.announcement import parse_announcement
+from pylon.jobs.heartbeat import parse_heartbeat
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
@@ -72,6 +73,18 @@ async def test_a_provider_is_seen_again_after_an_error_of_its_own(monkeypatch):
             presence.changed()
             await asyncio.sleep(0.01)
     await presence.close()
+
+
+@pytest.mark.parametrize(("state", "free"), [("loading", 0), ("ready", 1)])
+async def test_a_provider_that_is_loading_its_model_tells_that_no_job_could_start_now(state, free):
+    pool, engine = NotedPool("open"), EngineStatus(state, None, 0, 1, 0, 0.0, 0.0)
+    presence = presence_of(pool, ManualClock(), lambda: engine)
+    presence.start()
+    while len(pool.events) < 2:
+        await asyncio.sleep(0)
+    await presence.close()
+    beat = parse_heartbeat(pool.events[1])
+    assert (beat.loading, beat.slots_free) == (state == "loading", free)
 
 
 @pytest.mark.parametrize(

@@ -442,6 +442,17 @@ async def test_what_another_process_writes_until_it_ends_is_read_by_whoever_resu
     assert not [*path.parent.glob("*.part"), *path.parent.glob("events.1.*")]
 
 
+async def test_a_whole_answer_of_a_run_that_recorded_no_hint_is_given_back(tmp_path):
+    _, outcome = await whole(tmp_path)
+    path = tmp_path / "run" / EVENTS
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    lines[0]["strategy"] = "map-reduce"
+    del lines[-1]["hint"]
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    report = await resume(Home(tmp_path), Config(), None, Run(tmp_path / "run"), {}, sub=Paid())
+    assert (report["answer"], report["hint"]) == (outcome.answer, "")
+
+
 async def test_what_is_left_to_do_is_decided_by_how_a_run_ended(tmp_path):
     await whole(tmp_path)
     record = read_record(Run(tmp_path / "run"))

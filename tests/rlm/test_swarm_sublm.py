@@ -133,7 +133,8 @@ async def test_a_model_that_is_loading_is_waited_for_and_told_of():
 
         async def call(self, method, params=None):
             if params.get("dry_run"):
-                yield Event({"loading": 2})
+                for loading in (2, 1, 2):
+                    yield Event({"loading": loading})
                 self.rows[0].update(state="ready", models=["m"])
             async for answer in super().call(method, params):
                 yield answer
@@ -144,6 +145,13 @@ async def test_a_model_that_is_loading_is_waited_for_and_told_of():
         row["models"] = []
     assert (await SwarmSubLM(node, said.append).describe("m")).models == ("m",)
     assert said == ["2 providers are loading their model; waiting for one of them …"]
+
+
+async def test_nobody_is_asked_to_wait_where_no_provider_is_loading():
+    node = FakeNode(state="paused (owner)")
+    with pytest.raises(UnreachableError):
+        await SwarmSubLM(node).describe("m")
+    assert {method for method, _ in node.asked} == {"providers"}
 
 
 async def test_one_that_is_still_loading_when_patience_ends_is_not_ready():

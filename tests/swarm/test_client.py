@@ -33,7 +33,7 @@ from pylon.swarm.runs.coordinator import Coordinator
 from pylon.swarm.runs.journal import digest_of
 from pylon.swarm.runs.places import Piece
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
-from pylon.swarm.wire import inbox, requests
+from pylon.swarm.wire import inbox, publishing, requests
 from pylon.swarm.wire.meaning import Partial
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays, all_goes_on
 from tests.swarm.test_reservation import until
@@ -540,6 +540,17 @@ async def test_a_key_that_the_relay_does_not_let_in_is_told_so(relays, customer)
     assert isinstance(outcome, JobFailed) and outcome.reason is Failure.NOT_SENT
     assert "restricted: this relay is for its members" in str(outcome)
     assert "household" in outcome.hint
+
+
+async def test_a_request_that_relays_may_have_passed_on_is_told_as_unconfirmed(relays, customer, monkeypatch) -> None:
+    monkeypatch.setattr(publishing, "PATIENCE_S", 0.05)
+    provider(relays)
+    relays.mute = set(relays.urls)
+    swarm = await customer()
+    [outcome] = await swarm.map(["a"])
+    assert isinstance(outcome, JobFailed) and outcome.reason is Failure.UNCONFIRMED
+    assert str(outcome).startswith("no relay confirmed the request: ") and "did not acknowledge" in str(outcome)
+    assert outcome.hint
 
 
 async def test_what_was_not_paid_says_nothing_of_a_request_that_no_relay_took_after_it(relays, customer) -> None:

@@ -436,6 +436,16 @@ def test_a_request_that_no_relay_takes_is_sent_three_times_and_nobody_is_blamed(
     assert play.send().provider == "a"
 
 
+@pytest.mark.parametrize("at", range(3))
+def test_when_a_relay_may_have_passed_on_one_of_the_three_requests_the_job_is_not_said_to_be_unsent(at: int) -> None:
+    play = Play(provider("a"))
+    commands = play.add()
+    for n in range(3):
+        [send] = sends(commands)
+        commands = play.tell(SendFailed(send.attempt, unknown=n == at))
+    assert commands[-1] == GiveUp(0, Failure.UNCONFIRMED, None, 3)
+
+
 PAID_JOB = Add((SlotJob(0, Need(network="play", bid=Msat(100)), 120.0, 1e4, 0, 1, run=1),))
 
 

@@ -13,7 +13,7 @@ from pylon.swarm.dispatch.messages import Failure, SwarmEvent
 from pylon.swarm.job import failed
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.directory import Change, ProviderDown, ProviderUp
-from pylon.swarm.providers.listing import Listing, Need
+from pylon.swarm.providers.listing import LOADING, Listing, Need
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.settings import SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays
@@ -153,6 +153,14 @@ def test_a_household_is_left_alone_by_strangers_and_asked_by_its_own() -> None:
     circle.change(own=frozenset({listing.provider}), allow=None)
     outlook.changed(ProviderUp(listing))
     assert told[-1].listing.barred == outlook.why_not(Need(), listing) == ""
+
+
+def test_one_that_is_left_alone_anyway_is_not_said_to_be_still_loading() -> None:
+    outlook, listing, _, _, _ = setting()
+    for network, why in (("", LOADING), (HOUSEHOLD, "reserved for a household")):
+        loading = replace(listing, loading=True, network=network)
+        outlook.changed(ProviderUp(loading))
+        assert outlook.why_not(Need(), loading) == why
 
 
 def test_who_wanted_to_be_paid_for_what_was_to_be_free_is_left_alone_until_it_announces_another_price():

@@ -207,6 +207,23 @@ async def test_what_its_relay_refuses_or_leaves_without_an_ok_goes_over_the_othe
         assert relays.sent_to == [[LARGE]] * 4
 
 
+async def test_a_relay_is_avoided_only_from_the_second_event_in_a_row_that_it_calls_invalid() -> None:
+    relays = FakeRelays(takes_at={ANOTHER: 65_536, LARGE: 65_536}, refusal="invalid: not this one")
+    provider(relays, ANOTHER, LARGE)
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        avoided = []
+        for takes in (False, True, False, False):
+            relays.refuses = lambda _, takes=takes: not takes and relays.sent_to[-1] == [ANOTHER]
+            relays.sent_to.clear()
+            async with asyncio.timeout(10):
+                while [ANOTHER] not in relays.sent_to:
+                    [outcome] = await swarm.map(["one"])
+                    assert isinstance(outcome, Answer) and outcome.attempts == 1
+            avoided.append(ANOTHER in swarm._parts.relays._told.urls)
+    assert avoided == [False, False, False, True]
+
+
 async def test_a_request_whose_provider_has_no_other_relay_is_not_sent_twice_to_one_that_gives_no_ok(
     monkeypatch,
 ) -> None:

@@ -50,7 +50,7 @@ def test_each_reason_has_its_own_hint(reason) -> None:
 
 def test_a_request_that_a_relay_may_have_passed_on_is_not_said_to_be_unsent() -> None:
     fault = not_taken(RelayError(LATE, may_have_arrived=True), OPEN)
-    outcome = failed(fault.reason, None, 3, fault.detail, fault.hint, fault.said)
+    outcome = failed(fault.reason, None, 3, fault.detail, fault.hint)
     assert str(outcome) == f"no relay confirmed the request: {LATE}"
 
 

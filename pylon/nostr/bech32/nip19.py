@@ -1,7 +1,7 @@
-"""NIP-19: keys and ids as text for people, `npub1…`, `nsec1…`, `nevent1…`.
+"""NIP-19: keys and ids as text for people, and in the JSON of commands: `npub1…`, `nsec1…`, `nevent1…`.
 
-Never used between programs: on the wire a key is 64 hexadecimal characters. No message here repeats its input,
-because a secret key pasted into the wrong place is the commonest mistake there is.
+Events never hold them: there a key is 64 hexadecimal characters. No message here repeats its input, because a secret
+key pasted into the wrong place is the commonest mistake there is.
 
 Source: https://github.com/nostr-protocol/nips/blob/master/19.md
 """
@@ -140,7 +140,11 @@ def npub(public_key: str) -> str:
 
 def shown_key(key: str) -> str:
     """The npub of a public key of 64 hexadecimal characters; any other text, as the name of a program, as it is."""
-    return npub(key) if is_hex64(key) else key
+    try:
+        return npub(key)
+    except MalformedError:
+        # Half of all such hexadecimal numbers are no key, and a program may name its models as it likes.
+        return key
 
 
 def nsec(secret: SecretKey) -> str:

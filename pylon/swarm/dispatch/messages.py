@@ -22,6 +22,7 @@ class Failure(StrEnum):
     REFUSED = "refused"
     UNPAID = "unpaid"
     NOT_SENT = "not_sent"
+    UNCONFIRMED = "unconfirmed"
     BUDGET = "budget"
     TOO_LARGE = "too_large"
     MALFORMED = "malformed"

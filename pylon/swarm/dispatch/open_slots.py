@@ -157,7 +157,7 @@ class OpenSlots:
         elif slot.final_refusals >= FINAL_REFUSALS:
             self.give_up(slot, m.Failure.REFUSED, now)
         elif slot.send_failures >= SEND_FAILURES:
-            self.give_up(slot, m.Failure.NOT_SENT, now)
+            self.give_up(slot, m.Failure.UNCONFIRMED if slot.unconfirmed else m.Failure.NOT_SENT, now)
         else:
             slot.queued_at = now
             slot.lane.again.append(slot)

@@ -73,6 +73,7 @@ class Outcomes:
             return
         self._in_flight.release(attempt, now, None if unknown else 0)
         if unknown:
+            attempt.slot.unconfirmed = True
             self._in_flight.cancel(attempt)
         if too_large:
             # It would be as large next time. There may be many such providers, and one that is reached elsewhere.

@@ -71,6 +71,8 @@ class Slot:
     refusals: int = 0
     final_refusals: int = 0
     send_failures: int = 0
+    # No relay took one of its requests, but one may have passed it on.
+    unconfirmed: bool = False
     code: ErrorCode | None = None
     # The provider that refused it last wants to be paid.
     unpaid: bool = False

@@ -125,14 +125,17 @@ class Need:
             return listing.barred
         if listing.paused:
             return PAUSED
-        if listing.loading:
-            return LOADING
-        if listing.plain:
-            return self._why_not_plain(listing)
+        unfit = self._why_not_plain(listing) if listing.plain else self._why_not_able(listing)
+        # Last, since one that is unfit will be so with its model loaded, and is not worth waiting for.
+        return unfit or (LOADING if listing.loading else "")
+
+    def _why_not_able(self, listing: Listing) -> str:
         if self.kind not in listing.kinds:
             return f"not serving kind {self.kind}"
         model = listing.model(self.model)
-        if self.model is not None and model is None:
+        # One that is loading may not have said yet which model that is.
+        untold = listing.loading and not listing.models
+        if self.model is not None and model is None and not untold:
             return WITHOUT_MODEL
         if model is not None and 0 < model.context < self.context:
             return TOO_SHORT

@@ -1,4 +1,4 @@
-"""Why a request could not be sent, in words for people, with a hint that says what to do next.
+"""Why a request was not sent, or is not known to be, in words for people, with a hint that says what to do next.
 
 Source: NIP-01 "From relay to client: sending events and notices" (the words that begin a refusal), NIP-42
 (`auth-required`).
@@ -6,7 +6,6 @@ Source: NIP-01 "From relay to client: sending events and notices" (the words tha
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from pylon.errors import RelayError
 from pylon.nostr.client.connection import RelayStatus
@@ -42,31 +41,31 @@ def refusals(said: str) -> frozenset[str]:
 def not_taken(error: RelayError, relays: Sequence[RelayStatus]) -> Fault:
     """No relay is known to have taken the request. `error` is the pool's, which names every relay; `relays` are their
     states."""
-    fault = _not_taken(str(error), relays)
     # A relay that stayed silent may have passed it on, and it may be worked on now.
-    return replace(fault, said="no relay confirmed the request") if error.may_have_arrived else fault
+    reason = Failure.UNCONFIRMED if error.may_have_arrived else Failure.NOT_SENT
+    return Fault(reason, *_why(str(error), relays))
 
 
-def _not_taken(said: str, relays: Sequence[RelayStatus]) -> Fault:
+def _why(said: str, relays: Sequence[RelayStatus]) -> tuple[str, str]:
+    """The detail and the hint."""
     detail, words = said.removeprefix("no relay took the event: "), refusals(said)
     for word, hint in _REFUSED.items():
         if word in words:
-            return Fault(Failure.NOT_SENT, detail, hint)
+            return detail, hint
     # A relay that does not let our key in may say nothing about an event.
     shut = [f"{relay.url}: {relay.error}" for relay in relays if relay.state == "open" and relay.error]
     if shut:
-        return Fault(Failure.NOT_SENT, "; ".join(shut), _NOT_LET_IN)
+        return "; ".join(shut), _NOT_LET_IN
     if not any(relay.state == "open" for relay in relays):
         lost = (
             "No relay is connected; `pylon status` says why. Start one with `pylon relay`, or "
             "set others in `relays` of config.toml."
         )
-        return Fault(Failure.NOT_SENT, detail, lost)
+        return detail, lost
     if "did not acknowledge" in said:
         # Silence. A relay that says `rate-limited` is dealt with above.
-        slow = f"It is overloaded, or limits busy senders: ask for less at once. {_ANOTHER}"
-        return Fault(Failure.NOT_SENT, detail, slow)
-    return Fault(Failure.NOT_SENT, detail, f"`pylon doctor` examines why a relay keeps a node out. {_ANOTHER}")
+        return detail, f"It is overloaded, or limits busy senders: ask for less at once. {_ANOTHER}"
+    return detail, f"`pylon doctor` examines why a relay keeps a node out. {_ANOTHER}"
 
 
 def dearer() -> Fault:
