@@ -48,6 +48,7 @@ class Clause(StrEnum):
     UNDECRYPTABLE = "undecryptable"
     BOMB = "bomb"
     EXPIRED = "expired"
+    STALE = "stale"
     UNSERVED_KIND = "unserved-kind"
     MALFORMED = "malformed"
     NOT_FOR_US = "not-for-us"
@@ -145,6 +146,7 @@ _TEXTS: dict[Clause, tuple[str, str]] = {
     Clause.UNDECRYPTABLE: ("a request sealed for another key is refused with undecryptable", "Codes"),
     Clause.BOMB: ("a payload that expands more than a hundredfold is refused with too_large", "Limits"),
     Clause.EXPIRED: ("a request whose deadline has passed is refused with expired", "Deadline"),
+    Clause.STALE: ("a request that arrives over 15 minutes after it was made is not done", "Deadline"),
     Clause.UNSERVED_KIND: ("a kind that is not announced is not served", "Codes"),
     Clause.MALFORMED: ("a stranger's malformed request gets no answer", "Codes"),
     Clause.NOT_FOR_US: ("a request addressed to another provider is ignored", "Open form"),

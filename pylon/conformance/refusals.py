@@ -20,6 +20,8 @@ from pylon.nostr.keys import SecretKey
 
 # A kind that NIP-90's registry assigns to other work: generating images.
 OTHER_KIND = 5_100
+# The age of a request that is too old whatever its deadline, in seconds.
+STALE_S = 1_200
 # Requests sent around their common deadline, and the seconds between them.
 VOLLEY = 48
 VOLLEY_STEP_S = 0.002
@@ -118,6 +120,18 @@ async def expired(context: ProbeContext) -> list[Verdict]:
             if _said_expired(customer):
                 return [judged(Clause.EXPIRED, None)]
         return [skipped(Clause.EXPIRED, "the relay accepts no expired requests, and none expired on the way")]
+
+
+async def stale(context: ProbeContext) -> list[Verdict]:
+    """A request of long ago whose deadline is still to come. Silence is right, too: the provider need not read it."""
+    async with context.customer() as customer:
+        now = int(time.time())
+        try:
+            await customer.ask(context.private(customer, created_at=now - STALE_S, expires_at=now + 60))
+        except RelayError:
+            return [skipped(Clause.STALE, "the relay accepts no requests of that age")]
+        await customer.until_answered(context.quiet_s)
+        return [judged(Clause.STALE, "it was answered with a result" if customer.results() else None)]
 
 
 def _said_expired(customer: Customer) -> bool:

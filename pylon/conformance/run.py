@@ -41,6 +41,7 @@ PROBES: tuple[tuple[Probe, tuple[Clause, ...]], ...] = (
     (refusals.undecryptable, (Clause.UNDECRYPTABLE,)),
     (refusals.bomb, (Clause.BOMB,)),
     (refusals.expired, (Clause.EXPIRED,)),
+    (refusals.stale, (Clause.STALE,)),
     (refusals.unserved_kind, (Clause.UNSERVED_KIND,)),
     (refusals.malformed, (Clause.MALFORMED,)),
     (refusals.not_for_us, (Clause.NOT_FOR_US,)),

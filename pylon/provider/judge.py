@@ -16,6 +16,11 @@ from pylon.provider.refusal import Refusal
 from pylon.provider.rows import Pending
 from pylon.provider.settings import ProviderSettings
 
+# How old a request may be that is taken on, in seconds: as long as one without a deadline is valid, and clock skew.
+# Refusals are remembered for longer: else whoever keeps a request with a late deadline could publish it once more,
+# and have it done, and charged, after its customer was told no.
+LOOK_BACK_S = 900
+
 
 class Judge:
     """`provider` is our public key; `load` tells how things stand for one customer, when these jobs go before it."""
@@ -47,6 +52,10 @@ class Judge:
             # Silence for what names nobody: others read it too.
             return _unreadable(event, relay, error) if self._provider in event.tag_values("p") else None
         now = self._clock.wall()
+        if request.created_at < int(now) - LOOK_BACK_S:
+            # One that was taken on in its time is answered as then.
+            reason = f"the request was made more than {LOOK_BACK_S // 60} minutes before it arrived"
+            return Refusal.to(request, relay, ErrorCode.EXPIRED, reason)
         load = self._load(request.customer, ahead)
         match admit(request, self._settings, load, provider=self._provider, now=now):
             case Accept() as terms:

@@ -6,7 +6,7 @@ serves hundreds of them, and without load none waits. An event is delivered, and
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pylon import log
 from pylon.errors import SignatureError
@@ -16,8 +16,9 @@ from pylon.relay.rows import Publication
 from pylon.relay.store import EventStore, Placed
 from pylon.store.rest import rest
 
-# Events per transaction. A batch is written in one turn of the event loop, which must stay short.
-_BATCH = 256
+# The most events and index entries in a transaction, unless one event alone brings more. It is written in one turn of
+# the event loop, which must stay short: an entry takes some 10 µs, and an event may have five thousand.
+_BATCH, _BATCH_ENTRIES = 256, 2_000
 # How many ids of accepted events are remembered, to recognise repeats without a look into the file.
 _RECENT = 20_000
 
@@ -36,6 +37,16 @@ _SAID = {
 }
 
 _THERE = frozenset((Outcome.STORED, Outcome.DUPLICATE, Outcome.SUPERSEDED))
+
+
+def fitting(events: Sequence[Event], entries: int) -> int:
+    """How many of these events, from the first on, go into a transaction of that many index entries: at least one."""
+    total = 0
+    for count, event in enumerate(events):
+        total += len(event.tags)
+        if total > entries:
+            return max(1, count)
+    return len(events)
 
 
 class Intake:
@@ -98,13 +109,16 @@ class Intake:
             self._filled.clear()
             while self._waiting:
                 began = loop.time()
-                batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+                fit = fitting([publication.event for publication, _ in self._waiting[:_BATCH]], _BATCH_ENTRIES)
+                batch, self._waiting = self._waiting[:fit], self._waiting[fit:]
                 await self._commit(batch)
                 self._bytes -= sum([len(publication.raw) for publication, _ in batch])
                 self._committed.set()
                 if not self._waiting:
                     self._idle.set()
                 await rest(loop.time() - began, len(batch))
+                # After a few costly events there is no rest, and others must still get their turn.
+                await asyncio.sleep(0)
 
     async def drain(self) -> None:
         """Waits until everything that was submitted has its answer."""

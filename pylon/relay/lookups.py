@@ -2,7 +2,8 @@
 
 A filter may need a scan of the whole table. Each lookup first gets a short time on the database connection that all
 readers share. One that takes longer is broken off and starts again on a second connection, where slow ("wide")
-lookups wait only for each other.
+lookups wait only for each other. A client whose lookup was broken off goes straight there for a while: else a hundred
+clients that ask for nothing else would take up the shared connection with these first attempts.
 """
 
 import asyncio
@@ -10,9 +11,10 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from pylon.clock import Clock
-from pylon.relay.queries import Query
+from pylon.relay.queries import Client, Query
 from pylon.store.database import Database
 from pylon.store.steps import set_up
 from pylon.store.thread import SqliteThread
@@ -23,6 +25,8 @@ _QUICK_S = 0.05
 # Each takes two seconds at the most (`RelayLimits.lookup_s`): with more in line, the clients of the last ones would
 # have given up before their turn.
 _MOST_WIDE = 16
+# For so long the lookups of a client that had a wide one count as wide.
+_WIDE_FOR_S = 10.0
 # The time is checked after so many of SQLite's steps, some milliseconds. A lookup that an index answers ends before.
 _LOOK_STEPS = 100_000
 
@@ -38,6 +42,8 @@ class Lookups:
         self._clock = clock
         self._most_s = most_s
         self._waiting: set[asyncio.Task[Found]] = set()
+        # Until when the lookups of a client count as wide, in monotonic seconds.
+        self._wide_until: WeakKeyDictionary[Client, float] = WeakKeyDictionary()
 
     @classmethod
     async def open(cls, database: Database, clock: Clock, most_s: float) -> "Lookups":
@@ -51,14 +57,18 @@ class Lookups:
         await end(*self._waiting)
         await self._wide.close()
 
-    async def look_up(self, queries: Sequence[Query]) -> Found:
-        """The rows of each query, in order. Raises `sqlite3.Error`, see `took_too_long`."""
+    async def look_up(self, queries: Sequence[Query], client: Client) -> Found:
+        """The rows of each query, in order, for this client. Raises `sqlite3.Error`, see `took_too_long`."""
         quick_s = min(_QUICK_S, self._most_s)
-        try:
-            return await self._database.read(partial(self._bounded, queries=queries, most_s=quick_s))
-        except sqlite3.Error as error:
-            if not took_too_long(error) or quick_s == self._most_s or len(self._waiting) >= _MOST_WIDE:
-                raise
+        if self._wide_until.get(client, 0.0) <= self._clock.monotonic():
+            try:
+                return await self._database.read(partial(self._bounded, queries=queries, most_s=quick_s))
+            except sqlite3.Error as error:
+                if not took_too_long(error) or quick_s == self._most_s:
+                    raise
+            self._wide_until[client] = self._clock.monotonic() + _WIDE_FOR_S
+        if len(self._waiting) >= _MOST_WIDE:
+            raise _broken_off()
         # Shielded: when the client hangs up, the lookup still counts as waiting until the thread is done with it.
         gone = threading.Event()
         walk = partial(self._bounded, queries=queries, most_s=self._most_s, gone=gone)
@@ -94,6 +104,12 @@ class Lookups:
             return [connection.execute(query.where, query.values).fetchall() for query in queries]
         finally:
             connection.set_progress_handler(None, 0)
+
+
+def _broken_off() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("too many lookups that take long are waiting")
+    error.sqlite_errorcode = sqlite3.SQLITE_INTERRUPT
+    return error
 
 
 def took_too_long(error: sqlite3.Error) -> bool:

@@ -7,7 +7,7 @@ share a prepared statement in SQLite's cache; a list of values is passed as one 
 # ruff: noqa: S608 - the text is made of this file's own words and of one-letter tag names; every value is a parameter.
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -27,12 +27,17 @@ class Privacy(Enum):
     OWN = "only private ones that the reader may see"
 
 
+class Client:
+    """Stands for one connection: lookups of the same one are held against it if they take long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """The keys that the client has authenticated as, and the time of its request (`now`, Unix seconds)."""
 
     keys: frozenset[str]
     now: int
+    client: Client = field(default_factory=Client)
 
 
 @dataclass(frozen=True, slots=True)

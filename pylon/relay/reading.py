@@ -17,7 +17,7 @@ from pylon.relay import access
 from pylon.relay.lookups import took_too_long
 from pylon.relay.outbox import Outbox
 from pylon.relay.paging import pages
-from pylon.relay.queries import Privacy, Reader
+from pylon.relay.queries import Client, Privacy, Reader
 from pylon.relay.refusals import refuse_filters
 from pylon.relay.room import weigh
 from pylon.relay.shared import Shared
@@ -56,6 +56,7 @@ class Reading:
         self._weight = 0
         self._held_bytes = 0
         self._told = False
+        self._client = Client()
 
     def close(self) -> None:
         """Ends all subscriptions."""
@@ -183,7 +184,7 @@ class Reading:
         self.keys |= {key}
         # Open subscriptions now get the private events withheld so far: a client gets the same events whether it
         # authenticates or subscribes first.
-        reader = Reader(frozenset((key,)), int(self._shared.clock.wall()))
+        reader = Reader(frozenset((key,)), int(self._shared.clock.wall()), self._client)
         for name, subscription in list(self._subscriptions.items()):
             if access.may_match_private(subscription.filters):
                 try:
@@ -208,7 +209,7 @@ class Reading:
         return refused or refuse_filters(filters, shared.limits)
 
     def _reader(self) -> Reader:
-        return Reader(self.keys, int(self._shared.clock.wall()))
+        return Reader(self.keys, int(self._shared.clock.wall()), self._client)
 
     def _tell_of_private(self, filters: Iterable[Filter]) -> None:
         if not self.keys and not self._told and access.may_match_private(filters):

@@ -137,7 +137,8 @@ class EventStore:
         """
         found: dict[int, tuple[int, str, int]] = {}
         wanted = [(part, filter_) for filter_ in filters if filter_.limit != 0 for part in apart(filter_)]
-        answers = await self._lookups.look_up([newest(part, limit, reader, privacy) for part, _ in wanted])
+        queries = [newest(part, limit, reader, privacy) for part, _ in wanted]
+        answers = await self._lookups.look_up(queries, reader.client)
         for filter_ in filters:
             parts = [answer for answer, (_, of) in zip(answers, wanted, strict=True) if of is filter_]
             keyed = [(-at, id_, size, seq) for answer in parts for seq, at, id_, size in answer]
@@ -156,7 +157,7 @@ class EventStore:
 
     async def count(self, filters: Sequence[Filter], reader: Reader) -> int:
         """How many events match at least one of the filters (NIP-45). Raises `sqlite3.Error`."""
-        [[[number]]] = await self._lookups.look_up([counted(filters, reader)])
+        [[[number]]] = await self._lookups.look_up([counted(filters, reader)], reader.client)
         return int(number)
 
     async def purge(self, now: int, limit: int = 1_000) -> int:

@@ -131,6 +131,8 @@ class BareProvider:
         late = (expiration(event) or 2**40) <= time.time()
         if late and self.fault != "accepts what expired":
             return "expired"
+        if event.created_at < time.time() - 900 and self.fault != "does what is old":
+            return "expired"
         if request.job.parameters.model not in (None, MODEL[0]):
             return "unsupported_kind" if self.fault == "confuses codes" else "unsupported_model"
         if request.job.parameters.messages and self.fault == "reads no chats":

@@ -46,6 +46,7 @@ FAULTS = {
     "times to the millisecond": Clause.TIMING,
     "has no heartbeat": Clause.HEARTBEAT_FRESH,
     "accepts what expired": Clause.EXPIRED,
+    "does what is old": Clause.STALE,
 }
 MORE_FAULTS = {
     "announces nothing": Clause.ANNOUNCEMENT,

@@ -181,6 +181,7 @@ def test_a_copied_home_is_warned_of_and_an_unknown_one_is_not():
         (replace(OPEN, error="refused"), Verdict.WRONG, "refused"),
         (replace(OPEN, refusal="blocked: not you"), Verdict.WRONG, "not you"),
         (replace(OPEN, information=RelayInformation(payment_required=True)), Verdict.WARNING, "payment"),
+        (replace(OPEN, information=RelayInformation(min_pow_difficulty=16)), Verdict.WARNING, "proof of work"),
         (replace(OPEN, information=RelayInformation(auth_required=True)), Verdict.WARNING, "locked"),
         (replace(OPEN, information=RelayInformation(restricted_writes=True)), Verdict.WARNING, "selected keys"),
         (replace(OPEN, information=RelayInformation(restricted_writes=True), announced=True), Verdict.OK, "open"),

@@ -6,7 +6,8 @@ from pylon.money import audit
 from pylon.money.payments import store as payment_store
 from pylon.node.open_home import SCHEMAS
 from pylon.node.restored import begin_restored
-from pylon.provider.intake.intake import LOOK_BACK_S, for_provider
+from pylon.provider.intake.intake import for_provider
+from pylon.provider.judge import LOOK_BACK_S
 from pylon.provider.settings import ProviderSettings
 from pylon.store import marks
 from pylon.store.copy import copy_database

@@ -27,6 +27,7 @@ NUMBERS = (
     "max_limit",
     "default_limit",
     "max_content_length",
+    "min_pow_difficulty",
 )
 FLAGS = ("auth_required", "payment_required", "restricted_writes")
 DOCUMENT = {"name": "relay", "limitation": {"max_message_length": 131_072, "auth_required": True}}

@@ -13,7 +13,8 @@ from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Load
-from pylon.provider.judge import Judge
+from pylon.provider.intake.refused import KEEP_S
+from pylon.provider.judge import LOOK_BACK_S, Judge
 from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal
 from pylon.provider.rows import JobState, Pending
@@ -37,9 +38,9 @@ def judge(settings=SETTINGS, **load):
     return made, asked
 
 
-def sealed(**parameters):
+def sealed(created_at=NOW, **parameters):
     job = JobRequest("prompt", JobParameters(**parameters), expiration=NOW + 60)
-    return CUSTOMER.sign(private_draft(job, US.public, ConversationKeys(CUSTOMER), created_at=NOW))
+    return CUSTOMER.sign(private_draft(job, US.public, ConversationKeys(CUSTOMER), created_at=created_at))
 
 
 def unreadable(*, provider=US.public, private=True):
@@ -51,6 +52,22 @@ def left(event, state=JobState.QUEUED, **changes):
     return Pending(
         event, "ws://r", 5.0, **{"expires_at": NOW + 60, "state": state, "result": None, "model": "m"} | changes
     )
+
+
+def test_a_request_that_somebody_kept_is_not_taken_on_later_whatever_its_deadline():
+    kept, still_new = sealed(created_at=NOW - LOOK_BACK_S - 1), sealed(created_at=NOW - LOOK_BACK_S)
+    refusal = judge()[0].judge(Received(kept, "ws://r"), [])
+    assert isinstance(refusal, Refusal) and (refusal.id, refusal.code) == (kept.id, ErrorCode.EXPIRED)
+    assert isinstance(judge()[0].judge(Received(still_new, "ws://r"), []), Job)
+
+
+def test_what_was_said_of_a_request_is_known_for_as_long_as_it_may_be_taken_on():
+    assert LOOK_BACK_S + SETTINGS.max_ahead_s <= KEEP_S
+
+
+def test_a_job_that_was_taken_on_is_done_however_long_it_waits():
+    event = sealed(created_at=NOW - 3_000)
+    assert isinstance(judge()[0].restore(left(event)), Job)
 
 
 def test_an_admitted_request_is_a_job_of_where_and_when_it_came():

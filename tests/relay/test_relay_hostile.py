@@ -11,9 +11,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from pylon.relay import server, session
+from pylon.relay.intake import fitting
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from pylon.relay.session import LAGGING
+from pylon.relay.store import EventStore
 
 
 @pytest.fixture
@@ -296,3 +298,27 @@ async def test_when_much_waits_to_be_stored_publishers_wait_and_all_is_stored():
         for _ in range(50):
             assert (await client.hear())[2]
         assert await client.count({}) == ["COUNT", "count", {"count": 50}]
+
+
+def test_an_event_with_very_many_tags_fills_a_transaction_by_itself():
+    few, many = note(tags=[["t", "x"]] * 3), note(tags=[["t", "x"]] * 5_000)
+    assert fitting([few] * 256, 2_000) == 256
+    assert fitting([few, few, many, few], 2_000) == 2
+    assert fitting([many, many], 2_000) == 1
+    assert fitting([], 2_000) == 0
+
+
+async def test_a_flood_of_events_with_very_many_tags_is_stored_in_many_short_turns(relay, monkeypatch):
+    insert, batches = EventStore.insert, []
+
+    async def counted(self, batch):
+        batches.append([len(publication.event.tags) for publication in batch])
+        return await insert(self, batch)
+
+    monkeypatch.setattr(EventStore, "insert", counted)
+    flood = [note(content=str(n), tags=[["t", f"{n}-{m}"] for m in range(900)]).to_dict() for n in range(40)]
+    async with peer(relay) as hostile:
+        for event in flood:
+            await hostile.say("EVENT", event)
+        assert all([(await hostile.hear())[2] for _ in flood])
+    assert max(map(sum, batches)) <= 2_000

@@ -55,7 +55,7 @@ async def test_a_wide_lookup_is_answered_and_holds_up_no_other(store, held):
     async with asyncio.timeout(10):
         while not begun:
             await asyncio.sleep(0.01)
-        assert len(await store.find([QUICK], 10, NOBODY)) == 1
+        assert len(await store.find([QUICK], 10, Reader(frozenset(), 0))) == 1
         assert not wide.done()
         go.set()
         assert len(await wide) == 10
@@ -73,6 +73,26 @@ async def test_of_too_many_wide_lookups_the_last_is_refused_at_once(store, held)
         go.set()
         assert all(len(found) == 10 for found in await asyncio.gather(*waiting))
         assert len(await store.find([WIDE], 10, NOBODY)) == 10
+
+
+async def test_whoever_had_a_wide_lookup_takes_no_time_of_others_with_the_next_one(store, monkeypatch):
+    tried, bounded = [], Lookups._bounded
+
+    def counted(self, connection, queries, most_s, gone=None):
+        tried.append("quick" if gone is None else "wide")
+        return bounded(self, connection, queries, most_s, gone)
+
+    monkeypatch.setattr(Lookups, "_bounded", counted)
+    greedy = Reader(frozenset(), 0)
+    for filter_ in (WIDE, WIDE, QUICK):
+        assert await store.find([filter_], 10, greedy)
+    assert await store.find([QUICK], 10, Reader(frozenset(), 0))
+    assert tried == ["quick", "wide", "wide", "wide", "quick"]
+    monkeypatch.setattr(lookups, "_WIDE_FOR_S", 0.0)
+    del store._lookups._wide_until[greedy.client]
+    for filter_ in (WIDE, QUICK):
+        assert await store.find([filter_], 10, greedy)
+    assert tried[5:] == ["quick", "wide", "quick"]
 
 
 async def test_who_hangs_up_keeps_its_place_until_its_lookup_is_broken_off(store, held):

@@ -97,6 +97,10 @@ def judge_relay(read: RelayReading, *, system: str, key: bool) -> Finding:
         return warning(
             check, "open, but it demands payment before it accepts events", "Pay the relay, or use another."
         )
+    if information.min_pow_difficulty is not None:
+        return warning(
+            check, "open, but it demands proof of work (NIP-13), which Pylon does not do", "Use another relay."
+        )
     if information.auth_required and not key:
         return warning(
             check,

@@ -29,6 +29,7 @@ class RelayInformation:
     """The fields that are used here, or shown by `pylon status`; None where one is absent or not valid.
 
     Lengths: `max_message_length` in bytes of a websocket message, `max_content_length` in Unicode characters.
+    `min_pow_difficulty` is in bits (NIP-13); zero counts as absent.
     """
 
     max_message_length: int | None = None
@@ -36,6 +37,7 @@ class RelayInformation:
     max_limit: int | None = None
     default_limit: int | None = None
     max_content_length: int | None = None
+    min_pow_difficulty: int | None = None
     auth_required: bool | None = None
     payment_required: bool | None = None
     restricted_writes: bool | None = None
@@ -86,6 +88,7 @@ def parse_relay_information(raw: object) -> RelayInformation:
         max_limit=number("max_limit"),
         default_limit=number("default_limit"),
         max_content_length=number("max_content_length"),
+        min_pow_difficulty=number("min_pow_difficulty"),
         auth_required=flag("auth_required"),
         payment_required=flag("payment_required"),
         restricted_writes=flag("restricted_writes"),

@@ -17,7 +17,7 @@ from pylon.nostr.pool_subscription import PoolSubscription, Received
 from pylon.provider.contents import length
 from pylon.provider.intake.not_taken import NotTaken
 from pylon.provider.intake.open_cancels import OpenCancels
-from pylon.provider.judge import Judge
+from pylon.provider.judge import LOOK_BACK_S, Judge
 from pylon.provider.payments.settlement import Settlement
 from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal, taken_back
@@ -30,8 +30,6 @@ logger = log.get("provider")
 BATCH = 256
 # So much of what its jobs say is open at once, in characters: a batch of sealed requests may say a gigabyte.
 MOST_OPEN = 4 * 1024 * 1024
-# How far back stored requests are asked for: the longest that one without a deadline is valid, and clock skew.
-LOOK_BACK_S = 900
 # Customers whom no word reached over one relay ask over another by then; what comes sooner was sent to both at once.
 COPY_S = 2.0
 # Of so many cancellations, the last ones, that came before their requests it is known what they name.
