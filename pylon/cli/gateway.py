@@ -16,7 +16,7 @@ from pylon.gateway.doors import is_loopback
 from pylon.gateway.server import serving
 from pylon.gateway.urls import UNENCRYPTED, urls
 from pylon.host.addresses import addresses
-from pylon.money.msat import sats_text
+from pylon.money.msat import MAX_SATS, sats_text
 from pylon.money.network import Network
 from pylon.node.gateway import TOKEN_FILE, GatewayCore, make_gateway
 from pylon.node.home import open_home
@@ -30,9 +30,7 @@ def gateway(
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="The port; 0 picks a free one.")] = None,
     sats: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=2_100_000_000_000_000, help="The most all requests may cost until the gateway ends, in sats."
-        ),
+        typer.Option(min=0, max=MAX_SATS, help="The most all requests may cost until the gateway ends, in sats."),
     ] = None,
     no_token: Annotated[
         bool,
