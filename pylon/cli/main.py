@@ -35,14 +35,14 @@ class _Place(NamedTuple):
 
 
 _PLACES = {
-    "init": _Place("node", "init", _HOME),
+    "init": _Place("init", "init", _HOME),
     "version": _Place("node", "version", _HOME),
     "invite": _Place("household", "invite", _HOME),
     "join": _Place("household", "join", _HOME),
     "expel": _Place("household", "expel", _HOME),
     "start": _Place("start", "start", _SERVE),
     "stop": _Place("stop", "stop", _SERVE),
-    "status": _Place("node", "status", _SERVE),
+    "status": _Place("status", "status", _SERVE),
     "pause": _Place("node", "pause", _SERVE),
     "resume": _Place("node", "resume", _SERVE),
     "drain": _Place("node", "drain", _SERVE),

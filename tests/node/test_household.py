@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon import config as settings
-from pylon.cli.node import _free
+from pylon.cli.status import _free
 from pylon.clock import SystemClock
 from pylon.errors import PylonError, SetupError, UnreachableError, UsageError, WireError
 from pylon.jobs.announcement import HOUSEHOLD
