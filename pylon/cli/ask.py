@@ -1,4 +1,4 @@
-"""`pylon ask`: one question to the swarm; and the options that it shares with `pylon map`."""
+"""`pylon ask`: sends one prompt to the swarm. Its options are those of `pylon map`, too."""
 
 import asyncio
 from contextlib import aclosing
@@ -84,21 +84,21 @@ async def _asked(node: Node, params: dict[str, Any], *, quiet: bool) -> dict[str
 
 
 class Waiting:
-    """Tells a person that providers are still loading their model, each time that their number grows."""
+    """Tells people that providers are loading their model, each time that more of them are."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._told = 0
 
     def tell(self, loading: int) -> None:
-        """So many are waited for now."""
+        """Takes the number of providers that are waited for now."""
         if not self._quiet and loading > self._told:
             self._told = loading
             err.print(loading_text(loading), style="dim")
 
 
 def _cut(outcome: dict[str, Any]) -> str:
-    """That an answer is not whole, and what to do about it; empty for one that ended by itself."""
+    """Says that an answer was cut off, and what to do about it; empty for a complete one."""
     if outcome["finish"] == "size":
         return (
             "The answer was cut off because one event can hold no more. Ask for a shorter answer, or "
@@ -119,5 +119,6 @@ def _cut(outcome: dict[str, Any]) -> str:
 def options(
     system: str | None, model: str | None, max_tokens: int | None, temperature: float | None
 ) -> dict[str, Any]:
+    """The options that were given, by their names in a job."""
     given = {"system": system, "model": model, "max_tokens": max_tokens, "temperature": temperature}
     return {name: value for name, value in given.items() if value is not None}
