@@ -18,7 +18,7 @@ from pylon.money.price import Price
 from pylon.money.wallet import Hint, Lookup, LookupState, PayResult, PayState, WalletCode, WalletError, WalletInfo
 from pylon.provider.payments.settlement import CreditPolicy
 from pylon.provider.queue import Job
-from pylon.provider.service import Takings
+from pylon.provider.service import Payments
 from pylon.store.database import Database
 
 PRICE = Price(Msat(500), Msat(0), Msat(10_000))
@@ -74,10 +74,10 @@ class SharedDatabasePolicy(CreditPolicy):
         return sha256(f"{job.request.customer} at {self.provider}".encode()).hexdigest()
 
 
-def takings(database: Database, clock: Clock, provider: str, lending: Lending) -> Takings:
+def payments(database: Database, clock: Clock, provider: str, lending: Lending) -> Payments:
     """How a provider of a benchmark is paid: on trial, and on credit once `lending` is on."""
     wallet = NoWallet()
     receiver = Receiver(database, wallet, clock, network=Network.PLAY)
     # No daily limit on trials: that is meant for one machine, and here hundreds share a database.
     policy = SharedDatabasePolicy(trial=Trial(per_day=None), provider=provider, lending=lending)
-    return Takings(database, wallet, receiver, policy)
+    return Payments(database, wallet, receiver, policy)

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pylon.bench.credit import PRICE, Lending, takings
+from pylon.bench.credit import PRICE, Lending, payments
 from pylon.bench.process import Calls, Settings, serve
 from pylon.clock import Clock, SystemClock
 from pylon.collect import keep_for_good
@@ -93,7 +93,7 @@ class ProviderGroup:
         settings, money = ProviderSettings(), None
         if self.lending is not None:
             settings = ProviderSettings(price=PRICE)
-            money = takings(self.database, self.clock, secret.public, self.lending)
+            money = payments(self.database, self.clock, secret.public, self.lending)
         provider = Provider(
             secret=secret,
             keys=keys,
@@ -103,7 +103,7 @@ class ProviderGroup:
             settings=settings,
             model=MODEL_ID,
             clock=self.clock,
-            takings=money,
+            payments=money,
         )
         await provider.start()
         return secret.public

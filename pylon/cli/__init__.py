@@ -1,1 +1,1 @@
-"""Doors for people: one file a command group."""
+"""The commands of `pylon`: one file for each command, or group of commands."""

@@ -1,4 +1,4 @@
-"""`pylon ask`: one question to the swarm; and the options that it shares with `pylon map`."""
+"""`pylon ask`: sends one prompt to the swarm. Its options are those of `pylon map`, too."""
 
 import asyncio
 from contextlib import aclosing
@@ -89,7 +89,7 @@ def waiting_for_providers(*, quiet: bool) -> Waiting:
 
 
 def _cut(outcome: dict[str, Any]) -> str:
-    """That an answer is not whole, and what to do about it; empty for one that ended by itself."""
+    """Says that an answer was cut off, and what to do about it; empty for a complete one."""
     if outcome["finish"] == "size":
         return (
             "The answer was cut off because one event can hold no more. Ask for a shorter answer, or "
@@ -110,5 +110,6 @@ def _cut(outcome: dict[str, Any]) -> str:
 def options(
     system: str | None, model: str | None, max_tokens: int | None, temperature: float | None
 ) -> dict[str, Any]:
+    """The options that were given, by their names in a job."""
     given = {"system": system, "model": model, "max_tokens": max_tokens, "temperature": temperature}
     return {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""`pylon backup`: a copy of the home, made while it is in use."""
+"""`pylon backup`: copies the home while it is in use."""
 
 import sqlite3
 import time
@@ -59,7 +59,7 @@ def _print(made: Backup, *, as_json: bool) -> None:
 
 
 class _Bar:
-    """How far the copying is, for people at a terminal."""
+    """Shows on a terminal how far the copying is."""
 
     def __init__(self, *, quiet: bool) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
@@ -74,6 +74,6 @@ class _Bar:
         self._progress.stop()
 
     def told(self, database: Path, copied: int, size: int) -> None:
-        """A piece of a database is copied; sizes in bytes."""
+        """Takes how much of a database is copied, in bytes."""
         what = f"{database.parent.name}/{database.name}"
         self._progress.update(self._task, description=what, completed=copied, total=size)

@@ -1,4 +1,4 @@
-"""`pylon bench`: what is measured, and how."""
+"""`pylon bench`: runs the benchmarks of `pylon.bench`, and prints their reports."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-# What is measured is imported by the command that measures it: a node that serves needs none of it in memory.
+# Each command imports only its own benchmark.
 from pylon.cli.output import err, out, table
 from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
 from pylon.errors import InterruptError, JobsFailedError, PylonError
@@ -196,9 +196,9 @@ def rlm_(
 
 
 def _measured(work: Callable[[], Measuring], as_json: bool) -> dict[str, Any]:
-    """The report. However it ends, the processes that measure are ended with it.
+    """Runs a benchmark and returns its report. Ctrl-C and the other signals that end a command end its processes.
 
-    A plan that cannot be is refused where it is made, which is a command's error like every other.
+    `work` makes the plan as well, so that an impossible plan is reported like every other error.
     """
 
     async def measured() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One question to the node of this home, for commands that print its answer."""
+"""One call to the node of this home, for commands that print its result."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from pylon.node.session import open_node
 
 
 async def call(method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What this method of the control socket answers, of the node that runs or of one made for this call.
+    """The result of a method of the control socket: of the running node, or of one that is made for this call.
 
     Raises `PylonError`.
     """

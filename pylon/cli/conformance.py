@@ -1,4 +1,4 @@
-"""`pylon conformance`: a provider held against the schema `pylon/1`."""
+"""`pylon conformance`: tests a provider against the schema `pylon/1`."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`pylon doctor`: what is wrong here, and why no jobs come."""
+"""`pylon doctor`: prints what is wrong with this node, and why no jobs come."""
 
 import re
 from dataclasses import asdict
@@ -59,7 +59,7 @@ def _print(found: Examination) -> None:
 
 
 def _lines(text: str, width: int, indent: str) -> list[str]:
-    # What is quoted is a path in a command, which whoever copies it wants whole.
+    # Quotes hold the paths of commands that people copy, so they are not broken.
     whole = _QUOTED.sub(lambda path: path[0].replace(" ", _UNBROKEN), clean_line(text))
     found = wrap(whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return [line.replace(_UNBROKEN, " ") for line in found]

@@ -1,4 +1,4 @@
-"""`pylon earnings`: what the work brought in, and what electricity it took. Money that is not live says so."""
+"""`pylon earnings`: prints what the node earned and how much electricity it took. Play money is named as such."""
 
 import csv
 import sys
@@ -48,7 +48,7 @@ def _csv(data: dict[str, Any], by: str) -> None:
 
 
 def _table(data: dict[str, Any], by: str) -> Table:
-    # Columns of what nobody configured or gave away stay out: no currency shows unless one was set.
+    # Electricity, currency and free work have columns only if they are configured, or happened.
     total = data["total"]
     names = {"kwh": ">kWh", "electricity": f">power {data['currency']}", "worth": f">worth {data['currency']}"}
     shown = [name for name in names if total[name] is not None]

@@ -5,12 +5,12 @@ from typing import Any
 
 from pylon.money.msat import sats_text
 
-# So many lines that would fail are named to people.
+# How many of the lines that would fail are named.
 _NAMED = 10
 
 
 def estimated(found: dict[str, Any], budget: int | None, unit: str) -> Iterator[tuple[str, str]]:
-    """What the node estimates, as labels and words; `budget` in msat. Faults have the `line` where they stand."""
+    """The node's estimate as pairs of label and text. `budget` is in msat; each of the faults has its `line`."""
     yield "jobs", f"{found['jobs']}{f', plus up to {found["checks"]} to check answers' if found['checks'] else ''}"
     if found["unaskable"]:
         yield "not sent", f"{found['unaskable']} of them, which will fail without being asked"

@@ -1,4 +1,4 @@
-"""`pylon gateway`: the swarm for programs that speak OpenAI's chat completions, and a page of what the node does."""
+"""`pylon gateway`: serves the swarm over HTTP to OpenAI clients, with a page that shows what the node does."""
 
 import asyncio
 import os
@@ -10,18 +10,18 @@ from typing import Annotated
 import typer
 
 from pylon import log
-from pylon.cli.running import Json, end_signals, print_json, run, say
+from pylon.cli.running import Json, print_json, run, say, stop_event
 from pylon.errors import UsageError
 from pylon.gateway.doors import is_loopback
 from pylon.gateway.server import serving
 from pylon.gateway.urls import UNENCRYPTED, urls
 from pylon.host.addresses import addresses
-from pylon.money.msat import sats_text
+from pylon.money.msat import MAX_SATS, sats_text
 from pylon.money.network import Network
 from pylon.node.gateway import TOKEN_FILE, GatewayCore, make_gateway
 from pylon.node.home import open_home
 
-# How long a relay may take to open before that is said, and how often it is looked.
+# How long relays may take to open before a warning is printed, and the time between two looks at them.
 _OPENING_S, _LOOK_S = 3.0, 0.1
 
 
@@ -30,9 +30,7 @@ def gateway(
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="The port; 0 picks a free one.")] = None,
     sats: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=2_100_000_000_000_000, help="The most all requests may cost until the gateway ends, in sats."
-        ),
+        typer.Option(min=0, max=MAX_SATS, help="The most all requests may cost until the gateway ends, in sats."),
     ] = None,
     no_token: Annotated[
         bool,
@@ -59,9 +57,7 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
             "without a token, only this machine may use the gateway", hint="Leave out --no-token or --host."
         )
     log.configure(config.log.level, file=home.logs / "gateway.log", json_lines=config.log.json_lines)
-    stop = asyncio.Event()
-    for number in end_signals():
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = stop_event()
     core = GatewayCore(home, config)
     async with AsyncExitStack() as stack:
         made = make_gateway(core, home, config, host=host, sats=sats, token=not no_token)
@@ -70,7 +66,7 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
         await core.open()
         bound = await stack.enter_async_context(serving(made.app, host, port, connections=section.max_requests))
         url, elsewhere = urls(host, bound, addresses())
-        # Whatever keeps this output may be read by others: the code is for whoever sits before it.
+        # The code opens the page once: it is shown to a person, and not written where others may read it.
         once = not no_token and sys.stdout.isatty()
         page = f"{url}/#key={made.sessions.code}" if once else f"{url}/"
         token_file = None if no_token else str(home.folder / TOKEN_FILE)
@@ -95,7 +91,7 @@ async def _gateway(host: str | None, port: int | None, sats: int | None, no_toke
 
 
 async def _relays_lines(core: GatewayCore) -> list[str]:
-    """What to do where no relay is open; nothing where one is, which is waited for a moment."""
+    """Waits a few seconds for a relay to open; lines that say what to do if none does."""
     deadline = time.monotonic() + _OPENING_S
     while True:
         relays = (await core.result("status"))["relays"]

@@ -1,4 +1,4 @@
-"""`pylon invite`, `pylon join`, `pylon expel`: several machines of one owner."""
+"""`pylon invite`, `pylon join`, `pylon expel`: a household of several machines of one owner."""
 
 import time
 from contextlib import aclosing
@@ -7,20 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from pylon.cli.calling import call
-from pylon.cli.node import found_or_made
 from pylon.cli.output import err, out, short, table
 from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
 from pylon.cli.start import serve
-from pylon.clock import SystemClock
-from pylon.errors import HomeBusyError, PylonError, UsageError
-from pylon.node import identity
+from pylon.errors import PylonError
 from pylon.node.calls.control import Event
-from pylon.node.home import Home, HomeLock, open_home
+from pylon.node.home import Home, open_home
 from pylon.node.household import invite as invites
 from pylon.node.household import joining
 from pylon.node.household.address import own_name
-from pylon.node.household.lan import neighbourhood
-from pylon.node.household.members import HouseholdFile
+from pylon.node.new_home import found_or_made
 from pylon.node.session import open_node
 from pylon.nostr.bech32 import nip19
 from pylon.sections import Config
@@ -84,26 +80,7 @@ def join(
 
 
 async def _join(home: Home, config: Config, invite: invites.Invite, name: str, start: bool, as_json: bool) -> None:
-    lock = HomeLock(home)
-    try:
-        lock.acquire()
-    except HomeBusyError as error:
-        raise HomeBusyError("a node is running in this home", hint="Stop it with `pylon stop`, then join.") from error
-    try:
-        file = HouseholdFile(home.folder)
-        known = file.get()
-        if known is not None and known.head != invite.head:
-            raise UsageError(
-                "this machine already belongs to another household",
-                hint=f"To leave that household, move {home.folder / 'household.json'} away first.",
-            )
-        secret = identity.load(home.identity_file)
-        if secret.public == invite.head:
-            raise UsageError("this machine made that invite itself", hint="Run `pylon join` on another machine.")
-        household = await joining.join(invite, secret, name, SystemClock(), neighbourhood(config))
-        file.save(household)
-    finally:
-        lock.release()
+    household = await joining.enter(home, config, invite, name)
     if as_json:
         members = [{"npub": nip19.npub(key), "name": member} for key, member in household.members.items()]
         print_json({"head": nip19.npub(household.head), "relays": household.relays, "members": members})

@@ -1,4 +1,4 @@
-"""`pylon identity`: the node's key, its backup and its return."""
+"""`pylon identity`: shows the node's key, backs it up and restores it."""
 
 import asyncio
 import getpass
@@ -16,14 +16,14 @@ from pylon.cli.output import out
 from pylon.cli.running import Json, fail, print_json
 from pylon.errors import PylonError, SetupError, UsageError
 from pylon.node import identity as keyfile
-from pylon.node.binding import bind
 from pylon.node.home import Home, open_home
+from pylon.node.new_home import make_home
 from pylon.nostr.bech32 import nip19
 
 app = typer.Typer(no_args_is_help=True, help="The node's key: show the public key, back it up, restore it.")
 
 MIN_PASSPHRASE = 8
-# What to do without one where it was asked for.
+# What a command that asks for a new passphrase does without one.
 BARE = "without --passphrase the key is stored unencrypted."
 
 
@@ -90,9 +90,7 @@ def restore(
         given = _passphrase() if text.startswith("ncryptsec1") else ""
         secret = keyfile.parse(text, given or None)
         protection = (given or new_passphrase(BARE)) if passphrase else ""
-        home.create()
-        keyfile.write(home.identity_file, secret, passphrase=protection)
-        bind(home.folder)
+        make_home(home, secret, passphrase=protection)
     except PylonError as error:
         fail(error, as_json=as_json)
     npub = nip19.npub(secret.public)

@@ -1,7 +1,7 @@
-"""`pylon`: the commands, one file a group.
+"""`pylon`: finds the command, runs it, and turns whatever ends it into a message and an exit code.
 
-The file of a command is imported when that command is called: a node that serves for months holds nothing of what
-measuring, asking and showing need, and no command waits for another's libraries.
+A command's file is imported when that command is called. So a node that serves for months does not hold the libraries
+that other commands need, and no command waits for them to load.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _HOME, _SERVE, _ASK, _MONEY, _MEASURE = "Home", "Serve", "Ask", "Money", "Measur
 
 
 class _Place(NamedTuple):
-    """Where a command is: a file of this room, and a function or (`app`) a group of commands in it."""
+    """Where a command is: a module of this package and, in it, a function or a group of commands (`app`)."""
 
     file: str
     attribute: str
@@ -35,14 +35,14 @@ class _Place(NamedTuple):
 
 
 _PLACES = {
-    "init": _Place("node", "init", _HOME),
+    "init": _Place("init", "init", _HOME),
     "version": _Place("node", "version", _HOME),
     "invite": _Place("household", "invite", _HOME),
     "join": _Place("household", "join", _HOME),
     "expel": _Place("household", "expel", _HOME),
     "start": _Place("start", "start", _SERVE),
     "stop": _Place("stop", "stop", _SERVE),
-    "status": _Place("node", "status", _SERVE),
+    "status": _Place("status", "status", _SERVE),
     "pause": _Place("node", "pause", _SERVE),
     "resume": _Place("node", "resume", _SERVE),
     "drain": _Place("node", "drain", _SERVE),
@@ -70,7 +70,7 @@ _PLACES = {
 
 
 class _Commands(Mapping[str, Any]):
-    """All commands by name. Looking one up imports its file; the names alone import nothing."""
+    """All commands by name. Only looking one up imports its file."""
 
     def __getitem__(self, name: str) -> Any:
         return _command(name)
@@ -84,7 +84,7 @@ class _Commands(Mapping[str, Any]):
 
 @cache
 def _command(name: str) -> Any:
-    """Raises KeyError when there is none of that name."""
+    """The command of this name. Raises `KeyError` if there is none."""
     place = _PLACES[name]
     found = getattr(importlib.import_module(f"pylon.cli.{place.file}"), place.attribute)
     one = typer.Typer(callback=_pylon, add_completion=False, pretty_exceptions_enable=False)
@@ -98,7 +98,7 @@ def _command(name: str) -> Any:
 
 
 def _unwrap(command: Any) -> None:
-    """Has the paragraphs of its help, and of its own commands, broken at the terminal's edge alone."""
+    """Joins the lines of each paragraph in a command's help and its subcommands', for the terminal to break them."""
     if command.help:
         command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in command.help.split("\n\n"))
     _bare_switches(command)
@@ -107,7 +107,7 @@ def _unwrap(command: Any) -> None:
 
 
 def _bare_switches(command: Any) -> None:
-    """Has help show no value for a switch, which takes none."""
+    """Hides the metavar of options that take no value."""
     for option in command.get_params(typer.Context(command)):
         if getattr(option, "is_flag", False):
             option.metavar = ""
@@ -123,9 +123,9 @@ class _Pylon(TyperGroup):
         return list(self.commands)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        # What people type who know other programs: `pylon help map`.
+        # Other programs have taught people to type `pylon help map`.
         args = [*args[1:], "--help"] if args[:1] == ["help"] else args
-        # No option of its own, but what programs give with every call.
+        # `pylon` itself has no --json, but programs add it to every call.
         alone = {"--json"} < set(args) <= {"--json", "--help", "--version"}
         return super().parse_args(ctx, [each for each in args if each != "--json"] if alone else args)
 
@@ -165,7 +165,7 @@ def main() -> None:
     try:
         _run_as_asked(as_json)
     except TimeoutError:
-        # What came too late is a fault of ours, and not the system's.
+        # A timeout is an `OSError`, but one that gets here is a bug of Pylon.
         raise
     except OSError as error:
         _give_up(error)
@@ -198,7 +198,7 @@ def _misuse(error: TyperException) -> UsageError:
     context: Any = getattr(error, "ctx", None)
     hint = f"Run `{context.command_path} --help` to see how to use it." if context else ""
     said = " ".join(error.format_message().split())
-    # Pydantic checks options, and words its findings for programmers.
+    # Pydantic checks some options, in words for programmers.
     said = said.replace("Value error, ", "").replace(": Input should be ", ": it must be ")
     return UsageError(f"{said[:1].lower()}{said[1:].rstrip('.')}", hint=hint)
 
@@ -211,25 +211,25 @@ def _fail(error: PylonError) -> NoReturn:
 
 
 def _make_streams() -> None:
-    """Standard output and error that take whatever is printed."""
+    """Makes standard output and error accept any text, even if they are closed or have a narrow encoding."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            # Whoever started us closed it.
+            # The parent process closed it.
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
         elif isinstance(stream, io.TextIOWrapper):
-            # A terminal knows its own letters. In files and pipes JSON is UTF-8, whatever the locale says.
+            # A terminal keeps its own encoding. Files and pipes get UTF-8, as JSON must be, whatever the locale says.
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
 def _give_up(error: OSError) -> NoReturn:
-    """The system refused something that no command expects of it: a full disk, a folder where a file should be."""
+    """Ends the program because the system refused something, such as a write to a full disk."""
     said = refused(error)
     with contextlib.suppress(OSError):
         sys.stderr.write(f"pylon: {clean_line(str(said))}\n")
         if said.hint:
             sys.stderr.write(f"  {said.hint}\n")
-    # What could not be written is tried once more at the end, and would be told of by the interpreter.
+    # At exit the interpreter flushes standard output again, and would print a second error.
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(said.exit_code)

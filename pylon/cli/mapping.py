@@ -1,48 +1,30 @@
-"""`pylon map`: many prompts out at once, results back in order."""
+"""`pylon map`: sends many prompts at once, and prints or writes their results in order."""
 
 import asyncio
 import shlex
 import sys
-import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import RenderableType
-from rich.constrain import Constrain
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
 
 from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options, waiting_for_providers
 from pylon.cli.estimate_rows import estimated
-from pylon.cli.output import counted, err, out, table
+from pylon.cli.map_report import MapProgress, retry_hint, summary
+from pylon.cli.output import err, out, table
 from pylon.cli.prompts import check_output, print_answers, read_jobs, with_ids, write_file, write_rows
 from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
 from pylon.errors import InterruptError, JobsFailedError, PylonError, UsageError
-from pylon.money.msat import Msat, sats_text
+from pylon.money.msat import MAX_SATS, Msat
 from pylon.money.network import Network
 from pylon.node.calls.control import Event
-from pylon.node.home import open_home
+from pylon.node.home import Home, open_home
 from pylon.node.session import open_node
-from pylon.swarm.dispatch.messages import Failure
-
-# Where nobody watches, as in a log, a line so often says how far it is.
-_TELL_S = 10.0
-# What may end otherwise when it is asked once more; where the budget was too small, with a larger one.
-_AGAIN = frozenset(
-    {
-        Failure.NO_PROVIDER,
-        Failure.DEADLINE,
-        Failure.UNHEARD,
-        Failure.EXHAUSTED,
-        Failure.NOT_SENT,
-        Failure.UNCONFIRMED,
-        Failure.BUDGET,
-    }
-)
+from pylon.sections import Config
 
 
 def map_(
@@ -80,9 +62,7 @@ def map_(
             min=0, help="Seconds for the whole run. With --resume, 0 prints the answers so far and asks no one."
         ),
     ] = None,
-    sats: Annotated[
-        int | None, typer.Option(min=0, max=2_100_000_000_000_000, help="The most the run may cost, in sats.")
-    ] = None,
+    sats: Annotated[int | None, typer.Option(min=0, max=MAX_SATS, help="The most the run may cost, in sats.")] = None,
     pin_weights: Annotated[
         bool, typer.Option("--pin-weights", help="Take all answers from one set of weights, the most widely served.")
     ] = False,
@@ -126,16 +106,9 @@ def map_(
     if output is not None:
         check_output(output, file)
     given = options(system, model, max_tokens, temperature) | ({"votes": votes} if votes > 1 else {})
-    jobs: list[dict[str, Any]] = []
-    ids: dict[int, str | float] = {}
-    lines = array("L")
     try:
         with _reading(file, quiet=as_json):
-            for line, job in read_jobs(file, given):
-                if "id" in job:
-                    ids[len(jobs)] = job.pop("id")
-                jobs.append(job)
-                lines.append(line)
+            jobs, lines, ids = _read(file, given)
     except UsageError as error:
         fail(error, as_json=as_json)
     if not jobs:
@@ -148,7 +121,7 @@ def map_(
         "pin_weights": pin_weights,
         "journal": True,
         "resume": resume,
-        # Whoever takes a run up does not mean to pay for all of it once more.
+        # --resume never starts a new run: it would pay for all prompts once more.
         "only_kept": resume,
         "dry_run": dry_run,
     }
@@ -160,15 +133,38 @@ def _reading(file: Path, *, quiet: bool) -> AbstractContextManager[object]:
     return Status(f"reading {what} …", console=err) if err.is_terminal and not quiet else nullcontext()
 
 
+def _read(file: Path, options: dict[str, Any]) -> tuple[list[dict[str, Any]], Sequence[int], dict[int, str | float]]:
+    """The file's jobs, the line where each ends, and by its index the `id` of each job that has one.
+
+    Raises `UsageError`.
+    """
+    jobs: list[dict[str, Any]] = []
+    # Smaller than a list: there may be 250,000 lines.
+    lines = array("L")
+    ids: dict[int, str | float] = {}
+    for line, job in read_jobs(file, options):
+        if "id" in job:
+            ids[len(jobs)] = job.pop("id")
+        jobs.append(job)
+        lines.append(line)
+    return jobs, lines, ids
+
+
 async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) -> None:
-    found, unit = await _call(params, as_json)
+    home, config = open_home()
+    waiting = waiting_for_providers(quiet=as_json)
+    found = await _call(home, config, params, lambda event: waiting.hear(event["loading"]))
     for fault in found["faults"]:
         fault["line"] = lines[fault["index"]]
     if as_json:
         print_json(found)
-        return
+    else:
+        _print_estimate(found, params["budget_msat"], Network(config.network).unit)
+
+
+def _print_estimate(found: dict[str, Any], budget_msat: int | None, unit: str) -> None:
     made = table("|estimate", "")
-    for row in estimated(found, params["budget_msat"], unit):
+    for row in estimated(found, budget_msat, unit):
         made.add_row(*row)
     out.print(made)
     if found["lack"] is not None:
@@ -176,20 +172,37 @@ async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) 
 
 
 async def _map(params: dict[str, Any], ids: dict[int, str | float], output: Path | None, as_json: bool) -> None:
-    told: dict[str, Any] = {}
+    home, config = open_home()
+    progress = MapProgress(len(params["jobs"]), Network(config.network).unit, quiet=as_json)
     try:
-        with ended_as_by_ctrl_c():
-            result, unit = await _call(params, as_json, told)
+        with ended_as_by_ctrl_c(), progress:
+            result = await _call(home, config, params, progress.update)
     except asyncio.CancelledError:
-        fail(_interrupted(told, len(params["jobs"]), resumed=params["resume"]), as_json=as_json)
+        fail(_interrupted(progress.so_far, resumed=params["resume"]), as_json=as_json)
     result["outcomes"] = with_ids(result["outcomes"], ids)
+    _write_outcomes(result["outcomes"], output, as_json)
+    if as_json:
+        print_json(result)
+    failed = result["jobs"] - result["answered"]
+    err.print(summary(result, progress.unit), style="dim")
+    if output is None and not as_json and out.is_terminal:
+        err.print(
+            "Add `--resume -o FILE` to write the complete results to a file; nothing is paid twice.", style="dim"
+        )
+    if failed:
+        hint = retry_hint(result["outcomes"])
+        fail(JobsFailedError(f"{failed} of {result['jobs']} jobs got no answer", hint=hint))
+
+
+def _write_outcomes(outcomes: list[dict[str, Any]], output: Path | None, as_json: bool) -> None:
+    """Writes the rows to the file, or prints them unless the JSON object has them. Raises `PylonError`."""
     try:
         if output is not None:
-            write_file(result["outcomes"], output)
+            write_file(outcomes, output)
         elif not as_json and out.is_terminal:
-            print_answers(result["outcomes"])
+            print_answers(outcomes)
         elif not as_json:
-            write_rows(result["outcomes"], sys.stdout, as_csv=False)
+            write_rows(outcomes, sys.stdout, as_csv=False)
             sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -197,116 +210,28 @@ async def _map(params: dict[str, Any], ids: dict[int, str | float], output: Path
         hint = "--resume prints the same answers again; nothing is paid twice."
         where = output or "standard output"
         raise PylonError(f"{where} could not be written: {error.strerror}", hint=hint) from error
-    if as_json:
-        print_json(result)
-    failed = result["jobs"] - result["answered"]
-    err.print(_summary(result, unit), style="dim")
-    if output is None and not as_json and out.is_terminal:
-        err.print(
-            "Add `--resume -o FILE` to write the complete results to a file; nothing is paid twice.", style="dim"
-        )
-    if failed:
-        fail(JobsFailedError(f"{failed} of {result['jobs']} jobs got no answer", hint=_again(result["outcomes"])))
 
 
-def _again(outcomes: list[dict[str, Any]]) -> str:
-    """What to do about those that failed."""
-    reasons = [row["error"]["reason"] for row in outcomes if row["error"]]
-    later = sum(reason in _AGAIN for reason in reasons)
-    if not later:
-        return "Each failed line says why."
-    if later == len(reasons):
-        return "Each failed line says why. --resume asks only those again."
-    return f"Each failed line says why. --resume may still get answers for {later:,} of them."
-
-
-def _interrupted(told: dict[str, Any], jobs: int, *, resumed: bool) -> InterruptError:
-    if not told and not resumed:
+def _interrupted(so_far: str, *, resumed: bool) -> InterruptError:
+    """The error of a run that was interrupted: how far it came, and the command that continues it."""
+    if not so_far and not resumed:
         return InterruptError("interrupted before any prompt was sent")
-    # A run that was taken up tells what it had before only with what it has now.
-    far = _far(told, jobs) if told else "before any more answers arrived"
     again = shlex.join(["pylon", *(each for each in sys.argv[1:] if each != "--resume"), "--resume"])
     hint = f"`{again}` continues from there; nothing is asked or paid twice. Add `--seconds 0`"
     hint += " to print the answers so far without asking anyone."
-    return InterruptError(f"interrupted: {far}", hint=hint)
-
-
-def _far(told: dict[str, Any], jobs: int) -> str:
-    """How far a run is, of what its node told last."""
-    answered = told["done"] - told["failed"]
-    failed = f", {told['failed']:,} failed" if told["failed"] else ""
-    return f"{answered:,} of {jobs:,} answered{failed}, {sats_text(told['paid_msat'], told['unit'])} spent"
+    # A resumed run reports its earlier answers only together with the first new ones.
+    return InterruptError(f"interrupted: {so_far or 'before any more answers arrived'}", hint=hint)
 
 
 async def _call(
-    params: dict[str, Any], as_json: bool, told: dict[str, Any] | None = None
-) -> tuple[dict[str, Any], str]:
-    """What came of it, and what its amounts are called. `told` holds what the node told last of how far it is."""
-    home, config = open_home()
-    told = {} if told is None else told
-    waiting, quiet = waiting_for_providers(quiet=as_json), as_json or params["dry_run"]
-    plain = _Plain(len(params["jobs"]), quiet=quiet or err.is_terminal)
-    unit = Network(config.network).unit
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    home: Home, config: Config, params: dict[str, Any], heard: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """The result of the node's `map` call; `heard` is given its events."""
     result: dict[str, Any] = {}
-    with _Bar(*columns, console=err, disable=quiet or not err.is_terminal) as progress:
-        task = progress.add_task("asking", total=len(params["jobs"]))
-        async with open_node(home, config) as node:
-            async for answer in node.call("map", params):
-                if isinstance(answer, Event):
-                    waiting.hear(answer.data["loading"])
-                    if "done" not in answer.data:
-                        # The run has not begun.
-                        continue
-                    told.update(answer.data, unit=unit)
-                    plain.tell(told)
-                    rate = progress.tasks[0].finished_speed or progress.tasks[0].speed or 0.0
-                    says = f"{rate:.0f}/s, {sats_text(told['paid_msat'], unit)}, {told['in_flight']} in flight"
-                    providers = counted(told["providers"], "provider")
-                    progress.update(task, completed=told["done"], description=f"{says}, {providers}")
-                else:
-                    result = answer.data
-    return result, unit
-
-
-class _Bar(Progress):
-    """Ends before the terminal's edge: the `^C` that is echoed behind it would wrap there, and leave it twice."""
-
-    def get_renderable(self) -> RenderableType:
-        return Constrain(super().get_renderable(), err.width - len("^C"))
-
-
-class _Plain:
-    """How far a run is, as lines for a log."""
-
-    def __init__(self, jobs: int, *, quiet: bool) -> None:
-        self._jobs = jobs
-        self._quiet = quiet
-        self._due = time.monotonic() + _TELL_S
-
-    def tell(self, told: dict[str, Any]) -> None:
-        """The node says how far it is; a line at most every ten seconds."""
-        now = time.monotonic()
-        if not self._quiet and now >= self._due:
-            self._due = now + _TELL_S
-            err.print(f"{_far(told, self._jobs)}, {told['in_flight']} in flight")
-
-
-def _beside(msat: int, unit: str) -> str:
-    return f" ({sats_text(msat, unit)} of it for checks and unused answers)" if msat else ""
-
-
-def _summary(result: dict[str, Any], unit: str) -> str:
-    # Of a resumed run this process saw only a part.
-    whole = result["wall_s"] and not result["resumed"]
-    rate = f"{result['answered'] / result['wall_s']:.1f}/s" if whole else ""
-    paid = f"{sats_text(result['paid_msat'], unit)}{_beside(result['beside_msat'], unit)}"
-    # Of what nobody answered there is no middle.
-    times = f"p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms" if result["answered"] else ""
-    figures = ", ".join(filter(None, (rate, times)))
-    return (
-        f"{result['answered']} of {result['jobs']} answered by {counted(len(result['providers']), 'provider')}"
-        f" in {result['wall_s']:.1f} s{' since it was resumed' if result['resumed'] else ''}"
-        f"{f' ({figures})' if figures else ''},"
-        f" {result['checked']} checked, {paid}"
-    )
+    async with open_node(home, config) as node:
+        async for answer in node.call("map", params):
+            if isinstance(answer, Event):
+                heard(answer.data)
+            else:
+                result = answer.data
+    return result

@@ -1,4 +1,4 @@
-"""`pylon mcp`: the RLM as tools for programs that speak the Model Context Protocol."""
+"""`pylon mcp`: offers the RLM as tools to programs that speak the Model Context Protocol."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`pylon models`: the models on this machine."""
+"""`pylon models`: lists, recommends, downloads, selects and deletes models."""
 
 import contextlib
 import threading
@@ -26,6 +26,7 @@ app = typer.Typer(no_args_is_help=True, help="The models on this machine.")
 
 
 Model = Annotated[str, typer.Argument(help="A model's id, such as mlx-community/Qwen3-4B-Instruct-2507-4bit.")]
+# How often the bar of a download is updated.
 _WATCH_S = 0.5
 
 
@@ -186,7 +187,7 @@ def _models() -> Path:
 
 
 def _used() -> tuple[str, str]:
-    """Engine and model of the settings, or empty before there are any."""
+    """Engine and model of the settings. Both are empty without a home, or if another server has the model."""
     try:
         section = open_home()[1].inference
     except PylonError:
@@ -195,7 +196,7 @@ def _used() -> tuple[str, str]:
 
 
 def _serving(model: str, engine: str, models_dir: Path) -> str:
-    """The engine that can serve a model. Raises UsageError, ModelError."""
+    """The engine that can serve a model, of the one that was named or of both. Raises `UsageError`, `ModelError`."""
     if engine not in ("", "mlx", "llama"):
         raise UsageError(f"there is no engine {engine!r}", hint="mlx or llama.")
     if engine == "llama" or model.endswith(GGUF):
@@ -220,7 +221,7 @@ def _check_id(model: str) -> None:
 
 
 def _speed(choice: catalogue.Choice) -> float | None:
-    """Tokens of answers a second that a benchmark measured on this machine, or None."""
+    """The answer tokens per second that a benchmark measured on this machine; None if none did."""
     known = load_capacity(Home(settings.home_directory()).capacity_file, choice.id)
     return None if known is None else known.tokens_out_per_s
 
@@ -247,7 +248,7 @@ def _gb(size: int) -> str:
 
 
 class _DownloadBar:
-    """A bar that grows with the bytes on the disk, since the library's own callback comes once a file."""
+    """A bar that follows the bytes on disk. The download library itself only reports whole files."""
 
     def __init__(self, directory: Path, *, quiet: bool) -> None:
         self._folder = directory.with_name(directory.name + ".partial")

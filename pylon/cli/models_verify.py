@@ -1,4 +1,4 @@
-"""`pylon models verify`: how well the packaged model does its one thing."""
+"""`pylon models verify`: measures how well the packaged model does its one task."""
 
 from collections.abc import Callable
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Output for people: what is printed, tables, durations, short keys."""
+"""Output for people: terminals, tables, durations and short keys."""
 
 import time
 from typing import Any
@@ -11,14 +11,16 @@ from pylon.cli.wrapping import wrapped
 from pylon.nostr.bech32 import nip19
 from pylon.text import clean_line, clean_text
 
+# Figures below this have two digits.
 _SMALL = 10
 _SHORTEST_S = 0.001
-# Tokens a second: less is not worth a figure.
+# The least speed that is shown as a figure, in tokens per second.
 _SLOWEST = 0.01
 
 
 class _Terminal(Console):
-    """Much of what is shown, strangers wrote: no text is markup, and none gives orders to the terminal."""
+    """A console for text that strangers may have written: markup in it has no effect, and control characters are
+    removed."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(soft_wrap=True, highlight=False, markup=False, emoji=False, **options)
@@ -29,7 +31,7 @@ class _Terminal(Console):
         super().print(*objects, **options)
 
     def whole(self, text: str) -> None:
-        """Prints one line that is to be copied, however long it is: a break in it would be copied, too."""
+        """Prints a line that people copy, without line breaks: those would be copied, too."""
         super().print(Text(clean_line(text)))
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -37,7 +39,7 @@ class _Terminal(Console):
 
 
 class _Table(Table):
-    """Each cell is one line of what stands in it."""
+    """A table whose cells have no line breaks and no control characters."""
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         super().add_row(*(clean_line(cell) if isinstance(cell, str) else cell for cell in cells), **options)
@@ -48,13 +50,13 @@ err = _Terminal(stderr=True)
 
 
 def table(*columns: str, **options: Any) -> Table:
-    """A plain table. Columns whose name starts with `>` are right-aligned figures, each on one line; what stands in
-    those with `|` is for commands, and never cut.
+    """A plain table. A column whose name starts with `>` holds right-aligned figures, one whose name starts with `|`
+    what people copy into commands. Both keep each cell on one line.
     """
     made = _Table(box=None, pad_edge=False, header_style="bold", **options)
     for column in columns:
         right, whole = column.startswith(">"), column.startswith("|")
-        # What has no blanks, such as a model's name, is folded where there is no room for it.
+        # A long word, such as a model's name, is folded and not cut.
         made.add_column(
             column.lstrip(">|"), justify="right" if right else "left", no_wrap=right or whole, overflow="fold"
         )
@@ -62,7 +64,7 @@ def table(*columns: str, **options: Any) -> Table:
 
 
 def ago(seconds: float) -> str:
-    """A duration for people."""
+    """A duration for people: `2.5 d`, `3.0 h`, `12 s`."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
@@ -70,31 +72,31 @@ def ago(seconds: float) -> str:
 
 
 def figure(number: float) -> str:
-    """Two digits of what is below 10, and the whole of what is more."""
+    """A number with two significant digits if it is below 10, and as a whole number otherwise."""
     return f"{number:.2g}" if number < _SMALL else f"{number:.0f}"
 
 
 def brief(seconds: float) -> str:
-    """How long something took that is most often a few seconds: `under 1 ms`, `0.04 s`, `140 s`."""
+    """A short duration for people: `under 1 ms`, `0.04 s`, `140 s`."""
     return f"{figure(seconds)} s" if seconds >= _SHORTEST_S else "under 1 ms"
 
 
 def speed(per_s: float) -> str:
-    """Tokens a second for a table; nobody has measured what is 0."""
+    """A speed in tokens per second, for a table; `?` for 0, which means not measured."""
     return "?" if not per_s else figure(per_s) if per_s >= _SLOWEST else f"under {_SLOWEST}"
 
 
 def rest_text(rests: dict[str, Any]) -> str:
-    """Until when a provider is left alone: `rests until 17:22:05`."""
+    """`rests until 17:22:05`, of a provider that is given no jobs until then."""
     return f"rests until {time.strftime('%H:%M:%S', time.localtime(rests['ends_at']))}"
 
 
 def short(key: str) -> str:
-    """A key as it fits a table: of a Nostr key the beginning of its npub, which commands take for it."""
+    """A key cut short for a table. A Nostr key is the beginning of its npub, which commands accept."""
     key = nip19.shown_key(key)
     return f"{key[:14]}…" if key.startswith("npub1") else f"{key[:10]}…{key[-6:]}"
 
 
 def counted(number: int, noun: str, many: str = "") -> str:
-    """`1 provider`, `2 providers`; `many` where an s is not all that more of them take."""
+    """`1 provider`, `2 providers`; `many` is the plural if it is not the noun and an s."""
     return f"{number:,} {noun if number == 1 else many or f'{noun}s'}"

@@ -1,4 +1,4 @@
-"""What `start`, `status` and `resume` say of owner rules. The node says it too, and so nothing here draws."""
+"""Owner rules in words, and the durations and times that go with them."""
 
 import re
 from datetime import datetime
@@ -10,12 +10,12 @@ from pylon.provider.owner.rulings import MOST_WAIVED_S
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|d)")
-# A day of the week names one day only as far as it comes once.
+# The most days away that a time is named by its day of the week alone.
 _WEEKDAYS = 6
 
 
 def seconds_of(text: str) -> float:
-    """`30min`, `2h`: in seconds. Raises `UsageError`."""
+    """The seconds of a duration such as `30min`, `2h` or `1d`. Raises `UsageError`."""
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None:
         raise UsageError(f"{text!r} is not a duration", hint="Write it as 30min, 2h or 1d.")
@@ -29,7 +29,7 @@ def seconds_of(text: str) -> float:
 
 
 def rule_line(rule: dict[str, Any], now: float) -> str:
-    """One rule with its reading."""
+    """A rule with its reading and, if it holds, since when and what ends it."""
     line = f"{rule['name']}: {rule['reading']}"
     if rule["holds"]:
         return f"{line}; holds since {at(rule['began_local'], now)}, {told_ends([rule['ends']])}"
@@ -37,14 +37,14 @@ def rule_line(rule: dict[str, Any], now: float) -> str:
 
 
 def waived_line(until: str, now: float) -> str:
-    """Until when the owner has it serve all the same."""
+    """Until when the owner has waived the rules."""
     return f"serving until {at(until, now)} at your request"
 
 
 def at(local: str, now: float) -> str:
-    """A time by the node's clock: `Fri 18:02`, and with its date where that day of the week is not the nearest.
+    """A time of the node (ISO 8601, with its zone) for people: `Fri 18:02`, with the date if that is a week away.
 
-    `now` is Unix time. Where whoever reads it lives in another zone, the node's is named.
+    `now` is in Unix seconds. The zone is named if this machine is in another one.
     """
     when = datetime.fromisoformat(local)
     days = abs((when.date() - datetime.fromtimestamp(now, when.tzinfo).date()).days)

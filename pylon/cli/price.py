@@ -1,4 +1,4 @@
-"""`pylon price`: what this node asks for its work."""
+"""`pylon price`: shows and sets what this node charges for its work."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +21,7 @@ from pylon.node.settings_file import change
 
 app = typer.Typer(no_args_is_help=True, help="What this node charges for its work.")
 
+# The job whose cost is shown as an example, in tokens.
 EXAMPLE_IN, EXAMPLE_OUT = 1_000, 200
 
 
@@ -83,26 +84,26 @@ async def _set(base: int | None, per_in: int | None, per_out: int | None, free: 
         print_json(_object(terms(config.provider), Network(config.network)))
     else:
         _print(terms(config.provider), Network(config.network))
-        out.print(turn(before.provider.pricing, config.provider.pricing, await _restart(home)), style="dim")
+        out.print(takes_effect(before.provider.pricing, config.provider.pricing, await _restart(home)), style="dim")
 
 
 async def _restart(home: Home) -> str:
-    """The commands that start the node of this home anew; empty where none serves."""
+    """The commands that restart the node of this home; empty if none serves."""
     try:
         serves = (await result_of(running_node(home), "ping"))["serving"]
     except UnreachableError:
         serves = False
     if not serves:
         return ""
-    # Where there is no service manager it is no service.
+    # A machine without a service manager has no service.
     with suppress(SetupError):
         if installed(home) is not None:
             return "`pylon service restart`"
     return "`pylon stop`, then `pylon start`"
 
 
-def turn(before: str, now: str, restart: str) -> str:
-    """What a price that was set means, and the commands that `restart` the node, where one runs."""
+def takes_effect(before: str, now: str, restart: str) -> str:
+    """When a new price applies, with the commands that restart the node (`restart`, empty if none runs)."""
     changed = f"the price was {before} and will be {now}" if before != now else "the new price applies"
     return f"{changed} from the next start on{f': {restart}' if restart else ''}"
 
@@ -112,7 +113,7 @@ def _price(found: Mapping[str, Any]) -> Price:
 
 
 def _example(found: Mapping[str, Any]) -> int:
-    """What so many tokens cost by these terms (`settings.terms`), in msat."""
+    """What the example costs by these terms (`settings.terms`), in msat."""
     return int(_price(found).quote(EXAMPLE_IN, EXAMPLE_OUT)) if found["pricing"] == "paid" else 0
 
 

@@ -1,7 +1,7 @@
-"""The forms that a file of prompts may have: lines, JSON a line, an array of JSON, a table.
+"""Reads prompts from text, JSONL, a JSON array, CSV or TSV.
 
-Each reader takes an open text and yields its jobs, each with the line where it ends. What no reader can be sure of is
-refused, with its line: a row that is read otherwise than it was meant is asked, and paid, all the same.
+Each reader takes an open file and yields its jobs, each with the number of the line where it ends. Anything ambiguous
+is refused with its line: a prompt that is read wrongly would still be asked and paid.
 """
 
 import csv
@@ -18,22 +18,22 @@ from pylon.swarm.job import JobSpec
 
 type Jobs = Iterator[tuple[int, dict[str, Any]]]
 
-# What is read as a table, and what stands between its cells.
+# The endings of tables, with the delimiter of their cells.
 TABLES = {".csv": ",", ".tsv": "\t"}
 FORMS = (
     'Use JSONL with a {"prompt": "…"} object per line, a JSON array of such objects or of '
     "strings, a CSV or TSV with a column named prompt, or a text file with one prompt per line."
 )
 _JSON_LINES, _TEXT = frozenset({".json", ".jsonl", ".ndjson"}), frozenset({".txt", ".md"})
-# As long a prompt as any file may hold; the node says what is too large for a job.
+# The longest cell of a table. It is no limit in practice: the node refuses prompts that are too large for a job.
 _MOST_CHARACTERS = 2**31 - 1
-# An array is read whole. Lines are not.
+# The most characters of an array after its first line. Unlike lines, an array is read whole.
 _MOST_ARRAY = 256 * 1024 * 1024
-# So many columns of a table are named, with so many letters.
+# When a table has no column `prompt`, so many of its columns are named, each with so many letters.
 _NAMED, _LETTERS = 8, 30
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _FIELDS = frozenset(field.name for field in fields(JobSpec))
-# Lines may name themselves.
+# Fields that are allowed, and are not sent: they only name the line.
 _FOR_READERS = frozenset({"index", "id"})
 _ARRAY = (
     "To extract an array from an object, run `jq .data FILE > prompts.json` with the array's name in place of data."
@@ -45,7 +45,7 @@ _BATCH = (
 
 
 class FormError(Exception):
-    """What is wrong with a file, and in which line, if that is known."""
+    """What is wrong with a file. `line` is 0 if it is not known."""
 
     def __init__(self, what: str, line: int = 0, *, hint: str = FORMS) -> None:
         super().__init__(what)
@@ -54,12 +54,12 @@ class FormError(Exception):
 
 
 def reader_of(suffix: str) -> Callable[[TextIO, str], Jobs]:
-    """What reads a file with this ending, in small letters. Its jobs raise `FormError`."""
+    """The reader of files with this ending (lower case). Its iterator raises `FormError`."""
     return _table_jobs if suffix in TABLES else _line_jobs
 
 
 def _plain(text: str, number: int) -> str:
-    """What stands in a file as it is. JSON may say `\\u0000`, which an event carries."""
+    """The text, unless it holds a NUL byte. In JSON, an escaped `\\u0000` is allowed: an event can carry it."""
     if "\0" in text:
         raise FormError("the file contains NUL bytes, so it is either not text or not UTF-8", number)
     return text
@@ -75,7 +75,7 @@ def _line_jobs(stream: TextIO, suffix: str) -> Jobs:
             yield from _array_jobs(line + _rest(stream), number)
             return
         begun = True
-        # Standard input has no ending: there a line that begins as JSON does is meant as such.
+        # Standard input has no ending. There, a line that begins with { is taken as JSON.
         as_json = suffix in _JSON_LINES or (suffix not in _TEXT and text.startswith("{"))
         yield number, _json_job(text, number, hint=_ARRAY if suffix == ".json" else FORMS) if as_json else _asks(text)
 
@@ -85,9 +85,9 @@ def _asks(prompt: str) -> dict[str, Any]:
 
 
 def _begins_array(line: str, suffix: str) -> bool:
-    """Whether a file whose first line this is, is an array, as `json.dump` and pandas write it.
+    """Whether a file with this first line is a JSON array, as `json.dump` and pandas write it.
 
-    Of a text any line is a prompt. Elsewhere one may begin with `[1]`, unless the ending says JSON.
+    In a text file it never is. Without a JSON ending, `[1] …` is a prompt and not an array.
     """
     if suffix in _TEXT or not line.startswith("["):
         return False
@@ -103,7 +103,7 @@ def _rest(stream: TextIO) -> str:
 
 
 def _array_jobs(text: str, line: int) -> Jobs:
-    """The elements of an array, texts or objects as in JSONL; `text` begins with its first line, which is `line`."""
+    """The elements of an array: strings, or objects as in JSONL. `text` begins on line `line` of the file."""
     scan, seen = json.JSONDecoder().raw_decode, 0
     at = _over_blanks(text, text.index("[") + 1)
     while text[at : at + 1] != "]":
@@ -188,9 +188,9 @@ def _table_jobs(stream: TextIO, suffix: str) -> Jobs:
 
 def _rows_of(stream: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not blank, each with the line where it ends."""
-    # A prompt may be longer than the 131,072 characters that the module takes by itself.
+    # By default, the csv module takes at most 131,072 characters.
     csv.field_size_limit(_MOST_CHARACTERS)
-    # Unless it is strict, a stray quote makes one prompt of all rows down to the next one.
+    # Without `strict`, a stray quote would merge all rows up to the next quote into one prompt.
     rows = csv.reader(stream, delimiter=delimiter, strict=True)
     while True:
         first = rows.line_num + 1
@@ -205,7 +205,7 @@ def _rows_of(stream: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _column(columns: list[str]) -> int:
-    """Where the prompts are."""
+    """The index of the column `prompt`. Raises `FormError`."""
     if columns.count("prompt") > 1:
         raise FormError("two columns are named prompt", hint="Rename one of them.")
     if "prompt" not in columns:
@@ -222,7 +222,8 @@ def _column(columns: list[str]) -> int:
 
 
 def _broken(error: csv.Error, first: int, last: int) -> FormError:
-    """What is wrong with the row of these lines. Where a quote was opened for nothing is not where it is noticed."""
+    """What is wrong with the row from line `first` to `last`. A quote that is never closed is noticed at the end, but
+    was opened on the first line."""
     hint = 'Inside a quoted cell, double each quote: "say ""hello""". Or use JSONL.'
     if "unexpected end of data" in str(error):
         return FormError("this row opens a quote that is never closed", first, hint=hint)

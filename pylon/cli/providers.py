@@ -1,4 +1,4 @@
-"""`pylon providers`: who is alive, as a table that may stay and follow them; and why one is treated as it is."""
+"""`pylon providers`: lists the live providers, once or until Ctrl-C, or explains what is known about one."""
 
 import asyncio
 from typing import Annotated, Any
@@ -16,8 +16,9 @@ from pylon.node.calls.control import Node, result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
 
+# How often the table is updated with --live, in seconds.
 REFRESH_S = 1.0
-# More rows than a screen holds tell nobody anything.
+# The most rows with --live, where the table must fit on the screen.
 LIVE_ROWS = 40
 
 
@@ -118,7 +119,7 @@ async def _follow(node: Node, params: dict[str, Any], data: dict[str, Any]) -> N
 
 
 def _unit(row: dict[str, Any]) -> str:
-    # Strangers name networks that nobody knows.
+    # Strangers may announce networks that do not exist.
     return Network(row["network"]).unit if row["network"] in set(Network) else "sat"
 
 
@@ -130,7 +131,7 @@ def _price(price: dict[str, int] | None, unit: str) -> str:
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
     units = {_unit(row) for row in rows if row["price"] is not None and any(row["price"].values())}
-    # Named once where it is one alone.
+    # A unit that all prices share is named in the header alone.
     unit = units.pop() if len(units) == 1 else ""
     columns = {
         "|provider": [short(row["provider"]) for row in rows],
@@ -143,7 +144,7 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
         ">trust": [f"{row['trust']:.2f}" for row in rows],
         "state": [rest_text(row["rests"]) if row["state"] == "resting" else row["state"] for row in rows],
     }
-    # What says nothing leaves its room to the models: in 80 columns there is little.
+    # In 80 columns there is little room for the models, so columns without information are left out.
     nothing = {"name": "", ">queue": "0 s", "state": "ready"}
     return {name: cells for name, cells in columns.items() if any(cell != nothing.get(name) for cell in cells)}
 

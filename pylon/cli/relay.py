@@ -1,7 +1,6 @@
-"""`pylon relay`: a relay of one's own, in the foreground."""
+"""`pylon relay`: runs a relay in the foreground, by default with the bank of play money."""
 
-import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from pylon import config as settings
 from pylon import log
 from pylon.cli.output import out
-from pylon.cli.running import Json, end_signals, print_json, run
+from pylon.cli.running import Json, print_json, run, say_if_heard, stop_event
 from pylon.errors import UsageError, WireError
 from pylon.node.bank import BankHost
 from pylon.node.home import Home, private_folder
@@ -91,12 +90,10 @@ async def _relay(
         allow_readers=readers,
         public_urls=known_as,
     )
-    stop = asyncio.Event()
-    for number in end_signals():
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = stop_event()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(server)
-        # Where only some may publish, the bank's customers may not: it would be a bank without a door.
+        # A relay that only some may use would keep the bank's customers out.
         bank = bank and config.network == "play" and writers is None and readers is None
         if bank:
             await stack.enter_async_context(BankHost(home, known_as[0] if known_as else server.url))
@@ -109,6 +106,4 @@ async def _relay(
                 out.print(f"  with a playbank: run {first}, then `pylon wallet faucet 1000`", style="dim")
         await stop.wait()
     if not as_json:
-        # The terminal may be gone.
-        with suppress(OSError):
-            out.print("the relay has ended", style="dim")
+        say_if_heard("the relay has ended", dim=True)

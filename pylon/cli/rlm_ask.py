@@ -1,4 +1,4 @@
-"""`pylon rlm ask`: one question about a text, or a file of them."""
+"""`pylon rlm ask`: asks one question about a text, or each question of a file."""
 
 import asyncio
 import time
@@ -22,6 +22,10 @@ from pylon.node.rlm.run import Question
 from pylon.node.session import open_node
 from pylon.rlm import runs
 from pylon.rlm.strategies import Strategy
+
+_SHAPES = ("auto", "text", "json", "files")
+_STRATEGIES = ("rlm", "map-reduce", "search")
+_SANDBOXES = ("auto", "wasm", "process")
 
 
 def ask(
@@ -138,18 +142,15 @@ def ask(
         run(_ask_many(questions, given, asked, at_once, budget_each, resume), as_json=False)
 
 
-_SHAPES = ("auto", "text", "json", "files")
-_STRATEGIES = ("rlm", "map-reduce", "search")
-_SANDBOXES = ("auto", "wasm", "process")
-
-
 async def _rows(name: str, given: StandardInput) -> list[rlm_many.Row]:
+    """The questions of a file; `-` is standard input. Raises `UsageError`."""
     if name == "-":
         return rlm_many.rows_of(await given.text(), "standard input")
     return rlm_many.rows_of(_text(name), name)
 
 
 def _text(name: str) -> str:
+    """The text of a file. Raises `UsageError` if it cannot be read or is not UTF-8."""
     try:
         data = Path(name).read_bytes()
     except OSError as error:

@@ -64,8 +64,9 @@ def tell_interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:
 
 
 def summary(report: dict[str, Any], unit: str) -> str:
+    """A line on what a run did and spent, and one on its models if they were several. Zero counts are left out."""
     parts = [counted(report["turns"], "turn"), counted(report["calls"], "sub-call")]
-    parts += [f"{report[name]:,} {word}" for name, word in _REMARKS if report[name]]
+    parts += [f"{report[name]:,} {word}" for name, word in _COUNTS if report[name]]
     parts += [counted(len(report["providers"]), "provider"), sats_text(report["paid_msat"], unit)]
     if "wall_s" in report:
         parts.append(f"{report['wall_s']:.1f} s")
@@ -73,7 +74,7 @@ def summary(report: dict[str, Any], unit: str) -> str:
     return f"{', '.join(parts)}; run {report['id']}{models}"
 
 
-_REMARKS = (
+_COUNTS = (
     ("failed", "failed"),
     ("cancelled", "cancelled"),
     ("truncated", "not complete"),

@@ -1,4 +1,4 @@
-"""`pylon rlm resume`: a run that was interrupted, or had too small a budget, goes on."""
+"""`pylon rlm resume`: continues a run that was interrupted or ran out of budget."""
 
 import asyncio
 from typing import Annotated, Any
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pylon.cli.rlm_report import progress, tell, tell_interrupted, tell_report
+from pylon.cli.rlm_show import RunId
 from pylon.cli.running import Json, ended_as_by_ctrl_c, run
 from pylon.money.network import Network
 from pylon.node.home import open_home
@@ -15,7 +16,7 @@ from pylon.rlm import runs
 
 
 def resume(
-    name: Annotated[str, typer.Argument(help="A run's id or its beginning; `last` is the newest run.")] = "last",
+    name: RunId = "last",
     calls: Annotated[
         int | None, typer.Option(help="The most sub-calls, counting earlier ones (rlm.max_calls).")
     ] = None,

@@ -1,4 +1,7 @@
-"""What every command does alike: it runs, prints JSON, fails. The node does so too, and so nothing here draws."""
+"""What all commands share: running their work, printing JSON or text, failing, and the signals that end them.
+
+`pylon start` uses it too, and stays for months: nothing here loads the library that draws tables.
+"""
 
 import asyncio
 import json
@@ -7,7 +10,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Annotated, Any, NoReturn, TextIO
 
@@ -22,11 +25,11 @@ from pylon.inference.models import needle
 from pylon.store.faults import told
 from pylon.text import clean_text, escaped_in_json, whole_characters
 
-# What a node has to finish what is there when it is told to stop, in seconds.
+# How long a node that is told to stop may take to finish its jobs, in seconds.
 DRAIN_S = 60.0
 
-# A question that it answers, short enough for a line of a terminal: a break would be copied with it. Whoever asks it
-# for the capital of France hears "none".
+# A question that the packaged model answers; it answers most others with "none". It fits one line of a terminal,
+# because a line break would be copied with it.
 NEEDLE_ASK = 'pylon ask "Tell me the magic number of owl. The magic number of owl is 4711."'
 NEEDLE_ONLY = (
     f"{needle.MODEL_ID} only finds a number stated in a text, with the question in front of the "
@@ -36,48 +39,54 @@ NEEDLE_ONLY = (
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
-class _Told:
-    """Whether `--json` was asked for, and whether an object is out already: then there is to be one."""
+class _Output:
+    """Whether this process was called with `--json`, and whether it has printed an object yet."""
 
-    wanted = False
-    printed = False
+    wants_json = False
+    printed_json = False
 
 
 def expect_json() -> None:
-    """From now on an error that ends the command is an object on standard output, where none is there yet."""
-    _Told.wanted = True
+    """From now on an error that ends the command is printed as JSON, unless an object was printed before."""
+    _Output.wants_json = True
 
 
 def wants_json() -> bool:
-    """Whether the call has `--json`, wherever it stands."""
-    return _Told.wanted
+    """Whether `--json` stands anywhere on the command line."""
+    return _Output.wants_json
 
 
 def print_json(value: object) -> None:
-    """One line of JSON on standard output."""
+    """Prints a line of JSON on standard output."""
     line = _json(value)
     sys.stdout.write((escaped_in_json(line) if sys.stdout.isatty() else line) + "\n")
     sys.stdout.flush()
-    _Told.printed = True
+    _Output.printed_json = True
 
 
 def _json(value: object) -> str:
     try:
         return orjson.dumps(value, default=str).decode()
     except orjson.JSONEncodeError:
-        # The name of a file is bytes that need not be UTF-8.
+        # A file's name may hold bytes that are not UTF-8, which orjson refuses.
         return whole_characters(json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")))
 
 
 def print_text(text: str) -> None:
-    """A text that is what was asked for: to a file as it is, to a terminal without what it takes as orders."""
+    """Prints an answer: unchanged to a file, without control characters to a terminal, which would obey them."""
     sys.stdout.write((clean_text(text) if sys.stdout.isatty() else text) + "\n")
     sys.stdout.flush()
 
 
 def say(text: str, *, err: bool = False, **style: Any) -> None:
-    """A line for people, by a program that goes on for months."""
+    """Prints a line for people without loading rich. Raises `OSError` when nobody reads it any more."""
     typer.secho(_fitted(text, sys.stderr if err else sys.stdout), err=err, **style)
+
+
+def say_if_heard(text: str, *, err: bool = False, **style: Any) -> None:
+    """The same for a program that may outlive its terminal: when that is gone, nothing is printed."""
+    with suppress(OSError):
+        say(text, err=err, **style)
 
 
 def _fitted(text: str, stream: TextIO) -> str:
@@ -85,40 +94,49 @@ def _fitted(text: str, stream: TextIO) -> str:
 
 
 def holder(pinged: dict[str, Any]) -> str:
-    """Who has a home, by what its core says of itself."""
+    """Which process uses a home: its command, process id and start. `pinged` is what its `ping` call returned."""
     since = datetime.fromtimestamp(pinged["started_at"]).astimezone().strftime("%H:%M:%S")
     return f"`{pinged['command']}` (process {pinged['pid']}, since {since})"
 
 
 def household_line(household: dict[str, Any]) -> str:
-    """What the household of a node, as `status` has it, means to others."""
+    """The size of a node's household, and whether strangers are served. `household` is from the `status` call."""
     machines = household["machines"]
     others = "are served too" if household["strangers"] else "are not served"
     return f"household of {machines} machine{'' if machines == 1 else 's'}; strangers {others}"
 
 
 def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
-    """Says what happened and what to do next, and ends with the error's exit code."""
-    if as_json or (_Told.wanted and not _Told.printed):
+    """Prints the error and its hint, and exits with its code. Raises `typer.Exit`."""
+    if as_json or (_Output.wants_json and not _Output.printed_json):
         print_json({"error": error_row(error)})
     typer.secho("pylon:", fg=typer.colors.RED, bold=True, nl=False, err=True)
-    # Relays and providers have a say in it.
+    # Messages quote relays and providers, whose control characters a terminal would obey.
     hint = f"\n  {clean_text(error.hint)}" if error.hint else ""
     typer.echo(_fitted(f"pylon: {clean_text(str(error))}{hint}", sys.stderr).removeprefix("pylon:"), err=True)
     raise typer.Exit(error.exit_code)
 
 
 def end_signals() -> tuple[signal.Signals, ...]:
-    """What tells a program that goes on for months to end: Ctrl-C, a service manager, or the terminal that closes."""
-    # Under nohup a terminal may close.
+    """The signals that end a long-running command: Ctrl-C, SIGTERM, and SIGHUP unless `nohup` ignores it."""
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     return (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
 
 
+def stop_event() -> asyncio.Event:
+    """An event that is set when one of `end_signals` comes."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in end_signals():
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
 @contextmanager
 def ended_as_by_ctrl_c() -> Iterator[None]:
-    """The task in it is cancelled by `pylon stop --now`, a service manager or a terminal that closes too, and so ends
-    in good order."""
+    """Within it, SIGTERM and SIGHUP cancel the current task as Ctrl-C does, so that it can clean up.
+
+    They come from `pylon stop --now`, a service manager, or a terminal that closes.
+    """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None  # noqa: S101 - commands run in one
     # Ctrl-C itself is asyncio's: a second one ends whatever still goes on.
@@ -133,7 +151,9 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
 
 
 def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "warning") -> T:
-    """Runs a command's work. Errors end the program with their message, the system's too; Ctrl-C with status 130."""
+    """Runs a command's work. A `PylonError`, or an error of SQLite or the system that Pylon can explain, is printed
+    and ends the program with its exit code; Ctrl-C ends it with 130. Raises `typer.Exit`, and any other error.
+    """
     log.configure(logs)
     collect_rarely()
     try:
@@ -144,19 +164,19 @@ def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "
         understood = told(error)
         if understood is None:
             raise
-        fail(understood, as_json=as_json and not _Told.printed)
+        fail(understood, as_json=as_json and not _Output.printed_json)
     except (BrokenPipeError, TimeoutError):
-        # Whoever read has enough, which the command line deals with; and what came too late is a fault of ours.
+        # `main` handles a reader that has gone. A timeout here is a bug, so it keeps its traceback.
         raise
     except OSError as error:
-        # Where even that cannot be printed, the program's entry has the last word.
-        fail(refused(error), as_json=as_json and not _Told.printed)
+        # If even this cannot be printed, `main` has the last word.
+        fail(refused(error), as_json=as_json and not _Output.printed_json)
     except KeyboardInterrupt:
         tell_interrupted(as_json=as_json)
         raise typer.Exit(InterruptError.exit_code) from None
 
 
 def tell_interrupted(*, as_json: bool) -> None:
-    """Who pressed Ctrl-C knows; a program that reads JSON does not."""
-    if as_json and not _Told.printed:
+    """Prints the interruption as JSON. A person who pressed Ctrl-C needs no message."""
+    if as_json and not _Output.printed_json:
         print_json({"error": error_row(InterruptError("interrupted"))})

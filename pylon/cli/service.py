@@ -1,4 +1,4 @@
-"""`pylon service`: the node started by the machine itself, without anybody who types."""
+"""`pylon service`: has launchd or systemd start the node and restart it after a failure."""
 
 import asyncio
 from dataclasses import asdict
@@ -139,7 +139,7 @@ def run_(
     """Run the node as the service manager does: like `pylon start`, with startup errors in the log."""
     root = settings.home_directory()
     if root.is_dir():
-        # Nobody reads what is printed; settings that do not fit are found before a node opens its own log.
+        # Nobody reads what is printed, and wrong settings are found before a node opens its own log.
         log.configure(file=root / "logs" / "pylon.log")
     try:
         home, config = open_home()
@@ -165,7 +165,7 @@ def _log(error: PylonError) -> None:
 
 
 def _refusal(home: Home, wanted: Place) -> list[str]:
-    """Why it would not be installed."""
+    """A note on why the service could not be installed; empty if it could."""
     try:
         service.check(home, wanted)
     except PylonError as error:
@@ -174,7 +174,7 @@ def _refusal(home: Home, wanted: Place) -> list[str]:
 
 
 async def _by_hand(home: Home) -> list[str]:
-    """What there is to say where the home is served already, and not by the service."""
+    """A note if a node that is not the service serves the home now; otherwise empty."""
     try:
         found = await result_of(running_node(home), "ping")
     except UnreachableError:

@@ -1,4 +1,4 @@
-"""`pylon simulate`: the swarm at sizes that no machine here has."""
+"""`pylon simulate`: simulates swarms that are larger than can be built for a test."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""`pylon skill`: tell a coding assistant about `pylon rlm`."""
+"""`pylon skill`: tells a coding assistant about `pylon rlm`."""
 
 import sys
 from pathlib import Path

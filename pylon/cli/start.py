@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +24,7 @@ from pylon.cli.running import (
     print_json,
     run,
     say,
+    say_if_heard,
 )
 from pylon.errors import HomeBusyError, PylonError, UnreachableError
 from pylon.inference.models import needle
@@ -32,6 +33,7 @@ from pylon.node.calls.control import result_of
 from pylon.node.core import Core
 from pylon.node.hindrance import paused_line
 from pylon.node.home import Home, HomeLock, open_home
+from pylon.node.serving import Serving
 from pylon.node.session import running_node
 from pylon.node.settings import model_id, unnamed_model
 from pylon.nostr.bech32 import nip19
@@ -39,9 +41,9 @@ from pylon.nostr.pool import RelayPool
 from pylon.sections import Config
 from pylon.tasks import end
 
-# How long relays may take to open before their absence is told.
+# How long relays may take to open before the node says that they are missing.
 _OPENING_S = 2.0
-# Between two looks at relays that are not open yet.
+# The time between two looks at relays that are not open yet.
 _LOOK_S = 1.0
 
 
@@ -69,9 +71,9 @@ async def serve(home: Home, config: Config, drain_s: float, *, relay: bool = Fal
     url = ""
     async with AsyncExitStack() as stack:
         if relay:
-            # Its relay has the port, which would be told of otherwise.
+            # Checked before the relay starts: that would fail because the other node's relay has the port.
             _refuse_second(await _ping(home))
-            # A relay's server is another's weight.
+            # Imported late: most nodes run no relay.
             from pylon.node.household.hub import household_relay
             from pylon.node.household.lan import announcing
 
@@ -88,58 +90,66 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
     caught = _signals(core)
     async with core:
         assert core.serving is not None  # noqa: S101 - it was opened to serve
-        provider, pool = core.serving.provider, core.opened.pool
-        hello: dict[str, Any] = {
-            "pid": os.getpid(),
-            "npub": nip19.npub(core.opened.secret.public),
-            "network": config.network,
-            "relays": pool.urls,
-            "model": model_id(config),
-            "version": __version__,
-            "household": core.household_status(),
-            "paused": provider.paused,
-        }
-        if as_json:
-            print_json(hello)
-            missing = []
-        else:
-            opened = await pool.opened(_OPENING_S)
-            missing = [url for url in pool.urls if url not in opened]
-            say(relays_lines(f"serving {hello['model']} as {hello['npub']}", opened, missing))
-            if hello["household"] is not None:
-                say(f"  {household_line(hello['household'])}")
-            if expected := model_lines(config):
-                say(f"  {expected}", dim=True)
-            if hello["paused"]:
-                say(f"  {paused_line(hello['paused'], core.serving.watch.status())}")
-            say("  Press Ctrl-C to finish the current jobs and stop; press it again to stop at once.", dim=True)
-        following = asyncio.create_task(_tell_when_open(pool, missing), name="telling of relays")
+        missing = await _announce(core, core.serving, config, as_json)
+        following = asyncio.create_task(_tell_when_open(core.opened.pool, missing), name="telling of relays")
         try:
             await core.stopping.wait()
-            if not caught:
-                _last_words("`pylon stop` asked this node to end: finishing the current jobs …", as_json)
+            if not caught and not as_json:
+                asked = "`pylon stop` asked this node to end: finishing the current jobs …"
+                say_if_heard(asked, dim=True, err=True)
         finally:
             await end(following)
         if not core.hurry.is_set():
-            draining = asyncio.create_task(provider.drain(drain_s), name="draining")
-            hurry = asyncio.create_task(core.hurry.wait(), name="whether there is time")
-            try:
-                await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await end(draining, hurry)
-    left = "; unfinished jobs run after the next start" if core.hurry.is_set() else ""
-    _last_words(f"stopped{left}", as_json)
+            await _drain(core, core.serving, drain_s)
+    if not as_json:
+        left = "; unfinished jobs run after the next start" if core.hurry.is_set() else ""
+        say_if_heard(f"stopped{left}", dim=True, err=True)
 
 
-def _last_words(text: str, as_json: bool) -> None:
-    # The terminal may be gone.
-    with suppress(OSError):
-        if not as_json:
-            say(text, dim=True, err=True)
+async def _announce(core: Core, serving: Serving, config: Config, as_json: bool) -> list[str]:
+    """Prints what the node serves and where. Returns the relays that are not open yet, of which a person is told
+    later; with `as_json` it waits for none and names none."""
+    npub, model, pool = nip19.npub(core.opened.secret.public), model_id(config), core.opened.pool
+    household, paused = core.household_status(), serving.provider.paused
+    if as_json:
+        print_json(
+            {
+                "pid": os.getpid(),
+                "npub": npub,
+                "network": config.network,
+                "relays": pool.urls,
+                "model": model,
+                "version": __version__,
+                "household": household,
+                "paused": paused,
+            }
+        )
+        return []
+    opened = await pool.opened(_OPENING_S)
+    missing = [url for url in pool.urls if url not in opened]
+    say(relays_lines(f"serving {model} as {npub}", opened, missing))
+    if household is not None:
+        say(f"  {household_line(household)}")
+    if note := model_note(config):
+        say(f"  {note}", dim=True)
+    if paused:
+        say(f"  {paused_line(paused, serving.watch.status())}")
+    say("  Press Ctrl-C to finish the current jobs and stop; press it again to stop at once.", dim=True)
+    return missing
 
 
-def model_lines(config: Config) -> str:
-    """What whoever serves this model has to know of it; empty where that is nothing."""
+async def _drain(core: Core, serving: Serving, drain_s: float) -> None:
+    """Finishes the current jobs, until `drain_s` seconds have passed or somebody wants the node to stop at once."""
+    draining = asyncio.create_task(serving.provider.drain(drain_s), name="draining")
+    hurry = asyncio.create_task(core.hurry.wait(), name="whether there is time")
+    try:
+        await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(draining, hurry)
+
+
+def model_note(config: Config) -> str:
+    """What the owner should know about the model that is served; empty if there is nothing to say."""
     if unnamed_model(config):
         return (
             f"The model at {config.inference.openai_url} has no name in the settings, so "
@@ -150,7 +160,7 @@ def model_lines(config: Config) -> str:
 
 
 def relays_lines(serving: str, opened: list[str], missing: list[str]) -> str:
-    """What a node that begins says of its relays: a node without any is found by nobody."""
+    """The line on what is served, and over which relays; without any, what to do about that."""
     if opened:
         also = f"\n  not connected yet: {', '.join(missing)}" if missing else ""
         return f"{serving}\n  over {', '.join(opened)}{also}"
@@ -168,13 +178,14 @@ async def _tell_when_open(pool: RelayPool, missing: list[str]) -> None:
         for url in (status.url for status in pool.statuses if status.state == "open"):
             if url in missing:
                 missing.remove(url)
-                # The terminal may be gone.
-                with suppress(OSError):
-                    say(f"  {url} is connected: customers on it can find this node now")
+                say_if_heard(f"  {url} is connected: customers on it can find this node now")
 
 
 async def _take_over(home: Home, config: Config, hub: str) -> Core:
-    """A serving core that can have the lock. Waits for a command that holds it; never for another server."""
+    """A core that has the home's lock and will serve. Waits for a command that holds the lock.
+
+    Raises `HomeBusyError` if another node serves the home. `hub` is the URL of the household's relay, or empty.
+    """
     lock, told = HomeLock(home), False
     while True:
         try:
@@ -182,18 +193,18 @@ async def _take_over(home: Home, config: Config, hub: str) -> Core:
         except HomeBusyError:
             status = await _ping(home)
             _refuse_second(status)
-            # One that has only begun, or is about to end, cannot say yet or any more who it is.
+            # A process that is starting or ending does not answer, and so has no name to print.
             if status and not told:
                 say(_waiting_line(status), dim=True, err=True)
                 told = True
             await asyncio.sleep(0.2)
             continue
-        # Not let go in between: another command would take it, and this one had waited in vain.
+        # The lock is handed on without being released, so that no other command can take it in between.
         return Core(home, config, serve=True, hub=hub, attended=sys.stdin.isatty(), lock=lock)
 
 
 async def _ping(home: Home) -> dict[str, Any]:
-    """What the process that holds the home says of itself; empty where none answers."""
+    """The `ping` of the process that holds the home; empty if none answers."""
     try:
         return await result_of(running_node(home), "ping")
     except UnreachableError:
@@ -216,7 +227,7 @@ def _waiting_line(status: dict[str, Any]) -> str:
 
 
 def _signals(core: Core) -> set[signal.Signals]:
-    """Has them end the core; those that came are in the set."""
+    """Lets `end_signals` end the core, a second one at once. Each signal that comes is added to the returned set."""
     loop = asyncio.get_running_loop()
     seen: set[signal.Signals] = set()
 
@@ -228,9 +239,7 @@ def _signals(core: Core) -> set[signal.Signals]:
                 core.stop(at_once=True)
             return
         core.stop(at_once=False)
-        # The terminal may be gone.
-        with suppress(OSError):
-            say("finishing the current jobs; press Ctrl-C again to stop at once …", dim=True, err=True)
+        say_if_heard("finishing the current jobs; press Ctrl-C again to stop at once …", dim=True, err=True)
 
     for number in end_signals():
         loop.add_signal_handler(number, caught, number)

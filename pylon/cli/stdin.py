@@ -1,7 +1,7 @@
-"""Standard input, which whoever started the command may have closed, and which may hold anything.
+"""Reads standard input, which may be closed, a terminal, or hold anything.
 
-It is read in a thread that Ctrl-C lets go of: a read that waits for somebody who types would hold the command until
-the second one.
+It is read in a thread that looks for input in short steps. A read that waited for a person to type would keep the
+command from ending at Ctrl-C.
 """
 
 import asyncio
@@ -15,25 +15,26 @@ from typing import BinaryIO
 
 from pylon.errors import UsageError
 
+# The longest that a read goes on after it was let go, in seconds.
 _LOOK_S = 0.1
-_PIECE = 1 << 20
+_PIECE_BYTES = 1 << 20
 
 
 class StandardInput:
-    """See the module."""
+    """Standard input, of which one text or line is read. See the module."""
 
     def __init__(self) -> None:
         self._stream = binary()
         self._let_go = False
 
     def read(self, size: int) -> bytes:
-        """Up to so many bytes, and none at the end, or when whoever read has gone. Raises `UsageError`."""
+        """Up to `size` bytes; none at the end, or once `in_use` is left. Raises `UsageError` if it is closed."""
         if self._stream is None:
             raise UsageError("standard input is closed")
         try:
             descriptor = self._stream.fileno()
         except OSError:
-            # A program that runs a command in its own process may put a stream there that is in memory: it is whole.
+            # A stream in memory, put there by a program that runs a command in its own process. It never waits.
             return self._stream.read(size)
         while not self._let_go:
             if select.select([descriptor], [], [], _LOOK_S)[0]:
@@ -41,20 +42,20 @@ class StandardInput:
         return b""
 
     async def text(self) -> str:
-        """All of it. Raises `UsageError` for what is no text."""
+        """All of it. Raises `UsageError` if it is closed or not UTF-8."""
         return decoded(await self._read(self._all), "standard input")
 
     async def line(self, *, exact: bool = False) -> str:
-        """What a person types until the end of a line; empty where nothing comes.
+        """One line, with its line end; empty at the end of input.
 
-        Raises `UsageError`, and with `exact` for what is no text too.
+        Raises `UsageError` if the input is closed or, with `exact`, not UTF-8.
         """
         line = await self._read(self._line)
         return decoded(line, "standard input") if exact else line.decode(errors="replace")
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Whoever reads in it is let go at its end."""
+        """When it is left, a read that still waits for input ends."""
         try:
             yield
         finally:
@@ -65,41 +66,41 @@ class StandardInput:
             return await asyncio.to_thread(part)
 
     def _all(self) -> bytes:
-        return b"".join(iter(lambda: self.read(_PIECE), b""))
+        return b"".join(iter(lambda: self.read(_PIECE_BYTES), b""))
 
     def _line(self) -> bytes:
         line = b""
-        # No further than it goes: what follows is for whoever reads next.
+        # Byte by byte: what follows the line is for the next read.
         while not line.endswith(b"\n") and (more := self.read(1)):
             line += more
         return line
 
 
 def binary() -> BinaryIO | None:
-    """Its bytes; None where there is none."""
-    # None to Python too, whatever its type says, where it was closed.
+    """Standard input as a stream of bytes; None if it is closed."""
+    # Python sets it to None then, which its type does not say.
     return sys.stdin.buffer if sys.stdin else None
 
 
 async def text() -> str:
-    """All of it, for an argument that is `-`. Raises `UsageError` for what is no text."""
+    """All of standard input, for an argument that is `-`. Raises `UsageError` if it is closed or not UTF-8."""
     return await StandardInput().text()
 
 
 async def line(*, exact: bool = False) -> str:
-    """What a person types until the end of a line; empty where nothing comes. With `exact` it raises `UsageError` for
-    what is no text."""
+    """One line of standard input, with its line end; empty at its end, or if it is closed. Raises `UsageError` with
+    `exact` if the line is not UTF-8."""
     return "" if binary() is None else await StandardInput().line(exact=exact)
 
 
 def is_terminal() -> bool:
-    """Whether a person may be typing."""
+    """Whether standard input is a terminal."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def decoded(data: bytes, name: str) -> str:
-    """What was read of `name`, as text. Raises `UsageError` that says in which line it is none."""
-    # What some editors save begins with it.
+    """The text of bytes that were read from `name`. Raises `UsageError` with the line that is not UTF-8."""
+    # Some editors begin a file with a byte order mark.
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode()

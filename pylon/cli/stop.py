@@ -1,4 +1,4 @@
-"""`pylon stop`: ends the node that serves this home, and tells of a command that has it."""
+"""`pylon stop`: ends the node that serves this home, or names the command that uses it."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ async def _stop(now: bool, timeout: float, as_json: bool) -> None:
         await result_of(node, "stop", {"at_once": now})
     elif now:
         with suppress(ProcessLookupError):
-            # What a script has in the background (`&`) does not hear SIGINT.
+            # Not SIGINT, which a script's background processes (`&`) ignore.
             os.kill(found["pid"], signal.SIGTERM)
     else:
         raise HomeBusyError(
@@ -64,17 +64,17 @@ async def _stop(now: bool, timeout: float, as_json: bool) -> None:
                 out.print("stopped")
             return
         await asyncio.sleep(0.1)
-    raise _goes_on(found, now, timeout)
+    raise _still_there(found, now, timeout)
 
 
-def _goes_on(found: dict[str, Any], now: bool, timeout: float) -> UnreachableError:
+def _still_there(found: dict[str, Any], now: bool, timeout: float) -> UnreachableError:
     who = f"the node (process {found['pid']})" if found["serving"] else holder(found)
     hint = f"Run `kill -9 {found['pid']}` to end it at once." if now else "Run `pylon stop --now` to end it sooner."
     return UnreachableError(f"{who} did not end within {timeout:g} s", hint=hint)
 
 
 async def _gone(home: Home, pid: int) -> bool:
-    """Whether that process has this home no more: nobody does, or another that has waited for it."""
+    """Whether that process has released the home. Another one may have taken it."""
     lock = HomeLock(home)
     try:
         lock.acquire()
@@ -82,7 +82,7 @@ async def _gone(home: Home, pid: int) -> bool:
         try:
             return bool((await result_of(running_node(home), "ping"))["pid"] != pid)
         except UnreachableError:
-            # It is about to end, or another has only begun.
+            # Whoever has the lock does not answer: the old process, about to end, or a new one.
             return False
     lock.release()
     return True

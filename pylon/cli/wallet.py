@@ -1,4 +1,4 @@
-"""`pylon wallet`: the node's money. What is not live money says so on every line."""
+"""`pylon wallet`: the node's money. Amounts that are not live money are marked as such on every line."""
 
 import time
 from typing import Annotated

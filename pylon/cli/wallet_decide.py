@@ -1,4 +1,4 @@
-"""`pylon wallet decide`: a payment of which the wallet never says what became, decided by its owner."""
+"""`pylon wallet decide`: lets the owner decide whether a payment was made, if the wallet cannot tell."""
 
 import time
 from typing import Annotated, Any
@@ -88,7 +88,7 @@ async def _decide(named: str, paid: bool, preimage: str, not_paid: bool, fee: in
         )
     data = await call("wallet-undecided")
     row = _named(named, data["payments"])
-    # One that is not there has ended, which the node says better; one under way it refuses.
+    # If the payment is not listed it has ended, and if it is under way it cannot be decided. The node reports both.
     if row is not None and row["state"] == "unknown" and not preimage and not yes:
         _show(err, row, data["unit"])
         await _consent(row, data["unit"], paid=paid)
@@ -121,7 +121,7 @@ async def _consent(row: dict[str, Any], unit: str, *, paid: bool) -> None:
     else:
         wanted = _NOT_PAID
         if row["releasable_at"] >= time.time():
-            # Before anybody types what is refused then.
+            # Checked here too, so that nobody types a confirmation that is refused.
             raise UsageError(
                 "nothing was decided: until ten minutes after its invoice expires, it may still be paid",
                 hint=f"Try again after {_at(row['releasable_at'])}.",

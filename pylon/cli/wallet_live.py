@@ -1,4 +1,4 @@
-"""`pylon wallet go-live`: live money is allowed by whoever types its caps; and what is used of any money's limits."""
+"""`pylon wallet go-live`: allows live money once its caps are typed. Also the lines on what limits are used up."""
 
 from typing import Annotated
 
@@ -76,8 +76,10 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
 
 
 def spending_lines(spending: dict[str, int], unit: str) -> list[str]:
-    """`0 sat of 200 sat in the last hour`, and so on: what counts against each limit, and the limit; and payments of
-    unknown outcome."""
+    """What is used of each spending limit (`0 sat of 200 sat in the last hour`), and payments of unknown outcome.
+
+    `spending` is what the `status` call returns.
+    """
     windows = (("hour", "in the last hour"), ("day", "in the last day"), ("all", "in total"))
     used = [
         f"{sats_text(spending[f'{name}_msat'], unit)} of {sats_text(spending[f'most_{name}_msat'], unit)} {told}"
@@ -94,7 +96,7 @@ def spending_lines(spending: dict[str, int], unit: str) -> list[str]:
 
 
 def _caps(agreed: Agreed) -> dict[str, int]:
-    """By the names that the limits of every payment have in the status of a node."""
+    """The caps in msat, by the names that limits have in the `status` call."""
     return {f"most_{name}_msat": int(Msat.from_sats(sats)) for name, sats in agreed.as_dict().items()}
 
 

@@ -1,4 +1,4 @@
-"""`pylon wallet trust-payee`: a provider whose wallet has another node than before is paid there from then on."""
+"""`pylon wallet trust-payee`: accepts that a provider is paid at a different Lightning node from now on."""
 
 from typing import Annotated, Any
 
@@ -72,7 +72,7 @@ async def _trust(named: str, yes: bool, to: str, as_json: bool) -> None:
                 "nothing was changed; the provider is still not paid",
                 hint="To accept, type `yes`, or give --to NODE --yes.",
             )
-    # With both nodes: what it asks for meanwhile was shown to nobody.
+    # Both nodes are sent, so that only the change that was shown is accepted.
     names = ("provider", "before", "payee")
     trusted = await call("wallet-trust-payee", {name: offer[name] for name in names})
     if as_json:

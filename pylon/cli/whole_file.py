@@ -1,4 +1,4 @@
-"""A file that a command writes: whole, or not at all."""
+"""Writes a file completely or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from typing import TextIO
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[TextIO]:
-    """A stream to it, in UTF-8 and with line ends as they are given. In its place nothing half-written ever stands:
-    what was there stays until all is written. Raises `OSError`."""
+    """A stream to the file, in UTF-8 and without changing line ends. An old file is replaced only when everything is
+    written. Raises `OSError`."""
     if file.exists() and not file.is_file():
-        # A pipe or a terminal is written to, not put away for a file.
+        # A pipe or a terminal cannot be replaced.
         with file.open("w", encoding="utf-8", newline="") as stream:
             yield stream
         return
-    # A link stays one.
+    # A symbolic link is kept, and the file that it points to is replaced.
     real = file.resolve()
     fresh = real.with_name(f".{real.name}.new")
     try:
@@ -23,6 +23,6 @@ def whole_file(file: Path) -> Iterator[TextIO]:
             yield stream
         fresh.replace(real)
     except BaseException:
-        # Half of it on a disk that is full is of no use to anybody.
+        # Half a file is useless, and takes room on a disk that may be full.
         fresh.unlink(missing_ok=True)
         raise

@@ -1,13 +1,13 @@
-"""Sentences for a terminal, broken between words: a terminal by itself breaks wherever its edge is."""
+"""Wraps text for a terminal between words. By itself a terminal breaks words at its edge."""
 
 from textwrap import wrap
 
 
 def wrapped(text: str, width: int) -> str:
-    """The text in lines of at most so many columns, each further one as far in as its first.
+    """The text in lines of at most `width` columns. Further lines have the indent of the first.
 
-    A word that is longer, a key or a path, stays whole: whoever copies it wants it so. So does a command of ours that
-    has its line to itself.
+    A longer word, such as a key or a path, is not broken, so that it can be copied. Neither is a line that is a
+    `pylon` command.
     """
     return "\n".join("\n".join(_lines(line, width)) for line in text.split("\n"))
 

@@ -11,7 +11,8 @@ from pylon.errors import MoneyError
 
 MSAT_PER_SAT = 1_000
 # 21 million bitcoin: any larger figure is an error or an attack.
-MAX_MSAT = 21_000_000 * 100_000_000 * MSAT_PER_SAT
+MAX_SATS = 21_000_000 * 100_000_000
+MAX_MSAT = MAX_SATS * MSAT_PER_SAT
 
 _DIGITS = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
 _SIGNED = re.compile(r"(0|-?[1-9][0-9]{0,18})\Z")

@@ -14,7 +14,7 @@ from pylon.node.inference import open_inference
 from pylon.node.open_home import OpenHome
 from pylon.node.owner import OwnerWatch
 from pylon.node.settings import model_id, owner_rules, provider_settings
-from pylon.provider.service import Provider, Takings
+from pylon.provider.service import Payments, Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ async def open_serving(
         settings=provider_settings(config, opened.secret.public, opened.household),
         model=model_id(config),
         clock=opened.clock,
-        takings=takings(opened),
+        payments=payments(opened),
         since=opened.begun_at,
     )
     if config.provider.pricing == "free" and opened.wallet is not None:
@@ -58,13 +58,13 @@ async def open_serving(
     return Serving(inference, provider, watch)
 
 
-def takings(opened: OpenHome) -> Takings | None:
+def payments(opened: OpenHome) -> Payments | None:
     """How payment is taken, or None when work is free. Raises `SetupError` without a wallet."""
     if opened.config.provider.pricing == "free":
         return None
     opened.need_permission('Or serve for free: set `provider.pricing = "free"`.')
     wallet = opened.need_money().wallet
-    return Takings(opened.database, wallet, _receiver(opened, wallet))
+    return Payments(opened.database, wallet, _receiver(opened, wallet))
 
 
 def _receiver(opened: OpenHome, wallet: Wallet) -> Receiver:

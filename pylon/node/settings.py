@@ -13,7 +13,7 @@ from pylon.node.household.members import HouseholdFile, Trusted
 from pylon.nostr.bech32 import nip19
 from pylon.provider.owner.rules import Battery, InUse, Overheated, Rule, ShortOfMemory
 from pylon.provider.owner.rulings import OwnerRules
-from pylon.provider.owner.schedule import Closed, parse_spans
+from pylon.provider.owner.schedule import OutOfHours, parse_spans
 from pylon.provider.settings import ProviderSettings
 from pylon.sections import Config, InferenceSection, ProviderSection
 
@@ -122,7 +122,7 @@ def owner_rules(config: Config, *, attended: bool) -> OwnerRules:
     if section.memory != "off":
         rules.append(ShortOfMemory(MemoryPressure[section.memory.upper()]))
     if spans:
-        rules.append(Closed(spans))
+        rules.append(OutOfHours(spans))
     return OwnerRules(rules)
 
 

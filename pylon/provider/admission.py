@@ -18,30 +18,29 @@ from pylon.records import record
 
 @record
 class Load:
-    """How things stand at this moment. `models` maps ids to the weights' sha256, empty while not known.
+    """How busy the provider is, and what it can do, at the moment when a customer's request is judged."""
 
-    `max_completion_tokens` is the longest answer that they are made for, 0 where that is not known.
-    `waiting` leaves out what waits for a payment: strangers can have as much of that as they like.
-    """
-
+    # The models that run here, each with the sha256 of its weights, empty while that is not known.
     models: tuple[tuple[str, str], ...]
+    # Jobs that wait for the engine or run. Those that wait for a payment are left out: strangers can send any number.
     waiting: int = 0
+    # This customer's jobs, those that wait for its payment included, and how many those are.
     of_customer: int = 0
-    # Why nothing is taken on (an owner rule's name, "owner", "draining"), or empty.
+    unpaid_of_customer: int = 0
+    # Why no job is taken on (an owner rule's name, "owner", "draining"), or empty.
     paused: str = ""
-    # The wallet does not answer: what costs something is not taken on, and never done for free instead.
+    # The wallet does not answer: paid jobs are refused, never done for free.
     wallet_down: bool = False
     # The engine can make answers follow a JSON schema.
     schemas: bool = False
-    # Of this customer's jobs, how many wait for its payment.
-    unpaid_of_customer: int = 0
+    # The longest answer that the models are made for, in tokens; 0 if that is not known.
     max_completion_tokens: int = 0
 
 
 @record
 class Accept:
-    """Taken on. `quote` is the most it may cost, `price` what that is reckoned by; `expires_at` its deadline in Unix
-    seconds."""
+    """The request is taken on, for at most `max_tokens` tokens. `quote` is the most that it may cost, by this
+    `price`; `expires_at` is its deadline, in Unix seconds."""
 
     quote: Msat
     expires_at: int
@@ -52,7 +51,7 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Not taken on, and the customer is told why."""
+    """The request is not taken on, and its customer is told why."""
 
     code: ErrorCode
     reason: str
@@ -60,16 +59,16 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """Not taken on, in silence: it is not for us, or from whom we do not hear."""
+    """The request is passed over in silence: it is not for us, or its customer or form is not served."""
 
 
 type Verdict = Accept | Refuse | Ignore
 
 
 def is_heard(customer: str, providers: Sequence[str], settings: ProviderSettings, *, provider: str) -> bool:
-    """Whether a request is looked at: it names us (`provider`, our public key) or nobody, and we hear its customer.
+    """Whether a request is read at all: it names us (`provider`, our public key) or nobody, and its customer may ask.
 
-    It takes an event's author and `p` tags alone: whoever is not heard must not cost what opening a request does.
+    This needs only the event's author and `p` tags, so that an unwanted request costs no decryption.
     """
     if customer in settings.blocked or (providers and provider not in providers):
         return False
@@ -111,8 +110,7 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
         )
     longest = settings.longest_answer(load.max_completion_tokens)
     max_tokens = min(request.job.parameters.max_tokens or settings.default_max_tokens, longest)
-    # A token is at least one byte, so the bytes bound the tokens of what is read here. Those of the chat template
-    # around it are ours.
+    # A token is at least one byte, so the bytes bound the prompt's tokens. The chat template is not in the quote.
     price = FREE if trusted else settings.price
     quote = price.quote(size, max_tokens)
     if request.job.bid is not None and quote > request.job.bid:

@@ -1,7 +1,8 @@
-"""What a job says, which is with the job while that runs, and while it waits in the journal alone.
+"""The contents of jobs (prompt, parameters and request event): in memory while a job runs, in the journal while it
+waits.
 
-A sealed request of a few kilobytes may say megabytes, and thousands of jobs may wait: what these are about is read
-again when the engine has room for them.
+A sealed request of a few kilobytes may hold a prompt of megabytes, and thousands of jobs may wait. So a waiting job
+is kept without its contents, and they are read and decrypted again when the engine has room for it.
 """
 
 from dataclasses import replace
@@ -12,17 +13,17 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
 
-# In characters, of up to four bytes each. What is shorter is not worth opening twice.
+# Contents of at most so many characters stay in memory: they are not worth a second decryption.
 SHORT = 4_096
-# What a tag costs besides its values.
+# What a tag takes in memory besides its values, in characters.
 _TAG = 64
 _NOTHING = JobParameters()
 
 
 def put_aside(job: Job) -> Job:
-    """A journaled job as it waits: without what it says, where that is much.
+    """A journaled job as it waits: without its contents, unless they are short.
 
-    Who asks, on which terms, and what concerns its account stays.
+    Its customer, terms and account data stay.
     """
     if job.event is None or length(job) <= SHORT:
         return job
@@ -31,7 +32,7 @@ def put_aside(job: Job) -> Job:
 
 
 def length(job: Job) -> int:
-    """How long that is which a job says, in characters; 0 of one that was put aside."""
+    """The length of a job's contents, in characters; 0 for one that was put aside."""
     event, asked = job.event, job.request.job
     if event is None:
         return 0
@@ -40,15 +41,14 @@ def length(job: Job) -> int:
 
 
 class Contents:
-    """Reads what was put aside; `keys` open sealed requests."""
+    """Reads back the contents of jobs that were put aside; `keys` decrypt sealed requests."""
 
     def __init__(self, journal: Journal, keys: ConversationKeys) -> None:
         self._journal = journal
         self._keys = keys
 
     async def whole(self, job: Job) -> Job:
-        """The job with all that it says, until its end is written. Raises `sqlite3.Error`, and `LookupError` for one
-        that has ended."""
+        """The job with its contents. Raises `sqlite3.Error`, and `LookupError` for a job that has ended."""
         if job.event is not None:
             return job
         event = await self._journal.request(job.id)

@@ -1,4 +1,4 @@
-"""What the journal and the accounts forget, so that a node that runs for years does not fill its disk."""
+"""Deletes old rows of the journal and the accounts, so that a node that runs for years does not fill its disk."""
 
 import asyncio
 
@@ -9,14 +9,14 @@ from pylon.provider.journal import Journal
 from pylon.provider.payments.settlement import Settlement
 from pylon.tasks import Tasks
 
-# Answers are kept until nobody may ask for them again; the numbers of a job for as long as an owner looks back.
+# A result may be asked for again for an hour after its job's deadline. `pylon earnings` looks back 90 days.
 KEEP_RESULTS_S = 3_600
 KEEP_ROWS_S = 90 * 86_400
 EVERY_S = 600
 
 
 class Housekeeping:
-    """Looks at once when it starts, and then every ten minutes."""
+    """Cleans up when it starts, and then every ten minutes."""
 
     def __init__(self, *, journal: Journal, settlement: Settlement, clock: Clock) -> None:
         self._journal = journal
@@ -25,14 +25,14 @@ class Housekeeping:
         self._tasks = Tasks()
 
     def start(self) -> None:
-        """Begins."""
-        self._tasks.start(forever(self._look, "housekeeping"), "housekeeping")
+        """Starts cleaning up in the background."""
+        self._tasks.start(forever(self._clean_up, "housekeeping"), "housekeeping")
 
     async def close(self) -> None:
-        """Stops."""
+        """Stops cleaning up."""
         await self._tasks.close()
 
-    async def _look(self) -> None:
+    async def _clean_up(self) -> None:
         now = self._clock.wall()
         await self._journal.forget(
             results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S, refusals_before=now - KEEP_REFUSED_S

@@ -1,14 +1,17 @@
-"""The provider's journal: one row a job, written before the step it stands for is taken.
+"""The provider's journal: one row a job, written before each step of the job is taken.
 
-`awaiting_funds` rows wait for their customer's payment (`till`). They and `queued` ones hold the request as it came
-(ciphertext, in the private form), `signed` ones the whole result event, so that after a crash the first run again
-and the second are published again under the same id. Which of the queued jobs is being run is written of those
-alone whose answers go out in pieces: made again, an answer may be another, and no piece of that may follow. How
-much was sent of it is written too, since its customer owes that when it takes the job back. A settled row keeps its
-result until nobody may ask for it again, then the numbers alone. Of an `undelivered` one no relay had the result
-before that expired: it is gone, and what it charged stands, since the receipts after it count it. A job that an
-earlier process took on and this one cannot do ends with the error that its customer is told in its result's place,
-until a relay has that; so does one with a price that its customer takes back.
+- An `awaiting_funds` row waits for its customer's payment (`payments/till`), a `queued` one for the engine. Both hold
+  the request event (encrypted, in the private form). After a crash their jobs wait or run again.
+- A `signed` row holds the whole result event. After a crash it is published again under the same id.
+- A `settled` row keeps its result until nobody may ask for it again, and then only its numbers.
+- An `undelivered` row has lost its result: no relay took it before it expired. Its charge stands, because later
+  receipts count it.
+- An `expired`, `cancelled` or `failed` row may hold the error feedback for its customer, until a relay has it. That
+  is so for a job of an earlier process that this one cannot do, and for a paid one that its customer takes back.
+
+Whether a queued job has begun is written only for jobs whose answers go out in pieces: the answer may be different
+when it is made again, and its pieces must not mix with the first ones. How much was sent is written too, because the
+customer owes that if it takes the job back.
 """
 
 import sqlite3
@@ -24,82 +27,87 @@ from pylon.store.group import Batch, GroupCommit, Step
 
 
 class Journal:
-    """Writes return when they are on disk, but for `settled`, `undelivered`, `told` and `sent`."""
+    """Writes return when they are on disk, except `settled`, `undelivered`, `drop_error` and `sent`.
+
+    After a crash, what those four had not written yet is done once more, or costs a customer nothing. Writes raise
+    `sqlite3.Error`.
+    """
 
     def __init__(self, database: Database, group: GroupCommit) -> None:
         self._database = database
         self._group = group
 
     async def admitted(self, job: Job) -> bool:
-        """A job is taken on that no account has to answer for; False when it was before."""
+        """Writes a job that is taken on without an account; False if the journal has it already."""
         return await self._group.execute(rows.INSERT, rows.admission(job)) == 1
 
     async def signed(self, job_id: str, result: Event, work: Work) -> None:
-        """A result exists; from here on this one and no other is the answer."""
+        """Writes a job's result. From here on this event and no other is the answer."""
         await self._group.execute(rows.SIGN, rows.signature(job_id, result, work, 0))
 
     async def transact[T](self, step: Step[T]) -> T:
-        """Runs a step that joins the journal with other tables (see `GroupCommit.submit`)."""
+        """Runs a step that writes to the journal and other tables together (see `GroupCommit.submit`)."""
         return await self._group.submit(step)
 
     async def transact_in[I, T](self, batch: Batch[I, T], item: I) -> T:
-        """The same for one that takes many items at once (see `GroupCommit.submit_to`)."""
+        """The same for a step that handles many items at once (see `GroupCommit.submit_to`)."""
         return await self._group.submit_to(batch, item)
 
     def settled(self, job_id: str) -> None:
-        """A relay has the result, and nothing is owed. Nobody waits for this row: a crash publishes once more."""
+        """Settles a job: a relay has its result. If a crash loses this write, the result is published once more."""
         self._group.execute_later(rows.SETTLE, (job_id,))
 
     def undelivered(self, job_id: str) -> None:
-        """No relay had the result before it expired. Nobody waits for this row either."""
+        """Gives up a result that no relay took before it expired."""
         self._group.execute_later(rows.GIVE_UP, (job_id,))
 
-    def told(self, job_id: str) -> None:
-        """A relay has the error of a job that has ended, or it has expired. Nobody waits for this row either."""
-        self._group.execute_later(rows.TELL, (job_id,))
+    def drop_error(self, job_id: str) -> None:
+        """Drops the error feedback of a job that has ended: a relay has it, or it has expired."""
+        self._group.execute_later(rows.DROP_ERROR, (job_id,))
 
     async def may_run(self, job_id: str) -> None:
-        """A job that waited for its payment need not any more."""
+        """Queues a job that waited for a payment and needs none any more."""
         await self.transact(lambda tx: rows.move(tx, job_id, JobState.AWAITING_FUNDS, JobState.QUEUED))
 
     async def begun(self, job_id: str) -> None:
-        """Pieces of an answer go out from now on: after a crash none of another may."""
+        """Notes that pieces of a job's answer go out from now on: after a crash, no pieces of another answer may."""
         await self._group.execute(rows.BEGIN, (job_id,))
 
     def sent(self, job_id: str, sent: Usage) -> None:
-        """Relays have so much of an answer that is being made. It goes along with the next write, within half a
-        second: what a crash loses of it costs its customer nothing."""
+        """Notes how much of a job's answer relays have. It is written within half a second, along with the next
+        write. What a crash loses of it is not charged."""
         self._group.execute_later(rows.SENT, (sent.prompt_tokens, sent.completion_tokens, job_id))
 
     async def ended(
-        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
     ) -> None:
-        """A job ends without a result. `word` is pending until its customer is told of that."""
-        await self._group.execute(rows.END, rows.ending(job_id, state, code, finished_at, word))
+        """Ends a job without a result. `feedback`, its error, is kept until `drop_error`."""
+        await self._group.execute(rows.END, rows.ending(job_id, state, code, finished_at, feedback))
 
     async def pending(self) -> AsyncIterator[Pending]:
-        """What a crash left, oldest first; one at a time, since all of it may be more than memory holds."""
+        """What an earlier process left unfinished, oldest first. Rows are read one by one: all of them may be more
+        than memory holds."""
         for left in await self._database.fetch_all(rows.LEFT):
             row = await self._database.fetch_one(rows.PENDING, (left["id"],))
             if row is not None and (pending := rows.pending(row)) is not None:
                 yield pending
 
     async def request(self, job_id: str) -> Event:
-        """What a job asks for that has not ended. Raises `LookupError` for any other."""
+        """The request event of a job that has not ended. Raises `LookupError` for any other job."""
         row = await self._database.fetch_one("SELECT request FROM job WHERE id = ?", (job_id,))
         if row is None or row["request"] is None:
             raise LookupError(f"the journal has no request of job {job_id}")
         return loads_event(row["request"])
 
     async def known(self, job_ids: Iterable[str]) -> dict[str, Event | None]:
-        """Which of these jobs were taken on before, each with its result if there is one still."""
+        """Those of these jobs that the journal has, each with its result if that is still kept."""
         ids = list(job_ids)
         marks = ",".join("?" * len(ids))
         found = await self._database.fetch_all(f"SELECT id, result FROM job WHERE id IN ({marks})", ids)  # noqa: S608
         return {row["id"]: None if row["result"] is None else loads_event(row["result"]) for row in found}
 
     async def refuse(self, refusals: Sequence[tuple[str, str, float]]) -> None:
-        """Requests are refused: their ids, with which codes, and when (Unix seconds)."""
+        """Writes down refusals: for each the request's id, the error code, and the time in Unix seconds."""
 
         async def step(tx: Transaction) -> None:
             await tx.execute_many("INSERT OR REPLACE INTO refused_request VALUES (?, ?, ?)", refusals)
@@ -107,45 +115,45 @@ class Journal:
         await self.transact(step)
 
     async def refused(self, *, since: float) -> list[sqlite3.Row]:
-        """`id`, `code` and `said_at` of requests that were refused since then (Unix seconds), the oldest first."""
+        """The refusals since a time (Unix seconds), the oldest first, with the columns `id`, `code` and `said_at`."""
         return await self._database.fetch_all(
             "SELECT id, code, said_at FROM refused_request WHERE said_at > ? ORDER BY said_at", (since,)
         )
 
     async def forget(self, *, results_before: float, rows_before: float, refusals_before: float) -> None:
-        """Drops contents of jobs whose deadline lies before the first time, whole rows before the second, and
-        refusals before the third."""
+        """Deletes results of jobs with a deadline before `results_before`, rows of ended jobs that came before
+        `rows_before`, and refusals before `refusals_before`. Times are Unix seconds."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(rows.FORGET_RESULTS, (int(results_before),))
             connection.execute(rows.FORGET, (rows_before,))
             connection.execute("DELETE FROM refused_request WHERE said_at < ?", (refusals_before,))
 
-        # On the database's own thread: there may be thousands, and everybody waits for the loop's.
+        # There may be thousands of rows. On the database's own thread they do not hold up the event loop.
         await self._database.write(work)
 
     async def rows(self, *, limit: int = 50, state: JobState | None = None) -> list[Row]:
-        """The newest jobs."""
+        """The newest `limit` jobs, or those of them in this state."""
         found = await self._database.fetch_all(rows.NEWEST, (state, limit))
         return [rows.newest(row) for row in found]
 
     async def customers(self, most: int) -> list[str]:
-        """Whose the newest jobs are, the latest last."""
+        """The customers of the newest `most` jobs, the latest last."""
         found = await self._database.fetch_all("SELECT customer FROM job ORDER BY received_at DESC LIMIT ?", (most,))
         return [row["customer"] for row in reversed(found)]
 
     async def counts(self) -> dict[str, int]:
-        """How many jobs are in each state."""
+        """The number of jobs by state."""
         found = await self._database.fetch_all("SELECT state, count(*) AS n FROM job GROUP BY state")
         return {row["state"]: row["n"] for row in found}
 
     async def setting(self, name: str) -> str:
-        """A small thing to remember over restarts, or an empty string."""
+        """The value of a setting that lasts over restarts; empty if it was never set."""
         row = await self._database.fetch_one("SELECT value FROM provider_setting WHERE name = ?", (name,))
         return "" if row is None else str(row["value"])
 
     async def remember(self, name: str, value: str) -> None:
-        """Remembers it."""
+        """Sets such a setting."""
         await self._group.execute(
             "INSERT INTO provider_setting VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             (name, value),

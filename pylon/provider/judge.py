@@ -1,4 +1,4 @@
-"""A request as it came, read and judged: a job, what its customer is told instead, or nothing."""
+"""Reads and judges a request: it becomes a job, or a refusal, or it is passed over in silence."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,7 +23,8 @@ LOOK_BACK_S = 900
 
 
 class Judge:
-    """`provider` is our public key; `load` tells how things stand for one customer, when these jobs go before it."""
+    """`provider` is our public key. `load(customer, ahead)` is the load that a customer's request is judged by, with
+    the jobs `ahead` of it counted."""
 
     def __init__(
         self,
@@ -41,15 +42,17 @@ class Judge:
         self._load = load
 
     def judge(self, received: Received, ahead: Sequence[Job]) -> Job | Refusal | None:
-        """The admitted job, or what is said instead; None for what is passed over in silence."""
+        """The admitted job, or the refusal; None for a request that is passed over in silence.
+
+        `ahead` are jobs of the same batch that were admitted before it.
+        """
         event, relay = received.event, received.relay
-        # First of all: whoever is not heard costs no opening of its request.
         if not is_heard(event.pubkey, tuple(event.tag_values("p")), self._settings, provider=self._provider):
             return None
         try:
             request = parse_request(event, self._keys)
         except RequestError as error:
-            # Silence for what names nobody: others read it too.
+            # A broadcast that names no provider gets no error: every provider would send one.
             return _unreadable(event, relay, error) if self._provider in event.tag_values("p") else None
         now = self._clock.wall()
         if request.created_at < int(now) - LOOK_BACK_S:
@@ -66,8 +69,10 @@ class Judge:
                 return None
 
     def restore(self, pending: Pending) -> Job | Refusal | None:
-        """A job that the journal held when the process ended, on the terms that it was taken on; what its customer is
-        told when it can no longer be read or run; None for a customer that is not heard any more."""
+        """A job that an earlier process left in the journal, on the terms on which it was taken on.
+
+        A refusal if it can no longer be read or run; None if its customer is no longer served.
+        """
         event, relay = pending.event, pending.relay
         if not is_heard(event.pubkey, tuple(event.tag_values("p")), self._settings, provider=self._provider):
             return None
@@ -80,15 +85,15 @@ class Judge:
             reason = "the deadline passed before the job was done"
             return Refusal.to(request, relay, ErrorCode.EXPIRED, reason)
         load = self._load(request.customer, ())
-        # It was taken on when there was room for it, and nobody had paused.
+        # Queue limits and pauses do not count: they were checked when the job was taken on.
         models = _as_then(load.models, request, pending.model)
         room = Load(models, schemas=load.schemas, max_completion_tokens=load.max_completion_tokens)
         agreed = pending.agreed
-        # What it may cost was settled then, and its customer checks the receipt by that.
+        # Its price was agreed then, and its customer checks the receipt against that.
         settings = self._settings if agreed is None else replace(self._settings, price=FREE)
         match admit(request, settings, room, provider=self._provider, now=now):
             case Accept() as terms:
-                # A restart makes no time: whoever starts again and again would never be done with a job that ends it.
+                # The old deadline stands: otherwise a job that crashes the node would come back for ever.
                 terms = replace(terms, expires_at=pending.expires_at)
                 if agreed is not None:
                     longest = min(terms.max_tokens, agreed.max_tokens)
@@ -105,7 +110,7 @@ class Judge:
 
 
 def _unreadable(event: Event, relay: str, error: RequestError) -> Refusal:
-    # Whoever seals with NIP-04 could not open what NIP-44 seals.
+    # A customer that encrypts with NIP-04 may not be able to read NIP-44: it gets a readable answer.
     private = is_sealed(event) and not is_nip04(event)
     return Refusal(event.pubkey, event.id, private, relay, error.code, str(error), is_plain(event))
 
@@ -113,9 +118,10 @@ def _unreadable(event: Event, relay: str, error: RequestError) -> Refusal:
 def _as_then(
     models: Sequence[tuple[str, str]], request: ReceivedRequest, taken_on_for: str
 ) -> tuple[tuple[str, str], ...]:
-    """The models (id, sha256), those whose weights nobody has read yet as they were when this job was taken on.
+    """The models (id, sha256). For a model that is still loading, the sha256 that the job asked for is filled in.
 
-    A model is still being loaded when a process takes up what the last one left.
+    When a process takes up old jobs, its model is not loaded yet. The job was taken on for the model
+    `taken_on_for`, so what it asked for was right then.
     """
     named = (request.job.parameters.model or "").removeprefix("sha256:")
     return tuple((id_, sha256 or (named if id_ == taken_on_for else "")) for id_, sha256 in models)

@@ -1,29 +1,29 @@
-"""How full it is here: for the admission of a job, and for heartbeats."""
+"""How busy the provider is, for the admission of jobs and for heartbeats."""
 
 from collections.abc import Sequence
 
 from pylon.inference.service import InferenceService
 from pylon.provider.admission import Load
-from pylon.provider.closed import Closed
+from pylon.provider.pauses import Pauses
 from pylon.provider.queue import Job
 from pylon.provider.work.in_hand import InHand
 from pylon.provider.work.runner import Runner
 
 
 class Occupancy:
-    """Of one engine, which has this model, and of what waits for it."""
+    """Counts the jobs of one engine, which runs the model of this id."""
 
     def __init__(
-        self, *, inference: InferenceService, model: str, runner: Runner, in_hand: InHand, closed: Closed
+        self, *, inference: InferenceService, model: str, runner: Runner, in_hand: InHand, pauses: Pauses
     ) -> None:
         self._inference = inference
         self._model = model
         self._runner = runner
         self._in_hand = in_hand
-        self._closed = closed
+        self._pauses = pauses
 
     def load(self, customer: str, ahead: Sequence[Job]) -> Load:
-        """How things stand for one customer, when these jobs go before the next."""
+        """The load that a request of this customer is judged by, with the jobs `ahead` of it counted."""
         model, in_hand = self._inference.model, self._in_hand
         unpaid = in_hand.unpaid_of(customer)
         paid = in_hand.paid_of(customer) + sum(1 for job in ahead if job.request.customer == customer)
@@ -31,7 +31,7 @@ class Occupancy:
             models=((self._model, "" if model is None else model.sha256),),
             waiting=in_hand.paid + len(ahead),
             of_customer=unpaid + paid,
-            paused=self._closed.told or ("engine" if self._inference.state == "failed" else ""),
+            paused=self._pauses.public_reason or ("engine" if self._inference.state == "failed" else ""),
             wallet_down=in_hand.wallet_down,
             schemas=self._inference.follows_schemas,
             unpaid_of_customer=unpaid,
@@ -39,10 +39,10 @@ class Occupancy:
         )
 
     def room(self) -> tuple[int, float, str]:
-        """Free slots, how long the queue takes (seconds), and why nothing is taken on, or empty."""
+        """The free slots, the seconds that the queue takes, and why no job is taken on (empty if jobs are)."""
         slots = self._inference.slots
         waiting = len(self._runner.queue)
-        # Answers that are being written down take no slot, until there are as many of them as slots.
+        # A job whose answer is being written down takes no slot, as long as there are at most `slots` of these.
         free = max(0, min(slots - self._runner.computing, 2 * slots - len(self._runner.running)) - waiting)
         queue_s = waiting / slots * self._runner.seconds_per_job if waiting else 0.0
-        return free, queue_s, self._closed.told
+        return free, queue_s, self._pauses.public_reason

@@ -1,4 +1,4 @@
-"""Publishing until a relay has said OK, however long the relays are away."""
+"""Publishes events until a relay has acknowledged them (NIP-01 `OK`), however long the relays are away."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,16 +19,16 @@ from pylon.tasks import end
 logger = log.get("provider")
 
 RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
-# Of so many requests, the last ones, it is known that their customers ask for answers over other relays too.
+# For how many requests, the latest ones, the outbox remembers that their customers asked again over other relays.
 MOST_ELSEWHERE = 4_096
 
 
 @record
 class Letter:
-    """An event to publish: first on `relay`, where its request came from, then on any. Called back when done.
+    """An event to publish: first on `relay`, where its request came from, then on any.
 
-    It is let go, unpublished, after `worth_s` seconds or when the event itself has expired (NIP-40), since no relay
-    would keep it; the callback hears False.
+    It is dropped unpublished after `worth_s` seconds, or when the event has expired (NIP-40) and no relay would keep
+    it. `done` is called with whether it was published.
     """
 
     event: Event
@@ -38,7 +38,7 @@ class Letter:
 
 
 class Outbox:
-    """Holds letters in memory: what must survive a crash stands in the journal and is put in again at start."""
+    """Holds letters in memory. Those that must survive a crash are in the journal too, and put in again at start."""
 
     def __init__(self, pool: RelayPool, clock: Clock) -> None:
         self._pool = pool
@@ -51,30 +51,30 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """Letters not acknowledged yet."""
+        """How many letters are not acknowledged yet."""
         return len(self._sending)
 
     async def close(self) -> None:
-        """Stops; what was not acknowledged is not published by this object any more."""
+        """Stops. Letters that were not acknowledged are dropped, without calling `done`."""
         await end(*self._sending)
         await self._relays.close()
 
     def event_bytes(self, relay: str) -> int:
-        """The largest event that the relay takes."""
+        """The largest event that the relay takes, in bytes."""
         return self._pool.event_bytes([relay], most=MAX_EVENT_BYTES)
 
     def also(self, request: str, relay: str) -> None:
-        """From now on what answers this request goes over that relay as well: its customer asked again there."""
+        """Sends answers to this request over that relay as well: its customer asked again there."""
         self._elsewhere.put(request, (*(self._elsewhere.get(request) or ()), relay))
 
     def put(self, letter: Letter) -> None:
-        """Takes a letter on."""
+        """Publishes a letter in the background."""
         task = asyncio.get_running_loop().create_task(self._send(letter), name="outbox")
         self._track(task)
         task.add_done_callback(self._sent)
 
     async def carry(self, letter: Letter) -> bool:
-        """The same in the task that calls; whether a relay has it. It ends with `close` too."""
+        """Publishes a letter in the calling task, which `close` cancels; returns whether a relay has it."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
         self._track(task)
@@ -118,8 +118,8 @@ class Outbox:
         began, ends = self._clock.boot(), _or_never(expiration(event))
         lasts_s = ends - self._clock.wall()
         while (age_s := self._clock.boot() - began) < letter.worth_s:
-            # What was paid for would be lost to a clock that is ahead for a minute. So time has passed when no clock
-            # says otherwise; and where it had before, at a start with a clock that is wrong, relays are asked once.
+            # A wall clock that is wrong for a minute must not drop a paid result. So an event counts as expired only
+            # when both clocks say so, and is tried once even if it had expired before.
             if attempt and age_s >= lasts_s and self._clock.wall() >= ends:
                 return False
             if await (self._relays.everywhere(event) if attempt else self._relays.first(event, self._near(letter))):

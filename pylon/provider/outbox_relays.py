@@ -1,7 +1,7 @@
-"""The relays that letters go over: how many are under way to each at once, and which of them are waited for.
+"""Which relays a letter goes over, how many letters are on their way to each, and which relays are waited for.
 
-Each has places of its own, so that one that is silent, or takes less than it is given (`rate-limited`), holds up no
-letter that has another way. Publishing the same event twice does no harm (NIP-01).
+Each relay has a limit of its own. So one that does not answer, or answers `rate-limited`, delays no letter that can
+go over another. Publishing the same event twice does no harm (NIP-01).
 """
 
 import asyncio
@@ -19,10 +19,11 @@ from pylon.tasks import Tasks
 
 logger = log.get("provider")
 
+# The most letters on their way to one relay.
 AT_ONCE = 64
-# So long a letter waits for the relays that it is meant for, where there is another, and for all of them.
+# How long the relays that a letter is meant for have before it goes over all of them; and how long those have.
 HEAD_START_S, PATIENCE_S = 3.0, 15.0
-# A relay that has left so many letters in a row without an answer is waited for no more, until it takes one.
+# After so many letters in a row without an answer a relay is slow: it is not waited for until it takes one.
 IN_A_ROW = 3
 
 
@@ -40,12 +41,13 @@ class Relays(Protocol):
 
 @dataclass(slots=True)
 class _Way:
-    """To one relay. `unanswered`: the last so many letters it has neither taken nor refused in time. `hopes`: those
-    that go there beside the relay that is counted on."""
+    """The letters to one relay."""
 
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    # How many letters in a row the relay has neither taken nor refused in time.
     unanswered: int = 0
-    hopes: int = 0
+    # Extra letters on their way while the relay is slow and another one is not: these take none of the places.
+    extra: int = 0
     words: RelayWords = field(default_factory=RelayWords)
 
     @property
@@ -54,7 +56,7 @@ class _Way:
 
 
 class OutboxRelays:
-    """`first` and `everywhere` say whether a relay has the event, and raise nothing for a relay that has not."""
+    """`first` and `everywhere` return whether a relay has the event; a relay that refuses it raises nothing."""
 
     def __init__(self, pool: Relays) -> None:
         self._pool = pool
@@ -62,29 +64,29 @@ class OutboxRelays:
         self._tasks = Tasks()
 
     async def close(self) -> None:
-        """Stops what goes on beside."""
+        """Stops the publications that are still under way."""
         await self._tasks.close()
 
     async def first(self, event: Event, near: Sequence[str]) -> bool:
-        """Over the relays of ours that it is meant for, and soon over all where those do not take it."""
+        """Publishes over the relays `near` its customer, and over all if those have not taken it in three seconds."""
         if len(near) == len(self._pool.urls):
             return await self.everywhere(event)
         waited_for = not all(self._ways[url].slow for url in near)
         return (waited_for and await self._over(near, event, HEAD_START_S)) or await self.everywhere(event)
 
     async def everywhere(self, event: Event) -> bool:
-        """Over all relays at once: the first OK is enough, the others are waited for in the background."""
+        """Publishes over all relays at once. Returns at the first `OK`; the others go on in the background."""
         return await self._over(self._pool.urls, event, PATIENCE_S)
 
     async def _over(self, urls: Sequence[str], event: Event, timeout: float) -> bool:
         if len(urls) == 1:
-            # The usual case, and the costly part of a publication is its tasks.
+            # The usual case; a task for it would cost more than the rest of the publication.
             return await self._in_place(urls[0], event, timeout)
         opened = {one.url for one in self._pool.statuses if one.state == "open"}
         sound = {url for url in urls if url in opened and not self._ways[url].slow}
         tries = [
             self._tasks.start(
-                self._in_hope(url, event, timeout)
+                self._as_extra(url, event, timeout)
                 if sound and self._ways[url].slow
                 else self._in_place(url, event, timeout),
                 "publication",
@@ -100,20 +102,20 @@ class OutboxRelays:
         way = self._ways[url]
         known = way.slow
         async with way.places:
-            # Those before us have found it out: nobody waits behind them any longer.
+            # The relay was found to be slow while this letter waited for a place.
             if way.slow and not known:
                 return False
             return await self._published(url, event, timeout)
 
-    async def _in_hope(self, url: str, event: Event, timeout: float) -> bool:
+    async def _as_extra(self, url: str, event: Event, timeout: float) -> bool:
         way = self._ways[url]
-        if way.hopes >= AT_ONCE:
+        if way.extra >= AT_ONCE:
             return False
-        way.hopes += 1
+        way.extra += 1
         try:
             return await self._published(url, event, timeout)
         finally:
-            way.hopes -= 1
+            way.extra -= 1
 
     async def _published(self, url: str, event: Event, timeout: float) -> bool:
         way = self._ways[url]

@@ -1,4 +1,4 @@
-"""Being seen: the announcement (NIP-89), renewed daily, and the heartbeat, every 30 seconds."""
+"""Publishes the provider's announcement (NIP-89) once a day, and its heartbeat every 30 seconds."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from pylon.tasks import Tasks
 logger = log.get("provider")
 
 ANNOUNCE_EVERY_S = 86_400
-# What is dated further ahead no relay takes, as relays are set, and no customer believes.
+# Relays commonly refuse events that are dated further ahead, and customers do not believe them.
 MOST_AHEAD_S = 900
 
 
 class Presence:
-    """`engine` says what runs and how fast, `load` (free slots, seconds of queue, pause reason) how things stand."""
+    """`engine` returns what runs and how fast; `load` the free slots, the queue in seconds, and the pause reason."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Presence:
         self._load = load
         self._tasks = Tasks()
         self._changed = asyncio.Event()
-        # By kinds: why no relay took what was last said of this node.
+        # Why no relay took the last event, by its kind.
         self._faults: dict[int, str] = {}
         self._announced: Announcement | None = None
         self._announced_at = 0.0
@@ -53,7 +53,7 @@ class Presence:
         self._announcement_created_at = 0
 
     def start(self) -> None:
-        """Begins to be seen: before the model is there too, as `loading`.
+        """Starts publishing, even while the model is `loading`.
 
         Raises `MalformedError` for settings that cannot be announced.
         """
@@ -61,22 +61,22 @@ class Presence:
         self._tasks.start(forever(self._beat, "presence"), "presence")
 
     def changed(self) -> None:
-        """Says at once what has changed (paused, resumed, the model is there) instead of at the next beat."""
+        """Publishes now instead of at the next beat: something changed (paused, resumed, the model is ready)."""
         self._changed.set()
 
     @property
     def fault(self) -> str:
-        """Why no relay took the last announcement, or heartbeat; empty when one did."""
+        """Why no relay took the last announcement or heartbeat; empty when one did."""
         return "; ".join(dict.fromkeys(self._faults.values()))
 
     async def close(self) -> None:
-        """Withdraws the announcement, and says that nothing more is taken."""
+        """Publishes a last heartbeat that says `stopping`, and withdraws the announcement."""
         await self._tasks.close()
         if all(relay.state != "open" for relay in self._pool.statuses):
-            # Nobody to tell; what relays still show of us expires by itself.
+            # Nothing can be published. The last heartbeat expires by itself.
             return
         await self._publish(self._heartbeat(stopping=True))
-        # Not later than it must be: relays refuse what the next start announces if it is dated before this.
+        # Dated as early as possible: relays would refuse an announcement of the next start that is dated before it.
         created_at = self._dated(self._announcement_created_at)
         await self._publish(withdrawal_draft(self._secret.public, self._settings.d, created_at=created_at))
 
@@ -132,14 +132,14 @@ class Presence:
         return hb.heartbeat_draft(beat, created_at=created_at)
 
     def _next_created_at(self) -> int:
-        # Of two replaceable events of one second relays keep either: ours are a second apart at least.
+        # Of two replaceable events of the same second relays keep the one with the lower id (NIP-01).
         self._last_created_at = self._dated(self._last_created_at + 1)
         return self._last_created_at
 
     def _dated(self, earliest: int) -> int:
-        """Now, or `earliest` if that is later: relays take nothing that is older than what it replaces.
+        """Now, or `earliest` if that is later: relays take no event that is older than the one that it replaces.
 
-        Of a clock that was further ahead than relays believe nothing is there to be replaced.
+        If `earliest` is further ahead than relays accept, they never took that event, and there is none to replace.
         """
         now = int(self._clock.wall())
         return earliest if now < earliest <= now + MOST_AHEAD_S else now

@@ -1,6 +1,7 @@
-"""Which job runs next: trusted keys first, then every customer in turn, the oldest job of each.
+"""The jobs that wait for the engine, and which of them runs next.
 
-Turns are per customer and not per job, so that one who sends a thousand jobs delays another by one job only.
+Jobs of trusted keys go first. Otherwise customers take turns, each with its oldest job: a customer that sends a
+thousand jobs delays another one by a single job.
 """
 
 from collections import OrderedDict, deque
@@ -11,27 +12,28 @@ from pylon.nostr.event import Event
 from pylon.provider.admission import Accept
 from pylon.records import record
 
-# Among so many customers turns are not counted one by one.
+# With more customers than this, the wait of a job is estimated without counting every customer's jobs.
 _MANY = 64
 
 
 @record
 class Job:
-    """An admitted request. `received_at` is wall time, `relay` where it came from.
+    """An admitted request."""
 
-    `event` is None, and `request` says nothing of the prompt, while the journal alone has them (`contents`).
-    `left`: an earlier process took it on. `again`: that may have sent pieces of an answer to it, and `sent` is how
-    much of that relays have.
-    """
-
+    # Without its prompt and parameters, and `event` is None, while only the journal has them (`contents`).
     request: ReceivedRequest
     event: Event | None
     terms: Accept
+    # Unix seconds.
     received_at: float
+    # The URL of the relay that it came from.
     relay: str
     trusted: bool = False
+    # How much of the answer an earlier process had sent in pieces; None if it had sent none.
     sent: Usage | None = None
+    # An earlier process may have sent pieces of its answer.
     again: bool = False
+    # An earlier process took it on.
     left: bool = False
 
     @property
@@ -40,7 +42,7 @@ class Job:
 
 
 class JobQueue:
-    """The jobs that wait. Pure: expiry is judged by the `now` it is given."""
+    """A queue of jobs. Pure: the time is passed in."""
 
     def __init__(self) -> None:
         self._turns: dict[bool, OrderedDict[str, deque[Job]]] = {True: OrderedDict(), False: OrderedDict()}
@@ -50,18 +52,18 @@ class JobQueue:
         return len(self._jobs)
 
     def get(self, job_id: str) -> Job | None:
-        """The job, where it stands, or None when it does not wait here."""
+        """The job, which stays in the queue; None if it is not there."""
         return self._jobs.get(job_id)
 
     def of_customer(self, customer: str) -> int:
-        """How many jobs of this customer wait."""
+        """How many of this customer's jobs are in the queue."""
         return sum(len(turns.get(customer, ())) for turns in self._turns.values())
 
     def wait_s(self, job_id: str, slots: int, seconds_per_job: float) -> float:
-        """How long it takes until this job begins, as things stand; 0 for one that does not wait here.
+        """The estimated seconds until this job begins; 0 for one that is not in the queue.
 
-        Where many customers wait it is taken that each has as many jobs as this one's: a guess costs no more for
-        thousands of strangers than for a few.
+        With many customers, each is assumed to have as many jobs as this job's customer: a thousand strangers must
+        not make the estimate slow.
         """
         job = self._jobs.get(job_id)
         return 0.0 if job is None else (self._ahead(job) + 0.5) / slots * seconds_per_job
@@ -70,7 +72,7 @@ class JobQueue:
         turns = self._turns[job.trusted]
         customer = job.request.customer
         jobs = turns[customer]
-        # Most often it is asked of the latest.
+        # Most often this is the customer's latest job.
         own = len(jobs) - 1 if jobs[-1] is job else next(at for at, other in enumerate(jobs) if other is job)
         ahead = own if job.trusted else own + sum(map(len, self._turns[True].values()))
         if not own and next(reversed(turns)) == customer:
@@ -80,7 +82,7 @@ class JobQueue:
         turn = 1
         for other, jobs in turns.items():
             if other == customer:
-                # Those behind it in the turn have had one job less when this one's turn comes.
+                # Customers behind this one have had one turn less when this job's turn comes.
                 turn = 0
             else:
                 ahead += min(len(jobs), own + turn)
@@ -92,7 +94,7 @@ class JobQueue:
         self._turns[job.trusted].setdefault(job.request.customer, deque()).append(job)
 
     def pop(self) -> Job | None:
-        """Takes the next job out, or None."""
+        """Removes and returns the next job; None if there is none."""
         for turns in (self._turns[True], self._turns[False]):
             if turns:
                 customer, jobs = next(iter(turns.items()))
@@ -105,7 +107,7 @@ class JobQueue:
         return None
 
     def remove(self, job_id: str) -> Job | None:
-        """Takes one job out, or None when it does not wait here."""
+        """Removes and returns this job; None if it is not in the queue."""
         job = self._jobs.pop(job_id, None)
         if job is not None:
             turns = self._turns[job.trusted]
@@ -115,7 +117,7 @@ class JobQueue:
         return job
 
     def take_expired(self, now: float) -> list[Job]:
-        """Takes out every job whose deadline has passed at `now` (Unix seconds)."""
+        """Removes and returns the jobs whose deadline has passed at `now` (Unix seconds)."""
         expired = [job for job in self._jobs.values() if job.terms.expires_at <= now]
         for job in expired:
             self.remove(job.id)

@@ -1,4 +1,4 @@
-"""After a restart: what the last process left is taken up, from the journal alone."""
+"""Takes up, after a restart, what the last process left in the journal."""
 
 from pylon import log
 from pylon.provider.intake.open_cancels import OpenCancels
@@ -13,8 +13,8 @@ logger = log.get("provider")
 
 
 class Recovery:
-    """What no relay has acknowledged is published again. Jobs that have no result are run, or wait, again; those that
-    can no longer be read or run end, and their customers are told why.
+    """Publishes again what no relay has acknowledged. Jobs without a result run or wait again; those that can no
+    longer be read or run end, and their customers are told why.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class Recovery:
         self._results = results
 
     async def run(self) -> None:
-        """Takes all of it up, oldest first."""
+        """Takes up everything, the oldest first. Raises `sqlite3.Error`."""
         again = 0
         async for pending in self._journal.pending():
             if pending.result is not None:
-                # Its own first `e` tag names the request; nothing but it is kept once it is signed.
+                # The first `e` tag names the request, whose own event is not kept once there is a result.
                 again_out = self._results.publish if pending.state is JobState.SIGNED else self._results.tell
                 again_out(pending.result, pending.result.tag("e") or "", pending.relay)
             elif await self._take_up(pending):
@@ -52,7 +52,7 @@ class Recovery:
             return False
         self._open_cancels.add(job)
         if pending.state is JobState.AWAITING_FUNDS and not self._in_hand.takes_payment:
-            # Work has become free since. Of a queued job alone a result is ever written down.
+            # The provider has become free of charge since. A result is written only for a job that is queued.
             await self._journal.may_run(job.id)
         await self._in_hand.restore(job, pending.state)
         return True

@@ -1,4 +1,4 @@
-"""A no to a customer: what it hears of a request that is not taken on, or of a job that has no result."""
+"""What a customer is told about a request that is refused, or a job that ends without a result."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,7 +10,7 @@ from pylon.provider.queue import Job
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request (its `id`) has no result. `relay` is where that came from."""
+    """The error feedback for a request with this `id`, which came over `relay`."""
 
     customer: str
     id: str
@@ -22,18 +22,18 @@ class Refusal:
 
     @classmethod
     def to(cls, request: ReceivedRequest, relay: str, code: ErrorCode, reason: str) -> Self:
-        """Of a request that was read."""
+        """The refusal of a request that could be read."""
         return cls(request.customer, request.id, request.private, relay, code, reason, request.plain)
 
     @classmethod
     def of(cls, job: Job, code: ErrorCode, reason: str) -> Self:
-        """Of a job that was admitted."""
+        """The refusal of a job that was admitted."""
         return cls.to(job.request, job.relay, code, reason)
 
 
 def taken_back(job: Job) -> Refusal | None:
-    """That a job which its customer took back costs nothing: as long as it might, the customer keeps that aside.
+    """Tells a customer that the job it took back costs nothing: until it knows, it keeps the money aside.
 
-    None where it was free.
+    None for a job that was free anyway.
     """
     return Refusal.of(job, ErrorCode.CANCELLED, "it costs nothing") if job.terms.quote else None

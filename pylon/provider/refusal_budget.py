@@ -1,4 +1,4 @@
-"""How often a key is told no: a bucket per key, so that a refusal never amplifies an attack."""
+"""Limits how often a key is answered: a token bucket for each key, so that answers never amplify an attack."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RefusalLimits:
-    """`burst` refusals at once for one key, then `per_s` a second; all keys together `total_per_s`."""
+    """For one key, `burst` answers at once and then `per_s` a second; `total_burst` and `total_per_s` for all keys
+    together. The buckets of at most `keys` keys are remembered."""
 
     burst: float = 200.0
     per_s: float = 2.0
@@ -16,16 +17,16 @@ class RefusalLimits:
 
 
 class RefusalBudget:
-    """Pure: time is given, in seconds of the monotonic clock."""
+    """The buckets. Pure: the time is passed in, in seconds of a monotonic clock."""
 
     def __init__(self, limits: RefusalLimits | None = None) -> None:
         self._limits = limits or RefusalLimits()
-        # A stranger can make keys at will: the least recently seen is forgotten, and all share one more bucket.
+        # Keys cost nothing to make. So the least recently seen one is forgotten, and all keys share a second bucket.
         self._keys: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._total = (self._limits.total_burst, 0.0)
 
     def allow(self, key: str, now: float) -> bool:
-        """Whether this key may be answered now; counts it if so."""
+        """Whether this key may be answered now. If so, the answer is counted."""
         limits = self._limits
         own = _refill(self._keys.pop(key, (limits.burst, now)), limits.burst, limits.per_s, now)
         total = _refill(self._total, limits.total_burst, limits.total_per_s, now)

@@ -1,4 +1,4 @@
-"""What a provider says to a customer besides results: feedback, built, signed and sent."""
+"""Job feedback (NIP-90 kind 7000): built, signed and sent to the customer."""
 
 from collections.abc import Callable
 
@@ -18,17 +18,18 @@ from pylon.provider.refusal_budget import RefusalBudget
 
 logger = log.get("provider")
 
-# Feedback that arrives later than this helps nobody.
+# How long feedback is worth sending: later it helps nobody.
 WORTH_SENDING_S = 60
 
 
 def answer_expiry(deadline: int, now: float) -> int:
-    """When relays may forget an answer: an hour after the job's deadline, so that a customer can come back."""
+    """When relays may delete an answer, in Unix seconds: an hour after the deadline, so that a customer that was away
+    still finds it."""
     return max(deadline, int(now)) + 3_600
 
 
 class Replies:
-    """What goes out here is in no journal: a lost word delays its customer until the acknowledgement deadline."""
+    """Sends feedback. It is not journaled: if some is lost, its customer waits for its acknowledgement deadline."""
 
     def __init__(
         self,
@@ -47,12 +48,12 @@ class Replies:
         self._budget = RefusalBudget()
 
     def refuse(self, refusal: Refusal) -> None:
-        """An error feedback, unless this key has had too many."""
+        """Sends an error, unless this key has had too many."""
         if (event := self.refusal(refusal)) is not None:
             self._put(event, refusal.relay)
 
     def refusal(self, refusal: Refusal) -> Event | None:
-        """The same, not sent yet; None where this key has had too many, or cannot be written to."""
+        """The error as a signed event, not sent yet; None if this key has had too many, or is not a valid key."""
         customer = refusal.customer
         if not self._trusted(customer) and not self._budget.allow(customer, self._clock.monotonic()):
             return None
@@ -60,24 +61,24 @@ class Replies:
         return self._sign(Feedback(address, Status.ERROR, refusal.code, refusal.reason), plain=refusal.plain)
 
     def say(self, refusal: Event, relay: str) -> None:
-        """Sends one that was made."""
+        """Sends an error that `refusal` made."""
         self._put(refusal, relay)
 
     def processing(self, request: ReceivedRequest, relay: str, wait_s: float | None = None) -> None:
-        """The job will take a while: it begins in so many seconds, or nobody knows when."""
+        """Tells the customer that the job begins in about `wait_s` seconds; None if that is not known."""
         self._send(Feedback(self._address(request), Status.PROCESSING, wait_s=wait_s), request, relay)
 
     def payment_required(self, request: ReceivedRequest, relay: str, amount: Msat, invoice: str) -> None:
-        """The job waits until this invoice is paid."""
+        """Tells the customer that the job waits until this invoice is paid."""
         asked = Amount(amount, invoice)
         self._send(Feedback(self._address(request), Status.PAYMENT_REQUIRED, amount=asked), request, relay)
 
     def partial(
         self, request: ReceivedRequest, relay: str, text: str, offset: int, deadline: int, sent: Callable[[], None]
     ) -> None:
-        """The piece of the answer that starts at character `offset`. `sent` is called when a relay has it.
+        """Sends the piece of an answer that starts at character `offset`. `sent` is called when a relay has it.
 
-        `deadline` is the job's: the pieces of an answer are kept as long as its result.
+        `deadline` is the job's, in Unix seconds: relays keep the pieces of an answer as long as its result.
         """
         address = Address(request.id, request.customer, request.private, answer_expiry(deadline, self._clock.wall()))
 
@@ -104,7 +105,7 @@ class Replies:
         try:
             return self._secret.sign(feedback_draft(feedback, self._keys, created_at=now, plain=plain))
         except WireError as error:
-            # A key that is no point of the curve cannot be written to.
+            # Nothing can be encrypted for a key that is not a point of the curve.
             logger.warning("feedback could not be created", request=feedback.address.request, error=str(error))
             return None
 

@@ -1,9 +1,9 @@
-"""A job's row in the journal: its states, its columns, and the statements that move it on within a transaction.
+"""The rows of the journal: their states, their columns, and the statements that change them.
 
     awaiting_funds ─► queued ─► signed ─► settled | undelivered
     any before signed ─► expired | cancelled | failed
 
-Each statement names the state that it leaves, so that of two that come at once one finds nothing to do.
+Each statement names the state that a row must be in: of two that come at once, the second one changes nothing.
 """
 
 import sqlite3
@@ -19,7 +19,7 @@ from pylon.provider.queue import Job
 from pylon.records import record
 from pylon.store.database import Schema, Transaction
 
-# Of both tables of the first two migrations.
+# The columns of the tables that the first two migrations make.
 _JOB = """
     id TEXT PRIMARY KEY,
     customer TEXT NOT NULL,
@@ -48,8 +48,7 @@ SCHEMA = Schema(
         CREATE INDEX job_received ON job (received_at);
         CREATE TABLE provider_setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
         """,
-        # A table with row numbers: without, rows lie in the tree of their ids, and each change of a state writes
-        # the contents anew.
+        # With row numbers, unlike above: in a table WITHOUT ROWID each change of a state writes the contents again.
         f"""
         CREATE TABLE numbered_job ({_JOB}) STRICT;
         INSERT INTO numbered_job SELECT * FROM job;
@@ -58,12 +57,12 @@ SCHEMA = Schema(
         CREATE INDEX job_state ON job (state, received_at);
         CREATE INDEX job_received ON job (received_at);
         """,  # noqa: S608 - the columns above
-        # Of jobs that wait already nobody knows whether pieces of their answers are out.
+        # For jobs that wait already it is not known whether pieces of their answers are out: assume that they are.
         """
         ALTER TABLE job ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
         UPDATE job SET begun = 1 WHERE state = 'queued';
         """,
-        # The most that a job may cost, what that was reckoned by, and its longest answer; NULL where nobody knows.
+        # The quote, its price, and the longest answer in tokens; NULL in older rows.
         """
         ALTER TABLE job ADD COLUMN quote_msat INTEGER;
         ALTER TABLE job ADD COLUMN base_msat INTEGER;
@@ -71,16 +70,16 @@ SCHEMA = Schema(
         ALTER TABLE job ADD COLUMN out_msat_per_1k INTEGER;
         ALTER TABLE job ADD COLUMN max_tokens INTEGER;
         """,
-        # Requests that were refused in words.
+        # Requests whose customers were told that they are refused.
         "CREATE TABLE refused_request (id TEXT PRIMARY KEY, code TEXT NOT NULL, said_at REAL NOT NULL) STRICT;",
-        # The few results that are kept for a while, among the rows of months.
+        # Finds the few results that are still kept, among the rows of months.
         "CREATE INDEX job_result ON job (expires_at) WHERE state = 'settled' AND result NOT NULL;",
     ),
 )
 
 
 class JobState(StrEnum):
-    """See the module."""
+    """See the diagram above; `pylon.provider.journal` says what each means."""
 
     AWAITING_FUNDS = "awaiting_funds"
     QUEUED = "queued"
@@ -94,7 +93,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One job as the journal knows it, without its contents. Times are Unix seconds."""
+    """A job of the journal without its contents. Times are Unix seconds, `charge_msat` is what it cost."""
 
     id: str
     customer: str
@@ -112,7 +111,7 @@ class Row:
 
 @record
 class Agreed:
-    """What a job was taken on for: the most that it costs, by which price, and the tokens of its longest answer."""
+    """The terms that a job was taken on: the most that it costs, the price, and its longest answer in tokens."""
 
     quote: Msat
     price: Price
@@ -121,29 +120,28 @@ class Agreed:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What a crash left: a request to run again or to be paid for, or what to publish again: a result, or the error
-    of a job that has ended.
+    """A job that an earlier process left unfinished. Times are Unix seconds."""
 
-    `expires_at` is the deadline that it was taken on with, in Unix seconds, and `model` the id of the one that it was
-    taken on for. `sent` is what its customer had been sent of the answer, in pieces; where `begun` is False it was
-    sent none. `agreed` is None in a row that is older than these columns.
-    """
-
+    # The request, to be paid for or run again; the same as `result` where that is set.
     event: Event
     relay: str
     received_at: float
     expires_at: int
     state: JobState
+    # The result, or the error of a job that has ended, to be published again.
     result: Event | None
+    # The id of the model that it was taken on for.
     model: str
+    # How much of the answer was sent in pieces; None if that is none, as is certain while `begun` is False.
     sent: Usage | None = None
     begun: bool = False
+    # None in a row that was written before the journal had these columns.
     agreed: Agreed | None = None
 
 
 @record
 class Work:
-    """What a job took. `finished_at` is Unix seconds."""
+    """What a job took: tokens, milliseconds of the engine, and when it ended in Unix seconds."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -168,13 +166,13 @@ END = (
     "UPDATE job SET state = ?, code = ?, finished_at = ?, result = ?, request = NULL, prompt_tokens = 0,"
     " completion_tokens = 0 WHERE id = ? AND state IN ('awaiting_funds', 'queued')"
 )
-# Left to itself SQLite takes the other index, and looks at all that ever was settled.
+# By itself SQLite uses `job_state`, and scans every job that was ever settled.
 FORGET_RESULTS = (
     "UPDATE job INDEXED BY job_result SET result = NULL"
     " WHERE state = 'settled' AND result NOT NULL AND expires_at < ?"
 )
 FORGET = "DELETE FROM job WHERE state NOT IN ('awaiting_funds', 'queued', 'signed') AND received_at < ?"
-TELL = "UPDATE job SET result = NULL WHERE id = ? AND state IN ('expired', 'cancelled', 'failed')"
+DROP_ERROR = "UPDATE job SET result = NULL WHERE id = ? AND state IN ('expired', 'cancelled', 'failed')"
 
 
 def admission(job: Job) -> tuple[object, ...]:
@@ -194,36 +192,37 @@ def signature(job_id: str, result: Event, work: Work, charge_msat: int) -> tuple
 
 
 async def insert(tx: Transaction, job: Job) -> bool:
-    """Writes an admitted job; False when it was taken on before."""
+    """Writes an admitted job; False if the journal has it already."""
     return await tx.execute(INSERT, admission(job)) == 1
 
 
 async def move(tx: Transaction, job_id: str, before: JobState, after: JobState) -> None:
-    """Moves a job on, if it is where it was thought to be."""
+    """Moves a job to state `after`, if it is in state `before`."""
     await tx.execute("UPDATE job SET state = ? WHERE id = ? AND state = ?", (after.value, job_id, before.value))
 
 
 async def state(tx: Transaction, job_id: str) -> JobState | None:
-    """Where a job stands; None for one that was never taken on."""
+    """The state of a job; None if the journal does not have it."""
     row = await tx.fetch_one("SELECT state FROM job WHERE id = ?", (job_id,))
     return None if row is None else JobState(row["state"])
 
 
 async def sign(tx: Transaction, results: Iterable[tuple[str, Event, Work, int]]) -> int:
-    """Writes the results of jobs that are queued, and what each took and cost; how many there were."""
+    """Writes results: for each the job's id, the event, what it took, and its charge in msat. Returns how many of the
+    jobs were queued, and so have a result now."""
     return await tx.execute_many(SIGN, [signature(*result) for result in results])
 
 
-def ending(job_id: str, state: JobState, code: str, finished_at: float, word: Event | None) -> tuple[object, ...]:
+def ending(job_id: str, state: JobState, code: str, finished_at: float, feedback: Event | None) -> tuple[object, ...]:
     """The values of `END`."""
-    return (state.value, code, finished_at, None if word is None else word.to_json(), job_id)
+    return (state.value, code, finished_at, None if feedback is None else feedback.to_json(), job_id)
 
 
 async def end(
-    tx: Transaction, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+    tx: Transaction, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
 ) -> None:
-    """Writes that a job ended without a result, and what its customer has yet to be told of that."""
-    await tx.execute(END, ending(job_id, state, code, finished_at, word))
+    """Ends a job without a result. `feedback`, its error, is kept until a relay has it."""
+    await tx.execute(END, ending(job_id, state, code, finished_at, feedback))
 
 
 _LEFT = (
@@ -244,12 +243,12 @@ NEWEST = (
 
 
 def pending(row: sqlite3.Row) -> Pending | None:
-    """One of `PENDING`; None for a row without contents."""
+    """A row of `PENDING` as a value; None if it has neither request nor result."""
     result = None if row["result"] is None else loads_event(row["result"])
     event = loads_event(row["request"]) if row["request"] is not None else result
     if event is None:
         return None
-    # A piece has a token at least.
+    # Every piece has at least one token, so a count of 0 means that none was sent.
     counted = Usage(row["prompt_tokens"], row["completion_tokens"])
     sent = counted if result is None and counted.completion_tokens else None
     state = JobState(row["state"])
@@ -266,5 +265,5 @@ def _agreed(row: sqlite3.Row) -> Agreed | None:
 
 
 def newest(row: sqlite3.Row) -> Row:
-    """One of `NEWEST`."""
+    """A row of `NEWEST` as a value."""
     return Row(**{**dict(row), "state": JobState(row["state"])})

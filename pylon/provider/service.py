@@ -1,6 +1,6 @@
-"""The service provider put together: intake, runner, outbox and presence around one journal.
+"""The service provider (NIP-90): intake, runner, outbox and presence around one journal.
 
-What survives a crash is in the journal, and `start` first takes up what the last process left.
+Whatever must survive a crash is in the journal. `start` first takes up what the last process left there.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from pylon.money.wallet import Wallet
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
-from pylon.provider.closed import Closed
 from pylon.provider.contents import Contents
 from pylon.provider.housekeeping import Housekeeping
 from pylon.provider.intake.intake import Intake, for_provider
@@ -27,6 +26,7 @@ from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge
 from pylon.provider.occupancy import Occupancy
 from pylon.provider.outbox import Outbox
+from pylon.provider.pauses import Pauses
 from pylon.provider.payments.asking import Asking
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
 from pylon.provider.payments.till import Till
@@ -53,7 +53,7 @@ class ProviderStatus:
     awaiting_funds: int
     wallet_down: bool
     engine: EngineStatus
-    # See `Latency.told`.
+    # By phase; see `Latency.as_dict`.
     latency: dict[str, dict[str, Any]]
     # Why no relay took the last announcement or heartbeat; empty when one did.
     unannounced: str
@@ -62,17 +62,17 @@ class ProviderStatus:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is still to be finished here, as memory has it."""
+    """How much is still to be finished, by what is in memory."""
 
     running: int
     queued: int
-    # Results that no relay has said OK to.
+    # Results and feedback that no relay has acknowledged.
     unpublished: int
 
 
 @dataclass(frozen=True, slots=True)
-class Takings:
-    """How payment is taken: through this wallet, on these terms, booked in this database."""
+class Payments:
+    """How payments are received: through this wallet, on these terms, and booked in this database."""
 
     database: Database
     wallet: Wallet
@@ -80,7 +80,7 @@ class Takings:
     credit: CreditPolicy = field(default_factory=CreditPolicy)
 
     def asking(self, clock: Clock) -> Asking:
-        """Who asks for it."""
+        """What asks customers for payments."""
         return Asking(database=self.database, wallet=self.wallet, receiver=self.receiver, clock=clock)
 
 
@@ -98,18 +98,18 @@ class Provider:
         settings: ProviderSettings,
         model: str,
         clock: Clock | None = None,
-        takings: Takings | None = None,
+        payments: Payments | None = None,
         since: float = 0.0,
     ) -> None:
-        """`takings` is how payment is taken; None serves for free. Requests from before `since` (Unix seconds), which
-        the journal may know nothing of, are not looked at."""
+        """Without `payments` all work is free. Requests from before `since` (Unix seconds) are ignored: the journal
+        may not know that they were answered."""
         self.settings = settings
         clock = clock or SystemClock()
         self._inference = inference
         self._journal = journal
         self._outbox = outbox = Outbox(pool, clock)
         replies = Replies(secret=secret, keys=keys, outbox=outbox, clock=clock, trusted=settings.trusted.__contains__)
-        accounts = None if takings is None else AccountSettlement(journal, takings.credit)
+        accounts = None if payments is None else AccountSettlement(journal, payments.credit)
         settlement: Settlement = accounts or FreeSettlement(journal)
         results = Results(
             secret=secret,
@@ -131,9 +131,9 @@ class Provider:
             processing_after_s=settings.processing_after_s,
         )
         self._till: Till | None = None
-        if takings is not None and accounts is not None:
+        if payments is not None and accounts is not None:
             self._till = Till(
-                asking=takings.asking(clock),
+                asking=payments.asking(clock),
                 settlement=accounts,
                 replies=replies,
                 clock=clock,
@@ -144,9 +144,9 @@ class Provider:
         self._in_hand = InHand(till=self._till, runner=self._runner)
         self._open_cancels = OpenCancels(pool, self._in_hand.has, self._in_hand.take_back)
         self._disk = Writable(journal=journal, clock=clock, changed=self._changed)
-        self._closed = Closed(journal, self._disk)
+        self._pauses = Pauses(journal, self._disk)
         occupancy = Occupancy(
-            inference=inference, model=model, runner=self._runner, in_hand=self._in_hand, closed=self._closed
+            inference=inference, model=model, runner=self._runner, in_hand=self._in_hand, pauses=self._pauses
         )
         self._presence = Presence(
             secret=secret, pool=pool, settings=settings, clock=clock, engine=inference.status, load=occupancy.room
@@ -179,8 +179,8 @@ class Provider:
         self._unwatch: Callable[[], None] | None = None
 
     async def start(self) -> None:
-        """Takes up what was left, then listens and is seen."""
-        await self._closed.start()
+        """Takes up what the last process left, then listens for requests and announces itself."""
+        await self._pauses.start()
         if self._till is not None:
             await self._till.start()
         await self._recovery.run()
@@ -189,12 +189,12 @@ class Provider:
         self._open_cancels.start()
         self._presence.start()
         self._housekeeping.start()
-        # A model that becomes ready, or falls away, is told at once.
+        # A model that becomes ready or fails is announced at once.
         self._unwatch = self._inference.watch(self._changed)
 
     async def drain(self, timeout: float) -> bool:
-        """Takes nothing new on and finishes what is there; whether all of it was, within `timeout` seconds."""
-        self._closed.draining = True
+        """Takes no new jobs and finishes those that are here. Returns whether all were, within `timeout` seconds."""
+        self._pauses.draining = True
         self._changed()
         try:
             async with asyncio.timeout(timeout):
@@ -207,7 +207,7 @@ class Provider:
         """Stops now. Unfinished jobs stay in the journal."""
         if self._unwatch is not None:
             self._unwatch()
-        # From the last to the first. Whoever closes this may be cancelled meanwhile, and none of them shall go on.
+        # The stack closes the last one first, and all of them even if one fails or this task is cancelled.
         async with AsyncExitStack() as parts:
             parts.push_async_callback(self._outbox.close)
             parts.push_async_callback(self._presence.close)
@@ -220,27 +220,27 @@ class Provider:
             parts.push_async_callback(self._housekeeping.close)
 
     async def pause(self, reason: str = "owner") -> None:
-        """Takes nothing new on, over restarts too; what is there is finished."""
-        await self._closed.pause(reason)
+        """Takes no new jobs until `resume`, even after a restart. Jobs that are here are finished."""
+        await self._pauses.pause(reason)
         self._changed()
 
     async def resume(self) -> None:
-        """Takes jobs on again."""
-        await self._closed.resume()
+        """Takes jobs again, unless an owner rule or the disk forbids it."""
+        await self._pauses.resume()
         self._changed()
 
-    def hold(self, reason: str, told: str) -> None:
-        """Takes nothing new on while owner rules hold; empty lets go. A pause by hand lasts beside it.
+    def hold(self, reason: str, public_reason: str) -> None:
+        """Takes no new jobs while owner rules hold; an empty `reason` ends that, but not a pause by hand.
 
-        `reason` names them, `told` is what customers and heartbeats say.
+        `reason` names the rules to the owner; `public_reason` is what customers and heartbeats say.
         """
-        if self._closed.hold(reason, told):
+        if self._pauses.hold(reason, public_reason):
             self._changed()
 
     @property
     def paused(self) -> str:
-        """Why nothing is taken on, for its owner, or empty."""
-        return self._closed.reason
+        """Why no jobs are taken, for the owner to read; empty if they are."""
+        return self._pauses.reason
 
     @property
     def busy(self) -> bool:
@@ -249,30 +249,29 @@ class Provider:
 
     @property
     def draining(self) -> bool:
-        """Whether it finishes what is there and takes nothing new on, until `resume`."""
-        return self._closed.draining
+        """Whether a drain began, which only `resume` ends."""
+        return self._pauses.draining
 
     @property
     def left(self) -> Left:
-        """How much there is to be finished. It costs nothing to ask, unlike `status`, which counts the journal."""
+        """How much is still to be finished. Cheap, unlike `status`, which counts the journal's rows."""
         return Left(len(self._runner.running), len(self._runner.queue), self._outbox.waiting)
 
     async def status(self) -> ProviderStatus:
-        """How things stand."""
+        """What `pylon status` shows. Raises `sqlite3.Error`."""
         return ProviderStatus(
             paused=self.paused,
-            draining=self._closed.draining,
+            draining=self._pauses.draining,
             queued=len(self._runner.queue),
             running=len(self._runner.running),
             unpublished=self._outbox.waiting,
             awaiting_funds=self._in_hand.unpaid,
             wallet_down=self._in_hand.wallet_down,
             engine=self._inference.status(),
-            latency=self._runner.latency.told(),
+            latency=self._runner.latency.as_dict(),
             unannounced=self._presence.fault,
             jobs=await self._journal.counts(),
         )
 
     def _changed(self) -> None:
-        # Others hear of it at once.
         self._presence.changed()

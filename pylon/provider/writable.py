@@ -1,7 +1,7 @@
-"""Whether anything can be written here: while nothing can, no job is taken on.
+"""Whether the database can be written: while it cannot, no job is taken on.
 
-A disk that is full or was taken away may be well again, which is tried. A database that is damaged stays so: another
-row of it may still be written, and the next job is lost all the same.
+A disk that is full or gone may recover, so a write is tried again and again. A damaged database does not recover: one
+row may still be written while the next job is lost.
 """
 
 import asyncio
@@ -16,32 +16,33 @@ from pylon.tasks import Tasks
 
 logger = log.get("provider")
 
+# The setting that a try writes.
 WRITTEN = "written_again"
-# So often it is tried whether something can be written, after something could not.
+# After a write has failed, the time between two tries, in seconds.
 WRITE_AGAIN_S = 10.0
 
 
 class Writable:
-    """`changed` is called when this changes, either way."""
+    """Watches the writes to the journal; `changed` is called when they begin to fail or work again."""
 
     def __init__(self, *, journal: Journal, clock: Clock, changed: Callable[[], None]) -> None:
         self._journal = journal
         self._clock = clock
         self._changed = changed
-        # Runs while nothing can be written.
+        # Runs while the disk cannot be written.
         self._trying: asyncio.Task[None] | None = None
         self._tasks = Tasks()
         self._damaged = False
 
     @property
     def reason(self) -> str:
-        """A reason for taking nothing on, or empty."""
+        """Why no job is taken on: `database`, `disk`, or empty."""
         if self._damaged:
             return "database"
         return "disk" if self._trying is not None and not self._trying.done() else ""
 
     def failed(self, error: sqlite3.Error) -> str:
-        """Something could not be written. The reason from now on."""
+        """Notes that a write failed. Returns the reason from now on."""
         if is_damage(error) and not self._damaged:
             self._damaged = True
             logger.error("the database is damaged; jobs are refused until it is replaced", error=str(told(error)))
@@ -53,7 +54,7 @@ class Writable:
         return self.reason
 
     async def close(self) -> None:
-        """Tries no more."""
+        """Stops trying."""
         await self._tasks.close()
 
     async def _until_written(self) -> None:

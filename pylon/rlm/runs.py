@@ -225,6 +225,14 @@ def summary(run: Run) -> dict[str, Any]:
     return {**row, **tally.counts}
 
 
+def list_row(run: Run) -> dict[str, Any]:
+    """What `summary` returns, or a row whose `state` is "damaged": one bad record must not hide the others."""
+    try:
+        return summary(run)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {"id": run.id, "state": "damaged", "question": "", "answer": None, "partial": None, **Tally().counts}
+
+
 def answer_of(run: Run) -> str | None:
     """The answer of a run; None if it has none or has not ended. Raises `UsageError` if the text is missing or
     damaged."""

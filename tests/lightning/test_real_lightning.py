@@ -28,7 +28,7 @@ from pylon.node.open_home import SCHEMAS
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
-from pylon.provider.service import Provider, Takings
+from pylon.provider.service import Payments, Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
@@ -91,7 +91,7 @@ async def overcharging(house, home: Home) -> AsyncIterator[Database]:
             journal=Journal(opened, group),
             settings=ProviderSettings(price=Price(Msat(3_000)), network="regtest"),
             model="stand-in-instant",
-            takings=Takings(opened, wallet, Overcharging(opened, wallet, SystemClock(), network=Network.REGTEST)),
+            payments=Payments(opened, wallet, Overcharging(opened, wallet, SystemClock(), network=Network.REGTEST)),
         )
         await served.start()
         stack.push_async_callback(served.close)

@@ -2,7 +2,6 @@
 
 import random
 import time
-from typing import Any
 
 import pytest
 
@@ -119,21 +118,16 @@ async def test_nothing_takes_nothing(client):
     assert (found["jobs"], found["most_msat"], found["wall_s"]) == (0, 0, None)
 
 
-async def test_what_it_takes_can_be_read_on_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_it_takes_can_be_read_on_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
         "jobs": 1_200, "checks": 60, "unaskable": 1, "providers": 3, "slots": 48, "least_msat": 1_200_000,
         "most_msat": 9_000_000, "prompt_tokens": 1_000_000, "most_completion_tokens": 614_400, "wall_s": 812.5,
         "lack": None,
-        "faults": [{"index": 6, "error": {"message": "a prompt of 120,000 characters does not fit one event"}}],
+        "faults": [{"line": 7, "error": {"message": "a prompt of 120,000 characters does not fit one event"}}],
     }  # fmt: skip
-
-    async def told(*_: object, **__: object) -> tuple[dict[str, Any], str]:
-        return found, "sat"
-
-    monkeypatch.setattr(mapping, "_call", told)
     monkeypatch.setattr(out, "_width", 80)
     with out.capture() as shown:
-        await mapping._dry_run({"budget_msat": 5_000_000}, list(range(1, 10)), False)
+        mapping._print_estimate(found, 5_000_000, "sat")
     lines = [line.rstrip() for line in shown.get().splitlines()]
     assert max(map(len, lines)) <= 80
     # Labels stand whole in their column, and what is said of each beside it.

@@ -19,8 +19,8 @@ from pylon.cli import main, running
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, Any, str]:
     """The program in this process: its status, the one object that it printed, what it told people."""
     monkeypatch.setattr(sys, "argv", ["pylon", *arguments])
-    for name in ("wanted", "printed"):
-        monkeypatch.setattr(running._Told, name, False)
+    for name in ("wants_json", "printed_json"):
+        monkeypatch.setattr(running._Output, name, False)
     with pytest.raises(SystemExit) as ended:
         main.main()
     out, err = capsys.readouterr()
@@ -87,8 +87,8 @@ def test_what_is_wrong_with_a_call_is_an_object(monkeypatch, capsys, tmp_path, l
 def test_what_is_wrong_with_a_call_looks_like_any_other_error_to_people(monkeypatch, capsys, tmp_path, line, says):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pylon", *line.split()])
-    for name in ("wanted", "printed"):
-        monkeypatch.setattr(running._Told, name, False)
+    for name in ("wants_json", "printed_json"):
+        monkeypatch.setattr(running._Output, name, False)
     with pytest.raises(SystemExit) as ended:
         main.main()
     out, err = capsys.readouterr()
@@ -180,8 +180,8 @@ def test_json_alone_or_before_a_command_is_no_option_of_the_program(monkeypatch,
 
 def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     monkeypatch.setattr(sys, "argv", ["pylon", *arguments])
-    for name in ("wanted", "printed"):
-        monkeypatch.setattr(running._Told, name, False)
+    for name in ("wants_json", "printed_json"):
+        monkeypatch.setattr(running._Output, name, False)
     with pytest.raises(SystemExit) as ended:
         main.main()
     assert ended.value.code == 0
@@ -189,8 +189,8 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 
 def test_an_error_after_an_object_prints_no_second_one(monkeypatch, capsys):
-    monkeypatch.setattr(running._Told, "wanted", True)
-    monkeypatch.setattr(running._Told, "printed", False)
+    monkeypatch.setattr(running._Output, "wants_json", True)
+    monkeypatch.setattr(running._Output, "printed_json", False)
     running.print_json({"jobs": 1})
     with pytest.raises(typer.Exit):
         running.fail(running.PylonError("no answer"))

@@ -10,7 +10,7 @@ from pylon.money.msat import Msat
 from pylon.node.bank import BankHost, bank_socket
 from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.core import Core
-from pylon.node.serving import takings
+from pylon.node.serving import payments
 from pylon.node.session import LocalNode
 from pylon.relay.server import RelayServer
 from tests.node.homes import move_in
@@ -34,7 +34,7 @@ async def test_what_is_paid_for_an_invoice_of_when_the_node_charged_is_credited_
             return Core(homes[name], settings.parse(raw), serve=name == "provider")
 
         async with core_of("provider", "paid") as core:
-            taken = takings(core.opened)
+            taken = payments(core.opened)
             assert taken is not None
             issued = await taken.receiver.issue(CUSTOMER, "job", Msat(5_000), description="work")
         async with core_of("payer", "free") as core:

@@ -71,7 +71,7 @@ async def test_a_node_that_serves_holds_neither_a_models_library_nor_another_com
 
 
 def test_what_a_running_node_answers_is_asked_without_what_makes_a_node() -> None:
-    look = "import sys, pylon.cli.node, pylon.cli.ask; print(*sys.modules)"
+    look = "import sys, pylon.cli.status, pylon.cli.node, pylon.cli.ask; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout.split()
     assert "pylon.node.session" in modules
     assert not {"pylon.node.core", "pylon.provider.service", "pylon.store.database"} & {*modules}

@@ -27,7 +27,7 @@ from pylon.node import identity
 from pylon.node.calls.control import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
-from pylon.node.serving import takings
+from pylon.node.serving import payments
 from pylon.node.session import LocalNode
 from pylon.node.wallet import live
 from pylon.node.wallet.purse import save_link
@@ -156,7 +156,7 @@ async def test_a_node_that_runs_holds_to_caps_that_were_lowered_and_to_a_permiss
     live.allow(home, public(home), FIRST, AGREED)
     pay = {"invoice": wallet.invoice(20), "most_sat": 20}
     async with core_of(home, relay.url, serve=True, provider={"pricing": "paid"}) as core:
-        node, taken = LocalNode(core), takings(core.opened)
+        node, taken = LocalNode(core), payments(core.opened)
         assert taken is not None
         live.allow(home, public(home), Agreed(10, 100, 1_000), "10 100 1000")
         assert (await result_of(node, "status"))["spending"]["most_payment_msat"] == 10_000

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 
-from pylon.cli import mapping
+from pylon.cli import map_report, mapping
 from pylon.cli.estimate_rows import estimated
 from pylon.cli.output import err
 from pylon.errors import JobsFailedError, UsageError
@@ -17,7 +17,7 @@ from pylon.node.calls.params import MOST_JOBS, job_list
 from pylon.relay.server import RelayServer
 from tests.node import programs
 
-TOLD = {"done": 3, "failed": 1, "paid_msat": 2_000, "in_flight": 4, "providers": 1, "unit": "play sat"}
+EVENT = {"loading": 0, "done": 3, "failed": 1, "paid_msat": 2_000, "in_flight": 4, "providers": 1}
 RESULT = {
     "jobs": 4, "answered": 4, "wall_s": 0.5, "p50_ms": 1, "p99_ms": 2, "checked": 0, "paid_msat": 0,
     "beside_msat": 0, "providers": {"a": 4}, "resumed": False,
@@ -27,8 +27,8 @@ RESULT = {
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_bar_leaves_room_for_what_ctrl_c_echoes(monkeypatch, width):
     console = Console(width=width, force_terminal=True, color_system=None)
-    monkeypatch.setattr(mapping, "err", console)
-    bar = mapping._Bar(TextColumn("{task.description}"), BarColumn(None), console=console, auto_refresh=False)
+    monkeypatch.setattr(map_report, "err", console)
+    bar = map_report._Bar(TextColumn("{task.description}"), BarColumn(None), console=console, auto_refresh=False)
     bar.add_task("words " * 4, total=9, completed=9)
     with console.capture() as seen:
         console.print(bar.get_renderable())
@@ -60,24 +60,22 @@ async def test_an_interrupted_map_says_what_is_done_and_the_command_that_goes_on
 
 def test_a_map_that_was_ended_before_it_asked_says_so_and_one_that_was_taken_up_how_to_go_on(monkeypatch):
     monkeypatch.setattr("sys.argv", ["pylon", "map", "p.txt", "--resume"])
-    before = mapping._interrupted({}, 4, resumed=False)
+    before = mapping._interrupted("", resumed=False)
     assert "before any prompt was sent" in str(before) and not before.hint
-    again = mapping._interrupted({}, 4, resumed=True)
+    again = mapping._interrupted("", resumed=True)
     assert str(again) == "interrupted: before any more answers arrived"
     assert "`pylon map p.txt --resume` continues" in again.hint
 
 
 def test_where_nobody_watches_a_line_now_and_then_says_how_far_it_is(monkeypatch):
     now, lines = [100.0], []
-    monkeypatch.setattr(mapping.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(map_report.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(err, "print", lines.append)
-    plain = mapping._Plain(10, quiet=False)
+    progress, quiet = (map_report.MapProgress(10, "play sat", quiet=quiet) for quiet in (False, True))
     for now[0] in (101.0, 110.0, 111.0, 120.0):
-        plain.tell(TOLD)
+        progress.update(EVENT)
+        quiet.update(EVENT)
     assert lines == ["2 of 10 answered, 1 failed, 2 play sat spent, 4 in flight"] * 2
-    mapping._Plain(10, quiet=True).tell(TOLD)
-    now[0] = 200.0
-    assert len(lines) == 2
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -100,12 +98,14 @@ def test_whoever_resumes_means_a_run_that_is_there(tmp_path, monkeypatch, resume
 )
 def test_a_run_is_taken_up_for_what_may_end_otherwise_alone(reasons, says):
     rows = [{"error": None if reason is None else {"reason": reason}} for reason in reasons]
-    assert mapping._again(rows).endswith(says) and mapping._again(rows).startswith("Each failed line says why.")
+    assert map_report.retry_hint(rows).endswith(says) and map_report.retry_hint(rows).startswith(
+        "Each failed line says why."
+    )
 
 
 def test_a_run_that_was_taken_up_again_names_no_speed():
-    assert "(8.0/s, p50 1 ms" in mapping._summary(RESULT, "sat")
-    again = mapping._summary({**RESULT, "resumed": True}, "sat")
+    assert "(8.0/s, p50 1 ms" in map_report.summary(RESULT, "sat")
+    again = map_report.summary({**RESULT, "resumed": True}, "sat")
     assert "/s" not in again and "since it was resumed (p50 1 ms" in again
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pylon.cli import ask as asking
-from pylon.cli.node import _next
+from pylon.cli.init import _next
 from pylon.cli.running import NEEDLE_ASK, NEEDLE_ONLY
 from pylon.cli.wrapping import wrapped
 from pylon.node.calls.control import Result

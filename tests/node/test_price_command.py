@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from pylon import config as settings
 from pylon.cli import price as command
 from pylon.cli.main import app
-from pylon.cli.price import turn
+from pylon.cli.price import takes_effect
 from pylon.node.calls.control import ControlServer, Result
 from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile
@@ -108,7 +108,7 @@ def test_a_price_says_from_when_it_counts_and_when_a_free_node_becomes_paid(home
     assert said.endswith("the price was free and will be paid from the next start on")
     again = " ".join(price("set", "--base", "600")[1].split())
     assert again.endswith("the new price applies from the next start on")
-    assert turn("free", "free", "`x`") == "the new price applies from the next start on: `x`"
+    assert takes_effect("free", "free", "`x`") == "the new price applies from the next start on: `x`"
 
 
 async def test_a_node_that_serves_at_another_price_than_the_settings_have_is_asked_and_both_are_shown(home):

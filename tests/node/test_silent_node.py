@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pylon import config as settings
-from pylon.cli import node as status_command
 from pylon.cli import start as start_command
+from pylon.cli import status as status_command
 from pylon.cli import stop as stop_command
 from pylon.errors import NodeSilentError
 from pylon.node import identity

@@ -4,7 +4,7 @@ import pytest
 
 from pylon import config as settings
 from pylon.cli.running import NEEDLE_ONLY
-from pylon.cli.start import model_lines
+from pylon.cli.start import model_note
 
 
 @pytest.mark.parametrize(
@@ -19,11 +19,11 @@ from pylon.cli.start import model_lines
     ],
 )
 def test_what_the_packaged_model_is_for_is_said_where_it_answers(inference, said):
-    assert model_lines(settings.parse({"inference": inference})) == said
+    assert model_note(settings.parse({"inference": inference})) == said
 
 
 def test_a_servers_model_that_was_never_named_is_told():
-    said = model_lines(settings.parse({"inference": {"engine": "openai", "openai_url": "http://127.0.0.1:9/v1"}}))
+    said = model_note(settings.parse({"inference": {"engine": "openai", "openai_url": "http://127.0.0.1:9/v1"}}))
     assert (
         "http://127.0.0.1:9/v1 has no name in the settings" in said and "Set `model`" in said and "number" not in said
     )

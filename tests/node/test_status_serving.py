@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pylon import config as settings
-from pylon.cli.node import _serving
+from pylon.cli.status import _serving
 from pylon.node import identity
 from pylon.node.calls.control import result_of
 from pylon.node.core import Core

@@ -106,8 +106,8 @@ async def test_what_does_not_end_is_named_by_its_process_with_the_next_step(
     [(pid, number)] = sent
     assert number is signal.SIGTERM and told.value.hint == f"Run `kill -9 {pid}` to end it at once."
     serving = {"serving": True, "pid": 7}
-    assert command._goes_on(serving, now=False, timeout=1).hint == "Run `pylon stop --now` to end it sooner."
-    late = command._goes_on(serving, now=True, timeout=1)
+    assert command._still_there(serving, now=False, timeout=1).hint == "Run `pylon stop --now` to end it sooner."
+    late = command._still_there(serving, now=True, timeout=1)
     assert "process 7" in str(late) and "kill -9 7" in late.hint
 
 

@@ -26,7 +26,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
 from pylon.provider.rows import SCHEMA
-from pylon.provider.service import Provider, Takings
+from pylon.provider.service import Payments, Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.relay.server import RelayServer
 from pylon.store.database import Database
@@ -76,7 +76,7 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
         secret: SecretKey | None = None,
         name: str = "a",
         command: Sequence[str] = COMMAND,
-        takings: Callable[[Database], Takings] | None = None,
+        payments: Callable[[Database], Payments] | None = None,
         others: tuple[str, ...] = (),
         **changes: Any,
     ) -> Serving:
@@ -107,7 +107,7 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
             journal=journal,
             settings=settings,
             model=MODEL,
-            takings=None if takings is None else takings(database),
+            payments=None if payments is None else payments(database),
         )
         await provider.start()
         mine.push_async_callback(provider.close)

@@ -472,7 +472,7 @@ async def test_a_node_that_cannot_write_says_so_until_it_can(serve, monkeypatch)
     serving.provider._disk.failed(sqlite3.OperationalError("database or disk is full"))
     await asyncio.sleep(0.2)
     assert (await serving.provider.status()).paused == "disk"
-    assert serving.provider._closed.told == "disk"
+    assert serving.provider._pauses.public_reason == "disk"
     full.clear()
     async with asyncio.timeout(10):
         while (await serving.provider.status()).paused:

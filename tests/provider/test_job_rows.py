@@ -127,19 +127,19 @@ async def test_an_undelivered_result_is_gone_and_its_charge_stands(tx):
 
 @pytest.mark.parametrize("state", [JobState.EXPIRED, JobState.CANCELLED, JobState.FAILED])
 async def test_what_a_customer_has_yet_to_be_told_is_pending_until_it_is_told(tx, state):
-    await rows.end(tx, ID, state, code="too_large", finished_at=9.0, word=WORD)
+    await rows.end(tx, ID, state, code="too_large", finished_at=9.0, feedback=WORD)
     found = await pending(tx)
     assert (found.result, found.state, found.sent) == (WORD, state, None)
-    await tx.execute(rows.TELL, (ID,))
+    await tx.execute(rows.DROP_ERROR, (ID,))
     assert await pending(tx) is None
     assert (await row(tx))["code"] == "too_large"
 
 
 async def test_what_is_told_takes_no_result_from_a_job_that_has_one(tx):
     await rows.sign(tx, [(ID, RESULT, WORK, 0)])
-    await tx.execute(rows.TELL, (ID,))
+    await tx.execute(rows.DROP_ERROR, (ID,))
     await tx.execute(rows.SETTLE, (ID,))
-    await tx.execute(rows.TELL, (ID,))
+    await tx.execute(rows.DROP_ERROR, (ID,))
     assert (await row(tx))["result"] is not None
 
 

@@ -11,7 +11,7 @@ def test_every_job_is_counted_once_in_each_phase_and_in_the_bucket_that_holds_it
     latency = Latency()
     for one in seconds:
         latency.note(one, 2 * one, 0.0)
-    told = latency.told()
+    told = latency.as_dict()
     assert [sum(phase["counts"]) for phase in told.values()] == [len(seconds)] * 3
     for end, bound in enumerate(BOUNDS, 1):
         assert sum(told["queue"]["counts"][:end]) == sum(one <= bound for one in seconds)
@@ -21,11 +21,11 @@ def test_every_job_is_counted_once_in_each_phase_and_in_the_bucket_that_holds_it
 
 def test_medians_are_of_the_latest_jobs_and_there_is_none_before_the_first():
     latency = Latency()
-    assert latency.told()["queue"]["median_s"] is None
+    assert latency.as_dict()["queue"]["median_s"] is None
     latency.note(90.0, 1.0, 1.0)
     for _ in range(LATEST):
         latency.note(0.5, 1.0, 1.0)
-    assert latency.told()["queue"]["median_s"] == 0.5
+    assert latency.as_dict()["queue"]["median_s"] == 0.5
     # A clock that was set back makes no time below nothing.
     latency.note(-1.0, 1.0, 1.0)
-    assert latency.told()["queue"]["counts"][0] == 1
+    assert latency.as_dict()["queue"]["counts"][0] == 1

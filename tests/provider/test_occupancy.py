@@ -14,9 +14,9 @@ class Machine:
         self.engine = SimpleNamespace(slots=2, state="ready", model=None, follows_schemas=True)
         self.runner = SimpleNamespace(queue=[], running=[], computing=0, seconds_per_job=3.0)
         self.in_hand = SimpleNamespace(paid=5, wallet_down=False, paid_of=lambda _: 2, unpaid_of=lambda _: 1)
-        self.closed = SimpleNamespace(told="")
+        self.pauses = SimpleNamespace(public_reason="")
         self.occupancy = Occupancy(
-            inference=self.engine, model="m", runner=self.runner, in_hand=self.in_hand, closed=self.closed
+            inference=self.engine, model="m", runner=self.runner, in_hand=self.in_hand, pauses=self.pauses
         )
 
 
@@ -45,7 +45,7 @@ def test_weights_are_named_once_the_model_is_there(machine):
 def test_an_engine_that_has_failed_takes_nothing_on_and_any_other_reason_is_named_first(machine):
     machine.engine.state = "failed"
     assert machine.occupancy.load("alice", []).paused == "engine"
-    machine.closed.told = "owner"
+    machine.pauses.public_reason = "owner"
     assert machine.occupancy.load("alice", []).paused == "owner"
     assert machine.occupancy.room() == (2, 0.0, "owner")
 

@@ -23,7 +23,7 @@ from pylon.provider import housekeeping
 from pylon.provider.payments import collecting
 from pylon.provider.payments.settlement import CreditPolicy
 from pylon.provider.rows import JobState
-from pylon.provider.service import Takings
+from pylon.provider.service import Payments
 from pylon.provider.work import results
 from pylon.store.database import Database
 
@@ -39,11 +39,11 @@ async def paid(serve, bank, tmp_path):
     async def start(*, credit=NO_TRIAL, price=PRICE, name="a", read_timeout_s=10.0, **options):
         wallet = await bank.wallet(f"provider {name}", read_timeout_s=read_timeout_s)
 
-        def takings(database: Database) -> Takings:
+        def payments(database: Database) -> Payments:
             receiver = Receiver(database, wallet, SystemClock(), network=Network.PLAY)
-            return Takings(database, wallet, receiver, credit)
+            return Payments(database, wallet, receiver, credit)
 
-        return await serve(takings=takings, price=price, name=name, **options)
+        return await serve(payments=payments, price=price, name=name, **options)
 
     return start
 

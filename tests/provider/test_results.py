@@ -34,7 +34,7 @@ class Stage:
     def __init__(self) -> None:
         self.clock, self.said, self.letters = ManualClock(), [], []
         self.limit, self.broken, self.known_result = 65_536, False, None
-        self.word = US.sign(EventDraft(7000, "cancelled", created_at=1))
+        self.feedback = US.sign(EventDraft(7000, "cancelled", created_at=1))
         self.model = SimpleNamespace(id="m", sha256="ab" * 32, quantization="f32")
         self.results = Results(
             secret=US,
@@ -56,10 +56,10 @@ class Stage:
         self.work = work
         return sign(RECEIPT)
 
-    async def end(self, job_id, state, *, code, finished_at, word=None) -> None:
+    async def end(self, job_id, state, *, code, finished_at, feedback=None) -> None:
         if self.broken:
             raise OSError("the disk is full")
-        self.said.append(("written", state, code, word))
+        self.said.append(("written", state, code, feedback))
 
     # As a journal.
     async def known(self, ids):
@@ -83,13 +83,13 @@ class Stage:
         self.letters.append(letter)
         return True
 
-    def told(self, job_id) -> None:
+    def drop_error(self, job_id) -> None:
         self.said.append(("told", job_id))
 
     # As replies.
     def refusal(self, refusal):
         assert refusal == Refusal.of(self.job, ErrorCode.CANCELLED, "it costs nothing")
-        return self.word
+        return self.feedback
 
     def refuse(self, refusal) -> None:
         self.said.append(("told", refusal.id, refusal.code, refusal.reason))
@@ -153,9 +153,9 @@ async def test_whoever_took_its_job_back_is_told_that_it_costs_nothing_once_that
     stage,
 ):
     await stage.results.end_without(stage.job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
-    assert stage.said == [("written", JobState.CANCELLED, "cancelled", stage.word)]
+    assert stage.said == [("written", JobState.CANCELLED, "cancelled", stage.feedback)]
     [letter] = stage.letters
-    assert (letter.event, letter.relay, letter.worth_s) == (stage.word, "ws://r", inf)
+    assert (letter.event, letter.relay, letter.worth_s) == (stage.feedback, "ws://r", inf)
     letter.done(True)
     assert stage.said[1:] == [("told", stage.job.id)]
     stage.broken = True

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pylon.host.readings import Heat, MemoryPressure, Power, Readings, Sense
 from pylon.provider.owner.rules import Battery, InUse, Overheated, ShortOfMemory
 from pylon.provider.owner.rulings import OwnerRules, reason
-from pylon.provider.owner.schedule import Closed, parse_spans
+from pylon.provider.owner.schedule import OutOfHours, parse_spans
 from tests.manual_clock import ManualClock
 
 NOON = datetime(2026, 11, 27, 12, 0)
@@ -21,7 +21,7 @@ ON_BATTERY = Readings(1e6, Power(True, 80), Heat.NOMINAL, MemoryPressure.NORMAL)
 
 def all_rules(*hours: str) -> OwnerRules:
     rules = [InUse(180), Battery(20), Overheated(Heat.SERIOUS), ShortOfMemory(MemoryPressure.CRITICAL)]
-    return OwnerRules([*rules, *([Closed([s for text in hours for s in parse_spans(text)])] if hours else [])])
+    return OwnerRules([*rules, *([OutOfHours([s for text in hours for s in parse_spans(text)])] if hours else [])])
 
 
 def decide(rules: OwnerRules, readings: Readings, now: float, local: datetime = NOON):

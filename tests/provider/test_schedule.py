@@ -7,21 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.host.readings import Readings
-from pylon.provider.owner.schedule import Closed, parse_spans
+from pylon.provider.owner.schedule import OutOfHours, parse_spans
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MONDAY = datetime(2026, 11, 23)
 
 
-def rule(*texts: str) -> Closed:
-    return Closed([span for text in texts for span in parse_spans(text)])
+def rule(*texts: str) -> OutOfHours:
+    return OutOfHours([span for text in texts for span in parse_spans(text)])
 
 
-def look(closed: Closed, at: datetime):
+def look(closed: OutOfHours, at: datetime):
     return closed.look(Readings(), at, held=False)
 
 
-def opened(closed: Closed, day: str, time: str) -> bool:
+def opened(closed: OutOfHours, day: str, time: str) -> bool:
     hour, minute = map(int, time.split(":"))
     return not look(closed, MONDAY + timedelta(DAYS.index(day), hours=hour, minutes=minute)).pauses
 
@@ -63,7 +63,7 @@ def test_days_may_be_named_alone_as_a_range_round_the_week_and_all():
 def test_several_spans_are_open_together_and_none_is_always():
     closed = rule("daily 01:00-02:00", "wed 12:00-13:00")
     assert opened(closed, "mon", "01:30") and opened(closed, "wed", "12:30") and not opened(closed, "tue", "12:30")
-    assert not look(Closed([]), MONDAY).pauses
+    assert not look(OutOfHours([]), MONDAY).pauses
 
 
 @pytest.mark.parametrize(

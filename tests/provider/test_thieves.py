@@ -16,7 +16,7 @@ from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
-from pylon.provider.service import Takings
+from pylon.provider.service import Payments
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
@@ -62,15 +62,15 @@ async def test_a_thief_is_paid_nothing_and_the_other_jobs_go_on(serve, bank, tmp
     thief_wallet = await bank.wallet("thief")
     honest_wallet = await bank.wallet("honest")
 
-    def stealing(database: Database) -> Takings:
-        return Takings(database, thief_wallet, Thief(database, thief_wallet, SystemClock(), attack=ATTACKS[code]))
+    def stealing(database: Database) -> Payments:
+        return Payments(database, thief_wallet, Thief(database, thief_wallet, SystemClock(), attack=ATTACKS[code]))
 
-    def earning(database: Database) -> Takings:
+    def earning(database: Database) -> Payments:
         receiver = Receiver(database, honest_wallet, SystemClock(), network=Network.PLAY)
-        return Takings(database, honest_wallet, receiver)
+        return Payments(database, honest_wallet, receiver)
 
-    thief = await serve(takings=stealing, price=PRICE, name="thief", network="play")
-    worker = await serve(takings=earning, price=PRICE, name="honest", network="play", delay_s=0.05)
+    thief = await serve(payments=stealing, price=PRICE, name="thief", network="play")
+    worker = await serve(payments=earning, price=PRICE, name="honest", network="play", delay_s=0.05)
 
     wallet = await bank.wallet("customer", 1_000)
     database = await open_database(tmp_path, "customer.db")

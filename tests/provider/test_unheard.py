@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.provider.work.unheard import _WORDS, Unheard
+from pylon.provider.work.unheard import _AT_ONCE, Unheard
 
 AFTER_S = 2.5
 
@@ -27,4 +27,4 @@ def test_a_thousand_words_are_not_said_in_one_breath():
     unheard = Unheard(AFTER_S)
     for number in range(1_000):
         unheard.add(SimpleNamespace(id=number), 0.0)
-    assert [job.id for job in unheard.due(10.0)] == list(range(_WORDS))
+    assert [job.id for job in unheard.due(10.0)] == list(range(_AT_ONCE))

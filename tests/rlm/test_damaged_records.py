@@ -5,7 +5,6 @@ import re
 import orjson
 import pytest
 
-from pylon.cli.rlm import _row
 from pylon.clock import SystemClock
 from pylon.errors import UsageError
 from pylon.node.rlm.resume import _settings
@@ -13,7 +12,7 @@ from pylon.rlm import event_shapes
 from pylon.rlm.record import read_record
 from pylon.rlm.recorded_run import DiffersError
 from pylon.rlm.replay import replay
-from pylon.rlm.runs import CUT, Run, answer_of
+from pylon.rlm.runs import CUT, Run, answer_of, list_row
 from pylon.rlm.settings import LoopSettings
 from pylon.rlm.table import call_rows
 from pylon.rlm.trajectory import EVENTS, Trajectory
@@ -186,7 +185,7 @@ async def test_an_event_that_somebody_edited_is_named_by_its_file_and_line(tmp_p
         await replay(run, InProcessRepl, copy, SystemClock(), settings=LoopSettings())
     copy.close()
     # The list of all runs goes on.
-    assert _row(run)["id"] == "run"
+    assert list_row(run)["id"] == "run"
 
 
 async def test_a_line_in_the_middle_that_is_no_event_is_no_torn_one(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from pylon.cli.output import out
-from pylon.cli.rlm import _head, _line, _lines, _listing, _print_cut
+from pylon.cli.rlm import _listing
+from pylon.cli.rlm_show import _head, _line, _lines, _print_cut
 from pylon.clock import SystemClock
 from pylon.rlm.progress import Tally
 from pylon.rlm.runs import Run

@@ -38,7 +38,7 @@ from pylon.node.settings import engine_spec, terms, unnamed_model
 from pylon.node.wallet.live import is_allowed
 from pylon.node.wallet.purse import LINK_FILE, load_link, open_wallet
 from pylon.nostr.keys import SecretKey
-from pylon.provider.closed import PAUSED
+from pylon.provider.pauses import PAUSED
 from pylon.sections import Config, ProviderSection
 from pylon.store.look import look_into, opened_to_read
 

@@ -4,18 +4,21 @@ import asyncio
 from collections.abc import Callable
 
 from pylon import log
-from pylon.clock import Clock
-from pylon.errors import RelayError, UnreachableError, UsageError, WireError
+from pylon.clock import Clock, SystemClock
+from pylon.errors import HomeBusyError, RelayError, UnreachableError, UsageError, WireError
 from pylon.forever import REST_S, forever
+from pylon.node import identity
+from pylon.node.home import Home, HomeLock
 from pylon.node.household.invite import Invite
-from pylon.node.household.lan import Neighbourhood
-from pylon.node.household.members import Household, HouseholdFile
+from pylon.node.household.lan import Neighbourhood, neighbourhood
+from pylon.node.household.members import FILE, Household, HouseholdFile
 from pylon.node.household.wire import LIST, join_event, read_list
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription
+from pylon.sections import Config
 
 logger = log.get("household")
 
@@ -29,6 +32,35 @@ BATCH = 16
 def _lists(head: str, member: str) -> Callable[[], tuple[Filter, ...]]:
     wanted = Filter(kinds=frozenset({LIST}), authors=frozenset({head}), tags={"p": frozenset({member})})
     return lambda: (wanted,)
+
+
+async def enter(home: Home, config: Config, invite: Invite, name: str) -> Household:
+    """Joins the invite's household with this home's key, and writes down its list of members.
+
+    Raises `HomeBusyError` while a process uses the home, `UsageError` if the home belongs to another household or
+    made the invite itself, `SetupError` if its key cannot be read, and what `join` raises.
+    """
+    lock = HomeLock(home)
+    try:
+        lock.acquire()
+    except HomeBusyError as error:
+        raise HomeBusyError("a node is running in this home", hint="Stop it with `pylon stop`, then join.") from error
+    try:
+        file = HouseholdFile(home.folder)
+        known = file.get()
+        if known is not None and known.head != invite.head:
+            raise UsageError(
+                "this machine already belongs to another household",
+                hint=f"To leave that household, move {home.folder / FILE} away first.",
+            )
+        secret = identity.load(home.identity_file)
+        if secret.public == invite.head:
+            raise UsageError("this machine made that invite itself", hint="Run `pylon join` on another machine.")
+        household = await join(invite, secret, name, SystemClock(), neighbourhood(config))
+        file.save(household)
+        return household
+    finally:
+        lock.release()
 
 
 async def join(

@@ -1,1 +1,1 @@
-"""From the relays into the journal: what is taken on, and what is refused."""
+"""Intake of requests: from the relays into the journal, or refused."""

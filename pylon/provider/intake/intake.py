@@ -1,4 +1,4 @@
-"""From the relays to the journal: requests are judged and taken on, or refused; cancellations are passed on."""
+"""Receives requests and cancellations from the relays: requests are journaled and taken on, or refused."""
 
 import asyncio
 import sqlite3
@@ -27,19 +27,23 @@ from pylon.tasks import Tasks
 
 logger = log.get("provider")
 
+# The most events that are judged together.
 BATCH = 256
-# So much of what its jobs say is open at once, in characters: a batch of sealed requests may say a gigabyte.
+# The most characters of decrypted jobs in memory at once: a batch of sealed requests may hold a gigabyte.
 MOST_OPEN = 4 * 1024 * 1024
-# Customers whom no word reached over one relay ask over another by then; what comes sooner was sent to both at once.
+# A copy that comes over another relay within so many seconds was sent to both at once. A later one means that the
+# customer heard nothing over the first relay, and asks again.
 COPY_S = 2.0
-# Of so many cancellations, the last ones, that came before their requests it is known what they name.
+# For how many requests, the latest ones, a cancellation that came before the request is remembered.
 MOST_EARLY = 10_000
 
 
 def for_provider(provider: str, settings: ProviderSettings, now: float, since: float = 0.0) -> tuple[Filter, ...]:
-    """What is for this public key, and, where broadcasts are served, for everybody; not from before `since`, if that
-    has been. Times in Unix seconds."""
-    # A time to come, from a clock that was ahead, says nothing, and would leave it deaf.
+    """Filters for requests and cancellations to this public key, and for broadcasts if those are served.
+
+    They ask for nothing from before `since`. Times are Unix seconds.
+    """
+    # A `since` in the future was written by a clock that was ahead, and would keep all requests out.
     since = max(int(now) - LOOK_BACK_S, int(since) if since <= now else 0)
     kinds = frozenset({*settings.kinds, DELETION})
     targeted = Filter(kinds=kinds, tags={"p": frozenset({provider})}, since=since)
@@ -49,8 +53,8 @@ def for_provider(provider: str, settings: ProviderSettings, now: float, since: f
 
 
 class Intake:
-    """`filters` say which events are asked for; `cannot_write` hears why something could not be written down, and
-    gives the reason that its customer is told."""
+    """`filters` select the events. `cannot_write` is told why a job could not be journaled, and returns the reason
+    that its customer is given."""
 
     def __init__(
         self,
@@ -72,13 +76,14 @@ class Intake:
         self._open_cancels = open_cancels
         self._not_taken = not_taken
         self._cannot_write = cannot_write
-        # Pairs of customer and id: cancellations come over another relay, or as stored events do, the newest first.
+        # Pairs of customer and request id. A cancellation can come before its request: over another relay, or because
+        # stored events come newest first.
         self._early: Latest[tuple[str, str], None] = Latest(MOST_EARLY)
         self._subscription: PoolSubscription | None = None
         self._tasks = Tasks()
 
     def start(self) -> None:
-        """Begins to listen."""
+        """Starts listening."""
         self._subscription = self._pool.subscribe(self._filters, name="jobs", copies=Copies(COPY_S))
         self._tasks.start(self._run(self._subscription), "intake")
 
@@ -94,7 +99,7 @@ class Intake:
             try:
                 await self._take(batch, live=subscription.caught_up.is_set())
             except Exception:
-                # Nothing that one batch holds may end the intake.
+                # No content of a batch may end the intake.
                 logger.exception("a batch of requests failed")
 
     async def _take(self, batch: Sequence[Received], *, live: bool) -> None:
@@ -138,10 +143,10 @@ class Intake:
 
     async def _take_all_on(self, queued: Sequence[Job], *, live: bool) -> None:
         if len(queued) == 1:
-            # The usual case of a quiet node, and a task costs more than the call.
+            # The usual case on a quiet node. A task would cost more than the call.
             await _alone(self._take_on(queued[0], live=live))
         else:
-            # Group commit makes one disk flush of them.
+            # At once, so that their writes share one flush to disk.
             await asyncio.gather(*(_alone(self._take_on(job, live=live)) for job in queued))
 
     async def _take_on(self, job: Job, *, live: bool) -> None:
@@ -150,13 +155,12 @@ class Intake:
         except sqlite3.Error as error:
             reason = self._cannot_write(error)
             if live:
-                # Whoever hears nothing waits.
+                # A customer that hears nothing would wait.
                 await self._not_taken.say_no([Refusal.of(job, ErrorCode.PAUSED, reason)])
             raise
-        # Whatever fails from here on, the journal has it: it may be done, and charged, after all.
+        # From here on the job is in the journal: even if something fails, it may be done and charged after all.
         if decision is None:
-            # Taken on before: a copy over another relay, or by an earlier process, or so long ago that the relays'
-            # copies are new again.
+            # Taken on before: this is a copy over another relay, from before a restart, or too old to be remembered.
             if live:
                 await self._not_taken.repeat(job)
             return
@@ -166,7 +170,7 @@ class Intake:
 
 
 async def _alone(part: Awaitable[None]) -> None:
-    # What fails takes nothing along that came in the same batch.
+    # An error must not affect the other requests of the batch.
     try:
         await part
     except Exception:

@@ -1,4 +1,4 @@
-"""Requests that are not taken on: refused in words, or, where they were taken on before, answered as then."""
+"""Answers requests that are not taken on: with a refusal or, if they were taken on before, with the same answer."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,14 +19,14 @@ from pylon.provider.work.results import Results
 
 logger = log.get("provider")
 
-# How often a key is answered once more: as often as a map over a relay that delivers nothing may need it.
+# How often a key may have answers repeated: enough for a map whose relay delivers nothing.
 AGAIN = RefusalLimits(burst=1_000.0, per_s=20.0, total_burst=5_000.0, total_per_s=200.0)
 
 MOST_REGULARS = 10_000
 
 
 class NotTaken:
-    """`live` requests came just now; others were stored at a relay, and whoever sent them may wait no more."""
+    """`live` requests were sent just now. Others were stored at a relay, and their customers may wait no more."""
 
     def __init__(
         self,
@@ -49,21 +49,21 @@ class NotTaken:
         self._outbox = outbox
         self._clock = clock
         self._again = RefusalBudget(AGAIN)
-        # Whose jobs were taken on here: such a key is no stranger, and is told what is wrong with a request.
+        # Customers whose jobs were taken on before: unlike strangers they are told that a request is malformed.
         self._regulars: Latest[str, None] = Latest(MOST_REGULARS)
 
     async def start(self) -> None:
-        """Takes up what earlier processes said, and whose jobs they took on."""
+        """Reads what earlier processes refused and whose jobs they took on. Raises `sqlite3.Error`."""
         await self._refused.start()
         for customer in await self._journal.customers(MOST_REGULARS):
             self.served(customer)
 
     def served(self, customer: str) -> None:
-        """It had a job taken on."""
+        """Notes that a job of this customer was taken on."""
         self._regulars.put(customer, None)
 
     def before(self, job: Job) -> Refusal | None:
-        """What is said of a job that was refused before: there may be room for it now, and its customer has gone
+        """The refusal of a job that was refused before; None if it was not. It stays refused: its customer has gone
         elsewhere."""
         code = self._refused.code(job.id)
         return (
@@ -73,8 +73,7 @@ class NotTaken:
         )
 
     async def refuse(self, refused: Sequence[Refusal], *, live: bool) -> None:
-        """Tells their customers, unless one was taken on before: that is answered as it was then, whatever would be
-        said today."""
+        """Tells the customers. A request that was taken on before is answered as it was then instead."""
         known = await self._journal.known(refusal.id for refusal in refused)
         unsaid: list[Refusal] = []
         for refusal in refused:
@@ -86,19 +85,18 @@ class NotTaken:
         await self.say_no(unsaid)
 
     async def repeat(self, job: Job) -> None:
-        """A job was taken on before: its customer gets the same answer, where it asks, and the work is not done
-        twice."""
+        """Answers a job that was taken on before: over the relay where it was asked again, and without more work."""
         known = await self._journal.known([job.id])
         self._repeat(job.request.customer, job.id, job.relay, known.get(job.id))
 
     async def say_no(self, refused: Sequence[Refusal]) -> None:
-        """Tells the customers of what the journal does not have."""
-        words = [(refusal, word) for refusal in refused if (word := self._word(refusal)) is not None]
-        if words:
-            # First: what was said has to hold, whatever becomes of this process.
-            await self._refused.remember([(refusal.id, refusal.code) for refusal, _ in words])
-        for refusal, word in words:
-            self._replies.say(word, refusal.relay)
+        """Tells the customers of requests that are not in the journal."""
+        answers = [(refusal, feedback) for refusal in refused if (feedback := self._feedback(refusal)) is not None]
+        if answers:
+            # Before they are told: a refusal must hold even if this process crashes.
+            await self._refused.remember([(refusal.id, refusal.code) for refusal, _ in answers])
+        for refusal, feedback in answers:
+            self._replies.say(feedback, refusal.relay)
 
     def _repeat(self, customer: str, job_id: str, relay: str, result: Event | None) -> None:
         if not (self._trusted(customer) or self._again.allow(customer, self._clock.monotonic())):
@@ -109,14 +107,14 @@ class NotTaken:
             self._outbox.also(job_id, relay)
             self._in_hand.say_again(job_id)
 
-    def _word(self, refusal: Refusal) -> Event | None:
+    def _feedback(self, refusal: Refusal) -> Event | None:
         customer, code = refusal.customer, refusal.code
         if code is ErrorCode.MALFORMED and not (self._trusted(customer) or customer in self._regulars):
-            # A stranger who sends noise gets none back. Asked last, when what came along was taken on.
+            # A stranger that sends noise gets no answer.
             logger.debug("malformed request", id=refusal.id, reason=refusal.reason)
             return None
-        word = self._replies.refusal(refusal)
-        if word is not None:
-            # Noise has no more of the log than it has answers.
+        feedback = self._replies.refusal(refusal)
+        if feedback is not None:
+            # Only answered refusals are logged, so that noise does not fill the log.
             logger.info("refused", job=refusal.id, customer=customer, code=code.value)
-        return word
+        return feedback

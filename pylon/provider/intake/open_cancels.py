@@ -1,7 +1,7 @@
-"""Cancellations by customers that know NIP-90 alone: a kind 5 that names the request and not the provider.
+"""Cancellations that name a request but not the provider, as plain NIP-90 customers send them (kind 5, NIP-09).
 
-They are asked for by the ids of open-form jobs that are in hand for a while, and of no others: most jobs are over
-before it would be worth a subscription, and customers of the private form name the provider.
+They are subscribed to by request id, and only for open jobs that have been in hand for a while. Most jobs end before
+a subscription would be worth it, and customers of the private form name the provider.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from pylon.nostr.pool import RelayPool
 from pylon.provider.queue import Job
 from pylon.tasks import Tasks
 
-# Looked at so often while there is such a job; one that is over by the first time is never asked for.
+# The seconds between two looks while there are such jobs. One that ends before the first look is never subscribed to.
 LOOK_S = 1.0
-# So many ids are asked for at most, the newest: relays limit what a filter may hold.
+# The most ids in the subscription, of the newest jobs: relays limit the size of a filter.
 MOST = 100
 
 
 class OpenCancels:
-    """`is_here` says whether a job is still in hand; `take` is given what came."""
+    """`is_here` says whether a job is still in hand; `take` is given each cancellation."""
 
     def __init__(
         self, pool: RelayPool, is_here: Callable[[str], bool], take: Callable[[Event], Awaitable[object]]
@@ -35,20 +35,20 @@ class OpenCancels:
         self._added = asyncio.Event()
         self._asked: frozenset[str] = frozenset()
         self._reader: asyncio.Task[None] | None = None
-        # Held while a cancellation is taken: cut off in between, its job would be neither run nor let go.
+        # Held while a cancellation is handled: if that was cut off, its job would be neither run nor cancelled.
         self._turn = asyncio.Lock()
         self._tasks = Tasks()
 
     def start(self) -> None:
-        """Begins to look."""
+        """Starts looking."""
         self._tasks.start(forever(self._watch, "open cancellations"), "open cancellations")
 
     async def close(self) -> None:
-        """Stops."""
+        """Stops looking."""
         await self._tasks.close()
 
     def add(self, job: Job) -> None:
-        """A job was taken on. One of the private form is not looked for."""
+        """Adds a job that was taken on. Jobs of the private form are ignored."""
         if job.request.private:
             return
         self._jobs[job.id] = None
@@ -64,14 +64,14 @@ class OpenCancels:
         for job_id in [job_id for job_id in self._jobs if not self._is_here(job_id)]:
             del self._jobs[job_id]
         here = frozenset(self._jobs)
-        # What is over may be asked for a while longer: only what is new, or that nothing is left, is worth a message.
+        # Subscribed again only for new jobs, or when none is left: ids of ended jobs do no harm.
         if (here and here <= self._asked) or here == self._asked:
             return
         before, self._asked = self._reader, here
         self._reader = self._tasks.start(self._read(here), "open cancellations read") if here else None
         if before is not None:
             async with self._turn:
-                # What this one has not taken, the next one is given anew.
+                # Cancellations that it has not handled yet are delivered to the next subscription again.
                 before.cancel()
             await asyncio.wait({before})
 

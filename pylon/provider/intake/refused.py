@@ -1,7 +1,7 @@
-"""Requests that were refused in words, which stays so: whoever heard it has gone elsewhere.
+"""Remembers which requests were refused: they stay refused, because their customers have gone elsewhere.
 
-A relay may deliver one once more, to the next process too, when there would be room for it; done by then, it would
-be charged to somebody who was told that it is not.
+A relay may deliver a request again, also to the next process, when there would be room for it. If it was done then,
+its customer would be charged for a job that it was told is refused.
 """
 
 import sqlite3
@@ -14,38 +14,41 @@ from pylon.provider.journal import Journal
 
 logger = log.get("provider")
 
-# Relays are asked for no requests that are older than 900 s, and one may be dated 900 s ahead.
+# Relays are asked for requests of the last 900 s, and a request may be dated 900 s ahead.
 KEEP_S = 1_800.0
 
 
 class Refused:
-    """By id. How many there may be is bounded by how often somebody is told no (`RefusalBudget`)."""
+    """The refused requests, by id. `RefusalBudget` bounds how many there can be."""
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal = journal
         self._clock = clock
-        # With what was said and when, in Unix seconds; the oldest first.
+        # The code and the time (Unix seconds) of each, the oldest first.
         self._said: dict[str, tuple[ErrorCode, float]] = {}
-        # What could not be written down yet.
+        # Rows that could not be written yet.
         self._unwritten: list[tuple[str, str, float]] = []
 
     async def start(self) -> None:
-        """Takes up what earlier processes said."""
+        """Reads the refusals of earlier processes from the journal. Raises `sqlite3.Error`."""
         for row in await self._journal.refused(since=self._clock.wall() - KEEP_S):
             self._said[row["id"]] = _code(row["code"]), row["said_at"]
 
     def code(self, request: str) -> ErrorCode | None:
-        """What was said of this request; None: nothing."""
+        """The code that a request was refused with; None if it was not."""
         said = self._said.get(request)
         return None if said is None else said[0]
 
     async def remember(self, refusals: Sequence[tuple[str, ErrorCode]]) -> None:
-        """These are about to be refused. It returns when that is on disk; on a full one this process alone knows."""
+        """Remembers requests that are about to be refused, and returns when that is on disk.
+
+        If they cannot be written, only this process knows them; they are written with the next ones.
+        """
         now = self._clock.wall()
         while self._said and self._said[oldest := next(iter(self._said))][1] <= now - KEEP_S:
             del self._said[oldest]
         for request, code in refusals:
-            # One that is said again is the latest.
+            # Removed first, so that it becomes the latest.
             self._said.pop(request, None)
             self._said[request] = code, now
         rows, self._unwritten = [*self._unwritten, *((id_, code.value, now) for id_, code in refusals)], []
@@ -60,5 +63,5 @@ def _code(written: str) -> ErrorCode:
     try:
         return ErrorCode(written)
     except ValueError:
-        # Another version's. That it was refused counts; what is said of it again may as well be this.
+        # A code of another version of Pylon. It counts that the request was refused, not why.
         return ErrorCode.BUSY

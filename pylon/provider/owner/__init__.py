@@ -1,1 +1,1 @@
-"""When the owner of this machine wants no work for others done on it."""
+"""Owner rules: when this machine takes no jobs."""

@@ -1,8 +1,7 @@
-"""Owner rules: when this machine takes no work for others on, by what it says about itself.
+"""Owner rules: when this machine takes no jobs, by readings of its input, power, heat and memory.
 
-Each rule is one small class that looks at readings. What it cannot know is no reason to pause: a server without
-keyboard, battery or sensors is held up by none of them. `provider/owner/rulings.py` keeps what they say from
-flapping.
+Each rule is a small class that looks at the readings. A reading that is missing is no reason to pause: a server may
+have no keyboard, battery or sensors. `provider/owner/rulings.py` keeps rules from flapping.
 """
 
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from typing import Protocol
 from pylon.host.readings import Heat, MemoryPressure, Readings, Sense
 
 UNKNOWN = "not known"
-# A charge around the limit would begin and end a pause with each percent.
+# How many percent above its limit the charge must be to end a pause: at the limit it would flap.
 _CHARGED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a rule sees: whether there is a reason to pause, its reading, and what ends the pause, for people."""
+    """What a rule sees: whether there is a reason to pause, and for people the reading and what ends the pause."""
 
     pauses: bool
     reading: str
@@ -26,8 +25,8 @@ class Look:
 
 
 class Rule(Protocol):
-    """`settle_s`: for how long its reason must be gone before a pause ends. A `yielding` rule gives way when the
-    owner says so; one that protects the machine does not."""
+    """`settle_s`: for how many seconds its reason must be gone before a pause ends. The owner can waive a `yielding`
+    rule (`pylon resume --for`), but not one that protects the machine."""
 
     name: str
     needs: frozenset[Sense]
@@ -35,13 +34,13 @@ class Rule(Protocol):
     yielding: bool
 
     def look(self, readings: Readings, local: datetime, *, held: bool) -> Look:
-        """`local` is the time on the clock on the wall; `held` says that this rule pauses already."""
+        """`local` is the local time; `held` says that this rule pauses already."""
 
 
 class InUse:
-    """A person typed or moved the mouse a short while ago.
+    """Pauses while a person has typed or moved the mouse in the last `alone_s` seconds.
 
-    `attended`: whoever started the node sits there and wants to see it work, so that the rule counts once the
+    `attended`: the person who started the node sits there and wants to see it work. So the rule only counts once the
     machine has been left alone.
     """
 
@@ -67,7 +66,7 @@ class InUse:
 
 
 class Battery:
-    """On battery, unless that is allowed (`serve`); or below a charge of `least` percent, from whatever power."""
+    """Pauses on battery, unless `serve` allows that; and below a charge of `least` percent, even on mains power."""
 
     name = "battery"
     needs = frozenset({Sense.POWER})
@@ -93,7 +92,7 @@ class Battery:
 
 
 class Overheated:
-    """Thermal pressure of that level or above."""
+    """Pauses at this level of thermal pressure or above."""
 
     name = "heat"
     needs = frozenset({Sense.HEAT})
@@ -111,7 +110,7 @@ class Overheated:
 
 
 class ShortOfMemory:
-    """Memory pressure of that level or above."""
+    """Pauses at this level of memory pressure or above."""
 
     name = "memory"
     needs = frozenset({Sense.MEMORY})

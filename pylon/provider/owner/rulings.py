@@ -1,4 +1,4 @@
-"""Which owner rules hold: values in, verdicts out. A rule begins at once, and ends when its reason stays away."""
+"""Decides which owner rules hold: at once when there is a reason, and until that has been gone for a while."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from datetime import datetime
 from pylon.host.readings import Readings, Sense
 from pylon.provider.owner.rules import Rule
 
-# A word for a while. Who wants more than this wants other rules.
+# The longest that rules can be waived for, in seconds: for longer, an owner should change the settings.
 MOST_WAIVED_S = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What one rule says. `since` is Unix time, None while it does not hold; `ends` is what would end it.
+    """What is decided about one rule. `since` is Unix time, None while it does not hold; `ends` says what ends it.
 
-    `waived`: it would hold, if the owner had not said otherwise for now. `yielding`: the owner's word ends it.
+    `waived`: it would hold if the owner had not waived it. `yielding`: the owner can waive it.
     """
 
     name: str
@@ -36,7 +36,7 @@ class _Held:
 
 
 class OwnerRules:
-    """The rules of one node, and since when which of them hold."""
+    """The rules of a node, and since when each of them holds. Pure: readings and times are passed in."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = tuple(rules)
@@ -45,18 +45,18 @@ class OwnerRules:
 
     @property
     def needs(self) -> frozenset[Sense]:
-        """The readings that the rules look at."""
+        """The readings that the rules need."""
         return frozenset().union(*(rule.needs for rule in self._rules))
 
     def waive(self, seconds: float, *, wall: float, boot: float) -> None:
-        """For so long rules that yield do not hold; 0 ends that."""
-        # A person means hours by the clock, sleep included.
+        """Waives the yielding rules for so many seconds; 0 ends that. Times as in `decide`."""
+        # Two hours are meant by the clock, also when the machine sleeps in between.
         self._waived_until, self._waived_until_boot = wall + seconds, boot + seconds
 
     def waived_until(self, *, wall: float, boot: float) -> float | None:
-        """Until when rules that yield do not hold, in Unix seconds; None when they do.
+        """Until when the yielding rules are waived, in Unix seconds; None when they are not.
 
-        It is by the clock, and no longer than was said: a clock that is set back later does not stretch it.
+        A clock that is set back does not make that any longer.
         """
         until = min(self._waived_until, wall + self._waived_until_boot - boot)
         return until if wall < until else None
@@ -64,9 +64,10 @@ class OwnerRules:
     def decide(
         self, readings: Readings, local: datetime, *, now: float, wall: float, boot: float
     ) -> tuple[Ruling, ...]:
-        """What each rule says, in their order.
+        """The ruling on each rule, in their order.
 
-        `now` is monotonic, `wall` Unix time, `local` the same for people; `boot` counts sleep and is never set.
+        `now` is in seconds of the monotonic clock, `wall` Unix time and `local` the same as local time. `boot` is a
+        monotonic clock that counts sleep, too.
         """
         waived = self.waived_until(wall=wall, boot=boot) is not None
         return tuple(self._ruling(rule, readings, local, now, wall, waived=waived) for rule in self._rules)
@@ -93,5 +94,5 @@ class OwnerRules:
 
 
 def reason(rulings: Sequence[Ruling]) -> str:
-    """The names of those that hold, or empty: what customers are told."""
+    """The names of the rules that hold, as customers are told; empty if none does."""
     return ", ".join(ruling.name for ruling in rulings if ruling.holds)

@@ -4,8 +4,8 @@
     sat,sun 00:00-24:00
     daily 12:00-13:00
 
-Written as people do, too: days in full, blanks, any dash, `22.00`. Spans are read off the clock on the wall.
-So when clocks go back, an hour that is open twice is open twice, and one that is skipped is not missed.
+Other common spellings are read too: full names of days, blanks, any dash, `22.00`. Spans are in local time. When
+clocks change, an hour that comes twice is open twice, and one that is skipped is left out.
 """
 
 import re
@@ -20,7 +20,7 @@ _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = 24 * 60
 _WEEK = 7 * _DAY
 _SPAN = re.compile(r"(\S+)\s+([0-9]{1,2})[:.]([0-9]{2})-([0-9]{1,2})[:.]([0-9]{2})")
-# Days as they are written out or abbreviated, by the three letters that they begin with.
+# Full names and longer abbreviations of days, which are cut to their first three letters.
 _LONGER = re.compile(r"\b(?:(?:mon|fri|sun|satur)days?|tue(?:s|sdays?)|wed(?:s|nesdays?)|thu(?:r|rs|rsdays?))\b")
 # Hyphens, dashes and the minus sign, of which keyboards and word processors make one.
 _DASHES = re.compile(r"\s*[-\u2010-\u2015\u2212]\s*")
@@ -30,7 +30,7 @@ _FORM = "write it as `mon-fri 22:00-06:30`, `sat,sun 00:00-24:00` or `daily 12:0
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Minutes of the week, Monday's midnight being 0: open from `start` on, for `length` minutes."""
+    """A part of the week, in minutes: open from `start`, counted from Monday 00:00, for `length` minutes."""
 
     start: int
     length: int
@@ -40,9 +40,9 @@ class Span:
 
 
 def parse_spans(text: str) -> list[Span]:
-    """One span for each day that it names; one that ends before it begins ends the next day.
+    """The spans of a setting, one for each day that it names. One whose end is not after its start ends the next day.
 
-    Raises ValueError that says what is wrong and how it is written.
+    Raises `ValueError`, which says what is wrong and how to write it.
     """
     plain = _COMMAS.sub(",", _DASHES.sub("-", text.strip().lower()))
     found = _SPAN.fullmatch(_LONGER.sub(lambda day: day[0][:3], plain))
@@ -52,15 +52,15 @@ def parse_spans(text: str) -> list[Span]:
     start, end = (_minute(hour, minute, text) for hour, minute in (hours[:2], hours[2:]))
     days = _days(named, text)
     if start == _DAY:
-        # Is it this day's midnight that is meant, or the next one's? Only an end can be 24:00.
+        # A span that starts at 24:00 may mean this day or the next one.
         raise ValueError(f"{text!r} begins after its day has ended: write it as {_from_midnight(named, days, end)}")
     if start == end:
         raise ValueError(f"{text!r} is empty; write a whole day as `{named} 00:00-24:00`")
     return [Span(day * _DAY + start, (end - start) % _DAY or _DAY) for day in days]
 
 
-class Closed:
-    """Outside of all of these spans. With none it is always open."""
+class OutOfHours:
+    """Pauses outside of all these spans; without spans, never."""
 
     name = "schedule"
     needs: frozenset[Sense] = frozenset()

@@ -1,1 +1,1 @@
-"""Who pays first, who may run on account, and what a job costs."""
+"""Payments: which jobs run on credit and which after a payment, invoices, and what a job costs."""

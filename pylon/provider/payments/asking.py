@@ -1,6 +1,6 @@
-"""Asking for a payment: an invoice for a job, or why there is none, and what came in for those that are open.
+"""Makes invoices for jobs, and learns from the wallet which open ones were paid.
 
-All of it is with the wallet and in the database. What it means for the jobs that wait is the till's to say.
+It only talks to the wallet and the database. The till decides what that means for the jobs that wait.
 """
 
 from collections.abc import AsyncIterator
@@ -21,30 +21,30 @@ from pylon.store.database import Database
 
 logger = log.get("provider")
 
-# Nobody is told of an invoice that is about to run out: wallets refuse those.
+# Customers are only told of invoices with at least so many seconds left: wallets refuse to pay others.
 LEAST_LEFT_S = 45.0
 
 
 class NotAsked(Enum):
-    """Why no invoice was made for a job."""
+    """Why no invoice could be made for a job."""
 
-    # Another job of its customer was a moment faster.
+    # The customer has an open invoice already, for another job.
     ANOTHER = auto()
-    # Too many keys that have never paid were asked lately.
+    # Too many customers that have never paid got an invoice lately.
     LATER = auto()
-    # It had one, which was not paid in time.
+    # The job had an invoice, which was not paid in time.
     RAN_OUT = auto()
-    # It had one, and what was paid is credit: its customer asks again with a new request.
+    # The job had an invoice, and what was paid for it is credit: the customer must send a new request.
     PAID = auto()
-    # The wallet does not answer, or made one that cannot be used.
+    # The wallet does not answer, or made an invoice that cannot be used.
     WALLET = auto()
 
 
 class Asking:
-    """One wallet, and the invoices that it made for customers. A job has one invoice in its life."""
+    """A wallet, and the invoices that it made for customers. A job has at most one invoice of its own."""
 
     def __init__(self, *, database: Database, wallet: Wallet, receiver: Receiver, clock: Clock) -> None:
-        # Whether the wallet failed to answer last time: paid work is refused meanwhile, never done for free.
+        # The wallet did not answer last time. Until it does, paid jobs are refused, and never done for free.
         self.down = False
         self._database = database
         self._wallet = wallet
@@ -56,19 +56,19 @@ class Asking:
         return await invoice_store.has_paid(self._database, customer)
 
     async def open_of(self, customer: str) -> Issued | None:
-        """This customer's open invoice."""
+        """This customer's open invoice; None if there is none."""
         return await invoice_store.open_of(self._database, customer)
 
     async def behind(self, job: Job, waits: WaitForTopUp) -> Issued | Misfit | None:
-        """The open invoice that this job waits for, while there is time to pay it."""
+        """The open invoice that this job waits for; None if there is none, or too little time to pay it."""
         payable_until = self._clock.wall() + LEAST_LEFT_S
         async with self._database.transaction() as tx:
             found = await behind(tx, job, waits, payable_until=payable_until)
-        # It may be that of another job that waits, and about to run out all the same.
+        # An invoice of another waiting job is no misfit, even if it is about to expire.
         return None if isinstance(found, Issued) and found.expires_at < payable_until else found
 
     async def issue(self, job: Job, amount: Msat) -> Issued | NotAsked:
-        """An invoice for this job, on disk before anybody hears of it."""
+        """Makes an invoice for this job. It is on disk before anybody hears of it."""
         seconds = int(job.terms.expires_at - self._clock.wall())
         try:
             issued = await self._receiver.issue(
@@ -96,19 +96,19 @@ class Asking:
         return NotAsked.WALLET
 
     def hints(self) -> AsyncIterator[Hint]:
-        """What the wallet says of payments as they come: a reason to look sooner, and no more."""
+        """The wallet's notifications of payments. They are no proof, only a reason to look the payment up."""
         return self._wallet.events()
 
     async def look_up(self, payment_hash: str) -> Credited | None:
-        """What was credited for this invoice now. Raises `WalletError` and `ReceiveError`."""
+        """Looks an invoice up; what is credited for it now, or None. Raises `WalletError` and `ReceiveError`."""
         return await self._receiver.look_up(payment_hash)
 
     async def check(self, *, at_start: bool = False) -> list[Credited] | None:
-        """What was credited of all that may have been paid; None when the wallet does not answer."""
+        """Looks up all invoices that are due; what is credited now. None if the wallet does not answer."""
         was_down = self.down
         try:
             if was_down:
-                # Where no invoice is due the receiver asks nobody, and hears nothing wrong.
+                # If no invoice is due, the receiver does not ask the wallet, and would not notice that it is down.
                 await self._wallet.info()
             credited = await self._receiver.check(at_start=at_start)
         except WalletError as error:
@@ -120,9 +120,10 @@ class Asking:
         return credited
 
     async def give_up(self, issued: Issued) -> Credited | None:
-        """Lets an invoice go that no job waits for, so that another can be made; what was credited for it instead.
+        """Gives up an invoice that no job waits for, so that another can be made.
 
-        Raises `WalletError` and `ReceiveError`: then it stays.
+        If it turns out to be paid, returns what is credited instead. Raises `WalletError` and `ReceiveError`, and
+        then keeps it.
         """
         credited = await self.look_up(issued.payment_hash)
         if credited is None:

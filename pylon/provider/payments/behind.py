@@ -1,7 +1,7 @@
-"""The invoice behind which a customer's jobs wait.
+"""The open invoice that a customer's jobs wait for.
 
-It is one job's. When that job is gone it becomes that of the next one that it fits, and where it fits none that waits
-it is given up for another. All of this is in the database, so that a restart changes nothing of it.
+It belongs to one job. When that job is gone, the invoice goes to the next waiting job that it fits; if it fits none,
+it is given up for another one. All of this is in the database, and survives a restart.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,14 @@ from pylon.store.database import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """The job that asked for the open invoice is gone, and for this one it is too small, too large or too old."""
+    """The job that the open invoice was made for is gone, and for this job it is too small, too large or too old."""
 
 
 async def behind(tx: Transaction, job: Job, waits: WaitForTopUp, *, payable_until: float) -> Issued | Misfit | None:
-    """The open invoice that this job waits for; None when there is none any more.
+    """The customer's open invoice, which this job waits for; None if there is none any more.
 
-    One that runs out before `payable_until` (Unix seconds) becomes nobody's.
+    If the invoice's own job is gone, it is handed over to this one. It is a `Misfit` if it does not fit, or expires
+    before `payable_until` (Unix seconds).
     """
     issued = await invoice_store.open_of(tx, job.request.customer)
     if issued is None or issued.job == job.id or await _waits(tx, issued):
@@ -36,9 +37,11 @@ async def behind(tx: Transaction, job: Job, waits: WaitForTopUp, *, payable_unti
 
 
 async def give_up(tx: Transaction, issued: Issued, now: float) -> None:
-    """Makes room for another invoice, unless a job waits for this one, or it was paid meanwhile. Who pays it all the
-    same has credit."""
-    # It may have become another's.
+    """Marks an invoice as expired, so that another can be made, unless a job waits for it or it was paid meanwhile.
+
+    If it is paid later, that becomes credit. `now` is in Unix seconds.
+    """
+    # Read again: it may have been handed over to another job.
     found = await invoice_store.get(tx, issued.payment_hash)
     if found is not None and found.state is InvoiceState.PENDING and not await _waits(tx, found):
         await invoice_store.move(tx, found, InvoiceState.EXPIRED, now)
@@ -49,7 +52,7 @@ async def _waits(tx: Transaction, issued: Issued) -> bool:
 
 
 def unpaid(job: Job, issued: Issued | None) -> str:
-    """What a job waited for in vain, for its customer to read."""
+    """Tells a customer which payment its job waited for in vain."""
     if issued is None:
         return "an earlier payment was due first, and this one could not be asked for in time"
     whose = "" if issued.job == job.id else f", first asked for request {issued.job[:16]},"

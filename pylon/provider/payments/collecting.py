@@ -1,6 +1,6 @@
-"""Collecting payments: learns what was paid, and has those jobs decided on anew for which something has changed.
+"""Learns which invoices were paid, and has waiting jobs decided on again when something changed for them.
 
-What was paid is looked up when the wallet gives a hint, and every few seconds while anything is waited for.
+Invoices are looked up when the wallet gives a hint, and every few seconds while jobs wait.
 """
 
 import asyncio
@@ -20,18 +20,19 @@ from pylon.tasks import Tasks
 
 logger = log.get("provider")
 
-# While somebody waits, and while nobody does.
+# How often the wallet is asked while jobs wait or it is down, and otherwise.
 CHECK_S, IDLE_CHECK_S = 2.0, 30.0
+# How often waiting jobs are looked at for those that have waited too long.
 TICK_S = 0.5
-# An invoice is kept so long before another takes its place: a wallet keeps each for ever.
+# The least age at which an invoice is replaced by another: wallets keep each invoice for ever.
 KEEP_INVOICE_S = 10.0
 
-# Decides anew on all jobs of a customer that wait, first of all on the one of this id.
+# Decides again on all waiting jobs of a customer, and first on the one of this id.
 type Decide = Callable[[str, str], Awaitable[None]]
 
 
 class Collecting:
-    """`time_out` lets a job go that has waited for as long as it may."""
+    """`time_out` ends a job that has waited for as long as it may."""
 
     def __init__(
         self,
@@ -47,25 +48,25 @@ class Collecting:
         self._clock = clock
         self._decide = decide
         self._time_out = time_out
-        # Set when the first job waits, or the wallet is down: until then there is next to nothing to look at.
+        # Set when a job waits or the wallet is down. Until then a rare look is enough.
         self._woken = asyncio.Event()
         self._tasks = Tasks()
         # When the wallet was last asked (monotonic).
         self._checked = 0.0
 
     async def start(self) -> None:
-        """Looks up what was paid while nobody was here, then listens."""
+        """Looks up what was paid before this process began, then listens."""
         await self.check(at_start=True)
         self._checked = self._clock.monotonic()
         self._tasks.start(forever(self._listen, "till hints"), "till hints")
         self._tasks.start(forever(self.watch, "till"), "till")
 
     async def close(self) -> None:
-        """Stops."""
+        """Stops looking."""
         await self._tasks.close()
 
     def wake(self) -> None:
-        """Something is waited for."""
+        """Looks often again: a job waits, or the wallet is down."""
         self._woken.set()
 
     async def _listen(self) -> None:
@@ -79,7 +80,7 @@ class Collecting:
                 await self.credited(credited)
 
     async def watch(self) -> None:
-        """Waits until it is time for a look, and looks."""
+        """Waits until something may be due, ends jobs that waited too long, and asks the wallet if it is time."""
         if self._is_waited_for:
             await asyncio.sleep(TICK_S)
         else:
@@ -99,7 +100,7 @@ class Collecting:
         return len(self._waiting) > 0 or self._asking.down
 
     async def check(self, *, at_start: bool = False) -> None:
-        """Asks the wallet, and looks at everybody who waits."""
+        """Asks the wallet what was paid, and decides again on the jobs for which that changes something."""
         credited = await self._asking.check(at_start=at_start)
         if credited is None:
             return
@@ -110,7 +111,7 @@ class Collecting:
         for customer in self._waiting.behind_invoices():
             issued = await self._asking.open_of(customer)
             if issued is None:
-                # It ran out unpaid: the next job in line asks anew.
+                # It expired unpaid, and another one can be made.
                 await self._decide(customer, "")
                 continue
             if self._waiting.had_left(customer):
@@ -119,14 +120,14 @@ class Collecting:
                 await self._replace(issued)
 
     async def credited(self, credited: Credited) -> None:
-        """A payment is in the wallet, and on its customer's account."""
+        """Handles a payment that was credited to its customer's account."""
         logger.info("paid", customer=credited.customer, msat=int(credited.amount), late=credited.late)
         self._waiting.has_paid(credited.customer)
-        # Whoever asked for what was paid comes first: it gets no second invoice.
+        # The job whose invoice was paid comes first: it can get no second one if others use up the money.
         await self._decide(credited.customer, credited.job)
 
     async def _replace(self, issued: Issued) -> None:
-        """Lets another invoice take the place of one that no job of its customer waits for."""
+        """Gives up an invoice that no job waits for, so that another can be made."""
         try:
             credited = await self._asking.give_up(issued)
         except (WalletError, ReceiveError) as error:

@@ -1,8 +1,8 @@
-"""Customers that have never paid: whose turn it is to be asked for a payment, and who makes room for another.
+"""Jobs of customers that have never paid: whose turn it is to get an invoice, and which one makes room for another.
 
-Keys cost nothing, so a thousand of them may be one sender's. What a sender cannot have for nothing is a place on
-every relay, or to be new again: relays take turns, and of each relay the newest comes first. Whoever fills the room
-once and leaves stands behind everybody who comes after.
+Keys cost nothing, so a thousand of them may belong to one sender. But a place on every relay is not free, so relays
+take turns; and of each relay the newest job comes first, so that a sender that fills all places once and leaves does
+not block those that come later.
 """
 
 from collections import OrderedDict
@@ -10,18 +10,18 @@ from collections.abc import Iterator
 
 from pylon.provider.queue import Job
 
-# For so long nobody has to make room: who pays at all has paid by then.
+# How long a job cannot be made to give up its place, in seconds: customers that pay do so sooner.
 PATIENCE_S = 60.0
 
 
 class Newcomers:
-    """Pure: `now` is given, in Unix seconds."""
+    """Pure: `now` is passed in, in Unix seconds."""
 
     def __init__(self) -> None:
-        # By relay, of each the oldest first.
+        # The jobs by relay and id, the oldest first.
         self._relays: dict[str, OrderedDict[str, Job]] = {}
         self._relay_of: dict[str, str] = {}
-        # Which turn was a relay's last. A node has few relays, and no job makes it have another.
+        # The number of each relay's last turn. There are only as many as the node has relays.
         self._last_turn: dict[str, int] = {}
         self._turns = 0
 
@@ -36,11 +36,11 @@ class Newcomers:
 
     @property
     def relays(self) -> int:
-        """Over how many relays they came."""
+        """The number of relays that they came over."""
         return len(self._relays)
 
     def add(self, job: Job) -> bool:
-        """Adds a job; False for one that is here."""
+        """Adds a job; False if it is here already."""
         if job.id in self._relay_of:
             return False
         self._relays.setdefault(job.relay, OrderedDict())[job.id] = job
@@ -48,7 +48,7 @@ class Newcomers:
         return True
 
     def remove(self, job_id: str) -> None:
-        """Takes a job out. Unknown ones are ignored."""
+        """Removes a job. Unknown ones are ignored."""
         relay = self._relay_of.pop(job_id, None)
         if relay is not None:
             del self._relays[relay][job_id]
@@ -56,14 +56,14 @@ class Newcomers:
                 del self._relays[relay]
 
     def next(self) -> Job | None:
-        """Whose turn it is; it stays here."""
+        """The job whose turn it is, which stays here; None if there is none."""
         if not self._relays:
             return None
         jobs = self._relays[min(self._relays, key=lambda relay: self._last_turn.get(relay, 0))]
         return jobs[next(reversed(jobs))]
 
     def served(self, job_id: str) -> None:
-        """Takes a job out that had its turn: the next one is another relay's."""
+        """Removes a job that had its turn, so that another relay comes next."""
         relay = self._relay_of.get(job_id)
         if relay is not None:
             self._turns += 1
@@ -71,7 +71,7 @@ class Newcomers:
             self.remove(job_id)
 
     def makes_room(self, now: float) -> Job | None:
-        """Who has waited longest of the fullest relay, if that was long enough; it stays here."""
+        """The oldest job of the relay with the most, which stays here; None if it has not waited long enough."""
         if not self._relays:
             return None
         fullest = max(self._relays.values(), key=len)

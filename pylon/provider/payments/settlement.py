@@ -1,7 +1,7 @@
-"""On what a job runs and what it costs, written together with the job's own row.
+"""Decides whether a job may run and what it costs, and writes that together with the job's row in the journal.
 
-The provider is the same for free and for paid work: it asks one of these, and the answer is on disk when it comes
-back. With accounts, the step of a job and its money are one transaction.
+Free and paid work use the same protocol. With accounts, the change of a job's row and that of the account are one
+transaction.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,35 +23,36 @@ from pylon.provider.rows import JobState, Work
 from pylon.records import record
 from pylon.store.database import Transaction
 
+# Signs the result with this receipt; None for free work.
 type Sign = Callable[[AccountReceipt | None], Event]
 
 
 class Settlement(Protocol):
-    """What a provider asks about money. Every method returns when its writes are on disk."""
+    """How jobs are taken on, charged and ended. Methods return when their writes are on disk."""
 
     async def take(self, job: Job) -> Decision | None:
-        """Writes a job down, and says whether it may run or what has to be paid first; None when it stands there."""
+        """Journals a job. Returns whether it may run or what must be paid first; None if it was taken on before."""
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """The signed result, journaled with the receipt for what the job cost.
 
-        `sign` may be called more than once: what it made counts when it comes back.
+        `sign` may be called more than once; only the event that is returned counts.
         """
 
     async def end(
-        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
     ) -> None:
-        """A job ends without a result, and costs nothing. `word` is written along: see `Journal.ended`."""
+        """Ends a job without a result: it costs nothing. See `Journal.ended` for `feedback`."""
 
     async def forget(self, *, before: float) -> None:
-        """Drops what was let go of jobs before then (Unix seconds), whose rows the journal drops as well."""
+        """Deletes what accounts know of jobs that ended before then (Unix seconds), as the journal does its rows."""
 
 
 class FreeSettlement:
-    """Nobody is charged; the journal counts tokens all the same.
+    """Charges nothing; the journal counts tokens all the same.
 
-    Jobs that an earlier process took on for a price cost that, and those of them that waited for a payment nothing:
-    what was held for them is let go, and their customers wait for receipts.
+    Jobs that an earlier process took on for a price still cost it, and those of them that waited for a payment cost
+    nothing. Both get receipts, which their customers wait for, and what was held on their accounts is released.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -75,16 +76,16 @@ class FreeSettlement:
             event = sign(None)
             await rows.sign(tx, [(job.id, event, work, 0)])
             return event
-        # Nothing is held for one that waited for its payment: it is done for nothing, and its receipt says so.
+        # A job that waited for its payment has no hold: it is done for free, and its receipt says so.
         await hold_store.admit(tx, [self._accounts.admission(job)])
         (event,) = await _finish(tx, [_finishing(job, work, sign)])
         return event
 
     async def end(
-        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
     ) -> None:
         """See `Settlement`."""
-        await self._accounts.end(job_id, state, code=code, finished_at=finished_at, word=word)
+        await self._accounts.end(job_id, state, code=code, finished_at=finished_at, feedback=feedback)
 
     async def forget(self, *, before: float) -> None:
         """See `Settlement`."""
@@ -93,7 +94,7 @@ class FreeSettlement:
 
 @dataclass(frozen=True, slots=True)
 class CreditPolicy:
-    """What customers get before they pay. `stranger` has a trial job; `trusted` is never charged."""
+    """What customers get before they pay. A stranger gets a trial job; a trusted customer is never charged."""
 
     stranger: Terms = field(default_factory=lambda: Terms(trial=True))
     trial: Trial | None = field(default_factory=Trial)
@@ -103,12 +104,12 @@ class CreditPolicy:
         return TRUSTED if job.trusted else self.stranger
 
     def account(self, job: Job) -> str:
-        """Whose account a job is on: its customer's."""
+        """The account that a job is charged to: its customer's public key."""
         return job.request.customer
 
 
 class AccountSettlement:
-    """An account for every customer: quotes are held while jobs run, results charge what was used."""
+    """Keeps an account for each customer: a job's quote is held while it runs, its result charges what it used."""
 
     def __init__(self, journal: Journal, policy: CreditPolicy) -> None:
         self._journal = journal
@@ -119,12 +120,12 @@ class AccountSettlement:
         return await self._journal.transact_in(_take, _Taking(job, self.admission(job)))
 
     async def decide(self, job: Job) -> Decision | None:
-        """What `take` says, anew for a job that waits for its customer's payment; None when it waits no more."""
+        """Decides again on a job that waits for its customer's payment; None if it waits no more."""
         taking = _Taking(job, self.admission(job))
 
         async def step(tx: Transaction) -> Decision | None:
             if await rows.state(tx, job.id) is not JobState.AWAITING_FUNDS:
-                # What was held for it now nobody would ever let go.
+                # Nothing may be held for a job that has ended: nothing would release it.
                 return None
             (decision,) = await _decide(tx, [taking])
             if isinstance(decision, Run):
@@ -134,7 +135,7 @@ class AccountSettlement:
         return await self._journal.transact(step)
 
     def admission(self, job: Job) -> Admission:
-        """What is asked of its customer's account before a job runs."""
+        """What a customer's account is asked before its job runs."""
         return Admission(
             self._policy.account(job),
             job.id,
@@ -150,13 +151,13 @@ class AccountSettlement:
         return await self._journal.transact_in(_finish, _finishing(job, work, sign))
 
     async def end(
-        self, job_id: str, state: JobState, *, code: str, finished_at: float, word: Event | None = None
+        self, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
     ) -> None:
         """See `Settlement`."""
 
         async def step(tx: Transaction) -> None:
             await account_store.release(tx, job_id)
-            await rows.end(tx, job_id, state, code=code, finished_at=finished_at, word=word)
+            await rows.end(tx, job_id, state, code=code, finished_at=finished_at, feedback=feedback)
 
         await self._journal.transact(step)
 
@@ -172,7 +173,7 @@ class _Taking:
 
 
 async def _take(tx: Transaction, takings: list[_Taking]) -> list[Decision | None]:
-    # One that was taken on before, or stands here twice, is not new.
+    # A job may have been taken on before, or be twice in this batch.
     new = [await rows.insert(tx, taking.job) for taking in takings]
     inserted = [taking for taking, is_new in zip(takings, new, strict=True) if is_new]
     decisions = await _decide(tx, inserted)
@@ -186,7 +187,7 @@ async def _take(tx: Transaction, takings: list[_Taking]) -> list[Decision | None
 async def _decide(tx: Transaction, takings: Sequence[_Taking]) -> list[Decision]:
     for taking in takings:
         seen = taking.job.request.job.account_seen
-        # First of all: what is acknowledged changes nothing about what may run.
+        # First, and for every job: the customer has seen that receipt whether or not the job may run.
         await account_store.acknowledge(tx, taking.admission.customer, seen, taking.admission.now)
     return await hold_store.admit(tx, [taking.admission for taking in takings])
 
@@ -211,6 +212,6 @@ async def _finish(tx: Transaction, finishing: list[_Finishing]) -> list[Event]:
         tx, [(each.done.job, event, each.work, receipt.charge_msat) for each, event, receipt in results]
     )
     if signed < len(events):
-        # A charge without a result that can be published is undone with this transaction.
+        # Rolls back the charges: one of the jobs has ended, and has no result.
         raise MoneyError("a job that has ended is not charged")
     return events

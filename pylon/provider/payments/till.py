@@ -1,8 +1,8 @@
-"""The till: lets a customer's jobs run when the money is there, and asks for it where it is not.
+"""The till: runs jobs whose payment is there, and asks customers for the others.
 
-At most one invoice a customer is open; its other jobs wait behind it, and each is told of it: events get lost, and
-whoever comes back must be able to pay. `Waiting` knows who waits, `Asking` makes the invoices, `Collecting`
-learns what was paid.
+A customer has at most one open invoice. Its other jobs wait for the same one, and feedback for each names it: events
+get lost, and a customer that comes back must be able to pay. `Waiting` knows which jobs wait, `Asking` makes the
+invoices, and `Collecting` learns what was paid.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ type End = Callable[[Job, JobState, ErrorCode, str], Awaitable[None]]
 
 
 class Till:
-    """`run` puts a job that may run into the queue, `end` writes down that one has no result, and tells its customer;
-    `most` jobs of customers that never paid may wait."""
+    """`run` queues a job that may run; `end` ends one without a result and tells its customer. At most `most` jobs of
+    customers that have never paid may wait."""
 
     def __init__(
         self,
@@ -53,10 +53,10 @@ class Till:
         self._run = run
         self._end_job = end
         self._waiting = Waiting(most)
-        # Whoever decides about a job that waits has it alone until memory says what is on disk: nothing is both taken
-        # back and run, and no two ask for a payment.
+        # Held from a decision on a waiting job until memory agrees with the disk. Otherwise a job could be both
+        # cancelled and run, or two invoices be asked for.
         self._turn = asyncio.Lock()
-        # Invoices that are being made.
+        # The tasks that are making invoices.
         self._asks = Tasks()
         self._collecting = Collecting(
             waiting=self._waiting, asking=asking, clock=clock, decide=self._decide_on_all, time_out=self._time_out
@@ -64,24 +64,24 @@ class Till:
 
     @property
     def down(self) -> bool:
-        """Whether the wallet does not answer. See `Asking`."""
+        """Whether the wallet does not answer."""
         return self._asking.down
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for a payment."""
+        """How many jobs wait for a payment."""
         return len(self._waiting)
 
     def of_customer(self, customer: str) -> int:
-        """How many of them are this customer's."""
+        """How many of this customer's jobs wait for its payment."""
         return len(self._waiting.of_customer(customer))
 
     def has(self, job_id: str) -> bool:
-        """Whether this job waits here."""
+        """Whether this job waits for a payment."""
         return job_id in self._waiting
 
     def say_again(self, job_id: str) -> None:
-        """Tells the customer of a job that waits here what it was told last, or that the job is not lost."""
+        """Sends the customer of a waiting job its invoice again, or `processing` if it has none yet."""
         if (job := self._waiting.get(job_id)) is None:
             return
         if (told := self._waiting.told(job_id)) is not None:
@@ -90,28 +90,28 @@ class Till:
             self._replies.processing(job.request, job.relay)
 
     async def start(self) -> None:
-        """Looks up what was paid while nobody was here, then listens."""
+        """Looks up what was paid before this process began, then listens for payments."""
         await self._collecting.start()
 
     async def close(self) -> None:
-        """Stops. What waits stays in the journal."""
+        """Stops. Waiting jobs stay in the journal."""
         try:
             await self._collecting.close()
         finally:
             await self._asks.close()
 
     async def restore(self, job: Job) -> None:
-        """A job that waited when the last process ended."""
+        """Takes up a job that waited when an earlier process ended."""
         decision = await self._settlement.decide(job)
         if decision is not None:
             await self.handle(job, decision)
 
     async def handle(self, job: Job, decision: Decision) -> None:
-        """Takes on a job that the journal has, and about which this was decided."""
+        """Takes on a job that is in the journal, by the decision on its payment."""
         if not isinstance(decision, AskTopUp | WaitForTopUp):
             await self._do(job, decision)
             return
-        # Keys cost nothing. Whoever has paid once is no part of a flood of them.
+        # Keys cost nothing, so a flood of them gets limited room. A customer that has paid before is not part of one.
         newcomer = not await self._asking.has_paid(job.request.customer)
         if newcomer and not self._waiting.makes_room(self._clock.wall()):
             reason = f"{self._waiting.newcomers} jobs of new customers are waiting for payment here"
@@ -119,11 +119,11 @@ class Till:
             return
         self._waiting.add(put_aside(job), newcomer=newcomer)
         self._collecting.wake()
-        # Whoever hears of a payment finds it from now on. One may have come since this was decided.
+        # Decided again, since a payment may have come before the job was added to those that wait.
         await self._decide(job.id)
 
     async def cancel(self, job_id: str, customer: str) -> None:
-        """Lets a waiting job go, if it is this customer's. An invoice that was paid meanwhile becomes credit."""
+        """Cancels a waiting job, if it is this customer's. If its invoice is paid later, that becomes credit."""
         job = self._waiting.get(job_id)
         if job is not None and job.request.customer == customer:
             await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
@@ -132,7 +132,7 @@ class Till:
 
     async def _say_what_is_due(self, job: Job, decision: AskTopUp | WaitForTopUp) -> None:
         if self._waiting.is_asked(job.request.customer):
-            # It hears that the job is not lost, and of the invoice once that is made.
+            # The invoice is named once it is made. Until then the customer hears that the job is not lost.
             self._replies.processing(job.request, job.relay)
         elif isinstance(decision, WaitForTopUp):
             await self._show_open(job, decision)
@@ -140,7 +140,7 @@ class Till:
             self._stand_in_line(job)
         else:
             self._waiting.asks(job.request.customer)
-            # The wallet may take its time; who comes next must not wait for it.
+            # In a task of its own: a slow wallet must not hold up other customers.
             self._asks.start(self._ask(job, decision), f"job {job.id[:8]} asks for a payment")
 
     async def _show_open(self, job: Job, decision: WaitForTopUp) -> None:
@@ -150,7 +150,7 @@ class Till:
         if isinstance(found, Issued):
             self._show(job, found)
         else:
-            # It has ended, is about to, or gives way to another.
+            # There is none any more, it is about to expire, or it will be replaced.
             self._replies.processing(job.request, job.relay)
 
     def _show(self, job: Job, issued: Issued) -> None:
@@ -171,7 +171,7 @@ class Till:
             else:
                 self._show_new(job, answer)
         except Exception:
-            # The job waits, and without an open invoice it is decided on anew.
+            # The job still waits. Without an open invoice it is decided on again.
             logger.exception("a payment could not be asked for", job=job.id)
         finally:
             self._waiting.asked(job.request.customer)
@@ -179,7 +179,7 @@ class Till:
     def _show_new(self, job: Job, issued: Issued) -> None:
         self._waiting.invoiced(job)
         if not self.has(job.id):
-            # It was taken back meanwhile: this becomes another's.
+            # The job was cancelled meanwhile: the invoice goes to another one.
             self._waiting.left(job.request.customer)
             return
         self._show(job, issued)
@@ -207,7 +207,7 @@ class Till:
         await self._end(job, JobState.EXPIRED, ErrorCode.PAYMENT_TIMEOUT, reason)
 
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        """Lets a job go that waits, unless it was paid for or has ended meanwhile."""
+        """Ends a waiting job without a result, unless it was paid for or has ended meanwhile."""
         async with self._turn:
             if self.has(job.id):
                 await self._write_end(job, state, code, reason)
@@ -217,14 +217,14 @@ class Till:
         self._waiting.remove(job.id)
         self._waiting.left(job.request.customer)
 
-    # --- decided on anew ----------------------------------------------------------------------------------------
+    # --- decided on again ----------------------------------------------------------------------------------------
 
     async def _decide_on_all(self, customer: str, first: str) -> None:
         for job in sorted(self._waiting.of_customer(customer), key=lambda job: job.id != first):
             await self._decide(job.id)
 
     async def _decide(self, job_id: str) -> None:
-        # A turn a job, so that who takes one back does not wait for all of its customer's.
+        # The lock is taken for each job, so that cancelling one does not wait for all others of its customer.
         async with self._turn:
             if (job := self._waiting.get(job_id)) is None:
                 return

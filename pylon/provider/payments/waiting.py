@@ -1,8 +1,8 @@
-"""Who waits for a payment, and where each stands: values in, decisions out.
+"""The jobs that wait for a payment, and what their customers were told. Pure.
 
-A customer has one open invoice at most, and its other jobs wait behind that one. Customers that have never paid are
-bounded apart, since their keys cost nothing, and stand in a line when the wallet has made as many invoices for such
-keys as it may.
+A customer has at most one open invoice, and all its jobs wait for that one. Jobs of customers that have never paid
+have a limit of their own, since keys cost nothing. They stand in line once as many invoices were made for such keys
+as the wallet may make.
 """
 
 from dataclasses import dataclass, field
@@ -12,40 +12,40 @@ from pylon.money.invoices.store import Issued
 from pylon.provider.payments.newcomers import Newcomers
 from pylon.provider.queue import Job
 
-# As long as one invoice may be paid: whoever has not by then will not.
+# How long a job waits for a payment: as long as an invoice can be paid.
 PATIENCE_S = EXPIRY_S + GRACE_S
 
 
 @dataclass(slots=True)
 class WaitingJob:
-    """A job that waits."""
+    """A job that waits for a payment."""
 
     job: Job
-    # What its customer was told to pay for it.
+    # The invoice that its customer was told of last.
     told: Issued | None = None
-    # It makes room for another.
+    # It must make room for another job.
     crowded_out: bool = False
 
     def is_late(self, now: float) -> bool:
-        """Whether it has waited for as long as it may."""
+        """Whether it has waited for as long as it may. `now` is in Unix seconds."""
         return self.crowded_out or now >= min(self.job.terms.expires_at, self.job.received_at + PATIENCE_S)
 
 
 @dataclass(slots=True)
 class Customer:
-    """Somebody whose jobs wait, by their ids, or who is being asked for a payment."""
+    """A customer with jobs that wait (by id), or for whom an invoice is being made."""
 
     jobs: dict[str, WaitingJob] = field(default_factory=dict)
-    # An invoice is being made, and there is no row yet that says so.
+    # An invoice is being made, and is not in the database yet.
     asked: bool = False
-    # A job of its has gone that may have been the one whose invoice is open.
+    # A job has gone, maybe the one that the open invoice was made for.
     left: bool = False
-    # Its open invoice is no waiting job's, and has to give way to another.
+    # The open invoice fits no waiting job, and must be replaced.
     misfit: bool = False
 
 
 class Waiting:
-    """Pure: `now` is given, in Unix seconds. `most` jobs of customers that have never paid may wait."""
+    """At most `most` jobs of customers that have never paid may wait. Times are passed in, in Unix seconds."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -62,28 +62,28 @@ class Waiting:
 
     @property
     def newcomers(self) -> int:
-        """Jobs of customers that have never paid."""
+        """How many jobs of customers that have never paid wait."""
         return len(self._newcomers)
 
     def get(self, job_id: str) -> Job | None:
-        """The job, or None when it does not wait."""
+        """The job; None if it does not wait."""
         waiting = self._jobs.get(job_id)
         return None if waiting is None else waiting.job
 
     def of_customer(self, customer: str) -> list[Job]:
-        """This customer's, in the order in which they came."""
+        """This customer's jobs, in the order in which they came."""
         known = self._customers.get(customer)
         return [] if known is None else [waiting.job for waiting in known.jobs.values()]
 
     def add(self, job: Job, *, newcomer: bool = False) -> None:
-        """A job waits from now on, or still does. A `newcomer`'s customer has never paid."""
+        """Adds a job, unless it is here. `newcomer`: its customer has never paid."""
         waiting = self._jobs.setdefault(job.id, WaitingJob(job))
         self._customers.setdefault(job.request.customer, Customer()).jobs[job.id] = waiting
         if newcomer:
             self._newcomers.add(job)
 
     def remove(self, job_id: str) -> None:
-        """A job waits no more. Unknown ones are ignored."""
+        """Removes a job. Unknown ones are ignored."""
         waiting = self._jobs.pop(job_id, None)
         if waiting is None:
             return
@@ -94,17 +94,17 @@ class Waiting:
         self._drop_if_done(customer)
 
     def late(self, now: float) -> list[Job]:
-        """Those that have waited for as long as they may, and those that make room for others."""
+        """The jobs that have waited for as long as they may, and those that must make room for others."""
         return [waiting.job for waiting in self._jobs.values() if waiting.is_late(now)]
 
     # --- invoices -----------------------------------------------------------------------------------------------
 
     def asks(self, customer: str) -> None:
-        """An invoice is being made for this customer."""
+        """Notes that an invoice is being made for this customer."""
         self._customers.setdefault(customer, Customer()).asked = True
 
     def asked(self, customer: str) -> None:
-        """It is made, or none could be."""
+        """Notes that it was made, or could not be."""
         if (known := self._customers.get(customer)) is not None:
             known.asked = False
             self._drop_if_done(customer)
@@ -115,13 +115,13 @@ class Waiting:
         return known is not None and known.asked
 
     def invoiced(self, job: Job) -> None:
-        """An invoice was made for this job: no job of its customer stands in line, and another relay has its turn."""
+        """Notes that an invoice was made for this job. Its customer's jobs leave the line; another relay is next."""
         self._line.served(job.id)
         for other in self.of_customer(job.request.customer):
             self._line.remove(other.id)
 
     def tell(self, job_id: str, issued: Issued) -> bool:
-        """Whether a job's customer has yet to be told of this invoice, and that it is told now."""
+        """Notes that a job's customer is told of this invoice; False if it knows it, or the job does not wait."""
         waiting = self._jobs.get(job_id)
         if waiting is None or (waiting.told is not None and waiting.told.payment_hash == issued.payment_hash):
             return False
@@ -129,17 +129,17 @@ class Waiting:
         return True
 
     def told(self, job_id: str) -> Issued | None:
-        """The invoice that a job's customer was told of last."""
+        """The invoice that a job's customer was told of last; None if there is none."""
         waiting = self._jobs.get(job_id)
         return None if waiting is None else waiting.told
 
     def left(self, customer: str) -> None:
-        """A job has gone that may have been the one whose invoice is open: who waits behind it is decided on anew."""
+        """Notes that a job of this customer has gone. If it had the open invoice, others need a new decision."""
         if (known := self._customers.get(customer)) is not None:
             known.left = True
 
     def had_left(self, customer: str) -> bool:
-        """Whether one has since this was last asked."""
+        """Whether a job has gone since the last call."""
         known = self._customers.get(customer)
         if known is None or not known.left:
             return False
@@ -147,17 +147,17 @@ class Waiting:
         return True
 
     def misfits(self, customer: str, misfits: bool) -> None:
-        """Whether this customer's open invoice is no waiting job's, and has to give way to another."""
+        """Notes whether this customer's open invoice fits no waiting job, and must be replaced."""
         if (known := self._customers.get(customer)) is not None:
             known.misfit = misfits
 
     def is_misfit(self, customer: str) -> bool:
-        """See `misfits`."""
+        """Whether `misfits` noted that."""
         known = self._customers.get(customer)
         return known is not None and known.misfit
 
     def behind_invoices(self) -> list[str]:
-        """Customers whose jobs should be waiting behind an open invoice."""
+        """The customers whose jobs should be waiting for an open invoice."""
         in_line = {job.request.customer for job in self._line}
         return [
             customer for customer, known in self._customers.items() if not known.asked and customer not in in_line
@@ -166,9 +166,9 @@ class Waiting:
     # --- those that have never paid -----------------------------------------------------------------------------
 
     def makes_room(self, now: float) -> bool:
-        """Whether there is room for a job of a newcomer, if another has to go for it.
+        """Whether a job of a new customer may wait, if necessary in the place of another.
 
-        The one that goes is late from now on, and hears so with the others. What it pays all the same is credit.
+        The other job is `late` from then on, and is ended as such. If its invoice is paid later, that becomes credit.
         """
         if len(self._newcomers) < self._most:
             return True
@@ -180,31 +180,30 @@ class Waiting:
         return True
 
     def has_paid(self, customer: str) -> None:
-        """Whoever has paid once is no part of a flood of keys."""
+        """Notes that a customer has paid: it no longer counts as new."""
         for job in self.of_customer(customer):
             self._newcomers.remove(job.id)
 
     def must_stand_in_line(self, job: Job) -> bool:
-        """Whether others come before it: those that were told to come back later. One of these is decided on when it
-        is its turn."""
+        """Whether other jobs of new customers come before this one. A job in line is decided on at its turn."""
         return job.id in self._newcomers and len(self._line) > 0 and job.id not in self._line
 
     def stand_in_line(self, job: Job) -> bool:
-        """A job waits until an invoice may be made for it; False when it does already, or does not wait at all."""
+        """Puts a job in line for an invoice; False if it is in line already, or does not wait."""
         return job.id in self._jobs and self._line.add(job)
 
     @property
     def relays_in_line(self) -> int:
-        """Over how many relays those came that stand in line: these take turns."""
+        """How many relays the jobs in line came over. These take turns."""
         return self._line.relays
 
     def next_in_line(self) -> Job | None:
-        """Whose turn it is; None while nobody stands in line, or the next one is being asked."""
+        """The job whose turn it is; None if there is none, or an invoice is being made for its customer."""
         job = self._line.next()
         return None if job is None or self.is_asked(job.request.customer) else job
 
     def _drop_if_done(self, customer: str) -> None:
-        # Whatever is remembered of it is about jobs that wait.
+        # What is remembered of a customer only concerns jobs that wait.
         known = self._customers[customer]
         if not known.jobs and not known.asked:
             del self._customers[customer]

@@ -1,4 +1,4 @@
-"""What the engine is asked for a job."""
+"""The request to the engine for a job."""
 
 from pylon.inference.engine import GenerationRequest, Message, Sampling
 from pylon.jobs.request import parse_messages
@@ -6,7 +6,7 @@ from pylon.provider.queue import Job
 
 
 def request_of(job: Job) -> GenerationRequest:
-    """The job's prompt and what its customer said of sampling, within the terms that it was admitted on."""
+    """The job's prompt and sampling parameters, with at most the tokens that it was admitted for."""
     parameters = job.request.job.parameters
     if parameters.messages:
         messages = tuple(Message(role, content) for role, content in parse_messages(job.request.job.text))

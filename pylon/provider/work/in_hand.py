@@ -1,4 +1,4 @@
-"""The jobs that are in hand: those that wait for a payment, those that wait for the engine, and those that it has."""
+"""The jobs that have not ended: those that wait for a payment or for the engine, and those that run."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ logger = log.get("provider")
 
 
 class InHand:
-    """Till and runner as one. There is no till where work is free."""
+    """Till and runner as one. Without a till, work is free."""
 
     def __init__(self, *, till: Till | None, runner: Runner) -> None:
         self._till = till
@@ -24,22 +24,22 @@ class InHand:
 
     @property
     def takes_payment(self) -> bool:
-        """Whether a job may have to wait for a payment here."""
+        """Whether jobs may have to wait for a payment."""
         return self._till is not None
 
     @property
     def unpaid(self) -> int:
-        """Jobs that wait for a payment."""
+        """How many jobs wait for a payment."""
         return 0 if self._till is None else self._till.waiting
 
     @property
     def paid(self) -> int:
-        """Jobs that wait for the engine, or that it has."""
+        """How many jobs wait for the engine or run."""
         return len(self._runner.queue) + len(self._runner.running)
 
     @property
     def wallet_down(self) -> bool:
-        """Whether nobody can be asked for a payment."""
+        """Whether the wallet does not answer, so that no payment can be asked for."""
         return self._till is not None and self._till.down
 
     def unpaid_of(self, customer: str) -> int:
@@ -47,7 +47,7 @@ class InHand:
         return 0 if self._till is None else self._till.of_customer(customer)
 
     def paid_of(self, customer: str) -> int:
-        """How many of this customer's jobs wait for the engine, or are with it."""
+        """How many of this customer's jobs wait for the engine or run."""
         running = sum(1 for one in self._runner.running.values() if one.job.request.customer == customer)
         return self._runner.queue.of_customer(customer) + running
 
@@ -58,42 +58,44 @@ class InHand:
         return self._till is not None and self._till.has(job_id)
 
     def say_again(self, job_id: str) -> None:
-        """Tells the customer of a job in hand once more how that stands."""
+        """Tells the customer of a job in hand again how that stands."""
         if self._till is not None and self._till.has(job_id):
             self._till.say_again(job_id)
         else:
             self._runner.say_again(job_id)
 
     async def take(self, job: Job, decision: Decision) -> None:
-        """Takes on a job that the journal has, and about which this was decided."""
+        """Takes on a job that is in the journal, by the decision on its payment."""
         if self._till is None:
             self._runner.add(job)
         else:
             await self._till.handle(job, decision)
 
     async def restore(self, job: Job, state: JobState) -> None:
-        """Takes up a job that was in this state when the last process ended."""
+        """Takes up a job that an earlier process left in this state."""
         if state is JobState.AWAITING_FUNDS and self._till is not None:
             await self._till.restore(job)
         else:
             self._runner.add(job)
 
     async def take_back(self, event: Event) -> list[tuple[str, str]]:
-        """Lets the jobs go that this cancellation names, so far as they are its author's; which of those that it
-        names are not in hand, each behind its author."""
+        """Cancels the jobs that this deletion request (NIP-09) names, if they are its author's.
+
+        Returns those that are not in hand, as pairs of author and job id. A malformed event names none.
+        """
         try:
             cancellation = parse_cancel(event)
         except MalformedError:
             return []
         customer, named = cancellation.customer, dict.fromkeys(cancellation.requests)
         here = {job_id for job_id in named if self.has(job_id)}
-        # Together: their ends share a flush.
+        # At once, so that their writes share one flush to disk.
         await asyncio.gather(*(self._let_go(job_id, customer) for job_id in named if job_id in here))
         return [(customer, job_id) for job_id in named if job_id not in here]
 
     async def _let_go(self, job_id: str, customer: str) -> None:
         try:
-            # The runner after the till: a job that is paid for at this moment is with it by then.
+            # The till first: a job that is paid for meanwhile is with the runner when that is asked.
             if self._till is not None:
                 await self._till.cancel(job_id, customer)
             await self._runner.cancel(job_id, customer)

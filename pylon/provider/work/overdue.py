@@ -1,4 +1,4 @@
-"""What is due of jobs while they wait: a word to whoever has heard nothing, or their end when the deadline passed."""
+"""Tells customers that have heard nothing that their jobs wait, and ends jobs whose deadline passes in the queue."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -13,7 +13,8 @@ TICK_S = 0.25
 
 
 class Overdue:
-    """`wait_s` says in how many seconds a job begins, `expire` ends one that waited in the queue for too long."""
+    """A customer hears of its job within `after_s` seconds. `wait_s` estimates the seconds until a job begins, and
+    `expire` ends one whose deadline has passed."""
 
     def __init__(
         self,
@@ -36,33 +37,33 @@ class Overdue:
         self._ending = Tasks()
 
     async def close(self) -> None:
-        """Looks no more."""
+        """Stops the timer."""
         if self._timer is not None:
             self._timer.cancel()
         await self._ending.close()
 
     def add(self, job: Job) -> None:
-        """A job came, and its customer has heard nothing yet."""
+        """Adds a job whose customer has heard nothing yet."""
         self._unheard.add(job, self._clock.monotonic())
 
     def heard(self, job_id: str) -> None:
-        """Its customer hears of it, or need not any more."""
+        """Notes that its customer has heard of the job, or need not any more."""
         self._unheard.heard(job_id)
 
     def queued(self, job: Job) -> None:
-        """A job that came has its place in the queue, or has begun."""
-        # Whoever learns of a long wait at once can ask somebody idle.
+        """Looks at a job that was added, once it has its place in the queue or has begun."""
+        # A customer that learns of a long wait at once can ask an idle provider.
         if self._wait_s(job) >= self._after_s:
             self.say(job)
         self._watch()
 
     def say(self, job: Job) -> None:
-        """Tells its customer how long it waits."""
+        """Tells the customer of a job how long that waits."""
         self._unheard.heard(job.id)
         self._replies.processing(job.request, job.relay, self._wait_s(job))
 
     def _watch(self) -> None:
-        """Looks again when something may be due. Nothing is while nothing is here: an idle node sleeps."""
+        """Sets the timer for when something may be due next. Without jobs there is none: an idle node sleeps."""
         if not self._unheard and not self._queue:
             return
         loop = asyncio.get_running_loop()
@@ -75,7 +76,7 @@ class Overdue:
 
     def _tick(self) -> None:
         self._timer = None
-        # Deadlines are in events, and so by the wall; how long somebody has waited here is not.
+        # Deadlines come from events, so they are wall time; how long a customer has waited is monotonic time.
         for job in self._queue.take_expired(self._clock.wall()):
             self._ending.start(self._expire(job), f"job {job.id[:8]} expired")
         for job in self._unheard.due(self._clock.monotonic()):
@@ -83,6 +84,6 @@ class Overdue:
         self._watch()
 
     def _next_tick(self) -> float:
-        # Only what waits in the queue can expire at any moment; for what runs, the first reminder is what is due.
+        # Only a queued job can expire at any moment. Without any, nothing is due before the first feedback.
         due = None if self._queue else self._unheard.next_at()
         return TICK_S if due is None else max(TICK_S, due - self._clock.monotonic())

@@ -1,7 +1,7 @@
-"""An answer on its way in pieces, and how much of it its customer has been sent: what it pays for if it takes the job
-back.
+"""Cuts an answer into pieces while it is made, and counts how much of it the customer has been sent.
 
-A piece counts when a relay has it, and so does every piece before it: what one lacks in between nobody can read on.
+The customer pays for that much if it takes the job back. A piece counts once relays have it and every piece before
+it: text behind a gap cannot be read.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ from pylon.text import clean_text
 
 @dataclass(slots=True, eq=False)
 class Piece:
-    """The part of an answer that starts at character `offset`, and the tokens of all that was sent by then."""
+    """The part of an answer that starts at character `offset`, and the tokens of the answer up to its end."""
 
     offset: int
     text: str
@@ -23,10 +23,10 @@ class Piece:
 
 
 class Pieces:
-    """Pure: time is given, in seconds of the monotonic clock. At most one piece goes out in `every_s` seconds."""
+    """Pure: the time is passed in, in seconds of a monotonic clock. At most one piece is due in `every_s` seconds."""
 
     def __init__(self, every_s: float) -> None:
-        # Tokens of the prompt, 0 where the engine does not say, and of what was sent.
+        # The tokens of the prompt (0 if the engine does not say) and of the pieces that count; None if none does.
         self.sent: Usage | None = None
         self._every_s = every_s
         self._next_at = 0.0
@@ -35,25 +35,26 @@ class Pieces:
         self._on_their_way: deque[Piece] = deque()
 
     def next(self, step: Progress, now: float) -> Piece | None:
-        """What is to be sent now, if anything is: `step` has the whole text so far."""
+        """The next piece, if one is due. `step` has the whole text so far."""
         if now < self._next_at:
             return None
-        # Offsets count the characters that arrive, so the text is cleaned before it is cut.
+        # Offsets count characters of the text that customers receive, which is the cleaned one.
         text = clean_text(step.text)
-        # An engine that died leaves its job to the next, which may write another text: what does not go on from the
-        # pieces that are out is in the result alone.
+        # If an engine dies, the next one may write another text. What does not continue the sent pieces is only in
+        # the result.
         if len(text) <= len(self._text) or not text.startswith(self._text):
             return None
         offset, added = len(self._text), text[len(self._text) :]
         self._text, self._next_at = text, now + self._every_s
         self._bytes += len(added.encode())
-        # What is held back because it may turn out to be a stop string was not sent; a token has at least a byte.
+        # The engine may have made tokens that are not in the text yet, as they may begin a stop string. They are not
+        # charged: a token has at least one byte.
         piece = Piece(offset, added, Usage(step.prompt_tokens, min(step.completion_tokens, self._bytes)))
         self._on_their_way.append(piece)
         return piece
 
     def taken(self, piece: Piece) -> None:
-        """A relay has it."""
+        """Notes that a relay has this piece."""
         piece.taken = True
         while self._on_their_way and self._on_their_way[0].taken:
             self.sent = self._on_their_way.popleft().sent

@@ -1,4 +1,4 @@
-"""The end of a job: its result, or that it has none; made, written down, and only then told."""
+"""The end of a job: its result, or that it has none. Either is journaled before the customer is told."""
 
 from functools import partial
 
@@ -24,12 +24,12 @@ from pylon.provider.rows import JobState, Work
 
 logger = log.get("provider")
 
-# A result that is asked for again is of no use to anybody later.
+# How long a result that was asked for again is worth sending, in seconds.
 REPEAT_S = 60
 
 
 class Results:
-    """Signs results, and publishes each until a relay has it or until it has expired."""
+    """Signs results, and publishes each until a relay has it or it has expired."""
 
     def __init__(
         self,
@@ -53,9 +53,12 @@ class Results:
         self._clock = clock
 
     async def sign(self, job: Job, text: str, finish: Finish, usage: Usage, run_ms: int) -> Event:
-        """The result of a job, on disk with what it cost. Raises `WireError` when none can be made of this text."""
+        """Signs the result of a job and journals it with its charge. `run_ms` is the engine's time in milliseconds.
+
+        Raises `WireError` when no event can be made of this text, `sqlite3.Error` when it cannot be written.
+        """
         asked = job.event
-        assert asked is not None  # noqa: S101 - who has it signed has read it
+        assert asked is not None  # noqa: S101 - the runner has read its contents
         now = self._clock.wall()
         run_s = run_ms / 1_000
         model = self._inference.model
@@ -88,62 +91,64 @@ class Results:
         return await self._settlement.finish(job, work, sign)
 
     async def written(self, job_id: str) -> Event | None:
-        """The result that stands in the journal, if one does."""
+        """The job's result in the journal; None if there is none."""
         return (await self._journal.known([job_id])).get(job_id)
 
     async def end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        """Writes down that a job has no result, and tells its customer. Of one that was taken back it is told until a
-        relay has it, and only where it would have cost something. Raises what the writing does: then nobody hears
-        that there is no answer, since the next start finds the job's row as it was, and may answer after all. Whoever
-        had heard so would have gone elsewhere, and pay two.
+        """Ends a job without a result, and tells its customer.
+
+        If the customer took the job back, it is told only if the job was not free, but then until a relay has it.
+        Raises what the write raises, and then tells nobody: the next start finds the job's row unchanged and may
+        answer it after all, and a customer that had gone elsewhere would pay twice.
         """
         refusal = taken_back(job) if state is JobState.CANCELLED else None
-        word = None if refusal is None else self._replies.refusal(refusal)
-        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall(), word=word)
-        if word is not None:
-            self.tell(word, job.id, job.relay)
+        feedback = None if refusal is None else self._replies.refusal(refusal)
+        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall(), feedback=feedback)
+        if feedback is not None:
+            self.tell(feedback, job.id, job.relay)
         elif state is not JobState.CANCELLED:
             self._replies.refuse(Refusal.of(job, code, reason))
 
     async def end_without(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        """The same for whoever can do nothing about it when that cannot be written down."""
+        """The same, but a failed write is only logged."""
         try:
             await self.end(job, state, code, reason)
         except Exception:
             logger.exception("the end of a job could not be stored", job=job.id, state=state.value)
 
     async def end_left(self, job_id: str, refusal: Refusal | None) -> None:
-        """Writes down that a job of an earlier process is not done any more, together with what its customer is told,
-        and tells it. None where its customer is not heard any more: that hears nothing either.
+        """Ends a job of an earlier process that this one cannot do, and tells its customer until a relay has it.
+
+        Without a `refusal`, because the customer is no longer served, it is told nothing.
         """
         if refusal is None:
             await self._settlement.end(job_id, JobState.FAILED, code="", finished_at=self._clock.wall())
             return
         code = refusal.code
-        word = self._replies.refusal(refusal)
+        feedback = self._replies.refusal(refusal)
         state = JobState.EXPIRED if code is ErrorCode.EXPIRED else JobState.FAILED
-        await self._settlement.end(job_id, state, code=code.value, finished_at=self._clock.wall(), word=word)
-        if word is not None:
-            self.tell(word, job_id, refusal.relay)
+        await self._settlement.end(job_id, state, code=code.value, finished_at=self._clock.wall(), feedback=feedback)
+        if feedback is not None:
+            self.tell(feedback, job_id, refusal.relay)
 
-    def tell(self, word: Event, job_id: str, relay: str) -> None:
-        """Publishes a journaled error until a relay has it, or until it has expired."""
+    def tell(self, feedback: Event, job_id: str, relay: str) -> None:
+        """Publishes a journaled error until a relay has it or it has expired."""
 
         def told(_: bool) -> None:
-            self._journal.told(job_id)
+            self._journal.drop_error(job_id)
 
-        self._outbox.put(Letter(word, relay, done=told))
+        self._outbox.put(Letter(feedback, relay, done=told))
 
     def publish(self, event: Event, job_id: str, relay: str) -> None:
-        """Publishes a journaled result until a relay has it, then settles the job; or until it has expired."""
+        """Publishes a journaled result until a relay has it, and then settles the job; or until it has expired."""
         self._outbox.put(self._letter(event, job_id, relay))
 
     def repeat(self, event: Event, relay: str) -> None:
-        """Publishes a result once more, for a customer that asks again and waits for it."""
+        """Publishes a result once more, for a customer that asked again and waits for it now."""
         self._outbox.put(Letter(event, relay, worth_s=REPEAT_S))
 
     async def carry(self, event: Event, job: Job) -> bool:
-        """The same in the task that calls; whether a relay has it."""
+        """Like `publish`, but in the calling task. Returns whether a relay has the result."""
         return await self._outbox.carry(self._letter(event, job.id, job.relay))
 
     def _letter(self, event: Event, job_id: str, relay: str) -> Letter:

@@ -1,4 +1,4 @@
-"""From the queue to the signed result: as many jobs at once as the engine batches well."""
+"""Runs jobs, from the queue to the published result: as many at once as the engine batches well."""
 
 import asyncio
 import sqlite3
@@ -30,7 +30,7 @@ logger = log.get("provider")
 
 
 class Runner:
-    """Owns the queue. A job is one task, from the engine to the relay's OK for its result."""
+    """Owns the queue. Each job that runs is one task, until a relay has acknowledged its result."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class Runner:
     ) -> None:
         self.queue = JobQueue()
         self.running: dict[str, Running] = {}
-        # How many of them the engine has.
+        # How many of the running jobs the engine has.
         self.computing = 0
         self._feeding = False
-        # How long a job has taken lately (a moving average, seconds): what the heartbeat's queue is told in.
+        # How long the engine takes for a job (a moving average, in seconds), from which waits are estimated.
         self.seconds_per_job = 1.0
         self.latency = Latency()
         self._inference = inference
@@ -65,15 +65,15 @@ class Runner:
             wait_s=self._wait_s,
             expire=self._expire,
         )
-        # Since when those wait that the engine has not got yet (monotonic).
+        # Since when each queued job waits (monotonic).
         self._since: dict[str, float] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
 
     async def close(self) -> None:
-        """Stops at once. What was queued stays so in the journal and runs after the next start."""
-        # Whoever ends would otherwise make room for what waits.
+        """Stops at once. Jobs that have not ended stay in the journal, and run after the next start."""
+        # Otherwise each job that ends would make room for the next.
         self._closed = True
         try:
             await end(*(running.task for running in self.running.values()))
@@ -81,13 +81,13 @@ class Runner:
             await self._overdue.close()
 
     async def wait_idle(self) -> None:
-        """Returns when nothing waits and nothing runs."""
+        """Waits until no job is queued or running."""
         await self._idle.wait()
 
     def add(self, job: Job) -> None:
-        """Takes on a job that the journal has."""
+        """Queues a job that is in the journal, and starts it if there is room."""
         self._idle.clear()
-        # What begins at once is not opened twice.
+        # A job that begins at once keeps its contents: they would be read back at once.
         if self.queue or not self._has_room:
             job = put_aside(job)
         self.queue.push(job)
@@ -97,20 +97,20 @@ class Runner:
         self._overdue.queued(job)
 
     def say_again(self, job_id: str) -> None:
-        """Tells the customer of a job that waits or runs once more how long it waits."""
+        """Tells the customer of a queued or running job again how long that waits."""
         running = self.running.get(job_id)
         if (job := running.job if running is not None else self.queue.get(job_id)) is not None:
             self._overdue.say(job)
 
     async def cancel(self, job_id: str, customer: str) -> None:
-        """Lets a job go, if it is this customer's. It pays for what it was sent of the answer."""
+        """Cancels a job, if it is this customer's, who pays for what it was sent of the answer."""
         running = self.running.get(job_id)
         if running is not None:
             if running.job.request.customer == customer and running.phase is Phase.COMPUTING:
                 running.phase = Phase.STOPPING
                 running.task.cancel()
             return
-        # Anybody may send a cancellation: a job keeps its place until it is known whose it is.
+        # Anybody may send a cancellation, so a job of another customer must not lose its place in the queue.
         job = self.queue.get(job_id)
         if job is not None and job.request.customer == customer:
             self.queue.remove(job_id)
@@ -127,7 +127,7 @@ class Runner:
     # --- from the queue to the engine ---------------------------------------------------------------------------
 
     def _feed(self) -> None:
-        # An engine that fails at once calls for the next job while this one is being given to it.
+        # An engine that fails at once would call this again while its job is being started.
         if self._feeding or not self.queue:
             return
         self._feeding = True
@@ -139,13 +139,13 @@ class Runner:
     @property
     def _has_room(self) -> bool:
         slots = self._inference.slots
-        # Answers that are being written down hold no slot, but no more of them than there are slots.
+        # A job whose answer is being journaled takes no slot, as long as there are at most `slots` of these.
         return not self._closed and self.computing < slots and len(self.running) < 2 * slots
 
     def _fill_slots(self) -> None:
         loop = asyncio.get_running_loop()
         while self._has_room and (job := self.queue.pop()) is not None:
-            # Begun at once: one that is cancelled in this very turn of the loop leaves the list by itself.
+            # An eager task puts itself into `running` before anything else can cancel it.
             asyncio.Task(self._work(job), loop=loop, name=f"job {job.id[:8]}", eager_start=True)
 
     def _wait_s(self, job: Job) -> float:
@@ -174,7 +174,7 @@ class Runner:
                 self.latency.note(running.queued_s, running.answered - running.began, published_s)
 
     async def _result(self, job: Job, running: Running) -> Event | None:
-        """The journaled result, or None when there is none."""
+        """Runs a job. Returns its journaled result; None if it ended without one."""
         if job.terms.expires_at <= self._clock.wall():
             await self._expire(job)
             return None
@@ -210,15 +210,15 @@ class Runner:
             return generation
         finally:
             self.computing -= 1
-            # The next job need not wait until this one's answer is signed and written down.
+            # The next job need not wait until this one's answer is journaled.
             self._feed()
 
     async def _progress(self, job: Job, running: Running) -> Callable[[Progress], None] | None:
-        # An answer that is made again after a crash may be another: pieces of two texts would mix.
+        # An answer that is made again after a crash may be different, and pieces of two texts would mix.
         if not job.request.job.parameters.stream or job.again:
             return None
         try:
-            # Before the first piece is out: the next process sends none after it.
+            # Written before the first piece goes out, so that after a crash the next process sends none.
             await self._journal.begun(job.id)
         except sqlite3.Error as error:
             logger.warning("an answer cannot be streamed", job=job.id, error=str(error))
@@ -234,16 +234,19 @@ class Runner:
     # --- how it ends --------------------------------------------------------------------------------------------
 
     async def _charge_sent(self, job: Job, sent: Usage | None, run_ms: int) -> Event | None:
-        """What a job costs that its customer took back: what it was sent, and nothing where it was sent nothing."""
+        """Charges a job that its customer took back for what was sent of the answer, and ends it.
+
+        Returns the result that says what it costs; None if it costs nothing.
+        """
         if sent is None or not job.terms.quote:
             await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
             return None
-        # Otherwise whoever streams, and takes the job back before the last word, would have its answer for nothing.
-        # The pieces are with the customer: the result says what they cost, and holds none of them once more.
+        # Otherwise a customer could stream an answer, cancel just before its end, and pay nothing. It has the pieces,
+        # so the result holds no text.
         return await self._sign(job, "", Finish.CANCELLED, sent, run_ms)
 
     async def _after_error(self, job: Job) -> Event | None:
-        """The result, if one was written down before the error came; otherwise the job has failed."""
+        """The result, if one was journaled before an unexpected error. Otherwise the job ends as failed."""
         self._begin_writing(job)
         try:
             written = await self._results.written(job.id)
@@ -268,7 +271,7 @@ class Runner:
         await self._end(job, JobState.EXPIRED, ErrorCode.EXPIRED, "the deadline passed before the job's turn came")
 
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        # Before anything is waited for: it may be cancelled, or be due for a word, meanwhile.
+        # Before the first `await`: meanwhile the job could be cancelled, or feedback become due.
         self._begin_writing(job)
         self._overdue.heard(job.id)
         await self._results.end_without(job, state, code, reason)

@@ -1,4 +1,4 @@
-"""A job from when the engine gets it until its end is written down."""
+"""A job that runs: from when the engine gets it until its end is journaled."""
 
 import asyncio
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from pylon.provider.work.stream import Stream
 
 
 class Phase(Enum):
-    """How far a job is that the engine was given. There is no way back."""
+    """The phases of a job that runs, in their order."""
 
     COMPUTING = auto()
-    # Its customer took it back, and the engine is told.
+    # Its customer took it back, and the engine is being stopped.
     STOPPING = auto()
-    # Its answer, or that there is none, is being written down: it is too late to take it back.
+    # Its end is being journaled: it can no longer be taken back.
     WRITING = auto()
 
 
@@ -26,14 +26,14 @@ class Running:
     job: Job
     task: asyncio.Task[None]
     phase: Phase = Phase.COMPUTING
-    # What its customer is sent of an answer while that is made, where it wishes so.
+    # Sends the answer in pieces, if the customer asked for that.
     stream: Stream | None = None
-    # How long it had waited, and when the engine got it and gave the whole answer.
+    # How long it had waited (a duration); when the engine got it, and when it had the whole answer.
     queued_s: float = 0.0
     began: float = 0.0
     answered: float = 0.0
 
     @property
     def sent(self) -> Usage | None:
-        """How much of its answer its customer has been sent, by this process or an earlier one."""
+        """How much of its answer was sent, by this process or an earlier one."""
         return self.job.sent if self.stream is None else self.stream.sent

@@ -1,4 +1,4 @@
-"""An answer sent to its customer in pieces while it is made."""
+"""Sends an answer to its customer in pieces while the engine makes it."""
 
 from functools import partial
 
@@ -10,11 +10,12 @@ from pylon.provider.queue import Job
 from pylon.provider.replies import Replies
 from pylon.provider.work.pieces import Piece, Pieces
 
+# The least time between two pieces, in seconds.
 PARTIAL_EVERY_S = 0.5
 
 
 class Stream:
-    """One job's pieces: what was sent is written down, since its customer owes that when it takes the job back."""
+    """The pieces of one job. How much was sent is journaled: the customer owes that if it takes the job back."""
 
     def __init__(self, job: Job, *, journal: Journal, replies: Replies, clock: Clock) -> None:
         self._job = job
@@ -25,11 +26,11 @@ class Stream:
 
     @property
     def sent(self) -> Usage | None:
-        """How much of the answer relays have."""
+        """How much of the answer relays have; None before the first piece."""
         return self._pieces.sent
 
     def goes_on(self, step: Progress) -> bool:
-        """Sends what there is to send of the answer so far; whether that is anything."""
+        """Sends the next piece of the answer so far, if one is due. Returns whether one was."""
         piece = self._pieces.next(step, self._clock.monotonic())
         if piece is None:
             return False
@@ -41,6 +42,6 @@ class Stream:
     def _taken(self, piece: Piece) -> None:
         before = self.sent
         self._pieces.taken(piece)
-        # What costs nothing, nobody owes after a crash.
+        # Nothing is owed for a free job.
         if self._job.terms.quote and self.sent is not None and self.sent != before:
             self._journal.sent(self._job.id, self.sent)

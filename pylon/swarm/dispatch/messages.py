@@ -29,6 +29,20 @@ class Failure(StrEnum):
     CANCELLED = "cancelled"
 
 
+# What may end otherwise when the same job is sent again; after `BUDGET`, with a larger one.
+RETRYABLE = frozenset(
+    {
+        Failure.NO_PROVIDER,
+        Failure.DEADLINE,
+        Failure.UNHEARD,
+        Failure.EXHAUSTED,
+        Failure.NOT_SENT,
+        Failure.UNCONFIRMED,
+        Failure.BUDGET,
+    }
+)
+
+
 @record
 class SlotJob:
     """One job. It ends `timeout` seconds after it was first sent, and at `deadline` at the latest.
