@@ -48,16 +48,19 @@ def loading_for(client: "SwarmClient", specs: Iterable[JobSpec]) -> int:
 
 
 async def until_ready(
-    client: "SwarmClient", specs: Sequence[JobSpec], clock: Clock, patience_s: float
+    client: "SwarmClient", specs: Sequence[JobSpec], clock: Clock, patience_s: float, loading_s: float
 ) -> AsyncGenerator[Event]:
-    """Waits for the first provider; and where nobody takes a question while some load their model, for those.
+    """Waits `patience_s` for the first provider; and where nobody takes a question while some load their model,
+    `loading_s` for those.
 
-    Events tell how many are `loading`. It ends after `patience_s` seconds at the latest.
+    Events tell how many are `loading`.
     """
-    deadline, told = clock.monotonic() + patience_s, 0
-    while clock.monotonic() < deadline:
+    began, told = clock.monotonic(), 0
+    while True:
         loading = loading_for(client, specs)
         if len(client.directory) and not loading:
+            return
+        if clock.monotonic() - began >= (loading_s if loading else patience_s):
             return
         if loading != told:
             told = loading

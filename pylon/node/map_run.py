@@ -57,7 +57,8 @@ class MapRun:
             "done": now.answered + now.failed,
             "failed": now.failed,
             "paid_msat": now.msat,
-            "in_flight": now.in_flight,
+            # Of all that this customer asks; the progress is as old as the last outcome.
+            "in_flight": self._client.in_flight,
             "providers": len(self._client.directory),
             "loading": self._loading(),
         }
@@ -68,7 +69,7 @@ class MapRun:
     def _loading(self) -> int:
         now = self._latest
         # Of thousands of jobs the first stands for all, and only until anything is asked.
-        return 0 if now.answered or now.failed or now.in_flight else loading_for(self._client, self._specs[:1])
+        return 0 if now.answered or now.failed else loading_for(self._client, self._specs[:1])
 
     def _progressed(self, now: Progress) -> None:
         self._latest = now

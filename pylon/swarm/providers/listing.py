@@ -125,18 +125,18 @@ class Need:
             return listing.barred
         if listing.paused:
             return PAUSED
-        if listing.loading:
-            return LOADING
         if listing.plain:
             return self._why_not_plain(listing)
         if self.kind not in listing.kinds:
             return f"not serving kind {self.kind}"
         model = listing.model(self.model)
-        if self.model is not None and model is None:
+        # One that loads its first model names none yet: it may be the wanted one.
+        if self.model is not None and model is None and (listing.models or not listing.loading):
             return WITHOUT_MODEL
         if model is not None and 0 < model.context < self.context:
             return TOO_SHORT
-        return self._why_not_price(listing)
+        # Last, since who is loading is waited for: there must be nothing else that keeps it from the job.
+        return self._why_not_price(listing) or (LOADING if listing.loading else "")
 
     def _why_not_plain(self, listing: Listing) -> str:
         if not self.plain:
