@@ -60,7 +60,7 @@ class Liar(EngineShare):
     """An engine's answers on their way through somebody who changes them."""
 
     def __init__(self, engine: InferenceService, lie: Lie) -> None:
-        super().__init__(engine)
+        super().__init__(engine, slots=1)
         self.lie = lie
         self.given = 0
 

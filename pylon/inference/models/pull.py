@@ -160,7 +160,7 @@ def _fetch(model: str, commit: str, file: RemoteFile, folder: Path, hub: str | N
     except Exception as error:
         if (status := _status(error)) in _REFUSED:
             hint = _ACCEPT if status in _CLOSED else "It was changed meanwhile, or taken away: run the command again."
-            raise ModelError(f"{file.name} of {model} may not be fetched (status {status}).", hint=hint) from None
+            raise ModelError(f"{file.name} of {model} may not be fetched (status {status})", hint=hint) from None
         raise UnreachableError(
             f"the download of {model} broke off at {file.name}", hint="Run the command again: it goes on from there."
         ) from None
