@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from pylon import __version__, log
+from pylon.cli.model_news import tell_of_model
 from pylon.cli.running import (
     DRAIN_S,
     NEEDLE_ONLY,
@@ -113,13 +114,16 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
             if hello["paused"]:
                 say(f"  {paused_line(hello['paused'], core.serving.watch.status())}")
             say("  Press Ctrl-C to finish the current jobs and stop; press it again to stop at once.", dim=True)
-        following = asyncio.create_task(_tell_when_open(pool, missing), name="telling of relays")
+        following = [asyncio.create_task(_tell_when_open(pool, missing), name="telling of relays")]
+        if not as_json:
+            news = tell_of_model(core.serving.inference.status, _tell)
+            following.append(asyncio.create_task(news, name="telling of the model"))
         try:
             await core.stopping.wait()
             if not caught:
                 _last_words("`pylon stop` asked this node to end: finishing the current jobs …", as_json)
         finally:
-            await end(following)
+            await end(*following)
         if not core.hurry.is_set():
             draining = asyncio.create_task(provider.drain(drain_s), name="draining")
             hurry = asyncio.create_task(core.hurry.wait(), name="whether there is time")
@@ -168,9 +172,13 @@ async def _tell_when_open(pool: RelayPool, missing: list[str]) -> None:
         for url in (status.url for status in pool.statuses if status.state == "open"):
             if url in missing:
                 missing.remove(url)
-                # The terminal may be gone.
-                with suppress(OSError):
-                    say(f"  {url} is connected: customers on it can find this node now")
+                _tell(f"{url} is connected: customers on it can find this node now")
+
+
+def _tell(news: str) -> None:
+    # The terminal may be gone.
+    with suppress(OSError):
+        say(f"  {news}")
 
 
 async def _take_over(home: Home, config: Config, hub: str) -> Core:
