@@ -16,11 +16,12 @@ from rich.constrain import Constrain
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
 
-from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, Waiting, options
+from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
 from pylon.cli.estimate_rows import estimated
 from pylon.cli.output import counted, err, out, table
 from pylon.cli.prompts import check_output, print_answers, read_jobs, with_ids, write_file, write_rows
 from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
+from pylon.cli.waiting import Waiting
 from pylon.errors import InterruptError, JobsFailedError, PylonError, UsageError
 from pylon.money.msat import Msat, sats_text
 from pylon.money.network import Network
@@ -243,17 +244,17 @@ async def _call(
     """What came of it, and what its amounts are called. `told` holds what the node told last of how far it is."""
     home, config = open_home()
     told = {} if told is None else told
-    waiting, quiet = Waiting(quiet=as_json), as_json or params["dry_run"]
+    quiet = as_json or params["dry_run"]
     plain = _Plain(len(params["jobs"]), quiet=quiet or err.is_terminal)
     unit = Network(config.network).unit
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     result: dict[str, Any] = {}
     with _Bar(*columns, console=err, disable=quiet or not err.is_terminal) as progress:
         task = progress.add_task("asking", total=len(params["jobs"]))
-        async with open_node(home, config) as node:
+        async with open_node(home, config) as node, Waiting(quiet=as_json) as waiting:
             async for answer in node.call("map", params):
                 if isinstance(answer, Event):
-                    waiting.tell(answer.data["loading"])
+                    waiting.tell(answer.data)
                     if "done" not in answer.data:
                         # The run has not begun.
                         continue

@@ -53,9 +53,9 @@ async def until_ready(
     """Waits `patience_s` for the first provider; and where nobody takes a question while some load their model,
     `loading_s` for those.
 
-    Events tell how many are `loading`.
+    Events tell how many are `loading`, first of all when the wait begins.
     """
-    began, told = clock.monotonic(), 0
+    began, told = clock.monotonic(), -1
     while True:
         loading = loading_for(client, specs)
         if len(client.directory) and not loading:
