@@ -15,9 +15,9 @@ def encode(message: object) -> bytes:
     try:
         body = orjson.dumps(message, default=str)
     except orjson.JSONEncodeError as error:
-        raise MalformedError(f"The message cannot be written as JSON: {error}.") from None
+        raise MalformedError(f"the message cannot be written as JSON: {error}") from None
     if len(body) > FRAME_BYTES:
-        raise TooLargeError(f"The message is {len(body)} bytes long; a frame holds at most {FRAME_BYTES}.")
+        raise TooLargeError(f"the message is {len(body)} bytes long; a frame holds at most {FRAME_BYTES}")
     return len(body).to_bytes(_HEADER_BYTES, "big") + body
 
 
@@ -38,7 +38,7 @@ class FrameDecoder:
         while len(self._buffer) >= _HEADER_BYTES:
             size = int.from_bytes(self._buffer[:_HEADER_BYTES], "big")
             if size > FRAME_BYTES:
-                raise TooLargeError(f"The frame claims {size} bytes; the maximum is {FRAME_BYTES}.")
+                raise TooLargeError(f"the frame claims {size} bytes; the maximum is {FRAME_BYTES}")
             end = _HEADER_BYTES + size
             if len(self._buffer) < end:
                 break
@@ -55,7 +55,7 @@ def _message(body: bytearray) -> dict[str, object]:
         message = orjson.loads(body)
     except orjson.JSONDecodeError:
         # Not chained: the decoder's error carries the whole body, which may be a prompt or an answer.
-        raise MalformedError("The frame is not valid JSON.") from None
+        raise MalformedError("the frame is not valid JSON") from None
     if not isinstance(message, dict):
-        raise MalformedError("The frame's JSON is not an object.")
+        raise MalformedError("the frame's JSON is not an object")
     return message

@@ -202,10 +202,15 @@ class CustomerSection(_Section):
         False, description="Also ask providers that know only plain NIP-90. Relays can read those prompts."
     )
     bid_msat: int = Field(0, ge=0, description="The most to pay for one job, in msat; 0 asks only free providers.")
-    timeout_s: float = Field(120.0, gt=0, description="Seconds after which an unanswered job has failed.")
-    patience_s: float = Field(
-        10.0, gt=0, description="Seconds to wait for a provider to appear, or to load its model."
+    timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description=(
+            "Seconds after which an unanswered job has failed; so long it also waits for a provider that is loading "
+            "its model."
+        ),
     )
+    patience_s: float = Field(10.0, gt=0, description="Seconds to wait for a provider to appear.")
     trusted: list[str] = Field(
         [],
         examples=[["npub1…"]],

@@ -19,6 +19,6 @@ def gguf_counter(file: Path) -> Callable[[str], int]:
     params.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(os.fsencode(file), params)
     if not model:
-        raise ModelError(f"{file} does not load.")
+        raise ModelError(f"{file} does not load")
     vocabulary = Vocabulary(model)
     return lambda text: len(vocabulary.tokens(text))

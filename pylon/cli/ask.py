@@ -9,12 +9,12 @@ import typer
 from pylon.cli import stdin
 from pylon.cli.output import err, short
 from pylon.cli.running import NEEDLE_ONLY, Json, ended_as_by_ctrl_c, fail, print_json, print_text, run
+from pylon.cli.waiting import Waiting
 from pylon.errors import InterruptError, JobsFailedError, UsageError
 from pylon.inference.models import needle
 from pylon.jobs.fit import misfit
 from pylon.node.calls.control import Event, Node
 from pylon.node.home import open_home
-from pylon.node.loading import Waiting
 from pylon.node.session import open_node
 
 Model = Annotated[str | None, typer.Option(help="A model's id, or sha256:… of its weights (default: any model).")]
@@ -72,20 +72,14 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
 
 
 async def _asked(node: Node, params: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    waiting = waiting_for_providers(quiet=quiet)
     result: dict[str, Any] = {}
-    async with aclosing(node.call("map", params)) as answers:
+    async with Waiting(quiet=quiet) as waiting, aclosing(node.call("map", params)) as answers:
         async for answer in answers:
             if isinstance(answer, Event):
-                waiting.hear(answer.data["loading"])
+                waiting.tell(answer.data)
             else:
                 result = answer.data
     return result
-
-
-def waiting_for_providers(*, quiet: bool) -> Waiting:
-    """Tells whoever watches, unless `quiet`."""
-    return Waiting(lambda text: None if quiet else err.print(text, style="dim"))
 
 
 def _cut(outcome: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ from rich.console import RenderableType
 from rich.constrain import Constrain
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pylon.cli.ask import waiting_for_providers
 from pylon.cli.output import counted, err
 from pylon.money.msat import sats_text
 from pylon.swarm.dispatch.messages import RETRYABLE
@@ -28,7 +27,6 @@ class MapProgress:
         # How far the run is, in words; empty until the node has reported any progress.
         self.so_far = ""
         self._jobs = jobs
-        self._waiting = waiting_for_providers(quiet=quiet)
         self._prints_lines = not quiet and not err.is_terminal
         self._line_due = time.monotonic() + _LINE_EVERY_S
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -46,7 +44,6 @@ class MapProgress:
 
     def update(self, event: dict[str, Any]) -> None:
         """Takes an event of the node's `map` call."""
-        self._waiting.hear(event["loading"])
         if "done" not in event:
             # The run has not begun: its providers are still loading their models.
             return

@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +12,13 @@ from typing import Annotated, Any
 import typer
 from rich.status import Status
 
-from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options, waiting_for_providers
+from pylon.cli.ask import MaxTokens, Model, System, Temperature, Timeout, options
 from pylon.cli.estimate_rows import estimated
 from pylon.cli.map_report import MapProgress, retry_hint, summary
 from pylon.cli.output import err, out, table
 from pylon.cli.prompts import check_output, print_answers, read_jobs, with_ids, write_file, write_rows
 from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
+from pylon.cli.waiting import Waiting
 from pylon.errors import InterruptError, JobsFailedError, PylonError, UsageError
 from pylon.money.msat import MAX_SATS, Msat
 from pylon.money.network import Network
@@ -152,8 +153,7 @@ def _read(file: Path, options: dict[str, Any]) -> tuple[list[dict[str, Any]], Se
 
 async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) -> None:
     home, config = open_home()
-    waiting = waiting_for_providers(quiet=as_json)
-    found = await _call(home, config, params, lambda event: waiting.hear(event["loading"]))
+    found = await _call(home, config, params, quiet=as_json)
     for fault in found["faults"]:
         fault["line"] = lines[fault["index"]]
     if as_json:
@@ -176,7 +176,7 @@ async def _map(params: dict[str, Any], ids: dict[int, str | float], output: Path
     progress = MapProgress(len(params["jobs"]), Network(config.network).unit, quiet=as_json)
     try:
         with ended_as_by_ctrl_c(), progress:
-            result = await _call(home, config, params, progress.update)
+            result = await _call(home, config, params, progress, quiet=as_json)
     except asyncio.CancelledError:
         fail(_interrupted(progress.so_far, resumed=params["resume"]), as_json=as_json)
     result["outcomes"] = with_ids(result["outcomes"], ids)
@@ -224,14 +224,17 @@ def _interrupted(so_far: str, *, resumed: bool) -> InterruptError:
 
 
 async def _call(
-    home: Home, config: Config, params: dict[str, Any], heard: Callable[[dict[str, Any]], None]
+    home: Home, config: Config, params: dict[str, Any], progress: MapProgress | None = None, *, quiet: bool
 ) -> dict[str, Any]:
-    """The result of the node's `map` call; `heard` is given its events."""
+    """The result of the node's `map` call. Unless `quiet` it says what the call waits for; `progress` hears of the
+    run."""
     result: dict[str, Any] = {}
-    async with open_node(home, config) as node:
+    async with open_node(home, config) as node, Waiting(quiet=quiet) as waiting:
         async for answer in node.call("map", params):
             if isinstance(answer, Event):
-                heard(answer.data)
+                waiting.tell(answer.data)
+                if progress is not None:
+                    progress.update(answer.data)
             else:
                 result = answer.data
     return result

@@ -1,5 +1,6 @@
 """What `pylon rlm` prints of a run: progress while it goes on, and at its end the answer and what was spent."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -14,6 +15,9 @@ from pylon.rlm import runs
 from pylon.rlm.progress import Tally
 from pylon.rlm.trajectory import Event
 
+# Between two lines of progress in a log.
+_TELL_S = 10.0
+
 
 def tell(text: str) -> None:
     """Prints a remark for people, on standard error."""
@@ -22,13 +26,28 @@ def tell(text: str) -> None:
 
 @contextmanager
 def progress(unit: str, as_json: bool) -> Iterator[Callable[[Event, Tally], None]]:
-    """A listener for a run's events that keeps a line of progress on the terminal, if there is one. `unit` is the
-    unit of money (`Network.unit`)."""
-    if as_json or not err.is_terminal:
+    """A listener for a run's events that keeps a line of progress on the terminal; where there is none, it writes one
+    every ten seconds for a log. `unit` is the unit of money (`Network.unit`)."""
+    if as_json:
         yield lambda _event, _tally: None
+        return
+    if not err.is_terminal:
+        yield _in_lines(unit)
         return
     with Status("starting", console=err) as status:
         yield lambda _event, tally: status.update(tally.line(unit))
+
+
+def _in_lines(unit: str) -> Callable[[Event, Tally], None]:
+    due = time.monotonic() + _TELL_S
+
+    def heard(_event: Event, tally: Tally) -> None:
+        nonlocal due
+        if (now := time.monotonic()) >= due:
+            due = now + _TELL_S
+            tell(tally.line(unit))
+
+    return heard
 
 
 def tell_report(report: dict[str, Any], unit: str, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from pylon import __version__, log
+from pylon.cli.model_news import tell_of_model
 from pylon.cli.running import (
     DRAIN_S,
     NEEDLE_ONLY,
@@ -91,14 +92,17 @@ async def _serve(core: Core, config: Config, drain_s: float, as_json: bool) -> N
     async with core:
         assert core.serving is not None  # noqa: S101 - it was opened to serve
         missing = await _announce(core, core.serving, config, as_json)
-        following = asyncio.create_task(_tell_when_open(core.opened.pool, missing), name="telling of relays")
+        following = [asyncio.create_task(_tell_when_open(core.opened.pool, missing), name="telling of relays")]
+        if not as_json:
+            news = tell_of_model(core.serving.inference.status, _tell)
+            following.append(asyncio.create_task(news, name="telling of the model"))
         try:
             await core.stopping.wait()
             if not caught and not as_json:
                 asked = "`pylon stop` asked this node to end: finishing the current jobs …"
                 say_if_heard(asked, dim=True, err=True)
         finally:
-            await end(following)
+            await end(*following)
         if not core.hurry.is_set():
             await _drain(core, core.serving, drain_s)
     if not as_json:
@@ -178,7 +182,11 @@ async def _tell_when_open(pool: RelayPool, missing: list[str]) -> None:
         for url in (status.url for status in pool.statuses if status.state == "open"):
             if url in missing:
                 missing.remove(url)
-                say_if_heard(f"  {url} is connected: customers on it can find this node now")
+                _tell(f"{url} is connected: customers on it can find this node now")
+
+
+def _tell(news: str) -> None:
+    say_if_heard(f"  {news}")
 
 
 async def _take_over(home: Home, config: Config, hub: str) -> Core:

@@ -59,13 +59,13 @@ class InstantEngine:
     def __init__(self, spec: EngineSpec, clock: Clock | None = None) -> None:
         if spec.model != MODEL_ID:
             raise ModelError(
-                f"The instant engine is a stand-in, and its only model is {MODEL_ID}.",
+                f"the instant engine is a stand-in, and its only model is {MODEL_ID}",
                 hint=f"Set the model to {MODEL_ID}, or the engine to mlx.",
             )
         table = spec.options.get("table", {})
         delay_s = spec.options.get("delay_s", 0.0)
         if not isinstance(table, dict) or not isinstance(delay_s, int | float):
-            raise ModelError("The instant engine's options are `table`, an object, and `delay_s`, a number.")
+            raise ModelError("the instant engine's options are `table`, an object, and `delay_s`, a number")
         self._table = {str(prompt): str(answer) for prompt, answer in table.items()}
         self._delay_s = float(delay_s)
         self._slots = spec.slots
@@ -82,8 +82,8 @@ class InstantEngine:
         size = _prompt_tokens(request)
         if size + request.sampling.max_tokens > CONTEXT_TOKENS:
             raise PromptError(
-                f"The prompt has {size} tokens and asks for {request.sampling.max_tokens} more; "
-                f"the stand-in takes {CONTEXT_TOKENS} in all.",
+                f"the prompt has {size} tokens and asks for {request.sampling.max_tokens} more; "
+                f"the stand-in takes {CONTEXT_TOKENS} in all",
                 hint="Send a shorter prompt or ask for fewer tokens.",
             )
         self._waiting.append((request, size))

@@ -83,7 +83,7 @@ class InferenceService:
         EngineFailedError if the engine failed for good.
         """
         if request.model != self._spec.model:
-            raise ModelError(f"This engine runs {self._spec.model}, not {request.model}.")
+            raise ModelError(f"this engine runs {self._spec.model}, not {request.model}")
         supervisor = self._supervisor
         if supervisor.state in ("failed", "stopped"):
             raise supervisor.failure

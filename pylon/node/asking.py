@@ -84,6 +84,12 @@ class _Wanted:
         given = None if self.looks else self.deadline_s
         return settings.patience_s if given is None else min(settings.patience_s, given)
 
+    @property
+    def loading_s(self) -> float:
+        """Seconds to wait for providers that are loading their model: as long as the most patient job does."""
+        longest = max((spec.timeout for spec in self.specs), default=0.0)
+        return longest if self.deadline_s is None or self.looks else min(longest, self.deadline_s)
+
 
 async def ask_all(
     client: SwarmClient,
@@ -114,7 +120,7 @@ async def ask_all(
     if wanted.pinned or wanted.dry:
         # Both go by who is ready now.
         longest = await _longest_of_each_model(wanted.specs)
-        async with aclosing(until_ready(client, longest, books.clock, patience_s)) as waiting:
+        async with aclosing(until_ready(client, longest, books.clock, patience_s, wanted.loading_s)) as waiting:
             async for event in waiting:
                 yield event
     if wanted.pinned:

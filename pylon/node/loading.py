@@ -33,7 +33,7 @@ def loading_text(providers: int) -> str:
     return f"{providers:,} providers are loading their model; waiting for one of them …"
 
 
-class Waiting:
+class LoadingNotes:
     """Tells a person that providers are still loading their model, each time that their number grows."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -77,17 +77,20 @@ class Loading:
 
 
 async def until_ready(
-    client: "SwarmClient", specs: Sequence[JobSpec], clock: Clock, patience_s: float
+    client: "SwarmClient", specs: Sequence[JobSpec], clock: Clock, patience_s: float, loading_s: float
 ) -> AsyncGenerator[Event]:
-    """Waits for the first provider; and where nobody takes a question while some load their model, for those.
+    """Waits `patience_s` for the first provider; and where nobody takes a question while some load their model,
+    `loading_s` for those.
 
-    Events tell how many are `loading`. It ends after `patience_s` seconds at the latest.
+    Events tell how many are `loading`, first of all when the wait begins.
     """
-    deadline, told = clock.monotonic() + patience_s, 0
-    waiting = Loading(client, specs)
-    while (left := deadline - clock.monotonic()) > 0:
+    began, told, waiting = clock.monotonic(), -1, Loading(client, specs)
+    while True:
         loading = await waiting.look()
         if len(client.directory) and not loading:
+            return
+        left = began + (loading_s if loading else patience_s) - clock.monotonic()
+        if left <= 0:
             return
         if loading != told:
             told = loading

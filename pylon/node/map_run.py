@@ -60,7 +60,8 @@ class MapRun:
             "done": now.answered + now.failed,
             "failed": now.failed,
             "paid_msat": now.msat,
-            "in_flight": now.in_flight,
+            # Of all that this customer asks; the progress is as old as the last outcome.
+            "in_flight": self._client.in_flight,
             "providers": len(self._client.directory),
             "loading": loading,
         }

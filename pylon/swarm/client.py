@@ -116,6 +116,11 @@ class SwarmClient:
             await asyncio.wait_for(caught_up.wait(), timeout)
         return caught_up.is_set()
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests to providers are waited for now, those of all calls."""
+        return self._parts.deciders.dispatcher.in_flight
+
     def change_circle(self, *, allow: frozenset[str] | None, own: frozenset[str]) -> None:
         """Sets the only providers that may be asked (None: any), and one's own machines."""
         for provider in self.circle.change(allow=allow, own=own):

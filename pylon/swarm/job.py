@@ -32,9 +32,9 @@ class JobSpec:
 
     `model` is an id or `sha256:…` of the weights. `messages`, (role, content) pairs, stands in place of `prompt`.
     `schema` is a JSON schema that the answer must follow. `timeout` is in seconds, from when the job is first
-    sent; it is also the deadline that the provider is given, and how long somebody who could take it is waited for,
-    where the settings wait longer (`patience_s`). `bid_msat` is the most that it may cost; the customer's settings
-    may set a lower limit. What is None the provider chooses.
+    sent; it is also the deadline that the provider is given, and the longest that a provider is waited for that could
+    take it: for so long if one is loading its model, else for `patience_s` of the settings. `bid_msat` is the most
+    that it may cost; the customer's settings may set a lower limit. What is None the provider chooses.
 
     `votes` is for answers that are values, such as a number or JSON: up to so many providers are asked until most of
     them agree. `stream` asks for pieces of the answer while it is made.

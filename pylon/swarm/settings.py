@@ -21,7 +21,8 @@ class DispatchSettings:
     elsewhere; likewise after `answer_s` without a result (twice what its speed makes of the job, where that is more),
     when somebody else could do it. `attempts` providers may fail a job before it is given up, `silences` requests for
     it be met with silence (relays lose some), and `patience_s` is how long a job waits for anybody at all to come,
-    where its own timeout is not shorter (in whole seconds, rounded up).
+    where its own timeout is not shorter (in whole seconds, rounded up). While a provider that could take it says that
+    it is loading its model, the job waits for as long as its timeout.
     """
 
     width: int = 2_000

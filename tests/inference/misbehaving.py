@@ -27,13 +27,13 @@ class MisbehavingEngine:
     def load(self):
         misdeed = self.spec.options.get("load", "")
         if misdeed == "unloadable":
-            raise ModelError("The files do not load.", hint="Fetch them again.")
+            raise ModelError("the files do not load", hint="Fetch them again.")
         if misdeed == "no room":
             if not (Path(self.spec.options["marks"]) / "room").exists():
                 raise NoRoomError("It does not fit now.", hint="End what uses memory.")
         elif misdeed == "no server":
             if not (Path(self.spec.options["marks"]) / "server").exists():
-                raise EngineFailedError("The server does not answer.", hint="Start it.")
+                raise EngineFailedError("the server does not answer", hint="Start it.")
         elif misdeed:
             self.do(str(misdeed))
         print("a library prints on standard output", flush=True)  # noqa: T201
@@ -42,7 +42,7 @@ class MisbehavingEngine:
     def prepare(self, request):
         prompt = request.messages[0].content
         if prompt == "too long":
-            raise PromptError("The prompt has 200 tokens.", hint="100 fit.")
+            raise PromptError("the prompt has 200 tokens", hint="100 fit.")
         if prompt == "raise":
             raise RuntimeError("quoting the secret prompt")
         if " unprepared" in prompt:

@@ -120,7 +120,7 @@ def test_what_the_engine_does_not_take_is_told() -> None:
     intake = Arriving(clock, [(0, Prepared("1", True, refuse)), (1, Close())])
     sent: list[object] = []
     EngineLoop(Batching(1), intake, sent.extend, clock).run()
-    assert sent[0] == Failed("1", "engine", "The engine could not take the prompt (RuntimeError).")
+    assert sent[0] == Failed("1", "engine", "the engine could not take the prompt (RuntimeError)")
 
 
 def told_of(*events: Event) -> tuple[list[object], list[str]]:

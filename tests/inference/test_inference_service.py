@@ -253,12 +253,12 @@ async def test_what_keeps_an_engine_from_loading_is_said_in_its_own_words_while_
     service = await misbehave(load="no server")
     await until(lambda: service.status().restarts)
     status = service.status()
-    assert (status.state, status.reason, status.hint) == ("loading", "The server does not answer.", "Start it.")
-    with pytest.raises(EngineFailedError, match="The server does not answer") as caught:
+    assert (status.state, status.reason, status.hint) == ("loading", "the server does not answer", "Start it.")
+    with pytest.raises(EngineFailedError, match="the server does not answer") as caught:
         await service.generate(ask("hello", model="misbehaving"))
     assert caught.value.hint == "Start it."
     status = service.status()
-    assert (status.state, status.failure, status.hint) == ("failed", "The server does not answer.", "Start it.")
+    assert (status.state, status.failure, status.hint) == ("failed", "the server does not answer", "Start it.")
     (tmp_path / "server").touch()
     await until(lambda: service.status().state == "ready")
     assert (await service.generate(ask("hello", model="misbehaving"))).text.startswith("hello")

@@ -36,7 +36,7 @@ class Engine:
             self.began.set()
             self.may.wait(WITHIN_S)
         if prompt == "too long":
-            raise PromptError("The prompt has 200 tokens.", hint="100 fit.")
+            raise PromptError("the prompt has 200 tokens", hint="100 fit.")
         if prompt == "odd schema":
             raise ParameterError("No schema.", hint="Leave it out.")
         if prompt == "raise":
@@ -109,9 +109,9 @@ def test_requests_come_ready_for_the_engine_in_their_order(pipe: Pipe, asked) ->
 @pytest.mark.parametrize(
     ("prompt", "told"),
     [
-        ("too long", Failed("1", "prompt", "The prompt has 200 tokens.", "100 fit.")),
+        ("too long", Failed("1", "prompt", "the prompt has 200 tokens", "100 fit.")),
         ("odd schema", Failed("1", "parameter", "No schema.", "Leave it out.")),
-        ("raise", Failed("1", "engine", "The engine could not take the prompt (RuntimeError).")),
+        ("raise", Failed("1", "engine", "the engine could not take the prompt (RuntimeError)")),
     ],
 )
 def test_what_cannot_be_made_ready_is_told_and_does_not_hold_up_the_next(pipe: Pipe, asked, prompt, told) -> None:

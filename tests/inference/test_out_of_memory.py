@@ -49,7 +49,7 @@ async def test_requests_for_which_memory_runs_out_each_time_fail_after_two_more_
     answers = await asyncio.gather(*map(service.generate, asked), return_exceptions=True)
     assert all(isinstance(answer, EngineFailedError) for answer in answers)
     assert {str(answer) for answer in answers} <= {
-        f"The model's process {end} while it worked on this request, 3 times." for end in ENDS
+        f"the model's process {end} while it worked on this request, 3 times" for end in ENDS
     }
     assert all("inference.memory_gb" in answer.hint for answer in answers)
     assert (await service.generate(ask("What is 1 and 2?", max_tokens=4))).completion_tokens

@@ -82,6 +82,18 @@ async def test_a_map_says_that_it_begins_before_anything_is_asked(stream: bool) 
             assert isinstance([answer async for answer in calls][-1], Result)
 
 
+async def test_a_map_tells_what_is_in_flight_before_anything_is_answered() -> None:
+    relays = Relays()
+    FakeProvider(relays, now=time.time(), slots=4, delay_s=0.5)
+    books = Books(None, None, SystemClock())  # type: ignore[arg-type] - no run is kept
+    async with SwarmClient(relays, SecretKey.generate()) as client:
+        params = {"jobs": [{"prompt": "a"}]}
+        calls = ask_all(client, relays, CustomerSection(), books, params)  # type: ignore[arg-type]
+        async with asyncio.timeout(20):
+            told = [answer.data async for answer in calls if isinstance(answer, Event)]
+    assert any(data["in_flight"] == 1 and not data["done"] for data in told)
+
+
 async def test_jobs_are_taken_out_of_their_call_once_they_are_read_and_keep_their_places() -> None:
     params = {"jobs": [{"prompt": f"{number}"} for number in range(1_200)]}
     specs = await asking._specs(params, 5.0)

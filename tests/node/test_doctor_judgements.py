@@ -374,7 +374,7 @@ def test_a_model_is_judged_by_the_node_or_by_its_size():
 
 def test_a_model_that_will_not_load_is_wrong_with_why_and_what_to_do():
     files = ModelReading("openai", "qwen")
-    silent = "The server at http://127.0.0.1:8080/v1 does not answer (ConnectError)."
+    silent = "the server at http://127.0.0.1:8080/v1 does not answer (ConnectError)"
     said = status(state="loading", reason=silent, restarts=2, hint="Start it.", loaded=False)
     found = serving.judge_model(files, said)
     assert verdicts(found) == [("wrong", True)] and silent in found.said and found.todo == "Start it."

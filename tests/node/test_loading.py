@@ -125,11 +125,25 @@ async def test_a_dry_run_waits_for_whom_its_longest_prompt_needs(longest_first):
     assert [event["loading"] for event in events] == [1] and result["lack"] is None
 
 
-async def test_who_is_still_loading_when_patience_ends_is_named_with_what_to_do():
+@pytest.mark.parametrize("params", [{"dry_run": True}, {"pin_weights": True}, {}])
+async def test_one_that_loads_is_waited_for_beyond_the_patience_with_nobody(params):
+    relays = Relays()
+    provider = loading_provider(relays)
+
+    def load() -> None:
+        asyncio.get_running_loop().call_later(1.0, lambda: provider.beat(after=1))
+        relays.heard = lambda: None
+
+    relays.heard = load
+    _, result = await asked(relays, patience_s=0.3, **params)
+    assert result["lack"] is None if params.get("dry_run") else result["answered"] == 1
+
+
+async def test_who_is_still_loading_when_the_job_has_no_more_time_is_named_with_what_to_do():
     relays = Relays()
     loading_provider(relays)
     relays.heard = lambda: None
-    events, result = await asked(relays, patience_s=0.3, dry_run=True)
+    events, result = await asked(relays, timeout_s=0.5, dry_run=True)
     assert [event["loading"] for event in events] == [1]
     assert "1 still loading" in result["lack"]["message"] and "Ask again" in result["lack"]["hint"]
 

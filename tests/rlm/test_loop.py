@@ -58,12 +58,12 @@ async def test_output_shown_to_the_root_is_cut_and_the_trajectory_keeps_all_of_i
 
 async def test_a_root_hears_why_the_variable_that_it_names_gives_no_answer(tmp_path, monkeypatch):
     async def lost(self, name):
-        raise SandboxError("The sandbox ended over it. Its variables are lost.")
+        raise SandboxError("the sandbox ended over it. Its variables are lost.")
 
     monkeypatch.setattr(InProcessRepl, "value", lost)
     stage = Stage(tmp_path, [repl("n = 1") + "\nFINAL_VAR(n)", "FINAL(seven it is)"])
     assert (await stage.run()).answer == "seven it is"
-    assert "FINAL_VAR(n) was not understood: The sandbox ended over it. Its variables are lost." in (
+    assert "FINAL_VAR(n) was not understood: the sandbox ended over it. Its variables are lost." in (
         stage.root.chats[1][-1].content
     )
 

@@ -509,7 +509,7 @@ async def test_a_sandbox_that_the_system_does_not_start_is_not_the_contexts_faul
     source = ContextSource("text", (ContextFile("context", tmp_path / "context"),))
     with monkeypatch.context() as full:
         full.setattr(SandboxChild, "spawn", refuse)
-        with pytest.raises(SandboxError, match="The process sandbox did not start: Resource temporarily") as caught:
+        with pytest.raises(SandboxError, match="the process sandbox did not start: Resource temporarily") as caught:
             await ChildRepl(PROCESS).open(source, CellLimits(), shout)
     assert "another process" in caught.value.hint and not folders()
 

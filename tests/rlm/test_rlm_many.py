@@ -93,6 +93,21 @@ def report(place, answer="a", **fields):
     return orjson.dumps({**given, **fields}).decode() + "\n"
 
 
+async def test_what_the_runs_of_a_set_wait_for_is_told_once(monkeypatch, tmp_path):
+    told = []
+
+    async def ask(_home, _config, _node, question, *, tell, **__):
+        tell("1 provider is loading its model")
+        tell(f"of {question.question} alone")
+        return {}
+
+    monkeypatch.setattr(rlm, "ask", ask)
+    rows = rows_of('{"question": "a"}\n{"question": "b"}', "-")
+    asked = ask_many(Home(tmp_path, "play"), Config(), None, rows, Question("", ("book.txt",)), tell=told.append)
+    assert len([report async for report in asked]) == 2
+    assert told[1:] == ["1 provider is loading its model", "of a alone", "of b alone"]
+
+
 def test_a_question_with_a_whole_answer_is_done_whatever_other_reports_it_has():
     kept = report(0) + report(1, None, partial=True) + "\n" + report(2, "half", partial=True)
     assert answered(kept, "reports", SET) == {0}

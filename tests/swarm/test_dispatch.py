@@ -183,6 +183,32 @@ def test_a_job_waits_for_somebody_no_longer_than_it_has_time() -> None:
     assert play.wait(0.5) == [GiveUp(2, Failure.NO_PROVIDER, None, 0)]
 
 
+def test_one_that_loads_its_model_is_waited_for_as_long_as_the_job_has_time() -> None:
+    play = Play(provider("a", loading=True))
+    play.add(timeout=60.0)
+    assert play.wait(59.8) == []
+    assert play.wait(0.4) == [GiveUp(0, Failure.NO_PROVIDER, None, 0)]
+    play.add(timeout=60.0)
+    play.wait(50.0)
+    [send] = sends(play.tell(ProviderUp(provider("a"))))
+    assert send.slot == 1
+
+
+def test_one_that_loads_its_model_is_waited_for_no_longer_than_it_is_there() -> None:
+    play = Play(provider("a", loading=True))
+    play.add()
+    assert play.wait(25.0) == []
+    play.tell(ProviderDown("a"))
+    assert play.wait(10.1) == [GiveUp(0, Failure.NO_PROVIDER, None, 0)]
+
+
+def test_one_that_loads_and_would_not_take_the_job_is_not_waited_for() -> None:
+    other = OfferedModel("other")
+    play = Play(provider("a", loading=True, price=Price(Msat(5))), provider("b", loading=True, models=(other,)))
+    play.add(need=Need(model="wanted"))
+    assert play.wait(10.1) == [GiveUp(0, Failure.NO_PROVIDER, None, 0)]
+
+
 def test_when_the_last_provider_goes_each_job_waits_no_longer_than_it_has_time() -> None:
     play = Play(provider("a", slots=1), overcommit=1.0)
     play.send(timeout=60.0)

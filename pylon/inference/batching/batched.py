@@ -199,7 +199,7 @@ class BatchedEngine(EngineHooks):
             return self._extend(sequence, token.token, token.finish)
         except Exception as error:  # one answer's text must not take the others down
             self._leave(sequence, still_generating=token.finish is None)
-            return self._replies.failed(sequence, f"The answer could not be read ({type(error).__name__}).")
+            return self._replies.failed(sequence, f"the answer could not be read ({type(error).__name__})")
 
     def _extend(self, sequence: BatchedRequest, token: int, finish: str | None) -> list[Event]:
         answer = sequence.answer
@@ -212,7 +212,7 @@ class BatchedEngine(EngineHooks):
         self._leave(sequence, still_generating=finish is None)
         self._prompt_tokens += len(sequence.tokens)
         if sequence.guide is not None and sequence.guide.fault:
-            fault = f"The JSON schema could not be followed: {sequence.guide.fault[:200]}"
+            fault = f"the JSON schema could not be followed: {sequence.guide.fault[:200]}"
             return self._replies.failed(sequence, fault)
         return self._replies.finished(sequence, "stop" if stopped else "length")
 

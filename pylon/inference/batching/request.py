@@ -74,14 +74,14 @@ def fitting(model: Model[Any], request: GenerationRequest, memory: int) -> list[
     """The tokens of its prompt. `memory` is the most tokens that fit for one request. Raises PromptError."""
     sampling = request.sampling
     if sampling.max_tokens < 1 or not sampling.temperature >= 0:
-        raise PromptError("max_tokens must be at least 1, and the temperature at least 0.")
+        raise PromptError("max_tokens must be at least 1, and the temperature at least 0")
     tokens = model.prompt(request.messages, request.customer)
     context = model.info.context
     room = min(context, memory) - sampling.max_tokens
     if not tokens or len(tokens) > room:
         limit = f"the model's context is {context}" if context <= memory else f"memory here holds {memory}"
         raise PromptError(
-            f"The prompt has {len(tokens)} tokens and asks for {sampling.max_tokens} more; {limit} tokens.",
+            f"the prompt has {len(tokens)} tokens and asks for {sampling.max_tokens} more; {limit} tokens",
             hint=f"With max_tokens {sampling.max_tokens}, a prompt of 1 to {max(room, 0)} tokens fits.",
         )
     return tokens
@@ -91,5 +91,5 @@ def scorable(model: Model[Any], request: ScoreRequest) -> tuple[list[int], list[
     """The tokens of prompt and answer. Raises PromptError if both do not fit into the model's context."""
     prompt, answer = model.prompt(request.messages), model.answer_tokens(request.answer)
     if not prompt or len(prompt) + len(answer) > model.info.context:
-        raise PromptError("The prompt and its answer do not fit into this model's context window.")
+        raise PromptError("the prompt and its answer do not fit into this model's context window")
     return prompt, answer

@@ -152,4 +152,4 @@ def refusal(request_id: str, error: Exception) -> Failed:
         case ParameterError():
             return Failed(request_id, "parameter", str(error), error.hint)
     # Only the type of the error is reported: its text may quote the prompt.
-    return Failed(request_id, "engine", f"The engine could not take the prompt ({type(error).__name__}).")
+    return Failed(request_id, "engine", f"the engine could not take the prompt ({type(error).__name__})")

@@ -74,7 +74,7 @@ class EngineLoop:
                 self._shown.pop(command.id, None)
                 self._engine.cancel(command.id)
             case Load():
-                raise WireError("A second load: one child runs one model.")
+                raise WireError("a second load: one child runs one model")
 
     def _take(self, prepared: Prepared) -> None:
         try:
@@ -87,12 +87,12 @@ class EngineLoop:
 
     def _score(self, request: ScoreRequest) -> None:
         if not isinstance(self._engine, Scoring):
-            self._send([Failed(request.id, "engine", "This engine cannot read answers of others.")])
+            self._send([Failed(request.id, "engine", "this engine cannot read answers of others")])
             return
         try:
             self._send([self._engine.score(request)])
         except Exception as error:  # a stranger's text must not end the child
-            self._send([Failed(request.id, "engine", f"The answer could not be read ({type(error).__name__}).")])
+            self._send([Failed(request.id, "engine", f"the answer could not be read ({type(error).__name__})")])
 
     def _tell(self, events: Sequence[Event]) -> None:
         wanted = [event for event in events if self._is_wanted(event)]
@@ -111,7 +111,7 @@ class EngineLoop:
         except WireError as error:
             self._shown.pop(event.id, None)
             self._engine.cancel(event.id)
-            self._send([Failed(event.id, "engine", f"The answer cannot be passed on: {error}")])
+            self._send([Failed(event.id, "engine", f"the answer cannot be passed on: {error}")])
 
     def _is_wanted(self, event: Event) -> bool:
         if not isinstance(event, Progress):

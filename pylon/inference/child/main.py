@@ -52,7 +52,7 @@ _INSTALL = {"llama": "Run `./scripts/setup --llama` to build it; this takes some
 def open_engine(spec: EngineSpec) -> Engine:
     """The engine of a spec, not loaded yet. Raises ModelError."""
     if spec.engine not in ENGINES:
-        raise ModelError(f"There is no engine {spec.engine!r}.", hint=f"The engines are: {', '.join(ENGINES)}.")
+        raise ModelError(f"there is no engine {spec.engine!r}", hint=f"The engines are: {', '.join(ENGINES)}.")
     module, name = ENGINES[spec.engine]
     if spec.engine == "mlx" and spec.model_dir is not None:
         prefer_openblas(threads_for(sum(file.stat().st_size for file in weight_files(spec.model_dir))))
@@ -60,7 +60,7 @@ def open_engine(spec: EngineSpec) -> Engine:
         made: Callable[[EngineSpec], Engine] = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"The {spec.engine} engine needs {error.name}, which is not installed.",
+            f"the {spec.engine} engine needs {error.name}, which is not installed",
             hint=_INSTALL.get(spec.engine, ""),
         ) from error
     return made(spec)
@@ -77,7 +77,7 @@ def main(open_engine: Callable[[EngineSpec], Engine] = open_engine) -> None:
     intake = Intake(source, clock, _leave)
     load = intake.get(None)
     if not isinstance(load, Load):
-        raise WireError("The first message must be load.")
+        raise WireError("the first message must be load")
     # A private folder, since MLX compiles kernels into a predictable folder under TMPDIR and runs what it finds.
     os.environ["TMPDIR"] = str(load.scratch)
     os.environ["HF_HOME"] = str(load.scratch / "hf")

@@ -130,4 +130,4 @@ def _parsed[T](adapter: TypeAdapter[T], message: dict[str, object]) -> T:
         return adapter.validate_python(message)
     except ValidationError as error:
         # Not chained: pydantic's text quotes the values, and they may be a prompt or an answer.
-        raise MalformedError(f"A message on the child's pipe has {error.error_count()} wrong fields.") from None
+        raise MalformedError(f"a message on the child's pipe has {error.error_count()} wrong fields") from None

@@ -71,7 +71,7 @@ class PendingRequests:
             asked = (request.messages, request.sampling, request.model, request.customer)
             frame = encode(Generate(GenerationRequest(key, *asked, stream=on_progress is not None)))
         except WireError as error:
-            raise PromptError(f"The prompt cannot be given to the engine: {error}") from None
+            raise PromptError(f"the prompt cannot be given to the engine: {error}") from None
         job = PendingRequest(key, frame, on_progress, asyncio.get_running_loop().create_future(), request.id)
         self._jobs[key] = job
         return job
@@ -96,7 +96,7 @@ class PendingRequests:
         try:
             frame = encode(Score(replace(request, id=key)))
         except WireError as error:
-            raise PromptError(f"The answer cannot be given to the engine: {error}") from None
+            raise PromptError(f"the answer cannot be given to the engine: {error}") from None
         self._scores[key] = asyncio.get_running_loop().create_future()
         child.send_frame(frame)
         try:
@@ -124,7 +124,7 @@ class PendingRequests:
         """Fails the scorings, which no other child gets."""
         for scored in self._scores.values():
             if not scored.done():
-                scored.set_exception(EngineFailedError(f"The model's process {reason}."))
+                scored.set_exception(EngineFailedError(f"the model's process {reason}"))
 
     def requeue(self, reason: str) -> None:
         """Keeps the requests of a child that ended for the next one; fails those that too many children ended with.
@@ -134,14 +134,14 @@ class PendingRequests:
         """
         compiled, self._compiling = self._compiling, None
         if compiled is not None:
-            self._end(compiled, f"The model's process {reason} while it compiled this request's JSON schema.")
+            self._end(compiled, f"the model's process {reason} while it compiled this request's JSON schema")
         for key, job in list(self._jobs.items()):
             if not job.sent or job.answer.done():
                 continue
             job.sent = False
             job.deaths += compiled is None
             if job.deaths > self._requeues:
-                self._end(key, f"The model's process {reason} while it worked on this request, {job.deaths} times.")
+                self._end(key, f"the model's process {reason} while it worked on this request, {job.deaths} times")
 
     def fail_all(self, failure: EngineError) -> None:
         """Fails all requests with a copy of this error."""

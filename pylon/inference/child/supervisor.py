@@ -75,7 +75,7 @@ class Supervisor:
         self.reason = ""
         self.hint = ""
         # The error that callers get while the state is `failed` or `stopped`.
-        self.failure: EngineError = EngineFailedError("The engine has not been started.")
+        self.failure: EngineError = EngineFailedError("the engine has not been started")
         self._spec = spec
         self._clock = clock
         self._limits = limits
@@ -118,7 +118,7 @@ class Supervisor:
         """Ends the child. Requests without an answer fail with EngineFailedError."""
         was_ready = self.state == "ready"
         self.state = "stopped"
-        self.failure = EngineFailedError("The engine was stopped.")
+        self.failure = EngineFailedError("the engine was stopped")
         self._pending.fail_all(self.failure)
         try:
             if self.child is not None and was_ready:
@@ -193,7 +193,7 @@ class Supervisor:
             if ready_at is None and in_a_row >= _MOST_LOADS:
                 self.state = "failed"
                 self.failure = self._unready or EngineFailedError(
-                    f"The model's process {self.reason}, {in_a_row} times in a row.",
+                    f"the model's process {self.reason}, {in_a_row} times in a row",
                     hint="Look for its last messages in logs/pylon.log in PYLON_HOME.",
                 )
                 self._pending.fail_all(self.failure)
@@ -209,7 +209,7 @@ class Supervisor:
         """Fails all requests if the supervisor itself has failed: nobody must wait for ever."""
         if not task.cancelled() and (fault := task.exception()) is not None:
             self.state = "failed"
-            self.failure = EngineFailedError(f"The engine's supervisor failed ({type(fault).__name__}).")
+            self.failure = EngineFailedError(f"the engine's supervisor failed ({type(fault).__name__})")
             self._pending.fail_all(self.failure)
 
     async def _one_life(self, load: bytes) -> float | None:

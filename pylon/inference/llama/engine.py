@@ -34,7 +34,7 @@ class LlamaEngine(BatchedEngine):
         if self._free(running) < tokens:
             self._heads.clear()
         if self._free(running) < tokens:
-            raise EngineFailedError("All memory for prompts is taken.")
+            raise EngineFailedError("all memory for prompts is taken")
 
     def close(self) -> None:
         model = self._model

@@ -41,7 +41,7 @@ class LlamaModel:
     def __init__(self, spec: EngineSpec) -> None:
         """Loads a model. Raises ModelError, NoRoomError."""
         if spec.model_file is None:
-            raise ModelError(f"The file of the model {spec.model} is not set.")
+            raise ModelError(f"the file of the model {spec.model} is not set")
         files = weight_files(spec.model_file)
         size = sum(file.stat().st_size for file in files)
         limit, most = (memory_limit(room(), None, spec.memory) for room in (free_bytes, total_bytes))
@@ -68,7 +68,7 @@ class LlamaModel:
         self.cells = CellPlan.within(self.memory, self.slots, self.slots + _FURTHER, self.info.context)
         if not self.cells.total:
             raise NoRoomError(
-                f"{spec.model} leaves no memory for prompts in the {limit / 1e9:.1f} GB that may be used here now.",
+                f"{spec.model} leaves no memory for prompts in the {limit / 1e9:.1f} GB that may be used here now",
                 hint=("Choose a smaller model (`pylon models recommend`), or close programs that use memory."),
             )
         self.context = self._new_context(self.cells.total, self.slots + _FURTHER, spec.model)
@@ -135,7 +135,7 @@ class LlamaModel:
         """The logits of each wanted output, in order. Valid until the next call."""
         code = llama_cpp.llama_decode(self.context, work.batch)
         if code:
-            raise EngineFailedError(f"llama.cpp could not compute a batch (code {code}).")
+            raise EngineFailedError(f"llama.cpp could not compute a batch (code {code})")
         if not work.outputs:
             return np.empty((0, self.vocabulary.size), np.float32)
         return np.ctypeslib.as_array(
@@ -156,7 +156,7 @@ class LlamaModel:
         context = llama_cpp.llama_init_from_model(self._model, params)
         if not context:
             raise NoRoomError(
-                f"There is no memory for {cells} tokens of prompts and answers besides the model {model}.",
+                f"there is no memory for {cells} tokens of prompts and answers besides the model {model}",
                 hint="Set inference.memory_gb to what the machine or its GPU can spare.",
             )
         return context
@@ -231,7 +231,7 @@ def _opened(file: Path, model: str) -> Any:
     opened = llama_cpp.llama_model_load_from_file(os.fsencode(file), params)
     if not opened:
         raise ModelError(
-            f"The file of the model {model} cannot be loaded.",
+            f"the file of the model {model} cannot be loaded",
             hint="Download the model again, or choose one that this llama.cpp supports.",
         )
     return opened

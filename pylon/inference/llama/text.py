@@ -36,7 +36,7 @@ class Vocabulary:
         found = (llama_cpp.llama_token * room)()
         number = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), found, room, opening, special)
         if number < 0:
-            raise PromptError("This model cannot read the text.")
+            raise PromptError("this model cannot read the text")
         return list(found[:number])
 
     def piece(self, token: int, *, first: bool = False) -> bytes:
@@ -83,7 +83,7 @@ class Chat:
                 else None
             )
         except Exception as error:  # a template is a program, and may fail in any way
-            raise ModelError(f"The model's chat template cannot be read ({type(error).__name__}).") from error
+            raise ModelError(f"the model's chat template cannot be read ({type(error).__name__})") from error
 
     def tokens(self, messages: Sequence[Message]) -> list[int]:
         """Raises PromptError."""
@@ -94,7 +94,7 @@ class Chat:
             text = self._format(messages=turns).prompt
         except Exception as error:  # templates refuse roles and orders with their own errors
             raise PromptError(
-                "This model's chat template does not take these messages.",
+                "this model's chat template does not take these messages",
                 hint="Use at most one system message, first, then user and assistant in turn.",
             ) from error
         return self._vocabulary.tokens(text, special=True)

@@ -48,7 +48,7 @@ class MlxModel:
     def load(cls, spec: EngineSpec) -> "MlxModel":
         """Loads a model. Raises ModelError, NoRoomError."""
         if spec.model_dir is None:
-            raise ModelError(f"The folder of the model {spec.model} is not set.")
+            raise ModelError(f"the folder of the model {spec.model} is not set")
         size = sum(file.stat().st_size for file in weight_files(spec.model_dir))
         limit, most = (memory_limit(room(), _accelerator_bytes(), spec.memory) for room in (free_bytes, total_bytes))
         check_weights(size, limit, most, spec.model)
@@ -58,7 +58,7 @@ class MlxModel:
             network, tokenizer, config = load(str(spec.model_dir), return_config=True)
         except Exception as error:  # mlx_lm, transformers and safetensors raise what they like on broken files
             raise ModelError(
-                f"The files of the model {spec.model} cannot be loaded ({type(error).__name__}: {error}).",
+                f"the files of the model {spec.model} cannot be loaded ({type(error).__name__}: {error})",
                 hint="Download the model again, or choose one that mlx-lm supports.",
             ) from error
         info = ModelInfo(spec.model, sha256, _quantization(network, config), _context(config), "mlx", longest)
@@ -79,7 +79,7 @@ class MlxModel:
             return self.caching.tokens_of(text, customer)
         except Exception as error:  # templates are programs: they refuse roles and orders with their own errors
             raise PromptError(
-                "This model's chat template does not take these messages.",
+                "this model's chat template does not take these messages",
                 hint="Use at most one system message, first, then user and assistant in turn.",
             ) from error
 

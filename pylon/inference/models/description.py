@@ -44,12 +44,12 @@ def describe(model: Path) -> Description:
             said = orjson.loads(stream.read(_MOST_BYTES))
     except (OSError, orjson.JSONDecodeError) as error:
         raise ModelError(
-            f"The model's description {file} cannot be read ({type(error).__name__}).", hint=hint
+            f"the model's description {file} cannot be read ({type(error).__name__})", hint=hint
         ) from None
     tokens = said.get(_FIELD) if isinstance(said, dict) and len(said) == 1 else None
     if type(tokens) is not int or not 1 <= tokens <= _MOST_TOKENS:
         raise ModelError(
-            f"The model's description {file} is not an object whose one field, {_FIELD}, is a number of 1 or more.",
+            f"the model's description {file} is not an object whose one field, {_FIELD}, is a number of 1 or more",
             hint=hint,
         )
     return Description(tokens)

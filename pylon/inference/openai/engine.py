@@ -55,7 +55,7 @@ class OpenAIEngine:
         context = spec.options.get("context", 0)
         if not self._url.startswith(("http://", "https://")) or not isinstance(context, int):
             raise ModelError(
-                "The openai engine needs a base_url that starts with http:// or https://.",
+                "the openai engine needs a base_url that starts with http:// or https://",
                 hint="Set `openai_url` in [inference], such as http://127.0.0.1:8080/v1.",
             )
         self._context = context
@@ -119,13 +119,13 @@ class OpenAIEngine:
             answer = await self._client.get("models", timeout=CONNECT_S)
         except httpx.HTTPError as error:
             raise EngineFailedError(
-                f"The server at {self._url} does not answer ({type(error).__name__}).",
+                f"the server at {self._url} does not answer ({type(error).__name__})",
                 hint="Start it, or set `openai_url` in [inference] to where it is.",
             ) from None
         if answer.status_code in (401, 403):
             what = "the key" if "Authorization" in self._client.headers else "whoever has no key"
             raise ModelError(
-                f"The server at {self._url} refuses {what}.",
+                f"the server at {self._url} refuses {what}",
                 hint="Put its key into a file of yours alone, and name that in `openai_key_file` of [inference].",
             )
 
@@ -136,7 +136,7 @@ class OpenAIEngine:
         except EngineError as error:
             self._events.append(Failed(request.id, _kind(error), str(error), error.hint))
         except Exception as error:  # whatever a server sends must not take the other requests down
-            self._events.append(Failed(request.id, "engine", f"The server's answer: {type(error).__name__}."))
+            self._events.append(Failed(request.id, "engine", f"the server's answer: {type(error).__name__}"))
         else:
             self._tokens = TokenCount(
                 self._tokens.prompt + generation.prompt_tokens,
@@ -152,7 +152,7 @@ class OpenAIEngine:
             except (TryAgainError, httpx.TransportError) as error:
                 if attempt == TRIES:
                     reason = str(error) or type(error).__name__
-                    raise EngineFailedError(f"The server failed {TRIES} times, last: {reason}.") from None
+                    raise EngineFailedError(f"the server failed {TRIES} times, last: {reason}") from None
                 await asyncio.sleep(_backoff(attempt, getattr(error, "after_s", None)))
             else:
                 return self._generation(request, reply, self._clock.monotonic() - began)
@@ -167,7 +167,7 @@ class OpenAIEngine:
             async for chunk in chunks(response):
                 grown = take(reply, chunk)
                 if len(reply.text) > MOST_CHARS:
-                    raise EngineFailedError("The server's answer does not end.")
+                    raise EngineFailedError("the server's answer does not end")
                 if grown:
                     # Some servers count as they go; others tell the count only at the end.
                     counts = (reply.chunks, count(reply.usage, "prompt_tokens", 0))
@@ -182,7 +182,7 @@ class OpenAIEngine:
             try:
                 json.loads(reply.text)
             except ValueError:
-                raise ParameterError("The server behind this engine does not follow JSON schemas.") from None
+                raise ParameterError("the server behind this engine does not follow JSON schemas") from None
         size = sum(len(message.content.encode()) for message in request.messages)
         return Generation(
             text=reply.text,
@@ -202,11 +202,11 @@ def _authorization(key_file: object) -> dict[str, str]:
         mode, key = path.stat().st_mode, path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"The key file {path} cannot be read ({type(error).__name__}).",
+            f"the key file {path} cannot be read ({type(error).__name__})",
             hint="Name one that this user may read in `openai_key_file` of [inference]; none if none is needed.",
         ) from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ModelError(f"The key file {path} can be read by others.", hint=f"Run: chmod 600 {path}")
+        raise ModelError(f"the key file {path} can be read by others", hint=f"Run: chmod 600 {path}")
     return {"Authorization": f"Bearer {key}"}
 
 

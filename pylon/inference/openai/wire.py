@@ -121,11 +121,11 @@ def refusal(response: httpx.Response, request: GenerationRequest) -> Exception:
         return TryAgainError(f"status {status}", _seconds(response.headers.get("retry-after")))
     if status in _TOO_MUCH:
         if request.sampling.schema is not None:
-            return ParameterError(f"The server refuses the prompt or its JSON schema (status {status}).")
+            return ParameterError(f"the server refuses the prompt or its JSON schema (status {status})")
         return PromptError(
-            f"The server refuses the prompt (status {status}).", hint="A shorter one, or fewer tokens, may fit."
+            f"the server refuses the prompt (status {status})", hint="A shorter one, or fewer tokens, may fit."
         )
-    return EngineFailedError(f"The server refuses to answer (status {status}).")
+    return EngineFailedError(f"the server refuses to answer (status {status})")
 
 
 def _seconds(text: str | None) -> float | None:

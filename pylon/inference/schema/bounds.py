@@ -58,12 +58,12 @@ def check(schema: str) -> None:
     try:
         top = orjson.loads(schema)
     except orjson.JSONDecodeError as error:
-        raise ParameterError(f"The JSON schema is no JSON object: {str(error)[:300]}") from None
+        raise ParameterError(f"the JSON schema is no JSON object: {str(error)[:300]}") from None
     if not isinstance(top, dict):
-        raise ParameterError("The JSON schema is no JSON object.")
+        raise ParameterError("the JSON schema is no JSON object")
     if "x-guidance" in top:
         # This key would set options of the compiler.
-        raise ParameterError("The JSON schema cannot be followed: it has x-guidance.")
+        raise ParameterError("the JSON schema cannot be followed: it has x-guidance")
     found = _Found()
     for schema_object in _objects(top, found):
         _look_at(schema_object, found)
@@ -83,7 +83,7 @@ def check(schema: str) -> None:
         raise _too_much(f"multipleOf of numbers whose digits, multiplied, pass {MOST_MULTIPLES:,}")
     for pattern in found.patterns:
         if _FLAGS.search(pattern):
-            raise ParameterError("The JSON schema cannot be followed: a pattern sets the flag x.")
+            raise ParameterError("the JSON schema cannot be followed: a pattern sets the flag x")
         if len(pattern) > MOST_PATTERN_CHARS or _size(pattern) > MOST_PATTERN_SIZE:
             raise _too_much(
                 f"a pattern of more than {MOST_PATTERN_CHARS} characters, or {MOST_PATTERN_SIZE:,} with its "
@@ -92,7 +92,7 @@ def check(schema: str) -> None:
 
 
 def _too_much(what: str) -> ParameterError:
-    return ParameterError(f"The JSON schema is too large to be followed here: {what}.", hint="Ask for less at once.")
+    return ParameterError(f"the JSON schema is too large to be followed here: {what}", hint="Ask for less at once.")
 
 
 def _objects(top: dict[str, Any], found: _Found) -> Iterator[dict[str, Any]]:

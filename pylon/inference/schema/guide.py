@@ -44,14 +44,14 @@ class SchemaCompiler:
 
     def _compiled(self, schema: str) -> LLMatcher | str:
         if not trial.ends(schema):
-            return "The JSON schema cannot be followed: it takes too long to compile, or too much memory."
+            return "the JSON schema cannot be followed: it takes too long to compile, or too much memory"
         if self._vocabulary is None:
             self._vocabulary = self._open()
         try:
             matcher = trial.compiled(self._vocabulary, schema)
         except ValueError as error:
-            return f"The JSON schema is no JSON object: {str(error)[:300]}"
-        return f"The JSON schema cannot be followed: {matcher.get_error()[:300]}" if matcher.is_error() else matcher
+            return f"the JSON schema is no JSON object: {str(error)[:300]}"
+        return f"the JSON schema cannot be followed: {matcher.get_error()[:300]}" if matcher.is_error() else matcher
 
 
 class SchemaGuide:

@@ -97,7 +97,9 @@ async def ask_many(
     Everything but the question itself is taken from `question`. All runs share one budget, or with `budget_each` each
     has the whole of it. A question that fails does not affect the others; only if the root model cannot be opened,
     nothing is asked. Older runs are deleted before the first question, so that the runs of this set are all kept.
+    `tell` is told what a person may want to know of the set and of its runs, each remark once.
     """
+    tell = _once(tell)
     section = parts.overridden(config.rlm, question.wishes)
     strategy = parts.strategy_of(section, question.strategy, question.wishes)
     asked = [_asked(row, question) for row in rows]
@@ -128,7 +130,9 @@ async def ask_many(
 
         async def _one(wanted: Question, root: Root | None) -> dict[str, Any]:
             try:
-                return await rlm.ask(home, config, node, wanted, root=root, shared_budget=shared_budget, prune=False)
+                return await rlm.ask(
+                    home, config, node, wanted, root=root, shared_budget=shared_budget, prune=False, tell=tell
+                )
             except PylonError as error:
                 return {"answer": None, "partial": True, "error": error_row(error)}
 
@@ -138,6 +142,18 @@ async def ask_many(
                 yield await done
         finally:
             await end(*tasks)
+
+
+def _once(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Tells each remark once, since the runs of a set mostly have the same to say."""
+    told: set[str] = set()
+
+    def once(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            tell(text)
+
+    return once
 
 
 def _shared_budget(section: RlmSection, question: Question) -> SharedBudget:

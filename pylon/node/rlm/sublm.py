@@ -8,7 +8,7 @@ from typing import Any
 from pylon.errors import UnreachableError
 from pylon.money.price import FREE, Price
 from pylon.node.calls.control import Event, Node, Result, result_of
-from pylon.node.loading import Waiting
+from pylon.node.loading import LoadingNotes
 from pylon.node.outcomes import key_of
 from pylon.node.rlm.window import Announced, window_of
 from pylon.rlm.budget import Bound
@@ -31,7 +31,7 @@ class SwarmSubLM:
     def __init__(self, node: Node, tell: Callable[[str], None] = lambda _: None) -> None:
         """`tell` is told what is waited for before anything is asked."""
         self._node = node
-        self._waiting = Waiting(tell)
+        self._waiting = LoadingNotes(tell)
         self._bid = 0
         self._prices: frozenset[Price] = frozenset()
         self._models: set[str] = set()

@@ -82,9 +82,9 @@ class ChildRepl:
     async def value(self, name: str) -> Answer:
         answer = await self._ask({"type": "value", "name": name.encode("utf-8", "replace").decode()})
         if not isinstance(answer, wire.Value):
-            raise SandboxError(f"The sandbox ended over it. {_LOST}")
+            raise SandboxError(f"the sandbox ended over it. {_LOST}")
         if not answer.found:
-            raise UnknownVariableError(f"The REPL has no variable {name[:100]!r}.", hint="SHOW_VARS() lists them.")
+            raise UnknownVariableError(f"the REPL has no variable {name[:100]!r}", hint="SHOW_VARS() lists them.")
         if answer.fault:
             raise SandboxError(answer.fault[:_FAULT_CHARS])
         return Answer(answer.text, ready=True, partial=answer.lacks)
@@ -108,7 +108,7 @@ class ChildRepl:
                 made.remove()
             if isinstance(error, OSError):
                 raise SandboxError(
-                    f"The context cannot be laid out for the sandbox: {refusal(error)}.",
+                    f"the context cannot be laid out for the sandbox: {refusal(error)}",
                     hint=(
                         "Its files must stay until the run has ended, and copies need space in the temporary folder."
                     ),
@@ -125,7 +125,7 @@ class ChildRepl:
 
     async def _ready(self) -> "tuple[_Opened, Life]":
         if self._opened is None:
-            raise SandboxError("This REPL is not open.")
+            raise SandboxError("this REPL is not open")
         if self._life is None:
             self._life = await self._begin(self._opened)
         return self._opened, self._life

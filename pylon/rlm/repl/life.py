@@ -88,7 +88,7 @@ class Life:
             child = await SandboxChild.spawn(backend.module, backend.arguments, folder)
         except OSError as error:
             raise SandboxError(
-                f"The {backend.name} sandbox did not start: {refusal(error)}.",
+                f"the {backend.name} sandbox did not start: {refusal(error)}",
                 hint=(
                     "The system has no resources for another process: too many processes, too little "
                     "memory, or too many open files."

@@ -149,7 +149,7 @@ def from_sandbox(message: dict[str, object], *, most_prompts: int) -> FromSandbo
     try:
         return _from_sandbox.validate_python(message)
     except ValidationError as error:
-        raise MalformedError(f"A message from the sandbox has {error.error_count()} wrong fields.") from None
+        raise MalformedError(f"a message from the sandbox has {error.error_count()} wrong fields") from None
 
 
 def _values_over(message: dict[str, object], most: int) -> bool:

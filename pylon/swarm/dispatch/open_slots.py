@@ -186,17 +186,26 @@ class OpenSlots:
     def _look(self, look: _Look, now: float) -> None:
         lane, failure = look.lane, look.failure
         lane.looks[failure] = math.inf
+        again_at = math.inf
         if failure is m.Failure.NO_PROVIDER:
             since, patience = math.inf if lane.members else lane.empty_since, self._patience
+            if since < math.inf and self._roster.any_loads_for(lane.need):
+                # They may be gone before their models are there.
+                patience, again_at = _timeout, now + self._settings.patience_s
         else:
             since, patience = lane.unheard_since, _timeout
         if since == math.inf:
             return
         over = ((slot, max(since, slot.queued_at) + patience(slot.job)) for slot in lane.slots())
-        self._look_at(lane, failure, self._give_up_all(over, failure, now))
+        following = self._give_up_all(over, failure, now)
+        if following < math.inf:
+            self._look_at(lane, failure, min(following, again_at))
 
     def _patience(self, job: m.SlotJob) -> float:
-        """Seconds that a job waits for a provider to appear: `patience_s`, but no longer than its timeout."""
+        """Seconds that a job waits for a provider to appear: `patience_s`, but no longer than its timeout.
+
+        Where one that could take it says that it is loading its model, the job waits for as long as its timeout.
+        """
         # In whole seconds, so that a run whose jobs all have different timeouts is looked at a few times only.
         return min(self._settings.patience_s, math.ceil(job.timeout))
 

@@ -137,6 +137,10 @@ class Roster:
         """Whether any job waits to be sent, or is about to be added."""
         return bool(self.coming) or any(lane.waiting for lane in self.turns)
 
+    def any_loads_for(self, need: Need) -> bool:
+        """Whether some provider will meet the need once its model is loaded. Looks at all providers."""
+        return any(standing.loads_for(need) for standing in self._standings.values())
+
     def last_waiting(self, need: Need) -> int:
         """How many jobs of this need wait, if no more wait than are in flight; otherwise 0."""
         lane = self._lanes.get(need)

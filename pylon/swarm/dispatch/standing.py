@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pylon.swarm.dispatch.pace import Pace
-from pylon.swarm.providers.listing import Listing, Need
+from pylon.swarm.providers.listing import LOADING, Listing, Need
 
 if TYPE_CHECKING:
     from pylon.swarm.dispatch.seats import Seat
@@ -94,6 +94,11 @@ class Standing:
         if self.listing is None or (need.model is not None and need.model in self.refused_models):
             return False
         return not need.why_not(self.listing)
+
+    def loads_for(self, need: Need) -> bool:
+        """Whether it will meet the need once its model is loaded."""
+        listing = self.listing
+        return listing is not None and listing.loading and need.why_not(listing) == LOADING
 
     def rests(self, now: float) -> bool:
         """Whether it is left alone now."""

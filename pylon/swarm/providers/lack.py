@@ -61,8 +61,9 @@ _HINTS = {
         "node reads at its next start. {cheaper}"
     ),
     LOADING: (
-        "Ask again when the model is loaded; `pylon providers` shows who is ready. `patience_s` in [customer] is how "
-        "long a command waits for that, and a running node reads it at its next start."
+        "Ask again when the model is loaded; `pylon providers` shows who is ready. A command waits for that as long "
+        "as for an answer: set `--timeout`, or `timeout_s` in [customer], which a running node reads at its next "
+        "start."
     ),
     TOO_SHORT: (
         "`pylon providers --json` shows each model's context window (`contexts`). Send less at once, "

@@ -139,7 +139,8 @@ class Need:
             return WITHOUT_MODEL
         if model is not None and 0 < model.context < self.context:
             return TOO_SHORT
-        return self._why_not_price(listing)
+        # Last, since who is loading is waited for: there must be nothing else that keeps it from the job.
+        return self._why_not_price(listing) or (LOADING if listing.loading else "")
 
     def _why_not_plain(self, listing: Listing) -> str:
         if not self.plain:

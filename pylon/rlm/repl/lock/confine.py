@@ -39,7 +39,7 @@ def confine(memory_bytes: int) -> None:
         seccomp.restrict_calls(machine, os.getpid())
     except OSError as error:
         raise SandboxError(
-            f"This kernel does not lock a process as the process sandbox needs it: {error}.",
+            f"this kernel does not lock a process as the process sandbox needs it: {error}",
             hint="Use the wasm sandbox, or a kernel with Landlock (5.13 or later) and seccomp.",
         ) from error
     _prove()
@@ -70,7 +70,7 @@ def _prove() -> None:
         kernel.syscall(_SOCKET[kernel.machine()], 1, 1, 0)
         held += 1
     if held:
-        raise SandboxError("The process sandbox does not hold on this kernel.", hint="Use the wasm sandbox.")
+        raise SandboxError("the process sandbox does not hold on this kernel", hint="Use the wasm sandbox.")
 
 
 _SOCKET = {"x86_64": 41, "aarch64": 198}

@@ -16,7 +16,7 @@ def machine() -> str:
     name = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
     if platform.system() != "Linux" or name not in _CAPSET:
         raise SandboxError(
-            f"The process sandbox needs Linux on x86-64 or arm64; this is {platform.system()} on {name}.",
+            f"the process sandbox needs Linux on x86-64 or arm64; this is {platform.system()} on {name}",
             hint="Use the wasm sandbox.",
         )
     return name
