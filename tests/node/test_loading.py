@@ -151,7 +151,7 @@ async def test_who_is_still_loading_when_the_job_has_no_more_time_is_named_with_
 async def test_looks_at_a_crowd_take_a_tenth_of_the_time_and_what_a_question_needs_is_found_once():
     crowd = Crowd(0.03, [LOADING] * 2_000)
     crowd.directory[0] = "paused, and the first"
-    waiting = until_ready(crowd, [JobSpec("a"), JobSpec("b", model="b"), JobSpec("")], SystemClock(), 1.0)
+    waiting = until_ready(crowd, [JobSpec("a"), JobSpec("b", model="b"), JobSpec("")], SystemClock(), 1.0, 1.0)
     assert [event.data async for event in waiting] == [{"loading": 1_999}]
     # Ten times a second without a pause there were six rounds of two looks.
     assert crowd.judges == 2 and crowd.looks <= 2 * 3

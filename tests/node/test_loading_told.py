@@ -1,11 +1,11 @@
 """What commands and programs make of a node's word that providers are loading their model."""
 
 from contextlib import aclosing, asynccontextmanager
-from types import SimpleNamespace
 
 import pytest
 
 from pylon.cli import ask, mapping
+from pylon.cli.map_report import MapProgress
 from pylon.node.calls.control import Event, Result
 from pylon.node.swarm_client import _Asked
 from pylon.swarm.job import JobSpec
@@ -41,11 +41,10 @@ async def test_a_map_tells_the_same_and_is_no_further_before_its_run_begins(monk
     async def node(*_):
         yield Node()
 
-    monkeypatch.setattr(mapping, "open_home", lambda: (None, SimpleNamespace(network="play")))
     monkeypatch.setattr(mapping, "open_node", node)
-    told = {}
-    result, unit = await mapping._call({"jobs": [{"prompt": "a"}], "dry_run": dry_run}, as_json, told)
-    assert result == {"jobs": 1} and told == {**PROGRESS, "unit": unit}
+    progress = MapProgress(4, "play sats", quiet=True)
+    assert await mapping._call(None, None, {}, None if dry_run else progress, quiet=as_json) == {"jobs": 1}
+    assert progress.so_far == ("" if dry_run else "0 of 4 answered, 0 play sats spent")
     assert said(capsys) == ([] if as_json else [f"2 {WAITS}", f"3 {WAITS}"])
 
 
