@@ -115,6 +115,8 @@ SIMPLE = st.sampled_from(
         "groups[c].append(a)",
         "groups[a].append(c)",
         "groups[a] = out",
+        "table[a] = out",
+        "table[a] += [c]",
         "counts[c] += 1",
         "counts[a] += 1",
         "counts['a'] = c",
