@@ -251,6 +251,12 @@ for p in P:
     except Exception:
         pass
     r.append(llm_query(f'{p} {mine}'))""",
+    "a method of llm_query that asks once": """
+f = llm_query.__call__
+for p in P:
+    r.append(f([p, 'b']))
+    r.append(llm_query(p))
+del f""",
     "a defaultdict that is looked into": """
 d = defaultdict(list)
 for p in P:

@@ -187,7 +187,7 @@ class Rehearsal(Branches):
             if way == "return":
                 raise Ended
             if self.asked > asked:
-                self.asked = self.room + 1
+                self.asked = self.room
             self.join([self.snapshot(), before])
             if len(self.vague) == vague and self._same(before, self.snapshot()):
                 return None
