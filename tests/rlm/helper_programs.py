@@ -38,6 +38,9 @@ PROMPTS = st.sampled_from(
         "'{} of {c}'.format(a, c=c)",
         "re.sub('[a-c]', '-', c)",
         "json.dumps(docs) + c",
+        "f'{len(keys)}{list(keys)}{c}'",
+        "''.join(map(str, mapped)) + c",
+        "f'{list(mapped)}{c}'",
     ]
 )
 ASKED = st.builds(
@@ -112,6 +115,8 @@ SIMPLE = st.sampled_from(
         "groups[c].append(a)",
         "groups[a].append(c)",
         "groups[a] = out",
+        "table[a] = out",
+        "table[a] += [c]",
         "counts[c] += 1",
         "counts[a] += 1",
         "counts['a'] = c",
@@ -119,6 +124,12 @@ SIMPLE = st.sampled_from(
         "a = re.sub('x', 'y', a)",
         "a = re.findall('(a)|b', a)",
         "n += len(re.split('[[a]', c))",
+        "mapped = map(other, docs)",
+        "mapped = map(ask, cache) if len(out) < 9 else map(str, 'xy')",
+        "a = a if 'A' in a else ','.join(str(x) for x in mapped)",
+        "a += 'x'",
+        "cache[c] += 'y'",
+        "docs = docs + [c] if len(docs) < 9 else docs",
         "json.loads = loads",
         "re.sub = sub",
         "a = json.loads(c)",
@@ -145,7 +156,9 @@ def _compound(bodies):
         st.builds(
             lambda body, error, handler: ["try:", *indent(body), f"except{error}:", *indent(handler)],
             bodies,
-            st.sampled_from(["", " Exception", " ValueError", " (ValueError, TypeError)", " Exception as e"]),
+            st.sampled_from(
+                ["", " Exception", " ValueError", " (ValueError, TypeError)", " Exception as e", " errors()"]
+            ),
             bodies,
         ),
         st.builds(lambda body, end: ["try:", *indent(body), "finally:", *indent(end)], bodies, bodies),
@@ -234,7 +247,7 @@ def uses(draw):
     shape = draw(
         st.sampled_from(
             ["for", "for", "for", "list", "dict", "map", "pool", "submit", "futures", "while", "straight", "any",
-             "sorted", "pairs", "join", "set", "lambda", "work"]
+             "sorted", "pairs", "kept", "keyed", "wrong", "join", "set", "lambda", "work"]
         )
     )  # fmt: skip
     made = {
@@ -245,6 +258,9 @@ def uses(draw):
         "any": f"r = any({ask} for c in {items})",
         "sorted": f"r = sorted({items}, key=ask)",
         "pairs": f"r = dict((c, {ask}) for c in {items})",
+        "kept": f"cache = dict(((str(c), {ask}) for c in {items}), k='v')\nr = llm_query(f'{{len(cache)}}')",
+        "keyed": f"r = max((len(str({ask})) for c in {items}), key=lambda x: len(str(other(docs[0]))), default=0)",
+        "wrong": f"r = list(({ask} for c in {items}), x=1)",
         "join": f"r = ','.join({ask} for c in {items})",
         "lambda": f"r = list(map(lambda c: {ask}, {items}))",
         "pool": f"with ThreadPoolExecutor() as ex:\n    r = list(ex.map(ask, {items}))",
@@ -302,6 +318,8 @@ class Odd(list):
 class Boxes:
     def put(self, value):
         out.append(value)
+def errors():
+    return ValueError if out.append('error') or llm_query('errors') else TypeError
 def wrap(c, left='<'):
     return left + c + '>'
 def noted(c):
@@ -329,6 +347,7 @@ def other(c):
 docs = ['a', 'bc', 'yes', 'two']
 table = {'a': '1', 'b': 'two'}
 out, cache, seen, n, s, last, a, c, k, m, it = ['o'], {}, {'s', 't'}, 0, '', 'start', '', 'c', 1, None, ['i', 'j']
+keys, mapped = cache.keys(), map(str, docs)
 alias, odd, boxes, r = docs, Odd(['o']), Boxes(), None
 """
 

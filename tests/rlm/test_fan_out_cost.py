@@ -58,6 +58,13 @@ def test_where_a_rehearsal_brings_nothing_it_is_seldom_begun(monkeypatch):
     assert len(begun) < 20
 
 
+def test_beyond_the_calls_that_a_cell_may_make_nothing_is_rehearsed():
+    watch = Watch(0.0)
+    _, _, _, port = run("r = [llm_query(str(i)) for i in range(20_000)]", limit=5, now=watch)
+    assert port.batches == [list("01234")]
+    assert watch.looks < 100
+
+
 def test_of_a_large_container_a_rehearsal_copies_the_parts_that_it_reads():
     rows = [{"text": str(n)} for n in range(20_000)]
     given = {"data": {"rows": rows}}

@@ -242,6 +242,21 @@ mine = d['3']
 for p in P:
     d[llm_query(p)].append(p)
     r.append(llm_query(f'{p} {mine}'))""",
+    "a list that an answer leads to, added to": """
+mine = []
+d = {'3': mine}
+for p in P:
+    try:
+        d[llm_query('3')] += [p]
+    except Exception:
+        pass
+    r.append(llm_query(f'{p} {mine}'))""",
+    "a method of llm_query that asks once": """
+f = llm_query.__call__
+for p in P:
+    r.append(f([p, 'b']))
+    r.append(llm_query(p))
+del f""",
     "a defaultdict that is looked into": """
 d = defaultdict(list)
 for p in P:
@@ -316,6 +331,14 @@ HELPERS = {
         2,
     ),
     "and then all of them": (ASK + "r = [ask(p) for p in P]\nr.append(llm_query('\\n'.join(r)))", 2),
+    "an answer that is added to": (
+        "for p in P:\n    a = llm_query(p)\n    a += '!'\n    r.append(llm_query('check ' + a))",
+        2,
+    ),
+    "an answer that is added to in a dict": (
+        "d = {}\nfor p in P:\n    d[p] = llm_query(p)\n    d[p] += '!'\n    r.append(llm_query('check ' + d[p]))",
+        2,
+    ),
     "in a tree": (
         "r = P\nwhile len(r) > 1:\n    r = [llm_query(' '.join(r[i:i + 2])) for i in range(0, len(r), 2)]",
         3,

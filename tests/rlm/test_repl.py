@@ -201,8 +201,6 @@ async def test_a_recursion_without_end_is_an_error_of_the_cell_and_costs_no_vari
 
 async def test_a_cell_after_one_that_filled_the_memory_costs_no_variable(open_repl):
     repl = await open_repl()
-    if repl.backend.name == "wasm":
-        pytest.skip("its interpreter ends by itself where it has no memory at all")
     full = "kept, x = 7, []\nwhile True: x.append('y' * 65536 + str(len(x)))"
     assert (await repl.run(full)).error.kind == "memory"
     outcome = await repl.run("import sys\nfor i in range(300000): sys.stderr.write('e' * 50)")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from . import deep_json, deep_source, shallow
 from .port import Message, to_bytes
-from .session import Session, not_json
+from .session import Session, not_json, without_memory
 
 _REPLIES = "/replies"
 _CONTEXT = "/context"
@@ -22,6 +22,9 @@ _PIECE_BYTES = 64 * 1024
 # The pause between two looks for a file, each of which costs a third of a millisecond: a fiftieth of the time waited
 # so far, between a shortest and a longest pause in seconds.
 _SHORT_S, _SHARE, _LONG_S = 0.001, 0.02, 0.2
+# Memory that is kept free of the code's values. A cell that has used up all other memory leaves too little even to
+# receive the next, and an error there would end the interpreter.
+_RESERVE_BYTES = 4 * 1024 * 1024
 
 
 class FilePort:
@@ -91,6 +94,14 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
+def _reserve() -> bytes | None:
+    """The reserve, None if there is no memory for it yet."""
+    try:
+        return bytes(_RESERVE_BYTES)
+    except MemoryError:
+        return None
+
+
 def main() -> None:
     """Loads the context, then runs what the host asks for, without end."""
     # This function runs in the runtime's own event loop, which must not keep the code from running one.
@@ -109,12 +120,23 @@ def main() -> None:
         return
     session = Session(port, context, threads=False, within=shallow.within)
     del context
+    reserve = _reserve()
     port.send({"type": "ready"})
     while True:
         message = port.receive()
         match message["type"]:
             case "run":
-                port.send(session.run(message["code"], message["output_bytes"], message["calls"]))
+                try:
+                    outcome = session.run(message["code"], message["output_bytes"], message["calls"])
+                except MemoryError:
+                    reserve = None
+                    outcome = without_memory()
+                if outcome["error"] and outcome["error"]["kind"] == "memory":
+                    # For the next cell, which may delete what fills the rest.
+                    reserve = None
+                elif reserve is None:
+                    reserve = _reserve()
+                port.send(outcome)
             case "variables":
                 port.send({"type": "variables", "variables": session.variables()})
             case "value":

@@ -11,6 +11,9 @@ from .unknown import Ended, Unknown
 # How a statement leaves what it stands in: `return`, `break` or `continue`; None if the next statement follows.
 type Exit = str | None
 
+# Syntax that only names something.
+_NAMING = ast.Name | ast.Attribute | ast.Tuple | ast.expr_context
+
 
 class Branches(Expressions):
     """Conditions and `try` statements."""
@@ -121,6 +124,9 @@ class Branches(Expressions):
         if len(node.handlers) != 1:
             return None
         named = node.handlers[0].type
+        if named is not None and not all(isinstance(one, _NAMING) for one in ast.walk(named)):
+            # Python evaluates it only after an error, so it must be without effect.
+            return None
         caught = BaseException if named is None else self.evaluate(named)
         classes = caught if type(caught) is tuple else (caught,)
         return (classes, []) if all(type(one) is type for one in classes) else None

@@ -14,7 +14,7 @@ from ..calls import Query
 from .closures import Closure, bound, prompt_and_model
 from .machine import Frame
 from .methods import DATA, Method, Methods, Pool, Task
-from .natives import FUNCTIONS, SEARCHES, factory, module_function
+from .natives import FUNCTIONS, ITERATORS, SEARCHES, VIEWS, factory, module_function
 from .shadow import LazyMap
 from .source import Function
 from .unknown import Ended, Opaque, Unknown, made
@@ -157,6 +157,9 @@ class Calling(Methods):
         if function not in FUNCTIONS and not module_function(function):
             raise Ended
         if function in (list, tuple, sorted) and len(arguments) == 1 and isinstance(arguments[0], LazyMap):
+            if keywords and function is not sorted:
+                # An error, before anything is drawn.
+                raise Ended
             arguments = [list(self.mapped(arguments[0]))]
         if function is len and self.holds(arguments[0] if arguments else None) and not keywords:
             (of,) = arguments
@@ -184,7 +187,8 @@ class Calling(Methods):
             vague: set[Any] = set()
             self.blur(vague)
             return vague
-        self.plain([] if function in (len, list, tuple, bool) else every)
+        shallow = function in (len, list, tuple, bool)
+        self.plain([one for one in every if not shallow or type(one) in VIEWS | ITERATORS])
         self.drew(every)
         return function(*arguments, **keywords)
 
@@ -228,7 +232,7 @@ class Calling(Methods):
 
     def mapped(self, lazy: LazyMap) -> Iterator[Any]:
         """The items that a `map` gives."""
-        for arguments in zip(*lazy.iterators, strict=False):
+        for arguments in zip(*map(self.rounds, lazy.iterators), strict=False):
             yield self.deeper(functools.partial(self.call, lazy.function, list(arguments), {}))
 
     def _print(self, values: list[Any], **keywords: Any) -> None:

@@ -245,36 +245,38 @@ class Expressions(Operations):
 
     def _call_drawing(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """The result of a call whose argument is a generator expression."""
-        match arguments:
-            case [GeneratorArgument(node=node)] if isinstance(function, Method):
-                if function.name != "join":
+        if len(arguments) != 1 or (keywords and function is not sorted):
+            # Most keywords are errors, before anything is drawn; the key of `max` is called between two draws.
+            raise Ended
+        node: ast.GeneratorExp = arguments[0].node
+        if isinstance(function, Method):
+            if function.name != "join":
+                raise Ended
+            return self.call(function, [self.drawn(node)], {})
+        if function in (list, tuple, sorted):
+            return self.call(function, [self.drawn(node)], keywords)
+        if function in (any, all):
+            wanted = function is any
+            found: list[bool] = []
+
+            def take() -> bool:
+                truth = self.truth(self.evaluate(node.elt))
+                if truth is None:
                     raise Ended
-                return self.call(function, [self.drawn(node)], keywords)
-            case [GeneratorArgument(node=node)] if function in (any, all):
-                wanted = function is any
-                found: list[bool] = []
+                found.append(truth)
+                return truth is wanted
 
-                def take() -> bool:
-                    truth = self.truth(self.evaluate(node.elt))
-                    if truth is None:
-                        raise Ended
-                    found.append(truth)
-                    return truth is wanted
-
-                self._each(node, take)
-                return function(found)
-            case [GeneratorArgument(node=node)] if function in (list, tuple, sorted):
-                return self.call(function, [self.drawn(node)], keywords)
-            case [GeneratorArgument(node=node)] if function in (set, frozenset):
-                return self.call(function, [self._all(node, lambda: self._key(node.elt))], keywords)
-            case [GeneratorArgument(node=node)] if function is dict:
-                pairs: dict[Any, Any] = {}
-                self._each(node, lambda: self._pair(pairs, self.evaluate(node.elt)))
-                return pairs
-            case [GeneratorArgument(node=node)] if function in (sum, max, min):
-                # Python looks at each item before it draws the next.
-                values = self._all(node, lambda: self._number(self.evaluate(node.elt)))
-                return self.call(function, [values], keywords)
+            self._each(node, take)
+            return function(found)
+        if function in (set, frozenset):
+            return self.call(function, [self._all(node, lambda: self._key(node.elt))], {})
+        if function is dict:
+            pairs: dict[Any, Any] = {}
+            self._each(node, lambda: self._pair(pairs, self.evaluate(node.elt)))
+            return pairs
+        if function in (sum, max, min):
+            # Python looks at each item before it draws the next.
+            return self.call(function, [self._all(node, lambda: self._number(self.evaluate(node.elt)))], {})
         raise Ended
 
     def _pair(self, pairs: dict[Any, Any], pair: Any) -> None:

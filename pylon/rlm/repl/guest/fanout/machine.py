@@ -114,6 +114,9 @@ class Machine(Knowledge):
         """The answer to a sub-call, as far as it is known. A call that is certain is added to `found`."""
         if not isinstance(model, str | None):
             raise Ended
+        if self.asked >= self.room:
+            # From here on the cell's calls are refused.
+            raise Ended
         self.asked += 1
         if isinstance(prompt, Unknown) or self.doubt:
             # Turning any other value into text may fail.
@@ -130,10 +133,9 @@ class Machine(Knowledge):
             reply = replies.popleft()
             # An earlier call whose prompt is not known may have the same one, and take this answer.
             return reply if self._exact else Unknown("str")
-        if self.asked <= self.room:
-            self.found.append(ask)
-            self._budget.found()
-            self._last = self.steps
+        self.found.append(ask)
+        self._budget.found()
+        self._last = self.steps
         return Unknown("str")
 
     def may_fail(self, error: type[Exception] = Exception) -> Unknown:

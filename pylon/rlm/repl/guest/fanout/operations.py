@@ -70,6 +70,7 @@ class Operations(Calling):
         if not self.holds(value):
             return None
         if type(value) in DATA:
+            self.plain([value] if type(value) in VIEWS else [])
             return bool(self.members.get(id(value), value))
         if isinstance(value, Closure):
             return True

@@ -19,6 +19,8 @@ from .unknown import Ended, Unknown
 
 # Rounds of a loop over an unknown number of lines, before it is given up.
 _ROUNDS = 6
+# Kinds of which `x += y` makes a new value. Any other may be a container that is known by another name too.
+_UNCHANGING = ("int", "float", "str", "bool", "tuple")
 
 
 class Rehearsal(Branches):
@@ -150,9 +152,7 @@ class Rehearsal(Branches):
             case ast.Name(id=name):
                 before = self.look_up(name)
                 after = self.evaluate(value)
-                if type(before) in (int, float, str, bool, tuple) or isinstance(before, Unknown):
-                    if self.kind(before) not in ("int", "float", "str", "bool", "tuple"):
-                        raise Ended
+                if self.kind(before) in _UNCHANGING:
                     self.assign(name, self.binary(op, before, after))
                 elif type(before) is list and isinstance(op, ast.Add):
                     self.call(self.attribute(before, "extend"), [after], {})
@@ -167,10 +167,9 @@ class Rehearsal(Branches):
                 if type(container) is not list and type(container) not in DICTS:
                     raise Ended
                 before = self.part(container, key)
-                if isinstance(before, Unknown) or type(before) in (int, float, str, bool):
-                    self.put(container, key, self.binary(op, before, self.evaluate(value)))
-                else:
+                if self.kind(before) not in _UNCHANGING:
                     raise Ended
+                self.put(container, key, self.binary(op, before, self.evaluate(value)))
             case _:
                 raise Ended
 
@@ -188,7 +187,7 @@ class Rehearsal(Branches):
             if way == "return":
                 raise Ended
             if self.asked > asked:
-                self.asked = self.room + 1
+                self.asked = self.room
             self.join([self.snapshot(), before])
             if len(self.vague) == vague and self._same(before, self.snapshot()):
                 return None

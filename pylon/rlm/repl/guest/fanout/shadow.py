@@ -61,7 +61,7 @@ class Shadows:
                 raise Ended
             self._budget.look()
             return self._copied(kind, value)
-        if kind is MethodType and type(value.__self__) is Query:
+        if kind is MethodType and value.__func__ is Query.batch:
             return value
         if kind is map:
             _, (of, *iterators) = value.__reduce__()
