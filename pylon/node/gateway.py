@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pylon.errors import UnreachableError
+from pylon.gateway.access import AccessRules, is_loopback
 from pylon.gateway.app import Gateway, GatewaySettings
-from pylon.gateway.doors import Doors, is_loopback
 from pylon.gateway.keys import load_or_create
 from pylon.gateway.upstream import Begun, Ended, Heard, Said, SilentCoreError
 from pylon.money.msat import Msat
@@ -140,11 +140,11 @@ def make_gateway(
         timeout_s=config.customer.timeout_s,
     )
     key = load_or_create(home.folder / TOKEN_FILE) if token else None
-    doors = Doors(key, frozenset(name.lower() for name in section.names), is_loopback(host))
-    if doors.loopback:
+    rules = AccessRules(key, frozenset(name.lower() for name in section.names), is_loopback(host))
+    if rules.loopback:
         # Other machines are not told the names of folders on this one.
-        doors = replace(doors, token_file=_shown(home.folder / TOKEN_FILE))
-    return Gateway(core, settings, doors)
+        rules = replace(rules, token_file=_shown(home.folder / TOKEN_FILE))
+    return Gateway(core, settings, rules)
 
 
 def _shown(path: Path) -> str:
