@@ -76,7 +76,7 @@ class Methods:
             "why-provider": self._why_provider,
             "map": self._map,
             "ask": self._ask,
-            "reservations": self._told,
+            "reservations": self._reservation_rows,
             "totals": self._totals,
             "wallet-balance": self._wallet_balance,
             "wallet-history": self._wallet_history,
@@ -208,8 +208,8 @@ class Methods:
             async for answer in (await self._customer()).ask(params, reservation):
                 yield answer
 
-    async def _told(self, params: dict[str, Any]) -> Answers:
-        yield Result(self._reservations.told(params))
+    async def _reservation_rows(self, params: dict[str, Any]) -> Answers:
+        yield Result(self._reservations.rows(params))
 
     async def _totals(self, _: dict[str, Any]) -> Answers:
         yield Result(await accounting.totals(self._opened.database, self._opened.network))
