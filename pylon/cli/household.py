@@ -19,7 +19,7 @@ from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.household import invite as invites
 from pylon.node.household import joining
 from pylon.node.household.address import own_name
-from pylon.node.household.lan import neighbourhood
+from pylon.node.household.lan import relay_discovery
 from pylon.node.household.members import HouseholdFile
 from pylon.node.session import open_node
 from pylon.nostr.bech32 import nip19
@@ -100,7 +100,7 @@ async def _join(home: Home, config: Config, invite: invites.Invite, name: str, s
         secret = identity.load(home.identity_file)
         if secret.public == invite.head:
             raise UsageError("this machine made that invite itself", hint="Run `pylon join` on another machine.")
-        household = await joining.join(invite, secret, name, SystemClock(), neighbourhood(config))
+        household = await joining.join(invite, secret, name, SystemClock(), relay_discovery(config))
         file.save(household)
     finally:
         lock.release()

@@ -18,7 +18,7 @@ from pylon.node.calls.control import ControlServer, Method
 from pylon.node.home import Home, HomeLock
 from pylon.node.household.address import own_name
 from pylon.node.household.calls import HouseholdCalls
-from pylon.node.household.inviting import Head, found
+from pylon.node.household.inviting import Head, new_household
 from pylon.node.household.joining import follow
 from pylon.node.household.members import Household, HouseholdFile
 from pylon.node.methods import Methods
@@ -138,7 +138,7 @@ class Core:
         self._exit.callback(self._lock.release)
         secret = identity.load(self.home.identity_file)
         if self._hub and self._household.get() is None:
-            self._household.save(found(secret.public, (), own_name()))
+            self._household.save(new_household(secret.public, (), own_name()))
             self._founded = True
         opened = self._opened = await OpenHome.open(
             self._exit, self.home, self.config, secret, self._household, self._clock, hub=self._hub
@@ -158,7 +158,7 @@ class Core:
         return Methods(
             opened,
             self.serving,
-            HouseholdCalls(head, self.config, hub=self._hub, only_trusted=only_trusted, how=self._members),
+            HouseholdCalls(head, self.config, hub=self._hub, only_trusted=only_trusted, member_rows=self._members),
             customer=self.customer,
             stop=self.stop,
             household_status=self.household_status,

@@ -88,9 +88,9 @@ class Methods:
             "wallet-undecided": self._wallet_undecided,
             "wallet-decide": self._wallet_decide,
             "earnings": self._earnings,
-            "invite": self._invite,
-            "household": lambda params: self._household.household(params),
-            "household-remove": lambda params: self._household.remove(params),
+            "invite": self._household.invite,
+            "household": self._household.household,
+            "household-remove": self._household.remove,
         }
 
     async def _ping(self, _: dict[str, Any]) -> Answers:
@@ -252,12 +252,6 @@ class Methods:
         opened = self._opened
         tariff = Tariff(**opened.config.earnings.model_dump())
         yield Result(await earnings.earnings(opened.database, opened.network, tariff, params))
-
-    async def _invite(self, params: dict[str, Any]) -> Answers:
-        numbers = {name: whole(params, name, 1) for name in ("count", "minutes") if params.get(name) is not None}
-        rest = {name: value for name, value in params.items() if name not in ("count", "minutes")}
-        async for answer in self._household.invite(rest | numbers):
-            yield answer
 
     def _need_serving(self) -> Serving:
         if self._serving is None:

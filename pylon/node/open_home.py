@@ -16,7 +16,7 @@ from pylon.money.schema import MONEY
 from pylon.money.wallet import Wallet
 from pylon.node.home import Home
 from pylon.node.household.address import local, own_relay
-from pylon.node.household.lan import neighbourhood, reach
+from pylon.node.household.lan import reach, relay_discovery
 from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.restored import begin_restored, refuse_backup_itself
 from pylon.node.wallet.link_lock import LinkLock
@@ -172,5 +172,5 @@ async def _open_pool(
     pool.start()
     stack.push_async_callback(pool.close)
     if household is not None and household.head != secret.public:
-        await reach(pool, household, neighbourhood(config))
+        await reach(pool, household, relay_discovery(config))
     return pool

@@ -9,7 +9,7 @@ from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node.home import Home
-from pylon.node.household.members import HouseholdFile, Trusted
+from pylon.node.household.members import HouseholdFile, TrustedKeys
 from pylon.nostr.bech32 import nip19
 from pylon.provider.owner.rules import Battery, InUse, Overheated, Rule, ShortOfMemory
 from pylon.provider.owner.rulings import OwnerRules
@@ -84,7 +84,7 @@ def provider_settings(config: Config, own: str, household: HouseholdFile) -> Pro
         network=HOUSEHOLD if only_trusted else config.network,
         serve_open=section.serve_open,
         serve_broadcast=section.serve_broadcast,
-        trusted=Trusted(frozenset({own, *public_keys("provider.trusted", section.trusted)}), household),
+        trusted=TrustedKeys(frozenset({own, *public_keys("provider.trusted", section.trusted)}), household),
         only_trusted=only_trusted,
         blocked=public_keys("provider.blocked", section.blocked),
         max_queue=section.max_queue,

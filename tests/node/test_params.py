@@ -37,6 +37,9 @@ WRONG = [
     ("map", "dry_run", "no"),
     ("invite", "minutes", "x"),
     ("invite", "count", "x"),
+    ("invite", "relay", 3),
+    ("invite", "name", 3),
+    ("household-remove", "key", 3),
     ("stop", "at_once", "maybe"),
 ]
 

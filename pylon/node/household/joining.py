@@ -8,7 +8,7 @@ from pylon.clock import Clock
 from pylon.errors import RelayError, UnreachableError, UsageError, WireError
 from pylon.forever import REST_S, forever
 from pylon.node.household.invite import Invite
-from pylon.node.household.lan import Neighbourhood
+from pylon.node.household.lan import RelayDiscovery
 from pylon.node.household.members import Household, HouseholdFile
 from pylon.node.household.wire import LIST, join_event, read_list
 from pylon.nostr.crypto.nip44 import ConversationKeys
@@ -21,7 +21,7 @@ logger = log.get("household")
 
 OPEN_S = 10.0
 ANSWER_S = 30.0
-# The request is ephemeral: it is asked again until the list is there.
+# The request is an ephemeral event, which relays do not keep: it is sent again until the list comes.
 AGAIN_S = 2.0
 BATCH = 16
 
@@ -32,27 +32,26 @@ def _lists(head: str, member: str) -> Callable[[], tuple[Filter, ...]]:
 
 
 async def join(
-    invite: Invite, secret: SecretKey, name: str, clock: Clock, near: Neighbourhood | None = None
+    invite: Invite, secret: SecretKey, name: str, clock: Clock, discovery: RelayDiscovery | None = None
 ) -> Household:
-    """Asks the head to be entered; the household once it has answered.
+    """Asks the head to add this machine, and returns the household once the head has answered.
 
-    When no relay of the invite can be reached, it is asked `near` where the head's is.
-
-    Raises `UsageError` for an invite that has ended, `UnreachableError` when relay or head do not answer.
+    If none of the invite's relays can be reached, `discovery` looks for the head's. Raises `UsageError` for an invite
+    that has expired, `UnreachableError` if no relay or no head answers.
     """
     if invite.expires_at <= clock.wall():
         raise UsageError("this invite has expired", hint="Make a new one with `pylon invite`.")
-    # The relay's door knows the invite's key until it knows the member's.
+    # The relay admits the invite's key; it admits the member's only once the head has added it.
     pool = RelayPool(invite.relays, secret=invite.secret, clock=clock)
     pool.start()
     subscription: PoolSubscription | None = None
     try:
-        await _open(pool, invite, near)
+        await _open(pool, invite, discovery)
         subscription = pool.subscribe(_lists(invite.head, secret.public), name="household")
         async with asyncio.timeout(ANSWER_S):
             return await _ask(pool, subscription, invite, secret, name, clock)
     except (RelayError, TimeoutError) as error:
-        # A relay that refuses the invite's key says nothing of what is published there.
+        # A relay that refuses the key does not answer what is published there; its connection has the reason.
         refused = [f"{one.url}: {one.error}" for one in pool.statuses if one.state == "open" and one.error]
         reason = f": {'; '.join(refused) or error}" if refused or isinstance(error, RelayError) else ""
         raise UnreachableError(
@@ -65,11 +64,11 @@ async def join(
         await pool.close()
 
 
-async def _open(pool: RelayPool, invite: Invite, near: Neighbourhood | None) -> None:
+async def _open(pool: RelayPool, invite: Invite, discovery: RelayDiscovery | None) -> None:
     try:
         await pool.wait_open(OPEN_S)
     except UnreachableError as error:
-        found = None if near is None else await near.find(invite.head)
+        found = None if discovery is None else await discovery.find(invite.head)
         if found is None or not await pool.add(found, timeout=OPEN_S):
             raise UnreachableError(
                 f"the household's relay does not answer: {error}",
@@ -106,7 +105,8 @@ async def _ask(
 async def follow(
     pool: RelayPool, secret: SecretKey, keys: ConversationKeys, file: HouseholdFile, changed: Callable[[], None]
 ) -> None:
-    """Keeps a member's copy of the list as the head has it, until cancelled."""
+    """Keeps a member's copy of the list up to date until cancelled. Returns at once on a head, or without a
+    household."""
     known = file.get()
     if known is None or known.head == secret.public:
         return
@@ -134,7 +134,7 @@ async def follow(
 
 
 async def _save(file: HouseholdFile, household: Household) -> None:
-    # However long the disk refuses it: until then whoever was taken out is served on.
+    # Never given up: until the new list is written, a removed member is still served.
     while True:
         try:
             file.save(household)
