@@ -13,7 +13,7 @@ from pylon.clock import Clock, SystemClock
 from pylon.errors import UsageError
 from pylon.host.readings import Machine
 from pylon.node import identity
-from pylon.node.beside import beside
+from pylon.node.background import run_in_background
 from pylon.node.calls.control import ControlServer, Method
 from pylon.node.home import Home, HomeLock
 from pylon.node.household.address import own_name
@@ -147,7 +147,7 @@ class Core:
             self.serving = await open_serving(self._exit, opened, attended=self._attended, machine=self._machine)
         self._exit.push_async_callback(self._close_customer)
         following = follow(opened.pool, secret, opened.keys, self._household, self._household_changed)
-        beside(self._exit, following, "household")
+        run_in_background(self._exit, following, "household")
         self.methods.update(self._methods(opened).table())
         await self.control.start()
         self._exit.push_async_callback(self.control.close)

@@ -16,7 +16,7 @@ from pylon.node.household.status import members
 from pylon.node.inference import open_inference
 from pylon.node.open_home import OpenHome
 from pylon.node.providers import providers, why_provider
-from pylon.node.remembering import Remembering
+from pylon.node.reputation_writer import ReputationWriter
 from pylon.node.rescoring import ModelRescorer
 from pylon.node.settings import public_keys
 from pylon.node.single import ask_one
@@ -107,9 +107,9 @@ async def _client(
     # Relays that strangers name are the customer's alone: the serving side neither reads nor announces them.
     relays = opened.pool.extended()
     stack.push_async_callback(relays.close)
-    remembering = Remembering(opened.database, reputation)
-    remembering.start()
-    stack.push_async_callback(remembering.close)
+    writer = ReputationWriter(opened.database, reputation)
+    writer.start()
+    stack.push_async_callback(writer.close)
     client = SwarmClient(
         relays,
         opened.secret,

@@ -21,7 +21,7 @@ from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.restored import begin_restored, refuse_backup_itself
 from pylon.node.wallet.link_lock import LinkLock
 from pylon.node.wallet.live import Allowance, permission
-from pylon.node.wallet.purse import lack_of_wallet, load_link, open_wallet
+from pylon.node.wallet.connection import load_link, no_wallet_error, open_wallet
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
@@ -142,7 +142,7 @@ class OpenHome:
     def need_money(self) -> OpenMoney:
         """Wallet and sender. Raises `SetupError` where no wallet was connected when this was opened."""
         if self.money is None:
-            raise lack_of_wallet(self.home)
+            raise no_wallet_error(self.home)
         return self.money
 
 

@@ -9,7 +9,7 @@ from pylon.inference.service import InferenceService
 from pylon.money.invoices.late import collect_late
 from pylon.money.invoices.receiver import Receiver
 from pylon.money.wallet import Wallet
-from pylon.node.beside import beside
+from pylon.node.background import run_in_background
 from pylon.node.inference import open_inference
 from pylon.node.open_home import OpenHome
 from pylon.node.owner import OwnerWatch
@@ -46,7 +46,7 @@ async def open_serving(
         since=opened.begun_at,
     )
     if config.provider.pricing == "free" and opened.wallet is not None:
-        beside(stack, collect_late(_receiver(opened, opened.wallet)), "late payments")
+        run_in_background(stack, collect_late(_receiver(opened, opened.wallet)), "late payments")
     rules = owner_rules(config, attended=attended)
     watch = OwnerWatch(machine or this_machine(), rules, provider, config.owner, opened.clock)
     # Pushed before they start: a start that fails may have taken jobs up, which would outlive the model and fail.

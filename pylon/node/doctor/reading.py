@@ -36,7 +36,7 @@ from pylon.node.service.place import install_command
 from pylon.node.session import running_node
 from pylon.node.settings import engine_spec, terms, unnamed_model
 from pylon.node.wallet.live import is_allowed
-from pylon.node.wallet.purse import LINK_FILE, load_link, open_wallet
+from pylon.node.wallet.connection import LINK_FILE, load_link, open_wallet
 from pylon.nostr.keys import SecretKey
 from pylon.provider.closed import PAUSED
 from pylon.sections import Config, ProviderSection
