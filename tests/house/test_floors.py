@@ -128,6 +128,7 @@ DECIDERS = [
     "relay/subscriptions.py",
     "relay/access.py",
     "node/hindrance.py",
+    "node/doctor/examination.py",
     "node/doctor/finding.py",
     "node/doctor/machine.py",
     "node/doctor/offer.py",
