@@ -63,7 +63,7 @@ class Mdns:
 
     @asynccontextmanager
     async def announced(self, head: str, port: int) -> AsyncIterator[None]:
-        """See `RelayDiscovery`. A machine without a network serves all the same."""
+        """See `RelayDiscovery`. On a machine without a network it announces nothing, and does not fail."""
         from zeroconf.asyncio import AsyncServiceInfo
 
         name = instance_name(head)
