@@ -144,17 +144,23 @@ def resting(client: SwarmClient, provider: str) -> dict[str, Any] | None:
     return None if rest is None else {"ends_at": round(rest[0], 1), "why": rest[1]}
 
 
+def _state(listing: Listing, *, own: bool, rests: bool) -> str:
+    """Whether a provider takes jobs of ours now, in words."""
+    if listing.network == HOUSEHOLD and not own:
+        return "serves only its household"
+    if listing.loading:
+        return "loading"
+    if listing.paused:
+        return f"paused ({listing.paused})"
+    return "resting" if rests else "ready"
+
+
 def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) -> dict[str, Any]:
-    state = "loading" if listing.loading else f"paused ({listing.paused})" if listing.paused else "ready"
-    rests = resting(client, listing.provider)
-    if rests is not None and state == "ready":
-        state = "resting"
-    if listing.network == HOUSEHOLD and listing.provider not in client.circle.own:
-        state = "serves only its household"
+    rests, own = resting(client, listing.provider), listing.provider in client.circle.own
     return {
         "provider": nip19.npub(listing.provider),
         "name": names.get(listing.provider) or listing.name,
-        "own": listing.provider in client.circle.own,
+        "own": own,
         "models": [model.id for model in listing.models],
         "weights": [model.sha256 for model in listing.models],
         "contexts": [model.context for model in listing.models],
@@ -167,7 +173,7 @@ def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) ->
         "price": listing.price.rates() if listing.priced else None,
         "network": listing.network or None,
         "plain": listing.plain,
-        "state": state,
+        "state": _state(listing, own=own, rests=rests is not None),
         "rests": rests,
         "trust": round(client.reputation.trust(listing.provider), 3),
         "expires_at": client.directory.alive_until(listing.provider),

@@ -63,7 +63,7 @@ async def balance(wallet: Wallet, database: Database, network: Network, caps: Ca
 async def invoice(wallet: Wallet, network: Network, params: dict[str, Any]) -> dict[str, Any]:
     """The `wallet-invoice` call: an invoice over `sats`, with a `description`, to put money into the wallet by
     hand."""
-    amount = Msat.from_sats(_sats(params))
+    amount = Msat.from_sats(_sats(params, "sats"))
     made = await wallet.create_invoice(amount, description=text(params, "description", ""), expiry_s=INVOICE_S)
     return {"invoice": made, "amount_msat": int(amount), "network": network.value, "unit": network.unit}
 
@@ -71,7 +71,7 @@ async def invoice(wallet: Wallet, network: Network, params: dict[str, Any]) -> d
 async def pay(sender: Sender, network: Network, params: dict[str, Any]) -> dict[str, Any]:
     """The `wallet-pay` call: pays an `invoice` of at most `most_sat`, within the limits. Raises `MoneyError`,
     `UsageError`."""
-    most = Msat.from_sats(_sats({"sats": params.get("most_sat")}))
+    most = Msat.from_sats(_sats(params, "most_sat"))
     try:
         payment = await sender.pay_by_hand(text(params, "invoice", ""), most=most)
     except PaymentRefusedError as error:
@@ -173,8 +173,9 @@ def _since(params: dict[str, Any]) -> float:
     return number(params, "since", 0.0, low=-math.inf)
 
 
-def _sats(params: dict[str, Any]) -> int:
-    sats = params.get("sats")
+def _sats(params: dict[str, Any], name: str) -> int:
+    """An amount, which must be given and at least 1. Raises `UsageError`."""
+    sats = params.get(name)
     if type(sats) is not int or sats <= 0:
-        raise UsageError("an amount must be a whole number of sats, at least 1")
+        raise UsageError(f"{name} must be a whole number of at least 1")
     return sats
