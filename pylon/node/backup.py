@@ -148,8 +148,7 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _opened(draft: Path) -> int:
-    """Opens the draft folder, and creates it if there is none. Raises `SetupError` for a link, or another user's
-    folder."""
+    """Opens the draft folder, or creates it. Raises `SetupError` for a link, or another user's folder."""
     with suppress(FileExistsError):
         draft.mkdir(mode=0o700)
     try:

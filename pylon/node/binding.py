@@ -10,8 +10,7 @@ FILE = "machine"
 
 
 def bind(folder: Path) -> None:
-    """Writes this machine's mark beside the key, unless there is one. Errors are ignored: it is only for a
-    warning."""
+    """Writes this machine's mark beside the key, unless there is one. Errors are ignored: only a warning needs it."""
     path, mark = folder / FILE, machine_mark()
     if mark and not path.exists():
         with suppress(OSError):

@@ -43,8 +43,7 @@ class GatewayCore:
         self._stack = AsyncExitStack()
 
     async def open(self) -> Node:
-        """The core, which is found or started if necessary. Raises `SetupError`, `UnreachableError`,
-        `SilentCoreError`."""
+        """The core, found or started if necessary. Raises `SetupError`, `UnreachableError`, `SilentCoreError`."""
         async with _in_time(OPENS_S), self._opening:
             if isinstance(self._node, Channel) and self._node.closed.is_set():
                 await self._disconnect()

@@ -17,8 +17,7 @@ _PROTECTED = b"ncryptsec1"
 
 
 def create(path: Path, *, passphrase: str = "") -> SecretKey:
-    """Creates a key and writes it to `path`. Raises `SetupError` if there is one already, or a database whose key is
-    missing."""
+    """Creates a key and writes it to `path`. Raises `SetupError` if there is one, or a database that had one."""
     books = path.with_name(DATABASE)
     if books.exists() and not path.exists():
         # Customers' accounts and receipts in the database would not match another key.
@@ -32,8 +31,8 @@ def create(path: Path, *, passphrase: str = "") -> SecretKey:
 
 
 def write(path: Path, secret: SecretKey, *, passphrase: str = "") -> None:
-    """Writes a key (mode 0600), as ncryptsec with a passphrase, else as nsec. Never overwrites one. Raises
-    `SetupError`, `OSError`."""
+    """Writes a key (mode 0600), with a passphrase as ncryptsec. Never overwrites one. Raises `SetupError`,
+    `OSError`."""
     if path.is_dir() or not path.parent.is_dir():
         raise SetupError(f"{path} is not a file in an existing folder", hint="Name the file to write the key to.")
     line = nip49.encrypt(secret, passphrase) if passphrase else nip19.nsec(secret)

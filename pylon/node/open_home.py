@@ -135,8 +135,7 @@ class OpenHome:
         return None if self.money is None else self.money.wallet
 
     def need_permission(self, instead: str) -> None:
-        """Raises `SetupError` if the network is live and nobody has allowed live money. `instead` is a sentence for
-        its hint."""
+        """Raises `SetupError` if the network is live and nobody allowed live money; `instead` ends its hint."""
         if self.network.is_live and not self.allowance.live:
             raise SetupError("live money is not allowed here", hint=f"`pylon wallet go-live` allows it. {instead}")
 

@@ -1,5 +1,7 @@
-"""The arguments for a relay from the settings in `[relay]`. Not in `settings`, so that a node that only serves does
-not load the relay."""
+"""The settings in `[relay]` as arguments for a relay.
+
+Not in `settings`, so that a node that only serves does not load the relay.
+"""
 
 from pylon.errors import MalformedError, UsageError
 from pylon.relay.limits import RelayLimits

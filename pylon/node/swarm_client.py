@@ -33,8 +33,7 @@ class NodeSwarmClient(HomeClient):
         super().__init__(home, "swarm")
 
     async def complete(self, job: JobSpec | str = "", *, budget_msat: int | None = None, **parameters: Any) -> Answer:
-        """The answer to one question, as `SwarmClient.complete` gives it. All attempts together cost at most
-        `budget_msat`."""
+        """The answer to one question, as `SwarmClient.complete` gives it, for at most `budget_msat` in all."""
         row = await result_of(self._node, "ask", _single(job, parameters, budget_msat))
         return _answer(outcome_of(row))
 

@@ -15,8 +15,7 @@ from pylon.tasks import end
 
 
 class Channel:
-    """A `Node`, and an async context manager. `closed` is set once the connection has ended: then every call raises
-    `UnreachableError`."""
+    """A `Node`, and an async context manager. Once `closed` is set, every call raises `UnreachableError`."""
 
     def __init__(self, path: Path) -> None:
         self.closed = asyncio.Event()

@@ -91,8 +91,7 @@ class ControlServer:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Starts to listen. The caller holds the home's lock, so a socket that is already there belongs to no
-        process."""
+        """Starts to listen. The caller holds the home's lock, so an existing socket belongs to no process."""
         private_folder(self._path.parent)
         self._path.unlink(missing_ok=True)
         previous = os.umask(0o177)
@@ -255,8 +254,8 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
 
 
 def answer_in(said: object) -> Event | Result:
-    """The event or result in a decoded line of a core. Raises the error in it, or `UnreachableError` for a line that
-    is none of these."""
+    """The event or result in a decoded line. Raises the error in it, or `UnreachableError` if it has none of
+    these."""
     match said:
         case {"event": dict(data)}:
             return Event(data)

@@ -85,8 +85,7 @@ def line_of(values: dict[str, Any], most_line: int | None = None) -> bytes:
 
 
 async def read_line(reader: asyncio.StreamReader) -> bytes:
-    """The next line; empty at the end of the stream. Raises `UsageError` for a line longer than the reader's
-    limit."""
+    """The next line; empty at the end of the stream. Raises `UsageError` for one over the reader's limit."""
     try:
         return await reader.readline()
     except ValueError as error:

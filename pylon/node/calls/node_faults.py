@@ -33,8 +33,7 @@ class NodeFaults:
         return PylonError(f"the node failed ({type(error).__name__})", hint=self._more)
 
     def status(self) -> dict[str, int | str]:
-        """The faults for the owner of the node: `count`, `last`, and `log`, the log file or the process that prints
-        the log."""
+        """The faults, for the owner alone. `log` is the log file, or the process that prints the log."""
         return {"count": self.count, "last": self.last, "log": str(log.file() or f"process {os.getpid()}")}
 
 

@@ -56,8 +56,7 @@ class Reservations:
                 self._over.append((self._clock.monotonic() + KEEP_S, name, reservation.decided))
 
     def rows(self, params: Params) -> dict[str, Any]:
-        """The `reservations` call: what each of the `names` has cost up to now, None for one that is not known.
-        Raises `UsageError`."""
+        """The `reservations` call: what each of `names` has cost up to now, None if unknown. Raises `UsageError`."""
         names = params.get("names")
         if not isinstance(names, list) or len(names) > _MOST_NAMES or not all(isinstance(one, str) for one in names):
             raise UsageError(f"names must be a list of at most {_MOST_NAMES:,} strings")

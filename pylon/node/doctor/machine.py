@@ -169,8 +169,8 @@ def judge_key(read: HomeReading, *, running: bool) -> Finding:
 
 
 def judge_binding(read: HomeReading) -> Finding | None:
-    """Whether the home was copied from another machine: two machines with one key answer each other's jobs. None if
-    that is unknown."""
+    """Whether the home was copied from another machine: two with one key answer each other's jobs. None if
+    unknown."""
     if read.same_machine is None:
         return None
     if read.same_machine:

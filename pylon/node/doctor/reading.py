@@ -139,8 +139,7 @@ def read_pause(home: Home) -> str:
 
 
 def read_unknown(home: Home, status: Mapping[str, Any] | None) -> int:
-    """How many payments are of unknown outcome, by the running node's `status`, or by the database of one that has
-    ended."""
+    """How many payments are of unknown outcome, by the running node's `status`, or else by its database."""
     if status is not None:
         return int((status["spending"] or {"unknown": 0})["unknown"])
     # A payment that was being sent when the node ended has an unknown outcome too.
@@ -149,8 +148,7 @@ def read_unknown(home: Home, status: Mapping[str, Any] | None) -> int:
 
 
 def _first_row(home: Home, sql: str, *values: str) -> tuple[Any, ...] | None:
-    """The first row of a query to the database of a node that has ended; None without a row, or if it cannot be
-    read."""
+    """The first row of a query to the database of a node that has ended; None without one, or if it fails."""
     if not home.database.exists():
         return None
     try:

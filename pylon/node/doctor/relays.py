@@ -1,5 +1,4 @@
-"""The relays, judged: whether they can be reached, accept this node, agree on the time, and show it. Values in,
-findings out."""
+"""The relays, judged: can they be reached, do they accept and show this node? Values in, findings out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -150,8 +149,8 @@ def judge_reach(reads: Sequence[RelayReading], *, household: bool) -> Finding:
 
 
 def judge_port(port: int, *, taken: bool, running: bool, system: str) -> Finding:
-    """Whether the household's relay can listen on its port. While a node is `running`, that relay may be what has
-    `taken` it."""
+    """Whether the household's relay can listen on its port. While a node is `running`, it may be what listens
+    there."""
     if taken and not running:
         todo = f"{_who_listens(port, system)} shows what it is. Or set another `port` in [relay]."
         return warning("port", f"{port} is already in use, and `pylon start --relay` needs it", todo)
@@ -159,8 +158,7 @@ def judge_port(port: int, *, taken: bool, running: bool, system: str) -> Finding
 
 
 def judge_clock(reads: Sequence[RelayReading]) -> Finding:
-    """How far this machine's clock is from the relays'. It matters because jobs have deadlines and heartbeats
-    expire."""
+    """How far this machine's clock is from the relays': jobs have deadlines, and heartbeats expire."""
     said = [read.ahead_s for read in reads if read.ahead_s is not None]
     if not said:
         return ok("clock", "not compared: no relay told its time")

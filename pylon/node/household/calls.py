@@ -99,8 +99,7 @@ class HouseholdCalls:
         yield Result({"removed": nip19.npub(key)})
 
     async def _need_open_relay(self) -> None:
-        """Raises `UnreachableError` where no relay is open, since a machine that is invited could not reach this
-        one."""
+        """Raises `UnreachableError` if no relay is open: an invited machine could not reach this one."""
         known = self._head.file.get()
         if known is not None and known.head != self._head.secret.public:
             # `Head.invite` refuses a mere member, whether or not a relay is open.

@@ -105,8 +105,7 @@ async def _ask(
 async def follow(
     pool: RelayPool, secret: SecretKey, keys: ConversationKeys, file: HouseholdFile, changed: Callable[[], None]
 ) -> None:
-    """Keeps a member's copy of the list up to date until cancelled. Returns at once on a head, or without a
-    household."""
+    """Keeps a member's copy of the list up to date until cancelled. Returns at once if this is no member."""
     known = file.get()
     if known is None or known.head == secret.public:
         return

@@ -15,8 +15,7 @@ _LOOK_S = 0.1
 
 
 async def members(household: Household, own: str, swarm: SwarmClient) -> list[dict[str, Any]]:
-    """A row for each member, sorted by name, as `pylon status --all --json` prints it. `own` is this machine's
-    key."""
+    """A row for each member, sorted by name, as in `pylon status --all --json`. `own` is this machine's key."""
     await swarm.caught_up()
     for _ in range(round(HEARD_WITHIN_S / _LOOK_S)):
         if all(swarm.directory.get(key) is not None for key in household.members):

@@ -21,7 +21,7 @@ def default_roots(cwd: Path) -> tuple[Path, ...]:
 
 
 class Readable:
-    """Decides what may be read: files below `roots`, but none in `home`, which is PYLON_HOME. Relative paths start at
+    """Decides what may be read: files below `roots`, but none in PYLON_HOME (`home`). Relative paths start at
     `cwd`."""
 
     def __init__(self, roots: Sequence[Path], home: Path, cwd: Path) -> None:

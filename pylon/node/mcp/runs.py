@@ -49,8 +49,8 @@ class McpRun:
     task: "asyncio.Task[None] | None" = None
 
     def note_end(self, task: "asyncio.Task[None]") -> None:
-        """Called when the task is done: one that was cancelled, perhaps before its first step, does not set `state`
-        itself."""
+        """Called when the task is done. A task that was cancelled may not have run at all, so it cannot set
+        `state`."""
         if task.cancelled():
             self.state = "cancelled"
 
@@ -73,8 +73,7 @@ class McpRuns:
         self.unit = Network(config.network).unit
 
     def start(self, question: Question) -> McpRun:
-        """Starts a run. Raises `UsageError` for a limit above that of the settings, or if `AT_ONCE` runs are in
-        progress."""
+        """Starts a run. Raises `UsageError` for a limit above the settings', or if `AT_ONCE` runs are in progress."""
         check_wishes(self._config.rlm, question.wishes)
         if sum(run.state == "running" for run in self._runs.values()) >= AT_ONCE:
             raise UsageError(
@@ -93,8 +92,7 @@ class McpRuns:
         return run
 
     async def follow(self, run: McpRun, hear: Hear) -> None:
-        """Waits for the end of a run, and calls `hear` every `REPORT_S` seconds. If this is cancelled, so is the
-        run."""
+        """Waits for the end of a run, and calls `hear` every `REPORT_S` seconds. Cancelling this cancels the run."""
         assert run.task is not None  # noqa: S101 - `start` made it
         try:
             while not run.task.done():

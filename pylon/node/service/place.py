@@ -1,5 +1,4 @@
-"""Where the service of a home goes: the service manager of this machine, and the description that is there
-already."""
+"""The place of a home's service: the service manager of this machine, and the description that it has."""
 
 import os
 import pwd
@@ -127,8 +126,7 @@ def program() -> tuple[str, ...]:
 
 
 def _owner(root: Path) -> pwd.struct_passwd:
-    """The owner of the home. Not always the installing user, since root may install it for another. Raises
-    `SetupError`."""
+    """The owner of the home, for whom root may be installing the service. Raises `SetupError`."""
     try:
         return pwd.getpwuid(root.stat().st_uid)
     except FileNotFoundError as error:

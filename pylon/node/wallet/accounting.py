@@ -61,16 +61,14 @@ async def balance(wallet: Wallet, database: Database, network: Network, caps: Ca
 
 
 async def invoice(wallet: Wallet, network: Network, params: dict[str, Any]) -> dict[str, Any]:
-    """The `wallet-invoice` call: an invoice over `sats`, with a `description`, to put money into the wallet by
-    hand."""
+    """The `wallet-invoice` call: an invoice over `sats`, with a `description`, to fill the wallet by hand."""
     amount = Msat.from_sats(_sats(params, "sats"))
     made = await wallet.create_invoice(amount, description=text(params, "description", ""), expiry_s=INVOICE_S)
     return {"invoice": made, "amount_msat": int(amount), "network": network.value, "unit": network.unit}
 
 
 async def pay(sender: Sender, network: Network, params: dict[str, Any]) -> dict[str, Any]:
-    """The `wallet-pay` call: pays an `invoice` of at most `most_sat`, within the limits. Raises `MoneyError`,
-    `UsageError`."""
+    """The `wallet-pay` call: pays an `invoice` of at most `most_sat`. Raises `MoneyError`, `UsageError`."""
     most = Msat.from_sats(_sats(params, "most_sat"))
     try:
         payment = await sender.pay_by_hand(text(params, "invoice", ""), most=most)

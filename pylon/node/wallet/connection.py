@@ -21,8 +21,7 @@ LINK_FILE = "wallet"
 
 
 def save_link(home: Home, link: NwcUri) -> None:
-    """Writes the link, and replaces an older one. Raises `SetupError` if `pylon init` was not run for this
-    network."""
+    """Writes the link, and replaces an older one. Raises `SetupError` without a key for this network."""
     if not home.identity_file.exists():
         raise SetupError(f"there is no key in {home.folder}", hint="Run `pylon init`: each network has its own key.")
     # Created here, because a service may not be allowed to create it.

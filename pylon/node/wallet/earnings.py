@@ -28,8 +28,7 @@ _SERVED = frozenset({JobState.SIGNED, JobState.SETTLED, JobState.UNDELIVERED})
 
 @dataclass(slots=True)
 class Work:
-    """The work of a group of jobs: seconds of computing, and the number and size of those that nobody was charged
-    for."""
+    """The work of a group of jobs: seconds of computing, and the number and size of the free ones."""
 
     seconds: float = 0.0
     free_jobs: int = 0
