@@ -20,7 +20,7 @@ from pylon.node import identity
 from pylon.node.bank import bank_socket
 from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.home import Home
-from pylon.node.wallet.purse import save_link
+from pylon.node.wallet.connection import save_link
 
 FAUCET_SAT = 50_000
 MAX_TOKENS = 16

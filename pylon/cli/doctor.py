@@ -9,7 +9,8 @@ import typer
 from pylon.cli.output import out
 from pylon.cli.running import Json, print_json, run
 from pylon.errors import PylonError
-from pylon.node.doctor.examine import Examination, examine
+from pylon.node.doctor.examination import Examination
+from pylon.node.doctor.examine import examine
 from pylon.node.doctor.finding import Verdict, worst
 from pylon.text import clean_line
 

@@ -12,7 +12,7 @@ import typer
 from pylon import log
 from pylon.cli.running import Json, print_json, run, say, stop_event
 from pylon.errors import UsageError
-from pylon.gateway.doors import is_loopback
+from pylon.gateway.access import is_loopback
 from pylon.gateway.server import serving
 from pylon.gateway.urls import UNENCRYPTED, urls
 from pylon.host.addresses import addresses

@@ -20,7 +20,7 @@ from pylon.node.bank import bank_socket
 from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.home import Home, open_home
 from pylon.node.identity import load
-from pylon.node.wallet.purse import save_link
+from pylon.node.wallet.connection import save_link
 from pylon.nostr.bech32 import nip19
 
 app = typer.Typer(no_args_is_help=True, help="The wallet: connect one, see what it holds, check the books.")

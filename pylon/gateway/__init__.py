@@ -1,1 +1,1 @@
-"""Doors for programs: OpenAI-shaped HTTP, the page of a node, metrics."""
+"""The program interface over HTTP: chat completions as OpenAI shapes them, the page of a node, metrics."""

@@ -11,17 +11,17 @@ from starlette.types import ASGIApp
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import PylonError
+from pylon.gateway.access import AccessRules
 from pylon.gateway.asks import Asks
 from pylon.gateway.bodies import Bodies
 from pylon.gateway.budget import Budget
 from pylon.gateway.chat import ANY_MODEL
 from pylon.gateway.completions import Completions, json_response
-from pylon.gateway.doors import Doors
 from pylon.gateway.fit import model_not_found
 from pylon.gateway.guard import Guard
 from pylon.gateway.keys import Sessions
 from pylon.gateway.page import Page
-from pylon.gateway.problems import of_error
+from pylon.gateway.problems import problem_of_error
 from pylon.gateway.upstream import Upstream
 from pylon.gateway.view import View
 from pylon.swarm.job import TIMEOUT_S
@@ -47,7 +47,7 @@ class Gateway:
     """`app` is the ASGI application; `sessions` holds the code that opens its page once."""
 
     def __init__(
-        self, upstream: Upstream, settings: GatewaySettings, doors: Doors, clock: Clock | None = None
+        self, upstream: Upstream, settings: GatewaySettings, rules: AccessRules, clock: Clock | None = None
     ) -> None:
         clock = clock or SystemClock()
         self.view = View(upstream, clock)
@@ -56,9 +56,9 @@ class Gateway:
             upstream, self.view, clock, budget=budget, most=settings.max_requests, plain=settings.plain,
             timeout_s=settings.timeout_s,
         )  # fmt: skip
-        self.sessions = Sessions(doors.token, clock)
+        self.sessions = Sessions(rules.token, clock)
         completions = Completions(self.asks, Bodies(settings.max_body_bytes), clock)
-        page = Page(self.asks, self.view, self.sessions, settings.runs, settings.unit, token_file=doors.token_file)
+        page = Page(self.asks, self.view, self.sessions, settings.runs, settings.unit, token_file=rules.token_file)
         routes = [
             Route("/health", self._health, methods=["GET"]),
             Route("/v1/chat/completions", completions.answer, methods=["POST"]),
@@ -75,7 +75,7 @@ class Gateway:
             Route("/api/runs/{run}/text/{sha256}", page.text, methods=["GET"]),
             Route("/api/runs/{run}/export", page.export, methods=["GET"]),
         ]
-        self.app: ASGIApp = Guard(Router(routes, redirect_slashes=False), doors, self.sessions)
+        self.app: ASGIApp = Guard(Router(routes, redirect_slashes=False), rules, self.sessions)
 
     async def close(self) -> None:
         """Ends all calls to the core that go on between requests."""
@@ -101,6 +101,6 @@ class Gateway:
         try:
             models = await self.view.models()
         except PylonError as error:
-            raise of_error(error) from error
+            raise problem_of_error(error) from error
         aliases = sorted(ANY_MODEL) if models else []
         return [*({"id": name, "object": "model", "created": 0, "owned_by": "pylon"} for name in aliases), *models]

@@ -12,7 +12,7 @@ from pylon.errors import PylonError
 from pylon.gateway.budget import Budget, Cost, Refuse, Wait
 from pylon.gateway.chat import Chat
 from pylon.gateway.fit import check_size, has_model, misfit
-from pylon.gateway.problems import BUSY_S, Problem, of_error, of_row
+from pylon.gateway.problems import BUSY_S, Problem, problem_of_error, problem_of_row
 from pylon.gateway.tally import Tally
 from pylon.gateway.unsettled import Unsettled
 from pylon.gateway.upstream import Begun, Ended, Said, Upstream
@@ -120,10 +120,10 @@ class Asks:
                     else:
                         cost = Cost(one.row["charged_msat"], one.row["most_msat"])
                         if one.row["error"] is not None:
-                            raise of_row(one.row, chat.job)
+                            raise problem_of_row(one.row, chat.job)
                         yield one
         except PylonError as error:
-            raise of_error(error, self._clock.monotonic() - began) from error
+            raise problem_of_error(error, self._clock.monotonic() - began) from error
         finally:
             if cost is None:
                 self._unsettled.left(name, held)

@@ -13,59 +13,59 @@ from pylon.gateway.problems import BUSY_S, Problem
 
 # A client must send the head of a request within this time, or it would only occupy a connection.
 HEAD_S = 10.0
-# `let_in` sets this key in the state of an admitted request: one that `doors` accepts, and not on an open path.
-LET_IN = "let_in"
+# The key in a request's state that `mark_admitted` sets.
+ADMITTED = "admitted"
 
 
-class Crowd:
-    """All connections. When there are `most`, the one that has been without an admitted request the longest is closed
-    for the next.
+class ConnectionLimit:
+    """Holds the open connections to `most`. When all are taken, the one that has been without an admitted request the
+    longest is closed for the next.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         # An ordered set: a connection goes to the end when it opens, and when it is found to have an admitted
         # request.
-        self._there: dict[Connection, None] = {}
+        self._open: dict[Connection, None] = {}
 
-    def join(self, one: "Connection") -> bool:
+    def add(self, one: "Connection") -> bool:
         """Adds a connection; returns whether there is room for it. One too many is added too, to be closed in its
         turn.
         """
-        if len(self._there) >= self._most:
+        if len(self._open) >= self._most:
             self._make_room()
         # The connection that was closed may itself have been one too many.
-        room = len(self._there) < self._most
-        self._there[one] = None
+        room = len(self._open) < self._most
+        self._open[one] = None
         return room
 
-    def leave(self, one: "Connection") -> None:
-        self._there.pop(one, None)
+    def remove(self, one: "Connection") -> None:
+        self._open.pop(one, None)
 
     def _make_room(self) -> None:
-        for one in list(self._there):
-            if not one.is_let_in():
-                self.leave(one)
+        for one in list(self._open):
+            if not one.is_admitted():
+                self.remove(one)
                 one.drop()
                 return
             # Move it to the end, so that the next search does not begin with it.
-            del self._there[one]
-            self._there[one] = None
+            del self._open[one]
+            self._open[one] = None
 
 
 class Connection(H11Protocol):
     """A connection whose client must send the whole head of each request within `HEAD_S` seconds."""
 
-    def __init__(self, *given: Any, crowd: Crowd, **named: Any) -> None:
+    def __init__(self, *given: Any, limit: ConnectionLimit, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._crowd = crowd
+        self._limit = limit
         self._late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._expect()
-        if not self._crowd.join(self):
-            self.app = _crowded
+        if not self._limit.add(self):
+            self.app = _answer_busy
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -76,7 +76,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._heard()
-        self._crowd.leave(self)
+        self._limit.remove(self)
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
@@ -86,9 +86,9 @@ class Connection(H11Protocol):
         except h11.LocalProtocolError:
             self.drop()
 
-    def is_let_in(self) -> bool:
+    def is_admitted(self) -> bool:
         """Whether an admitted request is in progress."""
-        return self._is_asking() and LET_IN in self.scope["state"]
+        return self._is_asking() and ADMITTED in self.scope["state"]
 
     def drop(self) -> None:
         """Closes the connection at once: an orderly close would wait for a client that does not read."""
@@ -107,12 +107,12 @@ class Connection(H11Protocol):
             self._late = None
 
 
-def let_in(scope: MutableMapping[str, Any]) -> None:
-    """Marks a request as admitted."""
-    scope.setdefault("state", {})[LET_IN] = True
+def mark_admitted(scope: MutableMapping[str, Any]) -> None:
+    """Marks a request as admitted: it passed the access rules, and its path is not one that anybody may read."""
+    scope.setdefault("state", {})[ADMITTED] = True
 
 
-async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
+async def _answer_busy(scope: Scope, receive: Receive, send: Send) -> None:
     problem = Problem(
         503,
         "busy",

@@ -1,4 +1,4 @@
-"""The ASGI application around all routes: applies the access rules of `doors`, and answers errors in one form."""
+"""The ASGI application around all routes: applies the rules of `access`, and answers errors in one form."""
 
 from collections.abc import Container, Mapping
 
@@ -7,9 +7,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pylon import log
+from pylon.gateway.access import AccessRules, RequestHead, is_open
 from pylon.gateway.completions import ClientGoneError, json_response
-from pylon.gateway.connection import let_in
-from pylon.gateway.doors import Doors, Knock, is_open
+from pylon.gateway.connection import mark_admitted
 from pylon.gateway.problems import Problem
 
 logger = log.get("gateway")
@@ -20,11 +20,11 @@ _ALWAYS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"
 
 
 class Guard:
-    """See the module. `sessions` are the open ones."""
+    """See the module. `sessions` are those that are open."""
 
-    def __init__(self, app: ASGIApp, doors: Doors, sessions: Container[str]) -> None:
+    def __init__(self, app: ASGIApp, rules: AccessRules, sessions: Container[str]) -> None:
         self._app = app
-        self._doors = doors
+        self._rules = rules
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,7 +40,7 @@ class Guard:
             await send(message)
 
         try:
-            self._judge(scope)
+            self._check(scope)
             # Starlette raises errors such as 404 only if the scope has an `app`; else the router answers them itself.
             await self._app({**scope, "app": self}, receive, answer)
         except ClientGoneError:
@@ -57,7 +57,7 @@ class Guard:
             unknown = Problem(500, "internal_error", "the gateway failed; its log says more", again=False)
             await _told(unknown)(scope, receive, answer)
 
-    def _judge(self, scope: Scope) -> None:
+    def _check(self, scope: Scope) -> None:
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             text = value.decode("latin-1")
@@ -69,12 +69,12 @@ class Guard:
             raise Problem(
                 400, "invalid_header", "a body must have either a length or be chunked, not both", closes=True
             )
-        knock = Knock(scope["method"], scope["path"], headers)
-        refusal = self._doors.judge(knock, self._sessions)
+        head = RequestHead(scope["method"], scope["path"], headers)
+        refusal = self._rules.refusal(head, self._sessions)
         if refusal is not None:
             raise refusal
-        if not is_open(knock):
-            let_in(scope)
+        if not is_open(head):
+            mark_admitted(scope)
 
 
 def _lost(error: HTTPException, path: str) -> Problem:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pylon.clock import Clock
 from pylon.errors import SetupError
 from pylon.files import write_whole
-from pylon.gateway.doors import same
+from pylon.gateway.access import is_same_secret
 
 _BYTES = 32
 _MOST_SESSIONS = 64
@@ -57,9 +57,9 @@ class Sessions:
     def open(self, key: str) -> str | None:
         """A new session for the token or the code, or None for a wrong `key`."""
         now = self._clock.wall()
-        if self.code and now < self._code_ends and same(key, self.code):
+        if self.code and now < self._code_ends and is_same_secret(key, self.code):
             self.code = ""
-        elif self._token is None or not same(key, self._token):
+        elif self._token is None or not is_same_secret(key, self._token):
             return None
         session = secrets.token_urlsafe(_BYTES)
         self._ends[session] = now + SESSION_S

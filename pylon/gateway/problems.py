@@ -80,7 +80,7 @@ class Problem(Exception):  # noqa: N818 - what a client is told, most often of i
         return {**headers, "www-authenticate": "Bearer"} if self.status == 401 else headers
 
 
-def of_row(row: dict[str, Any], job: Mapping[str, Any]) -> Problem:
+def problem_of_row(row: dict[str, Any], job: Mapping[str, Any]) -> Problem:
     """The error for a job that failed; `row` is that of its outcome, with `error` set."""
     error = row["error"]
     reason, code = Failure(error["reason"]), error["code"]
@@ -106,7 +106,7 @@ def too_long(why: str, param: str = "messages") -> Problem:
     return Problem(400, "context_length_exceeded", f"{why}. {todo}", param=param)
 
 
-def of_error(error: PylonError, waited_s: float = 0.0) -> Problem:
+def problem_of_error(error: PylonError, waited_s: float = 0.0) -> Problem:
     """The error for a call of the core that failed after `waited_s` seconds."""
     said = _sentence(str(error), error.hint)
     if isinstance(error, SilentCoreError | NodeSilentError):

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from pylon.errors import SetupError
-from pylon.gateway.connection import Connection, Crowd
+from pylon.gateway.connection import Connection, ConnectionLimit
 from pylon.host.open_files import allow_files
 from pylon.tasks import Tasks
 
@@ -36,10 +36,10 @@ class _Server(uvicorn.Server):
 async def serving(app: ASGIApp, host: str, port: int, *, connections: int) -> AsyncIterator[int]:
     """Serves inside the `async with`, and yields the port. Raises `SetupError` if it cannot listen there."""
     files = allow_files(connections + _MORE + _FILES_BESIDE)
-    crowd = Crowd(max(1, files - _FILES_BESIDE))
+    limit = ConnectionLimit(max(1, files - _FILES_BESIDE))
     listener, tasks = _listen(host, port), Tasks()
     config = uvicorn.Config(
-        app, http=cast("Any", partial(Connection, crowd=crowd)), ws="none", lifespan="off", loop="asyncio",
+        app, http=cast("Any", partial(Connection, limit=limit)), ws="none", lifespan="off", loop="asyncio",
         log_config=None, access_log=False, log_level="error", proxy_headers=False, server_header=False,
         h11_max_incomplete_event_size=_HEAD_BYTES, timeout_keep_alive=_IDLE_S, timeout_graceful_shutdown=DRAIN_S,
     )  # fmt: skip

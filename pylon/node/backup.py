@@ -1,8 +1,8 @@
-"""`pylon backup`: copies all of a home that cannot be made again into a folder that is itself a home.
+"""`pylon backup`: copies everything irreplaceable of a home into a folder that is itself a home.
 
-It works while the home is in use. Left out are models, logs, caches, trajectories and the events of `pylon relay`;
-and the permission for live money, since the limits do not count what was paid after the copy: a person checks that
-and types the caps again. `restored` sees to the first start of a copy.
+It works while the home is in use. It leaves out models, logs, caches, trajectories and the events of `pylon relay`.
+It also leaves out the permission for live money, since the limits of a copy do not count what was paid after it was
+made: a person must check that and type the caps again. `restored` handles the first start with a copy.
 """
 
 import errno
@@ -24,22 +24,23 @@ from pylon.store.copy import copy_database
 
 CONFIG = "config.toml"
 _UNFINISHED = ".unfinished"
-# A file that marks the folder of an unfinished backup. A folder of that name without this file is never cleared.
+# This file marks the folder of an unfinished backup. A folder of that name without it is never cleared.
 _MARK = ".pylon-backup"
 # Files of a network that are not copied: the lock of a process, and the permission for live money.
 _LEFT_OUT = {"lock", LIVE_FILE}
 _AT_ROOT = (CONFIG, bank.KEY_FILE)
 
-# Hears of each database how much of it is copied and its size, both in bytes.
+# Called with a database's path, how much of it is copied, and its size, both in bytes.
 type Told = Callable[[Path, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup that was made.
+    """A finished backup.
 
-    `copied_at` (Unix seconds) says of when its databases are: of the oldest where the home was a backup itself.
-    `size` is in bytes. `open_to_others` says that its disk keeps no file permissions.
+    `copied_at` (Unix seconds) is when its databases were copied. Where the home was a restored copy that no node had
+    started with, it is when that was copied. `size` is in bytes. `open_to_others`: the disk keeps no file
+    permissions, so other users can read the backup.
     """
 
     folder: Path
@@ -50,17 +51,17 @@ class Backup:
 
 
 def back_up(home: Home, folder: Path, *, now: float, told: Told) -> Backup:
-    """Copies all networks of the home into a new folder, which appears once all of it is on the disk.
+    """Copies all networks of the home into a new folder, which appears only once all of it is on the disk.
 
-    `now` is in Unix seconds; `told` hears of the progress. Raises `SetupError`, also where a network has no key or a
-    database is damaged; `OSError` and `sqlite3.Error` where something cannot be read or written.
+    `now` is in Unix seconds; `told` is called with the progress. Raises `SetupError` if the folder cannot be used, a
+    network has no key or a database is damaged; `OSError` and `sqlite3.Error` if something cannot be read or written.
     """
     networks = tuple(each.value for each in Network if _holds(Home(home.root, each)))
     for network in (home.network, *networks):
         _need_key(Home(home.root, network), in_use=network == home.network)
     with _whole_folder(folder) as draft:
         times = [_copy_network(home.root / name, draft / name, name, now, folder, told) for name in networks]
-        # After the other databases: the bank's copy then has every payment that theirs have.
+        # After the other databases, so that the bank's copy has every payment that theirs have.
         if (home.root / BANK_DATABASE).exists():
             _copy_books(home.root / BANK_DATABASE, draft / BANK_DATABASE, bank.LABEL, now, folder, told)
         for name in _AT_ROOT:
@@ -74,7 +75,7 @@ def back_up(home: Home, folder: Path, *, now: float, told: Told) -> Backup:
 
 
 def _need_key(home: Home, *, in_use: bool) -> None:
-    # A copy without its key cannot be used.
+    # A copy without its key would be useless.
     if not home.identity_file.exists():
         hint = "Run `pylon init`, or `pylon identity restore`."
         if not in_use:
@@ -95,7 +96,7 @@ def _copy_network(source: Path, target: Path, network: str, now: float, kept_in:
     if (source / DATABASE).exists():
         at = _copy_books(source / DATABASE, target / DATABASE, network, now, kept_in, told)
     for path in sorted(source.iterdir()):
-        # Neither the log of the database nor a file that is being written.
+        # Skips the files that SQLite keeps beside the database, and temporary files of `write_whole`.
         if path.is_file() and not path.name.startswith((DATABASE, ".")) and path.name not in _LEFT_OUT:
             write_whole(target / path.name, path.read_bytes())
     _on_disk(target)
@@ -114,7 +115,7 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
     if os.path.lexists(folder):
         raise SetupError(f"{folder} already exists", hint="Name a new folder: a backup never overwrites anything.")
     if not folder.parent.is_dir():
-        # Most often its disk is not mounted.
+        # The likely cause: its disk is not mounted.
         raise SetupError(f"folder {folder.parent} does not exist", hint="Create it, or mount its disk.")
     draft = folder.with_name(f"{folder.name}{_UNFINISHED}")
     held = _opened(draft)
@@ -136,7 +137,7 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
                     f"{folder} was created by something else in the meantime", hint="Name a new folder."
                 ) from error
         except BaseException:
-            # Not left behind: it holds a key.
+            # Deleted, because it holds a key.
             shutil.rmtree(draft, ignore_errors=True)
             raise
         (folder / _MARK).unlink()
@@ -147,7 +148,7 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _opened(draft: Path) -> int:
-    """Opens the draft folder, which is made if there is none. Raises `SetupError` for a link or another user's."""
+    """Opens the draft folder, or creates it. Raises `SetupError` for a link, or another user's folder."""
     with suppress(FileExistsError):
         draft.mkdir(mode=0o700)
     try:
@@ -155,7 +156,7 @@ def _opened(draft: Path) -> int:
     except (NotADirectoryError, PermissionError) as error:
         raise _not_a_draft(draft) from error
     except OSError as error:
-        # Systems differ in the error for a link.
+        # For a link, some systems raise ELOOP and others `NotADirectoryError`.
         if error.errno != errno.ELOOP:
             raise
         raise _not_a_draft(draft) from error
@@ -172,6 +173,7 @@ def _not_a_draft(draft: Path) -> SetupError:
 
 
 def _hold(held: int, draft: Path) -> None:
+    """Locks the draft folder. Raises `SetupError` if another process has it."""
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Another backup may have held it, and renamed or removed it in between.
@@ -185,8 +187,9 @@ def _hold(held: int, draft: Path) -> None:
 
 
 def _clear(draft: Path) -> None:
+    """Deletes what an interrupted backup left. Raises `SetupError` if the folder holds anything else."""
     left = {path.name: path for path in draft.iterdir()}
-    # Without the mark it is a user's folder that happens to have that name.
+    # Without the mark, it is a user's own folder that happens to have that name.
     strange = [name for name in left if not _is_left_by_backup(name)] if _MARK in left else list(left)
     if strange:
         raise SetupError(
@@ -194,13 +197,13 @@ def _clear(draft: Path) -> None:
             hint="Name another folder, or move it away.",
         )
     for name, path in left.items():
-        # The mark stays: this process may be killed as well.
+        # The mark stays, in case this process is killed too.
         if name != _MARK:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _is_left_by_backup(name: str) -> bool:
-    # `write_whole` writes to a file with a dot before the name and random letters after it.
+    # The temporary files of `write_whole` have a dot before the name and random letters after it.
     whole = name[1:].rpartition(".")[0] if name.startswith(".") else name
     books = {f"{BANK_DATABASE}{end}" for end in ("", "-journal", "-wal", "-shm")}
     return name == _MARK or whole in {*_AT_ROOT, STOP_FILE} or name in books or name in Network

@@ -1,7 +1,7 @@
 """The playbank that `pylon relay` runs: a wallet service for play money.
 
-Its control socket (`relay.sock` in PYLON_HOME) opens accounts and hands out play money. Only this user can reach that
-socket, so nobody who merely reaches the relay can make money.
+Its control socket (`relay.sock` in PYLON_HOME) opens accounts and hands out play money. Only this user can open that
+socket, so access to the relay is not enough to make money.
 """
 
 from contextlib import AsyncExitStack
@@ -29,7 +29,7 @@ MAX_ACCOUNT = 100
 
 
 class BankHost:
-    """An async context manager that serves the bank of this home over the relay at `url`."""
+    """An async context manager that serves the bank of the home in `folder` over the relay at `url`."""
 
     def __init__(self, folder: Path, url: str, *, clock: Clock | None = None) -> None:
         self._folder = folder
@@ -57,7 +57,7 @@ class BankHost:
         database = await Database.open(self._folder / BANK_DATABASE, [PLAYBANK], label=LABEL)
         self._exit.push_async_callback(database.close)
         if await marks.copied_at(database) is not None:
-            # The bank itself needs no other preparation after a restore.
+            # After a restore, a bank needs nothing else.
             async with database.transaction() as tx:
                 await marks.begin(tx, self._clock.wall())
         pool = RelayPool([self._url], secret=key, clock=self._clock)
@@ -92,7 +92,7 @@ class BankHost:
 
 
 def bank_socket(home: Path) -> Path:
-    """The control socket of this home's playbank. Raises `SetupError` when none runs here."""
+    """The control socket of this home's playbank. Raises `SetupError` if none runs."""
     path = socket_path(home / SOCKET)
     if not path.exists():
         raise SetupError(

@@ -1,4 +1,4 @@
-"""Which machine a key was made on: a copied home makes two machines one node, and `pylon doctor` tells."""
+"""The mark of the machine on which a key was made: `pylon doctor` warns of a home that was copied to another."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +10,7 @@ FILE = "machine"
 
 
 def bind(folder: Path) -> None:
-    """Writes this machine's mark beside the key, unless there is one. Nothing depends on it: failures are ignored."""
+    """Writes this machine's mark beside the key, unless there is one. Errors are ignored: only a warning needs it."""
     path, mark = folder / FILE, machine_mark()
     if mark and not path.exists():
         with suppress(OSError):

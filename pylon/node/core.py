@@ -1,7 +1,7 @@
 """The core of a node: what one process per home and network owns.
 
-It puts the rooms together: the open home, then the serving side when asked to serve, and the customer's side as soon
-as a command needs it. Everything else speaks to it, here or over the control socket.
+It opens the home, then the serving side if it is to serve, and the customer's side when a command first needs it.
+Everything else calls it, in this process or over the control socket.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from pylon.clock import Clock, SystemClock
 from pylon.errors import UsageError
 from pylon.host.readings import Machine
 from pylon.node import identity
-from pylon.node.beside import beside
+from pylon.node.background import run_in_background
 from pylon.node.calls.control import ControlServer, Method
 from pylon.node.home import Home, HomeLock
 from pylon.node.household.address import own_name
 from pylon.node.household.calls import HouseholdCalls
-from pylon.node.household.inviting import Head, found
+from pylon.node.household.inviting import Head, new_household
 from pylon.node.household.joining import follow
 from pylon.node.household.members import Household, HouseholdFile
 from pylon.node.methods import Methods
@@ -31,14 +31,16 @@ if TYPE_CHECKING:
 
 
 class Core:
-    """An async context manager: entered, it holds the home's lock and listens on its control socket.
+    """An async context manager: while it is open, it holds the home's lock and listens on its control socket.
 
-    With `serve` it is a provider too; `hub` is where the household's relay listens that runs beside it, and a
-    home without a household becomes the head of one. `stays`: it outlasts what is asked of it first, as one that
-    serves does; what another pays is one run. `attended`: a person started it in a terminal. `machine` is
-    what owner rules read, by default this one. A `lock` that was acquired already is let go at the end all the same.
-    Raises `HomeBusyError` when another process holds the lock, `LinkBusyError` when another home has its wallet
-    link open, `SetupError` when key, model or database cannot be used.
+    With `serve` it is a provider too. `hub` is the address of the household's relay that runs beside it, or empty;
+    with it, a home without a household becomes the head of one. `stays`: it outlasts its first command, as a core
+    that serves does; all payments of one that does not are accounted as one run. `attended`: a person started it in a
+    terminal. `machine` is what the owner rules read, this machine by default. A given `lock` may be acquired already,
+    and is released at the end in any case.
+
+    Entering raises `HomeBusyError` if another process holds the lock, `LinkBusyError` if another home has the wallet
+    link open, `SetupError` and `ModelError` if key, database or model cannot be used.
     """
 
     def __init__(
@@ -56,10 +58,10 @@ class Core:
     ) -> None:
         self.home = home
         self.config = config
-        # Set when asked to stop; `hurry` as well if jobs in progress are not to be finished first.
+        # Set when the core is asked to stop; `hurry` too if jobs in progress are not to be finished first.
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()
-        # The calls that it answers, by name: complete before anybody can call, and empty before it is entered.
+        # The calls that it answers, by name. Empty before it is entered, and filled before anybody can call.
         self.methods: dict[str, Method] = {}
         self.control = ControlServer(home.socket, self.methods)
         # None if it does not serve.
@@ -84,8 +86,8 @@ class Core:
             await self._open()
         except BaseException:
             if self._founded:
-                # A home that failed to start serving does not stay a household's head: else its next start would
-                # refuse strangers.
+                # A failed start must not leave a household behind: the next start would refuse strangers because of
+                # it.
                 self._household.forget()
             await self._exit.aclose()
             raise
@@ -104,20 +106,20 @@ class Core:
         return self._opened
 
     def stop(self, *, at_once: bool) -> None:
-        """Asks the program that runs this core to end it; `at_once`: without finishing the jobs in progress."""
+        """Asks the program that runs this core to end it, with `at_once` without finishing the jobs in progress."""
         if at_once:
             self.hurry.set()
         self.stopping.set()
 
     async def customer(self) -> "Customer":
-        """The customer's side, started when it is first needed."""
+        """The customer's side, which is opened by the first call of this. Raises as `Customer.open` does."""
         async with self._customer_starts:
             if self._customer is None:
                 # Imported here, so that a node that only serves does not load the customer's modules.
                 from pylon.node.customer import Customer
 
                 inference = None if self.serving is None else self.serving.inference
-                # There is no `await` between its last look at the household and this.
+                # `open` reads the household last, and there is no `await` in between: no change of it can be missed.
                 self._customer = await Customer.open(self.opened, inference, stays=self._stays)
         return self._customer
 
@@ -128,7 +130,7 @@ class Core:
             return None
         strangers = self.config.household.strangers
         if self.serving is not None:
-            # Decided when it started to serve.
+            # The running provider goes by the settings of its start.
             strangers = not self.serving.provider.settings.only_trusted
         head = known.head == self.opened.secret.public
         return {"machines": len(known.members), "head": head, "strangers": strangers}
@@ -138,7 +140,7 @@ class Core:
         self._exit.callback(self._lock.release)
         secret = identity.load(self.home.identity_file)
         if self._hub and self._household.get() is None:
-            self._household.save(found(secret.public, (), own_name()))
+            self._household.save(new_household(secret.public, (), own_name()))
             self._founded = True
         opened = self._opened = await OpenHome.open(
             self._exit, self.home, self.config, secret, self._household, self._clock, hub=self._hub
@@ -147,7 +149,7 @@ class Core:
             self.serving = await open_serving(self._exit, opened, attended=self._attended, machine=self._machine)
         self._exit.push_async_callback(self._close_customer)
         following = follow(opened.pool, secret, opened.keys, self._household, self._household_changed)
-        beside(self._exit, following, "household")
+        run_in_background(self._exit, following, "household")
         self.methods.update(self._methods(opened).table())
         await self.control.start()
         self._exit.push_async_callback(self.control.close)
@@ -158,7 +160,7 @@ class Core:
         return Methods(
             opened,
             self.serving,
-            HouseholdCalls(head, self.config, hub=self._hub, only_trusted=only_trusted, how=self._members),
+            HouseholdCalls(head, self.config, hub=self._hub, only_trusted=only_trusted, member_rows=self._members),
             customer=self.customer,
             stop=self.stop,
             household_status=self.household_status,
@@ -169,7 +171,7 @@ class Core:
         return await (await self.customer()).members(household)
 
     def _household_changed(self) -> None:
-        # Whom this node asks follows. Whom it serves is looked up for each request.
+        # The provider needs no notice: it looks up the members for each request.
         if self._customer is not None:
             self._customer.household_changed()
 

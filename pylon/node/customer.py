@@ -1,6 +1,6 @@
-"""The customer's side of a core: its client, what pays for it, what it remembers of providers, and its calls.
+"""The customer's side of a core: its swarm client with purse and reputation, and the calls that ask the swarm.
 
-Imported by the first call that asks somebody: a node that only serves does without.
+Imported by the first such call, so that a node that only serves does not load it.
 """
 
 import uuid
@@ -16,7 +16,7 @@ from pylon.node.household.status import members
 from pylon.node.inference import open_inference
 from pylon.node.open_home import OpenHome
 from pylon.node.providers import providers, why_provider
-from pylon.node.remembering import Remembering
+from pylon.node.reputation_writer import ReputationWriter
 from pylon.node.rescoring import ModelRescorer
 from pylon.node.settings import public_keys
 from pylon.node.single import ask_one
@@ -30,7 +30,7 @@ from pylon.swarm.spending.account_purse import AccountPurse
 
 
 class Customer:
-    """See the module. Made by `open`."""
+    """See the module. Created by `open`."""
 
     def __init__(self, opened: OpenHome, client: SwarmClient, exit_stack: AsyncExitStack) -> None:
         self.client = client
@@ -41,13 +41,13 @@ class Customer:
 
     @classmethod
     async def open(cls, opened: OpenHome, inference: InferenceService | None, *, stays: bool) -> "Customer":
-        """`inference` is the model that serves here, if one does; `stays`: see `Core`. Raises `SetupError` where it
-        shall pay and live money is not allowed, or a setting does not fit; `ModelError` where answers are to be
-        rescored here and nothing can."""
+        """`inference` is the model that serves here, if there is one; for `stays` see `Core`. Raises `SetupError` for
+        an invalid setting, or if it is to pay live money without permission; `ModelError` if answers are to be
+        rescored here and no model can be loaded."""
         stack = AsyncExitStack()
         try:
             customer = cls(opened, await _client(opened, stack, inference, stays=stays), stack)
-            # Who was expelled meanwhile was told of to nobody: there was no customer yet.
+            # The household may have changed while the client was opening, when nobody could be told.
             customer.household_changed()
         except BaseException:
             await stack.aclose()
@@ -58,7 +58,7 @@ class Customer:
         await self._exit.aclose()
 
     def household_changed(self) -> None:
-        """Follows a change of the household's members."""
+        """Takes over a change of the household's members."""
         opened = self._opened
         settings = swarm_settings(opened.config, opened.household.get(), opened.secret.public)
         self.client.change_circle(allow=settings.allow, own=settings.own)
@@ -104,12 +104,12 @@ async def _client(
         inference = await open_inference(stack, opened.home, opened.config, opened.clock)
     settings = swarm_settings(opened.config, opened.household.get(), opened.secret.public)
     reputation = await reputation_store.load(opened.database, opened.clock.wall())
-    # Relays that strangers name are the customer's alone: the serving side neither reads nor announces them.
+    # Relays that strangers name are for the customer's side only: the serving side neither reads nor announces them.
     relays = opened.pool.extended()
     stack.push_async_callback(relays.close)
-    remembering = Remembering(opened.database, reputation)
-    remembering.start()
-    stack.push_async_callback(remembering.close)
+    writer = ReputationWriter(opened.database, reputation)
+    writer.start()
+    stack.push_async_callback(writer.close)
     client = SwarmClient(
         relays,
         opened.secret,
@@ -139,15 +139,16 @@ def _purse(opened: OpenHome, *, stays: bool) -> AccountPurse | None:
         sender=opened.money.sender,
         clock=opened.clock,
         customer=opened.secret.public,
-        # What is left with a provider serves whichever run comes: a node that stays pays for none of them alone.
+        # A core that stays pays for many runs, and credit left with a provider serves them all: they are no single
+        # run.
         run="" if stays else uuid.uuid4().hex,
     )
 
 
 def swarm_settings(config: Config, household: Household | None, key: str) -> SwarmSettings:
-    """The customer's rules. A household asks its own members only, unless it is told otherwise.
+    """The customer's settings. Within a household only its members are asked, unless the settings let strangers in.
 
-    One's own key is trusted as the members are: a node may ask itself. Raises `SetupError`.
+    The own `key` is trusted as the members are, since a node may ask itself. Raises `SetupError`.
     """
     section = config.customer
     members = frozenset() if household is None else frozenset(household.members)

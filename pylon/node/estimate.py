@@ -1,4 +1,4 @@
-"""Estimates a run before anything is sent: which providers could do it, its cost, and its time."""
+"""Estimates a run without asking anybody: which providers could do it, its cost, and its time."""
 
 import asyncio
 import math
@@ -22,24 +22,27 @@ from pylon.swarm.runs.question_checks import unaskable
 
 # Characters per token of prose, roughly.
 _CHARS_PER_TOKEN = 4
-# The reasons are told for so many of the jobs that cannot be sent to any provider.
+# The most jobs in `faults`.
 _TOLD = 100
 
 
 async def estimate(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str, Any]:
-    """Bounds and guesses. `most_msat` is what the dearest provider that could take each job could charge for all.
+    """The estimate of a dry run, as docs/control.md describes it.
 
-    `wall_s` goes by what they say of their speed, with answers as long as they may be and as their models give them:
-    None where nobody could take a job, or nobody has measured how fast it is. `unaskable` jobs could be asked of
-    nobody, `faults` says of the first of them why, and no other figure counts them. `lack` says of the first of the
-    others that nobody takes why that is, and what to do about it; None where each is taken by somebody.
+    `least_msat`, `usual_msat` and `most_msat` are what the jobs cost if the cheapest, the median and the dearest of
+    the able providers takes each. `wall_s` assumes the announced speeds, and answers as long as jobs and models
+    allow; None if no provider is able, or none announces its speed.
+
+    `unaskable` counts the jobs that cannot be sent to any provider; no other figure includes them. `faults` says why
+    for the first of them. `lack` says why nobody takes the first other job that nobody takes, with a hint; None if
+    all jobs are taken.
     """
     faults = await _faults(specs, plain=client.settings.plain)
     whole = [spec for index, spec in enumerate(specs) if index not in faults] if faults else specs
     able = _able(client, whole)
     everybody = {listing.provider: listing for listings in able.values() for listing in listings}
     slots = sum(listing.slots for listing in everybody.values())
-    # A hundred thousand jobs take a second or two, and the event loop serves others meanwhile.
+    # In a thread: a hundred thousand jobs take a second or two.
     least, usual, most = await asyncio.to_thread(_quotes, able, whole)
     prompts, answers = sum(len(spec.text) // _CHARS_PER_TOKEN for spec in whole), _answer_tokens(able, whole)
     at_once = max(1, min(slots, client.settings.dispatch.width))
@@ -73,7 +76,7 @@ async def _faults(specs: Sequence[JobSpec], *, plain: bool) -> dict[int, JobFail
 
 
 def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, list[Listing]]:
-    """The providers that could take the longest job for each model that is asked for."""
+    """By model, the providers that could take the longest job for it."""
     longest: dict[str | None, JobSpec] = {}
     for spec in specs:
         if spec.model not in longest or len(spec.text) > len(longest[spec.model].text):
@@ -83,7 +86,7 @@ def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, lis
     able = {}
     for model, spec in longest.items():
         need = job_of(0, spec, client.settings, client.circle, deadline=0.0).need
-        # Another household's machines do not serve us, and our own machines serve us for free.
+        # Machines of another household do not serve us. Our own are free, whatever price they announce to others.
         others = [
             each for each in client.directory.find(need) if each.network != HOUSEHOLD and each.provider not in own
         ]
@@ -92,9 +95,9 @@ def _able(client: SwarmClient, specs: Sequence[JobSpec]) -> dict[str | None, lis
 
 
 def _quotes(able: Mapping[str | None, Sequence[Listing]], specs: Sequence[JobSpec]) -> tuple[int, int, int]:
-    """The least, the median and the most that providers could charge for each job, added up."""
+    """The sums over all jobs, in msat, of the lowest, the median and the highest quote of an able provider."""
     prices = {model: Counter(listing.price for listing in listings) for model, listings in able.items()}
-    # Many jobs are alike, and so are many prices: a thousand providers and a hundred thousand jobs are few pairs.
+    # Many jobs have the same bounds and many providers the same price, so few pairs of them are left.
     alike: defaultdict[tuple[str | None, Bounds], int] = defaultdict(int)
     for spec in specs:
         alike[spec.model, bounds_of(spec)] += 1
@@ -108,7 +111,7 @@ def _quotes(able: Mapping[str | None, Sequence[Listing]], specs: Sequence[JobSpe
 
 
 def _median(counted: Sequence[tuple[int, int]]) -> int:
-    """The median of sorted values, each with a count; the lower one of two in the middle."""
+    """The median of sorted values, each with its count; the lower of two in the middle."""
     left = (sum(count for _, count in counted) - 1) // 2
     for value, count in counted:
         if left < count:
@@ -118,7 +121,7 @@ def _median(counted: Sequence[tuple[int, int]]) -> int:
 
 
 def _answer_tokens(able: Mapping[str | None, Sequence[Listing]], specs: Sequence[JobSpec]) -> int:
-    """The most tokens that all answers can have together, by the jobs' limits and those of the providers."""
+    """The most tokens that all answers together can have, by the limits of the jobs and of the providers."""
     longest: dict[str | None, float] = {}
     for model, listings in able.items():
         said = [listing.longest(model) for listing in listings]
@@ -130,7 +133,7 @@ def _answer_tokens(able: Mapping[str | None, Sequence[Listing]], specs: Sequence
 def _seconds(
     listings: Sequence[Listing], prompt_tokens: int, answer_tokens: int, *, jobs: int, at_once: int
 ) -> float | None:
-    """Seconds for jobs of so many tokens together; None if no provider's speed is known."""
+    """Seconds for `jobs` with these tokens in all, `at_once` at a time; None if no provider's speed is known."""
     each = [
         listing.slots
         * (

@@ -1,6 +1,6 @@
 """The config file of a new home: every setting, commented out, with its default and what it does.
 
-It is written from `pylon.config`, so that it cannot tell of settings that do not exist.
+It is generated from `pylon.sections`, so that it shows exactly the settings that exist.
 """
 
 from typing import Any
@@ -39,5 +39,5 @@ def _setting(name: str, field: FieldInfo) -> list[str]:
 
 
 def _toml(value: Any) -> str:
-    # Booleans, numbers, strings and lists of strings are written alike in JSON and TOML.
+    # JSON and TOML write booleans, numbers, strings and lists of strings in the same way.
     return orjson.dumps(value).decode()

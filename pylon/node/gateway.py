@@ -1,4 +1,4 @@
-"""The gateway's `Upstream`: the core that runs, over one connection, or one of this process if none runs."""
+"""The gateway's `Upstream`: the running core, over one connection, or a core in this process if none runs."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pylon.errors import UnreachableError
+from pylon.gateway.access import AccessRules, is_loopback
 from pylon.gateway.app import Gateway, GatewaySettings
-from pylon.gateway.doors import Doors, is_loopback
 from pylon.gateway.keys import load_or_create
 from pylon.gateway.upstream import Begun, Ended, Heard, Said, SilentCoreError
 from pylon.money.msat import Msat
@@ -20,17 +20,17 @@ from pylon.node.home import Home
 from pylon.node.session import open_node, running_node
 from pylon.sections import Config
 
-# Seconds in which a working core answers, beside the time that it waits for others itself.
+# Seconds in which a working core answers, on top of the time that it waits for relays and providers.
 ANSWERS_S = 30.0
-# Seconds to wait for a core, which may have to be started here.
+# Seconds to wait for a core, which may have to be started in this process.
 OPENS_S = 60.0
 TOKEN_FILE = "gateway-token"  # noqa: S105 - a file's name
 
 
 class GatewayCore:
-    """An `Upstream`. A core that ends is replaced when the next call comes; `close` lets go of it.
+    """An `Upstream`. The next call after a core has ended finds or starts another one. `close` disconnects from it.
 
-    Beside a node that serves it waits until that is back: in its place, it would keep the node from starting again.
+    If the core was a serving node, no core is started in its place: that would keep the node from starting again.
     """
 
     def __init__(self, home: Home, config: Config) -> None:
@@ -38,15 +38,15 @@ class GatewayCore:
         self._config = config
         self._opening = asyncio.Lock()
         self._node: Node | None = None
-        # Whether the core was a node that serves once.
+        # Whether a core was once a serving node.
         self._beside = False
         self._stack = AsyncExitStack()
 
     async def open(self) -> Node:
-        """The core. Raises `SetupError`, `UnreachableError`."""
+        """The core, found or started if necessary. Raises `SetupError`, `UnreachableError`, `SilentCoreError`."""
         async with _in_time(OPENS_S), self._opening:
             if isinstance(self._node, Channel) and self._node.closed.is_set():
-                await self._let_go()
+                await self._disconnect()
             if self._node is None:
                 try:
                     node = await self._find()
@@ -55,7 +55,7 @@ class GatewayCore:
                         self._beside = self._beside or status["provider"] is not None
                         node = await self._stack.enter_async_context(Channel(self._home.socket))
                 except BaseException:
-                    await self._let_go()
+                    await self._disconnect()
                     raise
                 self._node = node
             return self._node
@@ -74,7 +74,7 @@ class GatewayCore:
 
     async def close(self) -> None:
         async with self._opening:
-            await self._let_go()
+            await self._disconnect()
 
     async def ask(
         self, job: dict[str, Any], *, reservation: str, budget_msat: int, stream: bool
@@ -85,7 +85,8 @@ class GatewayCore:
         # There is no `await` between this and the sending of the call.
         yield Begun()
         section = self._config.customer
-        # The core waits for its relays, for their providers, for one that could take the job, and for the answer.
+        # The core may wait `patience_s` each for its relays, for providers, and for one that takes the job; then for
+        # the answer.
         longest_s = float(job.get("timeout") or section.timeout_s) + 3 * section.patience_s + ANSWERS_S
         async with aclosing(node.call("ask", params)) as answers:
             while (answer := await _next(answers, longest_s)) is not None:
@@ -101,7 +102,7 @@ class GatewayCore:
         async with _in_time(self._config.customer.patience_s + ANSWERS_S):
             return await result_of(node, method, params)
 
-    async def _let_go(self) -> None:
+    async def _disconnect(self) -> None:
         self._node = None
         stack, self._stack = self._stack, AsyncExitStack()
         await stack.aclose()
@@ -120,7 +121,7 @@ async def _in_time(seconds: float) -> AsyncIterator[None]:
 
 
 async def _next(answers: Answers, seconds: float) -> Event | Result | None:
-    # A timeout for each item: a client that reads slowly is not the core's fault, and the task may change.
+    # A timeout for each item, not one for all: a client may read slowly, and items may be awaited in different tasks.
     async with _in_time(seconds):
         return await anext(answers, None)
 
@@ -128,7 +129,8 @@ async def _next(answers: Answers, seconds: float) -> Event | Result | None:
 def make_gateway(
     core: GatewayCore, home: Home, config: Config, *, host: str, sats: int | None, token: bool
 ) -> Gateway:
-    """The gateway of a home, to listen at `host`. Raises `SetupError` if its token cannot be used."""
+    """The gateway of a home, which is to listen at `host`. `sats` overrides the budget of the settings; without
+    `token` anybody may ask. Raises `SetupError` if the token file cannot be used."""
     section = config.gateway
     settings = GatewaySettings(
         runs=home.runs,
@@ -140,11 +142,11 @@ def make_gateway(
         timeout_s=config.customer.timeout_s,
     )
     key = load_or_create(home.folder / TOKEN_FILE) if token else None
-    doors = Doors(key, frozenset(name.lower() for name in section.names), is_loopback(host))
-    if doors.loopback:
-        # Other machines are not told the names of folders on this one.
-        doors = replace(doors, token_file=_shown(home.folder / TOKEN_FILE))
-    return Gateway(core, settings, doors)
+    rules = AccessRules(key, frozenset(name.lower() for name in section.names), is_loopback(host))
+    if rules.loopback:
+        # Only then: other machines must not learn the names of folders here.
+        rules = replace(rules, token_file=_shown(home.folder / TOKEN_FILE))
+    return Gateway(core, settings, rules)
 
 
 def _shown(path: Path) -> str:

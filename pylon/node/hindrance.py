@@ -1,13 +1,13 @@
-"""What keeps jobs away from a node that serves, in words: `pylon status` and the page say the same. Pure."""
+"""What keeps jobs away from a serving node, in words, for `pylon status` and the gateway's page. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pylon.nostr.client.relay_status import RelayStatus
 
-# The reason of a pause by hand, told to customers too in place of a rule's name.
+# The reason of a pause by hand. Customers are told it in place of a rule's name too, unless `owner.say_why` is set.
 OWNER = "owner"
-# Pauses that no rule ends.
+# Pauses that are not by an owner rule.
 _NO_RULES = {
     OWNER: "paused by hand: `pylon resume` ends it",
     "disk": "paused (disk): no room on the disk; it checks again every few seconds",
@@ -16,9 +16,9 @@ _NO_RULES = {
 
 
 def unreached(relays: Sequence[RelayStatus], refused: Sequence[str], unannounced: str) -> str:
-    """Why customers do not reach a node, or not all do; empty where nothing is in their way.
+    """Why customers cannot reach the node, or not all of them; empty if they can.
 
-    `refused`: what relays said that let this key in nowhere; `unannounced`: why no relay took its announcement.
+    `refused` is what the relays said if none admits this key. `unannounced` is why no relay took the announcement.
     """
     if refused:
         return "no relay admits this key, so no one can reach the node"
@@ -31,12 +31,12 @@ def unreached(relays: Sequence[RelayStatus], refused: Sequence[str], unannounced
 
 
 def paused_line(reason: str, owner: Mapping[str, Any] | None) -> str:
-    """`paused (battery): mains power ends it`. `owner` is what `status` has of the rules."""
+    """A line such as `paused (battery): mains power ends it`. `owner` is that field of the node's `status`."""
     if reason in _NO_RULES:
         return _NO_RULES[reason]
     rules = () if owner is None else owner["rules"]
     ends = [rule["ends"] for rule in rules if rule["holds"]]
-    # The rules may have been evaluated again since.
+    # The rules may have been evaluated again after `reason` was read, and then do not explain it.
     told = ends and reason == ", ".join(rule["name"] for rule in rules if rule["holds"])
     return f"paused ({reason}){f': {told_ends(ends)}' if told else ''}"
 

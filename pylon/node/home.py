@@ -1,9 +1,9 @@
-"""PYLON_HOME: what lies where, and who owns it.
+"""PYLON_HOME: the paths of its files, and the lock of the process that uses it.
 
     config.toml   models/   logs/   runs/   cache/   <network>/identity   <network>/pylon.db   <network>/pylon.sock
 
-Directories are 0700, key and database 0600. Each network has a folder, a key and a database of its own, so that
-play money and live money never meet.
+Folders have mode 0700, key and database 0600. Each network has a folder, a key and a database of its own, so that
+play money and live money never mix.
 """
 
 import fcntl
@@ -43,7 +43,7 @@ class Home:
 
     @property
     def capacity_file(self) -> Path:
-        """What a benchmark measured, by model."""
+        """What `pylon bench engine` measured, by model."""
         return self.models / "capacity.json"
 
     @property
@@ -57,7 +57,7 @@ class Home:
 
     @property
     def cache(self) -> Path:
-        """Files that are created again when missing: the unpacked runtime of the sandbox."""
+        """Files that can be created again, such as the unpacked runtime of the sandbox."""
         return self.root / "cache"
 
     @property
@@ -78,13 +78,14 @@ class Home:
 
     @property
     def socket(self) -> Path:
-        """Where the control socket is."""
+        """The control socket; see `socket_path`."""
         return socket_path(self.folder / "pylon.sock")
 
     def create(self) -> None:
-        """Makes the folders and, where there is none, a config file that shows every setting.
+        """Creates the folders, and a config file that shows every setting if there is none.
 
-        Where that fails, as on a full disk, no empty folder of its making stays. Raises `OSError`, `SetupError`.
+        If that fails, as on a full disk, it removes the empty folders that it created. Raises `OSError`,
+        `SetupError`.
         """
         made: list[Path] = []
         try:
@@ -101,9 +102,9 @@ class Home:
 
 
 def socket_path(path: Path) -> Path:
-    """The path itself, or where it is too long for a socket, one in a private folder of this user under /tmp.
+    """The path itself; if it is too long for a socket, one in a private folder of this user under /tmp.
 
-    Not where TMPDIR says: that may be too long as well, and those who call the node may have another one.
+    TMPDIR is not used: it may be too long too, and may differ in the processes that call the node.
     """
     if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
         return path
@@ -116,7 +117,7 @@ def _short_folder() -> Path:
 
 
 def private_folder(folder: Path) -> None:
-    """Makes a folder that its owner alone may enter. Raises `SetupError` when it belongs to someone else."""
+    """Creates a folder that only this user can enter. Raises `SetupError` if it belongs to another user."""
     if folder == _short_folder():
         _refuse_what_others_put_at(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def private_folder(folder: Path) -> None:
 
 
 def _refuse_what_others_put_at(folder: Path) -> None:
-    # Anybody may make a file, or a link to a folder of ours, under this name.
+    # In /tmp, any user may have created a file, or a link to one of our folders, under this name.
     with suppress(FileNotFoundError):
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
@@ -137,21 +138,21 @@ def _refuse_what_others_put_at(folder: Path) -> None:
 
 
 def open_home() -> tuple[Home, Config]:
-    """The home that PYLON_HOME names, and its settings. Raises `SetupError` before `pylon init` was run."""
+    """The home that PYLON_HOME names, and its settings. Raises `SetupError` if `pylon init` was not run."""
     return home_at(settings.home_directory())
 
 
 def home_at(root: Path) -> tuple[Home, Config]:
-    """The home in that folder, and its settings. Raises `SetupError` before `pylon init` was run."""
+    """The home in this folder, and its settings. Raises `SetupError` if `pylon init` was not run."""
     root = root.expanduser().absolute()
     config = settings.load(root / "config.toml")
     return Home(root, config.network), config
 
 
 class HomeLock:
-    """The lock of one home and network: held by the process that owns its database, relays and wallet.
+    """The lock of one home and network, for the process that owns its database, relays and wallet.
 
-    It is the kernel's, so it goes with the process however that ends.
+    The kernel holds the lock and releases it when the process ends, in whatever way.
     """
 
     def __init__(self, home: Home) -> None:
@@ -159,7 +160,7 @@ class HomeLock:
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Raises `HomeBusyError` when another process holds it. Nothing happens where it is held by this one here."""
+        """Takes the lock; does nothing if this object has it. Raises `HomeBusyError` if another process has it."""
         if self._file is not None:
             return
         private_folder(self._path.parent)

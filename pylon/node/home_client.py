@@ -1,4 +1,4 @@
-"""A home, opened by a program: what its clients for Python have in common."""
+"""The base of the Python clients that ask through a home."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -13,11 +13,11 @@ from pylon.node.session import open_node
 
 
 class HomeClient:
-    """Opens the node of a home: the one that runs, or a core of its own until it is closed. `home` is the folder that
-    PYLON_HOME names where none is given; `name` says in errors what was closed.
+    """An async context manager that connects to the running node of a home, or else runs a core of its own until it
+    is closed. `home` is a folder, by default the one that PYLON_HOME names. `name` names this client in errors.
 
-    It is of the event loop in which it was opened: what it waits for would never come in another. Raises `SetupError`
-    where there is no home, `UnreachableError`, and `UsageError` in another event loop.
+    It works only in the event loop in which it was opened: in another it would wait for ever, so it raises
+    `UsageError` there. Entering raises `SetupError` if there is no home, and `UnreachableError`.
     """
 
     def __init__(self, home: Path | str | None, name: str) -> None:

@@ -17,10 +17,10 @@ _PROTECTED = b"ncryptsec1"
 
 
 def create(path: Path, *, passphrase: str = "") -> SecretKey:
-    """A new key, written to `path`. Raises `SetupError` where one is already, or the books of one that is gone."""
+    """Creates a key and writes it to `path`. Raises `SetupError` if there is one, or a database that had one."""
     books = path.with_name(DATABASE)
     if books.exists() and not path.exists():
-        # With another key the books would be continued, but customers' accounts and receipts would not match it.
+        # Customers' accounts and receipts in the database would not match another key.
         raise SetupError(
             f"there is no key in {path}, but {books} holds the books of one",
             hint=("Restore the key with `pylon identity restore FILE`. To start over, move the database away."),
@@ -31,7 +31,8 @@ def create(path: Path, *, passphrase: str = "") -> SecretKey:
 
 
 def write(path: Path, secret: SecretKey, *, passphrase: str = "") -> None:
-    """Writes a key (mode 0600); never over another one. Raises `SetupError`."""
+    """Writes a key (mode 0600), with a passphrase as ncryptsec. Never overwrites one. Raises `SetupError`,
+    `OSError`."""
     if path.is_dir() or not path.parent.is_dir():
         raise SetupError(f"{path} is not a file in an existing folder", hint="Name the file to write the key to.")
     line = nip49.encrypt(secret, passphrase) if passphrase else nip19.nsec(secret)
@@ -65,7 +66,7 @@ def is_protected(path: Path) -> bool:
 
 
 def load(path: Path, passphrase: str | None = None) -> SecretKey:
-    """The key in `path`. The passphrase comes as an argument or from PYLON_PASSPHRASE. Raises `SetupError`."""
+    """The key in `path`. The passphrase is the argument, or PYLON_PASSPHRASE if that is None. Raises `SetupError`."""
     try:
         mode = path.stat().st_mode & 0o777
         text = path.read_text(encoding="ascii").strip()
@@ -87,9 +88,10 @@ def load(path: Path, passphrase: str | None = None) -> SecretKey:
 
 
 def parse(text: str, passphrase: str | None = None, *, where: str = "this") -> SecretKey:
-    """A key as people hold it: nsec, 64 hex characters, ncryptsec with its passphrase, or a seed phrase (NIP-06).
+    """A key in any form that people keep: nsec or 64 hex characters (NIP-19), ncryptsec with its passphrase (NIP-49),
+    or a seed phrase (NIP-06).
 
-    Raises `SetupError`, whose message names `where` the text is from and never holds it.
+    Raises `SetupError`. Its message names `where` the text is from, and never contains it.
     """
     text = text.strip()
     try:

@@ -1,4 +1,4 @@
-"""The model of this machine, loaded for a node."""
+"""Starts the inference service of a node, from its settings."""
 
 from contextlib import AsyncExitStack
 
@@ -12,7 +12,7 @@ from pylon.sections import Config
 
 
 async def open_inference(stack: AsyncExitStack, home: Home, config: Config, clock: Clock) -> InferenceService:
-    """Starts the child process that loads the model; it ends with `stack`. Raises `ModelError`."""
+    """Starts the child process that loads the model; `stack` ends it. Raises `ModelError`."""
     spec = engine_spec(home, config)
     inference = InferenceService(
         spec,
@@ -26,6 +26,7 @@ async def open_inference(stack: AsyncExitStack, home: Home, config: Config, cloc
 
 
 def _expected_speed(home: Home, model: str) -> tuple[float, float]:
-    """What `pylon bench engine` measured here: told to customers until the engine has shown its own speed."""
+    """What `pylon bench engine` measured here, in tokens per second in and out, 0 if unknown. It is announced until
+    the engine has shown its speed."""
     known = load_capacity(home.capacity_file, model)
     return (known.tokens_in_per_s, known.tokens_out_per_s) if known is not None else (0.0, 0.0)

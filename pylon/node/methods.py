@@ -1,7 +1,7 @@
-"""The calls of a core's control socket, by name: what the commands ask it for.
+"""The calls that a core answers, by name.
 
-Every method takes a JSON object and yields events and one result, all JSON, so that a call means the same in
-this process and over the control socket. The table in `docs/control.md` lists them.
+Every method takes a JSON object, and yields events and then one result, all JSON. So a call is the same in this
+process and over the control socket. docs/control.md lists the calls.
 """
 
 import asyncio
@@ -32,15 +32,16 @@ from pylon.provider.rows import JobState, Row
 from pylon.tasks import end
 
 if TYPE_CHECKING:
-    # Not loaded by a node that only serves.
+    # A node that only serves does not load it.
     from pylon.node.customer import Customer
 
+# Seconds between two events of `drain`.
 DRAIN_REPORT_S = 0.25
 
 
 class Methods:
-    """The methods of one core. `serving` is None where it does not serve; `customer` opens the asking side when it is
-    first called, `stop` has the core end, `faults` are those that its calls met."""
+    """The calls of one core. `serving` is None if it does not serve. `customer` opens the customer's side when it is
+    first called. `stop` asks the core to end. `faults` records calls that failed by a fault of the node."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class Methods:
             "why-provider": self._why_provider,
             "map": self._map,
             "ask": self._ask,
-            "reservations": self._told,
+            "reservations": self._reservation_rows,
             "totals": self._totals,
             "wallet-balance": self._wallet_balance,
             "wallet-history": self._wallet_history,
@@ -88,9 +89,9 @@ class Methods:
             "wallet-undecided": self._wallet_undecided,
             "wallet-decide": self._wallet_decide,
             "earnings": self._earnings,
-            "invite": self._invite,
-            "household": lambda params: self._household.household(params),
-            "household-remove": lambda params: self._household.remove(params),
+            "invite": self._household.invite,
+            "household": self._household.household,
+            "household-remove": self._household.remove,
         }
 
     async def _ping(self, _: dict[str, Any]) -> Answers:
@@ -144,7 +145,7 @@ class Methods:
 
     async def _stop(self, params: dict[str, Any]) -> Answers:
         at_once = flag(params, "at_once")
-        # A core that a command started for itself ends with it, and may be spending money.
+        # A core that does not serve belongs to the command that started it, and may be paying for its jobs.
         self._need_serving()
         self._stop_core(at_once=at_once)
         yield Result({"stopping": True})
@@ -174,12 +175,12 @@ class Methods:
             while True:
                 yield Event(asdict(provider.left))
                 await asyncio.wait({draining}, timeout=DRAIN_REPORT_S)
-                # Of a node that was resumed there is no end to wait for: what it takes on now is no part of this.
+                # If the node was resumed, it takes new jobs, and this drain never ends.
                 if draining.done() or not provider.draining:
                     break
             drained = draining.done() and await draining and provider.draining
         finally:
-            # Its result was passed on above.
+            # A finished task is not ended here: its result was used above.
             await end(None if draining.done() else draining)
         yield Result({"drained": drained})
 
@@ -203,13 +204,13 @@ class Methods:
                 yield answer
 
     async def _ask(self, params: dict[str, Any]) -> Answers:
-        # Before anything is waited for: a call that is cancelled at once is known all the same.
+        # Before the first `await`, so that a call that is cancelled at once has its reservation too.
         with self._reservations.of(params) as reservation:
             async for answer in (await self._customer()).ask(params, reservation):
                 yield answer
 
-    async def _told(self, params: dict[str, Any]) -> Answers:
-        yield Result(self._reservations.told(params))
+    async def _reservation_rows(self, params: dict[str, Any]) -> Answers:
+        yield Result(self._reservations.rows(params))
 
     async def _totals(self, _: dict[str, Any]) -> Answers:
         yield Result(await accounting.totals(self._opened.database, self._opened.network))
@@ -253,12 +254,6 @@ class Methods:
         tariff = Tariff(**opened.config.earnings.model_dump())
         yield Result(await earnings.earnings(opened.database, opened.network, tariff, params))
 
-    async def _invite(self, params: dict[str, Any]) -> Answers:
-        numbers = {name: whole(params, name, 1) for name in ("count", "minutes") if params.get(name) is not None}
-        rest = {name: value for name, value in params.items() if name not in ("count", "minutes")}
-        async for answer in self._household.invite(rest | numbers):
-            yield answer
-
     def _need_serving(self) -> Serving:
         if self._serving is None:
             raise UsageError("this node does not serve", hint="Start a serving node with `pylon start`.")
@@ -278,7 +273,7 @@ def _relay(status: RelayStatus) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The name of the command that started this process; no arguments, since they may hold a prompt."""
+    """The command that started this process, such as `pylon start`, without arguments: they may hold a prompt."""
     program = Path(sys.argv[0])
     if program.name != "pylon" and program.parts[-2:] != ("cli", "main.py"):
         return program.name

@@ -1,7 +1,7 @@
-"""A home that a process has to itself, opened: its key, its database, its wallet and its relays.
+"""An open home: its key, database, wallet and relays, for the process that holds its lock.
 
-What serves, what asks and the calls between them each take one of these. The wallet is connected here alone, behind
-the lock of its link and what its owner allowed.
+The serving side, the customer's side and the calls of a core share one. The wallet is connected only here, behind the
+lock of its link and the spending limits of its owner.
 """
 
 from contextlib import AsyncExitStack
@@ -16,12 +16,12 @@ from pylon.money.schema import MONEY
 from pylon.money.wallet import Wallet
 from pylon.node.home import Home
 from pylon.node.household.address import local, own_relay
-from pylon.node.household.lan import neighbourhood, reach
+from pylon.node.household.lan import reach, relay_discovery
 from pylon.node.household.members import HouseholdFile, relay_urls
 from pylon.node.restored import begin_restored, refuse_backup_itself
+from pylon.node.wallet.connection import load_link, no_wallet_error, open_wallet
 from pylon.node.wallet.link_lock import LinkLock
 from pylon.node.wallet.live import Allowance, permission
-from pylon.node.wallet.purse import lack_of_wallet, load_link, open_wallet
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
@@ -46,27 +46,27 @@ class OpenMoney:
 
 @dataclass(frozen=True, slots=True)
 class OpenHome:
-    """Made by `open`. What its stack has closed is of no use any more."""
+    """Created by `open`, and usable until the stack given there closes it."""
 
     home: Home
     config: Config
     clock: Clock
-    # In Unix seconds, and by the clock that is never set.
+    # When it was opened, in Unix seconds and by `Clock.boot`, which nobody sets.
     opened_at: float
     booted_at: float
-    # When it was restored from a backup; 0 if it never was.
+    # When a node first started with this restored copy, in Unix seconds; 0 if it is not one.
     begun_at: float
     secret: SecretKey
     keys: ConversationKeys
-    # The members, as the file says now.
+    # Reads the members as they are now.
     household: HouseholdFile
-    # What may be spent, which a person changes while this runs.
+    # What may be spent; a person may change it at any time.
     allowance: Allowance
     database: Database
     group: GroupCommit
     journal: Journal
     pool: RelayPool
-    # None where no wallet was connected.
+    # None without a wallet.
     money: OpenMoney | None
 
     @classmethod
@@ -81,24 +81,24 @@ class OpenHome:
         *,
         hub: str,
     ) -> Self:
-        """Opens it for whoever holds its lock; `stack` closes what was opened, also where this fails.
+        """Opens a home whose lock the caller holds. `stack` closes everything, also if this fails.
 
-        `hub` is where the household's relay listens that runs beside it, or empty. Raises `LinkBusyError` when
-        another home has its wallet link open, `SetupError` for a permission that others may write, for a backup that
-        was not copied into place, and when database, wallet link or household cannot be used.
+        `hub` is the address of the household's relay that runs beside the node, or empty. Raises `LinkBusyError` if
+        another home has the wallet link open; `SetupError` if other users can write the permission for live money, if
+        the home is a backup itself, or if database, wallet link or household cannot be used.
         """
         opened_at, booted_at = clock.wall(), clock.boot()
         keys = ConversationKeys(secret)
-        # One that others may write ends the start.
+        # Raises for a file that other users can write; later, such a file merely counts as no permission.
         permission(home, secret.public)
         allowance = Allowance(home, secret.public)
-        # To open it brings its tables up to date.
+        # Before the database is opened, since that migrates its tables.
         refuse_backup_itself(home)
         database = await Database.open(home.database, SCHEMAS, label=home.network)
         stack.push_async_callback(database.close)
         money = await _open_money(stack, home, config, database, allowance, clock)
-        # Not where that fails: a copy that nothing was done with stays one. And before any payment that was left is
-        # looked at.
+        # After the wallet: if that fails, nothing has been done with the copy, and it must stay one. Before
+        # `recover`, which looks up the payments that were in progress.
         await begin_restored(database, opened_at)
         if money is not None:
             await money.sender.outcomes.recover()
@@ -126,7 +126,7 @@ class OpenHome:
 
     @property
     def network(self) -> Network:
-        """Whose money it is."""
+        """The network of the home and its money."""
         return Network(self.config.network)
 
     @property
@@ -135,14 +135,14 @@ class OpenHome:
         return None if self.money is None else self.money.wallet
 
     def need_permission(self, instead: str) -> None:
-        """Raises `SetupError`, with what to do `instead`, where money is live and nobody allowed that."""
+        """Raises `SetupError` if the network is live and nobody allowed live money; `instead` ends its hint."""
         if self.network.is_live and not self.allowance.live:
             raise SetupError("live money is not allowed here", hint=f"`pylon wallet go-live` allows it. {instead}")
 
     def need_money(self) -> OpenMoney:
-        """Wallet and sender. Raises `SetupError` where no wallet was connected when this was opened."""
+        """Wallet and sender. Raises `SetupError` if no wallet was connected when the home was opened."""
         if self.money is None:
-            raise lack_of_wallet(self.home)
+            raise no_wallet_error(self.home)
         return self.money
 
 
@@ -172,5 +172,5 @@ async def _open_pool(
     pool.start()
     stack.push_async_callback(pool.close)
     if household is not None and household.head != secret.public:
-        await reach(pool, household, neighbourhood(config))
+        await reach(pool, household, relay_discovery(config))
     return pool

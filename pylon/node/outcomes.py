@@ -1,4 +1,4 @@
-"""What a run came to, as JSON: a row for each outcome, read again by whoever asked; and the summary of all."""
+"""The outcomes of a run as JSON: rows, which clients turn back into outcomes, and a summary."""
 
 import asyncio
 import statistics
@@ -14,13 +14,14 @@ from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, Outcome
 
 _CHECKS = frozenset({"compared", "rescored", "majority"})
-# Many rows name the same few keys.
+# Cached, because many rows name the same few keys.
 key_of = lru_cache(maxsize=16_384)(nip19.parse_public_key)
 
 
 def row_of(index: int, outcome: Outcome) -> dict[str, Any]:
-    """An outcome and its place: the fields of `Answer`, with its cost as `paid_msat` and its `provider` as npub; or
-    `error`, which says why not."""
+    """An outcome as a row, with its place `index`. It has the fields of `Answer`, with `paid_msat` for its cost and
+    `provider` as npub, and `error` null. A failed job has `text` null and `error`: `reason`, `code`, `message`,
+    `hint`."""
     if isinstance(outcome, Answer):
         row = outcome.row()
         paid_msat = row.pop("paid")
@@ -41,7 +42,7 @@ def row_of(index: int, outcome: Outcome) -> dict[str, Any]:
 
 
 def outcome_of(row: Mapping[str, Any]) -> Outcome:
-    """The outcome that `row_of` made this row of."""
+    """The outcome of a row of `row_of`."""
     error = row["error"]
     if error is not None:
         code = None if error["code"] is None else ErrorCode(error["code"])
@@ -53,7 +54,7 @@ def outcome_of(row: Mapping[str, Any]) -> Outcome:
 
 
 async def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """A row for each. There may be a hundred thousand of them, and this loop serves others meanwhile."""
+    """A row for each outcome. There may be 100,000, so the event loop gets a turn after every `AT_ONCE` of them."""
     rows: list[dict[str, Any]] = []
     for some in batched(enumerate(outcomes), AT_ONCE):
         rows += [row_of(index, outcome) for index, outcome in some]
@@ -62,7 +63,8 @@ async def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 async def summary_of(outcomes: Sequence[Outcome], wall_s: float, msat: int) -> dict[str, Any]:
-    """All of a run, which was charged `msat` in all, but for the rows themselves."""
+    """The result of a run but for its rows: counts, costs and latencies, in all and by provider. The run was charged
+    `msat` in all and took `wall_s` seconds."""
     by_provider: dict[str, list[Answer]] = {}
     used = checked = 0
     for some in batched(outcomes, AT_ONCE):
@@ -77,7 +79,7 @@ async def summary_of(outcomes: Sequence[Outcome], wall_s: float, msat: int) -> d
         "jobs": len(outcomes),
         "answered": len(answers),
         "paid_msat": max(msat, used),
-        # Second opinions, and answers that came too late or were no good.
+        # The cost of second opinions, and of answers that came too late or failed a check.
         "beside_msat": max(0, msat - used),
         "checked": checked,
         "wall_s": round(wall_s, 3),
@@ -101,7 +103,7 @@ def _totals(answers: Sequence[Answer]) -> dict[str, Any]:
 
 
 def percentiles(latencies: Iterable[int]) -> dict[str, int | None]:
-    """The middle and the slow end of times in ms; None where there are no times."""
+    """The 50th and the 99th percentile of these milliseconds; None if there are none."""
     times = sorted(latencies)
     if len(times) < 2:
         only = times[0] if times else None

@@ -1,4 +1,4 @@
-"""The owner's side of serving: reads the machine every few seconds, and has its provider keep the owner's rules."""
+"""Applies the owner rules: reads the machine every few seconds, and pauses the provider while a rule holds."""
 
 import asyncio
 import time
@@ -21,13 +21,17 @@ from pylon.tasks import Tasks
 
 logger = log.get("node")
 
-# A person who sits down is met by what runs anyway: a few seconds more change nothing, while each look may start a
-# program or two.
+# Not more often, since a reading may start a program or two. When a person sits down, jobs in progress run on anyway,
+# so a few seconds change little.
 EVERY_S = 10.0
 
 
 class OwnerWatch:
-    """Started before the provider, so that nobody hears of a machine that is not to serve."""
+    """See the module. Must be started before the provider, which would otherwise announce a machine that may not
+    serve.
+
+    `every_s` is the time between two readings. `awake` keeps the machine from sleeping while jobs are in progress.
+    """
 
     def __init__(
         self,
@@ -51,12 +55,12 @@ class OwnerWatch:
         self._tasks = Tasks()
 
     async def start(self) -> None:
-        """Returns when the machine was read once."""
+        """Starts to watch. Returns after the first reading."""
         await self.look()
         self._tasks.start(forever(self._turn, "owner"), "owner")
 
     async def look(self) -> None:
-        """Reads the machine, and has the provider keep the rules."""
+        """Reads the machine and applies the rules once."""
         self._readings = await self._reader.read()
         self._judge()
 
@@ -67,9 +71,9 @@ class OwnerWatch:
             await self._awake.release()
 
     def waive(self, seconds: float) -> None:
-        """Serves for so long although a rule holds, unless it is one that protects the machine; 0 ends that.
+        """Suspends the rules for so many seconds, except those that protect the machine; 0 ends the suspension.
 
-        Raises `UsageError` for more than 30 days.
+        Raises `UsageError` for more than `MOST_WAIVED_S`.
         """
         if not seconds <= MOST_WAIVED_S:
             raise UsageError(
@@ -80,9 +84,11 @@ class OwnerWatch:
         self._judge()
 
     def status(self) -> dict[str, Any]:
-        """`rules`: what each says, and since when it holds (`began_at`); `waiver_ends_at`, None where none is waived.
+        """The `owner` field of `status`: the ruling of each rule, and when the suspension of the rules ends, if there
+        is one.
 
-        `…_local` is the same by the clock of this node, which schedules go by: who asks may live by another.
+        Times are in Unix seconds. `…_local` is the same time in this machine's zone, which schedules go by: the
+        client may be in another one.
         """
         until = self._rules.waived_until(wall=self._clock.wall(), boot=self._clock.boot())
         rules = [_rule(ruling) for ruling in self._rulings]
@@ -98,7 +104,7 @@ class OwnerWatch:
 
     def _judge(self) -> None:
         wall = self._clock.wall()
-        # A laptop may have travelled to another time zone.
+        # Reads the time zone again: a laptop may have travelled to another.
         time.tzset()
         before = {ruling.name for ruling in self._rulings if ruling.holds}
         self._rulings = self._rules.decide(

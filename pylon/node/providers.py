@@ -1,6 +1,6 @@
-"""What calls tell of the providers that this node knows: who is alive, and what speaks for and against one.
+"""The calls `providers` and `why-provider`: who is alive, and what speaks for and against a provider.
 
-Nobody is asked for it: announcements, heartbeats and what earlier jobs showed are all that it takes.
+They ask no provider. They use announcements, heartbeats, and the reputation from earlier jobs.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec
 from pylon.swarm.providers.listing import Listing
 
-# How long providers are listened for unless a call says so.
+# Seconds to listen for providers, unless a call names another time.
 LISTEN_S = 2.0
-# Of those who have the same name so many are told.
+# The most keys in the error for a name that several providers have.
 _TOLD = 8
 _CAN = "can take jobs"
 
@@ -34,12 +34,12 @@ async def providers(
     params: dict[str, Any],
     names: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The `providers` call: who is alive after listening for `wait_s` seconds. `names` are those of one's household,
-    by public key: they stand over what a provider calls itself. Raises `UnreachableError` when it listens and no
-    relay is there.
+    """The `providers` call: who is alive after listening for `wait_s` seconds. `names` are the names of the
+    household's members by public key; they override the names that providers give themselves.
 
-    Filters: `model` (id or `sha256:…`), `free`, `most_msat` (the base price), `network`, `context` (tokens at least),
-    `trust` (at least).
+    Filters: `model` (an id or `sha256:…`), `free`, `most_msat` (highest base price), `network`, `context` (least
+    window in tokens), `trust` (least trust, 0 to 1). Raises `UsageError`, and `UnreachableError` if it is to listen
+    and no relay is reached.
     """
     wait_s = number(params, "wait_s", LISTEN_S)
     wanted = _Wanted(
@@ -51,7 +51,7 @@ async def providers(
         trust=number(params, "trust", 0.0),
     )
     if wait_s:
-        # With no relay nobody is heard, which says nothing of who is alive.
+        # Without a relay nobody can be heard, which would look as if nobody were alive.
         await pool.wait_open(settings.patience_s)
     caught_up = await client.caught_up(wait_s)
     if not len(client.directory) and wait_s:
@@ -62,7 +62,7 @@ async def providers(
         "heard_of": client.directory.known,
         "caught_up": caught_up,
         "bid_msat": int(client.settings.bid),
-        # A request goes to whichever relay both sides use: what all of them take surely gets there.
+        # A request may go over any of the relays, so this is what the strictest of them accepts.
         "event_bytes": min(pool.event_bytes([url], most=MAX_EVENT_BYTES) for url in pool.urls),
     }
 
@@ -96,9 +96,9 @@ def _shown(client: SwarmClient, listing: Listing, wanted: _Wanted) -> bool:
 async def why_provider(
     client: SwarmClient, now: float, params: dict[str, Any], members: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The `why-provider` call: what speaks for and against the provider `key`: an npub, hex, or of one that is alive
-    the beginning of its npub or its name. `members` are the household's names by key. Raises `UsageError`.
-    """
+    """The `why-provider` call: what speaks for and against the provider `key`. That is an npub or hex; for a live
+    provider it may be its name, or the beginning of its npub. `members` are the names of the household's members by
+    public key. `now` is in Unix seconds. Raises `UsageError`."""
     model, named = text(params, "model", None), text(params, "key", "")
     await client.caught_up(number(params, "wait_s", LISTEN_S))
     key = _key_of(named, client, members)
@@ -124,7 +124,7 @@ def _key_of(named: str, client: SwarmClient, members: Mapping[str, str]) -> str:
         return nip19.public_key_among(named, (listing.provider for listing in client.directory))
     except WireError as error:
         name = named.strip().casefold()
-        # The head has let these in. Strangers may call themselves as they like.
+        # Members first: the head has admitted them, while strangers can give themselves any name.
         found = [key for key, called in members.items() if called.casefold() == name] or [
             listing.provider for listing in client.directory if listing.name and listing.name.casefold() == name
         ]
@@ -139,22 +139,28 @@ def _key_of(named: str, client: SwarmClient, members: Mapping[str, str]) -> str:
 
 
 def resting(client: SwarmClient, provider: str) -> dict[str, Any] | None:
-    """When a provider is no longer left alone (`ends_at`), and why it is (`why`); None for one that is not."""
+    """Until when (`ends_at`, Unix seconds) and `why` a provider is not asked; None if it may be asked."""
     rest = client.rest_of(provider)
     return None if rest is None else {"ends_at": round(rest[0], 1), "why": rest[1]}
 
 
+def _state(listing: Listing, *, own: bool, rests: bool) -> str:
+    """Whether a provider takes jobs of ours now, in words."""
+    if listing.network == HOUSEHOLD and not own:
+        return "serves only its household"
+    if listing.loading:
+        return "loading"
+    if listing.paused:
+        return f"paused ({listing.paused})"
+    return "resting" if rests else "ready"
+
+
 def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) -> dict[str, Any]:
-    state = "loading" if listing.loading else f"paused ({listing.paused})" if listing.paused else "ready"
-    rests = resting(client, listing.provider)
-    if rests is not None and state == "ready":
-        state = "resting"
-    if listing.network == HOUSEHOLD and listing.provider not in client.circle.own:
-        state = "serves only its household"
+    rests, own = resting(client, listing.provider), listing.provider in client.circle.own
     return {
         "provider": nip19.npub(listing.provider),
         "name": names.get(listing.provider) or listing.name,
-        "own": listing.provider in client.circle.own,
+        "own": own,
         "models": [model.id for model in listing.models],
         "weights": [model.sha256 for model in listing.models],
         "contexts": [model.context for model in listing.models],
@@ -167,7 +173,7 @@ def _listing(client: SwarmClient, listing: Listing, names: Mapping[str, str]) ->
         "price": listing.price.rates() if listing.priced else None,
         "network": listing.network or None,
         "plain": listing.plain,
-        "state": state,
+        "state": _state(listing, own=own, rests=rests is not None),
         "rests": rests,
         "trust": round(client.reputation.trust(listing.provider), 3),
         "expires_at": client.directory.alive_until(listing.provider),

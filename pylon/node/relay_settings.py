@@ -1,4 +1,7 @@
-"""`[relay]` as what a relay is made with. Apart from the other settings: a node that only serves holds no relay."""
+"""The settings in `[relay]` as arguments for a relay.
+
+Not in `settings`, so that a node that only serves does not load the relay.
+"""
 
 from pylon.errors import MalformedError, UsageError
 from pylon.relay.limits import RelayLimits
@@ -9,7 +12,7 @@ from pylon.sections import RelaySection
 def relay_limits(
     section: RelaySection, *, writes_per_minute: int | None = None, max_mb: int | None = None
 ) -> RelayLimits:
-    """What a relay of ours takes; what is given goes before what the section says, and 0 means no bound."""
+    """The limits of our own relay. Given arguments override the section; 0 means no limit."""
     writes = section.writes_per_minute if writes_per_minute is None else writes_per_minute
     megabytes = section.max_mb if max_mb is None else max_mb
     return RelayLimits(
@@ -20,9 +23,9 @@ def relay_limits(
 
 
 def public_urls(section: RelaySection, given: list[str] | None = None) -> tuple[str, ...]:
-    """The addresses that clients know a relay of ours by, those `given` on the command line first.
+    """The addresses under which clients know our own relay, with those `given` on the command line first.
 
-    Raises `UsageError` for one of these that is none.
+    Raises `UsageError` for an invalid one of these.
     """
     try:
         spelled = [normalize_relay_url(url) for url in given or ()]

@@ -1,4 +1,4 @@
-"""Answers of others, read by the model of this machine."""
+"""Checks answers of other providers with the model of this machine."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,14 @@ from pylon.swarm.job import JobSpec
 
 @dataclass(frozen=True, slots=True)
 class ModelRescorer:
-    """A `Rescorer` that asks the inference child."""
+    """A `Rescorer` that uses the inference child."""
 
     inference: InferenceService
 
     def holds(self) -> frozenset[str]:
         """See `Rescorer`."""
         model = self.inference.model
-        # One that left memory comes back for it.
+        # An unloaded model is loaded again when it is needed.
         if model is None or self.inference.state not in ("ready", "unloaded"):
             return frozenset()
         return frozenset({model.sha256})

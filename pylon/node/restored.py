@@ -1,8 +1,8 @@
 """The first start of a home that was restored from a backup (`pylon backup`).
 
-After the copy was made, jobs that wait in it were answered, payments that it has reserved were sent, and accounts
-moved on. The database is brought to a state that a node can safely go on from before anything is served, asked or
-paid. docs/backup.md lists what is done.
+After the copy was made, jobs that are waiting in it may have been answered, payments that it has reserved may have
+been sent, and accounts may have moved on. So, before anything is served, asked or paid, the database is brought into
+a state from which a node can safely go on. docs/backup.md lists what is done.
 """
 
 from datetime import datetime
@@ -24,9 +24,9 @@ logger = log.get("node")
 
 
 def refuse_backup_itself(home: Home) -> None:
-    """Raises `SetupError` where the home is a backup itself, and not a copy of one that was put in a home's place.
+    """Raises `SetupError` if the home is a backup itself, and not a copy of one that was put in a home's place.
 
-    A node that began with the backup would change it, and two homes that were then restored from it would sign
+    A node that started with the backup would change it, and two homes that are restored from it later would sign
     receipts with the same numbers.
     """
     if any(is_copied_to(books, home.root) for books in (home.database, home.root / BANK_DATABASE)):
@@ -40,27 +40,27 @@ def refuse_backup_itself(home: Home) -> None:
 
 
 async def begin_restored(database: Database, now: float) -> None:
-    """Prepares a copy that no node has begun with, in one transaction; does nothing with any other database.
+    """Prepares a copy with which no node has started yet, in one transaction; does nothing to any other database.
 
     `now` is in Unix seconds.
     """
     copied_at = await marks.copied_at(database)
     if copied_at is None:
         return
-    # The customer's side is loaded for a restored home alone: a node that serves does without it.
+    # Imported here, so that a node that only serves does not load the customer's modules.
     from pylon.swarm.runs.journal import forget_unanswered
 
     async with database.transaction() as tx:
         reserved = await payment_store.in_state(tx, PaymentState.RESERVED)
         for payment in reserved:
-            # It was not sent before the copy, and may have been after it: its wallet is asked.
+            # It may have been sent after the copy was made. As SENDING, it is looked up at the wallet.
             await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", now)
         waiting = await tx.fetch_all("SELECT id FROM job WHERE state IN ('awaiting_funds', 'queued')")
         for row in waiting:
-            # A job that was answered after the copy would be answered and charged a second time.
+            # The job may have been answered after the copy was made, and must not be charged twice.
             await account_store.release(tx, row["id"])
             await rows.end(tx, row["id"], JobState.FAILED, code="", finished_at=now)
-        # Receipts for them are older than the state in which the accounts with providers are taken up again.
+        # The receipts of these jobs are older than the state from which the accounts with providers will continue.
         await forget_unanswered(tx)
         customers, providers = await accounts.begin_epochs(tx, now), await accounts.forget_mirrors(tx, now)
         await marks.begin(tx, now)

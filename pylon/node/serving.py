@@ -1,4 +1,4 @@
-"""The serving side of a node: its model, its provider, and the owner's rules that this one keeps."""
+"""The serving side of a node: its model, its provider, and the owner rules."""
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pylon.inference.service import InferenceService
 from pylon.money.invoices.late import collect_late
 from pylon.money.invoices.receiver import Receiver
 from pylon.money.wallet import Wallet
-from pylon.node.beside import beside
+from pylon.node.background import run_in_background
 from pylon.node.inference import open_inference
 from pylon.node.open_home import OpenHome
 from pylon.node.owner import OwnerWatch
@@ -19,7 +19,7 @@ from pylon.provider.service import Payments, Provider
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Made by `open_serving`, and ended by its stack."""
+    """Created by `open_serving`; the stack given there closes it."""
 
     inference: InferenceService
     provider: Provider
@@ -29,8 +29,9 @@ class Serving:
 async def open_serving(
     stack: AsyncExitStack, opened: OpenHome, *, attended: bool, machine: Machine | None = None
 ) -> Serving:
-    """Serves from when it returns. `attended`: a person started it in a terminal. `machine` is what owner rules read,
-    by default this one. Raises `ModelError`, and `SetupError` where it shall be paid and cannot be."""
+    """Starts to serve. `attended`: a person started the node in a terminal. `machine` is what the owner rules read,
+    this machine by default. Raises `ModelError`, and `SetupError` if work is to be paid and payment cannot be
+    taken."""
     config = opened.config
     inference = await open_inference(stack, opened.home, config, opened.clock)
     provider = Provider(
@@ -46,20 +47,22 @@ async def open_serving(
         since=opened.begun_at,
     )
     if config.provider.pricing == "free" and opened.wallet is not None:
-        beside(stack, collect_late(_receiver(opened, opened.wallet)), "late payments")
+        run_in_background(stack, collect_late(_receiver(opened, opened.wallet)), "late payments")
     rules = owner_rules(config, attended=attended)
     watch = OwnerWatch(machine or this_machine(), rules, provider, config.owner, opened.clock)
-    # Pushed before they start: a start that fails may have taken jobs up, which would outlive the model and fail.
+    # Pushed before they start: a start that fails may have taken up jobs already, and these must end before the
+    # model.
     stack.push_async_callback(watch.close)
     stack.push_async_callback(provider.close)
-    # Before anybody is told that jobs are taken on here.
+    # First: the provider's start announces whether it takes jobs.
     await watch.start()
     await provider.start()
     return Serving(inference, provider, watch)
 
 
 def payments(opened: OpenHome) -> Payments | None:
-    """How payment is taken, or None when work is free. Raises `SetupError` without a wallet."""
+    """What takes payment, or None if work is free. Raises `SetupError` without a wallet or without permission for
+    live money."""
     if opened.config.provider.pricing == "free":
         return None
     opened.need_permission('Or serve for free: set `provider.pricing = "free"`.')

@@ -1,4 +1,4 @@
-"""Getting hold of a node: the one that runs here, or else a core of our own for as long as a command lasts."""
+"""The node of a home for a command: the running one, or else a core in this process while the command lasts."""
 
 import asyncio
 import time
@@ -14,13 +14,13 @@ from pylon.sections import Config
 if TYPE_CHECKING:
     from pylon.node.core import Core
 
-# A core that has just taken the lock needs a moment until its socket listens.
+# Seconds to look for a core that holds the lock: one that has just taken it does not listen yet.
 FIND_S = 20.0
 RETRY_S = 0.1
 
 
 class LocalNode:
-    """The core of this process, called as if it were another's."""
+    """The core of this process as a `Node`."""
 
     def __init__(self, core: "Core") -> None:
         self._table = core.methods
@@ -32,11 +32,11 @@ class LocalNode:
 
 @asynccontextmanager
 async def open_node(home: Home, config: Config, *, stays: bool = False) -> AsyncIterator[Node]:
-    """The node of this home: the running one, or one started here that does not serve. `stays`: see `Core`.
+    """The running node of this home, or a core that is started here and does not serve. For `stays` see `Core`.
 
-    Several commands may come at once: one of them gets the lock and the others find its socket. The one with
-    the core stays until the calls of the others have ended. Raises `SetupError`, `UnreachableError`,
-    `NodeSilentError`.
+    If several commands start at once, one of them gets the lock and the others find its socket. Its core stays open
+    until their calls have ended. Raises `HomeBusyError`, `SetupError`, `NodeSilentError`, and what else entering a
+    `Core` raises.
     """
     deadline = time.monotonic() + FIND_S
     while True:
@@ -48,7 +48,7 @@ async def open_node(home: Home, config: Config, *, stays: bool = False) -> Async
         else:
             yield remote
             return
-        # A command that a running node answers needs nothing of what makes one.
+        # Imported here, since a command that a running node answers does not need it.
         from pylon.node.core import Core
 
         core = Core(home, config, serve=False, stays=stays)
@@ -68,5 +68,5 @@ async def open_node(home: Home, config: Config, *, stays: bool = False) -> Async
 
 
 def running_node(home: Home) -> Node:
-    """The node that runs in another process. Its calls raise `UnreachableError` when there is none."""
+    """The node that runs in another process. Its calls raise `UnreachableError` if none runs."""
     return RemoteNode(home.socket)

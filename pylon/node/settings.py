@@ -1,4 +1,4 @@
-"""What the config file's settings mean to the rooms below: the engine's spec, the provider's rules."""
+"""Turns the settings of the config file into the arguments of engine, provider and owner rules."""
 
 from pylon.errors import SetupError, WireError
 from pylon.host.readings import Heat, MemoryPressure
@@ -9,7 +9,7 @@ from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node.home import Home
-from pylon.node.household.members import HouseholdFile, Trusted
+from pylon.node.household.members import HouseholdFile, TrustedKeys
 from pylon.nostr.bech32 import nip19
 from pylon.provider.owner.rules import Battery, InUse, Overheated, Rule, ShortOfMemory
 from pylon.provider.owner.rulings import OwnerRules
@@ -19,7 +19,7 @@ from pylon.sections import Config, InferenceSection, ProviderSection
 
 
 def model_id(config: Config) -> str:
-    """The id under which the model is announced: a stand-in is named as one."""
+    """The id under which the model is announced."""
     match config.inference.engine:
         case "instant":
             return STAND_IN
@@ -30,13 +30,14 @@ def model_id(config: Config) -> str:
 
 
 def unnamed_model(config: Config) -> bool:
-    """Whether a server's model goes by the id of one that it is not: that of the default."""
+    """Whether the model of an OpenAI-compatible server has no name in the settings, and so goes by the default
+    model's id."""
     section = config.inference
     return section.engine == "openai" and "model" not in section.model_fields_set
 
 
 def engine_spec(home: Home, config: Config) -> EngineSpec:
-    """What the inference child runs. Raises `ModelError` when the model is not on this machine."""
+    """What the inference child is to run. Raises `ModelError` if the model is not on this machine."""
     directory = file = None
     section = config.inference
     if section.engine == "mlx":
@@ -70,11 +71,11 @@ def _engine_options(section: InferenceSection) -> dict[str, object]:
 
 
 def provider_settings(config: Config, own: str, household: HouseholdFile) -> ProviderSettings:
-    """The owner's decisions. One's own key is trusted: a node may ask itself. Raises `SetupError`."""
+    """The provider's settings. The node's `own` key is trusted, since a node may ask itself. Raises `SetupError`."""
     section = config.provider
     only_trusted = household.get() is not None and not config.household.strangers
     price = FREE
-    # Where strangers are not served, nobody is charged.
+    # A household serves its members for free, so nobody is charged if nobody else is served.
     if not only_trusted and section.pricing == "paid":
         price = Price(Msat(section.base_msat), Msat(section.in_msat_per_1k), Msat(section.out_msat_per_1k))
     return ProviderSettings(
@@ -84,7 +85,7 @@ def provider_settings(config: Config, own: str, household: HouseholdFile) -> Pro
         network=HOUSEHOLD if only_trusted else config.network,
         serve_open=section.serve_open,
         serve_broadcast=section.serve_broadcast,
-        trusted=Trusted(frozenset({own, *public_keys("provider.trusted", section.trusted)}), household),
+        trusted=TrustedKeys(frozenset({own, *public_keys("provider.trusted", section.trusted)}), household),
         only_trusted=only_trusted,
         blocked=public_keys("provider.blocked", section.blocked),
         max_queue=section.max_queue,
@@ -96,13 +97,13 @@ def provider_settings(config: Config, own: str, household: HouseholdFile) -> Pro
 
 
 def terms(section: ProviderSection) -> dict[str, str | int]:
-    """What work costs by the settings: `pricing`, and the rates in msat that count where that is `paid`."""
+    """The price in the settings: `pricing` is free or paid, and the rates are in msat."""
     return {name: getattr(section, name) for name in ("pricing", "base_msat", "in_msat_per_1k", "out_msat_per_1k")}
 
 
 def owner_rules(config: Config, *, attended: bool) -> OwnerRules:
-    """The rules that the settings ask for, in the order in which they are told. `attended`: a person started the
-    node in a terminal. Raises `SetupError`."""
+    """The owner rules of the settings, in the order in which they are reported. `attended`: a person started the node
+    in a terminal. Raises `SetupError`."""
     section = config.owner
     rules: list[Rule] = []
     try:
@@ -127,14 +128,14 @@ def owner_rules(config: Config, *, attended: bool) -> OwnerRules:
 
 
 def check_settings(config: Config) -> None:
-    """Raises `SetupError` for what a file of settings may hold and no node starts with."""
+    """Raises `SetupError` for settings that load but keep a node from starting."""
     owner_rules(config, attended=False)
     public_keys("provider.trusted", config.provider.trusted)
     public_keys("provider.blocked", config.provider.blocked)
 
 
 def public_keys(setting: str, texts: list[str]) -> frozenset[str]:
-    """The keys in a setting. Raises `SetupError`."""
+    """The public keys in a setting, as hex; `setting` is its name for errors. Raises `SetupError`."""
     try:
         return frozenset(nip19.parse_public_key(text) for text in texts)
     except WireError as error:

@@ -1,4 +1,4 @@
-"""Changing settings in `config.toml` the way a person would: everything else in the file stays as it is."""
+"""Changes settings in `config.toml` and leaves everything else in the file as it is."""
 
 import re
 import tomllib
@@ -13,9 +13,9 @@ from pylon.sections import Config
 
 
 def change(path: Path, section: str, values: dict[str, Any]) -> Config:
-    """Sets `values` in `[section]`; the settings as they are now, the environment included.
+    """Sets `values` in `[section]`. Returns all settings after the change, with those of the environment.
 
-    All of them or none: the file is replaced in one step, and only by one that loads. Raises `SetupError`.
+    The file is replaced in one step, and only by one that loads. Raises `SetupError`.
     """
     settings.load(path)
     text = path.read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def _with(text: str, section: str, name: str, value: Any) -> str:
     if start is None:
         return "\n".join([*lines, "", header, line, ""])
     end = next((at for at in range(start + 1, len(lines)) if lines[at].lstrip().startswith("[")), len(lines))
-    # The example that `pylon init` wrote has the setting commented out, below what it means.
+    # In the file that `pylon init` wrote, the setting is commented out below its description.
     shown = next((at for at in range(start + 1, end) if re.match(rf"# ?{name}\s*=", lines[at])), None)
     if shown is None:
         lines.insert(start + 1, line)

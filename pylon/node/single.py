@@ -1,4 +1,4 @@
-"""One question to the swarm as a call, with pieces of its answer while it is made."""
+"""The `ask` call: one question to the swarm, with its answer as it grows."""
 
 from contextlib import aclosing
 from dataclasses import replace
@@ -25,11 +25,12 @@ async def ask_one(
     params: dict[str, Any],
     reservation: CallReservation | None = None,
 ) -> Answers:
-    """The `ask` call: a `job` as `map` takes it; `timeout_s` and `stream`. It never costs more than its reservation.
+    """The `ask` call: asks a `job`, as `map` takes it. It never costs more than its reservation.
 
-    With `stream`, events bring `text`, the whole answer so far; it may start anew with another provider. The result
-    is a row as `map` gives it, with `charged_msat` and `most_msat`, what all tries can come to at the most. Raises
-    `UsageError` for a job that is not one, `UnreachableError` when no relay is there.
+    `timeout_s` is for a job that names no timeout. With `stream`, events bring `text`, the whole answer so far; it
+    starts again from the beginning if another provider takes over. The result is a row as `map` gives it, with
+    `charged_msat` and `most_msat`, the most that all attempts can still come to. Raises `UsageError` for an invalid
+    job, `UnreachableError` if no relay is reached.
     """
     timeout = float(number(params, "timeout_s", 0.0) or settings.timeout_s)
     stream = flag(params, "stream")

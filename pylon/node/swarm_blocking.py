@@ -3,7 +3,7 @@
     with NodeSwarm() as swarm:
         print(swarm.complete("How many legs has a spider?", max_tokens=16).text)
 
-Everything runs in a thread of its own, so it works where an event loop runs already, as in Jupyter.
+Everything runs in a separate thread, so it also works where an event loop is running already, as in Jupyter.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,8 +17,8 @@ from pylon.swarm.runs.question_checks import check_jobs
 
 
 class NodeSwarm(Blocking):
-    """A `NodeSwarmClient` and its thread. Raises what that raises, and `UsageError` where asking would never end: in
-    a function that it calls, and in a process that was forked after it was made."""
+    """A `NodeSwarmClient` in a thread. Raises what the client raises, and `UsageError` where a call would never
+    return: within a function that it calls itself, and in a process that was forked after it was made."""
 
     def __init__(self, home: Path | str | None = None) -> None:
         self._client = NodeSwarmClient(home)
@@ -29,9 +29,10 @@ class NodeSwarm(Blocking):
         return self._thread.run(self._client.complete(job, **parameters))
 
     def map(self, jobs: Iterable[JobSpec | str], **options: Any) -> list[Outcome]:
-        """See `NodeSwarmClient.map`. Its functions are called in the swarm's own thread. Ctrl-C cancels the jobs."""
+        """See `NodeSwarmClient.map`. `on_progress` and `on_outcome` are called in the swarm's own thread. Ctrl-C
+        cancels the jobs."""
         check_jobs(jobs)
-        # Here, since nothing goes on in that thread while a generator makes the next question.
+        # Listed in this thread: a slow generator would block the other one.
         return self._thread.run(self._client.map(list(jobs), **options))
 
     def stream(self, job: JobSpec | str = "", **parameters: Any) -> Iterator[str | Answer]:

@@ -27,21 +27,21 @@ _UNSAID = {field.name: field.default for field in fields(JobSpec)}
 
 
 class NodeSwarmClient(HomeClient):
-    """See `HomeClient`. What its jobs cost is paid from the home's wallet, within the settings of `[customer]`."""
+    """See `HomeClient`. Jobs are paid from the home's wallet, as the settings in `[customer]` allow."""
 
     def __init__(self, home: Path | str | None = None) -> None:
         super().__init__(home, "swarm")
 
     async def complete(self, job: JobSpec | str = "", *, budget_msat: int | None = None, **parameters: Any) -> Answer:
-        """The answer to one question, as `SwarmClient.complete` gives it, for `budget_msat` at the most in all."""
+        """The answer to one question, as `SwarmClient.complete` gives it, for at most `budget_msat` in all."""
         row = await result_of(self._node, "ask", _single(job, parameters, budget_msat))
         return _answer(outcome_of(row))
 
     async def stream(
         self, job: JobSpec | str = "", *, budget_msat: int | None = None, **parameters: Any
     ) -> AsyncGenerator[str | Answer]:
-        """The answer to one question while it is made, as `SwarmClient.stream` gives it: the whole text so far, again
-        and again, then the `Answer`. Whoever leaves it takes the question back."""
+        """The answer to one question as it grows, as `SwarmClient.stream` gives it: the whole text so far, again and
+        again, then the `Answer`. Closing the iterator cancels the question."""
         params = {**_single(job, parameters, budget_msat), "stream": True}
         async with aclosing(self._node.call("ask", params)) as told:
             async for each in told:
@@ -65,11 +65,12 @@ class NodeSwarmClient(HomeClient):
     ) -> list[Outcome]:
         """The outcomes of many questions, in their order, as `SwarmClient.map` gives them.
 
-        With `journal` the run is written down, so that the same questions, asked once more with `resume`, go on where
-        it ended: nothing that was answered is asked or paid again. Where nothing was asked before, `resume` begins.
-        `pin_weights` has all answered by the weights that most run. Raises `UnreachableError` when nobody could take
-        a single one or the node ends meanwhile, and what one of these functions raises. Cancelling it cancels the
-        jobs.
+        With `journal` the run is recorded. If the same questions are asked again with `resume`, the run goes on where
+        it ended: what was answered is neither asked nor paid again. Without such a record, `resume` begins a new run.
+        `pin_weights` has all questions answered by the same weights, those that most slots have.
+
+        Raises `UnreachableError` if nobody could take any question or the node ends meanwhile, and what `on_progress`
+        or `on_outcome` raises. Cancelling it cancels the jobs.
         """
         check_jobs(jobs)
         check_bounds(deadline_s, budget_msat, priority)
@@ -103,10 +104,10 @@ class NodeSwarmClient(HomeClient):
         trust: float = 0.0,
         wait_s: float = 2.0,
     ) -> list[dict[str, Any]]:
-        """Who is alive, after listening for `wait_s` seconds: the rows of `pylon providers --json`.
+        """The providers that are alive after listening for `wait_s` seconds, as rows of `pylon providers --json`.
 
-        Those alone that have a `model` (an id or `sha256:…`), are `free`, have a base price of `most_msat` at most, a
-        `network`, a `context` of so many tokens and so much `trust` (0 to 1).
+        Filters: `model` (an id or `sha256:…`), `free`, `most_msat` (highest base price), `network`, `context` (least
+        window in tokens), `trust` (least trust, 0 to 1).
         """
         wanted = {"model": model, "free": free, "most_msat": most_msat, "network": network, "context": context}
         seen = await result_of(self._node, "providers", {**wanted, "trust": trust, "wait_s": wait_s})
@@ -114,7 +115,8 @@ class NodeSwarmClient(HomeClient):
 
 
 class _Asked:
-    """The questions of one map: those that a node can be asked as rows, and what becomes of all in their places."""
+    """The questions of one map: the rows to send to the node, and the outcomes of all by place. Questions that no
+    provider could be asked are not sent."""
 
     def __init__(
         self,
@@ -125,7 +127,7 @@ class _Asked:
         self.rows: list[dict[str, Any]] = []
         self._on_progress = on_progress
         self._on_outcome = on_outcome
-        # By place; and of each row its place.
+        # The outcomes by place, and the place of each row.
         self._came: dict[int, Outcome] = {}
         self._places: list[int] = []
         for place, spec in enumerate(specs):
@@ -138,7 +140,7 @@ class _Asked:
         self._failed = len(self._came)
 
     def begin(self) -> None:
-        """Tells of those that nobody can be asked."""
+        """Reports the questions that are not sent."""
         if self._on_outcome is not None:
             for place, outcome in self._came.items():
                 call(self._on_outcome, place, outcome)
@@ -146,7 +148,7 @@ class _Asked:
             call(self._on_progress, Progress(self._failed, 0, self._failed, 0))
 
     def hear(self, told: Event | Result) -> None:
-        """An event of the node's, or its result."""
+        """Takes an event or the result of the call, and reports what is new in it."""
         for row in told.data.get("outcomes", ()):
             place = self._places[row["index"]]
             self._came[place] = outcome = outcome_of(row)
@@ -174,8 +176,9 @@ def _single(job: JobSpec | str, parameters: dict[str, Any], budget_msat: int | N
 
 
 def _row(spec: JobSpec) -> dict[str, Any] | JobFailed:
-    """What a call says of a job: what it does not is left to the home's settings. Or why no node can be asked it."""
-    # What nobody can be asked, whatever the home's settings are: a call need not hold it.
+    """A job as a row of a call, or why nobody can be asked it. Fields with their defaults are left out, so that the
+    home's settings apply to them."""
+    # With `plain`, so that only jobs count as unaskable that are so whatever the home's settings are.
     if failure := unaskable(spec, plain=True):
         return failure
     said = {name: getattr(spec, name) for name in _UNSAID}
@@ -183,7 +186,7 @@ def _row(spec: JobSpec) -> dict[str, Any] | JobFailed:
     try:
         orjson.dumps(row)
     except TypeError as error:
-        # Half of a character, a number that JSON has no room for, a schema with what is no JSON.
+        # Such as a lone surrogate, an integer over 64 bits, or a schema with a value that JSON lacks.
         return malformed(f"it cannot be written as JSON: {error}")
     return row
 

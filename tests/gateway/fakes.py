@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import httpx
 
 from pylon.errors import UnreachableError
+from pylon.gateway.access import AccessRules
 from pylon.gateway.app import Gateway, GatewaySettings
-from pylon.gateway.doors import Doors
 from pylon.gateway.upstream import Begun, Ended, Said
 from pylon.money.msat import Msat
 from pylon.money.price import Price
@@ -107,10 +107,10 @@ class FakeCore:
 
 
 def gateway_of(
-    core, tmp_path, *, most_msat=1_000_000, token=TOKEN, names=(), loopback=True, clock=None, doors=None, **settings
+    core, tmp_path, *, most_msat=1_000_000, token=TOKEN, names=(), loopback=True, clock=None, rules=None, **settings
 ):
-    doors = doors or Doors(token, frozenset(names), loopback)
-    return Gateway(core, GatewaySettings(tmp_path, most_msat, **settings), doors, clock)
+    rules = rules or AccessRules(token, frozenset(names), loopback)
+    return Gateway(core, GatewaySettings(tmp_path, most_msat, **settings), rules, clock)
 
 
 @asynccontextmanager

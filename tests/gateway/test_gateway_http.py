@@ -12,7 +12,7 @@ from pylon.gateway import completions
 from pylon.gateway.app import GatewaySettings
 from pylon.gateway.bodies import MOST_MARKS
 from pylon.gateway.chat import MOST_MESSAGES
-from pylon.gateway.problems import of_error
+from pylon.gateway.problems import problem_of_error
 from pylon.gateway.upstream import Ended, Said, SilentCoreError
 from pylon.jobs.parameters import MAX_SCHEMA
 from pylon.jobs.size import MAX_EVENT_BYTES
@@ -112,7 +112,7 @@ async def test_a_client_that_repeats_by_itself_is_told_whether_that_is_of_use(tm
     ],
 )  # fmt: skip
 def test_what_was_waited_for_once_is_not_asked_for_again(error, waited_s, again):
-    assert of_error(error, waited_s).again is again
+    assert problem_of_error(error, waited_s).again is again
 
 
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}

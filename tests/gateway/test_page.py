@@ -10,7 +10,7 @@ import pytest
 
 import pylon
 from pylon.gateway import view
-from pylon.gateway.doors import Doors
+from pylon.gateway.access import AccessRules
 from pylon.gateway.metrics import Histogram, Sample
 from pylon.gateway.page import page_file
 from pylon.gateway.trajectories import MOST_CHARS, MOST_EVENTS
@@ -74,8 +74,8 @@ def test_the_page_needs_no_other_resource_and_sets_what_it_shows_as_text():
 
 
 async def test_the_locked_page_says_where_the_token_lies_in_a_form_that_browsers_know(tmp_path):
-    doors = Doors(TOKEN, frozenset(), loopback=True, token_file="~/.pylon/<b>&/gateway-token")
-    gateway = gateway_of(FakeCore(), tmp_path, doors=doors)
+    rules = AccessRules(TOKEN, frozenset(), loopback=True, token_file="~/.pylon/<b>&/gateway-token")
+    gateway = gateway_of(FakeCore(), tmp_path, rules=rules)
     async with client_of(gateway, token=None) as client:
         html = (await client.get("/")).text
     assert "~/.pylon/&lt;b&gt;&amp;/gateway-token" in html and "{token_file}" not in html

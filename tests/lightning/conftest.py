@@ -17,7 +17,7 @@ from pylon.money.nwc.uri import parse_uri
 from pylon.money.payments.guard import GuardedWallet
 from pylon.node.calls.control import Node, result_of
 from pylon.node.home import Home
-from pylon.node.wallet.purse import open_wallet
+from pylon.node.wallet.connection import open_wallet
 from tests.node import programs
 from tests.node.homes import agreed, customer_of, move_in
 from tools.regtest.stack import Regtest, default_folder

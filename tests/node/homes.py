@@ -13,7 +13,7 @@ from pylon.node.calls.control import Node, RemoteNode, result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.session import LocalNode
-from pylon.node.wallet.purse import save_link
+from pylon.node.wallet.connection import save_link
 
 
 def move_in(root: Path, link: str, network: str = "play") -> Home:

@@ -129,7 +129,7 @@ class Core:
     async def result(self, _method, params):
         if not self.reached:
             raise UnreachableError("no node is running here")
-        told = self.reservations.told(params)
+        told = self.reservations.rows(params)
         for question in self.questions:
             if question.name in params["names"]:
                 question.lost = told["reservations"][question.name] is None

@@ -160,7 +160,7 @@ async def test_the_clock_is_compared_with_the_date_that_a_relay_gives(off):
 
     async with serve(nothing, "127.0.0.1", 0, process_request=dated) as server:
         port = server.sockets[0].getsockname()[1]
-        ahead = await asking._ahead(f"ws://127.0.0.1:{port}")
+        ahead = await asking._clock_ahead_s(f"ws://127.0.0.1:{port}")
     assert ahead is not None
     assert abs(ahead + off) < 60
 
@@ -183,7 +183,7 @@ async def test_a_relay_that_tells_no_time_or_nonsense_is_no_error(date, monkeypa
 
     async with serve(nothing, "127.0.0.1", 0, process_request=dated) as server:
         port = server.sockets[0].getsockname()[1]
-        assert await asking._ahead(f"ws://127.0.0.1:{port}") is None
+        assert await asking._clock_ahead_s(f"ws://127.0.0.1:{port}") is None
         read = await asking.read_relay(f"ws://127.0.0.1:{port}", "", None)
     assert read.error
 

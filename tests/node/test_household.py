@@ -21,9 +21,9 @@ from pylon.node.calls.control import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.household.invite import Invite, decode, encode
-from pylon.node.household.inviting import Head, Joined, found
+from pylon.node.household.inviting import Head, Joined, new_household
 from pylon.node.household.joining import follow, join
-from pylon.node.household.members import Door, Guest, Household, HouseholdFile, Trusted, relay_urls
+from pylon.node.household.members import AdmittedKeys, Guest, Household, HouseholdFile, TrustedKeys, relay_urls
 from pylon.node.household.wire import join_event, list_event, read_join, read_list
 from pylon.node.session import LocalNode
 from pylon.node.settings import provider_settings
@@ -100,7 +100,7 @@ def test_nobody_can_enter_another_key_or_use_another_invite():
 
 
 def test_a_list_counts_only_from_its_head():
-    household = found(HEAD.public, ("ws://relay",), "desk").with_member(MEMBER.public, "kitchen")
+    household = new_household(HEAD.public, ("ws://relay",), "desk").with_member(MEMBER.public, "kitchen")
     event = list_event(household, MEMBER.public, HEAD, ConversationKeys(HEAD), created_at=NOW)
     read = read_list(event, ConversationKeys(MEMBER), HEAD.public)
     assert (read.members, read.relays, read.updated_at) == (household.members, household.relays, NOW)
@@ -131,7 +131,7 @@ def test_a_heads_list_of_anything_else_is_malformed(body):
 def test_the_file_is_its_owners_alone_and_shows_changes(tmp_path):
     writer, reader = HouseholdFile(tmp_path), HouseholdFile(tmp_path)
     assert reader.get() is None
-    household = found(HEAD.public, ("ws://relay",), "desk").with_guest(GUEST.public, Guest(NOW))
+    household = new_household(HEAD.public, ("ws://relay",), "desk").with_guest(GUEST.public, Guest(NOW))
     writer.save(household)
     assert reader.get() == household
     assert (tmp_path / "household.json").stat().st_mode & 0o077 == 0
@@ -150,9 +150,9 @@ def test_a_broken_file_is_said_to_be_one(tmp_path, text):
 
 def test_members_are_trusted_and_the_door_knows_guests_until_their_time_is_over(tmp_path):
     file = HouseholdFile(tmp_path)
-    trusted, door = Trusted(frozenset({OTHER.public}), file), Door(file)
+    trusted, door = TrustedKeys(frozenset({OTHER.public}), file), AdmittedKeys(file)
     assert OTHER.public in trusted and HEAD.public not in trusted and HEAD.public not in door
-    household = found(HEAD.public, (), "desk").with_guest(GUEST.public, Guest(int(time.time()) + 60))
+    household = new_household(HEAD.public, (), "desk").with_guest(GUEST.public, Guest(int(time.time()) + 60))
     file.save(household.with_guest(OTHER.public, Guest(int(time.time()) - 1)))
     assert HEAD.public in trusted and GUEST.public not in trusted
     assert HEAD.public in door and GUEST.public in door and OTHER.public not in door
@@ -185,8 +185,8 @@ def test_a_member_needs_no_relay_of_its_own():
 async def house(tmp_path):
     """The head's file, its pool, and a relay behind the household's door."""
     file = HouseholdFile(tmp_path)
-    file.save(found(HEAD.public, (), "desk"))
-    door = Door(file)
+    file.save(new_household(HEAD.public, (), "desk"))
+    door = AdmittedKeys(file)
     async with RelayServer(allow_writers=door, allow_readers=door) as relay:
         pool = RelayPool([relay.url], secret=HEAD)
         pool.start()
@@ -234,7 +234,9 @@ async def test_a_list_that_the_disk_refused_is_followed_when_it_takes_it_and_so_
     monkeypatch.setattr("pylon.forever.REST_S", 0.01)
     head, url, file = house
     three = (
-        found(HEAD.public, (url,), "desk").with_member(MEMBER.public, "kitchen").with_member(OTHER.public, "attic")
+        new_household(HEAD.public, (url,), "desk")
+        .with_member(MEMBER.public, "kitchen")
+        .with_member(OTHER.public, "attic")
     )
     file.save(three)
     folder = tmp_path / "copy"
@@ -266,7 +268,7 @@ async def test_a_list_that_the_disk_refused_is_followed_when_it_takes_it_and_so_
             while not told:
                 await asyncio.sleep(0.01)
         assert len(refused) == 3 and OTHER.public not in told[0].members
-        await head._spread(head._now().with_member(GUEST.public, "shed"))
+        await head._spread(head._household().with_member(GUEST.public, "shed"))
         async with asyncio.timeout(20):
             while len(told) < 2:
                 await asyncio.sleep(0.01)
@@ -290,7 +292,7 @@ async def test_a_used_invite_lets_nobody_else_in(house, monkeypatch):
         await join(decode(lines[0]), OTHER, "thief", SystemClock())
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    assert OTHER.public not in (file.get() or found("", (), "")).members
+    assert OTHER.public not in (file.get() or new_household("", (), "")).members
 
 
 async def test_an_invite_that_nobody_waits_for_opens_no_door(house, monkeypatch):
@@ -330,12 +332,12 @@ async def test_a_head_without_its_relay_hands_out_no_invites(tmp_path, monkeypat
     head = identity.create(home.identity_file).public
     config = settings.parse({"relay": {"host": "127.0.0.1", "port": port}})
     file = HouseholdFile(home.folder)
-    file.save(found(head, (), "desk"))
+    file.save(new_household(head, (), "desk"))
     async with Core(home, config, serve=False) as core:
         with pytest.raises(UnreachableError, match=f"ws://127.0.0.1:{port} ") as caught:
             await result_of(LocalNode(core), "invite", {})
         assert "pylon start --relay" in caught.value.hint
-        assert (file.get() or found("", (), "")).guests == {}
+        assert (file.get() or new_household("", (), "")).guests == {}
     async with RelayServer(port=port), Core(home, config, serve=False) as core:
         steps = LocalNode(core).call("invite", {})
         code = (await anext(steps)).data["code"]
@@ -348,7 +350,7 @@ async def test_who_is_expelled_while_the_customers_side_opens_is_nobodys_own_any
     home.create()
     head = identity.create(home.identity_file).public
     file = HouseholdFile(home.folder)
-    file.save(found(head, (), "desk").with_member(MEMBER.public, "kitchen"))
+    file.save(new_household(head, (), "desk").with_member(MEMBER.public, "kitchen"))
     async with Core(home, settings.parse({"relays": ["ws://127.0.0.1:9"]}), serve=False) as core:
         load = reputation_store.load
 
@@ -367,7 +369,8 @@ async def test_who_is_expelled_is_nobodys_own_before_the_others_are_told_of_it(t
     home.create()
     head = identity.create(home.identity_file).public
     file = HouseholdFile(home.folder)
-    file.save(found(head, (), "desk").with_member(MEMBER.public, "kitchen").with_member(OTHER.public, "attic"))
+    two = new_household(head, (), "desk").with_member(MEMBER.public, "kitchen")
+    file.save(two.with_member(OTHER.public, "attic"))
     async with Core(home, settings.parse({"relays": ["ws://127.0.0.1:9"]}), serve=False) as core:
         client = (await core.customer()).client
         told = asyncio.Event()
@@ -394,7 +397,7 @@ async def test_an_invite_whose_time_is_over_is_refused_before_anything_is_sent()
 def test_the_protocol_page_names_both_messages_and_their_tags():
     page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     asked = join_event(GUEST, HEAD.public, MEMBER, "kitchen", created_at=NOW)
-    told = list_event(found(HEAD.public, (), ""), MEMBER.public, HEAD, ConversationKeys(HEAD), created_at=NOW)
+    told = list_event(new_household(HEAD.public, (), ""), MEMBER.public, HEAD, ConversationKeys(HEAD), created_at=NOW)
     inside = orjson.loads(ConversationKeys(HEAD).decrypt(GUEST.public, asked.content))
     for event in (asked, told):
         assert f"| {event.kind} |" in page

@@ -14,10 +14,10 @@ from pylon.errors import UnreachableError
 from pylon.node.household import lan
 from pylon.node.household.address import invited, local, reachable
 from pylon.node.household.invite import decode
-from pylon.node.household.inviting import Head, Joined, found
+from pylon.node.household.inviting import Head, Joined, new_household
 from pylon.node.household.joining import join
-from pylon.node.household.lan import Mdns, announcing, mark, neighbourhood, reach
-from pylon.node.household.members import Door, HouseholdFile
+from pylon.node.household.lan import Mdns, announcing, instance_name, reach, relay_discovery
+from pylon.node.household.members import AdmittedKeys, HouseholdFile
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
@@ -69,8 +69,8 @@ async def test_what_is_announced_is_found_by_who_knows_the_head_and_by_nobody_el
 
 
 def test_the_name_in_the_network_does_not_tell_the_head_s_key():
-    assert HEAD.public[:8] not in mark(HEAD.public) and len(mark(HEAD.public)) <= 63
-    assert mark(HEAD.public) != mark(MEMBER.public)
+    assert HEAD.public[:8] not in instance_name(HEAD.public) and len(instance_name(HEAD.public)) <= 63
+    assert instance_name(HEAD.public) != instance_name(MEMBER.public)
 
 
 def test_a_relay_on_all_addresses_is_at_loopback_for_its_own_machine():
@@ -104,7 +104,7 @@ async def test_a_relay_that_nobody_else_can_reach_is_not_announced_and_no_relay_
         return Config(household=HouseholdSection(**changes))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lan, "neighbourhood", lambda c: Near(None) if c.household.lan else None)
+        patch.setattr(lan, "relay_discovery", lambda c: Near(None) if c.household.lan else None)
         for made, url in (
             (config(), "ws://127.0.0.1:7001"),
             (config(lan=False), "ws://0.0.0.0:7002"),
@@ -114,14 +114,14 @@ async def test_a_relay_that_nobody_else_can_reach_is_not_announced_and_no_relay_
             async with announcing(made, HEAD.public, url):
                 pass
     assert said == [7003, 7004]
-    assert neighbourhood(config(lan=False)) is None
+    assert relay_discovery(config(lan=False)) is None
 
 
 @pytest.fixture
 async def house(tmp_path):
     file = HouseholdFile(tmp_path)
-    file.save(found(HEAD.public, (), "desk"))
-    door = Door(file)
+    file.save(new_household(HEAD.public, (), "desk"))
+    door = AdmittedKeys(file)
     async with RelayServer(allow_writers=door, allow_readers=door) as relay:
         pool = RelayPool([relay.url], secret=HEAD)
         pool.start()
@@ -152,7 +152,7 @@ async def test_a_member_asks_the_network_only_when_the_relay_it_knows_is_gone(ho
     near = Told(url)
     pool = RelayPool([url if known else GONE], secret=HEAD)
     pool.start()
-    await reach(pool, found(HEAD.public, (url,), "desk"), near)
+    await reach(pool, new_household(HEAD.public, (url,), "desk"), near)
     assert near.asked == ([] if known else [HEAD.public])
     assert urlsplit(url).port in {urlsplit(one).port for one in pool.urls}
     await pool.close()

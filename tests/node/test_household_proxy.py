@@ -12,7 +12,7 @@ from pylon.errors import UnreachableError
 from pylon.node.home import Home
 from pylon.node.household.hub import household_relay
 from pylon.node.household.invite import decode
-from pylon.node.household.inviting import Head, Joined, found
+from pylon.node.household.inviting import Head, Joined, new_household
 from pylon.node.household.joining import join
 from pylon.node.household.members import HouseholdFile
 from pylon.nostr.crypto.nip44 import ConversationKeys
@@ -55,7 +55,7 @@ async def test_who_joins_over_a_proxy_is_let_in_where_its_address_is_known_and_e
     home = Home(tmp_path)
     home.create()
     file = HouseholdFile(home.folder)
-    file.save(found(HEAD.public, (), "desk"))
+    file.save(new_household(HEAD.public, (), "desk"))
     async with proxy() as (url, onward):
         relay = {"host": "127.0.0.1", "port": 0, "public_urls": [url] if named else []}
         async with household_relay(home, settings.parse({"relay": relay})) as hub:

@@ -13,7 +13,7 @@ from pylon.money.nwc.uri import NwcUri
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.service.place import place as place_of
-from pylon.node.wallet import link_lock, purse
+from pylon.node.wallet import connection, link_lock
 from pylon.node.wallet.link_lock import LinkLock
 from pylon.nostr.keys import SecretKey
 from tests.node.homes import move_in
@@ -122,7 +122,7 @@ def test_the_folder_is_there_when_a_wallet_is_connected_and_a_service_may_write_
     monkeypatch.setattr("pylon.node.service.place._SYSTEMD", tmp_path / "booted")
     monkeypatch.setattr("sys.platform", "linux")
     home = move_in(tmp_path / "home", link.reveal())
-    purse.save_link(home, link)
+    connection.save_link(home, link)
     folder = link_lock.locks_folder()
     assert folder.is_dir() and folder.stat().st_mode & 0o777 == 0o700
     unit = place_of(home, system=True).manager.text().decode()

@@ -30,7 +30,7 @@ from pylon.node.home import Home
 from pylon.node.serving import payments
 from pylon.node.session import LocalNode
 from pylon.node.wallet import live
-from pylon.node.wallet.purse import save_link
+from pylon.node.wallet.connection import save_link
 from pylon.relay.server import RelayServer
 from tests.node.nwc_service import WillingWallet
 
@@ -218,7 +218,7 @@ def test_a_wallet_is_connected_in_one_place_and_guarded_there():
         for path in root.rglob("*.py")
         if re.search(r"\bNwcWallet\(", path.read_text(encoding="utf-8"))
     }
-    assert makers == {"money/nwc/client.py", "node/wallet/purse.py"}
+    assert makers == {"money/nwc/client.py", "node/wallet/connection.py"}
 
 
 # --- the permission itself ----------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ async def test_a_long_list_goes_and_comes_in_pieces_and_a_short_one_in_its_line(
     params = orjson.dumps({"jobs": JOBS[:200]})
     [whole] = await spoken(path, b'{"call": "map", "params": ' + params + b"}")
     assert len(whole["result"]["outcomes"]) == 200 and "follows" not in whole
-    assert long_lists.apart({"jobs": [1, 2]}, "jobs") == ({"jobs": [1, 2]}, None)
+    assert long_lists.without_long_list({"jobs": [1, 2]}, "jobs") == ({"jobs": [1, 2]}, None)
 
 
 async def test_a_call_whose_list_breaks_off_is_never_made(served):

@@ -12,7 +12,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 from pylon import config as settings
 from pylon.errors import UsageError
 from pylon.node.mcp.paths import Readable, default_roots
-from pylon.node.mcp.runs import within
+from pylon.node.mcp.runs import check_wishes
 from pylon.relay.server import RelayServer
 from tests.house.test_floors import PACKAGE, files, imported
 from tests.node import programs
@@ -197,14 +197,14 @@ def test_a_server_started_in_a_home_folder_or_at_the_top_reads_nothing_unasked(t
 
 def test_a_wish_may_lower_a_bound_and_never_raise_it():
     section = settings.parse({"network": "play", "rlm": {"max_sats": 50, "max_tokens": 0}}).rlm
-    within(section, {"max_sats": 50, "max_tokens": 10**9, "max_wall_s": None, "sub_model": "any"})
+    check_wishes(section, {"max_sats": 50, "max_tokens": 10**9, "max_wall_s": None, "sub_model": "any"})
     limited = section.model_copy(update={"max_tokens": 10})
     for asked in ({"max_sats": 51}, {"max_calls": 10**9}):
         with pytest.raises(UsageError):
-            within(section, asked)
+            check_wishes(section, asked)
     for tokens in (11, 0):
         with pytest.raises(UsageError):
-            within(limited, {"max_tokens": tokens})
+            check_wishes(limited, {"max_tokens": tokens})
 
 
 def test_one_file_imports_the_protocols_library_and_one_command_imports_that_file():

@@ -7,11 +7,13 @@ import pytest
 
 from pylon import config as settings
 from pylon.errors import UsageError
+from pylon.money.network import Network
 from pylon.node import identity
 from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.calls.params import flag, number, text, whole
 from pylon.node.core import Core
 from pylon.node.home import Home
+from pylon.node.wallet import accounting
 
 WRONG = [
     ("jobs", "limit", "a"),
@@ -37,6 +39,9 @@ WRONG = [
     ("map", "dry_run", "no"),
     ("invite", "minutes", "x"),
     ("invite", "count", "x"),
+    ("invite", "relay", 3),
+    ("invite", "name", 3),
+    ("household-remove", "key", 3),
     ("stop", "at_once", "maybe"),
 ]
 
@@ -52,6 +57,14 @@ async def test_a_parameter_of_another_type_is_named_and_the_node_goes_on(tmp_pat
                 await result_of(node, call, {name: value})
         assert not core.stopping.is_set()
         assert await result_of(node, "jobs", {"limit": None, "state": None}) == {"jobs": []}
+
+
+@pytest.mark.parametrize("amount", [None, 0, -1, 1.0, True, "5"])
+async def test_an_amount_that_is_none_is_named(amount: object) -> None:
+    with pytest.raises(UsageError, match=r"^sats must be a whole number"):
+        await accounting.invoice(None, Network.PLAY, {"sats": amount})
+    with pytest.raises(UsageError, match=r"^most_sat must be a whole number"):
+        await accounting.pay(None, Network.PLAY, {"most_sat": amount})
 
 
 def test_what_is_not_given_is_what_it_is_by_default() -> None:

@@ -14,7 +14,7 @@ UNKNOWN = None
 
 
 def told(reservations, *names):
-    return reservations.told({"names": list(names)})["reservations"]
+    return reservations.rows({"names": list(names)})["reservations"]
 
 
 def row(charged, most, *, over, decided):
@@ -70,7 +70,7 @@ def test_a_name_that_cannot_be_is_refused(params, says):
         pass
     for names in (None, "a", [1], ["a"] * 10_001):
         with pytest.raises(UsageError, match="list of at most"):
-            reservations.told({"names": names})
+            reservations.rows({"names": names})
 
 
 def test_without_a_budget_nothing_is_set_aside_and_without_a_name_nobody_asks_after_it():

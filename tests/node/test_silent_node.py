@@ -27,7 +27,7 @@ async def silent(tmp_path, monkeypatch) -> AsyncIterator[Home]:
     home.create()
     identity.create(home.identity_file)
     monkeypatch.setenv("PYLON_HOME", str(tmp_path))
-    monkeypatch.setattr(control, "SAY_S", 0.2)
+    monkeypatch.setattr(control, "AT_ONCE_S", 0.2)
     lock, over = HomeLock(home), asyncio.Event()
     lock.acquire()
     private_folder(home.socket.parent)

@@ -183,7 +183,7 @@ async def test_more_asks_than_a_core_takes_in_one_call_are_asked_after_in_severa
             self.reservations = Reservations(SystemClock())
 
         async def call(self, method, params=None):
-            yield Result(self.reservations.told(params))
+            yield Result(self.reservations.rows(params))
 
     core = Core()
     sub = SwarmSubLM(core)

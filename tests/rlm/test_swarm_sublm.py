@@ -5,7 +5,7 @@ import pytest
 from pylon.errors import UnreachableError
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.node.calls.control import Event, RemoteNode, Result, ended
+from pylon.node.calls.control import Event, RemoteNode, Result, node_ended
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.nostr.bech32 import nip19
 from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved
@@ -229,7 +229,7 @@ async def test_an_ask_that_no_core_heard_of_has_no_name_and_leaves_nothing_set_a
 async def test_an_ask_whose_core_ended_before_it_said_anything_has_a_name():
     class Ending(FakeNode):
         async def map(self, params):
-            raise ended()
+            raise node_ended()
             yield
 
     came = SwarmSubLM(Ending()).ask([Job("a")], budget_msat=2_000)

@@ -1,4 +1,4 @@
-"""One connection to the core of another process, for any number of calls at once (see `numbered`)."""
+"""One connection to the core of another process, for many calls at once (see `numbered`)."""
 
 import asyncio
 import itertools
@@ -9,14 +9,13 @@ from typing import Any, Self
 
 import orjson
 
-from pylon.errors import UnreachableError
-from pylon.node.calls.control import Answers, Result, ended, understood
-from pylon.node.calls.long_lists import MAX_CALL_BYTES, MAX_LINE_BYTES, line_of
+from pylon.node.calls.control import Answers, Result, answer_in, connect, hang_up, node_ended
+from pylon.node.calls.long_lists import MAX_LINE_BYTES, line_of
 from pylon.tasks import end
 
 
 class Channel:
-    """A `Node`, and an async context manager. Once `closed` is set every call raises `UnreachableError`."""
+    """A `Node`, and an async context manager. Once `closed` is set, every call raises `UnreachableError`."""
 
     def __init__(self, path: Path) -> None:
         self.closed = asyncio.Event()
@@ -27,11 +26,8 @@ class Channel:
         self._reading: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
-        """Raises `UnreachableError` when nobody listens."""
-        try:
-            reader, self._writer = await asyncio.open_unix_connection(self._path, limit=MAX_CALL_BYTES)
-        except OSError as error:
-            raise UnreachableError("no node is running here", hint="Start one with `pylon start`.") from error
+        """Connects. Raises `UnreachableError` when nobody listens."""
+        reader, self._writer = await connect(self._path)
         self._reading = asyncio.create_task(self._read(reader), name="answers of the core")
         return self
 
@@ -39,15 +35,12 @@ class Channel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await end(self._reading)
-        # What a core that hangs has not read by now need not reach it: hanging up says all.
-        self._writer.transport.abort()
-        with suppress(ConnectionError):
-            await self._writer.wait_closed()
+        await hang_up(self._writer)
 
     async def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
         """See `Node`."""
         if self.closed.is_set():
-            raise ended()
+            raise node_ended()
         number = next(self._numbers)
         line = line_of({"id": number, "call": method, "params": params or {}}, MAX_LINE_BYTES)
         said: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -58,30 +51,30 @@ class Channel:
             await self._writer.drain()
             while (heard := await said.get()) is not None:
                 over = "event" not in heard
-                answer = understood(heard)
+                answer = answer_in(heard)
                 yield answer
                 if isinstance(answer, Result):
                     return
             over = True
-            raise ended()
+            raise node_ended()
         except ConnectionError as error:
-            raise ended() from error
+            raise node_ended() from error
         finally:
             del self._waiting[number]
             if not over and not self.closed.is_set():
                 with suppress(ConnectionError):
-                    # Not waited for: whoever is being cancelled has no time.
+                    # Not waited for: this call may be ending because its own task is cancelled.
                     self._writer.write(line_of({"cancel": number}))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             while line := await reader.readline():
                 said = orjson.loads(line)
-                # What comes for a call that was cancelled meanwhile is nobody's.
+                # An answer to a call that has been cancelled meanwhile is dropped.
                 if (waits := self._waiting.get(said["id"])) is not None:
                     waits.put_nowait(said)
         except (ConnectionError, ValueError, KeyError, TypeError):
-            # It is gone, or speaks another language.
+            # The core is gone, or sends what no core of this version would.
             pass
         finally:
             self.closed.set()

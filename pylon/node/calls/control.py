@@ -1,4 +1,4 @@
-"""The control socket: how other commands speak to the process that owns a home.
+"""The control socket: how other commands call the process that owns a home.
 
 One call a connection, over a Unix socket that its owner alone may open. Lines of JSON:
 
@@ -6,8 +6,8 @@ One call a connection, over a Unix socket that its owner alone may open. Lines o
     ← {"event": {…}}                      any number
     ← {"result": {…}}                     or {"error": {"type", "message", "hint"}}
 
-A client that hangs up cancels its call. One that numbers its calls makes many over one connection (`numbered`); a
-long list follows its call, or its result, in pieces (`long_lists`).
+A client that hangs up cancels its call. A client that numbers its calls can make many over one connection
+(`numbered`). A long list follows its call, or its result, in pieces (`long_lists`).
 """
 
 import asyncio
@@ -29,28 +29,28 @@ from pylon.node.calls import long_lists
 from pylon.node.calls.node_faults import NodeFaults
 from pylon.node.calls.numbered import NumberedCalls, Send
 from pylon.node.home import private_folder
-from pylon.store.faults import told
+from pylon.store import faults as store_faults
 from pylon.tasks import end
 
 logger = log.get("node")
 
-# What any node answers at once, and how long it may take for that on a machine that is busy.
+# Calls that a working node answers at once, and how many seconds that may take on a busy machine.
 _AT_ONCE = frozenset({"ping", "status"})
-SAY_S = 10.0
-# What whoever meets a fault of a node reads next.
+AT_ONCE_S = 10.0
+# The hint with a fault of the node.
 _MORE = "`pylon doctor` shows more, and where the log is."
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened during a call."""
+    """A piece of news during a call."""
 
     data: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a call ended."""
+    """The result of a call, its last answer."""
 
     data: dict[str, Any]
 
@@ -63,11 +63,11 @@ class Node(Protocol):
     """A core that can be called: in this process, or in another over its socket."""
 
     def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
-        """Runs a method. Ends with its `Result`; raises the `PylonError` it failed with."""
+        """Calls a method: yields its events and then its `Result`. Raises the `PylonError` that it failed with."""
 
 
 async def result_of(node: Node, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The result of a call, its events passed over."""
+    """The result of a call, without its events. Raises as the call does."""
     async with aclosing(node.call(method, params)) as answers:
         async for answer in answers:
             if isinstance(answer, Result):
@@ -76,7 +76,9 @@ async def result_of(node: Node, method: str, params: dict[str, Any] | None = Non
 
 
 class ControlServer:
-    """Offers the methods on the socket. `busy` counts the calls under way; `faults`: it failed in these."""
+    """Offers `methods` on the socket at `path`. `busy` counts the calls in progress, and `idle` is set while there
+    are none. `faults` records calls that failed by a fault of the node; `more` is the hint that callers get with
+    one."""
 
     def __init__(self, path: Path, methods: Mapping[str, Method], *, more: str = _MORE) -> None:
         self.busy = 0
@@ -89,7 +91,7 @@ class ControlServer:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listens. The caller holds the home's lock, so that a socket left behind is nobody's."""
+        """Starts to listen. The caller holds the home's lock, so an existing socket belongs to no process."""
         private_folder(self._path.parent)
         self._path.unlink(missing_ok=True)
         previous = os.umask(0o177)
@@ -99,10 +101,10 @@ class ControlServer:
             os.umask(previous)
 
     async def close(self) -> None:
-        """Takes no more calls; those under way are cut off."""
+        """Stops listening, and cancels the calls in progress."""
         if self._server is not None:
             self._server.close()
-            # What one fails with, `_serve` tells.
+            # `_serve` logs what a call failed with.
             await end(*self._calls, expected=(Exception,))
             await self._server.wait_closed()
         self._path.unlink(missing_ok=True)
@@ -117,7 +119,7 @@ class ControlServer:
             pass
         except asyncio.CancelledError:
             call.cancel()
-            # What its client has not read by now it may never read, and a node that ends waits for nobody.
+            # A node that ends does not wait for a client to read: it may never do so.
             writer.transport.abort()
         except Exception:
             logger.exception("a control call failed")
@@ -132,21 +134,21 @@ class ControlServer:
         request: dict[str, Any] = {}
 
         async def send(line: dict[str, Any]) -> None:
-            # Whoever sends its list in pieces reads one so.
+            # A client that sent its list in pieces can read one in pieces.
             result, outcomes = line.get("result"), None
             if isinstance(result, dict) and long_lists.FOLLOWS in request:
-                result, outcomes = long_lists.apart(result, "outcomes")
+                result, outcomes = long_lists.without_long_list(result, "outcomes")
                 line = {"result": result}
             await long_lists.write(writer, line, "outcomes", outcomes)
 
         try:
-            # Whoever connects and says nothing would keep a core from ending.
+            # A client that connects and sends nothing would keep a core from ending.
             async with asyncio.timeout(long_lists.SILENCE_S):
                 request = _parse(await long_lists.read_line(reader))
             if long_lists.FOLLOWS in request:
-                await long_lists.take_in(request, reader)
+                await long_lists.read_into(request, reader)
             if "id" in request:
-                # Such a connection stays for as long as its client lives: only its calls keep a core busy.
+                # A connection for numbered calls stays open between them, so only the calls themselves count as busy.
                 self._end()
                 try:
                     await NumberedCalls(self._run, send, self._begin, self._end).serve(request, reader)
@@ -157,7 +159,7 @@ class ControlServer:
             await send(_error_line(error))
             return
         work = asyncio.create_task(self._run(request, send), name="a control call")
-        hung_up = asyncio.create_task(_ended(reader), name="whether its client is there")
+        hung_up = asyncio.create_task(_until_hung_up(reader), name="whether its client is there")
         try:
             await asyncio.wait({work, hung_up}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -188,10 +190,8 @@ class ControlServer:
         except ConnectionError:
             pass
         except Exception as error:
-            said = _said(error)
-            if said is None:
-                said = self.faults.met(str(request.get("call")), error)
-            await send(_error_line(said))
+            told = _error_for_caller(error) or self.faults.record(str(request.get("call")), error)
+            await send(_error_line(told))
 
 
 class RemoteNode:
@@ -201,33 +201,27 @@ class RemoteNode:
         self._path = path
 
     async def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
-        """See `Node`. Raises `UnreachableError` when nobody listens, or the process ends during the call, and
-        `NodeSilentError` when one that is asked how it does says nothing."""
+        """See `Node`. Raises `UnreachableError` when nobody listens or the process ends during the call, and
+        `NodeSilentError` when `ping` or `status` is not answered within `AT_ONCE_S` seconds."""
+        reader, writer = await connect(self._path)
         try:
-            reader, writer = await asyncio.open_unix_connection(self._path, limit=long_lists.MAX_CALL_BYTES)
-        except OSError as error:
-            raise UnreachableError("no node is running here", hint="Start one with `pylon start`.") from error
-        try:
-            given, jobs = long_lists.apart(params or {}, "jobs")
+            given, jobs = long_lists.without_long_list(params or {}, "jobs")
             call = {"call": method, "params": given}
             most_bytes, most_line = long_lists.MAX_CALL_BYTES, long_lists.MAX_LINE_BYTES
             await long_lists.write(writer, call, "jobs", jobs, most_bytes=most_bytes, most_line=most_line)
-            while line := await self._line(reader, writer, SAY_S if method in _AT_ONCE else None):
+            while line := await self._line(reader, writer, AT_ONCE_S if method in _AT_ONCE else None):
                 said = orjson.loads(line)
-                answer = understood(said)
+                answer = answer_in(said)
                 if long_lists.FOLLOWS in said:
                     answer.data[said[long_lists.FOLLOWS]] = await long_lists.read(reader)
                 yield answer
                 if isinstance(answer, Result):
                     return
-            raise ended()
+            raise node_ended()
         except ConnectionError as error:
-            raise ended() from error
+            raise node_ended() from error
         finally:
-            # What a node that hangs has not read by now need not reach it: hanging up says all.
-            writer.transport.abort()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+            await hang_up(writer)
 
     async def _line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, within: float | None) -> bytes:
         try:
@@ -244,8 +238,24 @@ class RemoteNode:
             ) from None
 
 
-def understood(said: object) -> Event | Result:
-    """A decoded line of a node. Raises the error that it tells, `UnreachableError` for what is none of these."""
+async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connects to a core's socket. Raises `UnreachableError` when nobody listens there."""
+    try:
+        return await asyncio.open_unix_connection(path, limit=long_lists.MAX_CALL_BYTES)
+    except OSError as error:
+        raise UnreachableError("no node is running here", hint="Start one with `pylon start`.") from error
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Closes a connection at once, which cancels its calls. An orderly close would wait for a core that hangs."""
+    writer.transport.abort()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def answer_in(said: object) -> Event | Result:
+    """The event or result in a decoded line. Raises the error in it, or `UnreachableError` if it has none of
+    these."""
     match said:
         case {"event": dict(data)}:
             return Event(data)
@@ -257,8 +267,8 @@ def understood(said: object) -> Event | Result:
             raise UnreachableError("the node's answer could not be understood")
 
 
-def ended() -> UnreachableError:
-    """What a call meets whose node is gone before its result."""
+def node_ended() -> UnreachableError:
+    """The error for a call whose node ended before its result."""
     return UnreachableError(
         "the node ended during the call", hint="Look for the reason in `logs/pylon.log` in the home, then try again."
     )
@@ -272,8 +282,8 @@ def _parse(line: bytes) -> dict[str, Any]:
     return request if isinstance(request, dict) else {}
 
 
-async def _ended(reader: asyncio.StreamReader) -> None:
-    """Until its client hangs up. What it sends behind its call is nothing to anybody."""
+async def _until_hung_up(reader: asyncio.StreamReader) -> None:
+    """Returns when the client hangs up. Whatever it sends after its call is ignored."""
     while await reader.read(65_536):
         pass
 
@@ -282,16 +292,17 @@ def _error_line(error: PylonError) -> dict[str, Any]:
     return {"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}}
 
 
-def _said(error: Exception) -> PylonError | None:
-    """What whoever called can do something about, or None for a fault of the node."""
+def _error_for_caller(error: Exception) -> PylonError | None:
+    """The error as the caller is told it; None for a fault of the node, about which a caller can do nothing."""
     if isinstance(error, sqlite3.Error):
-        return told(error)
+        return store_faults.told(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PylonError(refusal(error), hint="Free some space on that disk and try again.")
     return error if isinstance(error, PylonError) else None
 
 
 def _error(kind: str, message: str, hint: str) -> PylonError:
+    """The error of this class; a plain `PylonError` if a core of another version names one that is unknown here."""
     known = getattr(errors, kind, PylonError)
     if isinstance(known, type) and issubclass(known, PylonError):
         return known(message, hint=hint)

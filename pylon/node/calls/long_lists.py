@@ -1,4 +1,4 @@
-"""Long lists over the control socket: in pieces, a line each, behind the line that they belong to.
+"""Long lists over the control socket: sent in pieces, a line each, after the line that they belong to.
 
     → {"call": "map", "params": {…}, "follows": "jobs"}
     → [{…}, {…}, …]                       any number
@@ -7,8 +7,8 @@
     ← [{…}, {…}, …]                       any number
     ← []
 
-In one line a map of 250,000 prompts would be written, read and parsed in one go each, and a node would have no turn
-for anybody else meanwhile.
+As one line, a map of 250,000 prompts would be written, read and parsed in one step each, and a node could serve
+nobody else meanwhile.
 """
 
 import asyncio
@@ -18,23 +18,24 @@ from typing import Any
 import orjson
 
 from pylon.errors import UsageError
-from pylon.node.calls.params import MOST_JOBS
+from pylon.node.calls.params import MOST_JOBS, too_many_jobs
 
 FOLLOWS = "follows"
-# What a call may hold, and a line of it: whoever else is served waits for as long as that takes to parse. The longest
-# prompt that anybody can be asked is an event of 64 KiB.
+# The most bytes of a call, and of one of its lines: a node serves nobody else while it parses a line. No prompt that
+# a provider can be sent is longer than an event of 64 KiB.
 MAX_CALL_BYTES = 512 * 1024 * 1024
 MAX_LINE_BYTES = 8 * 1024 * 1024
-# How long a node waits for the line of a call, and for the next piece of its list.
+# Seconds that a node waits for the line of a call, and for each piece of its list.
 SILENCE_S = 30.0
-# Of a shorter list there is no need to make pieces.
+# A list of at most so many rows is sent within its line.
 _SHORT = 100
-# Some milliseconds of parsing; and no less than a socket brings in a turn, so that nothing gathers unread.
+# Takes some milliseconds to parse. It is no less than a socket delivers in one turn of the event loop, so that
+# nothing piles up unread.
 _PIECE_BYTES = 256 * 1024
 
 
-def apart(values: dict[str, Any], name: str) -> tuple[dict[str, Any], Sequence[Any] | None]:
-    """Values without their list of this name, and the list; or all of them and None where it is short or none."""
+def without_long_list(values: dict[str, Any], name: str) -> tuple[dict[str, Any], Sequence[Any] | None]:
+    """The values without the list of this name, and that list; or all values and None if it is short or missing."""
     rows = values.get(name)
     if not isinstance(rows, (list, tuple)):
         return values, None
@@ -52,9 +53,10 @@ async def write(
     most_bytes: int | None = None,
     most_line: int | None = None,
 ) -> None:
-    """A line, and the list that follows it, if there is one.
+    """Writes a line, and the list `rows` after it, unless that is None; `name` is the list's.
 
-    Raises `ConnectionError`, and `UsageError` for a list of more than so many bytes, and for a longer line.
+    Raises `ConnectionError`, and `UsageError` for a list of more than `most_bytes` or a line of more than `most_line`
+    bytes.
     """
     if rows is None:
         writer.write(line_of(line, most_line))
@@ -65,7 +67,7 @@ async def write(
     for piece in _pieces(rows):
         size += len(piece)
         if most_bytes is not None and size > most_bytes:
-            # Whoever reads would hang up in the middle, and could not be heard.
+            # The reader would hang up in the middle, and its error could not be read.
             raise _too_much(most_bytes)
         if most_line is not None and len(piece) > most_line:
             raise _too_long(most_line)
@@ -75,7 +77,7 @@ async def write(
 
 
 def line_of(values: dict[str, Any], most_line: int | None = None) -> bytes:
-    """Values as a line. Raises `UsageError` for one of more than so many bytes."""
+    """The values as a line of JSON. Raises `UsageError` if it has more than `most_line` bytes."""
     line = orjson.dumps(values) + b"\n"
     if most_line is not None and len(line) > most_line:
         raise _too_long(most_line)
@@ -83,15 +85,15 @@ def line_of(values: dict[str, Any], most_line: int | None = None) -> bytes:
 
 
 async def read_line(reader: asyncio.StreamReader) -> bytes:
-    """The next line, empty at the end. Raises `UsageError` for one that is longer than the reader takes."""
+    """The next line; empty at the end of the stream. Raises `UsageError` for one over the reader's limit."""
     try:
         return await reader.readline()
     except ValueError as error:
         raise _too_long(MAX_LINE_BYTES) from error
 
 
-async def take_in(request: dict[str, Any], reader: asyncio.StreamReader) -> None:
-    """Puts the list that follows a call into its parameters. Raises as `read` does."""
+async def read_into(request: dict[str, Any], reader: asyncio.StreamReader) -> None:
+    """Reads the list that follows a call into the parameters of `request`. Raises as `read` does."""
     rows = await read(reader, most_bytes=MAX_CALL_BYTES, most_rows=MOST_JOBS, within=SILENCE_S)
     name, params = request[FOLLOWS], request.get("params")
     params = {} if params is None else params
@@ -109,13 +111,13 @@ async def read(
     most_rows: int | None = None,
     within: float | None = None,
 ) -> list[Any]:
-    """The list that follows a line; each piece of it comes `within` so many seconds.
+    """The list that follows a line, of which each piece must come `within` so many seconds.
 
-    Raises `ConnectionError` when it breaks off, `TimeoutError`, and `UsageError` for what is no list of at most so
-    many rows and bytes.
+    Raises `ConnectionError` if it breaks off, `TimeoutError`, and `UsageError` for anything but a list of at most
+    `most_rows` rows and `most_bytes` bytes.
     """
     rows: list[Any] = []
-    size = unturned = 0
+    size = since_turn = 0
     while line := await asyncio.wait_for(read_line(reader), within):
         piece = _parsed(line)
         if not piece:
@@ -123,12 +125,12 @@ async def read(
         rows += piece
         size += len(line)
         if most_rows is not None and len(rows) > most_rows:
-            raise UsageError(f"a run takes at most {most_rows:,} jobs", hint="Split it into several runs.")
+            raise too_many_jobs(most_rows)
         if most_bytes is not None and size > most_bytes:
             raise _too_much(most_bytes)
-        unturned += len(line)
-        if unturned >= _PIECE_BYTES:
-            unturned = 0
+        since_turn += len(line)
+        if since_turn >= _PIECE_BYTES:
+            since_turn = 0
             await asyncio.sleep(0)
     raise ConnectionResetError("the list is incomplete")
 

@@ -1,4 +1,4 @@
-"""Calls that failed by a fault of the node itself: what whoever called is told, and what is remembered of it."""
+"""Calls that failed by a fault of the node itself: what the caller is told, and what `status` tells the owner."""
 
 import os
 import traceback
@@ -9,24 +9,23 @@ from pylon.text import clean_line
 
 logger = log.get("node")
 
-# Of an error's words there may be any number.
+# Characters of a call's name, and of an error's words, which may be of any length.
 _MOST = 300
 
 
 class NodeFaults:
-    """How many calls failed so, and what the `last` of them was: its name, and the last line of the traceback.
-
-    `more` is where whoever called hears more.
-    """
+    """Counts such calls. `last` is the name of the last one, with the error. `more` is the hint that callers get."""
 
     def __init__(self, more: str) -> None:
         self._more = more
         self.count = 0
         self.last = ""
 
-    def met(self, call: str, error: Exception) -> PylonError:
-        """Logs it, to be called where it is handled. What to tell is returned, without the error's own words: a
-        gateway hands it on, and they may hold a prompt, or a path of this machine.
+    def record(self, call: str, error: Exception) -> PylonError:
+        """Counts and logs an error; must be called in its `except` block. Returns the error for the caller.
+
+        That one leaves out the words of `error`: they may hold a prompt or a path of this machine, and a gateway
+        would pass them on.
         """
         logger.exception("a control call failed", call=call)
         self.count += 1
@@ -34,11 +33,11 @@ class NodeFaults:
         return PylonError(f"the node failed ({type(error).__name__})", hint=self._more)
 
     def status(self) -> dict[str, int | str]:
-        """For its owner alone; `log` is a file, or what prints it."""
+        """The faults, for the owner alone. `log` is the log file, or the process that prints the log."""
         return {"count": self.count, "last": self.last, "log": str(log.file() or f"process {os.getpid()}")}
 
 
 def _last_line(error: Exception) -> str:
-    # A message of many lines says first what it is.
+    # The first line of a long message says what it is.
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
     return clean_line(lines[0])[:_MOST]

@@ -1,12 +1,12 @@
-"""Numbered calls: many over one connection of the control socket, each with an id of its client's.
+"""Numbered calls: many over one connection of the control socket, each with an id that the client chooses.
 
     → {"id": 7, "call": "ask", "params": {…}}
     ← {"id": 7, "event": {…}}             any number
     ← {"id": 7, "result": {…}}            or {"id": 7, "error": {…}}
-    → {"cancel": 8}                       call 8 is of no use any more: nothing further comes of it
+    → {"cancel": 8}                       cancels call 8; no more answers to it come
 
-A connection each would be a file each, in the process that holds the relays too, and a Mac's shell allows 256.
-Hanging up cancels all of them.
+A connection for each call would take an open file each, and macOS allows a process 256 by default. Hanging up cancels
+all calls.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ MOST_CALLS = 10_000
 
 
 class NumberedCalls:
-    """The calls of one connection. `run` makes one, `begin` and `end` are told when each begins and ends."""
+    """The calls of one connection. `run` makes a call; `begin` and `end` are called when each begins and ends."""
 
     def __init__(self, run: Run, send: Send, begin: Callable[[], None], end: Callable[[], None]) -> None:
         self._run = run
@@ -36,8 +36,8 @@ class NumberedCalls:
         self._calls: dict[int, asyncio.Task[None]] = {}
 
     async def serve(self, request: dict[str, Any], reader: asyncio.StreamReader) -> None:
-        """Until the client hangs up, or sends what is neither a call nor a cancellation. Raises `UsageError` for a
-        line that is too long."""
+        """Serves `request` and all that follow, until the client hangs up, or sends anything but a new call or a
+        cancellation. Raises `UsageError` for a line that is too long."""
         try:
             while self._take(request):
                 line = await read_line(reader)
@@ -51,13 +51,14 @@ class NumberedCalls:
             await end(*self._calls.values(), expected=(ConnectionError,))
 
     def _take(self, request: Any) -> bool:
+        """Begins or cancels a call. Returns whether the request was one of these."""
         match request:
             case {"cancel": int(number)}:
                 if number in self._calls:
                     self._calls[number].cancel()
             case {"id": int(number)} if number not in self._calls and len(self._calls) < MOST_CALLS:
                 self._begin()
-                # Begun at once: one that is cancelled before its first step would leave no trace of what it was.
+                # Started eagerly: a call that is cancelled before its first step would not even name its reservation.
                 call = asyncio.Task(self._answer(number, request), loop=asyncio.get_running_loop(), eager_start=True)
                 self._calls[number] = call
                 call.add_done_callback(partial(self._ended, number))
@@ -75,5 +76,5 @@ class NumberedCalls:
         del self._calls[number]
         self._end()
         if not call.cancelled():
-            # Whatever it was, the client hangs up or is gone: told by what it reads.
+            # Marks the error as seen. It was a broken connection, which ends the reading of requests too.
             call.exception()

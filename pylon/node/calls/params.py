@@ -1,6 +1,6 @@
-"""The parameters of a call, each read as what it is: one of another type is named to whoever called.
+"""Reads the parameters of a call. Each function raises `UsageError`, which names the parameter, for a wrong type.
 
-None stands for one that was not given. All raise `UsageError`.
+A parameter of None counts as not given, and is `default` then.
 """
 
 import math
@@ -11,18 +11,18 @@ from pylon.errors import UsageError
 
 type Params = Mapping[str, Any]
 
-# The largest that a database holds.
+# The largest integer that SQLite stores.
 _MOST = 2**63 - 1
-# Of one map: as many as a node takes in within seconds, and holds in some hundred MiB.
+# The most jobs of one map: a node reads so many in seconds, and holds them in some hundred MiB.
 MOST_JOBS = 250_000
-# So many of them are looked at before others have their turn: some milliseconds.
+# So many jobs are handled, in some milliseconds, before the event loop gets a turn.
 AT_ONCE = 500
-# Seconds, and points in time, beyond which nothing lies that an event can hold.
+# The most seconds, and the latest Unix time: no time in an event is beyond it.
 _MOST_S = 10_000_000_000
 
 
 def whole[T](params: Params, name: str, default: T, *, low: int = 0) -> int | T:
-    """A whole number, `low` at least."""
+    """A whole number of at least `low`."""
     value = params.get(name)
     if value is None:
         return default
@@ -32,7 +32,7 @@ def whole[T](params: Params, name: str, default: T, *, low: int = 0) -> int | T:
 
 
 def number[T](params: Params, name: str, default: T, *, low: float = 0.0) -> float | T:
-    """A number such as seconds or a point in time, `low` at least."""
+    """A number of at least `low`, such as seconds or a Unix time. Infinity is allowed."""
     value = params.get(name)
     if value is None:
         return default
@@ -42,7 +42,7 @@ def number[T](params: Params, name: str, default: T, *, low: float = 0.0) -> flo
 
 
 def text[T](params: Params, name: str, default: T) -> str | T:
-    """Text."""
+    """A string."""
     value = params.get(name)
     if value is None:
         return default
@@ -52,7 +52,7 @@ def text[T](params: Params, name: str, default: T) -> str | T:
 
 
 def flag(params: Params, name: str) -> bool:
-    """True or false, which is what it is when it was not given."""
+    """True or false; false if it is not given."""
     value = params.get(name)
     if value is not None and not isinstance(value, bool):
         raise UsageError(f"{name} must be true or false")
@@ -60,15 +60,20 @@ def flag(params: Params, name: str) -> bool:
 
 
 def job_list(params: Params) -> Sequence[object]:
-    """The `jobs` of a run: not more of them than one takes."""
+    """The `jobs` of a run, at most `MOST_JOBS`; their content is not checked."""
     jobs = params.get("jobs") or ()
     if not isinstance(jobs, (list, tuple)):
         raise UsageError("jobs must be a list of jobs")
     if len(jobs) > MOST_JOBS:
-        raise UsageError(f"a run takes at most {MOST_JOBS:,} jobs", hint="Split it into several runs.")
+        raise too_many_jobs(MOST_JOBS)
     return jobs
 
 
+def too_many_jobs(most: int) -> UsageError:
+    """The error for a run of more than `most` jobs."""
+    return UsageError(f"a run takes at most {most:,} jobs", hint="Split it into several runs.")
+
+
 def _is_within(value: float, low: float) -> bool:
-    # Infinity is what a call within this process may say for "without end".
+    # Infinity stands for "without end". JSON cannot hold it, so only calls within this process use it.
     return low <= value <= _MOST_S or value == math.inf

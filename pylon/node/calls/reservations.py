@@ -1,7 +1,7 @@
-"""What callers of `ask` and `map` set aside for each, by the names that they gave: so they learn what it came to also
-when they had gone by then.
+"""Reservations by name: a caller of `ask` or `map` can learn what its call cost even if it hung up before the end.
 
-A name is known from the first moment of its call until some minutes after its cost was decided.
+A call's `budget_msat` is its reservation, and the caller chooses the name. A name is known from the start of its call
+until some minutes after its cost was decided.
 """
 
 from collections import deque
@@ -16,33 +16,33 @@ from pylon.node.calls.params import Params, text, whole
 if TYPE_CHECKING:
     from pylon.swarm.runs.reservation import CallReservation
 
-# Whoever asks after it does so every minute at least.
+# A caller who still wants to know asks at least every minute.
 KEEP_S = 300.0
 _LONGEST_NAME = 64
 _MOST_NAMES = 10_000
 
 
 class Reservations:
-    """Those of one core. They end with its process: whoever asks after an older one is told that it is not known."""
+    """The reservations of one core. A core that restarts does not know the earlier ones."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._by_name: dict[str, CallReservation] = {}
-        # When to look whether one that is over can be forgotten, the first of them first, and whether it was decided
-        # at the look before that.
+        # Reservations whose calls are over, ordered by when (monotonic) to look at each again, and whether it was
+        # decided at the last look. One that was is forgotten then.
         self._over: deque[tuple[float, str, bool]] = deque()
 
     @contextmanager
     def of(self, params: Params) -> "Iterator[CallReservation | None]":
-        """The reservation of a call with these parameters, for as long as that lasts: `budget_msat`, and
-        `reservation`, its name, where its caller wants to ask after it. Raises `UsageError`."""
+        """A context manager around a call: its reservation of `budget_msat`, or None without one. `reservation` is
+        its name, if the caller wants to ask about it. Raises `UsageError`."""
         budget, name = whole(params, "budget_msat", None), text(params, "reservation", None)
         if budget is None:
             if name is not None:
                 raise UsageError("the reservation has no amount", hint="Add a budget_msat.")
             yield None
             return
-        # A node that only serves holds in memory nothing of what asking takes.
+        # Imported here, so that a node that only serves does not load the customer's modules.
         from pylon.swarm.runs.reservation import CallReservation
 
         reservation = CallReservation(budget)
@@ -55,8 +55,8 @@ class Reservations:
             if name is not None:
                 self._over.append((self._clock.monotonic() + KEEP_S, name, reservation.decided))
 
-    def told(self, params: Params) -> dict[str, Any]:
-        """The `reservations` call: what each of the `names` came to up to now. Raises `UsageError`."""
+    def rows(self, params: Params) -> dict[str, Any]:
+        """The `reservations` call: what each of `names` has cost up to now, None if unknown. Raises `UsageError`."""
         names = params.get("names")
         if not isinstance(names, list) or len(names) > _MOST_NAMES or not all(isinstance(one, str) for one in names):
             raise UsageError(f"names must be a list of at most {_MOST_NAMES:,} strings")

@@ -1,4 +1,4 @@
-"""Asking relays as a stranger would: what they say of themselves, of the time, and of this node."""
+"""Reads relays over new connections: their limits (NIP-11), their time, and what they show of this node."""
 
 import asyncio
 import ipaddress
@@ -17,7 +17,7 @@ from websockets.exceptions import WebSocketException
 from pylon.errors import MalformedError, RelayError, UnreachableError
 from pylon.jobs.heartbeat import Heartbeat, parse_heartbeat
 from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT
-from pylon.node.doctor.otherwise import other_scheme, what_answers
+from pylon.node.doctor.not_a_relay import other_scheme, what_answers
 from pylon.node.doctor.relays import Answers, RelayReading
 from pylon.node.household.address import is_loopback
 from pylon.nostr.client.nip11 import RelayInformation, fetch_relay_information
@@ -33,12 +33,12 @@ OPEN_S, ANSWER_S = 5.0, 5.0
 
 
 async def read_relays(urls: Sequence[str], public: str, secret: SecretKey | None) -> list[RelayReading]:
-    """All of them at once; `public` is this node's key in hex, or empty when that is not known."""
+    """Reads all of them at once. `public` is this node's key in hex, or empty if that is not known."""
     return list(await asyncio.gather(*(read_relay(url, public, secret) for url in urls)))
 
 
 async def read_relay(url: str, public: str, secret: SecretKey | None) -> RelayReading:
-    """One relay, within some fifteen seconds. It is asked, and nothing is published."""
+    """Reads one relay, within about 15 seconds. Publishes nothing."""
     try:
         url = normalize_relay_url(url)
     except MalformedError as error:
@@ -51,14 +51,14 @@ async def read_relay(url: str, public: str, secret: SecretKey | None) -> RelayRe
     pool = RelayPool([url], secret=secret)
     pool.start()
     try:
-        information, ahead, _ = await asyncio.gather(_information(url), _ahead(url), _opened(pool))
+        information, ahead, _ = await asyncio.gather(_information(url), _clock_ahead_s(url), _wait_open(pool))
         status = pool.statuses[0]
         if status.state != "open":
             instead = await what_answers(url)
-            # Its words are for people, the class before them is not.
+            # Without the name of the exception class, which is for programmers.
             why = status.error.partition(": ")[2] or status.error or "it does not answer as a websocket"
             return RelayReading(url, why, answers=instead, elsewhere=other_scheme(url), here=here, near=near)
-        events, refusal = await _of(pool, public)
+        events, refusal = await _events_of(pool, public)
     finally:
         await pool.close()
     beats = [beat for event in events if event.kind == HEARTBEAT and (beat := _beat(event)) is not None]
@@ -76,12 +76,13 @@ async def read_relay(url: str, public: str, secret: SecretKey | None) -> RelayRe
 
 
 async def listens(port: int) -> bool:
-    """Whether something on this machine listens there."""
+    """Whether something on this machine listens on this port."""
     return not (await _connect(f"ws://127.0.0.1:{port}"))[1]
 
 
 async def _connect(url: str) -> tuple[int | None, str]:
-    """The system's error number and words, or empty words where something listens."""
+    """Why no TCP connection can be opened: the system's error number, if it has one, and words. The words are empty
+    if one can."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "wss" else 80)
     try:
@@ -90,14 +91,14 @@ async def _connect(url: str) -> tuple[int | None, str]:
     except TimeoutError:
         return None, f"no answer within {OPEN_S:g} s"
     except OSError as error:
-        # asyncio's own words name the call, and not what became of it.
+        # asyncio's message names the call that failed, and not why.
         known = error.errno if isinstance(error.errno, int) and error.errno > 0 else None
         return known, os.strerror(known) if known else clean_line(error.strerror or str(error))
     writer.close()
     return None, ""
 
 
-async def _opened(pool: RelayPool) -> None:
+async def _wait_open(pool: RelayPool) -> None:
     with suppress(UnreachableError):
         await pool.wait_open(OPEN_S)
 
@@ -109,8 +110,9 @@ async def _information(url: str) -> RelayInformation | None:
         return None
 
 
-async def _ahead(url: str) -> float | None:
-    """Seconds by which this machine's clock is ahead of the date that the relay's server gives, if it gives one."""
+async def _clock_ahead_s(url: str) -> float | None:
+    """Seconds by which this machine's clock is ahead of the `Date` header of the relay's server (RFC 9110, 6.6.1);
+    None if it sends none."""
     for ask in (_date_of_http, _date_of_handshake):
         asked = time.time()
         try:
@@ -119,7 +121,7 @@ async def _ahead(url: str) -> float | None:
         except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, WebSocketException, ValueError, OSError):
             continue
         middle = (asked + time.time()) / 2
-        # A date without fractions was half a second earlier on the average.
+        # The date has whole seconds: the true time is half a second later on average.
         return middle - ((said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp() + 0.5)
     return None
 
@@ -128,7 +130,7 @@ async def _date_of_http(url: str) -> str:
     secure = url.startswith("wss:")
     address = f"http{url.removeprefix('ws')}"
     headers = {"Accept": "application/nostr+json"}
-    # Its body may be of any length, and is not read.
+    # Streamed, since the body may be of any length and is not needed.
     async with (
         httpx.AsyncClient(verify=context_for(secure) or True, trust_env=False) as client,
         client.stream("GET", address, headers=headers) as answer,
@@ -141,8 +143,8 @@ async def _date_of_handshake(url: str) -> str:
         return socket.response.headers.get("date", "") if socket.response is not None else ""
 
 
-async def _of(pool: RelayPool, public: str) -> tuple[list[Event], str]:
-    """What the relay shows of this key, and why it shows nothing if it refuses."""
+async def _events_of(pool: RelayPool, public: str) -> tuple[list[Event], str]:
+    """The announcement and heartbeats of this key that the relay has, and why it refuses to show any."""
     if not public:
         return [], ""
     wanted = Filter(authors=frozenset({public}), kinds=frozenset({ANNOUNCEMENT, HEARTBEAT}), limit=20)
@@ -160,7 +162,7 @@ def _beat(event: Event) -> Heartbeat | None:
 
 
 def _is_near(host: str) -> bool:
-    """Whether it is in the local network, as far as its name or address tells."""
+    """Whether the host is in the local network, as far as its name or address tells."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-# What has a node use the settings, the wallet and the code that are there now.
+# After it, a node uses the settings, the wallet and the code of today.
 RESTART = "`pylon stop`, then `pylon start`"
 
 
 class Verdict(StrEnum):
-    """From good to bad."""
+    """How bad a finding is, in rising order."""
 
     OK = "ok"
     WARNING = "warning"
@@ -18,10 +18,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`todo` is empty where there is nothing to do. `no_jobs`: it keeps jobs away, all or most of them.
-
-    `only_own`: it keeps all away but those that come from this machine.
-    """
+    """`check` names the check, `said` is what it found, and `todo` what to do about it, empty if nothing. `no_jobs`:
+    it keeps all or most jobs away. `only_own`: it keeps away all jobs but those from this machine."""
 
     check: str
     verdict: Verdict
@@ -44,6 +42,6 @@ def wrong(check: str, said: str, todo: str, *, no_jobs: bool = False) -> Finding
 
 
 def worst(findings: Iterable[Finding]) -> Verdict:
-    """The worst verdict; `ok` of none."""
+    """The worst verdict; `OK` if there are no findings."""
     order = list(Verdict)
     return max((finding.verdict for finding in findings), key=order.index, default=Verdict.OK)

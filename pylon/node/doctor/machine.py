@@ -6,14 +6,14 @@ from datetime import datetime
 
 from pylon.node.doctor.finding import Finding, ok, warning, wrong
 
-# Below the first a model cannot be fetched, below the second SQLite and the logs are next.
+# Bytes. With less than the first a model cannot be fetched; with less than the second SQLite and the logs soon fail.
 LITTLE_DISK, NO_DISK = 5 * 10**9, 200 * 10**6
 
 
 @dataclass(frozen=True, slots=True)
 class MachineReading:
-    """`system` and `processor` as `platform` names them; `translated`: Rosetta runs this Python. Disk in bytes;
-    `read_only`: it is mounted so."""
+    """`system` and `processor` are named as in `platform`. `translated`: Rosetta runs this Python. `disk_free` is in
+    bytes. `read_only`: the home's disk is mounted read-only."""
 
     system: str
     processor: str
@@ -25,11 +25,12 @@ class MachineReading:
 
 @dataclass(frozen=True, slots=True)
 class HomeReading:
-    """`open_to_others` are paths that more than their owner may read; `owner` is whose the home is, and `foreign` are
-    paths in it that are another's. `reader` is who looks, `root` whether that is root.
+    """`owner` is the user whose home it is. `open_to_others` are paths in it that other users may read, and `foreign`
+    paths that belong to other users. `reader` is the user who runs the check, and `root` tells whether that is root.
 
-    `fault` and `hint` are what loading the key raised; `locked`: it needs a passphrase that was not given.
-    `same_machine` is None where that cannot be told. `folder` holds the key and `mark`, the file that tells it.
+    `fault` and `hint` are those of the error in loading the key. `locked`: it needs a passphrase that was not given.
+    `same_machine` tells whether the key was made on this machine, None if that is unknown; it comes from the file
+    `mark` in `folder`, beside the key.
     """
 
     path: str
@@ -48,10 +49,10 @@ class HomeReading:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseReading:
-    """What is in the database that no node has open: its size in bytes, 0 where there is none yet.
+    """A database that no node has open. `size` is in bytes, 0 if there is none yet.
 
-    `whole` is False where the time for looking was not enough. `copied_at` (Unix seconds): no node has begun with
-    this copy. `fault` and `hint` say why none can.
+    `whole` is False if there was no time to check all of it. `copied_at` (Unix seconds) is set for a backup's copy
+    with which no node has started yet. `fault` and `hint` say why no node can start with the database.
     """
 
     path: str
@@ -84,9 +85,9 @@ def judge_python(read: MachineReading, engine: str) -> Finding:
 
 
 def judge_disk(read: MachineReading) -> Finding:
-    """Whether there is room for books, logs and models."""
+    """Whether the disk has room for database, logs and models."""
     if read.read_only:
-        # Room would change nothing.
+        # First, because free space would not help.
         return wrong(
             "disk",
             "the disk of the home is mounted read-only",
@@ -103,7 +104,7 @@ def judge_disk(read: MachineReading) -> Finding:
 
 
 def judge_database(read: DatabaseReading) -> Finding:
-    """Whether a node can begin with the books that are here."""
+    """Whether a node can start with this database."""
     if read.fault:
         return wrong("database", read.fault, read.hint, no_jobs=True)
     if not read.size:
@@ -124,7 +125,7 @@ def judge_database(read: DatabaseReading) -> Finding:
 
 
 def judge_permissions(read: HomeReading) -> Finding:
-    """Whether others can read or take over what is the owner's."""
+    """Whether other users can read the owner's files, or own some of them."""
     if read.foreign:
         return wrong(
             "home",
@@ -168,7 +169,8 @@ def judge_key(read: HomeReading, *, running: bool) -> Finding:
 
 
 def judge_binding(read: HomeReading) -> Finding | None:
-    """Whether the home was copied from another machine: two that serve under one key answer each other's jobs."""
+    """Whether the home was copied from another machine: two with one key answer each other's jobs. None if
+    unknown."""
     if read.same_machine is None:
         return None
     if read.same_machine:

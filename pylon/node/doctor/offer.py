@@ -1,6 +1,6 @@
 """Price, wallet and payments, judged. Values in, findings out.
 
-A node that runs has the price and the wallet of its start: what the file says counts from its next start on.
+A running node has the price and the wallet of its start. The settings file counts from its next start on.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,8 @@ from pylon.node.doctor.finding import RESTART, Finding, Verdict, ok, warning, wr
 
 @dataclass(frozen=True, slots=True)
 class WalletReading:
-    """`fault` is what asking it raised; `said` what it holds, in words.
-
-    `unused`: it was connected after the node began that runs.
-    """
+    """`fault` and `hint` are those of the error in asking the wallet; `said` is what it holds, in words. `unused`: it
+    was connected after the running node had started."""
 
     connected: bool
     fault: str = ""
@@ -26,9 +24,11 @@ class WalletReading:
 
 @dataclass(frozen=True, slots=True)
 class OfferReading:
-    """What the settings say of whom is served at what price.
+    """Who is served at what price.
 
-    `terms` are those of the settings, `now` those of the node that runs, None where none serves (`settings.terms`).
+    `terms` are those of the settings and `now` those of the running node (see `settings.terms`), None if no node
+    serves. `price_changed`: the settings have a price other than the default. `strangers`: a household serves others
+    too. `live_not_allowed`: the network is live, and nobody has allowed live money.
     """
 
     terms: Mapping[str, Any]
@@ -40,17 +40,17 @@ class OfferReading:
 
     @property
     def pricing(self) -> str:
-        """`free` or `paid`: what counts now."""
+        """`free` or `paid`, as it is now."""
         return str((self.terms if self.now is None else self.now)["pricing"])
 
 
 def judge_offer(read: OfferReading, wallet: WalletReading) -> Finding:
-    """Whether the price is meant, can be taken, and who is served at all."""
+    """Who is served at what price, and whether that price is meant and can be charged."""
     planned = _judge_planned(read, wallet)
     if read.now is None or (read.household and not read.strangers):
         return planned
     if read.now == read.terms:
-        # It has started; but live money may be taken back while it runs.
+        # What would keep a node from starting did not; but permission for live money can be withdrawn while it runs.
         return replace(planned, no_jobs=planned.no_jobs and read.live_not_allowed)
     said = f"the node serves {_at(read.now)}, but from its next start on {_at(read.terms)}"
     if planned.verdict is Verdict.WRONG:
@@ -59,7 +59,7 @@ def judge_offer(read: OfferReading, wallet: WalletReading) -> Finding:
 
 
 def _judge_planned(read: OfferReading, wallet: WalletReading) -> Finding:
-    """What a node that started now would do."""
+    """The offer of a node that started now."""
     pricing = read.terms["pricing"]
     free_price = not any(rate for name, rate in read.terms.items() if name != "pricing")
     if read.household and not read.strangers:
@@ -86,9 +86,8 @@ def _at(terms: Mapping[str, Any]) -> str:
 
 
 def judge_wallet(read: WalletReading, pricing: str, bid_msat: int) -> Finding:
-    """Whether the wallet answers, and is of the right network. `pricing` is what counts now, `bid_msat` what this
-    customer offers for a job.
-    """
+    """Whether the wallet answers and is of the right network. `pricing` is `free` or `paid`, as it is now; `bid_msat`
+    is the most that this customer pays for a job."""
     if not read.connected and bid_msat:
         todo = "Run `pylon wallet connect`, or set `bid_msat = 0` in [customer] to ask only free providers."
         return warning("wallet", f"none connected, so nothing pays the bid of {bid_msat:,} msat per job", todo)
@@ -102,7 +101,7 @@ def judge_wallet(read: WalletReading, pricing: str, bid_msat: int) -> Finding:
 
 
 def judge_payments(unknown: int) -> Finding | None:
-    """Whether nobody knows of payments what became of them."""
+    """Whether there are payments of unknown outcome; None if not. `unknown` counts them."""
     if not unknown:
         return None
     return warning(

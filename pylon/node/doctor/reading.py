@@ -1,4 +1,4 @@
-"""Reading what the checks judge: files, the node that runs, the wallet. Nothing is changed, no lock is taken."""
+"""Reads what the checks judge: files, the running node, the wallet. Changes nothing and takes no lock."""
 
 import os
 import platform
@@ -35,15 +35,15 @@ from pylon.node.service.commands import run_command
 from pylon.node.service.place import install_command
 from pylon.node.session import running_node
 from pylon.node.settings import engine_spec, terms, unnamed_model
+from pylon.node.wallet.connection import LINK_FILE, load_link, open_wallet
 from pylon.node.wallet.live import is_allowed
-from pylon.node.wallet.purse import LINK_FILE, load_link, open_wallet
 from pylon.nostr.keys import SecretKey
 from pylon.provider.pauses import PAUSED
 from pylon.sections import Config, ProviderSection
 from pylon.store.look import look_into, opened_to_read
 
 _SERVER_S = 5.0
-# A gigabyte takes some seconds, and whoever asks why no jobs come waits for it.
+# Checking a gigabyte of pages takes some seconds, and a person is waiting.
 _PAGES_S = 10.0
 
 
@@ -60,7 +60,7 @@ def read_machine(home: Home) -> MachineReading:
 
 
 def read_home(home: Home) -> tuple[HomeReading, SecretKey | None]:
-    """The home, and its key where that can be opened."""
+    """The home, and its key if that can be opened."""
     loose, foreign = [], []
     user = os.getuid()
     owner = home.root.stat().st_uid if home.root.exists() else user
@@ -101,7 +101,7 @@ def _user(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        # A container may run as anybody.
+        # A container may run under a user id without a name.
         return str(uid)
 
 
@@ -123,7 +123,7 @@ def read_database(home: Home) -> DatabaseReading:
 
 
 async def read_node(home: Home) -> tuple[dict[str, Any] | None, PylonError | None]:
-    """What the node that runs says of itself, or None; and what it failed with where it could not say."""
+    """The status of the running node, None if none runs; and the error if one runs but failed to report it."""
     try:
         return await result_of(running_node(home), "status"), None
     except UnreachableError:
@@ -133,29 +133,29 @@ async def read_node(home: Home) -> tuple[dict[str, Any] | None, PylonError | Non
 
 
 def read_pause(home: Home) -> str:
-    """Why the next start will be paused, as far as the books of a node that ended tell; empty if it will not."""
-    row = _in_books(home, "SELECT value FROM provider_setting WHERE name = ?", PAUSED)
+    """Why the next start will be paused, by the database of a node that has ended; empty if it will not be."""
+    row = _first_row(home, "SELECT value FROM provider_setting WHERE name = ?", PAUSED)
     return str(row[0]) if row else ""
 
 
 def read_unknown(home: Home, status: Mapping[str, Any] | None) -> int:
-    """How many payments are of unknown outcome: by the node that runs, or by the books of one that ended."""
+    """How many payments are of unknown outcome, by the running node's `status`, or else by its database."""
     if status is not None:
         return int((status["spending"] or {"unknown": 0})["unknown"])
-    # What it was sending when it ended, nobody knows either.
-    row = _in_books(home, "SELECT count(*) FROM money_payment WHERE state IN ('sending', 'unknown')")
+    # A payment that was being sent when the node ended has an unknown outcome too.
+    row = _first_row(home, "SELECT count(*) FROM money_payment WHERE state IN ('sending', 'unknown')")
     return int(row[0]) if row else 0
 
 
-def _in_books(home: Home, sql: str, *values: str) -> tuple[Any, ...] | None:
-    """The first row of what the books of a node that ended hold; None where there is none, or they cannot be read."""
+def _first_row(home: Home, sql: str, *values: str) -> tuple[Any, ...] | None:
+    """The first row of a query to the database of a node that has ended; None without one, or if it fails."""
     if not home.database.exists():
         return None
     try:
-        with closing(opened_to_read(home.database)) as books:
-            row: tuple[Any, ...] | None = books.execute(sql, values).fetchone()
+        with closing(opened_to_read(home.database)) as database:
+            row: tuple[Any, ...] | None = database.execute(sql, values).fetchone()
     except sqlite3.Error:
-        # The check of the database says why.
+        # The database check reports why.
         return None
     return row
 
@@ -179,7 +179,7 @@ async def read_model(home: Home, config: Config) -> ModelReading:
 async def _server_fault(url: str) -> str:
     try:
         async with httpx.AsyncClient(timeout=_SERVER_S) as client:
-            # Any answer will do: what it serves is asked with a key of its own.
+            # Any answer will do, even a refusal: this request carries no key.
             await client.get(f"{url.rstrip('/')}/models")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"the server at {url} does not answer ({type(error).__name__})"
@@ -189,7 +189,7 @@ async def _server_fault(url: str) -> str:
 async def read_wallet(
     home: Home, config: Config, public: str, status: Mapping[str, Any] | None, *, running: bool
 ) -> WalletReading:
-    """The wallet: asked by the node that runs, which has it open, or else here."""
+    """The wallet, asked through the running node, which has it open, or else directly."""
     try:
         link = load_link(home)
         if link is None:
@@ -231,13 +231,13 @@ def read_offer(
         household is not None,
         config.household.strangers,
         Network(config.network).is_live and not allowed,
-        # One that began with an older Pylon does not say.
+        # A node that was started with an older Pylon does not say.
         None if status is None else status.get("price"),
     )
 
 
 def read_code() -> CodeReading:
-    """Of the Pylon that this command is."""
+    """The code of this command."""
     files = Path(pylon.__file__).parent.rglob("*.py")
     return CodeReading(__version__, max(file.stat().st_mtime for file in files))
 
@@ -256,5 +256,5 @@ def read_service(home: Home) -> ServiceReading:
 
 
 def urls_of(status: Mapping[str, Any] | None, planned: list[str]) -> list[str]:
-    """The relays of the node that runs, or those that it would have."""
+    """The relays of the running node, or else those that a node would have."""
     return planned if status is None else [relay["url"] for relay in status["relays"]]

@@ -1,4 +1,4 @@
-"""The relays, judged: reachable, willing, in time, and showing this node. Values in, findings out."""
+"""The relays, judged: can they be reached, do they accept and show this node? Values in, findings out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.node.doctor.finding import RESTART, Finding, Verdict, ok, warning, wrong
 from pylon.nostr.client.nip11 import RelayInformation
 
-# `EHOSTUNREACH` of macOS: what a program gets that the owner has not allowed to look into the local network.
+# `EHOSTUNREACH` on macOS: also the error for a program that the user has not allowed into the local network.
 MACOS_NO_ROUTE = 65
-# A relay's date has whole seconds, and its answer takes some.
+# Seconds. A relay's date has whole seconds, and its answer takes time.
 CLOCK_FINE_S = 5.0
-# Heartbeats of a clock that is further back have expired when the next one comes.
+# With a clock further behind than this, each heartbeat expires before the next one comes.
 CLOCK_WRONG_S = float(EXPIRY_S - INTERVAL_S)
 
 
@@ -24,26 +24,26 @@ class Answers(StrEnum):
     """What answers at a relay's address."""
 
     NOTHING = "nothing"
-    # A websocket opens there when the address begins with the other of `ws` and `wss`.
+    # A websocket opens with the other scheme, `ws` or `wss`.
     OTHER_SCHEME = "other scheme"
-    # A websocket opens there for whoever does not look at its certificate.
+    # A websocket opens only if the certificate is not checked.
     UNTRUSTED = "untrusted"
-    # Whatever it is, it opens no websocket.
+    # Something that opens no websocket.
     STRANGER = "stranger"
     RELAY = "relay"
 
 
 @dataclass(frozen=True, slots=True)
 class RelayReading:
-    """`error` is empty where the relay could be connected to; `errno` is the system's, if it was the system's.
+    """What a new connection to the relay showed. `error` says why it failed, empty if it did not, and `errno` is the
+    system's number for it, if there is one. `answers` is what listens at the address, and `elsewhere` the same
+    address with the other scheme. `here`: the relay is on this machine; `near`: it is in the local network.
 
-    `answers` is what does so instead, `elsewhere` the same address in the other scheme.
+    `information` is the relay's document (NIP-11). `ahead_s` is by how many seconds this machine's clock is ahead of
+    the relay's, None if the relay does not tell. `announced` and `heartbeat` are what the relay shows of this node,
+    and `refusal` is why it shows nothing.
 
-    `ahead_s` is how far this machine's clock is ahead of the relay's, None where that does not say. `heartbeat` and
-    `announced` are what the relay shows of this node; `refusal` is why it shows nothing to us.
-
-    All of that is learnt over a new connection. `own` is what keeps the one of the node that runs from being of use,
-    `own_lost` that it is down.
+    `own` says why the running node's connection to the relay is of no use, empty if it is; `own_lost`: it is down.
     """
 
     url: str
@@ -63,7 +63,7 @@ class RelayReading:
 
 
 def beside_own(reads: Iterable[RelayReading], status: Mapping[str, Any] | None) -> list[RelayReading]:
-    """The readings, with what the node that runs says of its own connections; `status` is None where none runs."""
+    """The readings, with what the running node says of its own connections; `status` is None if no node runs."""
     own = {relay["url"]: relay for relay in status["relays"]} if status is not None else {}
     return [
         replace(read, own=relay["error"], own_lost=relay["state"] != "open")
@@ -74,7 +74,8 @@ def beside_own(reads: Iterable[RelayReading], status: Mapping[str, Any] | None) 
 
 
 def judge_relay(read: RelayReading, *, system: str, key: bool) -> Finding:
-    """Whether it can be reached, and what it says of itself (NIP-11) that stands in the way."""
+    """Whether the relay can be reached, and whether its limits (NIP-11) keep this node out. `system` is named as in
+    `platform`; `key`: the node's key is open here."""
     check = f"relay {read.url}"
     if read.error:
         return _unreachable(check, read, system)
@@ -122,7 +123,7 @@ def judge_relay(read: RelayReading, *, system: str, key: bool) -> Finding:
 
 
 def judge_reach(reads: Sequence[RelayReading], *, household: bool) -> Finding:
-    """Whether anybody else can meet this node anywhere."""
+    """Whether anybody else can reach this node over any of its relays."""
     reached = [read for read in reads if not read.error]
     if not reached:
         return wrong(
@@ -152,7 +153,8 @@ def judge_reach(reads: Sequence[RelayReading], *, household: bool) -> Finding:
 
 
 def judge_port(port: int, *, taken: bool, running: bool, system: str) -> Finding:
-    """Whether the relay of one's own household can listen; one that a node runs beside itself is the taker."""
+    """Whether the household's relay can listen on its port. While a node is `running`, it may be what listens
+    there."""
     if taken and not running:
         todo = f"{_who_listens(port, system)} shows what it is. Or set another `port` in [relay]."
         return warning("port", f"{port} is already in use, and `pylon start --relay` needs it", todo)
@@ -160,7 +162,7 @@ def judge_port(port: int, *, taken: bool, running: bool, system: str) -> Finding
 
 
 def judge_clock(reads: Sequence[RelayReading]) -> Finding:
-    """How far this machine's clock is from the relays': jobs have deadlines, heartbeats expire."""
+    """How far this machine's clock is from the relays': jobs have deadlines, and heartbeats expire."""
     said = [read.ahead_s for read in reads if read.ahead_s is not None]
     if not said:
         return ok("clock", "not compared: no relay told its time")
@@ -179,10 +181,8 @@ def judge_clock(reads: Sequence[RelayReading]) -> Finding:
 
 
 def judge_presence(reads: Sequence[RelayReading], now: float, fault: str = "") -> Finding | None:
-    """Whether a node that runs can be seen by customers. None where no relay is there to look at.
-
-    `fault` is why no relay took what it last said of itself.
-    """
+    """Whether customers can see a running node; None if no relay was reached. `fault` is why no relay accepted its
+    last announcement. `now` is in Unix seconds."""
     reached = [read for read in reads if not read.error]
     if not reached:
         return None

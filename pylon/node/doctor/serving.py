@@ -10,16 +10,15 @@ from pylon.inference.memory import memory_limit
 from pylon.inference.models import needle
 from pylon.node.doctor.finding import RESTART, Finding, ok, warning, wrong
 
-# How the last process of a service ended when its program was not there: systemd's own code, then a shell's.
+# Exit codes of a service whose program is missing: of systemd (EXIT_EXEC), and of a shell.
 _NO_PROGRAM = ("203", "127")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReading:
-    """`fault`: it is not here, or its server does not answer. `weights`, `free`, `wished` in bytes, 0 if unknown.
-
-    `unnamed`: it is a server's, and goes by the id of another, the default.
-    """
+    """`fault` and `hint` say why the model is not here, or its server does not answer. In bytes, 0 if unknown: the
+    model's `weights`, the `free` memory, and the memory `wished` for in the settings. `unnamed`: the model of a
+    server has no name in the settings, so it goes by the id of the default model."""
 
     engine: str
     model: str
@@ -33,7 +32,7 @@ class ModelReading:
 
 @dataclass(frozen=True, slots=True)
 class CodeReading:
-    """The Pylon of this command: its version, and when its newest file of code was written, in Unix time."""
+    """The Pylon of this command: its version, and when its newest code file was written (Unix seconds)."""
 
     version: str
     written_at: float
@@ -41,10 +40,9 @@ class CodeReading:
 
 @dataclass(frozen=True, slots=True)
 class ServiceReading:
-    """`install` is the command that installs it, empty on a machine without a manager that Pylon knows.
-
-    `manager` is that one's name, `fault` what asking it raised.
-    """
+    """The node's service: `manager` is launchd or systemd, `state` and `last_exit` are in its words. `pid` is None if
+    the service does not run. `log` is where to look. `install` is the command that installs the service, empty on a
+    machine without such a manager. `fault` is the error in asking the manager."""
 
     manager: str = ""
     installed: bool = False
@@ -64,10 +62,9 @@ def judge_node(
     mend: str = "",
     fault: PylonError | None = None,
 ) -> Finding:
-    """Whether a node serves; `status` is what it says of itself, None where none runs. `mend` says what comes before
-    any start, empty where nothing is in its way. `fault` is what one that runs failed with when it was to say how it
-    does.
-    """
+    """Whether a node serves. `status` is what it reports, None if none runs or reporting failed with `fault`.
+    `paused_on_disk` is why the next start will be paused. `mend` is what must be done before a node can start. All
+    are empty or None if there is nothing to say."""
     if isinstance(fault, NodeSilentError):
         return wrong("node", str(fault), fault.hint, no_jobs=True)
     if fault is not None:
@@ -109,7 +106,8 @@ def _none_runs(service: ServiceReading, paused_on_disk: str, mend: str) -> Findi
 
 
 def _paused(reason: str, rules: Sequence[Mapping[str, Any]], mend: str) -> Finding:
-    """`rules` are those that hold: over a pause by hand they are not seen, and its end alone brings no jobs."""
+    """`rules` are the owner rules that hold. `reason` hides them during a pause by hand, although ending that pause
+    alone brings no jobs."""
     names, todo, said = [rule["name"] for rule in rules], [], f"paused ({reason})"
     if reason == "disk":
         todo.append(f"{mend or 'Free some disk space'}: the node tries again every few seconds")
@@ -129,7 +127,7 @@ def _paused(reason: str, rules: Sequence[Mapping[str, Any]], mend: str) -> Findi
 
 
 def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding:
-    """Whether there is a model that answers: as the node says, or as its files and the memory promise."""
+    """Whether there is a model that can answer: as the running node reports, or else judged from files and memory."""
     if status is not None and status["provider"] is not None:
         engine = status["provider"]["engine"]
         said = f"{status['model']} {engine['state']}"
@@ -138,7 +136,7 @@ def judge_model(read: ModelReading, status: Mapping[str, Any] | None) -> Finding
                 "See `pylon models list` for the models here, and `pylon models recommend` for those that fit."
             )
             return wrong("model", f"{said}: {engine['failure']}", todo, no_jobs=True)
-        # One that was there before may only have left memory meanwhile.
+        # A model that was loaded once may only have been unloaded to free memory.
         again = engine["hint"] or (engine["restarts"] and engine["model"] is None)
         if engine["state"] == "loading" and again:
             todo = engine["hint"] or "The node tries again. For the last error, see logs/pylon.log in PYLON_HOME."
@@ -172,7 +170,7 @@ def _size(size: int) -> str:
 
 
 def _by_name(found: Finding, model: str, read: ModelReading) -> Finding:
-    """What customers are to expect of a model by its id."""
+    """Warns where the id makes customers expect something else of the model."""
     if read.unnamed:
         return warning(
             "model",
@@ -189,7 +187,8 @@ def _by_name(found: Finding, model: str, read: ModelReading) -> Finding:
 
 
 def judge_code(read: CodeReading, status: Mapping[str, Any], now: float) -> Finding | None:
-    """Whether the node that runs is what is installed here: what it loads only when it is needed is the newer one."""
+    """Whether the running node has the code that is installed here. If not, modules that it imports later do not fit;
+    None if it has. `now` is in Unix seconds."""
     if status["version"] != read.version:
         said = f"the running node is Pylon {status['version']}, but {read.version} is installed here"
     elif now - status["uptime_s"] < read.written_at:
@@ -201,8 +200,8 @@ def judge_code(read: CodeReading, status: Mapping[str, Any], now: float) -> Find
 
 
 def judge_calls(status: Mapping[str, Any]) -> Finding | None:
-    """Whether the node that runs failed in what commands asked of it."""
-    # One that began with an older Pylon does not count them.
+    """Whether calls to the running node failed by its own fault; None if not."""
+    # A node that was started with an older Pylon does not count them.
     faults = status.get("faults")
     if not faults or not faults["count"]:
         return None
@@ -212,12 +211,12 @@ def judge_calls(status: Mapping[str, Any]) -> Finding | None:
 
 
 def judge_service(read: ServiceReading) -> Finding:
-    """Whether the machine starts the node by itself."""
+    """Whether the machine starts the node by itself, and how that went."""
     if read.fault:
         return warning("service", read.fault, "`pylon service status` says more.")
     if not read.installed:
         if not read.install:
-            # A container lacks nothing.
+            # No warning: a container needs no service manager.
             return ok("service", "neither launchd nor systemd is available; the node runs when you start it")
         return ok("service", f"not installed; the node runs when you start it (to install it: `{read.install}`)")
     if read.pid is not None:

@@ -1,4 +1,4 @@
-"""This machine's address, as other machines of its network know it."""
+"""Addresses of this machine's relay, as this machine and others in its network reach it."""
 
 import ipaddress
 import socket
@@ -8,16 +8,16 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pylon.sections import RelaySection
 
-# Other machines of the network are to reach it; who may use it is the door's matter.
+# Other machines must be able to connect; the relay itself decides whose keys it admits.
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - see above
-# An address of the documentation (RFC 5737): no packet is sent to find the way towards it.
+# An address for documentation (RFC 5737). Connecting a UDP socket to it picks a route and sends no packet.
 _ELSEWHERE = ("192.0.2.1", 9)
 
 
 def reachable(url: str) -> str:
-    """A relay's address as other machines of this network know it: loopback becomes this machine's own.
+    """A relay's address as other machines in this network reach it: loopback is replaced by this machine's address.
 
-    A Mac goes by its name, which stays when its address changes; elsewhere not every network knows names.
+    A Mac is named by its `.local` name, which stays when its address changes. Other systems may not announce one.
     """
     parts = urlsplit(url)
     if parts.hostname is None or not is_loopback(parts.hostname):
@@ -35,16 +35,16 @@ def own_relay(section: RelaySection) -> str:
 
 
 def invited(urls: Iterable[str], hub: str) -> tuple[str, ...]:
-    """The addresses that an invite names: `hub` is where our own relay listens, empty when nobody knows.
+    """The relay addresses for an invite. `hub` is where our own relay listens, or empty if that is unknown.
 
-    One that listens on loopback alone is for this machine's other homes, and found there only.
+    If it listens on loopback only, it is left so: it can serve nothing but other homes on this machine.
     """
     alone = hub if is_loopback(urlsplit(hub).hostname or "") else ""
     return tuple(url if url == alone else reachable(url) for url in urls)
 
 
 def local(url: str) -> str:
-    """A relay's address as its own machine reaches it: one that listens on all addresses is at loopback too."""
+    """A relay's address as its own machine reaches it: loopback in place of an unspecified address (`0.0.0.0`)."""
     parts = urlsplit(url)
     try:
         address = ipaddress.ip_address(parts.hostname or "")
@@ -57,7 +57,7 @@ def local(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this name or address is the machine itself."""
+    """Whether this host name or address is the machine itself."""
     if host == "localhost":
         return True
     try:
@@ -67,12 +67,12 @@ def is_loopback(host: str) -> bool:
 
 
 def own_name() -> str:
-    """What this machine calls itself."""
+    """This machine's host name, without `.local`."""
     return socket.gethostname().removesuffix(".local")
 
 
 def own_address() -> str:
-    """This machine's address in its network; loopback when it is in none."""
+    """This machine's IPv4 address in its network; loopback if it is in none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(_ELSEWHERE)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pylon.errors import MalformedError, SetupError, UnreachableError, UsageError, WireError
 from pylon.node.calls.control import Answers, Event, Result
+from pylon.node.calls.params import text, whole
 from pylon.node.household.address import invited, own_relay
 from pylon.node.household.inviting import Head, Joined
 from pylon.node.household.members import Household
@@ -20,9 +21,8 @@ OPEN_S = 5.0
 
 
 class HouseholdCalls:
-    """`hub` is where the household's relay listens that runs beside this node, or empty. `only_trusted` says whom it
-    serves, None that it serves nobody. `how` gives a row of each member.
-    """
+    """`hub` is the address of the household's relay that runs beside this node, or empty. `only_trusted` tells
+    whether it serves trusted keys only; None if it does not serve. `member_rows` gives a row for each member."""
 
     def __init__(
         self,
@@ -31,17 +31,24 @@ class HouseholdCalls:
         *,
         hub: str,
         only_trusted: bool | None,
-        how: Callable[[Household], Awaitable[list[dict[str, Any]]]],
+        member_rows: Callable[[Household], Awaitable[list[dict[str, Any]]]],
     ) -> None:
         self._head = head
         self._config = config
         self._hub = hub
         self._only_trusted = only_trusted
-        self._how = how
+        self._member_rows = member_rows
 
     async def invite(self, params: dict[str, Any]) -> Answers:
-        """Events `{"code", "expires_at"}`, then `{"joined", "name"}` each time; the result counts."""
-        count, minutes = int(params.get("count", 1)), int(params.get("minutes", 10))
+        """The `invite` call: makes `count` invites, valid for so many `minutes`. They name the address `relay`, or
+        those of this node's relays. `name` is this machine's, for a household that begins with this call.
+
+        Events bring each invite as `code` with `expires_at` (Unix seconds), then `joined` and `name` for each machine
+        that uses one. The result counts `joined` and `invites`. Raises `UsageError`, `SetupError`,
+        `UnreachableError`.
+        """
+        count, minutes = whole(params, "count", 1), whole(params, "minutes", 10)
+        given, name = text(params, "relay", ""), text(params, "name", "")
         if not 1 <= count <= MOST_INVITES or not 1 <= minutes <= MOST_MINUTES:
             raise UsageError(f"at most {MOST_INVITES} invites at a time, valid for at most {MOST_MINUTES} minutes")
         if self._only_trusted is False and not self._config.household.strangers:
@@ -53,11 +60,11 @@ class HouseholdCalls:
                 ),
             )
         head, hub = self._head, self._hub or own_relay(self._config.relay)
-        relays = (_relay(str(params["relay"])),) if params.get("relay") else invited(head.pool.urls, hub)
-        await self._heard()
+        relays = (_relay(given),) if given else invited(head.pool.urls, hub)
+        await self._need_open_relay()
         expires_at = int(head.clock.wall()) + 60 * minutes
         joined = 0
-        async with aclosing(head.invite(count, 60 * minutes, relays, str(params.get("name") or ""))) as steps:
+        async with aclosing(head.invite(count, 60 * minutes, relays, name)) as steps:
             async for step in steps:
                 if isinstance(step, Joined):
                     joined += 1
@@ -67,20 +74,21 @@ class HouseholdCalls:
         yield Result({"joined": joined, "invites": count})
 
     async def household(self, _: dict[str, Any]) -> Answers:
-        """The members and how they do."""
+        """The `household` call: the household's relays, and the state of its members. Raises `SetupError`."""
         known = self._head.file.get()
         if known is None:
             raise SetupError(
                 "this machine is not in a household",
                 hint="Start one with `pylon invite`, or enter one with `pylon join`.",
             )
-        yield Result({"relays": list(known.relays), "members": await self._how(known)})
+        yield Result({"relays": list(known.relays), "members": await self._member_rows(known)})
 
     async def remove(self, params: dict[str, Any]) -> Answers:
-        """Takes a member out."""
+        """The `household-remove` call: removes the member with this `key`, an npub, hex, or the beginning of an npub.
+        Raises `UsageError`, `SetupError`."""
         try:
             known = self._head.file.get()
-            key = nip19.public_key_among(str(params.get("key") or ""), () if known is None else known.members)
+            key = nip19.public_key_among(text(params, "key", ""), () if known is None else known.members)
         except WireError as error:
             raise UsageError(
                 "this is neither a member's public key nor the beginning of exactly one",
@@ -90,11 +98,11 @@ class HouseholdCalls:
             raise UsageError("no member has this key", hint="`pylon status --all` shows the members.")
         yield Result({"removed": nip19.npub(key)})
 
-    async def _heard(self) -> None:
-        """Whoever is invited must reach this machine. Raises `UnreachableError` where no relay of it runs."""
+    async def _need_open_relay(self) -> None:
+        """Raises `UnreachableError` if no relay is open: an invited machine could not reach this one."""
         known = self._head.file.get()
         if known is not None and known.head != self._head.secret.public:
-            # A member is told that it cannot invite, whatever runs.
+            # `Head.invite` refuses a mere member, whether or not a relay is open.
             return
         try:
             await self._head.pool.wait_open(OPEN_S)

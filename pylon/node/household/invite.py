@@ -1,10 +1,11 @@
 """An invite: one line that a person carries from one machine to another, `pylon1…`.
 
-It holds a key made for this one invite, the relays to meet on, whom to ask, and when it ends. Whoever has the line
-can join until it is used or ends: it is a secret for a few minutes.
+It holds a key made for this one invite, the addresses of relays, the head's public key, and when the invite expires.
+Anybody who has the line can join until it is used or has expired, so it is a secret for some minutes.
 
-Layout: bech32 (BIP-173) around type, length, value, as in NIP-19: 0 the key (32 bytes), 1 a relay (repeatable),
-2 the head's public key (32 bytes), 3 the end (4 bytes, big-endian, Unix seconds). Other types are skipped.
+Layout: bech32 (BIP-173) around type, length and value, as in NIP-19. The types are 0, the key (32 bytes); 1, a relay
+(repeatable); 2, the head's public key (32 bytes); 3, the expiry (4 bytes, big-endian, Unix seconds). Others are
+skipped.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ _MAX_RELAYS = 8
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """`head` is the public key of who invites, `expires_at` in Unix seconds."""
+    """`secret` is the key made for this invite, `head` the public key of the inviting machine. `expires_at` is in
+    Unix seconds."""
 
     secret: SecretKey = field(repr=False)
     head: str
@@ -29,12 +31,12 @@ class Invite:
 
     @property
     def key(self) -> str:
-        """The public half of the invite's key: how the relay and the head know it."""
+        """The public key of the invite, by which relay and head recognize it."""
         return self.secret.public
 
 
 def encode(invite: Invite) -> str:
-    """The line. Raises `UsageError` when a relay's address is too long for it."""
+    """The invite as a line. Raises `UsageError` if a relay's address is too long for it."""
     fields = [(_KEY, invite.secret.secret_bytes), *((_RELAY, url.encode()) for url in invite.relays)]
     fields += [(_HEAD, bytes.fromhex(invite.head)), (_END, invite.expires_at.to_bytes(4, "big"))]
     if any(len(value) > 255 for _, value in fields):
@@ -45,7 +47,7 @@ def encode(invite: Invite) -> str:
 
 
 def decode(line: str) -> Invite:
-    """The invite in a line. Raises `UsageError`, whose message never holds the line."""
+    """The invite in a line. Raises `UsageError`, whose message never contains the line, since it is a secret."""
     try:
         prefix, data = bech32.decode(line.strip())
         if prefix != PREFIX:
@@ -63,7 +65,7 @@ def decode(line: str) -> Invite:
         check_public_key(head.hex())
         return Invite(SecretKey(secret), head.hex(), relays, int.from_bytes(end, "big"))
     except (WireError, KeyError, ValueError):
-        # Which letter or part is wrong helps nobody: it was not copied as it stood.
+        # Not which part is wrong: the line was copied incompletely, and knowing where would not help.
         raise UsageError(
             "this is not a complete invite",
             hint=("Copy everything that `pylon invite` printed after `pylon join`, from pylon1 to the end."),

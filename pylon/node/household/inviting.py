@@ -1,4 +1,4 @@
-"""The head's side: invites are made, whoever comes with one is entered, and every member gets the new list."""
+"""The head's side: makes invites, adds machines that use one, and sends every member the new list."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -18,7 +18,7 @@ from pylon.nostr.pool import RelayPool
 
 logger = log.get("household")
 
-# A used invite keeps the relay's door open for so long, so that its member gets the list that it waits for.
+# The relay admits a used invite for so many seconds more, so that its member gets the list that it waits for.
 GRACE_S = 60
 BATCH = 16
 
@@ -33,7 +33,7 @@ class Joined:
 
 @dataclass(slots=True)
 class Head:
-    """The machine that a household began with. `changed` hears of members that came or went once the file says so."""
+    """The machine that started a household. `changed` is called after a member was added or removed in the file."""
 
     secret: SecretKey
     keys: ConversationKeys
@@ -45,11 +45,12 @@ class Head:
     async def invite(
         self, count: int, seconds: int, relays: tuple[str, ...], name: str
     ) -> AsyncGenerator[str | Joined]:
-        """Yields `count` lines to carry to other machines, then each that joins, until all have or time is up.
+        """Yields `count` invites as lines of text, then a `Joined` for each machine that uses one.
 
-        The lines are worth nothing once this ends. Raises `UsageError` on a machine that is not the head.
+        Ends when all are used, or after `seconds`; the unused invites are void then. `relays` and `name` as in
+        `_ready`. Raises `UsageError` on a machine that is not the head.
         """
-        household = self._own(relays, name)
+        household = self._ready(relays, name)
         ends = int(self.clock.wall()) + seconds
         invites = [Invite(SecretKey.generate(), self.secret.public, household.relays, ends) for _ in range(count)]
         lines = [encode(invite) for invite in invites]
@@ -74,11 +75,11 @@ class Head:
                         yield joined
         finally:
             await subscription.close()
-            self.file.save(self._now().without_old_guests(self.clock.wall(), *open_))
+            self.file.save(self._household().without_old_guests(self.clock.wall(), *open_))
 
     async def remove(self, key: str) -> bool:
-        """Takes a member out and tells the others; whether there was one."""
-        household = self._now()
+        """Removes a member and tells the others. Returns whether there was such a member. Raises `UsageError`."""
+        household = self._household()
         if key == self.secret.public:
             raise UsageError(
                 "the head of a household cannot be removed",
@@ -89,7 +90,8 @@ class Head:
         await self._spread(household.without_member(key))
         return True
 
-    def _now(self) -> Household:
+    def _household(self) -> Household:
+        """The household as the file has it. Raises `SetupError` outside of one, `UsageError` on a mere member."""
         household = self.file.get()
         if household is None:
             raise SetupError("this machine is not in a household", hint="Start one with `pylon invite`.")
@@ -100,15 +102,17 @@ class Head:
             )
         return household
 
-    def _own(self, relays: tuple[str, ...], name: str) -> Household:
+    def _ready(self, relays: tuple[str, ...], name: str) -> Household:
+        """The household to invite into, started under this machine's `name` if there is none yet. Its relays are
+        `relays`, or the old ones if that is empty."""
         if self.file.get() is None:
-            self.file.save(found(self.secret.public, relays, name))
-        household = self._now()
+            self.file.save(new_household(self.secret.public, relays, name))
+        household = self._household()
         return replace(household, relays=relays or household.relays).without_old_guests(self.clock.wall())
 
     async def _admit(self, event: Event) -> Joined | None:
-        """Enters who asks with a good invite; asked again by the same one, the list is sent again."""
-        household, now = self._now(), self.clock.wall()
+        """Adds a machine that asks with a valid invite. If it asks again, the list is sent again."""
+        household, now = self._household(), self.clock.wall()
         guest = household.guests.get(event.pubkey)
         if guest is None or guest.expires_at <= now:
             return None
@@ -124,11 +128,12 @@ class Head:
         return Joined(key, name)
 
     async def _spread(self, household: Household) -> None:
-        # A list of the same second could lose against the one before it.
+        # Of two addressable events of the same second, relays keep the one with the lower id (NIP-01).
         created_at = max(int(self.clock.wall()), household.updated_at + 1)
         household = replace(household, updated_at=created_at)
         self.file.save(household)
-        # Not after the others were told: while a relay is silent, whoever was taken out would stay one's own.
+        # Before the others are told, which may wait for a silent relay: a removed member must not be trusted
+        # meanwhile.
         self.changed()
         others = [key for key in household.members if key != household.head]
         events = [list_event(household, key, self.secret, self.keys, created_at=created_at) for key in others]
@@ -137,6 +142,6 @@ class Head:
                 logger.warning("a member could not be sent the new list", error=str(result))
 
 
-def found(head: str, relays: tuple[str, ...], name: str) -> Household:
-    """A household of one."""
+def new_household(head: str, relays: tuple[str, ...], name: str) -> Household:
+    """A household whose only member is its head; `name` is that machine's."""
     return Household(head, relays, {head: name})

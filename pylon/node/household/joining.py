@@ -10,7 +10,7 @@ from pylon.forever import REST_S, forever
 from pylon.node import identity
 from pylon.node.home import Home, HomeLock
 from pylon.node.household.invite import Invite
-from pylon.node.household.lan import Neighbourhood, neighbourhood
+from pylon.node.household.lan import RelayDiscovery, relay_discovery
 from pylon.node.household.members import FILE, Household, HouseholdFile
 from pylon.node.household.wire import LIST, join_event, read_list
 from pylon.nostr.crypto.nip44 import ConversationKeys
@@ -24,7 +24,7 @@ logger = log.get("household")
 
 OPEN_S = 10.0
 ANSWER_S = 30.0
-# The request is ephemeral: it is asked again until the list is there.
+# The request is an ephemeral event, which relays do not keep: it is sent again until the list comes.
 AGAIN_S = 2.0
 BATCH = 16
 
@@ -56,7 +56,7 @@ async def enter(home: Home, config: Config, invite: Invite, name: str) -> Househ
         secret = identity.load(home.identity_file)
         if secret.public == invite.head:
             raise UsageError("this machine made that invite itself", hint="Run `pylon join` on another machine.")
-        household = await join(invite, secret, name, SystemClock(), neighbourhood(config))
+        household = await join(invite, secret, name, SystemClock(), relay_discovery(config))
         file.save(household)
         return household
     finally:
@@ -64,27 +64,26 @@ async def enter(home: Home, config: Config, invite: Invite, name: str) -> Househ
 
 
 async def join(
-    invite: Invite, secret: SecretKey, name: str, clock: Clock, near: Neighbourhood | None = None
+    invite: Invite, secret: SecretKey, name: str, clock: Clock, discovery: RelayDiscovery | None = None
 ) -> Household:
-    """Asks the head to be entered; the household once it has answered.
+    """Asks the head to add this machine, and returns the household once the head has answered.
 
-    When no relay of the invite can be reached, it is asked `near` where the head's is.
-
-    Raises `UsageError` for an invite that has ended, `UnreachableError` when relay or head do not answer.
+    If none of the invite's relays can be reached, `discovery` looks for the head's. Raises `UsageError` for an invite
+    that has expired, `UnreachableError` if no relay or no head answers.
     """
     if invite.expires_at <= clock.wall():
         raise UsageError("this invite has expired", hint="Make a new one with `pylon invite`.")
-    # The relay's door knows the invite's key until it knows the member's.
+    # The relay admits the invite's key; it admits the member's only once the head has added it.
     pool = RelayPool(invite.relays, secret=invite.secret, clock=clock)
     pool.start()
     subscription: PoolSubscription | None = None
     try:
-        await _open(pool, invite, near)
+        await _open(pool, invite, discovery)
         subscription = pool.subscribe(_lists(invite.head, secret.public), name="household")
         async with asyncio.timeout(ANSWER_S):
             return await _ask(pool, subscription, invite, secret, name, clock)
     except (RelayError, TimeoutError) as error:
-        # A relay that refuses the invite's key says nothing of what is published there.
+        # A relay that refuses the key does not answer what is published there; its connection has the reason.
         refused = [f"{one.url}: {one.error}" for one in pool.statuses if one.state == "open" and one.error]
         reason = f": {'; '.join(refused) or error}" if refused or isinstance(error, RelayError) else ""
         raise UnreachableError(
@@ -97,11 +96,11 @@ async def join(
         await pool.close()
 
 
-async def _open(pool: RelayPool, invite: Invite, near: Neighbourhood | None) -> None:
+async def _open(pool: RelayPool, invite: Invite, discovery: RelayDiscovery | None) -> None:
     try:
         await pool.wait_open(OPEN_S)
     except UnreachableError as error:
-        found = None if near is None else await near.find(invite.head)
+        found = None if discovery is None else await discovery.find(invite.head)
         if found is None or not await pool.add(found, timeout=OPEN_S):
             raise UnreachableError(
                 f"the household's relay does not answer: {error}",
@@ -138,7 +137,7 @@ async def _ask(
 async def follow(
     pool: RelayPool, secret: SecretKey, keys: ConversationKeys, file: HouseholdFile, changed: Callable[[], None]
 ) -> None:
-    """Keeps a member's copy of the list as the head has it, until cancelled."""
+    """Keeps a member's copy of the list up to date until cancelled. Returns at once if this is no member."""
     known = file.get()
     if known is None or known.head == secret.public:
         return
@@ -166,7 +165,7 @@ async def follow(
 
 
 async def _save(file: HouseholdFile, household: Household) -> None:
-    # However long the disk refuses it: until then whoever was taken out is served on.
+    # Never given up: until the new list is written, a removed member is still served.
     while True:
         try:
             file.save(household)

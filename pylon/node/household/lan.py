@@ -1,8 +1,8 @@
-"""Where the household's relay is in this network: the head says so by multicast DNS, members ask.
+"""Finding the household's relay in the local network: the head announces it by multicast DNS, and members ask.
 
-An address changes when a router starts anew, and an invite may have been made in another network. So the relay is
-announced as a DNS-SD service (RFC 6762, RFC 6763), under a name that only who knows the head's key can tell from
-others. Whoever answers with a wrong address gains nothing: what the head says is signed and sealed by its key.
+A machine's address may change when the router restarts, and an invite may have been made in another network. So the
+relay is announced as a DNS-SD service (RFC 6762, RFC 6763). Only those who know the head's key recognize its name.
+Whoever answers with a wrong address gains nothing: what the head sends is signed and encrypted with its key.
 """
 
 import hashlib
@@ -24,34 +24,34 @@ logger = log.get("household")
 
 SERVICE = "_pylon._tcp.local."
 FIND_S = 4.0
-# A relay of this network answers within a moment, or its address is not its address any more.
+# A relay in this network answers within a moment; if it does not, its address has probably changed.
 KNOWN_S = 3.0
 OPEN_S = 10.0
 
 
-class Neighbourhood(Protocol):
-    """What can be asked of the network around this machine."""
+class RelayDiscovery(Protocol):
+    """Finds and announces household relays in the local network."""
 
     async def find(self, head: str) -> str | None:
         """The address of the relay of the household with this head, `ws://…`, or None."""
 
     def announced(self, head: str, port: int) -> AbstractAsyncContextManager[None]:
-        """Says, as long as it is open, that the relay of this head's household is here."""
+        """While it is open, announces that the relay of this head's household listens here on `port`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mdns:
-    """The real one, by the `zeroconf` library. `interfaces` are addresses of this machine; none: all it has."""
+    """Discovery by multicast DNS. `interfaces` are addresses of this machine to use; if it is empty, all of them."""
 
     interfaces: tuple[str, ...] = ()
 
     async def find(self, head: str) -> str | None:
-        """See `Neighbourhood`."""
-        # Only who is in a household, or joins one, has use for it.
+        """See `RelayDiscovery`."""
+        # Imported here: only a machine in a household, or one that joins, needs it.
         from zeroconf import IPVersion
         from zeroconf.asyncio import AsyncServiceInfo
 
-        wanted = AsyncServiceInfo(SERVICE, f"{mark(head)}.{SERVICE}")
+        wanted = AsyncServiceInfo(SERVICE, f"{instance_name(head)}.{SERVICE}")
         try:
             async with self._open() as opened:
                 found = await wanted.async_request(opened.zeroconf, FIND_S * 1_000)
@@ -63,20 +63,20 @@ class Mdns:
 
     @asynccontextmanager
     async def announced(self, head: str, port: int) -> AsyncIterator[None]:
-        """See `Neighbourhood`. A machine without a network serves all the same."""
+        """See `RelayDiscovery`. On a machine without a network it announces nothing, and does not fail."""
         from zeroconf.asyncio import AsyncServiceInfo
 
-        name = mark(head)
+        name = instance_name(head)
         here = [ipaddress.ip_address(one).packed for one in self.interfaces or (own_address(),)]
         info = AsyncServiceInfo(SERVICE, f"{name}.{SERVICE}", port=port, addresses=here, server=f"{name}.local.")
         try:
-            opened = self._made()
+            opened = self._zeroconf()
         except OSError as error:
             logger.warning("the household's relay cannot be announced on the local network", error=str(error))
             yield
             return
         try:
-            # One household has one head: whoever else bears the name is this machine before it was started anew.
+            # A household has one head, so another holder of this name is this machine before its restart.
             await opened.async_register_service(info, cooperating_responders=True)
             yield
         finally:
@@ -85,13 +85,13 @@ class Mdns:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Any]:
-        opened = self._made()
+        opened = self._zeroconf()
         try:
             yield opened
         finally:
             await opened.async_close()
 
-    def _made(self) -> Any:
+    def _zeroconf(self) -> Any:
         from zeroconf import InterfaceChoice, IPVersion
         from zeroconf.asyncio import AsyncZeroconf
 
@@ -99,41 +99,41 @@ class Mdns:
         return AsyncZeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only)
 
 
-def mark(head: str) -> str:
-    """The name of a household in the network: it tells nobody the head's key."""
+def instance_name(head: str) -> str:
+    """The DNS-SD instance name (RFC 6763, 4.1) of a head's relay: a hash, so that it does not show the head's key."""
     return "pylon-" + hashlib.sha256(b"pylon/household/" + bytes.fromhex(head)).hexdigest()[:24]
 
 
-def neighbourhood(config: Config) -> Neighbourhood | None:
-    """The network as the settings have it; None when it is not to be asked."""
+def relay_discovery(config: Config) -> RelayDiscovery | None:
+    """The discovery that the settings ask for; None where they turn it off."""
     section = config.household
     return Mdns(tuple(section.lan_interfaces)) if section.lan else None
 
 
 def announcing(config: Config, head: str, url: str) -> AbstractAsyncContextManager[None]:
     """Announces the head's relay at this address, unless the settings say no or nobody else could reach it."""
-    parts, near = urlsplit(url), neighbourhood(config)
+    parts, discovery = urlsplit(url), relay_discovery(config)
     hidden = is_loopback(parts.hostname or "") and not config.household.lan_interfaces
-    if near is None or hidden or parts.port is None:
+    if discovery is None or hidden or parts.port is None:
         return _nothing()
-    return near.announced(head, parts.port)
+    return discovery.announced(head, parts.port)
 
 
-async def reach(pool: RelayPool, household: Household, near: Neighbourhood | None) -> None:
-    """Adds the household's relay where the network has it, when none of the pool's can be reached."""
-    if near is None:
+async def reach(pool: RelayPool, household: Household, discovery: RelayDiscovery | None) -> None:
+    """If none of the pool's relays can be reached, looks for the household's in the local network and adds it."""
+    if discovery is None:
         return
     try:
         await pool.wait_open(KNOWN_S)
     except UnreachableError:
-        found = await near.find(household.head)
+        found = await discovery.find(household.head)
         if found is not None and found not in pool.urls:
             logger.info("the household's relay was found on the local network", relay=found)
             await pool.add(found, timeout=OPEN_S)
 
 
 def _is_near(address: str) -> bool:
-    # A stranger's answer must not send this machine out into the world.
+    # Anybody in the network can answer: that must not make this machine connect to the internet.
     return not ipaddress.ip_address(address).is_global
 
 

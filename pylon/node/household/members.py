@@ -1,7 +1,7 @@
 """Who belongs to the household, as a file of the home: `household.json`.
 
-The head is the machine that invites; its list counts, and every other member keeps a copy. One process writes the
-file, the one that holds the home's lock; others (a relay beside the node) read it, and see a change at once.
+The head is the machine that invites. Its list is the valid one; every other member keeps a copy. Only the process
+that holds the home's lock writes the file. Others, such as a relay beside the node, read it and see a change at once.
 """
 
 import time
@@ -23,7 +23,8 @@ MAX_NAME = 100
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """An invite that is out: until when it opens the relay's door, and who has used it."""
+    """An invite that was handed out. The relay admits it until `expires_at` (Unix seconds); `member` is the public
+    key that used it, or empty."""
 
     expires_at: int
     member: str = ""
@@ -31,7 +32,7 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Household:
-    """`members` are names by public key, the head's among them; `guests` invites by their public key.
+    """`members` holds names by public key, the head's too; `guests` holds invites by their public key.
 
     `updated_at` is the head's `created_at` of the list, Unix seconds: an older list changes nothing.
     """
@@ -43,7 +44,7 @@ class Household:
     updated_at: int = 0
 
     def with_member(self, key: str, name: str) -> "Household":
-        """With one more. Raises `SetupError` when it is full."""
+        """A copy with this member. Raises `SetupError` when the household is full."""
         if key not in self.members and len(self.members) >= MOST_MEMBERS:
             raise SetupError(f"a household has at most {MOST_MEMBERS} members")
         return replace(self, members={**self.members, key: name})
@@ -55,13 +56,13 @@ class Household:
         return replace(self, guests={**self.guests, key: guest})
 
     def without_old_guests(self, now: float, *keys: str) -> "Household":
-        """Without invites that have ended, and without these."""
+        """A copy without the invites that expired before `now` (Unix seconds), and without those in `keys`."""
         kept = {k: guest for k, guest in self.guests.items() if guest.expires_at > now and k not in keys}
         return replace(self, guests=kept)
 
 
 class HouseholdFile:
-    """The file, read anew when it has changed."""
+    """Reads and writes the file; reads it again only after it has changed."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
@@ -69,7 +70,7 @@ class HouseholdFile:
         self._known: Household | None = None
 
     def get(self) -> Household | None:
-        """The household, or None outside of one. Raises `SetupError` for a file that cannot be read."""
+        """The household, or None if this home is in none. Raises `SetupError` for a file that cannot be read."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
@@ -81,7 +82,7 @@ class HouseholdFile:
         return self._known
 
     def save(self, household: Household) -> None:
-        """Replaces the file in one step, for its owner's eyes only."""
+        """Replaces the file in one step. Only its owner can read it."""
         write_whole(self._path, orjson.dumps(asdict(household), option=orjson.OPT_INDENT_2))
 
     def forget(self) -> None:
@@ -111,8 +112,8 @@ def _load(path: Path) -> Household:
 
 
 @dataclass(frozen=True, slots=True)
-class Trusted(Container[str]):
-    """Keys that are served without charge and limits: one's own, those of the settings, the household's."""
+class TrustedKeys(Container[str]):
+    """The keys that are served without charge and limits: `own`, and the members of the household."""
 
     own: frozenset[str]
     file: HouseholdFile
@@ -125,8 +126,8 @@ class Trusted(Container[str]):
 
 
 @dataclass(frozen=True, slots=True)
-class Door(Container[str]):
-    """Keys that the household's relay is open to: members, and invites that have not ended."""
+class AdmittedKeys(Container[str]):
+    """The keys that the household's relay admits: members, and invites that have not expired."""
 
     file: HouseholdFile
 
@@ -139,10 +140,10 @@ class Door(Container[str]):
 
 
 def relay_urls(configured: list[str], household: Household | None, own: str, hub: str = "") -> list[str]:
-    """Where a node reads and writes. A member adds the household's relays to those of its settings.
+    """The relays that a node uses. A member uses the household's relays and those of its settings.
 
-    The default relay is this machine's own: a member that runs none has no use for it, and for a head that does it is
-    `hub`, wherever that listens.
+    The default relay is one on this machine: a member leaves it out, and a head uses the address of its own relay,
+    `hub`, in its place.
     """
     if household is None or household.head == own:
         return list(dict.fromkeys(hub if hub and url == DEFAULT_RELAY else url for url in configured))

@@ -1,4 +1,4 @@
-"""How the members of a household do: their list, and what each says of itself in its heartbeats."""
+"""The state of a household's members, from what each says in its heartbeats."""
 
 import asyncio
 from typing import Any
@@ -9,13 +9,13 @@ from pylon.nostr.bech32 import nip19
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.providers.listing import Listing
 
-# A member that beats is heard within a moment of listening; one that does not is away.
+# The heartbeat of a live member is heard within a moment of listening. One that is not heard by then is away.
 HEARD_WITHIN_S = 3.0
 _LOOK_S = 0.1
 
 
 async def members(household: Household, own: str, swarm: SwarmClient) -> list[dict[str, Any]]:
-    """A row a member, in order of name."""
+    """A row for each member, sorted by name, as in `pylon status --all --json`. `own` is this machine's key."""
     await swarm.caught_up()
     for _ in range(round(HEARD_WITHIN_S / _LOOK_S)):
         if all(swarm.directory.get(key) is not None for key in household.members):

@@ -1,4 +1,4 @@
-"""The two messages of a household, as `docs/protocol.md` has them: a request to join, and the list of members."""
+"""The two events of a household: a request to join, and the list of members. docs/protocol.md specifies them."""
 
 import orjson
 
@@ -10,9 +10,9 @@ from pylon.nostr.event import Event, EventDraft, parse_event, verify
 from pylon.nostr.keys import SecretKey, check_public_key
 from pylon.text import clean_line, is_line
 
-# Ephemeral (NIP-01): whoever invites is there to hear it.
+# Ephemeral (NIP-01): the head is listening while an invite is open.
 JOIN = 25_940
-# NIP-78, application data: addressable, so that a member that was away finds the newest list.
+# Application data (NIP-78), addressable: a member that was offline finds the newest list.
 LIST = 30_078
 _D = "pylon/household/"
 _MAX_URL = 255
@@ -20,9 +20,9 @@ _MAX_RELAYS = 8
 
 
 def join_event(invite: SecretKey, head: str, member: SecretKey, name: str, *, created_at: int) -> Event:
-    """The request of `member`, signed by the invite's key, sealed for the head.
+    """The request of `member`: signed with the invite's key, and encrypted for the head (NIP-44).
 
-    Sealed in it is an event that the member itself has signed: nobody can enter another's key.
+    Its content is an event that the member has signed, so that nobody can add another's key.
     """
     tags = (("p", head), ("invite", invite.public), ("name", clean_line(name)[:MAX_NAME]))
     own = member.sign(EventDraft(JOIN, "", tags, created_at))
@@ -32,10 +32,10 @@ def join_event(invite: SecretKey, head: str, member: SecretKey, name: str, *, cr
 
 
 def read_join(event: Event, keys: ConversationKeys, head: str) -> tuple[str, str]:
-    """Key and name of who asks to join with this verified event. Raises `WireError`."""
+    """The public key and name of the machine that asks to join. `event` is verified already. Raises `WireError`."""
     if event.kind != JOIN or event.tag("p") != head:
         raise MalformedError("this is not a request to join here")
-    own = parse_event(_opened(keys, event.pubkey, event.content))
+    own = parse_event(_decrypted(keys, event.pubkey, event.content))
     verify(own)
     if own.kind != JOIN or own.tag("p") != head or own.tag("invite") != event.pubkey:
         raise MalformedError("a member's own signature stands for this household and this invite")
@@ -45,17 +45,17 @@ def read_join(event: Event, keys: ConversationKeys, head: str) -> tuple[str, str
 def list_event(
     household: Household, member: str, head: SecretKey, keys: ConversationKeys, *, created_at: int
 ) -> Event:
-    """The list, sealed for one member."""
+    """The list, encrypted for one member (NIP-44)."""
     body = {"relays": list(household.relays), "members": household.members}
     tags = (("d", _D + member), ("p", member), ("encrypted",), ("v", SCHEMA))
     return head.sign(EventDraft(LIST, keys.encrypt(member, orjson.dumps(body)), tags, created_at))
 
 
 def read_list(event: Event, keys: ConversationKeys, head: str) -> Household:
-    """The household in a verified event of its head. Raises `WireError`."""
+    """The household in a list of its head. `event` is verified already. Raises `WireError`."""
     if event.kind != LIST or event.pubkey != head:
         raise MalformedError("this is not a list from the household's head")
-    raw = _opened(keys, head, event.content)
+    raw = _decrypted(keys, head, event.content)
     members = raw.get("members") if isinstance(raw, dict) else None
     relays = raw.get("relays") if isinstance(raw, dict) else None
     if not isinstance(members, dict) or not isinstance(relays, list) or len(members) > MOST_MEMBERS:
@@ -72,7 +72,7 @@ def _is_url(url: object) -> bool:
     return isinstance(url, str) and len(url) <= _MAX_URL and is_line(url) and url.startswith(("ws://", "wss://"))
 
 
-def _opened(keys: ConversationKeys, peer: str, content: str) -> object:
+def _decrypted(keys: ConversationKeys, peer: str, content: str) -> object:
     try:
         return orjson.loads(keys.decrypt(peer, content))
     except orjson.JSONDecodeError as error:

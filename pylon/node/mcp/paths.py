@@ -1,7 +1,7 @@
-"""What a client of `pylon mcp` may have read: files below the folders that a person named, and nothing hidden.
+"""Which files a client of `pylon mcp` may have read: those below folders that a person named, unless they are hidden.
 
-The client is a program that a language model steers, perhaps by words that it found in a file. So it gets what lies
-below the folder in which the server was started, or below those of `--allow`, and what it gets goes to the swarm.
+A language model steers the client, perhaps by instructions that it found in a file, and what it reads goes to the
+swarm. So it may read only below the folder in which the server was started, or below those of `--allow`.
 """
 
 import os
@@ -14,14 +14,15 @@ _SIGNS = "*?["
 
 
 def default_roots(cwd: Path) -> tuple[Path, ...]:
-    """The folder in which the server was started; none where that is a user's home or the top of a disk, as with
-    programs that were started from a desktop."""
+    """The folder in which the server was started; empty if that is the user's home or the root of a disk, where
+    desktops start their programs."""
     cwd = cwd.resolve()
     return () if cwd in (Path(cwd.anchor), Path.home().resolve()) else (cwd,)
 
 
 class Readable:
-    """The folders below which may be read. `home` is PYLON_HOME, which never may."""
+    """Decides what may be read: files below `roots`, but none in PYLON_HOME (`home`). Relative paths start at
+    `cwd`."""
 
     def __init__(self, roots: Sequence[Path], home: Path, cwd: Path) -> None:
         self.roots = tuple(root.resolve() for root in roots)
@@ -29,10 +30,9 @@ class Readable:
         self._cwd = cwd
 
     def expand(self, given: Sequence[str]) -> tuple[str, ...]:
-        """Files, folders and globs as the absolute paths of what they are now, links followed.
+        """The files, folders and globs as absolute paths, with links resolved.
 
-        Relative ones start where the server does. Blocking. Raises `UsageError` for the first that may not be read,
-        whether or not it exists.
+        Blocking. Raises `UsageError` for the first that may not be read, whether or not it exists.
         """
         return tuple(str(path) for one in given for path in self._paths(one))
 
@@ -42,7 +42,7 @@ class Readable:
         path = self._cwd / given
         if not any(sign in given for sign in _SIGNS) or os.path.lexists(path):
             return [self._allowed(path, given)]
-        # What comes before the pattern must be allowed by itself: a pattern could walk the whole disk.
+        # The folder before the pattern must be allowed by itself: otherwise a pattern could walk the whole disk.
         parts = path.parts
         first = next(n for n, part in enumerate(parts) if any(sign in part for sign in _SIGNS))
         above, pattern = Path(*parts[:first]), parts[first:]

@@ -1,7 +1,7 @@
-"""The runs that a client of `pylon mcp` started: a task each, how far it is, and what came of it.
+"""The runs that a client of `pylon mcp` started: the task, the progress and the report of each.
 
-A run opens the home's node for itself, as `pylon rlm` does: between runs this process holds no lock, no relay and no
-wallet, so that a node may be started beside it.
+Each run opens the home's node for itself, as `pylon rlm` does. So between runs this process holds no lock, and a node
+can be started.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from pylon.tasks import end
 
 logger = log.get("mcp")
 
-# Every run may spend its whole budget: a client that starts one after another must not multiply it without end.
+# Each run may spend its whole budget, so a client must not have any number of runs at once.
 AT_ONCE = 4
 REMEMBERED = 100
 REPORT_S = 0.5
@@ -38,7 +38,7 @@ type Hear = Callable[["McpRun"], Awaitable[None]]
 
 @dataclass(slots=True, eq=False)
 class McpRun:
-    """One run. `report` is what `pylon rlm --json` prints, once it has ended; `error` why there is none."""
+    """One run. `report` is what `pylon rlm --json` prints, once the run has ended; `error` says why it failed."""
 
     id: str
     question: str
@@ -48,13 +48,14 @@ class McpRun:
     error: PylonError | None = None
     task: "asyncio.Task[None] | None" = None
 
-    def over(self, task: "asyncio.Task[None]") -> None:
-        """Its task is done. One that was cancelled before its first step could not say so itself."""
+    def note_end(self, task: "asyncio.Task[None]") -> None:
+        """Called when the task is done. A task that was cancelled may not have run at all, so it cannot set
+        `state`."""
         if task.cancelled():
             self.state = "cancelled"
 
-    def told(self) -> dict[str, Any]:
-        """For the client: the report, or how far it is."""
+    def row(self) -> dict[str, Any]:
+        """What the client gets: the report, or the progress."""
         if self.report is not None:
             return {"state": self.state, **self.report}
         row = {"id": self.id, "state": self.state, "in_flight": len(self.tally.out), **self.tally.counts}
@@ -62,18 +63,18 @@ class McpRun:
 
 
 class McpRuns:
-    """See the module. `close` cancels what is under way."""
+    """See the module. `close` cancels the runs in progress."""
 
     def __init__(self, home: Home, config: Config) -> None:
         self._home = home
         self._config = config
         self._runs: OrderedDict[str, McpRun] = OrderedDict()
+        # The unit of the money that they spend.
         self.unit = Network(config.network).unit
-        """Of the money that they spend."""
 
     def start(self, question: Question) -> McpRun:
-        """Begins a run. Raises `UsageError` for budgets over the settings', and when too many are under way."""
-        within(self._config.rlm, question.wishes)
+        """Starts a run. Raises `UsageError` for a limit above the settings', or if `AT_ONCE` runs are in progress."""
+        check_wishes(self._config.rlm, question.wishes)
         if sum(run.state == "running" for run in self._runs.values()) >= AT_ONCE:
             raise UsageError(
                 f"{AT_ONCE} runs are already in progress", hint="Wait for one to end, or end one with rlm_cancel."
@@ -82,7 +83,7 @@ class McpRuns:
         run = McpRun(folder.name, question.question)
         self._runs[run.id] = run
         run.task = asyncio.create_task(self._run(run, question), name=f"run {run.id}")
-        run.task.add_done_callback(run.over)
+        run.task.add_done_callback(run.note_end)
         while len(self._runs) > REMEMBERED:
             oldest = next(iter(self._runs.values()))
             if oldest.state == "running":
@@ -91,7 +92,7 @@ class McpRuns:
         return run
 
     async def follow(self, run: McpRun, hear: Hear) -> None:
-        """Returns when it has ended; `hear` is called as it goes on. Cancelled, it cancels the run."""
+        """Waits for the end of a run, and calls `hear` every `REPORT_S` seconds. Cancelling this cancels the run."""
         assert run.task is not None  # noqa: S101 - `start` made it
         try:
             while not run.task.done():
@@ -101,24 +102,24 @@ class McpRuns:
             await self._cancel(run)
 
     async def status(self, name: str) -> dict[str, Any]:
-        """How far a run is: of this server, or any other that the home keeps. Raises `UsageError`."""
+        """The state of a run of this server, or of another that the home keeps. Raises `UsageError`."""
         run = next(reversed(self._runs.values()), None) if name == "last" else self._runs.get(name)
         if run is not None:
-            return run.told()
+            return run.row()
         return await asyncio.to_thread(lambda: runs.summary(runs.find_run(self._home.runs, name)))
 
     async def cancel(self, name: str) -> dict[str, Any]:
-        """Ends a run of this server. Raises `UsageError`."""
+        """Cancels a run of this server, and returns its state. Raises `UsageError`."""
         run = self._runs.get(name)
         if run is None:
             raise UsageError(
                 f"this server started no run {name!r}", hint="Give the whole id; rlm_status lists the runs."
             )
         await self._cancel(run)
-        return run.told()
+        return run.row()
 
     async def close(self) -> None:
-        """Ends all."""
+        """Cancels all runs."""
         await asyncio.gather(*map(self._cancel, self._runs.values()))
 
     async def _cancel(self, run: McpRun) -> None:
@@ -140,14 +141,14 @@ class McpRuns:
             run.state, run.error = "failed", PylonError("the run failed", hint="See the server's log.")
 
 
-def within(section: RlmSection, wishes: dict[str, Any]) -> None:
-    """Raises `UsageError` when a wish is above its setting: a client may ask for less than a person allows only."""
+def check_wishes(section: RlmSection, wishes: dict[str, Any]) -> None:
+    """Raises `UsageError` for a limit above that of the settings: a client may only lower what a person allowed."""
     for name, value in wishes.items():
         most = getattr(section, name)
         if value is None or not isinstance(most, int | float):
             continue
         if name == "max_tokens":
-            # 0 is no limit there, of the setting and of a wish.
+            # Here 0 means no limit, both in the settings and as a wish.
             value, most = value or math.inf, most or math.inf
         if value > most:
             raise UsageError(

@@ -1,7 +1,7 @@
 """`pylon mcp`: the RLM as three tools of the Model Context Protocol, over standard input and output.
 
-The library is imported here alone, and this file by that command alone. Errors come as the results of tools, marked
-as errors, with what `--json` shows of them: a client's model reads them and may do better.
+Only this file imports the MCP library, and only that command imports this file. Errors are returned as tool results
+that are marked as errors, in the form of `--json`: the client's model reads them and can correct its call.
 """
 
 import asyncio
@@ -34,9 +34,27 @@ RunId = Annotated[str, Field(description="The run's id, as returned by `rlm`.")]
 
 
 def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
-    """The server with its tools. The caller closes `runs` when it has ended."""
+    """The server with its tools. The caller closes `runs` after the server has ended."""
+    given = _Tools(runs, readable)
+    tools = [
+        _strict(given.rlm, "Ask about a long text", ToolAnnotations(read_only_hint=False)),
+        _strict(given.rlm_status, "Progress of a run", ToolAnnotations(read_only_hint=True)),
+        _strict(given.rlm_cancel, "End a run", ToolAnnotations(read_only_hint=False, idempotent_hint=True)),
+    ]
+    return _Server(
+        "pylon", title="Pylon", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING", tools=tools
+    )
+
+
+class _Tools:
+    """The tools. Their names, signatures and docstrings are what a client's model reads."""
+
+    def __init__(self, runs: McpRuns, readable: Readable) -> None:
+        self._runs = runs
+        self._readable = readable
 
     async def rlm(
+        self,
         ctx: Context,
         question: Annotated[str, Field(description="The full question about the text.", min_length=1)],
         paths: Annotated[
@@ -67,42 +85,38 @@ def make_server(runs: McpRuns, readable: Readable) -> MCPServer:
         }  # fmt: skip
 
         async def work() -> dict[str, Any]:
-            if (paths is None) == (text is None):
-                raise UsageError("give either `paths` or `text`, not both")
-            files = await asyncio.to_thread(readable.expand, paths or [])
-            if paths is not None and not files:
-                raise UsageError("`paths` contains no file")
-            if text is not None and not text.strip():
-                raise UsageError("`text` is empty", hint="Send the text itself, or name files in `paths`.")
-            run = runs.start(Question(question, files, text or "", strategy=strategy, wishes=wishes))
+            files = await self._files(paths, text)
+            run = self._runs.start(Question(question, files, text or "", strategy=strategy, wishes=wishes))
             if wait:
-                await runs.follow(run, _progress(ctx, runs.unit))
+                await self._runs.follow(run, _progress(ctx, self._runs.unit))
                 if run.error is not None:
                     raise run.error
-            return run.told()
+            return run.row()
 
         return await _result(work())
 
-    async def rlm_status(run: RunId = "last") -> CallToolResult:
+    async def rlm_status(self, run: RunId = "last") -> CallToolResult:
         """Tells how far a run is, and its answer once there is one."""
-        return await _result(runs.status(run))
+        return await _result(self._runs.status(run))
 
-    async def rlm_cancel(run: RunId) -> CallToolResult:
+    async def rlm_cancel(self, run: RunId) -> CallToolResult:
         """Ends a run; sub-calls that are out are cancelled, and what they cost until then is paid."""
-        return await _result(runs.cancel(run))
+        return await _result(self._runs.cancel(run))
 
-    tools = [
-        _strict(rlm, "Ask about a long text", ToolAnnotations(read_only_hint=False)),
-        _strict(rlm_status, "Progress of a run", ToolAnnotations(read_only_hint=True)),
-        _strict(rlm_cancel, "End a run", ToolAnnotations(read_only_hint=False, idempotent_hint=True)),
-    ]
-    return _Server(
-        "pylon", title="Pylon", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING", tools=tools
-    )
+    async def _files(self, paths: list[str] | None, text: str | None) -> tuple[str, ...]:
+        """The files that `paths` name; none if `text` is given. Raises `UsageError`, also for an empty text."""
+        if (paths is None) == (text is None):
+            raise UsageError("give either `paths` or `text`, not both")
+        files = await asyncio.to_thread(self._readable.expand, paths or [])
+        if paths is not None and not files:
+            raise UsageError("`paths` contains no file")
+        if text is not None and not text.strip():
+            raise UsageError("`text` is empty", hint="Send the text itself, or name files in `paths`.")
+        return files
 
 
 class _Server(MCPServer):
-    """What a client gets wrong is told it as every other error is."""
+    """An `MCPServer` that returns the client's own mistakes in the same form as all other errors."""
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -118,7 +132,7 @@ class _Server(MCPServer):
 
 
 def _strict(work: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations) -> Tool:
-    """A tool that refuses arguments which it does not know: a bound that is misspelt must not go unheard."""
+    """A tool that refuses unknown arguments: a misspelt limit must not be ignored."""
     tool = Tool.from_function(work, title=title, annotations=annotations)
     loose = tool.fn_metadata.arg_model
     strict: type[ArgModelBase] = type(
@@ -130,7 +144,7 @@ def _strict(work: Callable[..., Awaitable[CallToolResult]], title: str, annotati
 
 
 async def serve(home: Home, config: Config, readable: Readable) -> None:
-    """Serves until standard input ends; runs under way are cancelled then."""
+    """Serves until standard input ends, and cancels the runs in progress then."""
     runs = McpRuns(home, config)
     try:
         await make_server(runs, readable).run_stdio_async()
@@ -139,7 +153,7 @@ async def serve(home: Home, config: Config, readable: Readable) -> None:
 
 
 def _progress(ctx: Context, unit: str) -> Callable[[McpRun], Awaitable[None]]:
-    """Tells the client whenever something has come back; the number only grows, as the protocol asks."""
+    """A function that reports the progress of a run to the client. The number only grows, as MCP requires."""
     last = -1
 
     async def hear(run: McpRun) -> None:

@@ -84,7 +84,7 @@ class RlmClient(HomeClient):
         check_callbacks(on_progress=on_progress)
         _check(question, context, files, shape, strategy)
         own = None if sub is None else sub_lm(sub)
-        node = self._node
+        node, listener = self._node, _listener(on_progress)
         paths = [files] if isinstance(files, str | Path) else files
         asked = Question(
             question,
@@ -94,12 +94,7 @@ class RlmClient(HomeClient):
             strategy,
             {**self._settings, **settings},
         )
-
-        def heard(_: Event, tally: Tally) -> None:
-            if on_progress is not None:
-                call(on_progress, tally)
-
-        return _answer(await rlm.ask(self._home, self._config, node, asked, listener=heard, sub=own))
+        return _answer(await rlm.ask(self._home, self._config, node, asked, listener=listener, sub=own))
 
     async def resume(
         self,
@@ -120,19 +115,24 @@ class RlmClient(HomeClient):
         """
         check_callbacks(on_progress=on_progress)
         own = None if sub is None else sub_lm(sub)
-        node = self._node
-
-        def heard(_: Event, tally: Tally) -> None:
-            if on_progress is not None:
-                call(on_progress, tally)
-
+        node, listener = self._node, _listener(on_progress)
         found = find_run(self._home.runs, run)
         return _answer(
             await resume(
-                self._home, self._config, node, found, {**self._settings, **settings}, go_on=go_on, listener=heard,
-                sub=own,
+                self._home, self._config, node, found, {**self._settings, **settings}, go_on=go_on,
+                listener=listener, sub=own,
             )
         )  # fmt: skip
+
+
+def _listener(on_progress: Hear | None) -> Callable[[Event, Tally], None]:
+    """Passes the tally of each event of a run on to `on_progress`."""
+
+    def heard(_: Event, tally: Tally) -> None:
+        if on_progress is not None:
+            call(on_progress, tally)
+
+    return heard
 
 
 def _answer(report: dict[str, Any]) -> RlmAnswer:

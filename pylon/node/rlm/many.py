@@ -14,7 +14,7 @@ from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node.calls.control import Node
 from pylon.node.home import Home
-from pylon.node.rlm import parts as parts
+from pylon.node.rlm import parts
 from pylon.node.rlm import run as rlm
 from pylon.node.rlm.run import Question
 from pylon.node.rlm.sublm import SwarmSubLM
@@ -103,22 +103,16 @@ async def ask_many(
     section = parts.overridden(config.rlm, question.wishes)
     strategy = parts.strategy_of(section, question.strategy, question.wishes)
     asked = [_asked(row, question) for row in rows]
-    most = sats_text(1_000 * section.max_sats, Network(config.network).unit)
     wanted = [index for index in range(len(rows)) if index not in leave_out]
-    questions = f"{len(wanted):,} question{'' if len(wanted) == 1 else 's'}"
-    tell(f"{questions}, {'each' if budget_each else 'together'} for at most {most}")
-    if len(wanted) > section.keep_runs:
-        tell(
-            "all these runs are kept until the next command, then only the newest "
-            f"{section.keep_runs:,} (rlm.keep_runs)"
-        )
+    for line in _announced(len(wanted), section, Network(config.network).unit, budget_each=budget_each):
+        tell(line)
     runs.prune(home.runs, section.keep_runs)
     shared_budget = None if budget_each else _shared_budget(section, question)
     places = asyncio.Semaphore(at_once)
     async with AsyncExitStack() as stack:
         if shared_budget is not None:
             stack.push_async_callback(shared_budget.close)
-        root = None
+        root: Root | None = None
         if strategy == "rlm":
             sub = SwarmSubLM(node, tell)
             opening = parts.open_root(home, config, section, sub, SystemClock(), await sub.event_bytes())
@@ -126,15 +120,20 @@ async def ask_many(
 
         async def one(index: int) -> dict[str, Any]:
             async with places:
-                return {"index": index, "given": rows[index].given} | await _one(asked[index], root)
-
-        async def _one(wanted: Question, root: Root | None) -> dict[str, Any]:
-            try:
-                return await rlm.ask(
-                    home, config, node, wanted, root=root, shared_budget=shared_budget, prune=False, tell=tell
-                )
-            except PylonError as error:
-                return {"answer": None, "partial": True, "error": error_row(error)}
+                try:
+                    report = await rlm.ask(
+                        home,
+                        config,
+                        node,
+                        asked[index],
+                        root=root,
+                        shared_budget=shared_budget,
+                        prune=False,
+                        tell=tell,
+                    )
+                except PylonError as error:
+                    report = {"answer": None, "partial": True, "error": error_row(error)}
+            return {"index": index, "given": rows[index].given} | report
 
         tasks = [asyncio.create_task(one(index), name=f"question {index}") for index in wanted]
         try:
@@ -154,6 +153,17 @@ def _once(tell: Callable[[str], None]) -> Callable[[str], None]:
             tell(text)
 
     return once
+
+
+def _announced(count: int, section: RlmSection, unit: str, *, budget_each: bool) -> list[str]:
+    """What a person is told before so many questions are asked."""
+    questions = f"{count:,} question{'' if count == 1 else 's'}"
+    most = sats_text(1_000 * section.max_sats, unit)
+    lines = [f"{questions}, {'each' if budget_each else 'together'} for at most {most}"]
+    if count > section.keep_runs:
+        kept = f"then only the newest {section.keep_runs:,} (rlm.keep_runs)"
+        lines.append(f"all these runs are kept until the next command, {kept}")
+    return lines
 
 
 def _shared_budget(section: RlmSection, question: Question) -> SharedBudget:

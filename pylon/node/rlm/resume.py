@@ -8,7 +8,7 @@ from pylon.clock import SystemClock
 from pylon.errors import UsageError
 from pylon.node.calls.control import Node
 from pylon.node.home import Home
-from pylon.node.rlm import parts as parts
+from pylon.node.rlm import parts
 from pylon.node.rlm import run as rlm
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm.progress import Tally

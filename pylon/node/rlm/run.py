@@ -20,7 +20,7 @@ from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node.calls.control import Node
 from pylon.node.home import Home, private_folder
-from pylon.node.rlm import parts as parts
+from pylon.node.rlm import parts
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Bound, Estimate, Limits, estimate_map
@@ -192,12 +192,7 @@ async def execute(
         except SandboxError:
             known.forget(home.cache)
             raise
-        if outcome.fault is not None and not active.tally.turns and not active.tally.msat:
-            # Nothing was done yet, so the fault is reported as one of the root and not of the run.
-            raise outcome.fault.means(outcome.detail, hint=outcome.fault.hint) from outcome.fault
-        if outcome.reason is Reason.PROGRAM_FAILED and not outcome.hint:
-            return replace(outcome, hint=swarm.hint)
-        return outcome
+        return _explained(outcome, active.tally, swarm.hint)
 
     if strategy == "rlm":
         given = active.root
@@ -206,13 +201,23 @@ async def execute(
             active.tell(f"root model {root.name}; sub-calls go to {_who(models)}")
             return await run(root)
     active.tell(f"program {strategy}, no root model; sub-calls go to {_who(models)}")
-    longest = (
-        section.max_prompt_chars if carried is None else min(fit.prompt_bytes(carried), section.max_prompt_chars)
-    )
+    longest = section.max_prompt_chars
+    if carried is not None:
+        longest = min(longest, fit.prompt_bytes(carried))
     if strategy == "map-reduce":
         expected = _estimate(sub, question, context, models, settings, limits, longest)
         active.tell(_first_round(expected, limits, Network(config.network).unit))
     return await run(parts.program_root(strategy, question, models, settings, longest))
+
+
+def _explained(outcome: LoopOutcome, tally: Tally, hint: str) -> LoopOutcome:
+    """The outcome, with the swarm's `hint` if a program failed without one. Raises the root's fault if the run had
+    done nothing yet: then it is an error of the root model, and not the end of a run."""
+    if outcome.fault is not None and not tally.turns and not tally.msat:
+        raise outcome.fault.means(outcome.detail, hint=outcome.fault.hint) from outcome.fault
+    if outcome.reason is Reason.PROGRAM_FAILED and not outcome.hint:
+        return replace(outcome, hint=hint)
+    return outcome
 
 
 def _close(trajectory: Trajectory) -> None:

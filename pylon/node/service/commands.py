@@ -1,4 +1,4 @@
-"""The commands of a service manager, run: what it answers, and how long it may take to let go of a service."""
+"""Runs the commands of a service manager, and waits until it has released a service."""
 
 import os
 import subprocess
@@ -10,16 +10,17 @@ from pathlib import Path
 from pylon.errors import SetupError
 from pylon.host.service import Command, Manager, shown
 
-# A node that is told to stop finishes its jobs first, and managers wait for that.
+# Seconds. A node that is told to stop finishes its jobs first, and managers wait for that.
 _COMMAND_S = 120.0
-# launchd lets go of a service some seconds after its process is gone, and refuses it anew until then.
+# launchd releases a service some seconds after its process has ended, and refuses to start it again until then.
 _RELEASE_S, _POLL_S = 90.0, 0.5
-_NOT_LOADED, _REFUSED_ANEW = (3, 113), (5, 37)
+# Exit codes of launchctl: there is no such service; it is not released yet.
+_NOT_LOADED, _NOT_RELEASED = (3, 113), (5, 37)
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a command ended, and what it printed on both streams."""
+    """The exit status of a command, and what it printed on both streams."""
 
     code: int
     printed: str
@@ -29,11 +30,11 @@ type Run = Callable[[Command], Finished]
 
 
 def run_command(command: Command) -> Finished:
-    """Runs a command of a service manager. Raises `SetupError` when it is not there or does not end."""
+    """Runs a command of a service manager. Raises `SetupError` if it is not installed or does not end in time."""
     environment = dict(os.environ)
     runtime = Path(f"/run/user/{os.getuid()}")
     if "XDG_RUNTIME_DIR" not in environment and runtime.is_dir():
-        # After `su` nothing says where the user's manager listens.
+        # Without it, as after `su`, systemctl does not find the user's manager.
         environment["XDG_RUNTIME_DIR"] = str(runtime)
     try:
         done = subprocess.run(  # noqa: S603 - a list, made here
@@ -50,7 +51,7 @@ def run_command(command: Command) -> Finished:
 
 
 def stop(manager: Manager, run: Run) -> None:
-    """Ends the service where it is loaded, and waits until the manager has let go of it."""
+    """Stops the service if it is loaded, and waits until the manager has released it. Raises `SetupError`."""
     if not _is_loaded(manager, run):
         return
     for command in manager.stop():
@@ -58,7 +59,7 @@ def stop(manager: Manager, run: Run) -> None:
         if done.code not in (0, *_NOT_LOADED):
             raise _refused(command, done)
     deadline = time.monotonic() + _RELEASE_S
-    # launchd forgets what it let go of; systemd knows a unit for as long as its file is there.
+    # Only launchd unloads a stopped service. systemd keeps a unit loaded as long as its file exists.
     while manager.name == "launchd" and _is_loaded(manager, run):
         if time.monotonic() > deadline:
             raise SetupError(f"launchd did not release the service within {_RELEASE_S:g} s", hint="Try again.")
@@ -70,10 +71,12 @@ def _is_loaded(manager: Manager, run: Run) -> bool:
     return manager.state(shown_state.printed, shown_state.code).loaded
 
 
-def must(run: Run, command: Command, *, patient: bool = False) -> None:
+def run_or_raise(run: Run, command: Command, *, retry: bool = False) -> None:
+    """Runs a command. Raises `SetupError` if it fails; with `retry` only after it has failed for `_RELEASE_S` seconds
+    because the service was not released yet."""
     deadline = time.monotonic() + _RELEASE_S
     while (done := run(command)).code != 0:
-        if not patient or done.code not in _REFUSED_ANEW or time.monotonic() > deadline:
+        if not retry or done.code not in _NOT_RELEASED or time.monotonic() > deadline:
             raise _refused(command, done)
         time.sleep(_POLL_S)
 

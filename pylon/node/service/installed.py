@@ -1,6 +1,6 @@
-"""This node as a service: installed, removed, restarted and asked about, by launchd or systemd.
+"""Installs, removes and restarts this node as a service of launchd or systemd, and reports its state.
 
-What is written and run is decided in `host/launchd.py` and `host/systemd.py`; here it is done.
+`host/launchd.py` and `host/systemd.py` decide what is written and run.
 """
 
 import os
@@ -12,13 +12,15 @@ from pylon.files import write_whole
 from pylon.host.service import ServiceState, shown
 from pylon.node import identity
 from pylon.node.home import Home
-from pylon.node.service.commands import Run, must, stop
+from pylon.node.service.commands import Run, run_or_raise, stop
 from pylon.node.service.place import Place, install_command, installed, place
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`installed`: the manager starts this home's node by itself. `log` is the node's own."""
+    """The state of the service. `installed`: the manager starts this home's node by itself. `system`: at boot and not
+    at login. `file` is its description, `log` the node's log file, and `log_hint` a command that shows the manager's
+    log."""
 
     manager: str
     installed: bool
@@ -30,24 +32,24 @@ class Status:
 
 
 def install(home: Home, wanted: Place, run: Run) -> None:
-    """Writes the description, in the place of an older one of this home, and starts the service.
+    """Writes the service's description, which replaces an older one of this home, and starts the service.
 
-    Raises `SetupError`, `UsageError`; nothing is changed then unless the manager itself refused.
+    Raises `SetupError`, `UsageError`. Nothing is changed then, unless it was the manager that failed.
     """
     check(home, wanted)
     text, file = wanted.manager.text(), wanted.manager.file()
     stop(wanted.manager, run)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, text)
-    # Managers read it as somebody else; there is no secret in it.
+    # The manager may read it as another user, and it holds no secret.
     file.chmod(0o644)
     for command in wanted.manager.start():
-        must(run, command, patient=wanted.manager.name == "launchd")
+        run_or_raise(run, command, retry=wanted.manager.name == "launchd")
 
 
 def check(home: Home, wanted: Place) -> None:
-    """Raises `SetupError` where an installed service could not start or stands in the way, `UsageError` where only
-    another user may install it."""
+    """Checks that `install` can work. Raises `SetupError` if the service could not start or another one is in its
+    place, `UsageError` if only another user may install it."""
     other = place(home, system=not wanted.spec.system)
     if identity.is_protected(_key(home)):
         raise SetupError(
@@ -57,7 +59,7 @@ def check(home: Home, wanted: Place) -> None:
                 "identity restore FILE`."
             ),
         )
-    if wanted.text() is not None and wanted.home != home.root:
+    if wanted.description() is not None and wanted.home != home.root:
         raise _taken(wanted)
     if other.home == home.root:
         raise SetupError(
@@ -68,38 +70,38 @@ def check(home: Home, wanted: Place) -> None:
 
 
 def uninstall(home: Home, run: Run) -> Path | None:
-    """Stops the service and removes what `install` wrote; the file that is gone, or None where there was none.
+    """Stops the service and removes its description. Returns the file that was removed, or None if there was none.
 
-    Raises `SetupError` for a service of another home, `UsageError` where root alone may remove it.
+    Raises `SetupError` for a service of another home, `UsageError` if only another user may remove it.
     """
     found = installed(home)
     if found is None:
         here = place(home)
-        if here.text() is not None:
+        if here.description() is not None:
             raise _taken(here)
         return None
     _check_user(found, "uninstall")
     stop(found.manager, run)
     found.manager.file().unlink(missing_ok=True)
     for command in found.manager.forget():
-        must(run, command)
+        run_or_raise(run, command)
     return found.manager.file()
 
 
 def restart(home: Home, run: Run) -> None:
-    """Ends the node, which finishes its jobs first, and starts it anew. Raises `SetupError`, `UsageError`."""
+    """Stops the node, which finishes its jobs first, and starts it again. Raises `SetupError`, `UsageError`."""
     found = installed(home)
     if found is None:
         raise SetupError("this home's node is not a service", hint=f"Run `{install_command()}` to make it one.")
     _check_user(found, "restart")
     state = status(home, run).state
-    # What was stopped for good is not loaded, or not running: then it is started.
+    # A service that was stopped for good is not loaded, and must be started.
     for command in found.manager.restart() if state.loaded else found.manager.start():
-        must(run, command)
+        run_or_raise(run, command)
 
 
 def status(home: Home, run: Run) -> Status:
-    """What is installed for this home and how it does. Raises `SetupError`."""
+    """What is installed for this home, and its state. Raises `SetupError`."""
     found = installed(home)
     here = found or place(home)
     state = ServiceState()

@@ -1,4 +1,4 @@
-"""Where a home's service is: which manager this machine has, and what the description there is for."""
+"""The place of a home's service: the service manager of this machine, and the description that it has."""
 
 import os
 import pwd
@@ -15,21 +15,21 @@ from pylon.host.systemd import Systemd
 from pylon.node.home import Home
 from pylon.node.wallet.link_lock import locks_in
 
-# There where systemd is what started this machine: sd_booted(3).
+# Exists if systemd is the init system: sd_booted(3).
 _SYSTEMD = Path("/run/systemd/system")
-# Programs that macOS starts by itself may not look into these unless their owner allowed it.
+# Folders in a user's home that macOS keeps from services until the user allows access.
 _GUARDED = ("Desktop", "Documents", "Downloads")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A service manager of this machine and what it is to run."""
+    """A service manager of this machine, and the service that it is to run."""
 
     manager: Manager
     spec: ServiceSpec
 
-    def text(self) -> bytes | None:
-        """The description that is there, or None."""
+    def description(self) -> bytes | None:
+        """The content of the manager's file for this service, or None if there is none. Raises `SetupError`."""
         try:
             return self.manager.file().read_bytes()
         except FileNotFoundError:
@@ -39,13 +39,13 @@ class Place:
 
     @property
     def home(self) -> Path | None:
-        """The home that the description there is for; None where there is none, or one that is not Pylon's."""
-        text = self.text()
-        return None if text is None else self.manager.home_in(text)
+        """The home that the existing description is for; None if there is none, or Pylon did not write it."""
+        found = self.description()
+        return None if found is None else self.manager.home_in(found)
 
 
 def install_command() -> str:
-    """What makes the node of a home a service, typed by whoever asks; empty on a machine without a manager."""
+    """The command with which this user installs the service; empty on a machine without launchd or systemd."""
     if not _has_manager():
         return ""
     return f"pylon service install{' --system' if os.getuid() == 0 else ''}"
@@ -56,7 +56,9 @@ def _has_manager() -> bool:
 
 
 def place(home: Home, *, system: bool = False, relay: bool = False, drain_s: int = 60) -> Place:
-    """Where a service of this home goes. Raises `SetupError` on a machine without a manager that Pylon knows."""
+    """The place for a service of this home. `system`: it starts at boot and not at login; `relay`: it runs the
+    household's relay too; `drain_s`: seconds that jobs in progress get at its end. Raises `SetupError` on a machine
+    without launchd or systemd."""
     if not _has_manager():
         raise SetupError(
             "neither launchd nor systemd is available here",
@@ -82,13 +84,14 @@ def place(home: Home, *, system: bool = False, relay: bool = False, drain_s: int
 
 
 def installed(home: Home) -> Place | None:
-    """The service of this home, whichever kind it is, or None. Raises `SetupError`."""
+    """The installed service of this home, for login or for boot, or None. Raises `SetupError`."""
     both = (place(home), place(home, system=True))
     return next((found for found in both if found.home == home.root), None)
 
 
 def notes(wanted: Place, environment: Mapping[str, str], *, lingers: bool) -> list[str]:
-    """What the owner should know of this service before relying on it."""
+    """Warnings about this service for its owner. `environment` is that of the installing command; `lingers`: systemd
+    runs the user's services without a login."""
     spec, found = wanted.spec, []
     variables = sorted(name for name in environment if name.startswith("PYLON_") and name != "PYLON_HOME")
     if variables:
@@ -115,7 +118,7 @@ def lingers(user: str) -> bool:
 
 
 def program() -> tuple[str, ...]:
-    """How this Pylon is started, by absolute path."""
+    """The command that starts this Pylon, with an absolute path."""
     script = Path(sys.executable).with_name("pylon")
     if os.access(script, os.X_OK):
         return (str(script),)
@@ -123,7 +126,7 @@ def program() -> tuple[str, ...]:
 
 
 def _owner(root: Path) -> pwd.struct_passwd:
-    """Whose home it is: root installs a service for somebody else. Raises `SetupError`."""
+    """The owner of the home, for whom root may be installing the service. Raises `SetupError`."""
     try:
         return pwd.getpwuid(root.stat().st_uid)
     except FileNotFoundError as error:
@@ -135,5 +138,6 @@ def _owner(root: Path) -> pwd.struct_passwd:
 
 
 def _shares_nothing_in_tmp(home: Home) -> bool:
+    """Whether the service can have a /tmp of its own: neither the home nor its control socket is there."""
     in_tmp = any(home.root.is_relative_to(folder) for folder in ("/tmp", "/var/tmp"))  # noqa: S108 - only compared
     return home.socket.parent == home.folder and not in_tmp

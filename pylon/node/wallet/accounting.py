@@ -1,4 +1,4 @@
-"""The calls about money: what the wallet holds, what the books say, and whether they agree."""
+"""The calls about money: what the wallet holds, what the ledger says, and whether they agree."""
 
 import asyncio
 import math
@@ -19,7 +19,7 @@ from pylon.money.payments import store as payment_store
 from pylon.money.payments.sender import Sender
 from pylon.money.wallet import Wallet
 from pylon.node.calls.params import number, text, whole
-from pylon.node.wallet.paying import in_words
+from pylon.node.wallet.refusals import explained
 from pylon.nostr.bech32 import nip19
 from pylon.store.database import Database
 from pylon.store.look import check_in_use
@@ -28,8 +28,8 @@ INVOICE_S = 3_600
 
 
 async def spending(database: Database, caps: Caps, now: float) -> dict[str, int]:
-    """The limits that count in every payment, and what of them is used. What is reserved counts, fees included; so
-    does what is set aside for payments of `unknown` outcome."""
+    """The spending limits and how much of each is used, in msat. Reserved amounts count as used, with their fees.
+    `unknown` counts the payments of unknown outcome, and `unknown_msat` is what is set aside for them."""
     used = await payment_store.used_now(database, now)
     unknown, set_aside = await payment_store.unknown(database)
     return {
@@ -47,7 +47,8 @@ async def spending(database: Database, caps: Caps, now: float) -> dict[str, int]
 
 
 async def balance(wallet: Wallet, database: Database, network: Network, caps: Caps, now: float) -> dict[str, Any]:
-    """What the wallet holds, what the books say of it, and what may be spent. The wallet may hold other money too."""
+    """The `wallet-balance` call: the wallet's balance, the accounts of the ledger, and the spending limits. A wallet
+    may hold more money than the ledger knows of."""
     info = await wallet.info()
     return {
         "network": network.value,
@@ -60,25 +61,26 @@ async def balance(wallet: Wallet, database: Database, network: Network, caps: Ca
 
 
 async def invoice(wallet: Wallet, network: Network, params: dict[str, Any]) -> dict[str, Any]:
-    """An invoice for putting money into the wallet by hand."""
-    amount = Msat.from_sats(_sats(params))
+    """The `wallet-invoice` call: an invoice over `sats`, with a `description`, to fill the wallet by hand."""
+    amount = Msat.from_sats(_sats(params, "sats"))
     made = await wallet.create_invoice(amount, description=text(params, "description", ""), expiry_s=INVOICE_S)
     return {"invoice": made, "amount_msat": int(amount), "network": network.value, "unit": network.unit}
 
 
 async def pay(sender: Sender, network: Network, params: dict[str, Any]) -> dict[str, Any]:
-    """Pays an invoice that a person gave, at most `most_sat`, within the limits. Raises `MoneyError`."""
-    most = Msat.from_sats(_sats({"sats": params.get("most_sat")}))
+    """The `wallet-pay` call: pays an `invoice` of at most `most_sat`. Raises `MoneyError`, `UsageError`."""
+    most = Msat.from_sats(_sats(params, "most_sat"))
     try:
         payment = await sender.pay_by_hand(text(params, "invoice", ""), most=most)
     except PaymentRefusedError as error:
-        raise in_words(error) from error
+        raise explained(error) from error
     amount = int(payment.amount)
     return {"state": payment.state.value, "amount_msat": amount, "network": network.value, "unit": network.unit}
 
 
 async def history(database: Database, network: Network, params: dict[str, Any]) -> dict[str, Any]:
-    """Entries of the ledger, newest first; `decided` says that its owner decided that this payment was made."""
+    """The `wallet-history` call: at most `limit` entries of the ledger `since` a Unix time, newest first. `decided`:
+    the owner, and not the wallet, said that this payment was made."""
     limit = whole(params, "limit", 50)
     entries = await ledger_store.entries(database, since=_since(params))
     newest = entries[::-1][:limit]
@@ -99,7 +101,7 @@ async def history(database: Database, network: Network, params: dict[str, Any]) 
 
 
 def _shown(account: str) -> str:
-    """The name of an account of the books, with a public key in it as npub."""
+    """The name of a ledger account, with a public key in it as an npub."""
     kind, colon, key = account.partition(":")
     return f"{kind}{colon}{nip19.shown_key(key)}"
 
@@ -109,14 +111,15 @@ def _accounts(balances: Mapping[str, int]) -> dict[str, int]:
 
 
 async def totals(database: Database, network: Network) -> dict[str, Any]:
-    """What was earned by serving and paid for jobs in all, by the books."""
+    """The `totals` call: what was earned by serving and paid for jobs in all, by the ledger."""
     balances = await ledger_store.balances(database)
     sums = {"earned_msat": balances.get(ledger.EARNED, 0), "paid_msat": balances.get(ledger.SPENT, 0)}
     return {"network": network.value, "unit": network.unit, **sums}
 
 
 async def _damage(database: Database) -> list[Finding]:
-    # What an index lacks is in the tables that an audit reads, and in none of the lookups that pay and limit.
+    # An audit reads whole tables, so it would not notice a damaged index, and payments and limits are looked up by
+    # index.
     try:
         await asyncio.to_thread(check_in_use, database.path)
     except SetupError as error:
@@ -125,10 +128,10 @@ async def _damage(database: Database) -> list[Finding]:
 
 
 async def examine(wallet: Wallet | None, database: Database, network: Network) -> dict[str, Any]:
-    """Whether the books hold, and whether the wallet agrees with them.
+    """The `wallet-audit` call: whether the ledger is consistent, and whether the wallet agrees with it.
 
-    `paid_msat` and `earned_msat` are what jobs were charged, `sent_msat` and `received_msat` what the wallet paid and
-    got: accounts are filled in advance.
+    `paid_msat` and `earned_msat` are the charges of jobs. `sent_msat` and `received_msat` are what the wallet paid
+    and received. They differ, since accounts are filled in advance.
     """
     async with database.transaction() as tx:
         books = await audit.collect(tx)
@@ -164,12 +167,13 @@ async def examine(wallet: Wallet | None, database: Database, network: Network) -
 
 
 def _since(params: dict[str, Any]) -> float:
-    # Of more days than there were it lies before all time.
+    # A number of days that is larger than today's date gives a negative time.
     return number(params, "since", 0.0, low=-math.inf)
 
 
-def _sats(params: dict[str, Any]) -> int:
-    sats = params.get("sats")
+def _sats(params: dict[str, Any], name: str) -> int:
+    """An amount, which must be given and at least 1. Raises `UsageError`."""
+    sats = params.get(name)
     if type(sats) is not int or sats <= 0:
-        raise UsageError("an amount must be a whole number of sats, at least 1")
+        raise UsageError(f"{name} must be a whole number of at least 1")
     return sats

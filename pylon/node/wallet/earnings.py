@@ -1,6 +1,6 @@
-"""What work brought in, what was given away, and what it took in electricity: `pylon earnings`.
+"""What work earned, what was done for free, and the electricity it took: `pylon earnings`.
 
-Values in, values out, but for `earnings`, which reads ledger and journal.
+Pure but for `earnings`, which reads the ledger and the journal.
 """
 
 import math
@@ -22,13 +22,13 @@ from pylon.provider.rows import JobState
 from pylon.store.database import Database
 
 _BY = (By.CUSTOMER, By.DAY, By.MODEL)
-# What has a result: the others brought nobody anything.
+# The states of jobs that have a result.
 _SERVED = frozenset({JobState.SIGNED, JobState.SETTLED, JobState.UNDELIVERED})
 
 
 @dataclass(slots=True)
-class Worked:
-    """What a group's jobs took, and of those that nobody was charged for how many and how large they were."""
+class Work:
+    """The work of a group of jobs: seconds of computing, and the number and size of the free ones."""
 
     seconds: float = 0.0
     free_jobs: int = 0
@@ -37,11 +37,12 @@ class Worked:
 
 
 async def earnings(database: Database, network: Network, tariff: Tariff, params: dict[str, Any]) -> dict[str, Any]:
-    """What customers were charged, grouped, and what the work took, free jobs included. Raises `UsageError`."""
+    """The `earnings` call: what customers were charged `since` a Unix time, grouped `by` day, customer or model, and
+    what all work took, free jobs included. Raises `UsageError`."""
     name = text(params, "by", "") or By.DAY.value
     if name not in _BY:
         raise UsageError(f"earnings cannot be grouped by {name!r}", hint=f"Choose one of: {', '.join(_BY)}.")
-    # Of more days than there were it lies before all time.
+    # A number of days that is larger than today's date gives a negative time.
     since = number(params, "since", 0.0, low=-math.inf)
     charges = await ledger_store.entries(database, kinds=(Kind.CHARGED,))
     jobs = await database.fetch_all(
@@ -51,11 +52,11 @@ async def earnings(database: Database, network: Network, tariff: Tariff, params:
     within = [entry for entry in charges if entry.at >= since]
     lines = report.earnings(within, By(name), model_of={row["id"]: row["model"] for row in jobs})
     late = [dict(row) for row in jobs if row["finished_at"] >= since]
-    worked = work(late, frozenset(entry.reference for entry in charges), By(name))
+    worked = work_by_group(late, frozenset(entry.reference for entry in charges), By(name))
     lines += [Line(group, 0, 0) for group in sorted(worked.keys() - {line.group for line in lines})]
     if name == By.DAY:
         lines.sort(key=lambda line: line.group)
-    # Play money is worth nothing in any currency.
+    # Play money is worth nothing.
     per_bitcoin = tariff.per_bitcoin if network.is_live else 0.0
     tariff = Tariff(tariff.watts, tariff.price_per_kwh, tariff.currency, per_bitcoin)
     total = Line("all", sum(line.count for line in lines), sum(line.msat for line in lines))
@@ -64,20 +65,21 @@ async def earnings(database: Database, network: Network, tariff: Tariff, params:
         "unit": network.unit,
         "by": name,
         "currency": tariff.currency,
-        "total": _row(total, together(worked.values()), tariff),
-        "lines": [_row(line, worked.get(line.group, Worked()), tariff, By(name)) for line in lines],
+        "total": _row(total, sum_of(worked.values()), tariff),
+        "lines": [_row(line, worked.get(line.group, Work()), tariff, By(name)) for line in lines],
     }
 
 
-def work(jobs: Iterable[Mapping[str, Any]], charged: frozenset[str], by: By) -> dict[str, Worked]:
-    """By group, what these ended jobs (rows of the journal) took, and which of them nobody was charged for.
+def work_by_group(jobs: Iterable[Mapping[str, Any]], charged: frozenset[str], by: By) -> dict[str, Work]:
+    """The work of these ended jobs (rows of the journal), by group. `charged` holds the ids of charged jobs.
 
-    A job that ended without a result took its time too, and is no free job. Groups of neither are left out.
+    A job that ended without a result took time, but is not counted as free. Groups without time and without free jobs
+    are left out.
     """
     ended = list(jobs)
     ran = [Ran(row["id"], row["finished_at"], row["run_ms"] / 1_000) for row in ended if row["run_ms"]]
     shares = electricity.shares(ran)
-    groups: defaultdict[str, Worked] = defaultdict(Worked)
+    groups: defaultdict[str, Work] = defaultdict(Work)
     for row in ended:
         free = row["state"] in _SERVED and row["id"] not in charged
         if not free and row["id"] not in shares:
@@ -91,9 +93,9 @@ def work(jobs: Iterable[Mapping[str, Any]], charged: frozenset[str], by: By) -> 
     return dict(groups)
 
 
-def together(groups: Iterable[Worked]) -> Worked:
+def sum_of(groups: Iterable[Work]) -> Work:
     """The sum of several groups."""
-    total = Worked()
+    total = Work()
     for group in groups:
         total.seconds += group.seconds
         total.free_jobs += group.free_jobs
@@ -102,7 +104,7 @@ def together(groups: Iterable[Worked]) -> Worked:
     return total
 
 
-def _row(line: Line, worked: Worked, tariff: Tariff, by: By | None = None) -> dict[str, Any]:
+def _row(line: Line, worked: Work, tariff: Tariff, by: By | None = None) -> dict[str, Any]:
     seconds = worked.seconds
     figures = {"kwh": tariff.kwh(seconds), "electricity": tariff.cost(seconds), "worth": tariff.worth(line.msat)}
     return {

@@ -1,6 +1,6 @@
-"""One wallet link, one home: two that share a link would each spend up to its own limits, and neither would know.
+"""The lock of a wallet link: two homes that used one link would each spend up to its own limits.
 
-Only the homes of one user on one machine can be told apart like this; `docs/money.md` says what holds beyond it.
+It works among the homes of one user on one machine. docs/money.md says what holds beyond that.
 """
 
 import fcntl
@@ -15,9 +15,9 @@ from pylon.node.home import Home, private_folder
 
 
 class LinkLock:
-    """The lock of a wallet link, named by its public key and held by the home that has the link open.
+    """Locks a wallet link, named by its public key, for the home that has it open.
 
-    It is the kernel's, so it goes with the process however that ends.
+    The kernel holds the lock and releases it when the process ends, in whatever way.
     """
 
     def __init__(self, home: Home, link: NwcUri) -> None:
@@ -32,7 +32,7 @@ class LinkLock:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Whoever held it before may have removed it between the two lines above.
+                # The last holder may have removed the file between `open` and `flock`.
                 if self._is_there(file):
                     self._file = file
             except BlockingIOError as error:
@@ -51,7 +51,7 @@ class LinkLock:
         os.write(self._file, os.fsencode(self._home.folder))
 
     def release(self) -> None:
-        """Lets go."""
+        """Releases the lock."""
         if self._file is not None:
             self._path.unlink(missing_ok=True)
             os.close(self._file)
@@ -65,19 +65,19 @@ class LinkLock:
 
 
 def locks_folder() -> Path:
-    """The same for all of a user's processes, however they came about: it goes by no variable, since a session at a
-    desktop, one over ssh and a service have different ones, and by no folder that is there in some of them only."""
+    """The folder for locks: the same for all processes of a user, however they were started. It depends on no
+    environment variable and no folder that a desktop session, an ssh session and a service do not share."""
     user = os.getuid()
     with suppress(KeyError):
         own = Path(pwd.getpwuid(user).pw_dir)
         folder = locks_in(own)
-        # A service may not write to its user's folder, and to this one it may.
+        # A service may be denied its user's home folder, but is allowed this one.
         if folder.is_dir() or os.access(own, os.W_OK | os.X_OK):
             return folder
-    # A user of the system without a folder of its own, as in a container.
+    # A system user without a home folder, as in a container.
     return Path("/tmp") / f"pylon-{user}"  # noqa: S108 - `private_folder` looks at what is there
 
 
 def locks_in(own: Path) -> Path:
-    """The folder for locks of a user whose own folder that is."""
+    """The folder for locks in the home folder `own` of a user."""
     return own / ".local" / "state" / "pylon"

@@ -1,9 +1,8 @@
-"""Live money: allowed for the key of one home, by a person who typed the caps, and by nothing else.
+"""Live money: allowed only for the key of one home, by a person who typed the caps.
 
-Two things are needed, `network = "mainnet"` and the permission that `pylon wallet go-live` writes beside the key. It
-names the key and the caps that were typed, which are the ones that hold: a copied home or another key has no
-permission, nor has a file whose caps nobody could have typed. A file named `STOP` in PYLON_HOME halts all spending on
-every network at once.
+It takes `network = "mainnet"`, and the permission file that `pylon wallet go-live` writes beside the key. The file
+names the key and the caps. It is void for another key, and with caps that nobody could have typed. A file named
+`STOP` in PYLON_HOME halts all spending on every network at once.
 """
 
 import os
@@ -25,7 +24,7 @@ _MOST_BYTES = 4_096
 
 
 def caps(network: Network, allowed: Agreed | None) -> Caps:
-    """The most that may be spent on a network. Of live money nothing is spent that was not `allowed`."""
+    """The spending limits on a network; `allowed` is the permission for live money, None without one."""
     return (allowed or FIRST).caps if network.is_live else PLAY_CAPS
 
 
@@ -39,9 +38,10 @@ def need_mainnet(home: Home) -> None:
 
 
 def allow(home: Home, public: str, wanted: Agreed, typed: str) -> None:
-    """Writes the permission, over an older one. `typed` are the caps of `wanted`: of a payment, a day and in all.
+    """Writes the permission, and replaces an older one. `typed` must hold the three caps of `wanted`, in sats: for a
+    payment, for a day, and in all.
 
-    Raises `UsageError` on another network, and when anything else was typed: then nothing is changed.
+    Raises `UsageError` and changes nothing on another network, or if anything else was typed.
     """
     need_mainnet(home)
     if typed.replace(",", "").split() != [str(sats) for sats in wanted.as_dict().values()]:
@@ -52,13 +52,13 @@ def allow(home: Home, public: str, wanted: Agreed, typed: str) -> None:
 
 
 def withdraw(home: Home) -> None:
-    """Takes the permission back, of a node that runs too."""
+    """Removes the permission; a running node obeys at once."""
     (home.folder / LIVE_FILE).unlink(missing_ok=True)
 
 
 def permission(home: Home, public: str) -> Agreed | None:
-    """The caps up to which this key may pay live money, and with which it may make and accept invoices of it; None
-    without a permission. Raises `SetupError` on a file that others may write."""
+    """The permission of this public key to use live money, with its caps; None without one. Raises `SetupError` for a
+    file that other users can write."""
     path = home.folder / LIVE_FILE
     try:
         status = path.stat()
@@ -78,13 +78,13 @@ def permission(home: Home, public: str) -> Agreed | None:
 
 
 def is_allowed(home: Home, public: str) -> bool:
-    """Whether there is a permission. Raises `SetupError` as it does."""
+    """Whether this public key has a permission. Raises `SetupError` as `permission` does."""
     return permission(home, public) is not None
 
 
 class Allowance:
-    """What the key of a home may spend, as it is now: the file is read whenever money is to move, so that a cap that
-    was lowered and a permission that was taken back hold at once, whoever changed them."""
+    """What the key of a home may spend now. The file is read for each payment, so that a lowered cap or a withdrawn
+    permission holds at once."""
 
     def __init__(self, home: Home, public: str) -> None:
         self.network = Network(home.network)
@@ -99,22 +99,22 @@ class Allowance:
 
     @property
     def caps(self) -> Caps:
-        """The most of each."""
+        """The spending limits, as they are now."""
         return caps(self.network, self._permission())
 
     def _permission(self) -> Agreed | None:
-        # Of other money none is needed, and every job asks.
+        # Other networks need no permission, and this is read for every job.
         if not self.network.is_live:
             return None
         try:
             return permission(self._home, self._public)
         except (SetupError, OSError):
-            # What others may write, or nobody can read, allows nothing.
+            # A file that other users can write, or that cannot be read, allows nothing.
             return None
 
 
 def is_stopped(root: Path) -> bool:
-    """Whether `STOP` lies in PYLON_HOME. What cannot be told counts as yes."""
+    """Whether there is a file `STOP` in PYLON_HOME; True also if that cannot be told."""
     try:
         (root / STOP_FILE).lstat()
     except FileNotFoundError:

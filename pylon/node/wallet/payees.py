@@ -1,4 +1,4 @@
-"""The calls about providers that ask to be paid to another node than before."""
+"""The calls about providers that ask to be paid at another Lightning node (payee) than before."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from pylon.store.database import Database
 
 
 async def offers(database: Database, network: Network) -> dict[str, Any]:
-    """Which providers do, from which node to which, and what was paid to the one before."""
+    """The `wallet-payees` call: these providers, their old and new payee, and what was paid to the old one."""
     found = await payee_store.offers(database)
     return {"network": network.value, "unit": network.unit, "offers": [_row(offer) for offer in found]}
 
 
 async def trust(database: Database, network: Network, now: float, params: dict[str, Any]) -> dict[str, Any]:
-    """Has `provider` paid to the node `payee` from now on, and no longer to `before`.
+    """The `wallet-trust-payee` call: pays `provider` at `payee` from now on, and no longer at `before`.
 
-    Raises `UsageError` where these are not the nodes that it is paid to and asks for.
+    Raises `UsageError` unless `before` is the payee up to now and `payee` the one that the provider asks for.
     """
     try:
         provider = nip19.parse_public_key(text(params, "provider", ""))

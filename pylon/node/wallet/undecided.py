@@ -1,4 +1,4 @@
-"""The calls about payments of which the wallet does not say what became: which there are, and their owner's word."""
+"""The calls about payments of unknown outcome: which there are, and what their owner decides of them."""
 
 from typing import Any
 
@@ -16,13 +16,14 @@ from pylon.nostr.bech32 import nip19
 from pylon.nostr.event import is_hex64
 from pylon.store.database import Database
 
-# So long the wallet is asked before the list is given as it is then.
+# Seconds for asking the wallet. After that, the list is returned as it is.
 LOOK_S = 20.0
 _VERDICTS = {"paid": True, "not_paid": False}
 
 
 async def payments(sender: Sender, database: Database, network: Network, params: dict[str, Any]) -> dict[str, Any]:
-    """Payments of unknown outcome; those under way are there too. With `look` the wallet is asked first."""
+    """The `wallet-undecided` call: payments of unknown outcome, and those still being sent. With `look` the wallet is
+    asked about them first."""
     if flag(params, "look"):
         await sender.look(within_s=LOOK_S)
     states = (PaymentState.SENDING, PaymentState.UNKNOWN)
@@ -31,10 +32,10 @@ async def payments(sender: Sender, database: Database, network: Network, params:
 
 
 async def decide(sender: Sender, network: Network, params: dict[str, Any]) -> dict[str, Any]:
-    """Takes the owner's `verdict` on `payment`, a payment hash: `paid`, with its `preimage` where there is one and
-    the `fee_msat` that it cost, or `not_paid`.
+    """The `wallet-decide` call: records the owner's `verdict` on a `payment`, named by its payment hash.
 
-    Raises `DecisionRefusedError`, and `MoneyError` where there is no such payment.
+    It is `paid`, with the `fee_msat` and, if known, the `preimage`; or `not_paid`. Raises `UsageError`,
+    `DecisionRefusedError`, and `MoneyError` if there is no such payment.
     """
     payment_hash, verdict = text(params, "payment", ""), text(params, "verdict", "")
     if not is_hex64(payment_hash):

@@ -1,4 +1,4 @@
-"""What answers where a relay should, and does not: the same by the other scheme, one that is not trusted, another."""
+"""What listens at a relay's address when no relay answers there."""
 
 import asyncio
 import ssl
@@ -13,7 +13,7 @@ _OPEN_S = 5.0
 
 
 async def what_answers(url: str) -> Answers:
-    """What it is that listens at a relay's address and lets no websocket in. Takes some five seconds."""
+    """Why no websocket opens at an address where something listens. Takes up to five seconds."""
     other, same = await asyncio.gather(_opens(other_scheme(url)), _opens(url))
     if same and url.startswith("wss:"):
         return Answers.UNTRUSTED
@@ -21,7 +21,7 @@ async def what_answers(url: str) -> Answers:
 
 
 def other_scheme(url: str) -> str:
-    """The address with `ws` for `wss`, and the other way round; a port that it names stays."""
+    """The address with `ws` in place of `wss`, or the reverse. A port in it stays."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(scheme="ws" if parts.scheme == "wss" else "wss"))
 
@@ -30,15 +30,15 @@ async def _opens(url: str) -> bool:
     try:
         async with (
             asyncio.timeout(_OPEN_S),
-            connect(url, ssl=_unlooked(url), compression=None, proxy=None, close_timeout=0.1),
+            connect(url, ssl=_unverified_tls(url), compression=None, proxy=None, close_timeout=0.1),
         ):
             return True
     except (TimeoutError, OSError, WebSocketException, ValueError, EOFError):
         return False
 
 
-def _unlooked(url: str) -> ssl.SSLContext | None:
-    # With whoever answers: nothing is said over it but the handshake of a websocket.
+def _unverified_tls(url: str) -> ssl.SSLContext | None:
+    # No certificate is checked, because nothing but the handshake of a websocket is sent.
     if not url.startswith("wss:"):
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

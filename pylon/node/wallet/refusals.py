@@ -1,4 +1,4 @@
-"""Why an invoice that a person gave was not paid, in words for that person."""
+"""Why an invoice that a person gave was not paid, in words for that person. Pure."""
 
 from pylon.errors import MoneyError
 from pylon.money.limits import Limit
@@ -8,7 +8,8 @@ _DECIDE = "`pylon wallet decide` shows the payment, and what to do if the wallet
 _LIMITS = "docs/money.md lists the limits; `pylon wallet go-live` sets those for live money."
 _MOST = "If that amount is right, set --most to it."
 _NEW = "Ask for a new invoice: none is paid twice."
-# What is refused for a provider's sake is no job's here. Where there is no text, it is said as to all.
+# Text and hint by code. The general texts speak of jobs and providers, and this payment has neither; an empty text
+# keeps the general one.
 _REFUSED: dict[Code, tuple[str, str]] = {
     Refusal.STOPPED: ("", "To go on, remove the file STOP in PYLON_HOME."),
     Refusal.NOT_LIVE: ("", "`pylon wallet go-live` allows it."),
@@ -35,11 +36,11 @@ _REFUSED: dict[Code, tuple[str, str]] = {
 }
 
 
-def in_words(error: PaymentRefusedError) -> MoneyError:
-    """The refusal as a sentence and what to do; its code stands behind, as docs/money.md lists it."""
+def explained(error: PaymentRefusedError) -> MoneyError:
+    """The refusal as a sentence with a hint. It ends with the code, which docs/money.md lists."""
     text, hint = _REFUSED.get(error.code, ("", "docs/money.md explains each code."))
     said, code = str(error), f"({error.code.value})"
     if text or not said.endswith(code):
-        # What is wrong with an invoice is said without its code.
+        # The errors of an invalid invoice do not end with a code.
         said = f"nothing was paid: {text or said} {code}"
     return MoneyError(said, hint=hint)

@@ -21,8 +21,8 @@ _RUN = "/runs/"
 
 
 @dataclass(frozen=True, slots=True)
-class Knock:
-    """The parts of a request that the rules look at; names of headers are in lower case."""
+class RequestHead:
+    """What the rules look at in a request. The names of `headers` are in lower case."""
 
     method: str
     path: str
@@ -30,7 +30,7 @@ class Knock:
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class AccessRules:
     """`names` are the host names, besides addresses, under which the gateway is reached. Without a `token` all
     requests are accepted. `loopback`: it listens on loopback only. `token_file` tells a client where to find the
     token.
@@ -41,23 +41,23 @@ class Doors:
     loopback: bool
     token_file: str = "the file gateway-token of its network"  # noqa: S105 - words
 
-    def judge(self, knock: Knock, sessions: Container[str]) -> Problem | None:
+    def refusal(self, head: RequestHead, sessions: Container[str]) -> Problem | None:
         """Why this request is refused, or None."""
-        host = knock.headers.get("host", "")
+        host = head.headers.get("host", "")
         if not self._is_ours(host):
             return Problem(
                 403,
                 "wrong_host",
                 f"this gateway does not accept the host name {host[:100]!r}; add it to `gateway.names` in the config",
             )
-        origin = knock.headers.get("origin")
-        if origin is not None and _place(origin) != host.lower():
+        origin = head.headers.get("origin")
+        if origin is not None and _authority(origin) != host.lower():
             return Problem(403, "wrong_origin", "web pages of other sites may not call this gateway")
-        if self.token is None or is_open(knock):
+        if self.token is None or is_open(head):
             return None
-        given = knock.headers.get("authorization", "")
+        given = head.headers.get("authorization", "")
         shown = given[7:].strip() if given[:7].lower() == "bearer " else ""
-        if same(shown, self.token) or (knock.method in ("GET", "HEAD") and shown in sessions):
+        if is_same_secret(shown, self.token) or (head.method in ("GET", "HEAD") and shown in sessions):
             return None
         said = "the token is wrong" if given else "a token is needed"
         return Problem(
@@ -80,15 +80,15 @@ class Doors:
         return address.is_loopback or not self.loopback
 
 
-def is_open(knock: Knock) -> bool:
+def is_open(head: RequestHead) -> bool:
     """Whether this request needs no token: it reads one of the open paths, or asks for a session."""
-    looks = knock.method in ("GET", "HEAD") and (knock.path in _OPEN or knock.path.startswith(_RUN))
-    return looks or (knock.method == "POST" and knock.path == "/session")
+    looks = head.method in ("GET", "HEAD") and (head.path in _OPEN or head.path.startswith(_RUN))
+    return looks or (head.method == "POST" and head.path == "/session")
 
 
-def same(given: str, token: str) -> bool:
-    """Whether `given` is the token; compared in constant time, so that the time tells nothing about the token."""
-    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
+def is_same_secret(given: str, secret: str) -> bool:
+    """Whether both are the same, compared in constant time, so that the time tells nothing about the secret."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), secret.encode())
 
 
 def is_loopback(host: str) -> bool:
@@ -99,8 +99,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _place(origin: str) -> str | None:
-    """Host and port of an `Origin` header, or None if it is malformed."""
+def _authority(origin: str) -> str | None:
+    """Host and port of an `Origin` header (RFC 6454), or None if it is malformed."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:

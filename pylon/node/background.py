@@ -1,4 +1,4 @@
-"""Background work that ends with an exit stack."""
+"""A background task that ends with an exit stack."""
 
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -7,7 +7,7 @@ from typing import Any
 from pylon.tasks import Tasks
 
 
-def beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+def run_in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
     """Runs `work` in the background until `stack` closes."""
     tasks = Tasks()
     tasks.start(work, name)

@@ -10,7 +10,7 @@ from pylon.node.calls.control import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.session import LocalNode
-from pylon.node.wallet.purse import save_link
+from pylon.node.wallet.connection import save_link
 from pylon.nostr.keys import SecretKey
 
 NOBODY = "ws://127.0.0.1:1"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pylon import forever
-from pylon.node import remembering
-from pylon.node.remembering import Remembering
+from pylon.node import reputation_writer
+from pylon.node.reputation_writer import ReputationWriter
 from pylon.store.database import Database
 from pylon.swarm.checks import reputation as reputation_module
 from pylon.swarm.checks import reputation_store
@@ -45,20 +45,20 @@ async def on_disk(database: Database) -> set[str]:
 async def test_a_write_that_fails_ends_no_later_one_and_loses_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembering, "EVERY_S", 0.01)
+    monkeypatch.setattr(reputation_writer, "EVERY_S", 0.01)
     monkeypatch.setattr(forever, "REST_S", 0.01)
     reputation = Reputation()
     reputation.note("early", Seen.FORGED, 1_000.0)
     with monkeypatch.context() as trouble:
         tried = full(database, trouble)
-        remembers = Remembering(database, reputation)
-        remembers.start()
+        writer = ReputationWriter(database, reputation)
+        writer.start()
         await asyncio.wait_for(tried.wait(), 10)
     reputation.note("late", Seen.PASSED, 1_000.0)
     async with asyncio.timeout(10):
         while await on_disk(database) != {"early", "late"}:
             await asyncio.sleep(0.01)
-    await remembers.close()
+    await writer.close()
 
 
 async def test_what_was_forgotten_is_deleted_when_the_disk_takes_it_again(
@@ -83,10 +83,10 @@ async def test_a_last_write_that_fails_is_logged_and_ends_nothing_else(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     reputation = Reputation()
-    remembers = Remembering(database, reputation)
-    remembers.start()
+    writer = ReputationWriter(database, reputation)
+    writer.start()
     reputation.note("late", Seen.PASSED, 1_000.0)
     with monkeypatch.context() as trouble:
         full(database, trouble)
-        await remembers.close()
+        await writer.close()
     assert "could not be stored" in caplog.text

@@ -1,4 +1,4 @@
-"""What was seen of providers is written down every few seconds, and once more at the end."""
+"""Writes the reputation of providers to the database every few seconds, and once more at the end."""
 
 import asyncio
 import sqlite3
@@ -17,7 +17,7 @@ EVERY_S = 5.0
 
 
 @dataclass(slots=True)
-class Remembering:
+class ReputationWriter:
     """See the module."""
 
     database: Database
@@ -32,10 +32,10 @@ class Remembering:
         try:
             await reputation_store.save(self.database, self.reputation)
         except sqlite3.Error as error:
-            # The answers that were asked for are there all the same.
+            # No reason to fail: the answers that were asked for are complete.
             logger.error("recent observations of providers could not be stored", error=str(error))
 
     async def _turn(self) -> None:
         await asyncio.sleep(EVERY_S)
-        # A write that began is finished, whoever cancels this.
+        # Shielded, so that a write that has begun is finished.
         await asyncio.shield(reputation_store.save(self.database, self.reputation))

@@ -1,7 +1,7 @@
 import pytest
 
 from pylon.errors import SetupError
-from pylon.gateway.doors import Doors, Knock, is_loopback
+from pylon.gateway.access import AccessRules, RequestHead, is_loopback
 from pylon.gateway.keys import CODE_S, SESSION_S, Sessions, load_or_create
 from tests.manual_clock import ManualClock
 
@@ -9,9 +9,9 @@ TOKEN = "pylon-secret-token-1234"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 
-def judged(path="/v1/models", *, method="GET", host="127.0.0.1:7448", doors=None, sessions=(), **headers):
-    doors = doors or Doors(TOKEN, frozenset(), loopback=True)
-    return doors.judge(Knock(method, path, {"host": host, **headers}), sessions)
+def refused(path="/v1/models", *, method="GET", host="127.0.0.1:7448", rules=None, sessions=(), **headers):
+    rules = rules or AccessRules(TOKEN, frozenset(), loopback=True)
+    return rules.refusal(RequestHead(method, path, {"host": host, **headers}), sessions)
 
 
 def code(problem):
@@ -20,67 +20,67 @@ def code(problem):
 
 @pytest.mark.parametrize("host", ["127.0.0.1:7448", "localhost", "LOCALHOST:1", "[::1]:7448", "127.9.9.9"])
 def test_this_machine_s_names_are_ours(host):
-    assert judged(host=host, **BEARER) is None
+    assert refused(host=host, **BEARER) is None
 
 
 @pytest.mark.parametrize(
     "host", ["", "evil.example", "evil.example:7448", "192.168.1.5", "localhost.evil.example", "[", "a@localhost.x"]
 )
 def test_another_name_is_refused_before_the_token_is_looked_at(host):
-    assert code(judged(host=host, **BEARER)) == "wrong_host"
-    assert code(judged("/health", host=host)) == "wrong_host"
+    assert code(refused(host=host, **BEARER)) == "wrong_host"
+    assert code(refused("/health", host=host)) == "wrong_host"
 
 
 def test_open_to_other_machines_it_has_their_addresses_and_the_names_it_was_given():
-    doors = Doors(TOKEN, frozenset({"node.lan"}), loopback=False)
-    assert judged(doors=doors, host="192.168.1.5:7448", **BEARER) is None
-    assert judged(doors=doors, host="Node.lan", **BEARER) is None
-    assert code(judged(doors=doors, host="other.lan", **BEARER)) == "wrong_host"
+    rules = AccessRules(TOKEN, frozenset({"node.lan"}), loopback=False)
+    assert refused(rules=rules, host="192.168.1.5:7448", **BEARER) is None
+    assert refused(rules=rules, host="Node.lan", **BEARER) is None
+    assert code(refused(rules=rules, host="other.lan", **BEARER)) == "wrong_host"
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:9999", ""])
 def test_a_page_of_another_site_is_refused_with_a_token_too(origin):
-    assert code(judged(origin=origin, **BEARER)) == "wrong_origin"
-    assert code(judged(origin=origin, doors=Doors(None, frozenset(), loopback=True))) == "wrong_origin"
+    assert code(refused(origin=origin, **BEARER)) == "wrong_origin"
+    assert code(refused(origin=origin, rules=AccessRules(None, frozenset(), loopback=True))) == "wrong_origin"
 
 
 def test_our_own_page_may_call():
-    assert judged(origin="http://127.0.0.1:7448", **BEARER) is None
+    assert refused(origin="http://127.0.0.1:7448", **BEARER) is None
 
 
 @pytest.mark.parametrize("said", [None, "Bearer", "Bearer x", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer é"])
 def test_without_the_token_nothing_is_told(said):
     headers = {} if said is None else {"authorization": said}
-    assert code(judged(**headers)) == "invalid_api_key"
-    assert code(judged("/v1/chat/completions", method="POST", **headers)) == "invalid_api_key"
-    assert code(judged("/metrics", **headers)) == "invalid_api_key"
+    assert code(refused(**headers)) == "invalid_api_key"
+    assert code(refused("/v1/chat/completions", method="POST", **headers)) == "invalid_api_key"
+    assert code(refused("/metrics", **headers)) == "invalid_api_key"
     for method in ("GET", "HEAD"):
-        assert all(judged(path, method=method, **headers) is None for path in ("/health", "/", "/runs"))
-    assert code(judged("/health", method="POST", **headers)) == "invalid_api_key"
+        assert all(refused(path, method=method, **headers) is None for path in ("/health", "/", "/runs"))
+    assert code(refused("/health", method="POST", **headers)) == "invalid_api_key"
 
 
 def test_without_a_token_everybody_here_may_come_in():
-    assert judged(doors=Doors(None, frozenset(), loopback=True)) is None
+    assert refused(rules=AccessRules(None, frozenset(), loopback=True)) is None
 
 
 def test_a_session_opens_what_is_looked_at_and_spends_nothing():
     shown = {"authorization": "Bearer s1"}
     for method in ("GET", "HEAD"):
-        assert judged("/api/now", method=method, sessions={"s1"}, **shown) is None
-    assert code(judged("/api/now", sessions={"s2"}, **shown)) == "invalid_api_key"
-    assert code(judged("/v1/chat/completions", method="POST", sessions={"s1"}, **shown)) == "invalid_api_key"
+        assert refused("/api/now", method=method, sessions={"s1"}, **shown) is None
+    assert code(refused("/api/now", sessions={"s2"}, **shown)) == "invalid_api_key"
+    assert code(refused("/v1/chat/completions", method="POST", sessions={"s1"}, **shown)) == "invalid_api_key"
 
 
 def test_nothing_that_a_browser_sends_by_itself_opens_anything():
     for cookie in ("pylon_session_7448=s1", f"pylon_session={TOKEN}", "s1"):
-        assert code(judged("/api/now", sessions={"s1"}, cookie=cookie)) == "invalid_api_key"
+        assert code(refused("/api/now", sessions={"s1"}, cookie=cookie)) == "invalid_api_key"
 
 
 def test_whoever_lacks_the_token_is_told_where_it_stands():
-    told = Doors(TOKEN, frozenset(), loopback=True, token_file="~/.pylon/play/gateway-token")
-    assert "~/.pylon/play/gateway-token" in str(judged(doors=told))
+    told = AccessRules(TOKEN, frozenset(), loopback=True, token_file="~/.pylon/play/gateway-token")
+    assert "~/.pylon/play/gateway-token" in str(refused(rules=told))
     # Where other machines come in it is not said how this one's folders are called.
-    assert "gateway-token" in str(judged())
+    assert "gateway-token" in str(refused())
 
 
 def test_a_code_is_good_once_and_the_token_always():

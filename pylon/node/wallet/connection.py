@@ -1,6 +1,6 @@
-"""The node's wallet: the link it was connected by, and the connection itself.
+"""The node's wallet: its link (NIP-47, `nostr+walletconnect://…`), and the connection to it.
 
-The link is a secret like the key: a file of its own (0600) in the network's folder.
+The link is a secret like the key. It has a file of its own (mode 0600) in the network's folder.
 """
 
 from collections.abc import Callable, Collection
@@ -21,16 +21,17 @@ LINK_FILE = "wallet"
 
 
 def save_link(home: Home, link: NwcUri) -> None:
-    """Writes the link, over an older one. Raises `SetupError` where `pylon init` was not run for this network."""
+    """Writes the link, and replaces an older one. Raises `SetupError` without a key for this network."""
     if not home.identity_file.exists():
         raise SetupError(f"there is no key in {home.folder}", hint="Run `pylon init`: each network has its own key.")
-    # Made here, because a service of the machine may not make it.
+    # Created here, because a service may not be allowed to create it.
     private_folder(locks_folder())
     write_whole(home.folder / LINK_FILE, f"{link.reveal()}\n".encode("ascii"))
 
 
 def load_link(home: Home) -> NwcUri | None:
-    """The link of this home and network, or None. Raises `SetupError`, `MoneyError`."""
+    """The link of this home and network, or None. Raises `SetupError` if other users can read it, `MoneyError` if it
+    is malformed."""
     path = home.folder / LINK_FILE
     try:
         mode = path.stat().st_mode & 0o777
@@ -45,8 +46,8 @@ def load_link(home: Home) -> NwcUri | None:
     return parse_uri(text)
 
 
-def lack_of_wallet(home: Home) -> SetupError:
-    """Why a node that runs has no wallet, to be raised."""
+def no_wallet_error(home: Home) -> SetupError:
+    """The error for a running node that has no wallet."""
     if (home.folder / LINK_FILE).exists():
         return SetupError(
             "a wallet was connected after this node started; the node does not use it yet",
@@ -64,7 +65,8 @@ async def open_wallet(
     live: Callable[[], bool] = lambda: False,
     also_called: Collection[str] = (),
 ) -> GuardedWallet:
-    """The wallet behind a link, guarded; it is closed with the stack. The wallet itself need not be there yet."""
+    """Connects the wallet of a link; `stack` closes it. Does not wait for the wallet to answer. `live` tells whether
+    live money is allowed now; `also_called` are more names by which the wallet may call its network."""
     pool = RelayPool(link.relays, secret=link.secret, clock=clock)
     pool.start()
     stack.push_async_callback(pool.close)
