@@ -29,9 +29,11 @@ from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.spending.purse import Bill, Offer, Owed
+from tests.opened import opened_database
 from tests.swarm.fakes import FakeProvider, FakeRelays
-from tests.swarm.test_reservation import Ahead, cancel, until
+from tests.swarm.test_reservation import Ahead, cancel
 from tests.swarm.test_run_cost import EACH, PRICE, Till
+from tests.waiting import until
 
 COST = int(EACH)
 JOBS = 4
@@ -111,11 +113,7 @@ class Home:
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
     async with AsyncExitStack() as stack:
-        database = await Database.open(tmp_path / "pylon.db", [SWARM])
-        stack.push_async_callback(database.close)
-        group = GroupCommit(database)
-        group.start()
-        stack.push_async_callback(group.close)
+        database, group = await stack.enter_async_context(opened_database(tmp_path / "pylon.db", SWARM))
         yield Home(database, group)
 
 
@@ -225,8 +223,7 @@ async def test_a_run_that_its_own_process_takes_up_counts_it_for_both_calls(home
         await cancel(asking)
         home.clock.by_s = expired_s
         again = asyncio.create_task(home.mapped(swarm, second))
-        await asyncio.sleep(0.5)
-        assert second.most_msat == JOBS * COST
+        await until(lambda: second.most_msat == JOBS * COST)
         home.answer(silent)
         await until(lambda: first.decided and second.decided)
         await again
