@@ -198,7 +198,7 @@ async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing()
 async def test_what_nobody_charged_in_time_comes_back_and_a_receipt_that_comes_later_is_not_booked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upkeep, "LOOK_S", 0.05)
+    monkeypatch.setattr(upkeep, "IDLE_TICK_S", 0.05)
     relays, till, reservation, clock = FakeRelays(), Till(), CallReservation(1_000), Ahead()
     provider = FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
     async with client(relays, till, clock=clock) as swarm:

@@ -18,7 +18,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm import run_driver
+from pylon.swarm import run_driver, upkeep
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.dispatch.messages import Failure
@@ -176,7 +176,10 @@ async def test_a_client_that_is_closed_while_receipts_are_waited_for_cancels_the
     assert not swarm._parts.deciders.dispatcher._in_flight.budgets.by_run
 
 
-async def test_what_an_earlier_process_had_out_comes_back_when_nobody_charges_for_it_in_time(home: Home) -> None:
+async def test_what_an_earlier_process_had_out_comes_back_when_nobody_charges_for_it_in_time(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "IDLE_TICK_S", 0.05)
     dead = await home.dead_with_all_of_it_out()
     dead.withdraw()
     home.clock.by_s = EXPIRED_S
