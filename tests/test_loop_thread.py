@@ -26,9 +26,10 @@ class Held(Blocking):
 
 
 def test_closing_cancels_what_another_thread_waits_for_and_says_so_there():
-    ended, cancelled = [], threading.Event()
+    ended, began, cancelled = [], threading.Event(), threading.Event()
 
     async def forever():
+        began.set()
         try:
             await asyncio.sleep(3_600)
         finally:
@@ -44,7 +45,7 @@ def test_closing_cancels_what_another_thread_waits_for_and_says_so_there():
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    time.sleep(0.2)
+    assert began.wait(10)
     held.close()
     waiting.join(10)
     assert ended == ["this thing is closed"] and cancelled.is_set() and held.closed
@@ -53,14 +54,15 @@ def test_closing_cancels_what_another_thread_waits_for_and_says_so_there():
 
 def test_one_that_hangs_in_a_function_is_left_to_the_end_of_the_program(monkeypatch):
     monkeypatch.setattr(loop_thread, "HANGS_S", 0.3)
-    go_on = threading.Event()
+    hangs, go_on = threading.Event(), threading.Event()
 
     async def blocked():
+        hangs.set()
         go_on.wait(30)
 
     held = Held()
     threading.Thread(target=lambda: held.ask(blocked()), daemon=True).start()
-    time.sleep(0.2)
+    assert hangs.wait(10)
     began = time.monotonic()
     held.close()
     assert time.monotonic() - began < 10 and not held.closed

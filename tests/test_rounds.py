@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pylon import rounds
 from pylon.rounds import Rounds, Turns
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -105,9 +106,7 @@ class Work:
         return [name for name in names if self.left[name] > 0]
 
     async def until(self, **left):
-        async with asyncio.timeout(10):
-            while self.left != left:
-                await asyncio.sleep(0.005)
+        await until(lambda: self.left == left)
 
 
 async def test_each_is_asked_after_until_it_is_known_and_those_that_came_together_in_one_round(soon):
@@ -168,10 +167,9 @@ async def test_closed_nothing_is_asked_after_whatever_is_added(soon):
     work = Work(a=1_000, b=1)
     made = Rounds(work.round, "work")
     made.add("a")
-    await asyncio.sleep(0.05)
+    await until(lambda: work.asked)
     await made.close()
     done = len(work.asked)
-    assert done
     made.add("b")
     await asyncio.sleep(0.1)
     assert len(work.asked) == done

@@ -14,6 +14,7 @@ from pylon.gateway.upstream import Ended, Said
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, cost, gateway_of, listing
+from tests.waiting import until
 
 URL = "/v1/chat/completions"
 
@@ -39,11 +40,6 @@ async def raw(port, data):
 def request(body, length=None):
     head = f"POST {URL} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n"
     return f"{head}content-length: {len(body) if length is None else length}\r\n\r\n".encode() + body
-
-
-async def until(found):
-    while not found():
-        await asyncio.sleep(0.01)
 
 
 async def test_requests_are_answered_over_a_socket(tmp_path):

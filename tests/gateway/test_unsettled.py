@@ -11,6 +11,7 @@ from pylon.gateway.chat import Chat
 from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended, Said
 from tests.gateway.fakes import FakeCore, answer, cost, failure, gateway_of, listing
+from tests.waiting import until
 
 CHAT = Chat({"prompt": "q"}, stream=True)
 PRICED = [listing(price=(10, 0, 0))]
@@ -41,12 +42,6 @@ async def leave(asks, core):
     with suppress(asyncio.CancelledError):
         await asking
     return core.reserved[-1]
-
-
-async def until(true):
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 def books(asks):

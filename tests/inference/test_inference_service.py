@@ -17,14 +17,9 @@ from pylon.inference.engine import EngineSpec
 from pylon.inference.instant import MODEL_ID
 from tests.inference.children import MISBEHAVING
 from tests.inference.conftest import QUICK
+from tests.waiting import until
 
 INSTANT = EngineSpec("instant", MODEL_ID, slots=4)
-
-
-async def until(condition, within_s: float = 20.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def gone(pid: int) -> bool:
@@ -121,7 +116,8 @@ async def test_a_child_killed_from_outside_loses_nothing(misbehave, ask) -> None
     await service.generate(ask("first", model="misbehaving"))
     pid = service.status().pid
     work = [asyncio.create_task(service.generate(ask(f"{n}", model="misbehaving"))) for n in range(50)]
-    await asyncio.sleep(0.02)
+    await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+    assert not all(one.done() for one in work)
     os.kill(pid, signal.SIGKILL)
     answers = await asyncio.gather(*work)
     assert [answer.text.split(":")[0] for answer in answers] == [str(n) for n in range(50)]
@@ -299,8 +295,9 @@ async def test_closing_ends_the_child_and_fails_what_is_in_hand(misbehave, ask) 
     service = await misbehave()
     await service.generate(ask("first", model="misbehaving"))
     pid = service.status().pid
-    endless = asyncio.create_task(service.generate(ask("endless", model="misbehaving")))
-    await asyncio.sleep(0.05)
+    seen = []
+    endless = asyncio.create_task(service.generate(ask("endless", model="misbehaving"), seen.append))
+    await until(lambda: seen)
     await service.close()
     with pytest.raises(EngineFailedError):
         await endless

@@ -13,10 +13,14 @@ def test_the_earliest_stop_string_counts(text: str, stops: list[str]) -> None:
     assert find_stop(text, stops) == (min(places) if places else None)
 
 
-@given(texts, stops, st.integers(0, 30))
-def test_searching_only_what_grew_misses_nothing(text: str, stops: list[str], searched: int) -> None:
-    if find_stop(text[:searched], stops) is None:
-        assert find_stop(text, stops, min(searched, len(text))) == find_stop(text, stops)
+@given(st.text("abc\n", max_size=8), st.text("abc\n", min_size=1, max_size=4), texts, stops, st.integers(0, 3))
+def test_searching_only_what_grew_misses_nothing(
+    before: str, stop: str, after: str, others: list[str], begun: int
+) -> None:
+    # Up to here it was searched: most often to somewhere amid the stop string.
+    text, searched = before + stop + after, len(before) + min(begun, len(stop) - 1)
+    if find_stop(text[:searched], [stop, *others]) is None:
+        assert find_stop(text, [stop, *others], searched) == find_stop(text, [stop, *others])
 
 
 @given(texts, stops, texts)

@@ -31,9 +31,9 @@ from pylon.provider.journal import Journal
 from pylon.provider.service import Payments, Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from tests.lightning.conftest import prompts, query, until
 from tests.node import programs
+from tests.opened import opened_database
 from tools.regtest.stack import Regtest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -71,11 +71,7 @@ async def overcharging(house, home: Home) -> AsyncIterator[Database]:
     """A provider that asks too much, in this process; its database."""
     async with AsyncExitStack() as stack:
         wallet = await house.wallet("provider", stack)
-        opened = await Database.open(home.database, SCHEMAS, label="regtest")
-        stack.push_async_callback(opened.close)
-        group = GroupCommit(opened)
-        group.start()
-        stack.push_async_callback(group.close)
+        database, group = await stack.enter_async_context(opened_database(home.database, *SCHEMAS, label="regtest"))
         secret = identity.load(home.identity_file)
         pool = RelayPool([house.regtest.relay], secret=secret)
         pool.start()
@@ -88,14 +84,16 @@ async def overcharging(house, home: Home) -> AsyncIterator[Database]:
             keys=ConversationKeys(secret),
             pool=pool,
             inference=inference,
-            journal=Journal(opened, group),
+            journal=Journal(database, group),
             settings=ProviderSettings(price=Price(Msat(3_000)), network="regtest"),
             model="stand-in-instant",
-            payments=Payments(opened, wallet, Overcharging(opened, wallet, SystemClock(), network=Network.REGTEST)),
+            payments=Payments(
+                database, wallet, Overcharging(database, wallet, SystemClock(), network=Network.REGTEST)
+            ),
         )
         await served.start()
         stack.push_async_callback(served.close)
-        yield opened
+        yield database
 
 
 async def test_an_overcharge_is_refused(house):

@@ -251,6 +251,7 @@ async def test_an_owners_word_waits_for_a_lookup_that_is_under_way(side):
     await asked.wait()
     deciding = asyncio.create_task(side.sender.decide(payment, NOT_PAID))
     await asyncio.sleep(0.1)
+    assert not deciding.done()
     gate.set()
     assert [one.state for one in await checking] == [PaymentState.SETTLED]
     with pytest.raises(DecisionRefusedError, match="this payment is paid"):

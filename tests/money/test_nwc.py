@@ -18,6 +18,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from tests.money.craft import NOW
 from tests.money.fakes import LoopRelay, clock
+from tests.waiting import until
 
 CLIENT, WALLET, STRANGER = (SecretKey(bytes([n]) * 32) for n in (3, 4, 5))
 PREIMAGE = b"\x09" * 32
@@ -339,7 +340,7 @@ async def test_nip04_is_used_with_a_wallet_that_announces_nothing_newer():
     task = asyncio.create_task(service.run())
     wallet = NwcWallet(URI, relay, clock(), read_timeout_s=0.5)
     await wallet.start()
-    await asyncio.sleep(0.01)
+    await until(lambda: relay.published and len(relay.subscriptions) > 1)
     assert await wallet.balance() == 5
     assert service.requests[0].scheme is Scheme.NIP04
     assert service.events[0].tag("encryption") is None

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
 
 import pytest
 
@@ -13,12 +12,11 @@ from pylon.node.asking import Books, ask_all
 from pylon.node.calls.control import Event, Result
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.schema import SWARM
+from tests.opened import opened_database
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
-from tests.swarm.test_reservation import until
+from tests.waiting import until
 
 
 class Relays(FakeRelays):
@@ -104,13 +102,10 @@ async def test_jobs_are_taken_out_of_their_call_once_they_are_read_and_keep_thei
 async def test_a_run_that_goes_on_is_not_taken_up_beside_it_and_is_once_its_call_has_ended(tmp_path) -> None:
     relays = Relays()
     FakeProvider(relays, now=time.time(), slots=4)
-    async with AsyncExitStack() as stack:
-        database = await Database.open(tmp_path / "pylon.db", [SWARM])
-        stack.push_async_callback(database.close)
-        group = GroupCommit(database)
-        group.start()
-        stack.push_async_callback(group.close)
-        client = await stack.enter_async_context(SwarmClient(relays, SecretKey.generate()))
+    async with (
+        opened_database(tmp_path / "pylon.db", SWARM) as (database, group),
+        SwarmClient(relays, SecretKey.generate()) as client,
+    ):
         books = Books(database, group, SystemClock())
 
         def call(**params: bool):
@@ -134,13 +129,10 @@ async def test_a_run_that_goes_on_is_not_taken_up_beside_it_and_is_once_its_call
 async def test_a_map_whose_caller_has_gone_is_over_before_another_call_may_take_it_up(tmp_path, stream: bool) -> None:
     relays = Relays()
     provider = FakeProvider(relays, now=time.time(), slots=4, silent=True)
-    async with AsyncExitStack() as stack:
-        database = await Database.open(tmp_path / "pylon.db", [SWARM])
-        stack.push_async_callback(database.close)
-        group = GroupCommit(database)
-        group.start()
-        stack.push_async_callback(group.close)
-        client = await stack.enter_async_context(SwarmClient(relays, SecretKey.generate()))
+    async with (
+        opened_database(tmp_path / "pylon.db", SWARM) as (database, group),
+        SwarmClient(relays, SecretKey.generate()) as client,
+    ):
         books = Books(database, group, SystemClock())
         params = {"jobs": [{"prompt": "a"}, {"prompt": "b", "max_tokens": -1}], "journal": True, "stream": stream}
         call = ask_all(client, relays, CustomerSection(), books, params)  # type: ignore[arg-type]
@@ -156,13 +148,10 @@ async def test_a_map_whose_caller_has_gone_is_over_before_another_call_may_take_
 async def test_a_run_that_is_not_kept_is_refused_before_anything_is_asked_where_only_a_kept_one_is_meant(tmp_path):
     relays = Relays()
     FakeProvider(relays, now=time.time(), slots=4)
-    async with AsyncExitStack() as stack:
-        database = await Database.open(tmp_path / "pylon.db", [SWARM])
-        stack.push_async_callback(database.close)
-        group = GroupCommit(database)
-        group.start()
-        stack.push_async_callback(group.close)
-        client = await stack.enter_async_context(SwarmClient(relays, SecretKey.generate()))
+    async with (
+        opened_database(tmp_path / "pylon.db", SWARM) as (database, group),
+        SwarmClient(relays, SecretKey.generate()) as client,
+    ):
         books = Books(database, group, SystemClock())
 
         async def call(prompt: str, **params: bool) -> Result:
@@ -190,13 +179,10 @@ async def test_a_run_that_is_not_kept_is_refused_before_anything_is_asked_where_
 async def test_what_a_run_has_by_now_is_told_while_it_goes_on_and_asks_nobody(tmp_path, stream: bool) -> None:
     relays = Relays()
     silent = FakeProvider(relays, now=time.time(), slots=4, silent=True)
-    async with AsyncExitStack() as stack:
-        database = await Database.open(tmp_path / "pylon.db", [SWARM])
-        stack.push_async_callback(database.close)
-        group = GroupCommit(database)
-        group.start()
-        stack.push_async_callback(group.close)
-        client = await stack.enter_async_context(SwarmClient(relays, SecretKey.generate()))
+    async with (
+        opened_database(tmp_path / "pylon.db", SWARM) as (database, group),
+        SwarmClient(relays, SecretKey.generate()) as client,
+    ):
         books = Books(database, group, SystemClock())
 
         async def call(**params: object) -> list[Event | Result]:

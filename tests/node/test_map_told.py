@@ -16,6 +16,8 @@ from pylon.errors import JobsFailedError, UsageError
 from pylon.node.calls.params import MOST_JOBS, job_list
 from pylon.relay.server import RelayServer
 from tests.node import programs
+from tests.node.test_map_resume import answered
+from tests.waiting import until
 
 EVENT = {"loading": 0, "done": 3, "failed": 1, "paid_msat": 2_000, "in_flight": 4, "providers": 1}
 RESULT = {
@@ -48,9 +50,7 @@ async def test_an_interrupted_map_says_what_is_done_and_the_command_that_goes_on
         file.write_text("".join(f"line {n}\n" for n in range(2_000)))
         process = await programs.spawn("map", str(file), env=env, stderr=asyncio.subprocess.PIPE)
         stack.push_async_callback(process.communicate)
-        while process.returncode is None and not database.with_name("pylon.db-wal").exists():
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(3)
+        await until(lambda: process.returncode is not None or answered(database), within_s=60)
         process.send_signal(signal.SIGINT)
         printed, told = await asyncio.wait_for(process.communicate(), 60)
         assert (process.returncode, printed) == (130, b"")

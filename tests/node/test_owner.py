@@ -30,6 +30,7 @@ from pylon.relay.server import RelayServer
 from pylon.sections import OwnerSection
 from tests.customer import Customer
 from tests.node import programs
+from tests.waiting import until
 
 ON_BATTERY, ON_MAINS = Power(True, 80), Power(False, 80)
 
@@ -316,12 +317,6 @@ class FakeAwake(Awake):
 
     async def release(self) -> None:
         self.told.append(False)
-
-
-async def until(found) -> None:
-    async with asyncio.timeout(20):
-        while not found():
-            await asyncio.sleep(0.005)
 
 
 async def test_the_machine_is_read_again_and_again_and_kept_awake_while_it_works():

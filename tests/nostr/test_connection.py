@@ -402,7 +402,7 @@ async def test_a_query_on_a_new_connection_waits_anew():
         assert await connection.wait_open(10)
         await relay.down()
         await relay.up()
-        await asyncio.sleep(0.1)
+        await relay.until(lambda: relay.connections == 2)
         assert await connection.wait_open(10)
         asked = asyncio.create_task(connection.query(NOTES))
         await asyncio.sleep(0.05)
@@ -573,7 +573,9 @@ async def test_a_key_that_the_relay_refuses_is_named_in_the_status():
                 await asyncio.sleep(0.01)
 
 
-async def test_a_subscription_that_waits_to_be_asked_for_again_can_be_ended():
+async def test_a_subscription_that_waits_to_be_asked_for_again_can_be_ended(monkeypatch):
+    monkeypatch.setattr("pylon.nostr.client.subscriptions.RETRY_SECONDS", (0.1,))
+
     def close(relay, socket, message):
         return [["CLOSED", message[1], "error: busy"]] if message[0] == "REQ" else polite(relay, socket, message)
 
@@ -582,7 +584,7 @@ async def test_a_subscription_that_waits_to_be_asked_for_again_can_be_ended():
         await relay.until(lambda: relay.of("REQ"))
         await connection.publish(note())
         connection.unsubscribe(name)
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.3)
         assert len(relay.of("REQ")) == 1
 
 

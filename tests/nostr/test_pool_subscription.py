@@ -78,7 +78,8 @@ async def test_whoever_publishes_to_two_relays_hears_that_the_pool_was_closed():
         pool.start()
         await pool.wait_open()
         publishing = asyncio.create_task(pool.publish(note()))
-        await asyncio.sleep(0.1)
+        for relay in (one, two):
+            await relay.until(lambda relay=relay: relay.of("EVENT"))
         await pool.close()
         with pytest.raises(RelayError, match="closed"):
             await publishing

@@ -1,7 +1,7 @@
 """Messages reach whoever takes them: whole, in order, each once, and no faster than they are taken."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,6 +13,7 @@ from websockets.typing import BytesLike
 from pylon.nostr.websocket.framing import _FRAMES_A_TURN, text_frame
 from pylon.nostr.websocket.receiving import MAX_UNREAD_BYTES, Take
 from pylon.nostr.websocket.sockets import ClientSocket, ServerSocket
+from tests.waiting import until
 
 QUEUE = 4
 
@@ -69,12 +70,6 @@ async def talking(taker: Taker, take: Take | None = None, *, begin: bool = True,
         port = next(iter(server.sockets)).getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}", compression=None) as client:
             yield client
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_messages_arrive_in_order_and_text_is_told_from_binary():

@@ -30,8 +30,8 @@ from pylon.provider.service import Payments, Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.relay.server import RelayServer
 from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from tests.customer import Customer
+from tests.opened import opened_database
 
 MODEL = "stand-in-instant"
 
@@ -84,11 +84,9 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
         stack.push_async_callback(mine.aclose)
         secret = secret or SecretKey.generate()
         clock = SystemClock()
-        database = await Database.open(tmp_path / f"{name}.db", [SCHEMA, MONEY], label="play")
-        mine.push_async_callback(database.close)
-        group = GroupCommit(database)
-        group.start()
-        mine.push_async_callback(group.close)
+        database, group = await mine.enter_async_context(
+            opened_database(tmp_path / f"{name}.db", SCHEMA, MONEY, label="play")
+        )
         pool = RelayPool([relay.url, *others], secret=secret)
         pool.start()
         await pool.opened(10.0)

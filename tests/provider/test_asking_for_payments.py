@@ -20,9 +20,8 @@ from pylon.provider.payments.behind import Misfit
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, JobState
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from tests.money.fakes import FakeLightning, clock
+from tests.opened import opened_database
 
 KEY, OTHER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8))
 ASKED = Msat(3_000)
@@ -60,12 +59,8 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path):
-    database = await Database.open(tmp_path / "a.db", [SCHEMA, MONEY])
-    group = GroupCommit(database)
-    group.start()
-    yield Desk(database, group)
-    await group.close()
-    await database.close()
+    async with opened_database(tmp_path / "a.db", SCHEMA, MONEY) as (database, group):
+        yield Desk(database, group)
 
 
 async def test_an_invoice_is_on_disk_when_it_is_given_and_a_job_has_the_same_one_again(desk):

@@ -24,8 +24,7 @@ from pylon.provider.intake import intake as intake_module
 from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, JobState
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
+from tests.opened import opened_database
 
 US, CUSTOMER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8))
 KEYS, THEIRS = ConversationKeys(US), ConversationKeys(CUSTOMER)
@@ -45,12 +44,8 @@ def received(asked: JobRequest, *, private: bool = True) -> Job:
 
 @pytest.fixture
 async def journal(tmp_path):
-    database = await Database.open(tmp_path / "a.db", [SCHEMA])
-    group = GroupCommit(database)
-    group.start()
-    yield Journal(database, group)
-    await group.close()
-    await database.close()
+    async with opened_database(tmp_path / "a.db", SCHEMA) as (database, group):
+        yield Journal(database, group)
 
 
 @pytest.mark.parametrize("private", [True, False])

@@ -9,6 +9,7 @@ from pylon.provider.queue import JobQueue
 from pylon.provider.work import overdue
 from pylon.provider.work.overdue import TICK_S, Overdue
 from tests.manual_clock import ManualClock
+from tests.waiting import until
 
 AFTER_S = 2.5
 
@@ -100,12 +101,10 @@ async def test_it_looks_by_itself_as_long_as_something_waits(desk, monkeypatch):
     monkeypatch.setattr(overdue, "TICK_S", 0.005)
     desk.comes("late", lasts=1.0)
     desk.clock.advance(AFTER_S)
-    async with asyncio.timeout(10):
-        while not (desk.expired and desk.told):
-            await asyncio.sleep(0.005)
+    await until(lambda: desk.expired and desk.told)
     assert (desk.expired, desk.told) == (["late"], [("late", 0.0)])
-    await asyncio.sleep(0.05)
-    assert desk.overdue._timer is None, "an idle node sleeps"
+    # An idle node sleeps.
+    await until(lambda: desk.overdue._timer is None)
 
 
 async def test_for_what_runs_it_looks_when_the_first_word_is_due_and_for_what_waits_sooner(desk):

@@ -28,9 +28,8 @@ from pylon.provider.replies import Replies
 from pylon.provider.rows import SCHEMA, JobState, Work
 from pylon.provider.settings import ProviderSettings
 from pylon.provider.work.results import Results
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from tests.manual_clock import ManualClock
+from tests.opened import opened_database
 
 US, CUSTOMER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8))
 SHA256 = "9f" * 32
@@ -133,12 +132,8 @@ class Machine:
 
 @pytest.fixture
 async def machine(tmp_path):
-    database = await Database.open(tmp_path / "a.db", [SCHEMA, MONEY])
-    group = GroupCommit(database)
-    group.start()
-    yield Machine(database, group)
-    await group.close()
-    await database.close()
+    async with opened_database(tmp_path / "a.db", SCHEMA, MONEY) as (database, group):
+        yield Machine(database, group)
 
 
 def told(process: Process):

@@ -8,9 +8,8 @@ from pylon.jobs.codes import ErrorCode
 from pylon.provider.intake.refused import KEEP_S, Refused
 from pylon.provider.journal import Journal
 from pylon.provider.rows import SCHEMA
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from tests.manual_clock import ManualClock
+from tests.opened import opened_database
 
 
 @pytest.fixture
@@ -20,12 +19,8 @@ def clock():
 
 @pytest.fixture
 async def journal(tmp_path):
-    database = await Database.open(tmp_path / "a.db", [SCHEMA])
-    group = GroupCommit(database)
-    group.start()
-    yield Journal(database, group)
-    await group.close()
-    await database.close()
+    async with opened_database(tmp_path / "a.db", SCHEMA) as (database, group):
+        yield Journal(database, group)
 
 
 async def next_process(journal, clock) -> Refused:

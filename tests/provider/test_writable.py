@@ -8,6 +8,7 @@ import pytest
 from pylon.provider import writable
 from pylon.provider.writable import WRITTEN, Writable
 from tests.manual_clock import ManualClock
+from tests.waiting import until
 
 FULL = sqlite3.OperationalError("database or disk is full")
 
@@ -29,11 +30,6 @@ class Disk:
     def changed(self) -> None:
         self.told.append(self.writable.reason)
 
-    async def until(self, true) -> None:
-        async with asyncio.timeout(10):
-            while not true():
-                await asyncio.sleep(0.005)
-
 
 @pytest.fixture
 async def disk(monkeypatch):
@@ -50,10 +46,10 @@ async def test_there_is_no_reason_while_nothing_has_failed(disk):
 async def test_a_failure_is_a_reason_until_something_was_written_and_both_are_told(disk):
     disk.writable.failed(FULL)
     assert disk.writable.reason == "disk" and disk.told == ["disk"]
-    await disk.until(lambda: disk.tried >= 3)
+    await until(lambda: disk.tried >= 3)
     assert disk.writable.reason == "disk" and disk.told == ["disk"]
     disk.full = False
-    await disk.until(lambda: disk.writable.reason == "")
+    await until(lambda: disk.writable.reason == "")
     assert disk.written == [(WRITTEN, "1000")] and len(disk.told) == 2
 
 
@@ -61,14 +57,14 @@ async def test_many_failures_at_once_are_one(disk):
     for _ in range(5):
         disk.writable.failed(FULL)
     disk.full = False
-    await disk.until(lambda: disk.writable.reason == "")
+    await until(lambda: disk.writable.reason == "")
     assert disk.tried == 1 and disk.told[0] == "disk" and len(disk.told) == 2
 
 
 async def test_it_may_fail_again_later(disk):
     disk.full = False
     disk.writable.failed(FULL)
-    await disk.until(lambda: disk.writable.reason == "")
+    await until(lambda: disk.writable.reason == "")
     disk.full = True
     disk.writable.failed(FULL)
     assert disk.writable.reason == "disk"
@@ -88,6 +84,6 @@ async def test_a_database_that_is_damaged_is_a_reason_for_good_and_nothing_is_tr
     damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     assert disk.writable.failed(FULL) == "disk"
     assert disk.writable.failed(damage) == disk.writable.failed(FULL) == "database"
-    await disk.until(lambda: disk.tried == 1)
+    await until(lambda: disk.tried == 1)
     await asyncio.sleep(0.05)
     assert disk.writable.reason == "database" and disk.tried == 1

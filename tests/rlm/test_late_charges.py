@@ -27,6 +27,7 @@ from pylon.rlm.trajectory import Trajectory
 from pylon.rlm.unsettled import Unsettled
 from pylon.unsettled import CameTo
 from tests.rlm.fakes import Stage
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -62,12 +63,6 @@ class Charging(FunctionSubLM):
         if isinstance(self.found, Exception):
             raise self.found
         return dict.fromkeys(names, self.found)
-
-
-async def until(true):
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 class Shared:

@@ -31,8 +31,7 @@ from pylon.relay.server import RelayServer
 from pylon.rlm import prompts
 from pylon.rlm.loop_state import Reason
 from pylon.rlm.roots import EngineRoot
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
+from tests.opened import opened_database
 from tests.rlm.fakes import Stage, repl
 
 CONTEXT = "a text"
@@ -66,11 +65,9 @@ async def core(stack, inference, tmp_path):
     """A customer's core, with one provider across a real relay."""
     relay = await stack.enter_async_context(RelayServer())
     secret = SecretKey.generate()
-    database = await Database.open(tmp_path / "provider.db", [SCHEMA, MONEY], label="play")
-    stack.push_async_callback(database.close)
-    group = GroupCommit(database)
-    group.start()
-    stack.push_async_callback(group.close)
+    database, group = await stack.enter_async_context(
+        opened_database(tmp_path / "provider.db", SCHEMA, MONEY, label="play")
+    )
     pool = RelayPool([relay.url], secret=secret)
     pool.start()
     stack.push_async_callback(pool.close)

@@ -8,6 +8,7 @@ import pytest
 from pylon.errors import SetupError
 from pylon.store.database import Database, Schema
 from pylon.store.faults import cannot_be_opened, told
+from tests.waiting import until
 
 NOTES = Schema("notes", ("CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;",))
 
@@ -185,13 +186,16 @@ async def test_another_transaction_waits_for_one_that_runs_here(tmp_path):
 async def test_a_transaction_that_runs_here_and_is_cancelled_leaves_nothing(tmp_path):
     database = await Database.open(tmp_path / "a.db", [NOTES])
 
+    inside = asyncio.Event()
+
     async def block():
         async with database.transaction_here() as tx:
             await tx.execute("INSERT INTO note (text) VALUES ('lost')")
+            inside.set()
             await asyncio.sleep(60)
 
     task = asyncio.create_task(block())
-    await asyncio.sleep(0.05)
+    await inside.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -226,17 +230,18 @@ async def test_a_transaction_here_waits_for_another_process_and_the_program_goes
 
 async def test_a_transaction_here_begins_after_one_whose_caller_has_gone(tmp_path):
     database = await Database.open(tmp_path / "a.db", [NOTES])
-    under_way = threading.Event()
+    under_way, go_on = threading.Event(), threading.Event()
 
     def slow(connection):
         connection.execute("INSERT INTO note (text) VALUES ('first')")
-        under_way.wait(5)
+        under_way.set()
+        go_on.wait(5)
 
     task = asyncio.create_task(database.write(slow))
-    await asyncio.sleep(0.05)
+    await until(under_way.is_set)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    asyncio.get_running_loop().call_later(0.05, under_way.set)
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
     async with database.transaction_here() as tx:
         assert [row["text"] for row in await tx.fetch_all("SELECT text FROM note")] == ["first"]
         await tx.execute("INSERT INTO note (text) VALUES ('second')")

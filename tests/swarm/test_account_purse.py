@@ -39,6 +39,7 @@ from pylon.swarm.spending.relation import QUOTE_S, Relation
 from pylon.swarm.spending.unpaid import OTHER_PAYEE
 from tests.money.craft import OTHER_KEY
 from tests.money.fakes import FakeLightning, clock, open_database
+from tests.waiting import until
 
 US, THEM = "a" * 64, "b" * 64
 EPOCH = "0" * 16
@@ -489,8 +490,7 @@ async def test_whom_an_empty_wallet_did_not_pay_gets_nothing_from_the_next_proce
         await asyncio.sleep(0.05)
     assert (again.width(PRICED), again.barred(PRICED)) == (0, why)
     lightning.clock.advance(unpaid_invoices.MOST_UNPAID_S)
-    await asyncio.sleep(0.1)
-    assert (again.width(PRICED), again.barred(PRICED)) == (1, "")
+    await until(lambda: (again.width(PRICED), again.barred(PRICED)) == (1, ""))
     await again.close()
 
 

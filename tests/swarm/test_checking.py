@@ -13,7 +13,6 @@ from pylon.jobs.result import Finish, ModelUsed
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from pylon.swarm.checks import reputation as reputation_module
 from pylon.swarm.checks import reputation_store
 from pylon.swarm.checks.commands import Changed
@@ -27,6 +26,7 @@ from pylon.swarm.runs.places import Fail, Unfill
 from pylon.swarm.runs.run import Run
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import SwarmSettings
+from tests.opened import opened_database
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
 
 
@@ -205,11 +205,7 @@ async def test_of_strangers_without_end_the_last_ones_are_remembered(tmp_path: P
 
 async def test_a_run_that_was_dropped_is_taken_up_and_asks_nothing_twice(relays, stack, tmp_path: Path) -> None:
     FakeProvider(relays, now=time.time(), slots=50, delay_s=0.2)
-    database = await Database.open(tmp_path / "pylon.db", [SWARM])
-    stack.push_async_callback(database.close)
-    group = GroupCommit(database)
-    group.start()
-    stack.push_async_callback(group.close)
+    database, group = await stack.enter_async_context(opened_database(tmp_path / "pylon.db", SWARM))
     specs = [JobSpec(f"line {n}") for n in range(30)]
     secret, plain = SecretKey.generate(), SwarmSettings(checks=None)
 
@@ -239,11 +235,7 @@ async def test_what_an_earlier_process_took_back_is_not_adopted_and_held_against
     relays, stack, tmp_path: Path
 ) -> None:
     slow = FakeProvider(relays, now=time.time(), silent=True)
-    database = await Database.open(tmp_path / "pylon.db", [SWARM])
-    stack.push_async_callback(database.close)
-    group = GroupCommit(database)
-    group.start()
-    stack.push_async_callback(group.close)
+    database, group = await stack.enter_async_context(opened_database(tmp_path / "pylon.db", SWARM))
     specs, secret = [JobSpec("a story", stream=True)], SecretKey.generate()
     first = SwarmClient(relays, secret)
     await first.start()
@@ -271,11 +263,7 @@ async def test_what_an_earlier_process_took_back_is_not_adopted_and_held_against
 
 async def test_what_is_looked_at_once_more_is_still_there_after_a_kill(relays, stack, tmp_path: Path) -> None:
     FakeProvider(relays, now=time.time(), delay_s=0.3)
-    database = await Database.open(tmp_path / "pylon.db", [SWARM])
-    stack.push_async_callback(database.close)
-    group = GroupCommit(database)
-    group.start()
-    stack.push_async_callback(group.close)
+    database, group = await stack.enter_async_context(opened_database(tmp_path / "pylon.db", SWARM))
     specs = [JobSpec(f"line {n}") for n in range(2)]
     journal = await RunJournal.open(database, group, SystemClock(), specs, resume=False)
     swarm = await customer(relays, stack)

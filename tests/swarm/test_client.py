@@ -36,7 +36,7 @@ from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from pylon.swarm.wire import inbox, publishing, requests
 from pylon.swarm.wire.meaning import Partial
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays, all_goes_on
-from tests.swarm.test_reservation import until
+from tests.waiting import until
 
 type Customer = Callable[..., Awaitable[SwarmClient]]
 

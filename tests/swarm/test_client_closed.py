@@ -10,7 +10,7 @@ import pytest
 from pylon.nostr.keys import SecretKey
 from pylon.swarm.client import SwarmClient
 from tests.swarm.fakes import FakeRelays
-from tests.swarm.test_reservation import until
+from tests.waiting import until
 
 PARTS = ("outbox", "upkeep", "settling", "rescoring")
 

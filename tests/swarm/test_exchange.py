@@ -23,12 +23,11 @@ from pylon.provider.rows import SCHEMA
 from pylon.provider.service import Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.relay.server import RelayServer
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from tests.fault_relay import FaultRelay
+from tests.opened import opened_database
 
 MODEL = "stand-in-instant"
 
@@ -50,11 +49,7 @@ async def serve(
 ) -> str:
     """Starts a provider; its public key."""
     secret = SecretKey.generate()
-    database = await Database.open(path, [SCHEMA, MONEY], label="play")
-    stack.push_async_callback(database.close)
-    group = GroupCommit(database)
-    group.start()
-    stack.push_async_callback(group.close)
+    database, group = await stack.enter_async_context(opened_database(path, SCHEMA, MONEY, label="play"))
     pool = RelayPool([relay.url, *others], secret=secret)
     pool.start()
     stack.push_async_callback(pool.close)

@@ -25,6 +25,7 @@ from pylon.swarm.runs.kept import Sent
 from pylon.swarm.schema import SWARM
 from pylon.swarm.wire.meaning import answer_of
 from tests.manual_clock import ManualClock
+from tests.opened import opened_database
 
 SPECS = [
     JobSpec("How many legs has a spider?", max_tokens=16),
@@ -63,6 +64,12 @@ BARE_ROW = (
     '"run_ms":0,"latency_ms":7,"attempts":1,"request_id":"' + "1" * 64 + '","result_id":"' + "2" * 64 + '","paid":0,'
     '"verified":["signature"],"max_completion_tokens":0}'
 )
+
+
+@pytest.fixture
+async def opened(tmp_path):
+    async with opened_database(tmp_path / "pylon.db", SWARM) as opened:
+        yield opened
 
 
 async def test_the_same_questions_have_the_same_digest_in_every_version_whatever_time_they_are_given():
@@ -106,12 +113,10 @@ async def test_to_open_a_run_waits_for_no_disk_and_its_first_request_brings_it_t
     await database.close()
 
 
-async def test_a_run_whose_row_was_lost_has_it_written_once_more_before_its_next_request(tmp_path):
-    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+async def test_a_run_whose_row_was_lost_has_it_written_once_more_before_its_next_request(opened):
+    database, group = opened
     async with database.transaction() as tx:
         await tx.execute("CREATE TRIGGER full BEFORE INSERT ON swarm_run BEGIN SELECT RAISE(ABORT, 'full'); END")
-    group = GroupCommit(database)
-    group.start()
     journal = await RunJournal.open(database, group, SystemClock(), SPECS, resume=False)
     requests = [Flight(f"{n}" * 64, 25910, 0, n, "b" * 64, 1, 0.0, None) for n in (1, 2, 3)]
     with pytest.raises(sqlite3.IntegrityError):
@@ -122,14 +127,10 @@ async def test_a_run_whose_row_was_lost_has_it_written_once_more_before_its_next
         await written([journal.sent(request, 0, 2.0)])
     assert (await RunJournal.open(database, group, SystemClock(), SPECS, resume=True)).run == journal.run
     assert len((await journal.kept()).requests) == 2
-    await group.close()
-    await database.close()
 
 
-async def test_a_run_older_than_what_is_kept_is_not_taken_up_and_goes(tmp_path):
-    database = await Database.open(tmp_path / "pylon.db", [SWARM])
-    group = GroupCommit(database)
-    group.start()
+async def test_a_run_older_than_what_is_kept_is_not_taken_up_and_goes(opened):
+    database, group = opened
     clock = ManualClock()
     journal = await RunJournal.open(database, group, clock, SPECS, resume=False)
     await journal.ended()
@@ -140,14 +141,10 @@ async def test_a_run_older_than_what_is_kept_is_not_taken_up_and_goes(tmp_path):
     assert another.run != journal.run and not another.taken_up
     await another.ended()
     assert [row["id"] for row in await database.fetch_all("SELECT id FROM swarm_run")] == [another.run]
-    await group.close()
-    await database.close()
 
 
-async def test_answers_are_written_as_they_always_were_and_come_back_whole(tmp_path):
-    database = await Database.open(tmp_path / "pylon.db", [SWARM])
-    group = GroupCommit(database)
-    group.start()
+async def test_answers_are_written_as_they_always_were_and_come_back_whole(opened):
+    database, group = opened
     journal = await RunJournal.open(database, group, SystemClock(), SPECS, resume=False)
     journal.filled(0, WHOLE)
     journal.filled(1, BARE)
@@ -156,8 +153,6 @@ async def test_answers_are_written_as_they_always_were_and_come_back_whole(tmp_p
     assert [row["answer"] for row in rows] == [WHOLE_ROW, BARE_ROW]
     again = await RunJournal.open(database, group, SystemClock(), SPECS, resume=True)
     assert (await again.kept()).answers == {0: WHOLE, 1: BARE}
-    await group.close()
-    await database.close()
 
 
 def test_an_answer_that_waited_in_a_relay_while_nobody_ran_took_as_long_as_it_was_out():
@@ -172,10 +167,8 @@ def test_an_answer_that_waited_in_a_relay_while_nobody_ran_took_as_long_as_it_wa
     assert fault_of(spec, answer) is None and Doubt.TIMING not in doubts_of(spec, answer)
 
 
-async def test_what_was_taken_back_is_known_as_that_and_is_open_where_nothing_else_of_its_place_is(tmp_path):
-    database = await Database.open(tmp_path / "pylon.db", [SWARM])
-    group = GroupCommit(database)
-    group.start()
+async def test_what_was_taken_back_is_known_as_that_and_is_open_where_nothing_else_of_its_place_is(opened):
+    database, group = opened
     journal = await RunJournal.open(database, group, SystemClock(), SPECS, resume=False)
     for name, place in (("1", 0), ("2", 0), ("3", 1)):
         await written([journal.sent(Flight(name * 64, 25910, 0, 1, "b" * 64, 1, 0.0, None), place, 2.0)])
@@ -186,8 +179,6 @@ async def test_what_was_taken_back_is_known_as_that_and_is_open_where_nothing_el
     assert [(one.request[0], one.taken_back) for one in kept.sent] == [("1", False), ("2", True), ("3", True)]
     assert {place: one.request[0] for place, one in kept.open_at(1.0).items()} == {0: "1", 1: "3"}
     assert [one.flight(0, 1, 0.0, 0.0).back for one in kept.sent] == [Back.PERHAPS, Back.BEFORE, Back.BEFORE]
-    await group.close()
-    await database.close()
 
 
 @pytest.mark.parametrize("usage", [None, Usage(4, 3)])

@@ -21,8 +21,9 @@ from pylon.swarm.job import Answer, JobFailed, JobSpec
 from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.spending.purse import Bill, Offer
 from tests.swarm.fakes import FakeProvider, FakeRelays
-from tests.swarm.test_reservation import QUESTION, cancel, client, until
+from tests.swarm.test_reservation import QUESTION, cancel, client
 from tests.swarm.test_run_cost import EACH, PRICE, Till
+from tests.waiting import until
 
 
 @dataclass

@@ -24,10 +24,9 @@ from pylon.provider.rows import SCHEMA
 from pylon.provider.service import Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.relay.server import RelayServer
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec
+from tests.opened import opened_database
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -79,11 +78,9 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
 ) -> None:
     async with AsyncExitStack() as stack:
         relay = await stack.enter_async_context(RelayServer())
-        database = await Database.open(tmp_path / "pylon.db", [SCHEMA, MONEY], label="play")
-        stack.push_async_callback(database.close)
-        group = GroupCommit(database)
-        group.start()
-        stack.push_async_callback(group.close)
+        database, group = await stack.enter_async_context(
+            opened_database(tmp_path / "pylon.db", SCHEMA, MONEY, label="play")
+        )
         engine = InferenceService(
             EngineSpec("instant", MODEL_ID, slots=HONEST + LIARS, options={"delay_s": 0.02}), SystemClock()
         )

@@ -1,6 +1,5 @@
 """A provider whose receipts are missing for long: it is left alone, and then asked again."""
 
-import asyncio
 from dataclasses import replace
 
 from pylon.money.accounts.gaps import SUSPENSION_S
@@ -11,14 +10,9 @@ from tests.swarm.test_account_purse import BID, BOUNDS, PRICED, THEM, bill, next
 from tests.swarm.test_account_purse import lightning as lightning
 from tests.swarm.test_account_purse import purse as purse
 from tests.swarm.test_account_purse import quick as quick
+from tests.waiting import until
 
 JOBS = ["1" * 64, "2" * 64, "3" * 64]
-
-
-async def until(found) -> None:
-    async with asyncio.timeout(10):
-        while not found():
-            await asyncio.sleep(0.01)
 
 
 async def with_a_gap(purse, lightning) -> None:

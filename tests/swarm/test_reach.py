@@ -27,14 +27,14 @@ from pylon.provider.rows import SCHEMA
 from pylon.provider.service import Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.relay.server import RelayServer
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobFailed
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.providers.reach import Reach, may_follow
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from tests.opened import opened_database
 from tests.relay_lists import relay_list_draft
+from tests.waiting import until
 
 OWN = ("wss://relay.example.com", "ws://192.168.1.5:7447")
 
@@ -102,11 +102,7 @@ async def open_pool(stack: AsyncExitStack, url: str, secret: SecretKey) -> Relay
 async def serve(stack: AsyncExitStack, relay: RelayServer, path: Path) -> SecretKey:
     """Starts a provider that reads this relay alone; its key."""
     secret = SecretKey.generate()
-    database = await Database.open(path, [SCHEMA, MONEY], label="play")
-    stack.push_async_callback(database.close)
-    group = GroupCommit(database)
-    group.start()
-    stack.push_async_callback(group.close)
+    database, group = await stack.enter_async_context(opened_database(path, SCHEMA, MONEY, label="play"))
     pool = await open_pool(stack, relay.url, secret)
     inference = InferenceService(EngineSpec("instant", "stand-in-instant", slots=4), SystemClock())
     await inference.start()
@@ -207,12 +203,6 @@ async def lost(stack: AsyncExitStack, ours: RelayServer, **options) -> tuple[Rea
     running = asyncio.create_task(reach.run())
     stack.callback(running.cancel)
     return reach, pool, reached
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_a_public_name_that_stands_for_a_private_address_is_not_connected_to(stack, ours) -> None:

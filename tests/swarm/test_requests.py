@@ -16,6 +16,7 @@ from pylon.swarm.job import Answer, JobFailed, JobSpec
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from pylon.swarm.wire import publishing
 from tests.swarm.fakes import FakeProvider, FakeRelays
+from tests.waiting import until
 
 SMALL, ANOTHER, LARGE = "ws://small.invalid", "ws://another.invalid", "ws://large.invalid"
 LONG = "x" * 9_000
@@ -37,12 +38,6 @@ def customer(relays: FakeRelays, **dispatch: float) -> SwarmClient:
 async def received(one: FakeProvider, count: int) -> None:
     async with asyncio.timeout(10):
         while len(one.received) < count:
-            await asyncio.sleep(0.01)
-
-
-async def until(true) -> None:
-    async with asyncio.timeout(10):
-        while not true():
             await asyncio.sleep(0.01)
 
 

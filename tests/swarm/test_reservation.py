@@ -12,8 +12,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.money.accounts import orders as order_store
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
+from pylon.swarm import upkeep
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.budget import RunBudget
 from pylon.swarm.dispatch.in_flight import LAPSE_S
@@ -22,8 +21,10 @@ from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from tests.opened import opened_database
 from tests.swarm.fakes import FakeProvider, FakeRelays
 from tests.swarm.test_run_cost import EACH, PRICE, Till
+from tests.waiting import until
 
 QUESTION = JobSpec("a question", max_tokens=8)
 
@@ -49,12 +50,6 @@ async def cancel(task: asyncio.Task[object]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-
-
-async def until(true: object, within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not true():  # type: ignore[operator]
-            await asyncio.sleep(0.01)
 
 
 def test_it_can_come_to_all_of_it_until_nobody_is_asked_any_more_and_then_to_what_may_be_charged() -> None:
@@ -155,11 +150,7 @@ async def test_a_job_that_an_earlier_process_took_back_is_asked_again_of_whoever
     provider = FakeProvider(relays, now=now, silent=True, lets_go=True, price=PRICE, network="play")
     settings = SwarmSettings(bid=EACH, checks=None)
     async with AsyncExitStack() as stack:
-        database = await Database.open(tmp_path / "pylon.db", [SWARM])
-        stack.push_async_callback(database.close)
-        group = GroupCommit(database)
-        group.start()
-        stack.push_async_callback(group.close)
+        database, group = await stack.enter_async_context(opened_database(tmp_path / "pylon.db", SWARM))
 
         async def mapped(*, resume: bool) -> list[object]:
             journal = await RunJournal.open(database, group, SystemClock(), [QUESTION], resume=resume)
@@ -204,7 +195,10 @@ async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing()
         relays.let.set()
 
 
-async def test_what_nobody_charged_in_time_comes_back_and_a_receipt_that_comes_later_is_not_booked() -> None:
+async def test_what_nobody_charged_in_time_comes_back_and_a_receipt_that_comes_later_is_not_booked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "IDLE_TICK_S", 0.05)
     relays, till, reservation, clock = FakeRelays(), Till(), CallReservation(1_000), Ahead()
     provider = FakeProvider(relays, now=time.time(), silent=True, price=PRICE, network="play")
     async with client(relays, till, clock=clock) as swarm:
@@ -213,7 +207,7 @@ async def test_what_nobody_charged_in_time_comes_back_and_a_receipt_that_comes_l
         await until(lambda: provider.received)
         await cancel(asking)
         clock.by_s = LAPSE_S - 60.0 + QUESTION.timeout
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(0.3)
         assert (reservation.most_msat, reservation.decided) == (int(EACH), False)
         clock.by_s += 120.0
         await until(lambda: reservation.decided)

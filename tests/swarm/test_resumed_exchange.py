@@ -18,8 +18,10 @@ from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import SwarmSettings
+from tests.opened import opened_database
 from tests.swarm.test_exchange import serve
-from tests.swarm.test_reservation import cancel, until
+from tests.swarm.test_reservation import cancel
+from tests.waiting import until
 
 SPECS = [JobSpec(f"line {n}", max_tokens=8) for n in range(12)]
 # Longer than a provider may be silent: it says that it works on it, and relays keep that word.
@@ -67,11 +69,7 @@ async def test_what_was_taken_back_is_asked_again_at_once_and_held_against_nobod
 ) -> None:
     relay = await stack.enter_async_context(RelayServer())
     providers = {await serve(stack, relay, tmp_path / f"{n}.db", slots=8, delay_s=SLOW_S) for n in range(2)}
-    database = await Database.open(tmp_path / "customer.db", [SWARM])
-    stack.push_async_callback(database.close)
-    group = GroupCommit(database)
-    group.start()
-    stack.push_async_callback(group.close)
+    database, group = await stack.enter_async_context(opened_database(tmp_path / "customer.db", SWARM))
     customer = Customer(relay, database, group)
     async with AsyncExitStack() as first:
         swarm = await customer.process(first, providers)

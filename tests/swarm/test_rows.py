@@ -12,31 +12,21 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database, Schema, TransactionHere, Values
-from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import JobFailed, JobSpec
 from pylon.swarm.rows import Row, written
 from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.schema import SWARM
+from tests.opened import opened_database
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 TABLES = Schema("test", ("CREATE TABLE one (n INTEGER) STRICT; CREATE TABLE two (n INTEGER CHECK (n > 0)) STRICT;",))
 REQUEST = "INSERT INTO swarm_request VALUES (?, 'run', 0, 'p', 5940, 1, 2.0, NULL, NULL, 0, 0, 0, '[0,0,0]')"
 
 
-async def opened(stack: AsyncExitStack, folder: Path, schema: Schema) -> tuple[Database, GroupCommit]:
-    database = await Database.open(folder / "pylon.db", [schema])
-    stack.push_async_callback(database.close)
-    group = GroupCommit(database)
-    group.start()
-    stack.push_async_callback(group.close)
-    return database, group
-
-
 async def test_when_one_row_cannot_be_written_none_is(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        database, group = await opened(stack, tmp_path, TABLES)
+    async with opened_database(tmp_path / "pylon.db", TABLES) as (database, group):
 
         def rows(n: int) -> list[Row]:
             return [Row(group, "INSERT INTO one VALUES (?)", (n,)), Row(group, "INSERT INTO two VALUES (?)", (n,))]
@@ -53,8 +43,7 @@ async def test_when_one_row_cannot_be_written_none_is(tmp_path: Path) -> None:
 async def test_the_rows_of_requests_that_are_written_together_take_one_statement_for_each_table(
     tmp_path: Path,
 ) -> None:
-    async with AsyncExitStack() as stack:
-        database, group = await opened(stack, tmp_path, TABLES)
+    async with opened_database(tmp_path / "pylon.db", TABLES) as (database, group):
         before = TransactionHere.execute_many
         calls: list[str] = []
 
@@ -76,7 +65,7 @@ async def test_what_cannot_be_written_down_is_not_sent_and_its_job_fails_at_once
         FakeProvider(relays, now=time.time())
     specs = [JobSpec("one"), JobSpec("two")]
     async with AsyncExitStack() as stack:
-        database, group = await opened(stack, tmp_path, SWARM)
+        database, group = await stack.enter_async_context(opened_database(tmp_path / "pylon.db", SWARM))
         client = await stack.enter_async_context(SwarmClient(relays, SecretKey.generate()))
         await client.caught_up()
         journal = await RunJournal.open(database, group, SystemClock(), specs, resume=False)
@@ -99,8 +88,7 @@ async def test_requests_written_in_the_order_of_their_ids_are_in_that_of_their_s
         for request in ("cc", "aa", "bb"):
             await tx.execute(REQUEST, (request,))
     await old.close()
-    async with AsyncExitStack() as stack:
-        database, group = await opened(stack, tmp_path, SWARM)
+    async with opened_database(tmp_path / "pylon.db", SWARM) as (database, group):
         journal = RunJournal("run", database, group, SystemClock())
         assert (await journal.kept()).requests == ("cc", "aa", "bb")
         async with database.transaction() as tx:

@@ -20,8 +20,6 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.price import Price
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec
 from pylon.swarm.providers.lack import UNFUNDED
@@ -32,6 +30,7 @@ from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from pylon.swarm.spending.purse import Bill, Offer, Owed
 from pylon.swarm.wire import publishing
+from tests.opened import opened_database
 from tests.swarm.fakes import FakeProvider, FakeRelays
 
 EACH = Msat(7)
@@ -82,11 +81,7 @@ async def test_second_opinions_are_in_the_sum_and_a_run_that_is_taken_up_knows_w
     specs = [JobSpec(f"question {n}, which is long enough", max_tokens=8) for n in range(JOBS)]
     sums: list[int] = []
     async with AsyncExitStack() as stack:
-        database = await Database.open(tmp_path / "pylon.db", [SWARM])
-        stack.push_async_callback(database.close)
-        group = GroupCommit(database)
-        group.start()
-        stack.push_async_callback(group.close)
+        database, group = await stack.enter_async_context(opened_database(tmp_path / "pylon.db", SWARM))
         client = SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till)
         await stack.enter_async_context(client)
         await client.caught_up()

@@ -8,7 +8,8 @@ from pylon.swarm import flights, upkeep
 from pylon.swarm.job import Answer
 from pylon.swarm.wire import inbox, routes
 from tests.swarm.fakes import FakeRelays
-from tests.swarm.test_requests import customer, provider, received, until
+from tests.swarm.test_requests import customer, provider, received
+from tests.waiting import until
 
 A, B, C, D = (f"ws://{name}.invalid" for name in "abcd")
 
@@ -32,7 +33,7 @@ async def test_what_meets_silence_goes_once_over_two_others_that_both_use_and_is
         await swarm.caught_up()
         asking = asyncio.create_task(swarm.map(["one"], deadline_s=3.0))
         await until(lambda: len(relays.sent_to) >= 2)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.5)
         first, others = relays.sent_to
         assert len(first) == 1 and len(others) == routes.MOST_OTHERS
         assert not set(first) & set(others)

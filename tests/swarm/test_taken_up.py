@@ -18,7 +18,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
-from pylon.swarm import run_driver
+from pylon.swarm import run_driver, upkeep
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.dispatch.messages import Failure
@@ -29,9 +29,11 @@ from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import SwarmSettings
 from pylon.swarm.spending.purse import Bill, Offer, Owed
+from tests.opened import opened_database
 from tests.swarm.fakes import FakeProvider, FakeRelays
-from tests.swarm.test_reservation import Ahead, cancel, until
+from tests.swarm.test_reservation import Ahead, cancel
 from tests.swarm.test_run_cost import EACH, PRICE, Till
+from tests.waiting import until
 
 COST = int(EACH)
 JOBS = 4
@@ -111,11 +113,7 @@ class Home:
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
     async with AsyncExitStack() as stack:
-        database = await Database.open(tmp_path / "pylon.db", [SWARM])
-        stack.push_async_callback(database.close)
-        group = GroupCommit(database)
-        group.start()
-        stack.push_async_callback(group.close)
+        database, group = await stack.enter_async_context(opened_database(tmp_path / "pylon.db", SWARM))
         yield Home(database, group)
 
 
@@ -178,7 +176,10 @@ async def test_a_client_that_is_closed_while_receipts_are_waited_for_cancels_the
     assert not swarm._parts.deciders.dispatcher._in_flight.budgets.by_run
 
 
-async def test_what_an_earlier_process_had_out_comes_back_when_nobody_charges_for_it_in_time(home: Home) -> None:
+async def test_what_an_earlier_process_had_out_comes_back_when_nobody_charges_for_it_in_time(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "IDLE_TICK_S", 0.05)
     dead = await home.dead_with_all_of_it_out()
     dead.withdraw()
     home.clock.by_s = EXPIRED_S
@@ -225,8 +226,7 @@ async def test_a_run_that_its_own_process_takes_up_counts_it_for_both_calls(home
         await cancel(asking)
         home.clock.by_s = expired_s
         again = asyncio.create_task(home.mapped(swarm, second))
-        await asyncio.sleep(0.5)
-        assert second.most_msat == JOBS * COST
+        await until(lambda: second.most_msat == JOBS * COST)
         home.answer(silent)
         await until(lambda: first.decided and second.decided)
         await again
