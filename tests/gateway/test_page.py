@@ -30,7 +30,7 @@ LATENCY.note(0.3, 2.0, 0.04)
 SERVING = {
     "running": True, "npub": "npub1me", "network": "play", "provider": {
         "paused": "", "draining": False, "queued": 2, "running": 3, "unpublished": 0,
-        "jobs": {"settled": 7, "failed": 1}, "latency": LATENCY.told(),
+        "jobs": {"settled": 7, "failed": 1}, "latency": LATENCY.as_dict(),
     },
 }  # fmt: skip
 

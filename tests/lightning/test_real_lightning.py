@@ -46,7 +46,7 @@ async def test_a_strangers_job_is_paid(house):
     assert (await house.map(customer, 1))["answered"] == 1
     books = await house.agreed(customer, provider)
     assert (books["payments"], books["paid_msat"]) == (1, 3_000)
-    assert before - await house.balance("buyer") == books["paid_msat"]
+    assert before - await house.balance("buyer") == books["sent_msat"]
 
 
 async def test_a_run_of_a_hundred_is_topped_up_a_few_times(house):
@@ -56,7 +56,7 @@ async def test_a_run_of_a_hundred_is_topped_up_a_few_times(house):
     assert (await house.map(customer, 100))["answered"] == 100
     books = await house.agreed(customer, provider)
     assert 1 <= books["payments"] <= 6
-    assert before - await house.balance("buyer") == books["paid_msat"]
+    assert before - await house.balance("buyer") == books["sent_msat"]
 
 
 class Overcharging(Receiver):
