@@ -1,6 +1,6 @@
 """What commands say of amounts: by the name of their network, to the msat."""
 
-from pylon.cli import earnings, mapping, rlm_report
+from pylon.cli import earnings, map_report, rlm_report
 from pylon.cli.estimate_rows import estimated
 from pylon.cli.output import counted
 from pylon.node.rlm.run import _first_round
@@ -20,7 +20,7 @@ MAPPED = {
 
 def test_a_map_and_its_estimate_name_the_money():
     assert dict(estimated(FOUND, None, "play sat"))["cost"] == "2.5 play sat to 4.001 play sat at most"
-    summary = mapping._summary(MAPPED, "play sat")
+    summary = map_report.summary(MAPPED, "play sat")
     assert summary.endswith("3.25 play sat (0.001 play sat of it for checks and unused answers)")
 
 
@@ -41,7 +41,7 @@ def test_an_estimate_says_when_the_budget_is_below_it():
 
 def test_a_map_that_nobody_answered_has_no_times():
     nothing = {**MAPPED, "answered": 0, "p50_ms": None, "p99_ms": None}
-    assert "ms" not in mapping._summary(nothing, "sat")
+    assert "ms" not in map_report.summary(nothing, "sat")
 
 
 def test_a_run_of_the_rlm_names_the_money():
