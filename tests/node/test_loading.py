@@ -161,11 +161,12 @@ async def test_a_call_that_only_looks_has_no_more_patience_with_one_that_loads_t
     assert time.monotonic() - started < 5
 
 
-async def test_who_is_still_loading_when_the_job_has_no_more_time_is_named_with_what_to_do():
+@pytest.mark.parametrize("time", ["timeout_s", "deadline_s"])
+async def test_who_is_still_loading_when_there_is_no_more_time_is_named_with_what_to_do(time):
     relays = Relays()
     loading_provider(relays)
     relays.heard = lambda: None
-    events, result = await asked(relays, timeout_s=0.5, dry_run=True)
+    events, result = await asked(relays, dry_run=True, **{time: 0.5})
     assert [event["loading"] for event in events] == [1]
     assert "1 still loading" in result["lack"]["message"] and "Ask again" in result["lack"]["hint"]
 
