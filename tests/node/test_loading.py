@@ -140,6 +140,15 @@ async def test_one_that_loads_is_waited_for_beyond_the_patience_with_nobody(para
     assert result["lack"] is None if params.get("dry_run") else result["answered"] == 1
 
 
+async def test_a_call_whose_first_question_is_malformed_tells_of_those_who_load_for_the_others():
+    relays = Relays()
+    provider = loading_provider(relays)
+    relays.heard = lambda: asyncio.get_running_loop().call_later(0.5, lambda: provider.beat(after=1))
+    events, result = await asked(relays, jobs=[{"prompt": ""}, {"prompt": "a"}], timeout_s=3.0)
+    assert result["answered"] == 1
+    assert events[0]["loading"] == 1 and [event["loading"] for event in events if event["failed"]][0] == 1
+
+
 @pytest.mark.parametrize("params", [{"dry_run": True}, {"pin_weights": True}])
 async def test_a_question_whose_timeout_is_no_number_keeps_none_of_the_others_from_being_asked(params):
     relays = Relays()
