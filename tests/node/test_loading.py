@@ -146,7 +146,7 @@ async def test_a_call_whose_first_question_is_malformed_tells_of_those_who_load_
     relays.heard = lambda: asyncio.get_running_loop().call_later(0.5, lambda: provider.beat(after=1))
     events, result = await asked(relays, jobs=[{"prompt": ""}, {"prompt": "a"}], timeout_s=3.0)
     assert result["answered"] == 1
-    assert events[0]["loading"] == 1 and [event["loading"] for event in events if event["failed"]][0] == 1
+    assert events[0]["loading"] == 1 and next(event["loading"] for event in events if event["failed"]) == 1
 
 
 @pytest.mark.parametrize("params", [{"dry_run": True}, {"pin_weights": True}])
