@@ -11,16 +11,19 @@ _LOOK_S = 0.5
 
 
 def model_news(status: EngineStatus, loaded_s: float) -> str:
-    """How it stands with the model, `loaded_s` seconds after it began to load; empty once the engine has ended."""
+    """How it stands with the model, which has been waited for `loaded_s` seconds; empty once the engine has ended.
+
+    Whether jobs come then is another question: the node may be paused.
+    """
     match status.state:
         case "ready":
-            return f"the model is ready after {loaded_s:.0f} s: jobs begin as soon as they come"
+            return f"the model is ready{f' after {loaded_s:.0f} s' if loaded_s >= 1 else ''}"
         case "failed":
             return _with("the model failed, so every job is refused", status.failure, status.hint)
         case "loading" if status.reason:
             return _with("the model is not there yet, and loading it is tried again", status.reason, status.hint)
         case "loading":
-            return "the model is loading: jobs begin when it is ready"
+            return "the model is loading: no job begins before it is ready"
         case _:
             return ""
 

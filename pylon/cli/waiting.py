@@ -40,7 +40,9 @@ class Waiting:
         """The call has said this."""
         loading = event["loading"]
         self._begun.set()
-        self._settled = bool(loading or event.get("in_flight") or event.get("done"))
+        # A prompt that is malformed fails at once, and nobody took it.
+        answered = event.get("done", 0) - event.get("failed", 0)
+        self._settled = bool(loading or event.get("in_flight") or answered)
         if not self._quiet:
             self._loading.hear(loading)
 

@@ -131,7 +131,8 @@ async def stale(context: ProbeContext) -> list[Verdict]:
         except RelayError:
             return [skipped(Clause.STALE, "the relay accepts no requests of that age")]
         await customer.until_answered(context.quiet_s)
-        return [judged(Clause.STALE, "it was answered with a result" if customer.results() else None)]
+        done = "it was answered with a result" if customer.results() else None
+        return [judged(Clause.STALE, "payment was asked for it" if customer.billed() else done)]
 
 
 def _said_expired(customer: Customer) -> bool:

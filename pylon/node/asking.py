@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from itertools import batched
 from typing import Any
@@ -84,11 +84,13 @@ class _Wanted:
         given = None if self.looks else self.deadline_s
         return settings.patience_s if given is None else min(settings.patience_s, given)
 
-    @property
-    def loading_s(self) -> float:
-        """Seconds to wait for providers that are loading their model: as long as the most patient job does."""
-        longest = max((spec.timeout for spec in self.specs), default=0.0)
-        return longest if self.deadline_s is None or self.looks else min(longest, self.deadline_s)
+    def loading_s(self, asked: Sequence[JobSpec], patience_s: float) -> float:
+        """Seconds to wait for providers that are loading their model: as long as the most patient of these questions
+        does, or for `patience_s` seconds if nobody will be asked."""
+        if self.looks:
+            return patience_s
+        longest = max((spec.timeout for spec in asked), default=0.0)
+        return longest if self.deadline_s is None else min(longest, self.deadline_s)
 
 
 async def ask_all(
@@ -120,7 +122,8 @@ async def ask_all(
     if wanted.pinned or wanted.dry:
         # Both go by who is ready now.
         longest = await _longest_of_each_model(wanted.specs)
-        async with aclosing(until_ready(client, longest, books.clock, patience_s, wanted.loading_s)) as waiting:
+        loading_s = wanted.loading_s(longest, patience_s)
+        async with aclosing(until_ready(client, longest, books.clock, patience_s, loading_s)) as waiting:
             async for event in waiting:
                 yield event
     if wanted.pinned:

@@ -85,9 +85,9 @@ class GatewayCore:
         # There is no `await` between this and the sending of the call.
         yield Begun()
         section = self._config.customer
-        # The core may wait `patience_s` each for its relays, for providers, and for one that takes the job; then for
-        # the answer.
-        longest_s = float(job.get("timeout") or section.timeout_s) + 3 * section.patience_s + ANSWERS_S
+        # The core may wait `patience_s` each for its relays and for what they know of providers; as long as the job's
+        # timeout for one that is loading its model; and, once that is asked, as long again for the answer.
+        longest_s = 2 * float(job.get("timeout") or section.timeout_s) + 2 * section.patience_s + ANSWERS_S
         async with aclosing(node.call("ask", params)) as answers:
             while (answer := await _next(answers, longest_s)) is not None:
                 match answer:

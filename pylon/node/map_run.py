@@ -3,14 +3,17 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from itertools import islice
 from typing import Any
 
 from pylon.node.calls.control import Event
+from pylon.node.calls.params import AT_ONCE
 from pylon.node.loading import Loading
 from pylon.node.outcomes import row_of
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import JobSpec, Outcome, Progress
 from pylon.swarm.meanwhile import meanwhile
+from pylon.swarm.runs.question_checks import fault_in
 
 # Seconds between two progress events: more of them would cost more than they tell.
 REPORT_S = 0.1
@@ -25,8 +28,9 @@ class MapRun:
         self.wall_s = 0.0
         self._client = client
         self._specs = specs
-        # Of thousands of questions the first stands for all.
-        self._waiting = Loading(client, specs[:1])
+        # Of thousands of questions the first that can be asked stands for all.
+        first = (spec for spec in specs[:AT_ONCE] if not fault_in(spec))
+        self._waiting = Loading(client, islice(first, 1))
         self._loading, self._look_at = 0, 0.0
         self._latest = Progress(len(specs), 0, 0, 0)
         self._fresh: list[dict[str, Any]] = []
@@ -70,8 +74,9 @@ class MapRun:
         return event
 
     async def _waited_for(self) -> int:
-        """How many providers are waited for because they are loading their model; none once there is an outcome."""
-        if self._latest.answered or self._latest.failed:
+        """How many providers are waited for because they are loading their model; none once there is an answer."""
+        # Questions that are malformed fail before anybody is asked.
+        if self._latest.answered:
             return 0
         if (now := time.monotonic()) >= self._look_at:
             self._loading = await self._waiting.look()

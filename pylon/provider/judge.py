@@ -10,7 +10,7 @@ from pylon.money.price import FREE
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.pool_subscription import Received
-from pylon.provider.admission import Accept, Load, Refuse, admit, is_heard
+from pylon.provider.admission import Accept, Ignore, Load, Refuse, admit, is_heard
 from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal
 from pylon.provider.rows import Pending
@@ -55,12 +55,14 @@ class Judge:
             # A broadcast that names no provider gets no error: every provider would send one.
             return _unreadable(event, relay, error) if self._provider in event.tag_values("p") else None
         now = self._clock.wall()
-        if request.created_at < int(now) - LOOK_BACK_S:
+        load = self._load(request.customer, ahead)
+        verdict = admit(request, self._settings, load, provider=self._provider, now=now)
+        # After the verdict: what is passed over when it is new gets no word when it is old either.
+        if request.created_at < int(now) - LOOK_BACK_S and not isinstance(verdict, Ignore):
             # One that was taken on in its time is answered as then.
             reason = f"the request was made more than {LOOK_BACK_S // 60} minutes before it arrived"
             return Refusal.to(request, relay, ErrorCode.EXPIRED, reason)
-        load = self._load(request.customer, ahead)
-        match admit(request, self._settings, load, provider=self._provider, now=now):
+        match verdict:
             case Accept() as terms:
                 return Job(request, event, terms, now, relay, request.customer in self._settings.trusted)
             case Refuse(code, reason):

@@ -134,9 +134,9 @@ class Loop:
         if value is not None:
             return value, ""
         if final.variable == "answer":
-            return None, prompts.no_variable(final, "`answer` holds nothing yet.")
+            return None, prompts.no_variable(final, "`answer` holds nothing yet")
         if not final.text:
-            return None, prompts.no_variable(final, "there is no such variable.")
+            return None, prompts.no_variable(final, "there is no such variable")
         if outcomes and any(outcome.stdout.strip() for outcome in outcomes) and final != self._unseen:
             self._unseen = final
             return None, prompts.UNSEEN

@@ -211,9 +211,9 @@ def unclear(final: Final, kind: str) -> str:
 
 
 def no_variable(final: Final, why: str) -> str:
-    """What the root is told of a FINAL or FINAL_VAR that names no usable variable."""
-    said = "FINAL" if final.text else "FINAL_VAR"
-    return f"{said}({final.variable}) was not understood: {why} SHOW_VARS() lists the variables that there are."
+    """What the root is told of a FINAL or FINAL_VAR that names no usable variable; `why` is a clause or sentences."""
+    said = f"{'FINAL' if final.text else 'FINAL_VAR'}({final.variable}) was not understood"
+    return f"{said}: {why.removesuffix('.')}. SHOW_VARS() lists the variables that there are."
 
 
 MORE_TOKENS = "`rlm.root_max_tokens` gives a turn of the root model more tokens; thinking takes some of them too."

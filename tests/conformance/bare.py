@@ -112,6 +112,8 @@ class BareProvider:
         code = self._objection(event, request)
         if code is not None:
             await self._refuse(event, code, private=private)
+        elif self.fault == "bills what is old" and _is_old(event):
+            await self._feedback(event.pubkey, event.id, ("payment-required", ""), private=private)
         elif self._heeds(event, request, private=private):
             await asyncio.sleep(LONG_S if request.job.parameters.max_tokens == 512 else 0)
             for number in range(2 if self.fault == "answers twice" else 1):
@@ -131,7 +133,7 @@ class BareProvider:
         late = (expiration(event) or 2**40) <= time.time()
         if late and self.fault != "accepts what expired":
             return "expired"
-        if event.created_at < time.time() - 900 and self.fault != "does what is old":
+        if _is_old(event) and self.fault not in ("does what is old", "bills what is old"):
             return "expired"
         if request.job.parameters.model not in (None, MODEL[0]):
             return "unsupported_kind" if self.fault == "confuses codes" else "unsupported_model"
@@ -214,3 +216,7 @@ class BareProvider:
     ) -> None:
         draft = EventDraft(kind, content, tuple(map(tuple, tags)), created_at)  # type: ignore[call-overload]
         await self._pool.publish((signer or self.secret).sign(draft))
+
+
+def _is_old(event: Event) -> bool:
+    return event.created_at < time.time() - 900

@@ -47,6 +47,7 @@ FAULTS = {
     "has no heartbeat": Clause.HEARTBEAT_FRESH,
     "accepts what expired": Clause.EXPIRED,
     "does what is old": Clause.STALE,
+    "bills what is old": Clause.STALE,
 }
 MORE_FAULTS = {
     "announces nothing": Clause.ANNOUNCEMENT,

@@ -28,10 +28,11 @@ async def test_this_machine_alone_is_told_where_the_token_lies(tmp_path, monkeyp
 
 
 class HangingNode:
-    """A fake node behind the control socket, which has no word for what `hangs` names."""
+    """A fake node behind the control socket, which has no word for what `hangs` names, and answers after `late_s`."""
 
     def __init__(self, *hangs: str) -> None:
         self.hangs = set(hangs)
+        self.late_s = 0.0
         self.called: list[str] = []
 
     async def offer(self, path: Path) -> ControlServer:
@@ -49,6 +50,8 @@ class HangingNode:
                 await asyncio.Event().wait()
             if params.get("stream"):
                 yield Event({"text": "there"})
+            if name == "ask":
+                await asyncio.sleep(self.late_s)
             yield Result(says.get(name, {}))
 
         return method
@@ -97,6 +100,16 @@ async def test_a_node_that_hangs_from_the_first_word_on_is_waited_for_so_long_an
     async with asyncio.timeout(60):
         tried = await asyncio.gather(*(core.result("status") for _ in range(200)), return_exceptions=True)
     assert {type(one) for one in tried} == {SilentCoreError}
+    await core.close()
+    await server.close()
+
+
+async def test_a_job_has_its_time_twice_for_a_provider_that_is_loading_and_for_its_answer(tmp_path, monkeypatch):
+    node, server, home, config = await hanging(tmp_path, monkeypatch)
+    node.late_s = 3.5
+    core = GatewayCore(home, config)
+    heard = core.ask({"prompt": "a", "timeout": 2.0}, reservation="r", budget_msat=0, stream=False)
+    assert [type(each) async for each in heard] == [Begun, Ended]
     await core.close()
     await server.close()
 

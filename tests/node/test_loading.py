@@ -10,8 +10,9 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.money.msat import Msat
 from pylon.money.price import Price
+from pylon.node import asking
 from pylon.node.asking import Books, ask_all
-from pylon.node.calls.control import Event
+from pylon.node.calls.control import Event, Result
 from pylon.node.loading import Loading, loading_text, until_ready
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
@@ -139,11 +140,42 @@ async def test_one_that_loads_is_waited_for_beyond_the_patience_with_nobody(para
     assert result["lack"] is None if params.get("dry_run") else result["answered"] == 1
 
 
-async def test_who_is_still_loading_when_the_job_has_no_more_time_is_named_with_what_to_do():
+async def test_a_call_whose_first_question_is_malformed_tells_of_those_who_load_for_the_others():
+    relays = Relays()
+    provider = loading_provider(relays)
+    relays.heard = lambda: asyncio.get_running_loop().call_later(0.5, lambda: provider.beat(after=1))
+    events, result = await asked(relays, jobs=[{"prompt": ""}, {"prompt": "a"}], timeout_s=3.0)
+    assert result["answered"] == 1
+    assert events[0]["loading"] == 1 and next(event["loading"] for event in events if event["failed"]) == 1
+
+
+@pytest.mark.parametrize("params", [{"dry_run": True}, {"pin_weights": True}])
+async def test_a_question_whose_timeout_is_no_number_keeps_none_of_the_others_from_being_asked(params):
+    relays = Relays()
+    FakeProvider(relays, now=time.time())
+    _, result = await asked(relays, jobs=[{"prompt": "a", "timeout": "soon"}, {"prompt": "b"}], **params)
+    assert result["unaskable"] == 1 if params.get("dry_run") else result["answered"] == 1
+
+
+async def test_a_call_that_only_looks_has_no_more_patience_with_one_that_loads_than_with_nobody(monkeypatch):
+    async def looked(*_):
+        yield Result({})
+
+    monkeypatch.setattr(asking, "_look", looked)
     relays = Relays()
     loading_provider(relays)
     relays.heard = lambda: None
-    events, result = await asked(relays, timeout_s=0.5, dry_run=True)
+    started = time.monotonic()
+    await asked(relays, patience_s=0.3, pin_weights=True, resume=True, deadline_s=0)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("time", ["timeout_s", "deadline_s"])
+async def test_who_is_still_loading_when_there_is_no_more_time_is_named_with_what_to_do(time):
+    relays = Relays()
+    loading_provider(relays)
+    relays.heard = lambda: None
+    events, result = await asked(relays, dry_run=True, **{time: 0.5})
     assert [event["loading"] for event in events] == [1]
     assert "1 still loading" in result["lack"]["message"] and "Ask again" in result["lack"]["hint"]
 

@@ -18,17 +18,21 @@ def status(state, **known):
 @pytest.mark.parametrize(
     ("now", "said"),
     [
-        (status("loading"), "the model is loading: jobs begin when it is ready"),
+        (status("loading"), "the model is loading: no job begins before it is ready"),
         (
             status("loading", reason="no answer", hint="Start it."),
             "loading it is tried again: no answer\n  Start it.",
         ),
         (status("failed", failure="no room", hint="Close some."), "every job is refused: no room\n  Close some."),
-        (status("ready", reason="crashed"), "the model is ready after 3 s: jobs begin as soon as they come"),
+        (status("ready", reason="crashed"), "the model is ready after 3 s"),
     ],
 )
 def test_each_state_has_its_words(now, said):
     assert model_news(now, 3.2).endswith(said)
+
+
+def test_a_model_that_was_there_at_once_is_ready_and_no_time_is_told():
+    assert model_news(status("ready"), 0.2) == "the model is ready"
 
 
 async def test_each_news_is_told_once_and_nothing_after_the_model_is_ready(monkeypatch):
@@ -62,7 +66,5 @@ async def test_a_node_says_when_its_model_is_ready(tmp_path, unused_tcp_port):
             await node.communicate()
 
         stack.push_async_callback(end)
-        while "the model is ready after" not in (
-            line := (await asyncio.wait_for(node.stdout.readline(), 60)).decode()
-        ):
+        while "the model is ready" not in (line := (await asyncio.wait_for(node.stdout.readline(), 60)).decode()):
             assert line

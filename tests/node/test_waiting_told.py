@@ -8,7 +8,7 @@ from pylon.cli import waiting
 from pylon.cli.waiting import NO_RELAY, NOBODY, Waiting
 from pylon.node.loading import loading_text
 
-IDLE = {"loading": 0, "in_flight": 0, "done": 0}
+IDLE = {"loading": 0, "in_flight": 0, "done": 0, "failed": 0}
 
 
 @pytest.fixture
@@ -35,10 +35,11 @@ async def test_no_relay_is_said_and_then_that_nobody_takes_it(told):
     assert await said(told, IDLE) == [NO_RELAY, NOBODY]
 
 
-async def test_that_nobody_takes_it_is_said_where_a_relay_was_there_at_once(told):
+@pytest.mark.parametrize("event", [IDLE, {**IDLE, "done": 2, "failed": 2}])
+async def test_that_nobody_takes_it_is_said_where_a_relay_was_there_at_once(told, event):
     async with Waiting(quiet=False) as wait:
         for _ in range(4):
-            wait.tell(IDLE)
+            wait.tell(event)
             await asyncio.sleep(0.05)
     assert told == [NOBODY]
 

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from pylon.jobs.codes import ErrorCode
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, open_draft, private_draft
@@ -59,6 +61,15 @@ def test_a_request_that_somebody_kept_is_not_taken_on_later_whatever_its_deadlin
     refusal = judge()[0].judge(Received(kept, "ws://r"), [])
     assert isinstance(refusal, Refusal) and (refusal.id, refusal.code) == (kept.id, ErrorCode.EXPIRED)
     assert isinstance(judge()[0].judge(Received(still_new, "ws://r"), []), Job)
+
+
+@pytest.mark.parametrize("age_s", [0, LOOK_BACK_S + 1])
+@pytest.mark.parametrize("provider", [None, US.public])
+def test_an_open_request_gets_no_word_where_none_are_served_however_old_it_is(provider, age_s):
+    job = JobRequest("prompt", JobParameters(), expiration=NOW + 60)
+    event = CUSTOMER.sign(open_draft(job, provider, salt="1", created_at=NOW - age_s))
+    shut = replace(SETTINGS, serve_broadcast=False, serve_open=False)
+    assert judge(shut)[0].judge(Received(event, "ws://r"), []) is None
 
 
 def test_what_was_said_of_a_request_is_known_for_as_long_as_it_may_be_taken_on():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pylon.clock import SystemClock
-from pylon.errors import EngineFailedError
+from pylon.errors import EngineFailedError, PromptError
 from pylon.inference.engine import Progress
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.parameters import JobParameters
@@ -66,6 +66,7 @@ class Replies:
 
     def __init__(self) -> None:
         self.errors: list[str] = []
+        self.reasons: list[str] = []
         self.pieces: list[str] = []
         # Whether relays take what is sent.
         self.arrives = True
@@ -80,6 +81,7 @@ class Replies:
 
     def refuse(self, refusal) -> None:
         self.errors.append(refusal.code.value)
+        self.reasons.append(refusal.reason)
 
     def refusal(self, refusal) -> None:
         pass
@@ -196,6 +198,15 @@ async def test_a_job_that_ends_in_an_error_of_ours_has_failed_and_holds_nothing(
     assert stage.replies.errors == ["engine_failed"]
     assert await stage.states() == ["failed"]
     assert (await stage.account()).held == 0
+
+
+@pytest.mark.parametrize(("hint", "reason"), [("Send less.", "it is long. Send less."), ("", "it is long")])
+async def test_whose_prompt_is_too_long_hears_what_would_fit(stage, hint, reason):
+    stage.engine.error = PromptError("it is long", hint=hint)
+    stage.engine.answer.set()
+    await stage.add("long")
+    await stage.idle()
+    assert (stage.replies.errors, stage.replies.reasons) == (["too_large"], [reason])
 
 
 async def test_an_error_that_no_engine_should_raise_costs_its_job_and_no_other(stage):

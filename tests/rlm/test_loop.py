@@ -56,16 +56,18 @@ async def test_output_shown_to_the_root_is_cut_and_the_trajectory_keeps_all_of_i
     assert stage.text(stage.events("cell")[0]["stdout"]) == "a" * 30_000 + "\n"
 
 
-async def test_a_root_hears_why_the_variable_that_it_names_gives_no_answer(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "why", ["the sandbox ended over it. Its variables are lost.", "the REPL has no variable 'n'"]
+)
+async def test_a_root_hears_why_the_variable_that_it_names_gives_no_answer(tmp_path, monkeypatch, why):
     async def lost(self, name):
-        raise SandboxError("the sandbox ended over it. Its variables are lost.")
+        raise SandboxError(why)
 
     monkeypatch.setattr(InProcessRepl, "value", lost)
     stage = Stage(tmp_path, [repl("n = 1") + "\nFINAL_VAR(n)", "FINAL(seven it is)"])
     assert (await stage.run()).answer == "seven it is"
-    assert "FINAL_VAR(n) was not understood: the sandbox ended over it. Its variables are lost." in (
-        stage.root.chats[1][-1].content
-    )
+    said = f"FINAL_VAR(n) was not understood: {why.removesuffix('.')}. SHOW_VARS() lists"
+    assert said in stage.root.chats[1][-1].content
 
 
 async def test_an_answer_beside_unseen_output_is_asked_for_again(tmp_path):

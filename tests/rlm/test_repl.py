@@ -265,7 +265,8 @@ async def test_auto_takes_wasm_then_process_and_never_none(monkeypatch, tmp_path
     assert await choose(cache=tmp_path) is PROCESS
     known.forget(tmp_path)
     broken.add("process")
-    with pytest.raises(SandboxError, match="No sandbox works"):
+    why = r"no sandbox works on this machine \(wasm: it is broken; process: it is broken\)"
+    with pytest.raises(SandboxError, match=why):
         await choose(cache=tmp_path)
     assert await choose(cache=tmp_path, unsafe=True) is UNSAFE
     broken.clear()

@@ -159,6 +159,14 @@ async def test_one_that_is_still_loading_when_patience_ends_is_not_ready():
         await SwarmSubLM(FakeNode(state="loading")).describe("m")
 
 
+async def test_one_that_is_loading_is_waited_for_no_longer_than_the_run_may_take():
+    node = FakeNode(state="loading")
+    with pytest.raises(UnreachableError):
+        await SwarmSubLM(node, wait_s=5.0).describe("m")
+    [waited] = [params for _, params in node.asked if params.get("dry_run")]
+    assert waited["deadline_s"] == 5.0
+
+
 async def test_a_call_that_nobody_takes_is_refused_beforehand_with_what_to_do():
     node = FakeNode()
     await SwarmSubLM(node).check(Job("x"))

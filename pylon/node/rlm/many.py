@@ -114,7 +114,7 @@ async def ask_many(
             stack.push_async_callback(shared_budget.close)
         root: Root | None = None
         if strategy == "rlm":
-            sub = SwarmSubLM(node, tell)
+            sub = SwarmSubLM(node, tell, wait_s=section.max_wall_s)
             opening = parts.open_root(home, config, section, sub, SystemClock(), await sub.event_bytes())
             root = await stack.enter_async_context(opening)
 

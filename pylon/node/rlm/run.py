@@ -168,7 +168,7 @@ async def execute(
     """Runs an `ActiveRun` to its end, with a REPL, a root and a sub-LM that are made for it here. Raises what `ask`
     raises."""
     section, strategy = active.section, active.strategy
-    swarm = SwarmSubLM(node, active.tell)
+    swarm = SwarmSubLM(node, active.tell, wait_s=section.max_wall_s)
     sub = active.sub or swarm
     models = await sub.describe(section.sub_model or None)
     event_bytes = await swarm.event_bytes()

@@ -28,9 +28,13 @@ class SwarmSubLM:
 
     name = "swarm"
 
-    def __init__(self, node: Node, tell: Callable[[str], None] = lambda _: None) -> None:
-        """`tell` is told what is waited for before anything is asked."""
+    def __init__(
+        self, node: Node, tell: Callable[[str], None] = lambda _: None, *, wait_s: float | None = None
+    ) -> None:
+        """`tell` is told what is waited for before anything is asked. Providers that load are waited for `wait_s`
+        seconds at most, and no longer than the node waits for an answer."""
         self._node = node
+        self._wait_s = wait_s
         self._waiting = LoadingNotes(tell)
         self._bid = 0
         self._prices: frozenset[Price] = frozenset()
@@ -73,7 +77,7 @@ class SwarmSubLM:
     async def _lack_of(self, job: Job) -> dict[str, Any] | None:
         """Why nobody takes such a call and what to do about it, None if somebody does. The node waits for those who
         are loading."""
-        params = {"jobs": [{**_row(job), "bid_msat": None}], "dry_run": True}
+        params = {"jobs": [{**_row(job), "bid_msat": None}], "dry_run": True, "deadline_s": self._wait_s}
         lack = None
         async with aclosing(self._node.call("map", params)) as answers:
             async for answer in answers:

@@ -187,7 +187,9 @@ class Runner:
             run_ms = round((self._clock.monotonic() - running.began) * 1_000)
             return await self._charge_sent(running.job, running.sent, run_ms)
         except PromptError as error:
-            await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, f"{error} {error.hint}".strip())
+            # The hint says what would fit.
+            reason = f"{error}. {error.hint}" if error.hint else str(error)
+            await self._end(job, JobState.FAILED, ErrorCode.TOO_LARGE, reason)
         except ParameterError as error:
             await self._end(job, JobState.FAILED, ErrorCode.UNSUPPORTED_PARAM, str(error))
         except EngineError as error:

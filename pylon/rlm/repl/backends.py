@@ -66,9 +66,9 @@ async def choose(setting: Setting = "auto", *, cache: Path, unsafe: bool = False
         if not reason:
             known.remember(cache, name)
             return backend
-        reasons.append(f"{backend.name}: {reason}")
+        reasons.append(f"{backend.name}: {reason.removesuffix('.')}")
     raise SandboxError(
-        "No sandbox works on this machine. " + " ".join(reasons),
+        f"no sandbox works on this machine ({'; '.join(reasons)})",
         hint=(
             "Use the strategy map-reduce (`--strategy`), which runs no code of a root model. Or run "
             "code without a sandbox: `pylon rlm ask --unsafe-local-repl`."
@@ -97,8 +97,8 @@ async def self_test(backend: Backend) -> str:
         return outcome.error.text
     said, _, held = (outcome.answer.content if outcome.answer else "").partition(";")
     if said != "ready":
-        return "its sub-calls do not come through."
-    return f"it does not hold: code could {held}." if held else ""
+        return "its sub-calls do not come through"
+    return f"it does not hold: code could {held}" if held else ""
 
 
 async def _echo(calls: SubCalls) -> list[SubReply]:

@@ -126,7 +126,7 @@ class Need:
         if listing.paused:
             return PAUSED
         unfit = self._why_not_plain(listing) if listing.plain else self._why_not_able(listing)
-        # Last, since one that is unfit will be so with its model loaded, and is not worth waiting for.
+        # Last, since one that is loading is waited for: one that is unfit will be so with its model loaded.
         return unfit or (LOADING if listing.loading else "")
 
     def _why_not_able(self, listing: Listing) -> str:
@@ -139,8 +139,7 @@ class Need:
             return WITHOUT_MODEL
         if model is not None and 0 < model.context < self.context:
             return TOO_SHORT
-        # Last, since who is loading is waited for: there must be nothing else that keeps it from the job.
-        return self._why_not_price(listing) or (LOADING if listing.loading else "")
+        return self._why_not_price(listing)
 
     def _why_not_plain(self, listing: Listing) -> str:
         if not self.plain:
