@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
+from pylon.host.names import multicast_name
 from pylon.sections import RelaySection
 
 # Other machines of the network are to reach it; who may use it is the door's matter.
@@ -23,8 +24,7 @@ def reachable(url: str) -> str:
     if parts.hostname is None or not is_loopback(parts.hostname):
         return url
     port = f":{parts.port}" if parts.port is not None else ""
-    name = socket.gethostname().lower().removesuffix(".local")
-    host = f"{name}.local" if sys.platform == "darwin" else own_address()
+    host = f"{multicast_name()}.local" if sys.platform == "darwin" else own_address()
     return urlunsplit(parts._replace(netloc=f"{host}{port}"))
 
 
