@@ -106,6 +106,20 @@ def test_launchd_is_waited_for_until_it_has_let_go(home, monkeypatch):
     assert len(again) > 1 and set(again) == {start[1]} and run.loaded
 
 
+def test_a_service_that_still_finishes_its_jobs_when_launchd_answers_is_waited_for(home, monkeypatch):
+    on_a_mac(monkeypatch)
+    run = FakeManager(letting_go=3)
+    service.install(home, place_of(home), run)
+
+    def slow(command) -> Finished:
+        done = run(command)
+        told = command[1] == "bootout"
+        return Finished(36, "Boot-out failed: 36: Operation now in progress") if told else done
+
+    assert service.uninstall(home, slow) == place_of(home).manager.file()
+    assert not run.loaded and not place_of(home).manager.file().exists()
+
+
 def test_uninstall_removes_what_install_wrote_and_nothing_else(home):
     run = FakeManager()
     service.install(home, place_of(home), run)

@@ -15,6 +15,8 @@ _COMMAND_S = 120.0
 # launchd lets go of a service some seconds after its process is gone, and refuses it anew until then.
 _RELEASE_S, _POLL_S = 90.0, 0.5
 _NOT_LOADED, _REFUSED_ANEW = (3, 113), (5, 37)
+# The service that launchd was told to stop still finishes its jobs.
+_UNDER_WAY = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def stop(manager: Manager, run: Run) -> None:
         return
     for command in manager.stop():
         done = run(command)
-        if done.code not in (0, *_NOT_LOADED):
+        if done.code not in (0, _UNDER_WAY, *_NOT_LOADED):
             raise _refused(command, done)
     deadline = time.monotonic() + _RELEASE_S
     # launchd forgets what it let go of; systemd knows a unit for as long as its file is there.
