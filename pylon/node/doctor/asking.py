@@ -19,14 +19,14 @@ from pylon.jobs.heartbeat import Heartbeat, parse_heartbeat
 from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT
 from pylon.node.doctor.otherwise import other_scheme, what_answers
 from pylon.node.doctor.relays import Answers, RelayReading
-from pylon.node.household.address import is_loopback
 from pylon.nostr.client.nip11 import RelayInformation, fetch_relay_information
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
+from pylon.nostr.websocket.opening import proxy_for
 from pylon.nostr.websocket.tls import context_for
-from pylon.relay_url import normalize_relay_url
+from pylon.relay_url import is_loopback, normalize_relay_url
 from pylon.text import clean_line
 
 OPEN_S, ANSWER_S = 5.0, 5.0
@@ -137,7 +137,8 @@ async def _date_of_http(url: str) -> str:
 
 
 async def _date_of_handshake(url: str) -> str:
-    async with connect(url, ssl=context_for(url.startswith("wss:")), compression=None, close_timeout=1) as socket:
+    secured = context_for(url.startswith("wss:"))
+    async with connect(url, ssl=secured, proxy=proxy_for(url), compression=None, close_timeout=1) as socket:
         return socket.response.headers.get("date", "") if socket.response is not None else ""
 
 

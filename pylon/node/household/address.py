@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
 from pylon.host.names import multicast_name
+from pylon.relay_url import is_loopback
 from pylon.sections import RelaySection
 
 # Other machines of the network are to reach it; who may use it is the door's matter.
@@ -54,16 +55,6 @@ def local(url: str) -> str:
         return url
     host = "127.0.0.1" if address.version == 4 else "[::1]"
     return urlunsplit(parts._replace(netloc=f"{host}:{parts.port}"))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this name or address is the machine itself."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def own_name() -> str:
