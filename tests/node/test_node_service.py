@@ -48,7 +48,7 @@ class FakeManager:
             return Finished(5, "Bootstrap failed: 5: Input/output error")
         if words[0] in ("bootout", "disable"):
             self.loaded, self._left = False, self._letting_go
-        if words[0] in ("bootstrap", "restart", "kickstart"):
+        if words[0] in ("bootstrap", "restart"):
             self.loaded = True
         return Finished(0, "")
 
@@ -244,17 +244,31 @@ def test_what_the_manager_refuses_is_told_in_its_words(home):
     assert "enable-linger" in refused.value.hint
 
 
-def test_restart_starts_what_was_unloaded(home, monkeypatch):
+def test_on_a_mac_restart_has_the_jobs_finished_and_starts_what_was_unloaded(home, monkeypatch):
     on_a_mac(monkeypatch)
-    run = FakeManager()
+    run = FakeManager(letting_go=3)
     with pytest.raises(SetupError, match="not a service"):
         service.restart(home, run)
     service.install(home, place_of(home), run)
+    enabled, started = run.told
     service.restart(home, run)
-    assert run.told[-1] == "kickstart gui/1000/pylon.node"
-    run.loaded = False
+    # launchd ends what it boots out by SIGTERM, and waits for it.
+    assert run.told[2:4] == ["bootout gui/1000/pylon.node", enabled]
+    assert set(run.told[4:]) == {started} and run.loaded
+    run.loaded, run.told = False, []
     service.restart(home, run)
-    assert run.told[-1].startswith("bootstrap")
+    assert run.told[0] == enabled and run.told[-1] == started and run.loaded
+
+
+def test_systemd_restarts_what_runs_and_starts_what_was_unloaded(home):
+    run = FakeManager()
+    service.install(home, place_of(home), run)
+    run.told = []
+    service.restart(home, run)
+    assert run.told == ["restart pylon.service"]
+    run.loaded, run.told = False, []
+    service.restart(home, run)
+    assert run.told == ["daemon-reload", "enable pylon.service", "restart pylon.service"]
 
 
 def test_the_owner_hears_what_a_service_does_not_get(home, monkeypatch):

@@ -41,8 +41,7 @@ def install(home: Home, wanted: Place, run: Run) -> None:
     write_whole(file, text)
     # Managers read it as somebody else; there is no secret in it.
     file.chmod(0o644)
-    for command in wanted.manager.start():
-        must(run, command, patient=wanted.manager.name == "launchd")
+    _start(wanted, run)
 
 
 def check(home: Home, wanted: Place) -> None:
@@ -92,10 +91,12 @@ def restart(home: Home, run: Run) -> None:
     if found is None:
         raise SetupError("this home's node is not a service", hint=f"Run `{install_command()}` to make it one.")
     _check_user(found, "restart")
-    state = status(home, run).state
-    # What was stopped for good is not loaded, or not running: then it is started.
-    for command in found.manager.restart() if state.loaded else found.manager.start():
+    commands = found.manager.restart() if status(home, run).state.loaded else ()
+    for command in commands:
         must(run, command)
+    if not commands:
+        stop(found.manager, run)
+        _start(found, run)
 
 
 def status(home: Home, run: Run) -> Status:
@@ -115,6 +116,11 @@ def status(home: Home, run: Run) -> Status:
         str(home.logs / "pylon.log"),
         here.manager.log_hint(),
     )
+
+
+def _start(wanted: Place, run: Run) -> None:
+    for command in wanted.manager.start():
+        must(run, command, patient=wanted.manager.name == "launchd")
 
 
 def _key(home: Home) -> Path:
