@@ -86,15 +86,24 @@ async def _connect(url: str) -> tuple[int | None, str]:
     port = parts.port or (443 if parts.scheme == "wss" else 80)
     try:
         async with asyncio.timeout(OPEN_S):
-            _, writer = await asyncio.open_connection(parts.hostname, port)
+            _, writer = await asyncio.open_connection(parts.hostname, port, all_errors=True)
     except TimeoutError:
         return None, f"no answer within {OPEN_S:g} s"
     except OSError as error:
-        # asyncio's own words name the call, and not what became of it.
-        known = error.errno if isinstance(error.errno, int) and error.errno > 0 else None
-        return known, os.strerror(known) if known else clean_line(error.strerror or str(error))
+        # The name is not known. The numbers of that are no system's, and on macOS look like some.
+        return None, clean_line(error.strerror or str(error))
+    except ExceptionGroup as errors:
+        return _said_of_addresses(errors)
     writer.close()
     return None, ""
+
+
+def _said_of_addresses(errors: ExceptionGroup[Exception]) -> tuple[int | None, str]:
+    """The error of the address that was tried last: IPv6 comes first, and there most relays do not listen."""
+    last = errors.exceptions[-1]
+    number = last.errno if isinstance(last, OSError) else None
+    # asyncio's own words name the call, and not what became of it.
+    return number, os.strerror(number) if number else clean_line(str(last))
 
 
 async def _opened(pool: RelayPool) -> None:
