@@ -3,6 +3,7 @@ import errno
 import os
 import sqlite3
 import stat
+import sys
 
 import pytest
 
@@ -143,6 +144,12 @@ async def test_nobody_listening_is_a_plain_error(tmp_path):
     with pytest.raises(UnreachableError) as caught:
         await result_of(RemoteNode(tmp_path / "none.sock"), "ping")
     assert "pylon start" in caught.value.hint
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS lets no more than 128 wait")
+async def test_hundreds_of_calls_may_come_at_the_same_moment(served):
+    node, *_ = served
+    assert len(await asyncio.gather(*(result_of(node, "count", {"to": 1}) for _ in range(400)))) == 400
 
 
 async def test_only_the_owner_may_open_the_socket(served, tmp_path):

@@ -37,6 +37,8 @@ logger = log.get("node")
 # What any node answers at once, and how long it may take for that on a machine that is busy.
 _AT_ONCE = frozenset({"ping", "status"})
 SAY_S = 10.0
+# How many may connect while the node does something else: a program's calls each have a connection. macOS allows 128.
+_BACKLOG = 1_024
 # What whoever meets a fault of a node reads next.
 _MORE = "`pylon doctor` shows more, and where the log is."
 
@@ -94,7 +96,9 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
         previous = os.umask(0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=long_lists.MAX_LINE_BYTES)
+            self._server = await asyncio.start_unix_server(
+                self._serve, self._path, limit=long_lists.MAX_LINE_BYTES, backlog=_BACKLOG
+            )
         finally:
             os.umask(previous)
 
