@@ -67,6 +67,16 @@ def shared_relays(theirs: Iterable[str], ours: Iterable[str]) -> list[str]:
     return [url for url in ours if relay_spelling(url) in named]
 
 
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is the machine itself."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _host(parts: SplitResult) -> str:
     host = parts.hostname or ""
     bracketed, bracket, rest = parts.netloc.rpartition("]")

@@ -55,7 +55,7 @@ def _in_child(engine: Engine, repeats: int, *, openblas: bool) -> float:
 
 def measure(engine: Engine, repeats: int, *, openblas: bool) -> None:
     """Times `engine` in this process, on one core where the system can pin it, and prints JSON."""
-    if hasattr(os, "sched_setaffinity"):
+    if sys.platform == "linux":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     prompts = [_prompt(i) for i in range(repeats + 1)]
     with answers(engine, openblas=openblas) as answer:

@@ -89,7 +89,8 @@ class Launchd:
         return ()
 
     def restart(self) -> tuple[Command, ...]:
-        return (("launchctl", "kickstart", "-k", self.target),)
+        # `kickstart -k` would kill the node amid its jobs.
+        return ()
 
     def show(self) -> Command:
         return ("launchctl", "print", self.target)

@@ -90,7 +90,8 @@ class Manager(Protocol):
         """The commands that make the manager forget a file that was removed."""
 
     def restart(self) -> tuple[Command, ...]:
-        """The commands that restart a running service."""
+        """The commands that restart a running service once its jobs are finished; none where it has to be stopped and
+        started."""
 
     def show(self) -> Command:
         """The command that prints the state, for `state` to read."""

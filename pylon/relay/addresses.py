@@ -6,10 +6,9 @@ is compared too, since that relay may run on this machine. The `Host` header is 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from pylon.relay_url import MAX_URL, normalize_relay_url
+from pylon.relay_url import MAX_URL, is_loopback, normalize_relay_url
 
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 
@@ -33,7 +32,7 @@ class Addresses:
         host, port = address
         if address in self.public:
             return True
-        return port == self.port and (host in self.names or _is_loopback(host))
+        return port == self.port and (host in self.names or is_loopback(host))
 
 
 def authority(url: str) -> Authority | None:
@@ -52,12 +51,3 @@ def public_authorities(urls: Iterable[str]) -> frozenset[Authority]:
     """Host and port of each relay URL in the settings. Raises `MalformedError` for one that is not valid."""
     found = (authority(normalize_relay_url(url)) for url in urls)
     return frozenset(one for one in found if one is not None)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

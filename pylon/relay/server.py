@@ -19,6 +19,7 @@ from websockets.http11 import Request, Response
 from pylon import log
 from pylon.clock import Clock, SystemClock
 from pylon.errors import SetupError
+from pylon.host.names import multicast_name
 from pylon.host.open_files import allow_files
 from pylon.nostr.event import Event
 from pylon.nostr.websocket.sockets import ServerSocket
@@ -213,7 +214,8 @@ class RelayServer:
         # The local address of this connection is one of ours, also where the relay listens on all addresses.
         address, port = websocket.local_address[:2]
         name = socket.gethostname().lower().removesuffix(".local")
-        return Addresses(frozenset({self._host.lower(), str(address), name, f"{name}.local"}), port, self._public)
+        names = {self._host.lower(), str(address), name, f"{name}.local", f"{multicast_name()}.local"}
+        return Addresses(frozenset(names), port, self._public)
 
     def _deliver(self, event: Event, raw: bytes, seq: int) -> None:
         if self._shared is None:

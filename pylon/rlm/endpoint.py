@@ -13,6 +13,7 @@ import orjson
 from pylon import log
 from pylon.errors import PylonError, SetupError, UnreachableError
 from pylon.money.price import MAX_TOKENS
+from pylon.relay_url import is_loopback
 from pylon.rlm import refusals
 from pylon.rlm.root import Charged, Message, Reply, RootError, estimate_tokens, unpaid
 from pylon.text import whole_characters
@@ -72,7 +73,11 @@ class OpenAIRoot:
         self._rng = rng or random.Random()  # noqa: S311 - it spreads retries, nothing secret
         self._first_wait_s = first_wait_s
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.AsyncClient(base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout_s)
+        # A proxy elsewhere would look for a server of this machine on its own.
+        here = is_loopback(httpx.URL(url).host)
+        self._http = httpx.AsyncClient(
+            base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout_s, trust_env=not here
+        )
 
     async def reply(
         self,

@@ -8,6 +8,7 @@ import pytest
 from pylon.errors import JobsFailedError, UnreachableError
 from pylon.node.calls.channel import Channel
 from pylon.node.calls.control import ControlServer, Event, RemoteNode, Result, result_of
+from pylon.node.home import socket_path
 
 
 class Methods:
@@ -50,10 +51,10 @@ class Methods:
 async def served(tmp_path):
     methods = Methods()
     names = ("count", "fail", "all_at_once", "forever", "noted")
-    server = ControlServer(tmp_path / "s" / "pylon.sock", {name: getattr(methods, name) for name in names})
+    server = ControlServer(socket_path(tmp_path / "pylon.sock"), {name: getattr(methods, name) for name in names})
     await server.start()
     async with asyncio.timeout(30):
-        yield tmp_path / "s" / "pylon.sock", server, methods
+        yield socket_path(tmp_path / "pylon.sock"), server, methods
     await server.close()
 
 

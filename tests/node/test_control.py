@@ -3,12 +3,14 @@ import errno
 import os
 import sqlite3
 import stat
+import sys
 
 import pytest
 
 from pylon import log
 from pylon.errors import JobsFailedError, PylonError, UnreachableError, UsageError
 from pylon.node.calls.control import ControlServer, Event, RemoteNode, Result, result_of
+from pylon.node.home import socket_path
 
 
 class Methods:
@@ -57,9 +59,9 @@ class Methods:
 async def served(tmp_path):
     methods = Methods()
     names = ("count", "fail", "crash", "unstored", "unwritten", "forever")
-    server = ControlServer(tmp_path / "s" / "pylon.sock", {name: getattr(methods, name) for name in names})
+    server = ControlServer(socket_path(tmp_path / "pylon.sock"), {name: getattr(methods, name) for name in names})
     await server.start()
-    yield RemoteNode(tmp_path / "s" / "pylon.sock"), server, methods
+    yield RemoteNode(socket_path(tmp_path / "pylon.sock")), server, methods
     await server.close()
 
 
@@ -106,7 +108,7 @@ async def test_a_full_disk_is_told_by_its_name(served, call, file):
 
 @pytest.mark.parametrize("params", [b"[1]", b"3", b"[]", b'"x"'])
 async def test_parameters_that_are_no_object_are_named_as_what_is_wrong(served, tmp_path, params):
-    reader, writer = await asyncio.open_unix_connection(tmp_path / "s" / "pylon.sock")
+    reader, writer = await asyncio.open_unix_connection(socket_path(tmp_path / "pylon.sock"))
     writer.write(b'{"call": "count", "params": ' + params + b"}\n")
     answer = await reader.readline()
     assert b"UsageError" in answer and b"must be an object" in answer
@@ -144,14 +146,20 @@ async def test_nobody_listening_is_a_plain_error(tmp_path):
     assert "pylon start" in caught.value.hint
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS lets no more than 128 wait")
+async def test_hundreds_of_calls_may_come_at_the_same_moment(served):
+    node, *_ = served
+    assert len(await asyncio.gather(*(result_of(node, "count", {"to": 1}) for _ in range(400)))) == 400
+
+
 async def test_only_the_owner_may_open_the_socket(served, tmp_path):
-    assert stat.S_IMODE((tmp_path / "s" / "pylon.sock").stat().st_mode) == 0o600
-    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o700
+    assert stat.S_IMODE(socket_path(tmp_path / "pylon.sock").stat().st_mode) == 0o600
+    assert stat.S_IMODE(socket_path(tmp_path / "pylon.sock").parent.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("line", [b"\n", b"{\n", b"[]\n", b'{"call": 1}\n', b'{"call": "count", "params": 3}\n'])
 async def test_garbage_on_the_socket_is_answered_with_an_error(served, tmp_path, line):
-    reader, writer = await asyncio.open_unix_connection(tmp_path / "s" / "pylon.sock")
+    reader, writer = await asyncio.open_unix_connection(socket_path(tmp_path / "pylon.sock"))
     writer.write(line)
     assert b'"error"' in await reader.readline()
     writer.close()
@@ -162,7 +170,7 @@ async def test_a_result_larger_than_a_pipe_arrives_whole(tmp_path):
     async def large(params):
         yield Result({"text": "x" * 5_000_000})
 
-    server = ControlServer(tmp_path / "pylon.sock", {"large": large})
+    server = ControlServer(socket_path(tmp_path / "pylon.sock"), {"large": large})
     await server.start()
-    assert len((await result_of(RemoteNode(tmp_path / "pylon.sock"), "large"))["text"]) == 5_000_000
+    assert len((await result_of(RemoteNode(socket_path(tmp_path / "pylon.sock")), "large"))["text"]) == 5_000_000
     await server.close()

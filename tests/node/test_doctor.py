@@ -1,7 +1,9 @@
 """`pylon doctor` as a careless owner runs it: real homes, real relays, a node that runs."""
 
 import asyncio
+import errno
 import os
+import socket
 import ssl
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -163,6 +165,25 @@ async def test_the_clock_is_compared_with_the_date_that_a_relay_gives(off):
         ahead = await asking._clock_ahead_s(f"ws://127.0.0.1:{port}")
     assert ahead is not None
     assert abs(ahead + off) < 60
+
+
+async def test_a_name_with_several_addresses_where_nobody_listens_has_the_number_and_words_of_one(monkeypatch):
+    # As the name of a Mac in its network has an address of each kind.
+    async def both(host, port, **_):
+        found = [(socket.AF_INET6, ("::1", 9, 0, 0)), (socket.AF_INET, ("127.0.0.1", 9))]
+        return [(family, socket.SOCK_STREAM, 6, "", address) for family, address in found]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+    assert await asking._connect("ws://mac.local:9") == (errno.ECONNREFUSED, "Connection refused")
+
+
+async def test_a_name_that_macos_does_not_know_is_told_in_its_words(monkeypatch):
+    async def unknown(host, port, **_):
+        # On Linux such numbers are negative; this one is ENOEXEC.
+        raise socket.gaierror(8, "nodename nor servname provided, or not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    assert await asking._connect("ws://mac.local:9") == (None, "nodename nor servname provided, or not known")
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Thu, 99 Foo 0000 99:99:99 GMT", "\u00ff"])

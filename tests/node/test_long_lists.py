@@ -11,6 +11,7 @@ from pylon.errors import UsageError
 from pylon.node.calls import long_lists
 from pylon.node.calls.channel import Channel
 from pylon.node.calls.control import ControlServer, RemoteNode, Result, result_of
+from pylon.node.home import socket_path
 
 JOBS = [{"prompt": f"question {number} " + "x" * 1_000} for number in range(3_000)]
 
@@ -34,9 +35,9 @@ class Methods:
 @pytest.fixture
 async def served(tmp_path):
     methods = Methods()
-    server = ControlServer(tmp_path / "pylon.sock", {"map": methods.map})
+    server = ControlServer(socket_path(tmp_path / "pylon.sock"), {"map": methods.map})
     await server.start()
-    yield tmp_path / "pylon.sock", server, methods
+    yield socket_path(tmp_path / "pylon.sock"), server, methods
     await server.close()
 
 
@@ -158,9 +159,9 @@ async def test_what_is_sent_behind_a_call_is_not_kept(tmp_path):
         await read.wait()
         yield Result({"done": True})
 
-    server = ControlServer(tmp_path / "pylon.sock", {"wait": wait})
+    server = ControlServer(socket_path(tmp_path / "pylon.sock"), {"wait": wait})
     await server.start()
-    reader, writer = await asyncio.open_unix_connection(tmp_path / "pylon.sock")
+    reader, writer = await asyncio.open_unix_connection(socket_path(tmp_path / "pylon.sock"))
     writer.write(b'{"call": "wait"}\n')
     async with asyncio.timeout(20):
         for _ in range(64):

@@ -48,7 +48,7 @@ class FakeManager:
             return Finished(5, "Bootstrap failed: 5: Input/output error")
         if words[0] in ("bootout", "disable"):
             self.loaded, self._left = False, self._letting_go
-        if words[0] in ("bootstrap", "restart", "kickstart"):
+        if words[0] in ("bootstrap", "restart"):
             self.loaded = True
         return Finished(0, "")
 
@@ -104,6 +104,20 @@ def test_launchd_is_waited_for_until_it_has_let_go(home, monkeypatch):
     assert run.told[:4] == [*start, f"bootout {target}", start[0]]
     again = run.told[4:]
     assert len(again) > 1 and set(again) == {start[1]} and run.loaded
+
+
+def test_a_service_that_still_finishes_its_jobs_when_launchd_answers_is_waited_for(home, monkeypatch):
+    on_a_mac(monkeypatch)
+    run = FakeManager(letting_go=3)
+    service.install(home, place_of(home), run)
+
+    def slow(command) -> Finished:
+        done = run(command)
+        told = command[1] == "bootout"
+        return Finished(36, "Boot-out failed: 36: Operation now in progress") if told else done
+
+    assert service.uninstall(home, slow) == place_of(home).manager.file()
+    assert not run.loaded and not place_of(home).manager.file().exists()
 
 
 def test_uninstall_removes_what_install_wrote_and_nothing_else(home):
@@ -230,17 +244,31 @@ def test_what_the_manager_refuses_is_told_in_its_words(home):
     assert "enable-linger" in refused.value.hint
 
 
-def test_restart_starts_what_was_unloaded(home, monkeypatch):
+def test_on_a_mac_restart_has_the_jobs_finished_and_starts_what_was_unloaded(home, monkeypatch):
     on_a_mac(monkeypatch)
-    run = FakeManager()
+    run = FakeManager(letting_go=3)
     with pytest.raises(SetupError, match="not a service"):
         service.restart(home, run)
     service.install(home, place_of(home), run)
+    enabled, started = run.told
     service.restart(home, run)
-    assert run.told[-1] == "kickstart gui/1000/pylon.node"
-    run.loaded = False
+    # launchd ends what it boots out by SIGTERM, and waits for it.
+    assert run.told[2:4] == ["bootout gui/1000/pylon.node", enabled]
+    assert set(run.told[4:]) == {started} and run.loaded
+    run.loaded, run.told = False, []
     service.restart(home, run)
-    assert run.told[-1].startswith("bootstrap")
+    assert run.told[0] == enabled and run.told[-1] == started and run.loaded
+
+
+def test_systemd_restarts_what_runs_and_starts_what_was_unloaded(home):
+    run = FakeManager()
+    service.install(home, place_of(home), run)
+    run.told = []
+    service.restart(home, run)
+    assert run.told == ["restart pylon.service"]
+    run.loaded, run.told = False, []
+    service.restart(home, run)
+    assert run.told == ["daemon-reload", "enable pylon.service", "restart pylon.service"]
 
 
 def test_the_owner_hears_what_a_service_does_not_get(home, monkeypatch):

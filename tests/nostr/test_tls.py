@@ -110,6 +110,32 @@ async def test_where_addresses_are_judged_the_certificate_must_be_for_the_name_t
             await connection.close()
 
 
+def test_a_python_that_finds_no_authorities_trusts_those_of_certifi(tmp_path, monkeypatch):
+    # As python.org's for macOS looks where nothing is, or an empty folder.
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    for folder in (tmp_path / "certs", tmp_path):
+        monkeypatch.setenv("SSL_CERT_DIR", str(folder))
+        tls._context.cache_clear()
+        trusting = tls.context_for(True)
+        assert trusting is not None and trusting.verify_mode is ssl.CERT_REQUIRED and trusting.check_hostname
+        assert trusting.cert_store_stats()["x509_ca"] > 100
+
+
+def test_authorities_that_the_system_has_stay_the_only_ones(tmp_path, monkeypatch):
+    file = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    alone = tls.context_for(True)
+    assert alone is not None and alone.cert_store_stats()["x509_ca"] == 1
+    tls._context.cache_clear()
+    # A folder of them, each under the hash of its name.
+    (tmp_path / "0a1b2c3d.0").write_bytes(file.read_bytes())
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    unread = tls.context_for(True)
+    assert unread is not None and unread.cert_store_stats()["x509_ca"] == 0
+
+
 def test_all_connections_share_what_they_are_secured_by():
     assert tls.context_for(True) is tls.context_for(True)
     assert tls.context_for(False) is None

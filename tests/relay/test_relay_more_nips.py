@@ -258,6 +258,14 @@ async def test_an_answer_that_names_this_machine_at_the_relays_port_is_accepted(
             assert (await client.authenticate(ALICE, f"ws://{host}:{port}", created_at=NOW))[0], host
 
 
+async def test_an_answer_that_names_a_mac_as_its_invites_do_is_accepted(relay, monkeypatch):
+    # Its host name may be one that the router gave.
+    monkeypatch.setattr("pylon.relay.server.multicast_name", lambda: "anns-macbook-pro")
+    port = relay.url.rpartition(":")[2]
+    async with peer(relay) as client:
+        assert (await client.authenticate(ALICE, f"ws://Anns-MacBook-Pro.local:{port}", created_at=NOW))[0]
+
+
 async def test_the_public_addresses_of_the_relay_are_accepted_and_no_other_port_there(clock):
     public = ["wss://Relay.Example/x", "ws://192.168.1.5:8000"]
     async with RelayServer(clock=clock, public_urls=public) as relay, peer(relay) as client:

@@ -46,6 +46,14 @@ async def test_a_count_that_can_be_none_is_estimated(count):
     assert (reply.prompt_tokens, reply.completion_tokens) == (12, estimate_tokens([Message("assistant", "hi")]))
 
 
+async def test_a_server_of_this_machine_is_asked_without_the_proxy_that_leads_outside(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    async with served((200, [], completion())) as (url, _), root(url) as model:
+        assert (await model.reply(CHAT)).text == "hi"
+
+
 async def test_busy_and_broken_answers_are_tried_again():
     busy = [(429, ["retry-after: 0"], b""), (500, [], b""), (200, [], b"not json"), (200, [], completion())]
     async with served(*busy) as (url, asked), root(url) as model:

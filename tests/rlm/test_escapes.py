@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from contextlib import chdir
 
 import pytest
 
@@ -26,7 +27,9 @@ def place(tmp_path, monkeypatch):
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         listener.setblocking(False)
-        unix.bind(str(folder / "sock"))
+        with chdir(folder):
+            # The whole path may be longer than a socket's may be, above all where a Mac puts temporary files.
+            unix.bind("sock")
         unix.listen()
         yield Place(secret, folder / "target", folder / "sock", listener.getsockname()[1], os.getpid(), listener)
 

@@ -37,6 +37,8 @@ logger = log.get("node")
 # Calls that a working node answers at once, and how many seconds that may take on a busy machine.
 _AT_ONCE = frozenset({"ping", "status"})
 AT_ONCE_S = 10.0
+# How many may connect while the node does something else: a program's calls each have a connection. macOS allows 128.
+_BACKLOG = 1_024
 # The hint with a fault of the node.
 _MORE = "`pylon doctor` shows more, and where the log is."
 
@@ -96,7 +98,9 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
         previous = os.umask(0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=long_lists.MAX_LINE_BYTES)
+            self._server = await asyncio.start_unix_server(
+                self._serve, self._path, limit=long_lists.MAX_LINE_BYTES, backlog=_BACKLOG
+            )
         finally:
             os.umask(previous)
 

@@ -19,14 +19,14 @@ from pylon.jobs.heartbeat import Heartbeat, parse_heartbeat
 from pylon.jobs.kinds import ANNOUNCEMENT, HEARTBEAT
 from pylon.node.doctor.not_a_relay import other_scheme, what_answers
 from pylon.node.doctor.relays import Answers, RelayReading
-from pylon.node.household.address import is_loopback
 from pylon.nostr.client.nip11 import RelayInformation, fetch_relay_information
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
+from pylon.nostr.websocket.opening import proxy_for
 from pylon.nostr.websocket.tls import context_for
-from pylon.relay_url import normalize_relay_url
+from pylon.relay_url import is_loopback, normalize_relay_url
 from pylon.text import clean_line
 
 OPEN_S, ANSWER_S = 5.0, 5.0
@@ -87,15 +87,24 @@ async def _connect(url: str) -> tuple[int | None, str]:
     port = parts.port or (443 if parts.scheme == "wss" else 80)
     try:
         async with asyncio.timeout(OPEN_S):
-            _, writer = await asyncio.open_connection(parts.hostname, port)
+            _, writer = await asyncio.open_connection(parts.hostname, port, all_errors=True)
     except TimeoutError:
         return None, f"no answer within {OPEN_S:g} s"
     except OSError as error:
-        # asyncio's message names the call that failed, and not why.
-        known = error.errno if isinstance(error.errno, int) and error.errno > 0 else None
-        return known, os.strerror(known) if known else clean_line(error.strerror or str(error))
+        # The name is not known. The numbers of that are no system's, and on macOS look like some.
+        return None, clean_line(error.strerror or str(error))
+    except ExceptionGroup as errors:
+        return _said_of_addresses(errors)
     writer.close()
     return None, ""
+
+
+def _said_of_addresses(errors: ExceptionGroup[Exception]) -> tuple[int | None, str]:
+    """The error of the address that was tried last: IPv6 comes first, and there most relays do not listen."""
+    last = errors.exceptions[-1]
+    number = last.errno if isinstance(last, OSError) else None
+    # asyncio's own words name the call, and not what became of it.
+    return number, os.strerror(number) if number else clean_line(str(last))
 
 
 async def _wait_open(pool: RelayPool) -> None:
@@ -139,7 +148,8 @@ async def _date_of_http(url: str) -> str:
 
 
 async def _date_of_handshake(url: str) -> str:
-    async with connect(url, ssl=context_for(url.startswith("wss:")), compression=None, close_timeout=1) as socket:
+    secured = context_for(url.startswith("wss:"))
+    async with connect(url, ssl=secured, proxy=proxy_for(url), compression=None, close_timeout=1) as socket:
         return socket.response.headers.get("date", "") if socket.response is not None else ""
 
 

@@ -178,7 +178,8 @@ async def read_model(home: Home, config: Config) -> ModelReading:
 
 async def _server_fault(url: str) -> str:
     try:
-        async with httpx.AsyncClient(timeout=_SERVER_S) as client:
+        # Without the proxies of the environment, as the engine asks it.
+        async with httpx.AsyncClient(timeout=_SERVER_S, trust_env=False) as client:
             # Any answer will do, even a refusal: this request carries no key.
             await client.get(f"{url.rstrip('/')}/models")
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
+from pylon.host.names import multicast_name
+from pylon.relay_url import is_loopback
 from pylon.sections import RelaySection
 
 # Other machines must be able to connect; the relay itself decides whose keys it admits.
@@ -23,8 +25,7 @@ def reachable(url: str) -> str:
     if parts.hostname is None or not is_loopback(parts.hostname):
         return url
     port = f":{parts.port}" if parts.port is not None else ""
-    name = socket.gethostname().lower().removesuffix(".local")
-    host = f"{name}.local" if sys.platform == "darwin" else own_address()
+    host = f"{multicast_name()}.local" if sys.platform == "darwin" else own_address()
     return urlunsplit(parts._replace(netloc=f"{host}{port}"))
 
 
@@ -54,16 +55,6 @@ def local(url: str) -> str:
         return url
     host = "127.0.0.1" if address.version == 4 else "[::1]"
     return urlunsplit(parts._replace(netloc=f"{host}:{parts.port}"))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this host name or address is the machine itself."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def own_name() -> str:

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 from pylon import log
 from pylon.errors import UnreachableError
-from pylon.node.household.address import is_loopback, own_address
+from pylon.node.household.address import own_address
 from pylon.node.household.members import Household
 from pylon.nostr.pool import RelayPool
+from pylon.relay_url import is_loopback
 from pylon.sections import Config
 
 logger = log.get("household")

@@ -14,8 +14,8 @@ from pylon.host.service import Command, Manager, shown
 _COMMAND_S = 120.0
 # launchd releases a service some seconds after its process has ended, and refuses to start it again until then.
 _RELEASE_S, _POLL_S = 90.0, 0.5
-# Exit codes of launchctl: there is no such service; it is not released yet.
-_NOT_LOADED, _NOT_RELEASED = (3, 113), (5, 37)
+# Exit codes of launchctl: there is no such service; it is not released yet; it has been told to stop and still runs.
+_NOT_LOADED, _NOT_RELEASED, _UNDER_WAY = (3, 113), (5, 37), 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def stop(manager: Manager, run: Run) -> None:
         return
     for command in manager.stop():
         done = run(command)
-        if done.code not in (0, *_NOT_LOADED):
+        if done.code not in (0, _UNDER_WAY, *_NOT_LOADED):
             raise _refused(command, done)
     deadline = time.monotonic() + _RELEASE_S
     # Only launchd unloads a stopped service. systemd keeps a unit loaded as long as its file exists.

@@ -43,8 +43,7 @@ def install(home: Home, wanted: Place, run: Run) -> None:
     write_whole(file, text)
     # The manager may read it as another user, and it holds no secret.
     file.chmod(0o644)
-    for command in wanted.manager.start():
-        run_or_raise(run, command, retry=wanted.manager.name == "launchd")
+    _start(wanted, run)
 
 
 def check(home: Home, wanted: Place) -> None:
@@ -94,10 +93,13 @@ def restart(home: Home, run: Run) -> None:
     if found is None:
         raise SetupError("this home's node is not a service", hint=f"Run `{install_command()}` to make it one.")
     _check_user(found, "restart")
-    state = status(home, run).state
-    # A service that was stopped for good is not loaded, and must be started.
-    for command in found.manager.restart() if state.loaded else found.manager.start():
+    commands = found.manager.restart() if status(home, run).state.loaded else ()
+    for command in commands:
         run_or_raise(run, command)
+    if not commands:
+        # It was stopped for good, or no command of this manager lets a node finish its jobs and starts it anew.
+        stop(found.manager, run)
+        _start(found, run)
 
 
 def status(home: Home, run: Run) -> Status:
@@ -117,6 +119,11 @@ def status(home: Home, run: Run) -> Status:
         str(home.logs / "pylon.log"),
         here.manager.log_hint(),
     )
+
+
+def _start(wanted: Place, run: Run) -> None:
+    for command in wanted.manager.start():
+        run_or_raise(run, command, retry=wanted.manager.name == "launchd")
 
 
 def _key(home: Home) -> Path:

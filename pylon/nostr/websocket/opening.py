@@ -1,6 +1,6 @@
 """Opens a websocket to a relay: with TLS for `wss:`, and by `dial` where not every address may be connected to."""
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
@@ -8,6 +8,7 @@ from websockets.asyncio.client import connect
 from pylon.nostr.websocket.dialing import Dial
 from pylon.nostr.websocket.sockets import ClientSocket
 from pylon.nostr.websocket.tls import context_for
+from pylon.relay_url import is_loopback
 
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 
@@ -21,6 +22,7 @@ async def open_socket(url: str, dial: Dial | None) -> ClientSocket:
         socket = await connect(
             url,
             ssl=context_for(url.startswith("wss:")),
+            proxy=proxy_for(url),
             create_connection=ClientSocket,
             compression=None,
             max_size=MAX_FRAME_BYTES,
@@ -32,6 +34,14 @@ async def open_socket(url: str, dial: Dial | None) -> ClientSocket:
         # A redirect to an invalid address or, where we dial ourselves, any redirect to another host.
         raise ConnectionError(str(error)) from error
     return cast("ClientSocket", socket)
+
+
+def proxy_for(url: str) -> Literal[True] | None:
+    """What `connect` takes: True for the proxy that the environment or the settings of a Mac name, None for none.
+
+    A proxy elsewhere would look for a relay of this machine on its own.
+    """
+    return None if is_loopback(urlsplit(url).hostname or "") else True
 
 
 async def _dialled(url: str, dial: Dial) -> dict[str, Any]:

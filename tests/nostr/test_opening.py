@@ -1,0 +1,28 @@
+"""Which way the connection to a relay takes."""
+
+import pytest
+
+from pylon.nostr.websocket.opening import open_socket, proxy_for
+from pylon.relay.server import RelayServer
+
+
+@pytest.fixture
+def proxied(monkeypatch):
+    """As behind a company's proxy, which here is one that nobody reaches."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+async def test_a_relay_of_this_machine_is_reached_without_the_proxy_that_leads_outside(proxied):
+    async with RelayServer() as relay:
+        socket = await open_socket(relay.url, None)
+        await socket.close()
+
+
+async def test_every_other_relay_is_reached_through_it(proxied):
+    with pytest.raises(OSError, match=r"127\.0\.0\.1"):
+        await open_socket("ws://192.0.2.1:7447", None)
+    assert proxy_for("wss://relay.example") is True
+    assert [proxy_for(url) for url in ("ws://[::1]:7447", "ws://localhost", "ws://127.0.0.1/x")] == [None] * 3
