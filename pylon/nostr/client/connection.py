@@ -253,7 +253,7 @@ class RelayConnection:
         """
         while True:
             await asyncio.sleep(CLOCK_SECONDS)
-            if moved := moves.said():
+            if moved := moves.in_words():
                 self._moved = moved
                 await socket.close()
                 return
