@@ -31,10 +31,11 @@ class _Publication:
 
 
 class Publications:
-    """`send` writes a frame, and returns something to wait for when the relay reads too slowly to take it now.
+    """The events that one relay has not acknowledged, and the callers that wait for its answers.
 
-    A frame that could not be written is sent again by `opened`, when the connection is back. `has_key`: whether there
-    is a key to authenticate with, if the relay asks (NIP-42).
+    `send` writes a frame, and returns something to wait for when the relay reads too slowly to take it now. A frame
+    that could not be written is sent again by `opened`, when the connection is back. `has_key`: whether there is a
+    key to authenticate with, if the relay asks (NIP-42).
     """
 
     def __init__(self, url: str, send: Callable[[bytes], Awaitable[None] | None], *, has_key: bool) -> None:
