@@ -1,20 +1,20 @@
 """The clocks. Deciders never read one: time comes in as an argument.
 
-The wall clock can be set, by hours too: at a start before the network is there, by a person, in a copy of a machine
-that was woken. A machine that sleeps moves it against the monotonic clock as well.
+The wall clock can jump by hours: when it is set at a start before the network is there, by a person, or in a virtual
+machine that was resumed. A machine that sleeps moves it against the monotonic clock as well.
 """
 
 import sys
 import time
 from typing import Protocol
 
-# What counts sleep and is never set; `time.monotonic` stands while the machine sleeps. Source: clock_gettime(2) of
-# Linux, clock_gettime(3) of macOS.
+# A clock that counts sleep and is never set; `time.monotonic` stands still while the machine sleeps. Source:
+# clock_gettime(2) of Linux, clock_gettime(3) of macOS.
 if sys.platform == "darwin":
     _BOOT = time.CLOCK_MONOTONIC_RAW
 else:
     _BOOT = time.CLOCK_BOOTTIME
-# Less than this is a clock that is being corrected. Whatever others judge us by allows ten times as much.
+# Smaller differences are ordinary corrections of a clock. The tolerances of our peers are ten times as large.
 _APART_S = 30.0
 
 
@@ -28,7 +28,7 @@ class Clock(Protocol):
         """Seconds since an arbitrary point, never backwards: for deadlines and durations."""
 
     def boot(self) -> float:
-        """The same, sleep of the machine included: for what people count in hours."""
+        """As `monotonic`, but time that the machine sleeps counts: for what people count in hours."""
 
 
 class SystemClock:
@@ -48,17 +48,17 @@ class ClockMoves:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._monotonic, self._boot = self._apart()
+        self._monotonic, self._boot = self._offsets()
 
-    def said(self) -> str:
-        """What has moved it by half a minute or more, for people; empty if nothing has."""
-        from_monotonic, from_boot = self._apart()
+    def in_words(self) -> str:
+        """What has moved it by half a minute or more, in words for people; empty if nothing has."""
+        from_monotonic, from_boot = self._offsets()
         if abs(moved := from_monotonic - self._monotonic) < _APART_S:
             return ""
         if abs(was_set := from_boot - self._boot) < _APART_S:
             return f"this machine slept for {moved:.0f} s"
         return f"this machine's clock was set {abs(was_set):.0f} s {'ahead' if was_set > 0 else 'back'}"
 
-    def _apart(self) -> tuple[float, float]:
+    def _offsets(self) -> tuple[float, float]:
         wall = self._clock.wall()
         return wall - self._clock.monotonic(), wall - self._clock.boot()

@@ -51,13 +51,16 @@ def load(path: Path) -> Config:
     except UnicodeDecodeError as error:
         raise SetupError(f"{path} is not UTF-8 text", hint="Save it as UTF-8 and try again.") from error
     except tomllib.TOMLDecodeError as error:
-        hint = _taken_for_a_setting(text) or "Correct that line and try again."
+        hint = _hint_at_section(text) or "Correct that line and try again."
         raise SetupError(f"{path} is not valid TOML: {error}", hint=hint) from error
     return parse(raw, source=str(path))
 
 
-def _taken_for_a_setting(text: str) -> str:
-    """What to do where a section's name is given a value: TOML complains of the section, as far below as that is."""
+def _hint_at_section(text: str) -> str:
+    """What to do if a line gives a value to the name of a section; empty if none does.
+
+    TOML reports that mistake where the section begins, which may be far below.
+    """
     for number, line in enumerate(text.splitlines(), 1):
         name, given, _ = line.partition("=")
         if name.lstrip().startswith("["):
@@ -68,7 +71,7 @@ def _taken_for_a_setting(text: str) -> str:
 
 
 def _meant(section: str) -> str:
-    """What whoever gave a section a value may have meant."""
+    """What may have been meant by a value for the name of a section."""
     plain = [name for name in Config.model_fields if not _settings_of(name)]
     like = get_close_matches(section, plain, n=1)
     return f"did you mean `{like[0]}`?" if like else f"its settings go below [{section}]"
@@ -84,22 +87,22 @@ def parse(raw: dict[str, Any], *, source: str = "the given values") -> Config:
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        raise SetupError(_misfits(error, source, of_environment), hint=_EVERY_SETTING) from error
+        raise SetupError(_faults_by_source(error, source, of_environment), hint=_EVERY_SETTING) from error
 
 
 def faults(error: ValidationError) -> str:
     """What is wrong with settings, each by its name."""
-    return "; ".join(f"{_name(one)}: {_said(one)}" for one in error.errors())
+    return "; ".join(f"{_name(one)}: {_fault_in_words(one)}" for one in error.errors())
 
 
-def _misfits(error: ValidationError, source: str, of_environment: Mapping[str, Any]) -> str:
+def _faults_by_source(error: ValidationError, source: str, of_environment: Mapping[str, Any]) -> str:
     of_file, of_variables = [], []
     for one in error.errors():
         variable = _variable(one["loc"], of_environment)
         if variable:
-            of_variables.append(f"{variable} ({_name(one)}): {_said(one)}")
+            of_variables.append(f"{variable} ({_name(one)}): {_fault_in_words(one)}")
         else:
-            of_file.append(f"{_name(one)}: {_said(one)}")
+            of_file.append(f"{_name(one)}: {_fault_in_words(one)}")
     told = [(source, of_file), ("the environment", of_variables)]
     return "; ".join(f"invalid settings in {where}: {'; '.join(what)}" for where, what in told if what)
 
@@ -109,7 +112,7 @@ def _variable(place: tuple[int | str, ...], of_environment: Mapping[str, Any]) -
     section, *rest = map(str, place)
     value = of_environment.get(section)
     if isinstance(value, dict):
-        # All of a section that is none came from its variables.
+        # There is no such section: all of it came from variables.
         names = rest[:1] if rest else list(value)
         return " and ".join(f"{_PREFIX}{section}__{name}".upper() for name in names if name in value)
     return f"{_PREFIX}{section}".upper() if section in of_environment else ""
@@ -119,7 +122,7 @@ def _name(fault: ErrorDetails) -> str:
     return ".".join(map(str, fault["loc"]))
 
 
-# By the types of pydantic, which would speak of inputs and constraints.
+# By pydantic's types of errors, whose own messages speak of inputs and constraints.
 _WORDS = {
     "greater_than": "{given} is too small: it must be more than {gt}",
     "greater_than_equal": "{given} is too small: the minimum is {ge}",
@@ -145,22 +148,22 @@ _WORDS = {
 _GIVEN_CHARS = 60
 
 
-def _in_words(words: str, fault: ErrorDetails) -> str:
+def _filled(words: str, fault: ErrorDetails) -> str:
     given = json.dumps(fault["input"], ensure_ascii=False, default=str)
     shown = given if len(given) <= _GIVEN_CHARS else f"{given[:_GIVEN_CHARS]}…"
-    named = {name: _figure(value) for name, value in fault.get("ctx", {}).items()}
+    named = {name: _with_separators(value) for name, value in fault.get("ctx", {}).items()}
     return words.format(given=shown, **{"meant": _meant(str(fault["loc"][0]))} | named)
 
 
-def _figure(value: object) -> object:
+def _with_separators(value: object) -> object:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else value
 
 
-def _said(fault: ErrorDetails) -> str:
+def _fault_in_words(fault: ErrorDetails) -> str:
     if fault["type"] != "extra_forbidden":
         words = _WORDS.get(fault["type"])
-        # What our own checks say is in words already.
-        return _in_words(words, fault) if words else fault["msg"].removeprefix("Value error, ")
+        # The messages of our own validators are for people already.
+        return _filled(words, fault) if words else fault["msg"].removeprefix("Value error, ")
     *section, name = map(str, fault["loc"])
     known = _settings_of(section[0]) if section else Config.model_fields
     like = get_close_matches(name, known, n=1)
@@ -170,14 +173,14 @@ def _said(fault: ErrorDetails) -> str:
 
 
 def _settings_of(section: str) -> Mapping[str, FieldInfo]:
-    """None where there is no such section."""
+    """The fields of a section by name; empty if there is no such section."""
     field = Config.model_fields.get(section)
     kind = field.annotation if field is not None else None
     return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """What `PYLON_…` variables say, nested as the file is. Raises `SetupError` for a list that is no JSON."""
+    """What `PYLON_…` variables say, nested as the file is. Raises `SetupError` for a list that is not JSON."""
     found: dict[str, Any] = {}
     for variable, text in environment.items():
         if not variable.startswith(_PREFIX):
@@ -186,13 +189,13 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         field = Config.model_fields.get(section)
         if name:
             found.setdefault(section, {})[name] = _decoded(variable, text, _settings_of(section).get(name))
-        elif field is not None:  # PYLON_HOME and its like are no settings
+        elif field is not None:  # PYLON_HOME and the like are not settings
             found[section] = _decoded(variable, text, field)
     return found
 
 
 def _decoded(variable: str, text: str, field: FieldInfo | None) -> object:
-    """Text, which the settings turn into numbers and the like; only lists have a form of their own."""
+    """The value of a variable: its text, which pydantic converts, or the JSON of a list."""
     if field is None or get_origin(field.annotation) is not list:
         return text
     try:

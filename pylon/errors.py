@@ -13,7 +13,10 @@
     │   ├── SignatureError    an event's id or signature does not hold
     │   ├── DecryptionError   a payload that is not for us, or was tampered with
     │   └── TooLargeError     over a limit that is known beforehand
-    ├── RelayError            a relay refused or closed something                       exit 4
+    ├── RelayError            a relay refused or closed something, or did not answer    exit 4
+    │   ├── ConnectionLostError    it is not connected, or was lost before it answered
+    │   └── NotAcknowledgedError   it neither took nor refused an event in time
+    │       └── RateLimitedError   it refused an event because they come too fast
     ├── EngineError           a model did not answer                                    exit 1
     │   ├── ModelError        no such model, or its files do not load
     │   │   └── NoRoomError   it does not fit into the memory that is free now
@@ -40,22 +43,22 @@ class PylonError(Exception):
         super().__init__(message)
         self.hint = hint
         if hint:
-            # Where nobody catches it, as in a notebook, the traceback ends with it.
+            # Where nobody catches the error, as in a notebook, its traceback ends with the hint.
             self.add_note(hint)
 
 
 def error_row(error: PylonError) -> dict[str, str]:
-    """An error in JSON: of `--json`, of `pylon mcp`."""
+    """An error as a JSON object, for `--json` and `pylon mcp`."""
     return {"type": type(error).__name__, "message": str(error), "hint": error.hint}
 
 
 def refusal(error: OSError) -> str:
-    """What the system refused, and where."""
+    """The system's reason and the file that it concerns, in words for people."""
     return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
 
 def refused(error: OSError) -> PylonError:
-    """The same as an error that ends a command, with what to do next."""
+    """The error of the system as one that ends a command, with a hint at what to do next."""
     return PylonError(refusal(error), hint=_TODO.get(error.errno or 0, ""))
 
 
@@ -149,7 +152,7 @@ class NotAcknowledgedError(RelayError):
 
 
 class RateLimitedError(NotAcknowledgedError):
-    """A relay did not take an event, since they come too fast (NIP-01, `rate-limited`)."""
+    """A relay refused an event because they come too fast (NIP-01, `rate-limited`)."""
 
     may_have_arrived = False
 

@@ -6,12 +6,13 @@ import orjson
 
 from pylon.errors import MalformedError, TooLargeError
 
+# The largest JSON body of a frame.
 FRAME_BYTES = 16 * 1024 * 1024
 _HEADER_BYTES = 4
 
 
 def encode(message: object) -> bytes:
-    """One frame. Dataclasses become objects. Raises MalformedError (text that is no Unicode) or TooLargeError."""
+    """One frame. Dataclasses become objects. Raises MalformedError for text that is not Unicode, or TooLargeError."""
     try:
         body = orjson.dumps(message, default=str)
     except orjson.JSONEncodeError as error:
@@ -22,9 +23,9 @@ def encode(message: object) -> bytes:
 
 
 class FrameDecoder:
-    """Takes bytes as they come and gives the messages that are complete.
+    """Takes bytes as they come and returns the messages that are complete.
 
-    `look` sees a frame's JSON before it is read, and may raise MalformedError.
+    `look` is called with the JSON of each frame before it is parsed, and may raise MalformedError.
     """
 
     def __init__(self, look: Callable[[bytearray], None] | None = None) -> None:
@@ -32,7 +33,10 @@ class FrameDecoder:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[dict[str, object]]:
-        """Raises MalformedError or TooLargeError on what no frame can be; the stream is lost from there on."""
+        """The messages that these bytes complete.
+
+        Raises MalformedError or TooLargeError for anything that is not a frame; the stream cannot be read on.
+        """
         self._buffer += data
         messages: list[dict[str, object]] = []
         while len(self._buffer) >= _HEADER_BYTES:

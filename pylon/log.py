@@ -1,4 +1,4 @@
-"""Logs: one line an event, names before values, on standard error and in a rotated file.
+"""Logs: one line per event, names before values, on standard error and in a rotated file.
 
 Callers give values as keywords (`log.info("job signed", job=job_id)`). Secrets, prompts and answers are never
 given.
@@ -27,15 +27,14 @@ logging.getLogger("pylon").propagate = False
 
 
 class Logger(logging.LoggerAdapter[logging.Logger]):
-    """The standard library's, with values as keywords; `exc_info` is an error whose traceback goes along."""
+    """The standard library's logger, with values as keywords. `exc_info` is an error to log with its traceback."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         exc_info = kwargs.pop("exc_info", None)
         return msg, {"exc_info": exc_info, "extra": {"values": dict(kwargs)}}
 
     def failed(self, said: str, error: BaseException, **values: Any) -> None:
-        """Logs what something failed with. An error of ours says all there is to know of it; of any other somebody
-        has to find out where it came from, and its traceback goes along."""
+        """Logs an error: with its traceback, unless it is a `PylonError`, whose message says all there is to know."""
         self.error(said, **values, error=repr(error), exc_info=None if isinstance(error, PylonError) else error)
 
 
@@ -74,7 +73,7 @@ def file() -> Path | None:
 
 
 class _File(logging.handlers.RotatingFileHandler):
-    """Loses lines while its disk refuses them, and says how many as soon as it takes them again."""
+    """Drops lines while the disk refuses them, and logs how many were lost as soon as it takes lines again."""
 
     _lost = 0
 
@@ -90,7 +89,7 @@ class _File(logging.handlers.RotatingFileHandler):
             super().handleError(record)
             return
         self._lost += 1
-        # What it still holds would be written in halves, or be refused again. Without it the next line opens anew.
+        # The stream may hold half a line, and be refused again. Without it, the next line opens the file anew.
         stream, self.stream = self.stream, None
         if stream is not None:
             with suppress(OSError):
@@ -114,7 +113,7 @@ class Lines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object an event."""
+    """One JSON object per event."""
 
     def format(self, record: logging.LogRecord) -> str:
         said = {"event": record.getMessage(), "level": record.levelname.lower(), "timestamp": _time(record)}
@@ -136,7 +135,9 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _plain(value: object) -> str:
-    """Text that is no plain word stands in quotes: a stranger's must neither end the line nor steer a terminal."""
+    """The value as shown. Text other than one plain word is quoted, so that a stranger's can neither end the line nor
+    control a terminal.
+    """
     if not isinstance(value, str):
         return repr(value)
     return value if value.isprintable() and value and " " not in value else repr(value)

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for code that is not asynchronous, a notebook's cells among it."""
+"""An event loop in a thread of its own, for code that is not asynchronous, such as the cells of a notebook."""
 
 import asyncio
 import os
@@ -11,12 +11,15 @@ from typing import Any, Self
 from pylon.errors import PylonError, UnreachableError, UsageError
 from pylon.tasks import end
 
-# Of a loop that takes no turn for so long, somebody's function is at fault.
+# A loop that takes no turn for so many seconds is blocked by a function that it called.
 HANGS_S = 5.0
 
 
 class LoopThread:
-    """`name` says in errors whose it is. `run` works where an event loop runs already, as in Jupyter."""
+    """Runs coroutines in its own thread, also for callers whose thread runs an event loop already, as in Jupyter.
+
+    `name` is what errors call its owner.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -31,25 +34,28 @@ class LoopThread:
         return self._loop.is_closed() or os.getpid() != self._process
 
     def run[T](self, work: Coroutine[Any, Any, T]) -> T:
-        """What it gives or raises, when it is done. Ctrl-C cancels it. Raises `UsageError` where waiting would never
-        end: in a function that is called by this thread, and in a process that was forked after it began."""
+        """Waits for a coroutine; returns its result or raises its error. Ctrl-C cancels it.
+
+        Raises `UsageError` where waiting would never end: in a function that this thread calls, and in a process that
+        was forked after the thread began. Raises `UnreachableError` when the thread has ended.
+        """
         if (wrong := self._cannot_wait()) is not None:
             work.close()
             raise wrong
         future = asyncio.run_coroutine_threadsafe(_caught(work), self._loop)
         try:
-            value, ended = future.result()
+            value, exited = future.result()
         except KeyboardInterrupt:
             future.cancel()
             raise
         except CancelledError:
             raise UnreachableError(f"this {self._name} is closed") from None
-        if ended is not None:
-            raise ended
-        return value  # type: ignore[return-value]  # None where it ended otherwise alone
+        if exited is not None:
+            raise exited
+        return value  # type: ignore[return-value]  # with no exit it is the coroutine's
 
     def each[T](self, pieces: AsyncGenerator[T]) -> Iterator[T]:
-        """What it yields, piece by piece. Whoever leaves the iterator closes the generator."""
+        """What an asynchronous generator yields. Leaving the iterator closes the generator."""
         try:
             while True:
                 try:
@@ -60,14 +66,14 @@ class LoopThread:
             self.leave(pieces)
 
     def leave(self, pieces: AsyncGenerator[Any]) -> None:
-        """Closes a generator some time."""
-        # Nobody waits for that: it may be the garbage collector that leaves, in whatever thread, or the program.
+        """Closes a generator, without waiting for it."""
+        # The caller may be the garbage collector, on any thread, or the end of the program.
         if not (sys.is_finalizing() or self.ended):
             asyncio.run_coroutine_threadsafe(_closed(pieces), self._loop)
 
     @property
     def hangs(self) -> bool:
-        """Whether a function that was called in this thread does not come back; not one that asks this."""
+        """Whether the loop takes no turn within `HANGS_S` seconds. False when asked on the thread itself."""
         if threading.current_thread() is self._thread:
             return False
         turned = threading.Event()
@@ -99,7 +105,7 @@ class LoopThread:
 class Blocking:
     """A context manager for code that is not asynchronous: what it holds is opened, used and closed in a thread.
 
-    `name` says in errors whose it is. Whoever inherits says by `_open` and `_close` what that is.
+    Subclasses do that in `_open` and `_close`. `name` is what errors call it.
     """
 
     def __init__(self, name: str) -> None:
@@ -119,7 +125,7 @@ class Blocking:
     def close(self) -> None:
         """Ends what is under way, and the thread. May be called twice."""
         if self._thread.ended or self._thread.hangs:
-            # One that hangs ends with the program, which is not to wait for a function of its own.
+            # A blocked thread ends with the program: waiting for the function that blocks it could take for ever.
             return
         self._thread.run(self._close())
         self._thread.end()
@@ -132,7 +138,7 @@ class Blocking:
 
 
 def in_another_loop(name: str) -> UsageError:
-    """What is told to whoever uses what was opened in one event loop in another one."""
+    """The error for using in one event loop what was opened in another."""
     return UsageError(
         f"this {name} was opened in another event loop",
         hint="Open one in each, and use and close it there; `asyncio.run` makes a loop each time.",
@@ -140,7 +146,7 @@ def in_another_loop(name: str) -> UsageError:
 
 
 async def _caught[T](work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
-    """What it gave, or what should end the program: in a task that would end the thread alone."""
+    """The result, or the exit that the coroutine raised: raised by a task, it would end the thread alone."""
     try:
         return await work, None
     except (KeyboardInterrupt, SystemExit) as error:

@@ -1,11 +1,11 @@
 """Values that are made for every job: read-only to whoever checks types, and as cheap to make as a plain class.
 
-A frozen dataclass sets each of its fields by `object.__setattr__`, past the method of its own that refuses. That
-makes it several times as dear as a plain one, and over a hundred are made for a job, both sides and the relay
+A frozen dataclass sets each of its fields by `object.__setattr__`, around its own method that refuses assignments.
+That costs several times as much as in a plain one, and over a hundred are made for a job, both sides and the relay
 together. A record is frozen for the type checker, which refuses an assignment before anything runs. To have it
 refused at run time too, start Python in its development mode (`-X dev`).
 
-What is made less often is a frozen dataclass.
+Values that are made less often are frozen dataclasses.
 
 Source: PEP 681 "Data Class Transforms", `frozen_default`.
 """

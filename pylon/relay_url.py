@@ -51,10 +51,10 @@ def normalize_relay_url(url: str) -> str:
     return f"{scheme}://{authority}{'' if parts.path == '/' else parts.path}"
 
 
-# Thousands of providers name the same few relays, each again with all that it says anew.
+# Thousands of providers name the same few relays, in every announcement again.
 @lru_cache(maxsize=4_096)
 def relay_spelling(url: str) -> str:
-    """As `normalize_relay_url`, and what that refuses as it is: for telling relays apart."""
+    """The normalized address, or the text itself if it is not a valid one: for telling relays apart."""
     try:
         return normalize_relay_url(url)
     except MalformedError:
@@ -62,7 +62,7 @@ def relay_spelling(url: str) -> str:
 
 
 def shared_relays(theirs: Iterable[str], ours: Iterable[str]) -> list[str]:
-    """Those of our relays that they name, as we write them."""
+    """Those of our relays that are among theirs, in our spelling and order."""
     named = set(map(relay_spelling, theirs))
     return [url for url in ours if relay_spelling(url) in named]
 

@@ -1,4 +1,4 @@
-"""What is asked after again and again until it is known: at once when it is new, then each after its own pauses."""
+"""Asks about names in rounds until each is settled: soon after it was added, then after pauses that grow."""
 
 import asyncio
 import heapq
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from pylon.tasks import Tasks
 
-# Whatever else comes up in the same moment is asked after together. It is also the pause between two rounds.
+# Names that are added within so many seconds share a round. It is also the pause between two rounds.
 SOON_S = 0.05
 FIRST_S = 0.5
 LONGEST_S = 60.0
-# So many are read in some milliseconds, by whoever has all others to serve as well.
+# The most names in a round: reading so many takes some milliseconds, during which nobody else is served.
 AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Turn:
-    """When a name is asked after, in seconds of a clock, and the pause that comes after that."""
+    """When a name is next asked about, in seconds of a clock, and the pause after that."""
 
     at: float
     name: str
@@ -27,7 +27,7 @@ class Turn:
 
 
 class Turns:
-    """Whose turn it is. Pure: time is an argument."""
+    """The names that are not settled, by when each is due. Pure: time is an argument."""
 
     def __init__(self) -> None:
         self._turns: list[Turn] = []
@@ -37,30 +37,33 @@ class Turns:
 
     @property
     def next_at(self) -> float:
-        """When the first of them is due; never when there is none."""
+        """When the first is due; infinity if there is none."""
         return self._turns[0].at if self._turns else math.inf
 
     def add(self, name: str) -> None:
-        """One that was not asked after yet: it comes before all that were."""
+        """Adds a new name, which comes before all that were asked about already."""
         heapq.heappush(self._turns, Turn(-math.inf, name, FIRST_S))
 
     def take(self, now: float, most: int) -> list[Turn]:
-        """Those that are due, `most` at most: they are gone from here."""
+        """Removes and returns those that are due, `most` at most."""
         taken: list[Turn] = []
         while self._turns and self._turns[0].at <= now and len(taken) < most:
             taken.append(heapq.heappop(self._turns))
         return taken
 
     def put_back(self, turn: Turn, now: float) -> None:
-        """It was asked after, and is not known yet. Those that would be due at almost the same time are due at the
-        same, or many would make a round of one every moment."""
+        """Puts a name back that was asked about and is not settled.
+
+        Times are rounded up, so that names which are due at almost the same time share a round.
+        """
         at = math.ceil((now + turn.pause_s) / FIRST_S) * FIRST_S
         heapq.heappush(self._turns, Turn(at, turn.name, min(2 * turn.pause_s, LONGEST_S)))
 
 
 class Rounds:
-    """`work` is one round: it is given names, and returns those of them that are to be asked after again. It raises
-    nothing. `name` is its task's.
+    """Calls `work` with the names that are due; it returns those to ask about again, and must not raise.
+
+    `name` is that of the task.
     """
 
     def __init__(self, work: Callable[[list[str]], Awaitable[Container[str]]], name: str) -> None:
@@ -73,7 +76,7 @@ class Rounds:
         self._tasks = Tasks()
 
     def add(self, name: str) -> None:
-        """A new name, asked after soon; others keep their pauses."""
+        """Adds a new name, which is asked about soon. The others keep their pauses."""
         if self._closed:
             return
         self._turns.add(name)
@@ -82,7 +85,7 @@ class Rounds:
             self._task = self._tasks.start(self._go_on(), self._name)
 
     async def close(self) -> None:
-        """No more rounds, whatever is added."""
+        """Ends the rounds. Names that are added later are ignored."""
         self._closed = True
         await self._tasks.close()
 

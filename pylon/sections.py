@@ -12,9 +12,9 @@ from pylon.errors import MalformedError
 from pylon.relay_url import normalize_relay_url, relay_spelling
 
 DEFAULT_RELAY = "ws://127.0.0.1:7447"
-# One bitcoin. Far from any price of a job, and from where the largest of jobs would cost more than there is.
+# One bitcoin: far above any price of a job, and low enough that no job can cost more bitcoin than exist.
 _DEAREST_MSAT = 100_000_000_000
-# An announcement holds no more.
+# An announcement holds no more (`jobs.announcement.MAX_RELAYS`).
 _MOST_RELAYS = 20
 
 type Network = Literal["play", "regtest", "signet", "mutinynet", "testnet4", "mainnet"]
@@ -35,7 +35,7 @@ def _relay_url(url: str) -> str:
     return url
 
 
-def _each_once(urls: list[str]) -> list[str]:
+def _without_repeats(urls: list[str]) -> list[str]:
     # Two connections to one relay would read and write everything twice.
     first: dict[str, str] = {}
     for url in urls:
@@ -51,8 +51,8 @@ class _Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
-        # Elsewhere in Python true is 1.
+    def _refuse_bool_for_number(cls, value: object, info: ValidationInfo) -> object:
+        # pydantic would take true for 1.
         if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
             raise ValueError(f"expected a number, not {str(value).lower()}")
         return value
@@ -439,7 +439,7 @@ class Config(_Section):
     """All settings of a node."""
 
     network: Network = Field("play", description="The money network. `play` is play money.")
-    relays: Annotated[list[RelayUrl], AfterValidator(_each_once)] = Field(
+    relays: Annotated[list[RelayUrl], AfterValidator(_without_repeats)] = Field(
         [DEFAULT_RELAY],
         examples=[[DEFAULT_RELAY, "wss://relay.example.org"]],
         min_length=1,

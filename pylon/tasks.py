@@ -1,4 +1,4 @@
-"""Tasks have an owner: it holds them until they are over, what they fail with is logged, and closing it ends them.
+"""Tasks with an owner, which holds them until they are done, logs their errors, and ends them when it is closed.
 
 `asyncio.TaskGroup` is for work that stands or falls together: the first error cancels all the rest, and whoever
 opened the group. Here the tasks of an owner have nothing to do with each other, and it lives from a `start` to a
@@ -19,16 +19,17 @@ type Errors = tuple[type[Exception], ...]
 
 
 class Tasks:
-    """What runs beside its owner. An error ends its own task alone, and is logged at once.
+    """The tasks of one owner. An error ends its own task alone, and is logged at once.
 
-    `failed` is what the log says of it, unless it is `expected`; `ended` is called after each that `begin` began.
+    `failed` is the message of that log line; errors of the types in `expected` are not logged. `ended` is called
+    after each task of `begin`, whose errors are all logged.
     """
 
     def __init__(
         self, failed: str = _FAILED, ended: Callable[[], None] | None = None, *, expected: Errors = ()
     ) -> None:
         # The event loop holds tasks by weak references only: without this, one may be collected while it waits.
-        self._running: set[asyncio.Task[Any] | None] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._failed = failed
         self._ended = ended
         self._expected = expected
@@ -37,44 +38,44 @@ class Tasks:
         return len(self._running)
 
     def start[T](self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Runs it from the next turn of the event loop on. Whoever waits for the task hears of its error as well."""
+        """Starts a task in the next turn of the event loop. Whoever awaits it gets its error, too."""
         return self.hold(asyncio.create_task(work, name=name))
 
     def hold[T](self, task: asyncio.Task[T]) -> asyncio.Task[T]:
-        """The same for one that was made elsewhere."""
+        """Takes over a task that was made elsewhere."""
         self._running.add(task)
-        task.add_done_callback(self._over)
+        task.add_done_callback(self._done)
         return task
 
     def begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Runs it up to where it first waits, which may be all there is to do, and the rest in its time."""
+        """Starts a task at once: it runs up to its first wait, which may be to its end, before this returns."""
         task = asyncio.Task(self._do(work, name), loop=asyncio.get_running_loop(), name=name, eager_start=True)
         if not task.done():
             self._running.add(task)
 
     async def wait(self) -> None:
-        """Returns when those are over that run now. Whoever is cancelled in it cancels them, and waits still."""
-        await _all_over(list(filter(None, self._running)))
+        """Waits for the tasks that run now. When it is cancelled, it cancels them and still waits for them."""
+        await _all_done(list(self._running))
 
     async def close(self) -> None:
-        """Cancels them, and returns when all are over, those too that they began meanwhile."""
+        """Cancels all tasks and waits for their ends, also of those that they start meanwhile."""
         while self._running:
             self.cancel()
             await self.wait()
-            # One that was done already has yet to take its leave, and was not waited for.
+            # A task that was done already is removed by a callback that has yet to run.
             await asyncio.sleep(0)
 
     def cancel(self) -> None:
-        """Cancels them. They are over some time later."""
-        for task in filter(None, self._running):
+        """Cancels all tasks, without waiting for their ends."""
+        for task in self._running:
             task.cancel()
 
-    def _over(self, task: asyncio.Task[Any]) -> None:
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
-        _tell_of(task, self._failed, self._expected)
+        _log_error(task, self._failed, self._expected)
 
     async def _do(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        # It takes its leave itself: a callback for that would take a turn of the event loop each time.
+        # The task removes itself: a callback would take another turn of the event loop each time.
         try:
             await work
         except Exception as error:
@@ -86,27 +87,28 @@ class Tasks:
 
 
 async def end(*tasks: asyncio.Future[Any] | None, expected: Errors = ()) -> None:
-    """Cancels these, and returns when all are over. What one of them failed with, before or now, is logged, unless it
-    is `expected`: nobody else hears of it. A task whose result the caller reads is therefore left out (None).
+    """Cancels tasks and waits for their ends; None is skipped.
 
-    Whoever is cancelled in it cancels them once more, still waits for them, and is cancelled then: none of them goes
-    on without an owner.
+    An error of one of them, from before or now, is logged unless its type is in `expected`, since nobody else would
+    hear of it. So a task whose result the caller reads must be left out.
+
+    When this is cancelled, it cancels the tasks once more and still waits for them: none goes on without an owner.
     """
-    those = [task for task in tasks if task is not None]
-    for task in those:
+    ending = [task for task in tasks if task is not None]
+    for task in ending:
         task.cancel()
     try:
-        await _all_over(those)
+        await _all_done(ending)
     finally:
-        for task in those:
-            _tell_of(task, _FAILED, expected)
+        for task in ending:
+            _log_error(task, _FAILED, expected)
 
 
-async def _all_over(tasks: Collection[asyncio.Future[Any]]) -> None:
-    # Not `asyncio.wait`: cancelled, that would leave them to themselves.
+async def _all_done(tasks: Collection[asyncio.Future[Any]]) -> None:
+    # Not `asyncio.wait`, which when cancelled would leave the tasks running.
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _tell_of(task: asyncio.Future[Any], failed: str, expected: Errors) -> None:
+def _log_error(task: asyncio.Future[Any], failed: str, expected: Errors) -> None:
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, expected):
         logger.failed(failed, error, task=task.get_name() if isinstance(task, asyncio.Task) else "")

@@ -2,8 +2,8 @@
 
 import re
 
-# Relays disagree on how these hash, so that an event with one of them is a forged event to some; and a terminal
-# takes some as orders. Tab and newlines stay.
+# Relays disagree on how these are serialized, so an event with one of them looks forged to some; and terminals obey
+# some of them. Tab and newlines stay.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 # What else makes a line look like two, or like another one: line ends, and marks that turn the direction of writing.
 _LINE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -22,13 +22,14 @@ def is_clean(text: str) -> bool:
 
 
 def whole_characters(text: str) -> str:
-    """The text in which two halves of a character (UTF-16's surrogates) are that character. A half alone, which UTF-8
-    cannot say, is U+FFFD."""
+    """The text with each pair of UTF-16 surrogates joined into its character; a lone one, which UTF-8 cannot encode,
+    becomes U+FFFD.
+    """
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def clean_line(text: str) -> str:
-    """A name, or a few words for people, without what could make it look like more than one line or another one."""
+    """A name or a short text as one line, without what could make it look like several lines or like another text."""
     return text if text.isprintable() else _LINE.sub("", " ".join(text.split("\n")))
 
 
@@ -38,11 +39,10 @@ def is_line(text: str) -> bool:
 
 
 def as_cell(name: str) -> str:
-    """A name for a cell of a CSV: one that a spreadsheet would take for a formula has an apostrophe in front, which
-    says there that it is text."""
+    """A name as a CSV cell. What a spreadsheet would take for a formula gets an apostrophe, which marks text."""
     return f"'{name}" if name.startswith(_FORMULA) else name
 
 
 def escaped_in_json(line: str) -> str:
-    """JSON that says the same, and shows these as the escapes that JSON has for them."""
+    """JSON text of the same value, with the characters that `clean_line` removes written as escapes."""
     return _LINE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)

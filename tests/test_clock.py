@@ -25,7 +25,7 @@ def test_what_moved_the_clock_is_said(move, seconds, said):
     clock = ManualClock()
     moves = ClockMoves(clock)
     getattr(clock, move)(seconds)
-    assert moves.said() == said
+    assert moves.in_words() == said
 
 
 @given(st.lists(st.floats(-DAY, DAY)), st.lists(st.floats(0, DAY)), st.lists(st.floats(0, DAY)))
@@ -37,11 +37,11 @@ def test_steps_and_sleeps_add_up_and_time_that_passes_counts_for_nothing(steps, 
             way(seconds)
     moved = sum(steps) + sum(sleeps)
     if abs(abs(moved) - 30) > 0.1:
-        assert bool(moves.said()) == (abs(moved) > 30)
+        assert bool(moves.in_words()) == (abs(moved) > 30)
 
 
 def test_the_clocks_of_this_machine_stay_together_while_nobody_moves_them():
     clock = SystemClock()
     moves, began = ClockMoves(clock), clock.boot()
-    assert moves.said() == ""
+    assert moves.in_words() == ""
     assert clock.boot() >= began

@@ -158,7 +158,7 @@ def loads_event(data: bytes | str) -> Event:
 
 
 def verify(event: Event) -> None:
-    """Check id and signature. Raises `SignatureError`, and `MalformedError` for text that is not valid Unicode."""
+    """Check id and signature (NIP-01). Raises `SignatureError`, and `MalformedError` for text that is not Unicode."""
     digest = event_id(event.pubkey, event.created_at, event.kind, event.tags, event.content)
     if digest.hex() != event.id:
         raise SignatureError("event id is not the hash of the event")
@@ -197,5 +197,5 @@ def expiration(event: Event) -> int | None:
 
 
 def ends_at(value: str) -> int | None:
-    """The Unix seconds in the value of an `expiration` tag; None when it is not a time."""
+    """The time in the value of an `expiration` tag (NIP-40), in Unix seconds; None when it is not a time."""
     return int(value) if value.isascii() and value.isdigit() and len(value) <= 16 else None

@@ -18,7 +18,7 @@ class SecretKey:
     __slots__ = ("_pair", "_secret", "public")
 
     def __init__(self, secret: bytes) -> None:
-        """`secret` is 32 bytes, a number from 1 to the curve's order. Raises `MalformedError` otherwise."""
+        """`secret` is 32 bytes, a number above 0 and below the curve's order. Raises `MalformedError` otherwise."""
         self._secret = bytes(secret)
         self._pair = KeyPair(self._secret)
         self.public: str = coincurve.PrivateKey(self._secret).public_key_xonly.format().hex()
@@ -54,7 +54,7 @@ class SecretKey:
         return hash(self.public)
 
     def __reduce__(self) -> NoReturn:
-        # A pickle is a copy of the secret that nobody meant to make.
+        # A pickle would be a copy of the secret that nobody meant to make.
         raise TypeError("a secret key is not pickled")
 
 

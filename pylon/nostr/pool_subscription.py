@@ -58,14 +58,14 @@ class PoolSubscription:
         return received
 
     async def next_batch(self, most: int) -> list[Received]:
-        """Wait for an event; returns it with those that are there already, `most` in all."""
+        """Wait for an event; returns it with others that are there by then, at most `most` in all."""
         while not self._queue:
             self._came.clear()
             await self._came.wait()
         return self._taken(most)
 
     async def offer(self, event: Event, relay: str) -> bool:
-        """Add an event that was found by a query; False when it came before. Raises `SignatureError`."""
+        """Add an event that a query found; whether it is new. Waits for room. Raises `SignatureError`."""
         return self._is_new(event) and await self._put(Received(event, relay))
 
     def open_on(self, connection: RelayConnection, filters: Filters) -> None:
@@ -106,7 +106,7 @@ class PoolSubscription:
 
     def _taken(self, most: int) -> list[Received]:
         batch = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
-        self._queued_bytes -= sum([taken for _, taken in batch])
+        self._queued_bytes -= sum([size for _, size in batch])
         self._room.set()
         return [received for received, _ in batch]
 
@@ -129,9 +129,9 @@ class PoolSubscription:
         if self._copies is not None and len(self._opened) > 1 and received.event.id not in self._seen:
             self._copies.first(received.event.id, received.relay, time.monotonic())
         self._seen.put(received.event.id, None)
-        taken = weight(received.event)
-        self._queue.append((received, taken))
-        self._queued_bytes += taken
+        size = weight(received.event)
+        self._queue.append((received, size))
+        self._queued_bytes += size
         self._came.set()
 
     def _take(self, item: Event | m.Eose, relay: str) -> Coroutine[Any, Any, None] | None:

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from pylon import log
 from pylon.errors import NotAcknowledgedError, RelayError
+from pylon.nostr.client.log_limit import LogLimit
 from pylon.nostr.client.relay_status import RelayStatus
-from pylon.nostr.client.relay_words import RelayWords
 from pylon.nostr.event import Event
 from pylon.tasks import Tasks
 
@@ -48,7 +48,7 @@ class _Way:
     unanswered: int = 0
     # Extra letters on their way while the relay is slow and another one is not: these take none of the places.
     extra: int = 0
-    words: RelayWords = field(default_factory=RelayWords)
+    log_limit: LogLimit = field(default_factory=LogLimit)
 
     @property
     def slow(self) -> bool:
@@ -123,7 +123,7 @@ class OutboxRelays:
             await self._pool.publish(event, relays=[url], timeout=timeout)
         except RelayError as error:
             way.unanswered = way.unanswered + 1 if isinstance(error, NotAcknowledgedError) else 0
-            if (beside := way.words.tell(asyncio.get_running_loop().time())) is not None:
+            if (beside := way.log_limit.admit(asyncio.get_running_loop().time())) is not None:
                 logger.warning("not published yet", id=event.id, error=str(error), **beside)
             return False
         way.unanswered = 0

@@ -73,7 +73,7 @@ class Session:
         self._tell(AuthChallenge(self._challenge))
         tasks = [
             asyncio.create_task(work, name="a relay session")
-            for work in (self._outbox.run(), self._websocket.hand_to(self._take), self._lagging.wait())
+            for work in (self._outbox.run(), self._websocket.deliver_to(self._take), self._lagging.wait())
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

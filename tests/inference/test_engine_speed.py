@@ -31,3 +31,10 @@ def test_a_new_child_counts_from_zero_without_a_negative_speed() -> None:
     speed.observe(Beat(1000, 100, 10.0))
     speed.observe(Beat(10, 1, 0.1))
     assert speed.prompt_per_s == pytest.approx(100, rel=0.01)
+
+
+def test_a_new_child_that_was_busier_at_its_first_beat_counts_from_zero_too() -> None:
+    speed = Speed()
+    speed.observe(Beat(1000, 100, 0.1))
+    speed.observe(Beat(10, 1, 0.4))
+    assert speed.prompt_per_s == pytest.approx(1010 / 0.5, rel=0.01)

@@ -8,10 +8,10 @@ import pytest
 
 from pylon.errors import NotAcknowledgedError, RelayError
 from pylon.nostr import messages as m
+from pylon.nostr.client.authentication import CHALLENGE_SECONDS
 from pylon.nostr.client.backoff import SOON, Backoff
 from pylon.nostr.client.connection import RelayConnection
-from pylon.nostr.client.introduction import CHALLENGE_SECONDS
-from pylon.nostr.client.relay_words import BURST
+from pylon.nostr.client.log_limit import BURST
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey

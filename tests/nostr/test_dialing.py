@@ -11,7 +11,7 @@ from websockets.http11 import Request, Response
 
 from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.client.nip11 import RelayInformation
-from pylon.nostr.websocket.dialing import dial_judged
+from pylon.nostr.websocket.dialing import dial_judged, resolve
 from pylon.relay.server import RelayServer
 
 
@@ -84,3 +84,13 @@ async def test_a_relay_that_sends_us_elsewhere_is_not_reached_and_that_is_no_fau
         assert connection.status.state == "connecting"
         await connection.close()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_addresses_are_tried_in_the_order_that_the_system_prefers(monkeypatch) -> None:
+    preferred = [f"192.0.2.{number}" for number in (9, 3, 7, 1, 8, 2, 6, 4, 5)]
+
+    async def getaddrinfo(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(0, 0, 0, "", (address, 443)) for address in (*preferred, preferred[-1])]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    assert list(await resolve("relay.example.com")) == preferred

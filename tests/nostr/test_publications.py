@@ -38,3 +38,17 @@ async def test_a_fault_while_events_are_sent_again_is_told_and_whoever_waits_hea
         with pytest.raises(RelayError, match="closed"):
             await publishing
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_an_event_whose_publication_was_cancelled_is_not_sent_on_the_next_connection():
+    sent = list[bytes]()
+    publications = Publications("ws://relay", sent.append, has_key=False)
+    publishing = asyncio.create_task(publications.publish(EVENT, timeout=60))
+    await asyncio.sleep(0)
+    publishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+    sent.clear()
+    await publications.opened()
+    assert sent == []
+    await publications.close()

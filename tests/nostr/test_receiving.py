@@ -43,7 +43,7 @@ class Taker:
     async def serve(self, socket: ServerSocket, take: Take | None = None) -> None:
         self.socket = socket
         await self.begin.wait()
-        self.task = asyncio.create_task(socket.hand_to(take or self.take))
+        self.task = asyncio.create_task(socket.deliver_to(take or self.take))
         await asyncio.wait({self.task})
         error = asyncio.CancelledError() if self.task.cancelled() else self.task.exception()
         self.ended.set_result(error)
@@ -241,7 +241,7 @@ async def test_both_ends_understand_each_other():
     enough = asyncio.Event()
 
     async def echo(socket: ServerSocket) -> None:
-        await socket.hand_to(lambda data, is_text: socket.send(data, text=is_text))
+        await socket.deliver_to(lambda data, is_text: socket.send(data, text=is_text))
 
     def take(data: BytesLike, is_text: bool) -> None:
         got.append(bytes(data))
@@ -251,7 +251,7 @@ async def test_both_ends_understand_each_other():
     async with serve(echo, "127.0.0.1", 0, create_connection=ServerSocket) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}", create_connection=ClientSocket) as socket:
-            taking = asyncio.create_task(socket.hand_to(take))
+            taking = asyncio.create_task(socket.deliver_to(take))
             async with asyncio.timeout(10), asyncio.TaskGroup() as group:
                 for message in messages:
                     group.create_task(socket.send(message))

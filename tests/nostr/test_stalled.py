@@ -7,7 +7,7 @@ import sys
 import orjson
 import pytest
 
-from pylon.nostr.client import introduction
+from pylon.nostr.client import authentication
 from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.filter import Filter
 from pylon.nostr.websocket import opening as module
@@ -70,7 +70,7 @@ async def test_it_is_kept_for_as_long_as_it_takes_something(monkeypatch):
             return left
 
         transport.get_write_buffer_size = less_each_time  # type: ignore[method-assign]
-        monkeypatch.setattr(connection._sender.socket, "_on_its_way", lambda: 0)
+        monkeypatch.setattr(connection._sender.socket, "_unacknowledged", lambda: 0)
         await asyncio.sleep(4.0)
         assert not transport.is_closing()
         socket.transport.abort()
@@ -87,7 +87,7 @@ async def test_it_is_kept_while_it_reads_what_the_system_keeps_for_it(monkeypatc
         before = ours.get_write_buffer_size()
         try:
             # A third of what the system keeps is never gone at once, so nothing that waits here seems to move.
-            kept = connection._sender.socket._on_its_way()
+            kept = connection._sender.socket._unacknowledged()
             for _ in range(20):
                 taken = 0
                 while taken < kept // 60:
@@ -109,7 +109,7 @@ async def test_what_waits_for_it_is_not_written_all_at_once():
 
 
 async def test_answers_to_its_challenges_do_not_pile_up(monkeypatch):
-    monkeypatch.setattr(introduction, "BURST", 100)
+    monkeypatch.setattr(authentication, "BURST", 100)
     async with ScriptedRelay() as relay, connected(relay, KEY) as connection:
         socket = await stall(relay, connection)
         for number in range(100):

@@ -20,8 +20,8 @@ class Speed:
         self._completion = 0.0
 
     def observe(self, beat: Beat) -> None:
-        """Takes a beat. Counts run from the start of a child: if they are lower than the last, the child is new."""
-        last = self._last if beat.busy_s >= self._last.busy_s else Beat(0, 0, 0.0)
+        """Takes a beat. Counts run from the start of a child: if one is lower than before, the child is new."""
+        last = self._last if _goes_on(self._last, beat) else Beat(0, 0, 0.0)
         worked = beat.busy_s - last.busy_s
         fade = 0.5 ** (worked / _HALF_LIFE_S)
         self._busy_s = self._busy_s * fade + worked
@@ -41,3 +41,11 @@ class Speed:
     @property
     def completion_per_s(self) -> float:
         return self._completion / self._busy_s if self._busy_s else self._expected[1]
+
+
+def _goes_on(last: Beat, beat: Beat) -> bool:
+    return (
+        beat.busy_s >= last.busy_s
+        and beat.prompt_tokens >= last.prompt_tokens
+        and beat.completion_tokens >= last.completion_tokens
+    )

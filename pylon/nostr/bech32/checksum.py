@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from pylon.errors import MalformedError, TooLargeError
 
-# NIP-19 asks for a bound and names this one.
+# The bound that NIP-19 recommends.
 MAX_LENGTH = 5_000
 
 _CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
@@ -70,6 +70,7 @@ def _regroup(values: Iterable[int], size: int, new_size: int) -> tuple[list[int]
 
 
 def _expand(prefix: str) -> list[int]:
+    # BIP-173, `bech32_hrp_expand`: the high bits of each character, a zero, the low bits.
     codes = prefix.encode("ascii")
     return [code >> 5 for code in codes] + [0] + [code & 31 for code in codes]
 

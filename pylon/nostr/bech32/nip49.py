@@ -16,13 +16,14 @@ from pylon.errors import DecryptionError, MalformedError, TooLargeError
 from pylon.nostr.bech32 import checksum as bech32
 from pylon.nostr.keys import SecretKey
 
-# scrypt takes 1 KiB times 2 to this power: 64 MiB and a tenth of a second or two.
+# scrypt takes 2**log_n KiB of memory: here 64 MiB, and a tenth of a second or two.
 DEFAULT_LOG_N = 16
 # 1 GiB. A text that asks for more is more likely meant to exhaust this machine's memory than to protect a key.
 MAX_LOG_N = 20
 
 _PREFIX = "ncryptsec"
 _VERSION = 2
+# Version, log_n, salt, nonce, key security, and the encrypted key with its tag.
 _LENGTH = 1 + 1 + 16 + 24 + 1 + 48
 
 
@@ -80,6 +81,7 @@ def _cipher(key: bytes, nonce: bytes) -> ChaCha20Poly1305:
 
 
 def _cipher_nonce(nonce: bytes) -> bytes:
+    # draft-irtf-cfrg-xchacha-03, section 2.3: the first 16 bytes go into the subkey.
     return bytes(4) + nonce[16:]
 
 

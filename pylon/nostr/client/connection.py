@@ -23,12 +23,12 @@ from pylon import log
 from pylon.clock import Clock, ClockMoves, SystemClock
 from pylon.errors import ConnectionLostError, MalformedError, RelayError
 from pylon.nostr import messages as m
+from pylon.nostr.client.authentication import Authentication
 from pylon.nostr.client.backoff import Backoff, Retries
-from pylon.nostr.client.introduction import Introduction
+from pylon.nostr.client.log_limit import LogLimit
 from pylon.nostr.client.nip11 import RelayInformation, fetch_relay_information
 from pylon.nostr.client.publications import Publications
 from pylon.nostr.client.relay_status import RelayStatus as RelayStatus
-from pylon.nostr.client.relay_words import RelayWords
 from pylon.nostr.client.subscriptions import Deliver, Filters, Subscriptions
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
@@ -91,10 +91,10 @@ class RelayConnection:
         self._subscriptions = Subscriptions(
             url, self._sender.send_later, lambda: self.status.information, has_key=secret is not None
         )
-        self._introduction = Introduction(
+        self._authentication = Authentication(
             url, secret, self._clock, self._sender.send_later, self._subscriptions.authenticated
         )
-        self._notices = RelayWords()
+        self._notices = LogLimit()
         self._tasks = Tasks()
 
     @property
@@ -116,7 +116,7 @@ class RelayConnection:
             # Also when `close` is cancelled: those who wait for an answer would wait for ever.
             self.status.turn("closed", self._clock.wall())
             self._subscriptions.close()
-            self._introduction.lost()
+            self._authentication.lost()
             await self._publications.close()
 
     async def wait_open(self, timeout: float) -> bool:
@@ -171,7 +171,7 @@ class RelayConnection:
             raise RelayError(self._fault)
         try:
             async with asyncio.timeout(timeout):
-                await self._introduction.wait()
+                await self._authentication.wait()
                 return await self._subscriptions.query(filters, {} if known is None else known)
         except TimeoutError as error:
             raise RelayError(f"{self.url} did not answer a query within {timeout:g} s") from error
@@ -211,7 +211,7 @@ class RelayConnection:
                 self._sender.lost()
                 self._publications.lost()
                 self._opened.clear()
-                self._introduction.lost()
+                self._authentication.lost()
                 learning.cancel()
             reason = self._moved or reason
             self.status.turn("connecting", self._clock.wall(), reason)
@@ -237,13 +237,13 @@ class RelayConnection:
         watch = self._tasks.start(self._watch(socket, ClockMoves(self._clock)), f"clock for {self.url}")
         try:
             self._sender.socket = socket
-            self._introduction.opened()
+            self._authentication.opened()
             self.status.turn("open", self._clock.wall())
             self._subscriptions.opened()
             self._sender.beside(self._publications.opened())
             self._opened.set()
             with suppress(ConnectionClosedOK):
-                await socket.hand_to(self._take)
+                await socket.deliver_to(self._take)
         finally:
             watch.cancel()
 
@@ -253,7 +253,7 @@ class RelayConnection:
         """
         while True:
             await asyncio.sleep(CLOCK_SECONDS)
-            if moved := moves.said():
+            if moved := moves.in_words():
                 self._moved = moved
                 await socket.close()
                 return
@@ -275,7 +275,7 @@ class RelayConnection:
                 self._answered = True
                 self.status.answered(name)
                 return self._subscriptions.receive(name, message)
-            case m.Ok() if self._introduction.settles(message):
+            case m.Ok() if self._authentication.settles(message):
                 self._authenticated(message)
             case m.Ok():
                 self._answered = True
@@ -284,7 +284,7 @@ class RelayConnection:
                 self.status.closed(name, reason)
                 self._subscriptions.refused(name, reason)
             case m.AuthChallenge(challenge):
-                self._introduction.challenged(challenge)
+                self._authentication.challenged(challenge)
             case m.Notice(text):
                 self.status.noticed(text)
                 self._log_notice(text)
@@ -296,7 +296,7 @@ class RelayConnection:
         if text.startswith("auth-required:"):
             # Expected while authentication is under way.
             logger.debug("relay notice", relay=self.url, text=text)
-        elif (beside := self._notices.tell(self._clock.monotonic())) is not None:
+        elif (beside := self._notices.admit(self._clock.monotonic())) is not None:
             logger.info("relay notice", relay=self.url, text=text, **beside)
 
     def _authenticated(self, ok: m.Ok) -> None:

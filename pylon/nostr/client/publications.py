@@ -31,10 +31,11 @@ class _Publication:
 
 
 class Publications:
-    """`send` writes a frame, and returns something to wait for when the relay reads too slowly to take it now.
+    """The events that one relay has not acknowledged, and the callers that wait for its answers.
 
-    A frame that could not be written is sent again by `opened`, when the connection is back. `has_key`: whether there
-    is a key to authenticate with, if the relay asks (NIP-42).
+    `send` writes a frame, and returns something to wait for when the relay reads too slowly to take it now. A frame
+    that could not be written is sent again by `opened`, when the connection is back. `has_key`: whether there is a
+    key to authenticate with, if the relay asks (NIP-42).
     """
 
     def __init__(self, url: str, send: Callable[[bytes], Awaitable[None] | None], *, has_key: bool) -> None:
@@ -58,7 +59,8 @@ class Publications:
         """Send the event until the relay acknowledges it; with `once` a single time.
 
         Raises `RelayError` when the relay refuses it. After `timeout` seconds, raises `RateLimitedError` when its
-        last answer was `rate-limited`, else `NotAcknowledgedError`.
+        last answer was `rate-limited`, else `NotAcknowledgedError`. When every caller is cancelled, the event is not
+        sent again.
 
         With `once`, `RateLimitedError` is raised as soon as the relay says so, or when other events are held back for
         that already; `RelayError` as soon as it has refused our key; and `ConnectionLostError` when the connection
@@ -87,7 +89,11 @@ class Publications:
                 sending = asyncio.ensure_future(pending)
                 self._sending.add(sending)
                 sending.add_done_callback(self._sending.discard)
-        ok = await answer
+        try:
+            ok = await answer
+        except asyncio.CancelledError:
+            self._withdraw(event.id, answer)
+            raise
         if not ok.accepted:
             raise RelayError(f"{self._url} refused an event: {ok.message}")
         return ok
@@ -125,6 +131,8 @@ class Publications:
         """The relay answered a publication."""
         publication = self._open.get(ok.event_id)
         if publication is None:
+            # Its callers were cancelled, or their time was over. A round may still wait for this answer.
+            self._pacer.answered(ok.event_id, refused=False)
             return
         reason = ok.message.partition(":")[0] if ok.message else ""
         refused = not ok.accepted and reason == "rate-limited"
@@ -193,6 +201,15 @@ class Publications:
     def _give_up(self, event_id: str, error: RelayError) -> None:
         for answer, _ in self._open.pop(event_id).waiting:
             _fail(answer, error)
+
+    def _withdraw(self, event_id: str, answer: asyncio.Future[m.Ok]) -> None:
+        """One caller no longer waits; the event is forgotten when it was the last."""
+        publication = self._open.get(event_id)
+        if publication is None:
+            return
+        publication.waiting = [one for one in publication.waiting if one[0] is not answer]
+        if not publication.waiting:
+            del self._open[event_id]
 
     async def _send_again(self, event_id: str) -> bool:
         publication = self._open.get(event_id)

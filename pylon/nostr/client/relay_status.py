@@ -12,8 +12,10 @@ _CLOSED = "subscription closed: "
 
 @dataclass(slots=True)
 class RelayStatus:
-    """`since`: when the relay's `state` began, in Unix seconds. `notice`: the last NOTICE, or why a subscription was
-    closed. `error`: why the relay is not connected or, while it is open, that it does not let our key in.
+    """What we know of one relay.
+
+    `since`: when its `state` began, in Unix seconds. `notice`: the last NOTICE, or why a subscription was closed.
+    `error`: why it is not connected or, while it is open, that it does not let our key in.
     """
 
     url: str

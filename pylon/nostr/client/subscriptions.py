@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pylon import log
 from pylon.errors import RelayError, WireError
 from pylon.nostr import messages as m
+from pylon.nostr.client.log_limit import LogLimit
 from pylon.nostr.client.nip11 import RelayInformation
 from pylon.nostr.client.pages import Pages
-from pylon.nostr.client.relay_words import RelayWords
 from pylon.nostr.client.stored import Room, StoredAnswer
 from pylon.nostr.client.tolerance import Tolerance
 from pylon.nostr.event import Event
@@ -47,10 +47,10 @@ class _Subscription:
 
 
 class Subscriptions:
-    """`send` takes a frame without waiting, and drops it while there is no connection.
+    """The subscriptions and queries that are open at one relay.
 
-    `information` gives the relay's limits (NIP-11). `has_key`: whether there is a key to authenticate with, if the
-    relay asks (NIP-42).
+    `send` takes a frame without waiting, and drops it while there is no connection. `information` gives the relay's
+    limits (NIP-11). `has_key`: whether there is a key to authenticate with, if the relay asks (NIP-42).
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Subscriptions:
         self._room = Room()
         self._tolerance, self._warned = Tolerance(), False
         # The reason of the last closed subscription that was logged as a warning, and the limit of such warnings.
-        self._told, self._refusals = "", RelayWords()
+        self._told, self._refusals = "", LogLimit()
 
     def subscribe(
         self, filters: Filters, deliver: Deliver, *, name: str = "", ended: asyncio.Future[None] | None = None
@@ -171,7 +171,7 @@ class Subscriptions:
         if reason == self._told:
             # The same reason again, or for another subscription, is no news.
             logger.debug("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay)
-        elif (beside := self._refusals.tell(asyncio.get_running_loop().time())) is not None:
+        elif (beside := self._refusals.admit(asyncio.get_running_loop().time())) is not None:
             self._told = reason
             logger.warning("relay closed a subscription", relay=self._url, reason=reason, retry_s=delay, **beside)
 
@@ -188,7 +188,7 @@ class Subscriptions:
             self._send(m.encode(m.Req(name, self._information().lowered(subscription.filters()))))
 
     def _count_wrong(self, error: WireError) -> None:
-        # The first is news.
+        # Only the first on a connection is a warning: the others tell nothing new.
         told = logger.debug if self._warned else logger.warning
         self._warned = True
         told("relay passed on a forged event, or one that was not asked for", relay=self._url, error=str(error))

@@ -1,5 +1,7 @@
 """NIP-44 version 2: authenticated encryption between two keys, with padding that hides lengths.
 
+Source: https://github.com/nostr-protocol/nips/blob/master/44.md
+
 Plaintexts of 65,536 bytes and more take the extended length prefix (NIP-44 "Encryption", step 3): two zero
 bytes and a 32-bit length in place of the 16-bit one.
 """
@@ -30,8 +32,8 @@ def conversation_key(secret: SecretKey, peer: str) -> bytes:
 
 
 class ConversationKeys:
-    """The conversation keys of one secret key. The most recently used ones are kept, since key agreement costs more
-    than encryption.
+    """The conversation keys of one secret key, by peer. The most recently used ones are kept, since key agreement
+    costs more than encryption.
 
     Not thread-safe: a provider's answers are sealed on the thread of its event loop (`store/group`).
     """
@@ -47,7 +49,7 @@ class ConversationKeys:
         return len(self._keys)
 
     def clear(self) -> None:
-        """Forget all kept keys."""
+        """Drops all kept keys."""
         self._keys.clear()
 
     def get(self, peer: str) -> bytes:

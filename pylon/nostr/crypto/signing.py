@@ -22,10 +22,10 @@ class KeyPair:
     __slots__ = ("_pair",)
 
     def __init__(self, secret: bytes) -> None:
-        """`secret` is 32 bytes, a number from 1 to the curve's order. Raises `MalformedError` otherwise."""
+        """`secret` is 32 bytes, a number above 0 and below the curve's order. Raises `MalformedError` otherwise."""
         self._pair = ffi.new("secp256k1_keypair *")
         if len(secret) != 32 or not lib.secp256k1_keypair_create(_CONTEXT, self._pair, secret):
-            raise MalformedError("a secret key is 32 bytes, a number from 1 to the order of secp256k1")
+            raise MalformedError("a secret key is 32 bytes, a number above 0 and below the order of secp256k1")
 
     def sign(self, message: bytes, randomness: bytes) -> bytes:
         """The signature, 64 bytes, of a 32-byte message. `randomness` is 32 bytes, fresh for each signature.

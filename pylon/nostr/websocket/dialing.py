@@ -17,9 +17,9 @@ type Dial = Callable[[str, int], Awaitable[socket.socket]]
 
 
 async def resolve(host: str) -> Iterable[str]:
-    """The IP addresses of a host name. Raises `OSError`."""
+    """The IP addresses of a host name, in the order in which to try them (RFC 6724). Raises `OSError`."""
     found = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
-    return {str(address[0]) for *_, address in found}
+    return dict.fromkeys(str(address[0]) for *_, address in found)
 
 
 async def dial_judged(

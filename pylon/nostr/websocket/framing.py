@@ -90,8 +90,8 @@ class Framing(Connection, BufferedProtocol):
     def _in_fragments(self) -> bool:
         raise NotImplementedError
 
-    def _answered(self) -> None:
-        """Called after frames went to the library, which may have answered pings, or a close."""
+    def _library_took_frames(self) -> None:
+        """Called after frames were passed to the library, which may have answered a ping or a close."""
 
     def _hold_back(self, why: str) -> None:
         """Stop reading the socket until `_read_on` is called for the same reason."""
@@ -218,7 +218,7 @@ class Framing(Connection, BufferedProtocol):
             at = end
         if theirs < at:
             super().data_received(data[theirs:at])
-            self._answered()
+            self._library_took_frames()
         if at < size:
             self._unprocessed += data[at:] if at else data
         if frames == most_frames and at < size:

@@ -25,22 +25,22 @@ from pylon.nostr.websocket.framing import Framing
 type Take = Callable[[BytesLike, bool], Awaitable[None] | None]
 
 _DATA = frozenset((Opcode.TEXT, Opcode.BINARY, Opcode.CONT))
-# The most unsent bytes for a peer that sends pings and does not read our answers; beyond it the peer is not read
-# from.
+# The most unsent bytes for a peer that sends pings and does not read our answers. Beyond it we do not read from the
+# peer, either.
 MAX_UNREAD_BYTES = 1024 * 1024
 # A peer that takes less than a sixteenth of what waits for it, within half of the ping timeout, counts as gone.
 _STILL_MOVES = 15 / 16
 
 
-class Handing(Framing):
-    """A connection whose messages are delivered by `hand_to`; the library's `recv` gets none.
+class DirectDelivery(Framing):
+    """A connection whose messages are delivered by `deliver_to`; the library's `recv` gets none.
 
     Messages that come while nobody takes them are kept, in order. Beyond `max_queue` of them the socket is not read.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        # Set while a message may be delivered at once: `hand_to` runs, and all earlier messages have been taken.
+        # Set while a message can be delivered at once: `deliver_to` runs, and all earlier messages have been taken.
         self._take: Take | None = None
         self._kept: deque[tuple[BytesLike, bool]] = deque()
         # The message in fragments so far, and whether it is text. The library bounds its size.
@@ -50,11 +50,11 @@ class Handing(Framing):
         self._pending: Awaitable[None] | None = None
         self._failure: Exception | None = None
         self._woken = asyncio.Event()
-        self._lost = self._deserted = False
+        self._lost = self._stopped = False
         # Runs while the peer is slow to take what waits for it.
         self._stalled: asyncio.TimerHandle | None = None
 
-    async def hand_to(self, take: Take) -> None:
+    async def deliver_to(self, take: Take) -> None:
         """Deliver every message to `take`, in order, until the connection ends. To be called once.
 
         Raises what `take` raised or, after the last message, `ConnectionClosed`. Messages that come afterwards are
@@ -78,7 +78,7 @@ class Handing(Framing):
                     pending, self._pending = self._pending, None
                     await pending
         finally:
-            self._desert()
+            self._stop()
 
     def process_event(self, event: Event) -> None:
         """Take a frame, or a handshake message, that the library has parsed."""
@@ -90,9 +90,9 @@ class Handing(Framing):
             self._assemble(event)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone: `hand_to` raises after the last message."""
+        """The connection is gone: `deliver_to` raises after the last message."""
         super().connection_lost(exc)
-        self._moves()
+        self._stop_watching()
         self._lost = True
         self._woken.set()
 
@@ -113,7 +113,7 @@ class Handing(Framing):
             try:
                 pending = take(data, is_text)
             except Exception as error:
-                # The library expects no exception here: `hand_to` raises it.
+                # The library expects no exception here: `deliver_to` raises it.
                 self._failure = error
             else:
                 if pending is None:
@@ -121,7 +121,7 @@ class Handing(Framing):
                 self._pending = pending
             self._take = None
             self._woken.set()
-        elif not self._deserted:
+        elif not self._stopped:
             self._kept.append((data, is_text))
             most = self.max_queue_high
             if most is not None and len(self._kept) > most:
@@ -133,46 +133,46 @@ class Handing(Framing):
             self._read_on("kept")
         return message
 
-    def _answered(self) -> None:
+    def _library_took_frames(self) -> None:
         if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._hold_back("unread")
 
     def pause_writing(self) -> None:
-        """The peer is behind. Watch it, since the library's pings wait for room too, and would not find it gone."""
+        """The peer is behind. Watch it: the library's pings wait for room as well, so they would not find it gone."""
         super().pause_writing()
         self._watch(math.inf)
 
     def _watch(self, waited: float) -> None:
         if self.ping_timeout is not None:
-            self._stalled = self.loop.call_later(self.ping_timeout / 2, self._look, waited)
+            self._stalled = self.loop.call_later(self.ping_timeout / 2, self._check_progress, waited)
 
-    def _look(self, waited: float) -> None:
-        waits = self.transport.get_write_buffer_size() + self._on_its_way()
-        # A peer that reads, however slowly, has taken a part of it since.
+    def _check_progress(self, waited: float) -> None:
+        waits = self.transport.get_write_buffer_size() + self._unacknowledged()
+        # A peer that reads, however slowly, has taken a part of that since the last check.
         if waits > waited * _STILL_MOVES:
             self.transport.abort()
         else:
             self._watch(waits)
 
-    def _on_its_way(self) -> int:
+    def _unacknowledged(self) -> int:
         """The bytes in the system's send buffer that the peer has not acknowledged.
 
-        The system buffers megabytes, and takes no more from us before a third of them is gone, which takes a slow
-        reader minutes.
+        The system buffers megabytes and takes no more from us before a third of them is acknowledged, for which a
+        slow reader needs minutes. Source: tcp(7), `SIOCOUTQ`, the same call as `TIOCOUTQ`.
         """
         with suppress(OSError, ValueError):
             socket = self.transport.get_extra_info("socket")
             return int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        # Not every system tells.
+        # Not every system has this call.
         return 0
 
     def resume_writing(self) -> None:
         """The peer has taken what waited for it."""
         super().resume_writing()
-        self._moves()
+        self._stop_watching()
         self._read_on("unread")
 
-    def _moves(self) -> None:
+    def _stop_watching(self) -> None:
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
@@ -187,8 +187,8 @@ class Handing(Framing):
         except TimeoutError:
             self.transport.abort()
 
-    def _desert(self) -> None:
-        self._take, self._deserted = None, True
+    def _stop(self) -> None:
+        self._take, self._stopped = None, True
         self._kept.clear()
         if asyncio.iscoroutine(self._pending):
             # It was never awaited, and asyncio would warn of that.

@@ -33,8 +33,8 @@ class Sender:
 
     def __init__(self) -> None:
         self.socket: Connection | None = None
+        # Messages being sent that no caller waits for.
         self.tasks = Tasks()
-        """Sendings that no caller waits for."""
         self._queued = 0
         self._turn = asyncio.Lock()
 
@@ -67,8 +67,8 @@ class Sender:
         self.tasks.cancel()
 
     async def _send_in_turn(self, socket: Connection, frame: bytes) -> None:
-        # The library writes first and waits afterwards. If all wrote at once, so much would be unsent that the peer
-        # would look like one that reads nothing (`MAX_UNREAD_BYTES`).
+        # The library writes first and waits afterwards. If all messages were written at once, so much would be unsent
+        # that the peer would look like one that reads nothing (`MAX_UNREAD_BYTES`).
         self._queued += 1
         try:
             # What a lost connection drops is subscribed and published again after the next one opens.

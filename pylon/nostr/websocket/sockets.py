@@ -1,4 +1,4 @@
-"""The websockets library's connections with our own receiving (`Handing`) and write coalescing (`Cork`)."""
+"""The websockets library's connections, with `DirectDelivery` of messages and write coalescing (`Cork`)."""
 
 import asyncio
 from typing import cast
@@ -7,10 +7,10 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 
 from pylon.nostr.websocket.corking import Cork
-from pylon.nostr.websocket.receiving import Handing
+from pylon.nostr.websocket.receiving import DirectDelivery
 
 
-class ClientSocket(Handing, ClientConnection):
+class ClientSocket(DirectDelivery, ClientConnection):
     """A client's end of a connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -18,7 +18,7 @@ class ClientSocket(Handing, ClientConnection):
         super().connection_made(_corked(transport))
 
 
-class ServerSocket(Handing, ServerConnection):
+class ServerSocket(DirectDelivery, ServerConnection):
     """A server's end of a connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,4 +1,4 @@
-"""Limits how many of a relay's own messages go into the log, since a relay may send as many as it likes."""
+"""Limits how many log lines one relay can cause, since a relay may send as many messages as it likes."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from typing import Any
 BURST, EVERY_S = 5, 60.0
 
 
-class RelayWords:
+class LogLimit:
     """The limit for one relay and one kind of message. Pure: time is given, in monotonic seconds."""
 
     def __init__(self) -> None:
         self._left, self._at, self._left_out = float(BURST), 0.0, 0
 
-    def tell(self, now: float) -> dict[str, Any] | None:
-        """None when this message is to be left out; else fields to log with it: how many were left out before it."""
+    def admit(self, now: float) -> dict[str, Any] | None:
+        """None if the line is to be left out; else the fields to log with it: how many were left out before it."""
         self._left = min(float(BURST), self._left + max(0.0, now - self._at) / EVERY_S)
         self._at = now
         if self._left < 1:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pylon.nostr.client import introduction
+from pylon.nostr.client import authentication
 from tests.nostr.scripted import ScriptedRelay
 from tests.nostr.test_connection import KEY, NOTES, connected
 
@@ -32,14 +32,14 @@ def answered(relay: ScriptedRelay) -> list[str]:
 async def test_of_challenges_without_end_a_few_are_answered_at_once_and_then_the_newest_in_its_time(
     monkeypatch, answer
 ):
-    monkeypatch.setattr(introduction, "EVERY_SECONDS", 0.5)
+    monkeypatch.setattr(authentication, "EVERY_SECONDS", 0.5)
     async with ScriptedRelay(answer) as relay, connected(relay, KEY):
         await relay.until(lambda: relay.sockets)
         began = time.monotonic()
         for number in range(300):
             await relay.say(["AUTH", str(number)])
         await relay.until(lambda: "299" in answered(relay))
-        assert len(relay.of("AUTH")) <= introduction.BURST + 1 + (time.monotonic() - began) // 0.5
+        assert len(relay.of("AUTH")) <= authentication.BURST + 1 + (time.monotonic() - began) // 0.5
         assert answered(relay)[:3] == ["0", "1", "2"]
 
 
@@ -53,7 +53,7 @@ async def test_a_relay_that_asks_without_end_holds_up_no_query():
                 await asyncio.sleep(0.001)
 
         asking = asyncio.create_task(ask())
-        await relay.until(lambda: len(answered(relay)) == introduction.BURST)
+        await relay.until(lambda: len(answered(relay)) == authentication.BURST)
         assert await connection.query(NOTES, timeout=5.0) == []
         asking.cancel()
 
@@ -81,12 +81,12 @@ async def test_a_relay_that_asks_anew_is_answered_anew_at_once():
 
 
 async def test_a_challenge_that_waits_for_its_time_is_forgotten_with_its_connection(monkeypatch):
-    monkeypatch.setattr(introduction, "EVERY_SECONDS", 0.3)
+    monkeypatch.setattr(authentication, "EVERY_SECONDS", 0.3)
     async with ScriptedRelay(accepts) as relay, connected(relay, KEY):
         await relay.until(lambda: relay.sockets)
-        for number in range(introduction.BURST + 1):
+        for number in range(authentication.BURST + 1):
             await relay.say(["AUTH", str(number)])
-        await relay.until(lambda: len(answered(relay)) == introduction.BURST)
+        await relay.until(lambda: len(answered(relay)) == authentication.BURST)
         await relay.sockets[0].close()
         await relay.until(lambda: relay.connections == 2 and relay.sockets)
         await relay.say(["AUTH", "of the second"])
@@ -96,8 +96,8 @@ async def test_a_challenge_that_waits_for_its_time_is_forgotten_with_its_connect
 
 
 async def test_who_is_not_believed_proves_itself_again_on_the_same_connection_until_it_is(monkeypatch):
-    monkeypatch.setattr(introduction, "AGAIN_SECONDS", (0.05, 0.1))
-    monkeypatch.setattr(introduction, "EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(authentication, "RETRY_SECONDS", (0.05, 0.1))
+    monkeypatch.setattr(authentication, "EVERY_SECONDS", 0.05)
 
     def believes_the_third(relay, socket, message):
         match message:
