@@ -70,7 +70,7 @@ class Branches(Expressions):
         self.doubt += 1
 
     def attempt(self, node: ast.Try) -> Exit:
-        """Rehearses a `try` statement. One with several handlers catches nothing here."""
+        """Rehearses a `try` statement."""
         catching = self._catching(node)
         start, exits = self.doubt, self._exits()
         if catching is not None:
@@ -80,8 +80,8 @@ class Branches(Expressions):
             self.doubt -= len(failed)
             if way is None:
                 way = self.statements(node.orelse)
-            if failed:
-                way = self._caught(node.handlers[0], failed, way)
+            for handler in node.handlers if failed else ():
+                way = self._caught(handler, failed, way)
         else:
             outer, self.failing = self.failing, []
             way = self.statements(node.body) or self.statements(node.orelse)
@@ -92,7 +92,7 @@ class Branches(Expressions):
         return way
 
     def _caught(self, handler: ast.ExceptHandler, failed: list[Variables], way: Exit) -> Exit:
-        """Rehearses the handler, for the case that something failed, and joins it with the case that nothing did."""
+        """Rehearses a handler, for the case that it catches what failed, and joins it with the case that it does not."""
         result, after = self.result, self.snapshot()
         self.join(failed)
         if handler.name:
@@ -120,16 +120,16 @@ class Branches(Expressions):
         return None
 
     def _catching(self, node: ast.Try) -> tuple[tuple[type, ...], list[Variables]] | None:
-        """The classes that its one handler catches, with a list for the points where errors may occur."""
-        if len(node.handlers) != 1:
-            return None
-        named = node.handlers[0].type
-        if named is not None and not all(isinstance(one, _NAMING) for one in ast.walk(named)):
-            # Python evaluates it only after an error, so it must be without effect.
-            return None
-        caught = BaseException if named is None else self.evaluate(named)
-        classes = caught if type(caught) is tuple else (caught,)
-        return (classes, []) if all(type(one) is type for one in classes) else None
+        """The classes that its handlers catch, with a list for the points where errors may occur. None if unknown."""
+        caught: list[Any] = []
+        for handler in node.handlers:
+            named = handler.type
+            if named is not None and not all(isinstance(one, _NAMING) for one in ast.walk(named)):
+                # Python evaluates it only after an error, so it must be without effect.
+                return None
+            classes = BaseException if named is None else self.evaluate(named)
+            caught += classes if type(classes) is tuple else (classes,)
+        return (tuple(caught), []) if caught and all(type(one) is type for one in caught) else None
 
     def _exits(self) -> int:
         """How many early exits are waiting to be joined."""

@@ -83,7 +83,7 @@ class Machine(Knowledge):
         # Frames that functions made in them refer to, and which hold those functions: cycles that `clear` breaks.
         self.enclosing: weakref.WeakSet[Frame] = weakref.WeakSet()
         self.found: list[Ask] = []
-        # For each enclosing `try` with one handler: what it catches, and the variables wherever an error may occur.
+        # For each enclosing `try`: what its handlers catch, and the variables wherever an error may occur.
         self.failing: list[tuple[tuple[type, ...], list[Variables]]] = []
         self._waiting = {ask: deque(replies) for ask, replies in list(waiting.items())}
         # Whether every sub-call so far has a known prompt and is certain to be made.
