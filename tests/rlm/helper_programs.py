@@ -21,6 +21,11 @@ PROMPTS = st.sampled_from(
         "c + ','.join({*seen, *docs, 'x'})",
         "str(cache.get(c)) + c",
         "a + c",
+        "f'{a}{c}'",
+        "f'q {a}'",
+        "'q ' + a + '!'",
+        "c + f'{a!r}'",
+        "'q {}!'.format(a)",
         "noted(c)",
         "f'{c!r:>4}'",
         "f'{odd}{c}'",
@@ -159,6 +164,20 @@ def _compound(bodies):
             st.sampled_from(
                 ["", " Exception", " ValueError", " (ValueError, TypeError)", " Exception as e", " errors()"]
             ),
+            bodies,
+        ),
+        st.builds(
+            lambda body, first, one, two: [
+                "try:",
+                *indent(body),
+                f"except {first}:",
+                *indent(one),
+                "except Exception as e:",
+                *indent(two),
+            ],
+            bodies,
+            st.sampled_from(["ValueError", "(KeyError, IndexError)", "json.JSONDecodeError", "Exception"]),
+            bodies,
             bodies,
         ),
         st.builds(lambda body, end: ["try:", *indent(body), "finally:", *indent(end)], bodies, bodies),

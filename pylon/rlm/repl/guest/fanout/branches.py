@@ -92,7 +92,7 @@ class Branches(Expressions):
         return way
 
     def _caught(self, handler: ast.ExceptHandler, failed: list[Variables], way: Exit) -> Exit:
-        """Rehearses a handler, for the case that it catches what failed, and joins it with the case that it does not."""
+        """Rehearses a handler, for the case that it catches what failed, and joins it with that it does not."""
         result, after = self.result, self.snapshot()
         self.join(failed)
         if handler.name:

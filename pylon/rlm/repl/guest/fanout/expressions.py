@@ -9,7 +9,7 @@ from .machine import Frame
 from .methods import DATA, Method
 from .operations import Operations
 from .source import bound_names
-from .unknown import Ended, Opaque, Unknown, compared, formats
+from .unknown import Ended, Opaque, Unknown, compared, concatenated, formats
 
 _CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
@@ -137,8 +137,7 @@ class Expressions(Operations):
         return Unknown("bool") if compared(type(op).__name__, *kinds) else self.may_fail()
 
     def _formatted(self, parts: list[ast.expr]) -> Any:
-        texts: list[str] = []
-        known = True
+        texts: list[Any] = []
         for part in parts:
             if isinstance(part, ast.Constant):
                 texts.append(str(part.value))
@@ -148,16 +147,16 @@ class Expressions(Operations):
             value = self.evaluate(part.value)
             form = "" if part.format_spec is None else self.evaluate(part.format_spec)
             if not self.shown([value]):
-                known = False
                 convert = _CONVERSIONS[part.conversion]
                 if form != "" and not formats(form, "str" if convert else self.kind(value)):
                     self.may_fail()
+                texts.append(value if self.kind(value) == "str" and not convert and form == "" else Unknown("str"))
                 continue
             if not self.is_known(form) or (type(value) not in DATA):
                 raise Ended
             convert = _CONVERSIONS[part.conversion]
             texts.append(format(convert(value) if convert else value, form))
-        return "".join(texts) if known else Unknown("str")
+        return concatenated(texts)
 
     def _either_of(self, every: bool, values: list[ast.expr]) -> Any:
         first, *rest = values

@@ -12,7 +12,7 @@ from .closures import Closure
 from .methods import DATA, ITERABLE
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
 from .shadow import LazyMap
-from .unknown import Ended, FirstPart, Unknown, added
+from .unknown import Ended, FirstPart, Unknown, added, concatenated
 
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -87,6 +87,8 @@ class Operations(Calling):
             self.unordered(made).update(self.native(op, *held))
             return made
         kind = added(type(op).__name__, self.kind(left), self.kind(right))
+        if kind == "str":
+            return concatenated([left, right])
         return self.may_fail() if kind is None else Unknown(kind)
 
     def put(self, container: Any, key: Any, value: Any) -> None:

@@ -194,10 +194,10 @@ class Rehearsal(Branches):
         raise Ended
 
     def _same(self, one: Variables, other: Variables) -> bool:
-        """Whether both snapshots hold the same objects, or unknown values of the same kind."""
+        """Whether both snapshots hold the same objects, or unknown values of which the same is known."""
 
         def identity(value: Any) -> Any:
-            return (value.kind,) if isinstance(value, Unknown) else id(value)
+            return (type(value), value.kind) if isinstance(value, Unknown) else id(value)
 
         return all(
             {name: identity(value) for name, value in mine.items()}
