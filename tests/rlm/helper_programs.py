@@ -250,11 +250,31 @@ def helpers(draw, name):
 
 
 @st.composite
+def generators(draw, name):
+    """A generator function, for `uses` to draw from."""
+    yielded = ["yield " + draw(st.sampled_from(["c", "c", "a", "ask(c)", "str(n)", "c + a", "llm_query(c)"]))]
+    if draw(st.booleans()):
+        yielded = [f"if {draw(TESTS)}:", *indent(yielded)]
+    body = [*draw(LOOPED), *yielded, *draw(st.one_of(st.just([]), LOOPED))]
+    shape = draw(st.sampled_from(["for", "for", "while", "from"]))
+    if shape == "while":
+        lines = ["i = 0", "while i < len(items):", "    c = items[i]", "    i += 1", *indent(body)]
+    elif shape == "from":
+        lines = ["yield from items", "for c in items[:2]:", *indent(body)]
+    else:
+        lines = ["for c in items:", *indent(body)]
+    declared = ["global n, last"] if draw(st.booleans()) else []
+    return [f"def {name}(items, k=1, a='', m=None, it=('i',)):", *indent([*declared, *lines])]
+
+
+@st.composite
 def uses(draw):
     items = draw(
         st.sampled_from(
             ["docs", "docs", "docs", "docs * 2", "table", "sorted(docs)", "table.items()", "range(3)",
              "enumerate(docs)", "zip(docs, docs)", "iter(docs)", "map(str, docs)", "(d for d in docs)",
+             "several(docs)", "several(docs[:2])", "enumerate(several(docs))", "zip(several(docs), docs)", "made",
+             "list(several(docs))", "map(inner, several(docs))", "several(several(docs))",
              "map(inner, docs)", "seen", "emptied", "{*docs, 'q'}", "drawn()", "odd", "reversed(docs)"]
         )
     )  # fmt: skip
@@ -373,7 +393,8 @@ alias, odd, boxes, r = docs, Odd(['o']), Boxes(), None
 
 @st.composite
 def helper_programs(draw):
-    lines = [*draw(helpers("ask")), *draw(uses())]
+    lines = [*draw(helpers("ask")), *draw(generators("several")), "made = several(docs)"]
+    lines += [*draw(st.sampled_from([[], ["next(made, None)"]])), *draw(uses())]
     if draw(st.booleans()):
         lines = [*draw(helpers("other")), *lines]
     if draw(st.booleans()):

@@ -12,7 +12,23 @@ ITEMS = st.one_of(
     ),
     # Things that must not be drawn from, or looked at, before their time.
     st.sampled_from(
-        ["noisy()", "iter(docs)", "(d for d in docs)", "out", "map(str, docs)", "[3, 'x']", "odd", "None"]
+        [
+            "noisy()",
+            "chunks()",
+            "chunks(1)",
+            "lazily(docs)",
+            "lazily(chunks(1))",
+            "made",
+            "list(chunks())",
+            "halves(docs)",
+            "iter(docs)",
+            "(d for d in docs)",
+            "out",
+            "map(str, docs)",
+            "[3, 'x']",
+            "odd",
+            "None",
+        ]
     ),
 )
 PROMPTS = st.sampled_from(
@@ -248,7 +264,25 @@ def noisy():
     for d in docs:
         out.append('drawn')
         yield d
+def chunks(size=2):
+    for i in range(0, len(docs), size):
+        yield '|'.join(docs[i:i + size])
+def lazily(items):
+    n = 0
+    for d in items:
+        n += 1
+        if d == 'b':
+            continue
+        yield llm_query(f'{n} {d}')
+        out.append(d)
+def halves(items):
+    if len(items) < 2:
+        yield from items
+        return
+    yield from halves(items[:len(items) // 2])
+    yield from halves(items[len(items) // 2:])
 docs = ['a', 'b', 'yes']
+made = chunks(1)
 table = {'a': '1', 'b': 'two'}
 out, found, hits, seen, n, s, last, prompt = [], {}, [], set(), 0, '', 'start', 'none'
 alias = docs

@@ -1,6 +1,7 @@
 """Expressions in a rehearsal, evaluated as Python does. What an answer decides gives an unknown value."""
 
 import ast
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -333,7 +334,8 @@ class Expressions(Operations):
             case ast.Tuple(elts=targets) | ast.List(elts=targets):
                 if any(isinstance(one, ast.Starred) for one in targets):
                     raise Ended
-                values = list(self.items(value))
+                # Of more items than there are targets, Python draws one too many, and fails.
+                values = list(itertools.islice(self.items(value), len(targets) + 1))
                 if len(values) != len(targets):
                     raise Ended
                 for one, other in zip(targets, values, strict=True):

@@ -10,7 +10,8 @@ import ast
 import sys
 from typing import Any
 
-from .branches import Branches, Exit
+from .branches import Exit
+from .generators import Generators
 from .machine import MAYBE, Variables
 from .methods import Pool
 from .natives import DICTS, MODULES
@@ -23,12 +24,12 @@ _ROUNDS = 6
 _UNCHANGING = ("int", "float", "str", "bool", "tuple")
 
 
-class Rehearsal(Branches):
+class Rehearsal(Generators):
     """The interpreter: run `statements`, `loop` or `evaluate`, and read `found`."""
 
     def statements(self, body: list[ast.stmt]) -> Exit:
         for statement in body:
-            way = self._statement(statement)
+            way = self.statement(statement)
             if way is not None:
                 return way
         return None
@@ -47,12 +48,14 @@ class Rehearsal(Branches):
 
     def run_body(self, node: Function) -> Any:
         if isinstance(node, ast.Lambda):
-            if any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Await) for one in ast.walk(node)):
+            if self.sources.yields(node) or any(isinstance(one, ast.Await) for one in ast.walk(node)):
                 raise Ended
             return self.evaluate(node.body)
-        if any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Nonlocal) for one in ast.walk(node)):
+        if any(isinstance(one, ast.Nonlocal) for one in ast.walk(node)):
             raise Ended
         frame = self.frames[-1]
+        if self.sources.yields(node):
+            return self.yielded(node.body, frame)
         way = self.statements(node.body)
         result = self.result if way == "return" else None
         if frame.returned:
@@ -76,7 +79,7 @@ class Rehearsal(Branches):
             self.join([self.snapshot(), *left])
         return None if way == "continue" else way
 
-    def _statement(self, node: ast.stmt) -> Exit:
+    def statement(self, node: ast.stmt) -> Exit:
         self.step()
         match node:
             case ast.Expr(value=value):
