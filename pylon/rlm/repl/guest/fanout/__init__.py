@@ -4,15 +4,16 @@ Read `runtime.py` first, which the running code calls, then `rewrite.py`, which 
 `Rehearsal`, a small interpreter of Python, which is a chain of classes, each in a file of its own that knows only the
 ones before it:
 
-    Knowledge    what is known of values and containers
-    Machine      state: variables, depth, sub-calls found
-    Methods      attributes and methods of values
-    Calling      calls: functions of the code's own, built-in functions, thread pools
-    Operations   operators, subscripts, and the items of a loop
-    Expressions  every kind of expression
-    Branches     conditions and errors that an answer decides
-    Generators   generator functions of the code's own
-    Rehearsal    every kind of statement
+    Knowledge       what is known of values and containers
+    Machine         state: variables, depth, sub-calls found
+    Methods         attributes and methods of values
+    Calling         calls: functions of the code's own, built-in functions, thread pools
+    Operations      operators, subscripts, and the items of a loop
+    Comprehensions  comprehensions and generator expressions
+    Expressions     every other kind of expression
+    Branches        conditions and errors that an answer decides
+    Generators      generator functions of the code's own
+    Rehearsal       every kind of statement
 
 Beside it: `unknown.py`, values of which only the type is known; `shadow.py`, copies of the running code's values;
 `closures.py`, functions of the code's own; `natives.py`, the built-in functions that may be called as they are;

@@ -76,6 +76,13 @@ class Operations(Calling):
             return True
         raise Ended
 
+    def doubtful[T](self, run: Callable[[], T]) -> T:
+        """The result of `run`, which rehearses code that may not be running."""
+        self.doubt += 1
+        result = run()
+        self.doubt -= 1
+        return result
+
     def binary(self, op: ast.operator, left: Any, right: Any) -> Any:
         """The result of an operator with two operands."""
         if self.is_known(left) and self.is_known(right):
