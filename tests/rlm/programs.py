@@ -102,6 +102,9 @@ AFTER = st.sampled_from(
         "assert r != 'YES'",
         "r = r.lower()",
         "hits.extend(r.splitlines())",
+        "hits += [h for h in r.splitlines() if h]",
+        "n += any(d in r for d in docs)",
+        "s, last = r.split(':')",
         "out.append(json.dumps([x]))",
     ]
 )
@@ -149,7 +152,9 @@ def tails(draw):
     for _ in range(draw(st.integers(0, 3))):
         statement = draw(AFTER)
         shape = draw(
-            st.sampled_from(["", "", "", "if", "if", "nested", "otherwise", "elif", "else", "try", "for", "value"])
+            st.sampled_from(
+                ["", "", "", "if", "if", "nested", "otherwise", "elif", "else", "try", "for", "value", "found"]
+            )
         )
         if shape == "if":
             lines += [f"if {draw(st.sampled_from(TESTS))}:", "    " + statement]
@@ -169,6 +174,9 @@ def tails(draw):
             lines += [f"elif {draw(st.sampled_from(TESTS))}:", "    continue"]
         elif shape == "else":
             lines += ["if r.startswith('Q'):", "    " + statement, "else:", "    " + draw(AFTER)]
+        elif shape == "found":
+            lines += ["for d in docs[:2]:", "    if d.upper() in r:", "        " + statement, "        break"]
+            lines += draw(st.sampled_from([[], ["else:", "    last = 'none'"], ["else:", "    continue"]]))
         elif shape == "try":
             kind = draw(st.sampled_from(["", " Exception", " ValueError"]))
             lines += ["try:", "    v = int(r)", f"except{kind}:", "    v = 0", "out.append(v)", statement]
@@ -176,7 +184,13 @@ def tails(draw):
             lines += [
                 "for line in r.splitlines():",
                 *draw(
-                    st.sampled_from([["    if line.strip():"], ["    if not line:", "        continue", "    if n:"]])
+                    st.sampled_from(
+                        [
+                            ["    if line.strip():"],
+                            ["    if not line:", "        continue", "    if n:"],
+                            ["    if line == x:", "        break", "    if line:"],
+                        ]
+                    )
                 ),
                 "        " + statement,
                 *draw(st.sampled_from([[], ["    n = line"], ["    last = n"]])),

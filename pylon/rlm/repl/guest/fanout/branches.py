@@ -2,6 +2,7 @@
 
 import ast
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from .expressions import Expressions
@@ -23,10 +24,12 @@ class Branches(Expressions):
         self.result: Any = None  # the value of the latest `return`
         # For each loop that is being rehearsed, the variables where its current round may have ended at a `continue`.
         self.continued: list[list[Variables]] = []
+        # The same for its end, at a `break`.
+        self.broken: list[list[Variables]] = []
 
     def clear(self) -> None:
         super().clear()
-        self.result, self.continued = None, []
+        self.result, self.continued, self.broken = None, [], []
 
     @abstractmethod
     def statements(self, body: list[ast.stmt]) -> Exit:
@@ -45,8 +48,8 @@ class Branches(Expressions):
             self.join([self.snapshot(), first])
             if one == "return":
                 self.result = self.either(result, self.result)
-            if one == "break" or self.result is MAYBE:
-                raise Ended
+                if self.result is MAYBE:
+                    raise Ended
             return one
         if two is None:
             # What follows is rehearsed as the case in which this exit is not taken.
@@ -63,11 +66,27 @@ class Branches(Expressions):
         """Records an exit that may have been taken: from here on the code may not be running."""
         if way == "continue" and self.continued:
             self.continued[-1].append(variables)
+        elif way == "break" and self.broken:
+            self.broken[-1].append(variables)
         elif way == "return" and self.frames[-1].is_function:
             self.frames[-1].returned.append((result, variables))
         else:
             raise Ended
         self.doubt += 1
+
+    def looped(self, rounds: Callable[[], Exit], orelse: list[ast.stmt]) -> Exit:
+        """How a loop ends, of which `rounds` rehearses all rounds. Joins the ways in which it may end."""
+        self.broken.append([])
+        way = rounds()
+        left = self.broken.pop()
+        # A `break` in the `else` is one of the loop around this one.
+        way = self.statements(orelse) if way is None else None if way == "break" else way
+        if left:
+            if way is not None:
+                raise Ended
+            self.doubt -= len(left)
+            self.join([self.snapshot(), *left])
+        return way
 
     def attempt(self, node: ast.Try) -> Exit:
         """Rehearses a `try` statement."""
@@ -107,8 +126,8 @@ class Branches(Expressions):
             self.join([after, caught])
             if way == "return":
                 self.result = self.either(result, caught_result)
-            if way == "break" or self.result is MAYBE:
-                raise Ended
+                if self.result is MAYBE:
+                    raise Ended
             return way
         if other is None:
             self.restore(caught)
@@ -133,4 +152,4 @@ class Branches(Expressions):
 
     def _exits(self) -> int:
         """How many early exits are waiting to be joined."""
-        return sum(map(len, self.continued)) + sum(len(frame.returned) for frame in self.frames)
+        return sum(map(len, [*self.continued, *self.broken])) + sum(len(frame.returned) for frame in self.frames)

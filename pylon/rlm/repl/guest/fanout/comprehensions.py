@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .machine import Frame
+from .machine import Frame, Variables
 from .methods import Method
 from .operations import Operations
 from .source import bound_names
-from .unknown import Ended, Opaque
+from .unknown import Ended, Opaque, Unknown
 
 type _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
@@ -41,11 +41,15 @@ class Comprehensions(Operations):
                 found += self.items(self.evaluate(node.value))
         return found
 
-    def drawn(self, node: ast.GeneratorExp) -> list[Any]:
-        """All values of a generator expression."""
+    def drawn(self, node: ast.GeneratorExp) -> Any:
+        """A list of all values of a generator expression."""
         return self.all_of(node, lambda: self.evaluate(node.elt))
 
-    def all_of(self, node: Any, element: Callable[[], Any]) -> list[Any]:
+    def all_of(self, node: Any, element: Callable[[], Any]) -> Any:
+        """A list of all values of a comprehension."""
+        kind = self._of_lines(node, element)
+        if kind is not None:
+            return Unknown("lines" if kind == "str" else "list")
         found: list[Any] = []
         self.each(node, lambda: found.append(element()))
         return found
@@ -69,18 +73,7 @@ class Comprehensions(Operations):
         if function in (list, tuple, sorted):
             return self.call(function, [self.drawn(node)], keywords)
         if function in (any, all):
-            wanted = function is any
-            found: list[bool] = []
-
-            def take() -> bool:
-                truth = self.truth(self.evaluate(node.elt))
-                if truth is None:
-                    raise Ended
-                found.append(truth)
-                return truth is wanted
-
-            self.each(node, take)
-            return function(found)
+            return self._decided(node, function is any)
         if function in (set, frozenset):
             return self.call(function, [self.all_of(node, lambda: self._key(node.elt))], {})
         if function is dict:
@@ -91,6 +84,29 @@ class Comprehensions(Operations):
             # Python looks at each item before it draws the next.
             return self.call(function, [self.all_of(node, lambda: self._number(self.evaluate(node.elt)))], {})
         raise Ended
+
+    def _decided(self, node: ast.GeneratorExp, wanted: bool) -> Any:
+        """The result of `any`, or of `all` if `wanted` is false: the first item that is as wanted ends it."""
+        found: list[bool] = []
+        ends: list[Variables] = []  # the variables wherever an answer may have ended it
+
+        def take() -> bool:
+            truth = self.truth(self.evaluate(node.elt))
+            if truth is None:
+                ends.append(self.snapshot())
+                self.doubt += 1
+                return False
+            found.append(truth)
+            return truth is wanted
+
+        if self._of_lines(node, lambda: self.truth(self.evaluate(node.elt))) is not None:
+            return Unknown("bool")
+        self.each(node, take)
+        if not ends:
+            return wanted in found if wanted else wanted not in found
+        self.doubt -= len(ends)
+        self.join([self.snapshot(), *ends])
+        return wanted if wanted in found else Unknown("bool")
 
     def _pair(self, pairs: dict[Any, Any], pair: Any) -> None:
         if type(pair) is not tuple or len(pair) != 2:
@@ -106,6 +122,26 @@ class Comprehensions(Operations):
         if self.kind(value) not in ("int", "float", "bool"):
             raise Ended
         return value
+
+    def _of_lines(self, node: Any, element: Callable[[], Any]) -> str | None:
+        """The kind of the values of a comprehension over an unknown number of lines, None for any other."""
+        first, *others = node.generators
+        items = self.given.pop(first, None)
+        if items is None and not first.is_async:
+            items = self.evaluate(first.iter)
+        if others or self.kind(items) != "lines":
+            self.given[first] = items
+            return None
+        self.frames.append(Frame(bound_names([first.target]), self.frames[-1]))
+
+        def once() -> str:
+            self.bind(first.target, Unknown("str"))
+            may = all(self.truth(self.evaluate(test)) is not False for test in first.ifs)
+            return self.kind(element()) if may else ""
+
+        kind = self.repeated(once)
+        self.frames.pop()
+        return kind
 
     def each(self, node: Any, take: Callable[[], bool | None], depth: int = 0) -> bool | None:
         """Calls `take` in each round of a comprehension, until it returns True; whether it did."""

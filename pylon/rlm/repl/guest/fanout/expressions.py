@@ -206,6 +206,11 @@ class Expressions(Comprehensions):
             case ast.Tuple(elts=targets) | ast.List(elts=targets):
                 if any(isinstance(one, ast.Starred) for one in targets):
                     raise Ended
+                if self.kind(value) == "lines":
+                    self.may_fail(ValueError)
+                    for one in targets:
+                        self.bind(one, Unknown("str"))
+                    return
                 # Of more items than there are targets, Python draws one too many, and fails.
                 values = list(itertools.islice(self.items(value), len(targets) + 1))
                 if len(values) != len(targets):

@@ -12,14 +12,12 @@ from typing import Any
 
 from .branches import Exit
 from .generators import Generators
-from .machine import MAYBE, Variables
+from .machine import MAYBE
 from .methods import Pool
 from .natives import DICTS, MODULES
 from .source import Function
 from .unknown import Ended, Unknown
 
-# Rounds of a loop over an unknown number of lines, before it is given up.
-_ROUNDS = 6
 # Kinds of which `x += y` makes a new value. Any other may be a container that is known by another name too.
 _UNCHANGING = ("int", "float", "str", "bool", "tuple")
 
@@ -36,15 +34,16 @@ class Rehearsal(Generators):
 
     def loop(self, node: ast.For, items: Any) -> Exit:
         """Rehearses a `for` loop over these items."""
-        way = None
-        for item in self.rounds(items):
-            self.bind(node.target, item)
-            way = self._round(node.body)
-            if way is not None:
-                break
-        if way == "break":
+
+        def rounds() -> Exit:
+            for item in self.rounds(items):
+                self.bind(node.target, item)
+                way = self._round(node.body)
+                if way is not None:
+                    return way
             return None
-        return way or self.statements(node.orelse)
+
+        return self.looped(rounds, node.orelse)
 
     def run_body(self, node: Function) -> Any:
         if isinstance(node, ast.Lambda):
@@ -182,44 +181,29 @@ class Rehearsal(Generators):
             return self.loop(node, items)
         if node.orelse:
             raise Ended
-        # The number of rounds is not known: it is rehearsed until another round changes nothing.
-        for _ in range(_ROUNDS):
-            before, vague, asked = self.snapshot(), len(self.vague), self.asked
+
+        def once() -> Exit:
             self.bind(node.target, Unknown("str"))
-            way = self.doubtful(lambda: self._round(node.body))
-            if way == "return":
+            return self._round(node.body)
+
+        def rounds() -> Exit:
+            if self.repeated(once) == "return":
                 raise Ended
-            if self.asked > asked:
-                self.asked = self.room
-            self.join([self.snapshot(), before])
-            if len(self.vague) == vague and self._same(before, self.snapshot()):
-                return None
-        raise Ended
+            return None
 
-    def _same(self, one: Variables, other: Variables) -> bool:
-        """Whether both snapshots hold the same objects, or unknown values of which the same is known."""
-
-        def identity(value: Any) -> Any:
-            return (type(value), value.kind) if isinstance(value, Unknown) else id(value)
-
-        return all(
-            {name: identity(value) for name, value in mine.items()}
-            == {name: identity(value) for name, value in theirs.items()}
-            for (_, mine), (_, theirs) in zip(one, other, strict=True)
-        )
+        return self.looped(rounds, [])
 
     def _while(self, node: ast.While) -> Exit:
-        while True:
-            truth = self.truth(self.evaluate(node.test))
+        def rounds() -> Exit:
+            while truth := self.truth(self.evaluate(node.test)):
+                way = self._round(node.body)
+                if way is not None:
+                    return way
             if truth is None:
                 raise Ended
-            if not truth:
-                return self.statements(node.orelse)
-            way = self._round(node.body)
-            if way == "break":
-                return None
-            if way is not None:
-                return way
+            return None
+
+        return self.looped(rounds, node.orelse)
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         for alias in node.names:

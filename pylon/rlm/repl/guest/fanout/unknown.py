@@ -168,8 +168,10 @@ def made(function: str, kinds: list[str]) -> str | None:
         return None
     if function == "len":
         return "int" if kinds[0] in _SIZED else None
-    if function == "list" and kinds[0] in ("str", "lines"):
+    if kinds[0] == "lines" and function in ("list", "sorted"):
         return "lines"
+    if function == "list" and kinds[0] in ("str", "list"):
+        return "lines" if kinds[0] == "str" else "list"
     return {"str": "str", "repr": "str", "bool": "bool"}.get(function)
 
 
