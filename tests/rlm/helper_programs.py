@@ -21,6 +21,11 @@ PROMPTS = st.sampled_from(
         "c + ','.join({*seen, *docs, 'x'})",
         "str(cache.get(c)) + c",
         "a + c",
+        "f'{a}{c}'",
+        "f'q {a}'",
+        "'q ' + a + '!'",
+        "c + f'{a!r}'",
+        "'q {}!'.format(a)",
         "noted(c)",
         "f'{c!r:>4}'",
         "f'{odd}{c}'",
@@ -134,6 +139,22 @@ SIMPLE = st.sampled_from(
         "re.sub = sub",
         "a = json.loads(c)",
         "a = max(docs, key=lambda d: len(llm_query(d + c)))",
+        "a = [x.strip() for x in a.splitlines() if x]",
+        "a = ','.join(x for x in a.split(',') if x if x != c)",
+        "a = [seen.add(x) for x in a.split(':') if x != last if int(x)]",
+        "a = [llm_query(x) for x in a.splitlines() if n < 2]",
+        "a = sorted(x.lower() for x in a.split())",
+        "n += sum(len(x) for x in a.split())",
+        "a = any(x in a for x in ['A', 'z'])",
+        "a = all(x not in a for x in it)",
+        "a = any(it.append(x) or x in a for x in docs[:2] if x != c)",
+        "a = any(llm_query(x + c) == a for x in 'xy')",
+        "a = all(x.isdigit() for x in a.split())",
+        "last, a = a.split(':', 1)",
+        "c, a = a.splitlines()",
+        "a = a.split()[0]",
+        "a = a.split(':')[-1]",
+        "it = iter(docs)\na = any(x in a for x in it)",
     ]
 )
 TESTS = st.sampled_from(
@@ -161,10 +182,53 @@ def _compound(bodies):
             ),
             bodies,
         ),
+        st.builds(
+            lambda body, first, one, two: [
+                "try:",
+                *indent(body),
+                f"except {first}:",
+                *indent(one),
+                "except Exception as e:",
+                *indent(two),
+            ],
+            bodies,
+            st.sampled_from(["ValueError", "(KeyError, IndexError)", "json.JSONDecodeError", "Exception"]),
+            bodies,
+            bodies,
+        ),
         st.builds(lambda body, end: ["try:", *indent(body), "finally:", *indent(end)], bodies, bodies),
         st.builds(
             lambda items, body: [f"for c in {items}:", *indent(body)],
             st.sampled_from(["docs[:2]", "a.splitlines()", "list(cache)", "seen", "enumerate(docs[:2])", "[c, a]"]),
+            bodies,
+        ),
+        st.builds(
+            lambda items, test, body, after, other: [
+                f"for d in {items}:",
+                f"    if {test}:",
+                *indent(indent(body)),
+                "        break",
+                *indent(after),
+                *other,
+            ],
+            st.sampled_from(["docs[:3]", "docs[:2]", "iter(docs)", "it", "a.splitlines()", "several(docs[:2])"]),
+            st.one_of(TESTS, st.sampled_from(["d in a", "d == c", "len(d) > 1"])),
+            bodies,
+            bodies,
+            st.one_of(st.just([]), bodies.map(lambda other: ["else:", *indent(other)])),
+        ),
+        st.builds(
+            lambda test, body, after: [
+                "j = 0",
+                "while j < 3:",
+                "    j += 1",
+                *indent(body),
+                f"    if {test}:",
+                "        break",
+                *indent(after),
+            ],
+            TESTS,
+            bodies,
             bodies,
         ),
         st.builds(lambda body: ["j = 0", "while j < 2:", "    j += 1", *indent(body)], bodies),
@@ -231,11 +295,31 @@ def helpers(draw, name):
 
 
 @st.composite
+def generators(draw, name):
+    """A generator function, for `uses` to draw from."""
+    yielded = ["yield " + draw(st.sampled_from(["c", "c", "a", "ask(c)", "str(n)", "c + a", "llm_query(c)"]))]
+    if draw(st.booleans()):
+        yielded = [f"if {draw(TESTS)}:", *indent(yielded)]
+    body = [*draw(LOOPED), *yielded, *draw(st.one_of(st.just([]), LOOPED))]
+    shape = draw(st.sampled_from(["for", "for", "while", "from"]))
+    if shape == "while":
+        lines = ["i = 0", "while i < len(items):", "    c = items[i]", "    i += 1", *indent(body)]
+    elif shape == "from":
+        lines = ["yield from items", "for c in items[:2]:", *indent(body)]
+    else:
+        lines = ["for c in items:", *indent(body)]
+    declared = ["global n, last"] if draw(st.booleans()) else []
+    return [f"def {name}(items, k=1, a='', m=None, it=('i',)):", *indent([*declared, *lines])]
+
+
+@st.composite
 def uses(draw):
     items = draw(
         st.sampled_from(
             ["docs", "docs", "docs", "docs * 2", "table", "sorted(docs)", "table.items()", "range(3)",
              "enumerate(docs)", "zip(docs, docs)", "iter(docs)", "map(str, docs)", "(d for d in docs)",
+             "several(docs)", "several(docs[:2])", "enumerate(several(docs))", "zip(several(docs), docs)", "made",
+             "list(several(docs))", "map(inner, several(docs))", "several(several(docs))",
              "map(inner, docs)", "seen", "emptied", "{*docs, 'q'}", "drawn()", "odd", "reversed(docs)"]
         )
     )  # fmt: skip
@@ -354,7 +438,8 @@ alias, odd, boxes, r = docs, Odd(['o']), Boxes(), None
 
 @st.composite
 def helper_programs(draw):
-    lines = [*draw(helpers("ask")), *draw(uses())]
+    lines = [*draw(helpers("ask")), *draw(generators("several")), "made = several(docs)"]
+    lines += [*draw(st.sampled_from([[], ["next(made, None)"]])), *draw(uses())]
     if draw(st.booleans()):
         lines = [*draw(helpers("other")), *lines]
     if draw(st.booleans()):

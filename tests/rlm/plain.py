@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import re
+from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 
 from pylon.rlm.repl.guest.calls import Calls, Query, SubCallError
@@ -12,15 +13,25 @@ from pylon.rlm.repl.guest.fanout.runtime import Fan
 
 
 class RecordingPort:
-    """Answers by `answer(prompt)` and remembers which prompts came together."""
+    """Answers by `answer(prompt)` and remembers which prompts came together.
 
-    def __init__(self, answer):
+    `varies`: what is asked once more is answered as if it ended with one more exclamation mark.
+    """
+
+    def __init__(self, answer, varies=False):
         self.answer = answer
+        self.varies = varies
         self.batches = []
+        self._times = Counter()
 
     def ask(self, requests):
         self.batches += [list(request["prompts"]) for request in requests]
-        return [{"replies": [(*self.answer(prompt), None) for prompt in request["prompts"]]} for request in requests]
+        return [{"replies": [self._reply(request, prompt) for prompt in request["prompts"]]} for request in requests]
+
+    def _reply(self, request, prompt):
+        asked = (request["kind"], request["model"], prompt)
+        self._times[asked] += 1
+        return (*self.answer(prompt + "!" * (self._times[asked] - 1) * self.varies), None)
 
     @property
     def prompts(self):
@@ -31,9 +42,9 @@ def shout(prompt):
     return (prompt.upper(), None)
 
 
-def run(code, *, fan_out=True, answer=shout, given=(), limit=100_000, now=lambda: 0.0):
+def run(code, *, fan_out=True, answer=shout, given=(), limit=100_000, now=lambda: 0.0, varies=False):
     """The variables, what was printed, the error, and the port. `now` is the clock by which rehearsals end."""
-    port = RecordingPort(answer)
+    port = RecordingPort(answer, varies)
     calls = Calls(port)
     calls.start_cell(limit)
     llm, rlm = Query(calls, "llm"), Query(calls, "rlm")

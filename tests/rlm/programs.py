@@ -12,7 +12,23 @@ ITEMS = st.one_of(
     ),
     # Things that must not be drawn from, or looked at, before their time.
     st.sampled_from(
-        ["noisy()", "iter(docs)", "(d for d in docs)", "out", "map(str, docs)", "[3, 'x']", "odd", "None"]
+        [
+            "noisy()",
+            "chunks()",
+            "chunks(1)",
+            "lazily(docs)",
+            "lazily(chunks(1))",
+            "made",
+            "list(chunks())",
+            "halves(docs)",
+            "iter(docs)",
+            "(d for d in docs)",
+            "out",
+            "map(str, docs)",
+            "[3, 'x']",
+            "odd",
+            "None",
+        ]
     ),
 )
 PROMPTS = st.sampled_from(
@@ -86,6 +102,9 @@ AFTER = st.sampled_from(
         "assert r != 'YES'",
         "r = r.lower()",
         "hits.extend(r.splitlines())",
+        "hits += [h for h in r.splitlines() if h]",
+        "n += any(d in r for d in docs)",
+        "s, last = r.split(':')",
         "out.append(json.dumps([x]))",
     ]
 )
@@ -133,7 +152,9 @@ def tails(draw):
     for _ in range(draw(st.integers(0, 3))):
         statement = draw(AFTER)
         shape = draw(
-            st.sampled_from(["", "", "", "if", "if", "nested", "otherwise", "elif", "else", "try", "for", "value"])
+            st.sampled_from(
+                ["", "", "", "if", "if", "nested", "otherwise", "elif", "else", "try", "for", "value", "found"]
+            )
         )
         if shape == "if":
             lines += [f"if {draw(st.sampled_from(TESTS))}:", "    " + statement]
@@ -153,6 +174,9 @@ def tails(draw):
             lines += [f"elif {draw(st.sampled_from(TESTS))}:", "    continue"]
         elif shape == "else":
             lines += ["if r.startswith('Q'):", "    " + statement, "else:", "    " + draw(AFTER)]
+        elif shape == "found":
+            lines += ["for d in docs[:2]:", "    if d.upper() in r:", "        " + statement, "        break"]
+            lines += draw(st.sampled_from([[], ["else:", "    last = 'none'"], ["else:", "    continue"]]))
         elif shape == "try":
             kind = draw(st.sampled_from(["", " Exception", " ValueError"]))
             lines += ["try:", "    v = int(r)", f"except{kind}:", "    v = 0", "out.append(v)", statement]
@@ -160,7 +184,13 @@ def tails(draw):
             lines += [
                 "for line in r.splitlines():",
                 *draw(
-                    st.sampled_from([["    if line.strip():"], ["    if not line:", "        continue", "    if n:"]])
+                    st.sampled_from(
+                        [
+                            ["    if line.strip():"],
+                            ["    if not line:", "        continue", "    if n:"],
+                            ["    if line == x:", "        break", "    if line:"],
+                        ]
+                    )
                 ),
                 "        " + statement,
                 *draw(st.sampled_from([[], ["    n = line"], ["    last = n"]])),
@@ -248,7 +278,25 @@ def noisy():
     for d in docs:
         out.append('drawn')
         yield d
+def chunks(size=2):
+    for i in range(0, len(docs), size):
+        yield '|'.join(docs[i:i + size])
+def lazily(items):
+    n = 0
+    for d in items:
+        n += 1
+        if d == 'b':
+            continue
+        yield llm_query(f'{n} {d}')
+        out.append(d)
+def halves(items):
+    if len(items) < 2:
+        yield from items
+        return
+    yield from halves(items[:len(items) // 2])
+    yield from halves(items[len(items) // 2:])
 docs = ['a', 'b', 'yes']
+made = chunks(1)
 table = {'a': '1', 'b': 'two'}
 out, found, hits, seen, n, s, last, prompt = [], {}, [], set(), 0, '', 'start', 'none'
 alias = docs

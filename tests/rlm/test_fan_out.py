@@ -54,14 +54,14 @@ def various(prompt):
     return ("no model", "failed") if place == len(texts) else (texts[place], None)
 
 
-def compare(code, answer=answer, limit=100_000):
+def compare(code, answer=answer, limit=100_000, varies=False):
     try:
         with at_most(0.5):
-            plain = run(code, fan_out=False, answer=answer, limit=limit)
+            plain = run(code, fan_out=False, answer=answer, limit=limit, varies=varies)
     except Endless:
         reject()
     with at_most(20):
-        with_fan_out = run(code, answer=answer, limit=limit)
+        with_fan_out = run(code, answer=answer, limit=limit, varies=varies)
     assert plain_of(with_fan_out[0]) == plain_of(plain[0])
     assert with_fan_out[1:3] == plain[1:3]
     assert Counter(with_fan_out[3].prompts) == Counter(plain[3].prompts)
@@ -76,23 +76,23 @@ def test_a_program_gives_the_same_and_asks_the_same(code):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(helper_programs(), st.sampled_from([100_000, 100_000, 5]))
-def test_a_program_with_helpers_gives_the_same_and_asks_the_same(code, limit):
-    fanned, plain = compare(code, various, limit)
+@given(helper_programs(), st.sampled_from([100_000, 100_000, 5]), st.booleans())
+def test_a_program_with_helpers_gives_the_same_and_asks_the_same(code, limit, varies):
+    fanned, plain = compare(code, various, limit, varies)
     event("asked together" if fanned < plain else "one by one")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @settings(max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(helper_programs(), st.sampled_from([100_000, 100_000, 5]))
-def test_twenty_thousand_programs_with_helpers_give_the_same_and_ask_the_same(code, limit):
-    compare(code, various, limit)
+@given(helper_programs(), st.sampled_from([100_000, 100_000, 5]), st.booleans())
+def test_twenty_thousand_programs_with_helpers_give_the_same_and_ask_the_same(code, limit, varies):
+    compare(code, various, limit, varies)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @settings(max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(programs())
-def test_twenty_thousand_programs_give_the_same_and_ask_the_same(code):
-    compare(code)
+@given(programs(), st.booleans())
+def test_twenty_thousand_programs_give_the_same_and_ask_the_same(code, varies):
+    compare(code, varies=varies)

@@ -146,6 +146,18 @@ for p in P:
     a = llm_query('about {p}'.format(p=p))
     r.append(form.format(len(p), p=p, a=a))""",
     "the best": "r = [max(P, key=lambda p: len(llm_query(p)))]",
+    "json with several handlers": """
+for p in P:
+    a = llm_query(p)
+    try:
+        r.append(json.loads(a))
+    except json.JSONDecodeError:
+        r.append('no JSON')
+    except (KeyError, IndexError) as e:
+        print(e)
+        continue
+    except Exception as e:
+        print('what?', e)""",
     "a part": """
 for p in P:
     try:
@@ -282,6 +294,21 @@ for p in P:
 for p in P:
     r.append(llm_query('{0.__class__} {1.__class__}'.format([p], p)))
     r.append(llm_query('{0[0].__class__}'.format([lambda x: x])))""",
+    "a stage whose prompts may be those of another": """
+for p in P:
+    a = llm_query('check ' + p)
+    b = llm_query(a.lower())
+    r.append(llm_query(b + '!'))
+    r.append(llm_query('check ' + b))""",
+    "what was first before and then may be none": """
+for p in P:
+    parts = 'a b'.split(' ')
+    a = llm_query(p)
+    parts = a.split(' ')
+    for line in (a + '\\n' + a).splitlines():
+        print(parts[0])
+        parts = line.lower().split()
+    r.append(llm_query(p + '!'))""",
     "what the next line finds": """
 for p in P:
     n = len(r)
@@ -329,6 +356,16 @@ HELPERS = {
     "two stages in a helper": (
         "def work(p):\n    a = llm_query(p)\n    return llm_query('check ' + a)\nr = [work(p) for p in P]",
         2,
+    ),
+    "three stages": (
+        "for p in P:\n    a = llm_query(f'about {p}')\n    b = llm_query('check ' + a)\n"
+        "    r.append(llm_query('{} or {}?'.format('right', b)))",
+        3,
+    ),
+    "three stages that begin with answers": (
+        "for p in P:\n    a = llm_query(p)\n    b = llm_query(f'{a}, is it so?')\n"
+        "    r.append(llm_query(b + ', really?'))",
+        3,
     ),
     "and then all of them": (ASK + "r = [ask(p) for p in P]\nr.append(llm_query('\\n'.join(r)))", 2),
     "an answer that is added to": (
@@ -437,6 +474,17 @@ def test_helpers_and_stages_go_out_in_as_few_waves_as_their_answers_allow(code, 
 def test_what_hangs_on_each_answer_goes_one_by_one(code):
     together, plain = asked(code)
     assert together == plain > 1
+
+
+def test_calls_with_the_same_prompt_get_their_answers_in_turn():
+    def answer(prompt):
+        """The last stage of each item asks what the first stage of the next one asks."""
+        number = prompt.strip("b!")
+        return (str(int(number) + 1) if prompt.startswith("b") else "b" + prompt, None)
+
+    code = START + "for p in P:\n    a = llm_query(p)\n    b = llm_query(a)\n    r += [a, b, llm_query(b)]"
+    together, plain = (run(code, answer=answer, varies=True, fan_out=fan_out) for fan_out in (True, False))
+    assert together[0]["r"] == plain[0]["r"] and sorted(together[3].prompts) == sorted(plain[3].prompts)
 
 
 def test_of_a_cells_last_calls_those_are_refused_that_would_be_one_by_one():

@@ -4,14 +4,16 @@ Read `runtime.py` first, which the running code calls, then `rewrite.py`, which 
 `Rehearsal`, a small interpreter of Python, which is a chain of classes, each in a file of its own that knows only the
 ones before it:
 
-    Knowledge    what is known of values and containers
-    Machine      state: variables, depth, sub-calls found
-    Methods      attributes and methods of values
-    Calling      calls: functions of the code's own, built-in functions, thread pools
-    Operations   operators, subscripts, and the items of a loop
-    Expressions  every kind of expression
-    Branches     conditions and errors that an answer decides
-    Rehearsal    every kind of statement
+    Knowledge       what is known of values and containers
+    Machine         state: variables, depth, sub-calls found
+    Methods         attributes and methods of values
+    Calling         calls: functions of the code's own, built-in functions, thread pools
+    Operations      operators, subscripts, and the items of a loop
+    Comprehensions  comprehensions and generator expressions
+    Expressions     every other kind of expression
+    Branches        conditions and errors that an answer decides
+    Generators      generator functions of the code's own
+    Rehearsal       every kind of statement
 
 Beside it: `unknown.py`, values of which only the type is known; `shadow.py`, copies of the running code's values;
 `closures.py`, functions of the code's own; `natives.py`, the built-in functions that may be called as they are;
@@ -21,7 +23,8 @@ The rules that hold all of it together:
 
 - `found` are calls that the code makes, with these very prompts, whatever it is answered. So nothing is added to it
   while `doubt` is more than 0: the code that is rehearsed may not be running then. After a call that is in doubt, or
-  whose prompt is not known, answers that are waiting are not used either: that call may take them.
+  whose prompt is not known, an answer that is waiting is used only if the beginning or the end of that call's prompt
+  tells that it is not for that call.
 - Where an answer decides, both branches are rehearsed, each in doubt, and then joined: a variable that they leave
   with different values becomes an `Unknown` of their common type, or `MAYBE`. An early exit that may have been taken
   (`returned`, `continued`, `failing`) keeps its variables and one more `doubt` until it is joined too.

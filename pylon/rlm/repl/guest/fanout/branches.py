@@ -2,6 +2,7 @@
 
 import ast
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from .expressions import Expressions
@@ -23,10 +24,12 @@ class Branches(Expressions):
         self.result: Any = None  # the value of the latest `return`
         # For each loop that is being rehearsed, the variables where its current round may have ended at a `continue`.
         self.continued: list[list[Variables]] = []
+        # The same for its end, at a `break`.
+        self.broken: list[list[Variables]] = []
 
     def clear(self) -> None:
         super().clear()
-        self.result, self.continued = None, []
+        self.result, self.continued, self.broken = None, [], []
 
     @abstractmethod
     def statements(self, body: list[ast.stmt]) -> Exit:
@@ -45,8 +48,8 @@ class Branches(Expressions):
             self.join([self.snapshot(), first])
             if one == "return":
                 self.result = self.either(result, self.result)
-            if one == "break" or self.result is MAYBE:
-                raise Ended
+                if self.result is MAYBE:
+                    raise Ended
             return one
         if two is None:
             # What follows is rehearsed as the case in which this exit is not taken.
@@ -63,14 +66,30 @@ class Branches(Expressions):
         """Records an exit that may have been taken: from here on the code may not be running."""
         if way == "continue" and self.continued:
             self.continued[-1].append(variables)
+        elif way == "break" and self.broken:
+            self.broken[-1].append(variables)
         elif way == "return" and self.frames[-1].is_function:
             self.frames[-1].returned.append((result, variables))
         else:
             raise Ended
         self.doubt += 1
 
+    def looped(self, rounds: Callable[[], Exit], orelse: list[ast.stmt]) -> Exit:
+        """How a loop ends, of which `rounds` rehearses all rounds. Joins the ways in which it may end."""
+        self.broken.append([])
+        way = rounds()
+        left = self.broken.pop()
+        # A `break` in the `else` is one of the loop around this one.
+        way = self.statements(orelse) if way is None else None if way == "break" else way
+        if left:
+            if way is not None:
+                raise Ended
+            self.doubt -= len(left)
+            self.join([self.snapshot(), *left])
+        return way
+
     def attempt(self, node: ast.Try) -> Exit:
-        """Rehearses a `try` statement. One with several handlers catches nothing here."""
+        """Rehearses a `try` statement."""
         catching = self._catching(node)
         start, exits = self.doubt, self._exits()
         if catching is not None:
@@ -80,8 +99,8 @@ class Branches(Expressions):
             self.doubt -= len(failed)
             if way is None:
                 way = self.statements(node.orelse)
-            if failed:
-                way = self._caught(node.handlers[0], failed, way)
+            for handler in node.handlers if failed else ():
+                way = self._caught(handler, failed, way)
         else:
             outer, self.failing = self.failing, []
             way = self.statements(node.body) or self.statements(node.orelse)
@@ -92,7 +111,7 @@ class Branches(Expressions):
         return way
 
     def _caught(self, handler: ast.ExceptHandler, failed: list[Variables], way: Exit) -> Exit:
-        """Rehearses the handler, for the case that something failed, and joins it with the case that nothing did."""
+        """Rehearses a handler, for the case that it catches what failed, and joins it with that it does not."""
         result, after = self.result, self.snapshot()
         self.join(failed)
         if handler.name:
@@ -107,8 +126,8 @@ class Branches(Expressions):
             self.join([after, caught])
             if way == "return":
                 self.result = self.either(result, caught_result)
-            if way == "break" or self.result is MAYBE:
-                raise Ended
+                if self.result is MAYBE:
+                    raise Ended
             return way
         if other is None:
             self.restore(caught)
@@ -120,17 +139,17 @@ class Branches(Expressions):
         return None
 
     def _catching(self, node: ast.Try) -> tuple[tuple[type, ...], list[Variables]] | None:
-        """The classes that its one handler catches, with a list for the points where errors may occur."""
-        if len(node.handlers) != 1:
-            return None
-        named = node.handlers[0].type
-        if named is not None and not all(isinstance(one, _NAMING) for one in ast.walk(named)):
-            # Python evaluates it only after an error, so it must be without effect.
-            return None
-        caught = BaseException if named is None else self.evaluate(named)
-        classes = caught if type(caught) is tuple else (caught,)
-        return (classes, []) if all(type(one) is type for one in classes) else None
+        """The classes that its handlers catch, with a list for the points where errors may occur. None if unknown."""
+        caught: list[Any] = []
+        for handler in node.handlers:
+            named = handler.type
+            if named is not None and not all(isinstance(one, _NAMING) for one in ast.walk(named)):
+                # Python evaluates it only after an error, so it must be without effect.
+                return None
+            classes = BaseException if named is None else self.evaluate(named)
+            caught += classes if type(classes) is tuple else (classes,)
+        return (tuple(caught), []) if caught and all(type(one) is type for one in caught) else None
 
     def _exits(self) -> int:
         """How many early exits are waiting to be joined."""
-        return sum(map(len, self.continued)) + sum(len(frame.returned) for frame in self.frames)
+        return sum(map(len, [*self.continued, *self.broken])) + sum(len(frame.returned) for frame in self.frames)

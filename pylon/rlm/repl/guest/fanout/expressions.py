@@ -1,27 +1,17 @@
 """Expressions in a rehearsal, evaluated as Python does. What an answer decides gives an unknown value."""
 
 import ast
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
 from typing import Any
 
-from .machine import Frame
-from .methods import DATA, Method
-from .operations import Operations
-from .source import bound_names
-from .unknown import Ended, Opaque, Unknown, compared, formats
+from .comprehensions import Comprehensions, GeneratorArgument
+from .methods import DATA
+from .unknown import Ended, Unknown, compared, concatenated, formats
 
 _CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class GeneratorArgument(Opaque):
-    """A generator expression as an argument of a function that draws it to its end at once."""
-
-    node: ast.GeneratorExp
-
-
-class Expressions(Operations):
+class Expressions(Comprehensions):
     """All kinds of expressions."""
 
     def evaluate(self, node: ast.expr) -> Any:
@@ -70,14 +60,14 @@ class Expressions(Operations):
                     self.put(made, self.evaluate(key), self.evaluate(value))
                 return made
             case ast.ListComp(elt=element):
-                return self._all(node, lambda: self.evaluate(element))
+                return self.all_of(node, lambda: self.evaluate(element))
             case ast.SetComp(elt=element):
                 made_set: set[Any] = set()
-                self._each(node, lambda: self._put_in(made_set, self.evaluate(element)))
+                self.each(node, lambda: self.put_in(made_set, self.evaluate(element)))
                 return made_set
             case ast.DictComp(key=key, value=element):
                 pairs: dict[Any, Any] = {}
-                self._each(node, lambda: self.put(pairs, self.evaluate(key), self.evaluate(element)))
+                self.each(node, lambda: self.put(pairs, self.evaluate(key), self.evaluate(element)))
                 return pairs
             case ast.Lambda():
                 return self.closure(node)
@@ -86,34 +76,6 @@ class Expressions(Operations):
                 self.assign(name, result)
                 return result
         raise Ended
-
-    def evaluate_all(self, nodes: list[ast.expr]) -> list[Any]:
-        """The values of expressions, of which some may be starred."""
-        found: list[Any] = []
-        for node in nodes:
-            if not isinstance(node, ast.Starred):
-                found.append(self.evaluate(node))
-            elif isinstance(node.value, ast.GeneratorExp):
-                found += self.drawn(node.value)
-            else:
-                found += self.items(self.evaluate(node.value))
-        return found
-
-    def drawn(self, node: ast.GeneratorExp) -> list[Any]:
-        """All values of a generator expression."""
-        return self._all(node, lambda: self.evaluate(node.elt))
-
-    def _all(self, node: Any, element: Callable[[], Any]) -> list[Any]:
-        found: list[Any] = []
-        self._each(node, lambda: found.append(element()))
-        return found
-
-    def doubtful[T](self, run: Callable[[], T]) -> T:
-        """The result of `run`, which rehearses code that may not be running."""
-        self.doubt += 1
-        result = run()
-        self.doubt -= 1
-        return result
 
     def _compare(self, node: ast.Compare) -> Any:
         if len(node.ops) != 1:
@@ -137,8 +99,7 @@ class Expressions(Operations):
         return Unknown("bool") if compared(type(op).__name__, *kinds) else self.may_fail()
 
     def _formatted(self, parts: list[ast.expr]) -> Any:
-        texts: list[str] = []
-        known = True
+        texts: list[Any] = []
         for part in parts:
             if isinstance(part, ast.Constant):
                 texts.append(str(part.value))
@@ -148,16 +109,16 @@ class Expressions(Operations):
             value = self.evaluate(part.value)
             form = "" if part.format_spec is None else self.evaluate(part.format_spec)
             if not self.shown([value]):
-                known = False
                 convert = _CONVERSIONS[part.conversion]
                 if form != "" and not formats(form, "str" if convert else self.kind(value)):
                     self.may_fail()
+                texts.append(value if self.kind(value) == "str" and not convert and form == "" else Unknown("str"))
                 continue
             if not self.is_known(form) or (type(value) not in DATA):
                 raise Ended
             convert = _CONVERSIONS[part.conversion]
             texts.append(format(convert(value) if convert else value, form))
-        return "".join(texts) if known else Unknown("str")
+        return concatenated(texts)
 
     def _either_of(self, every: bool, values: list[ast.expr]) -> Any:
         first, *rest = values
@@ -183,12 +144,6 @@ class Expressions(Operations):
         two = self.doubtful(lambda: self.evaluate(other))
         self.join([self.snapshot(), after])
         return self.either(one, two)
-
-    def _put_in(self, made: set[Any], value: Any) -> None:
-        if self.keyed(value):
-            made.add(value)
-        else:
-            self.blur(made)
 
     def _displayed(self, elements: list[ast.expr]) -> set[Any]:
         """The set that `{…}` makes. Its order is not known: it depends on what the compiler has compiled before."""
@@ -240,91 +195,8 @@ class Expressions(Operations):
                 raise Ended
             keywords[keyword.arg] = self.evaluate(keyword.value)
         if any(isinstance(one, GeneratorArgument) for one in arguments):
-            return self.deeper(lambda: self._call_drawing(function, arguments, keywords))
+            return self.deeper(lambda: self.call_drawing(function, arguments, keywords))
         return self.call(function, arguments, keywords)
-
-    def _call_drawing(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        """The result of a call whose argument is a generator expression."""
-        if len(arguments) != 1 or (keywords and function is not sorted):
-            # Most keywords are errors, before anything is drawn; the key of `max` is called between two draws.
-            raise Ended
-        node: ast.GeneratorExp = arguments[0].node
-        if isinstance(function, Method):
-            if function.name != "join":
-                raise Ended
-            return self.call(function, [self.drawn(node)], {})
-        if function in (list, tuple, sorted):
-            return self.call(function, [self.drawn(node)], keywords)
-        if function in (any, all):
-            wanted = function is any
-            found: list[bool] = []
-
-            def take() -> bool:
-                truth = self.truth(self.evaluate(node.elt))
-                if truth is None:
-                    raise Ended
-                found.append(truth)
-                return truth is wanted
-
-            self._each(node, take)
-            return function(found)
-        if function in (set, frozenset):
-            return self.call(function, [self._all(node, lambda: self._key(node.elt))], {})
-        if function is dict:
-            pairs: dict[Any, Any] = {}
-            self._each(node, lambda: self._pair(pairs, self.evaluate(node.elt)))
-            return pairs
-        if function in (sum, max, min):
-            # Python looks at each item before it draws the next.
-            return self.call(function, [self._all(node, lambda: self._number(self.evaluate(node.elt)))], {})
-        raise Ended
-
-    def _pair(self, pairs: dict[Any, Any], pair: Any) -> None:
-        if type(pair) is not tuple or len(pair) != 2:
-            raise Ended
-        self.put(pairs, pair[0], pair[1])
-
-    def _key(self, node: ast.expr) -> Any:
-        value = self.evaluate(node)
-        self.keyed(value)
-        return value
-
-    def _number(self, value: Any) -> Any:
-        if self.kind(value) not in ("int", "float", "bool"):
-            raise Ended
-        return value
-
-    def _each(self, node: Any, take: Callable[[], bool | None], depth: int = 0) -> bool | None:
-        """Calls `take` in each round of a comprehension, until it returns True; whether it did."""
-        generator: ast.comprehension = node.generators[depth]
-        if generator.is_async:
-            raise Ended
-        items = self.given.pop(generator, None)
-        if items is None:
-            items = self.evaluate(generator.iter)
-        if depth == 0:
-            self.frames.append(Frame(bound_names([one.target for one in node.generators]), self.frames[-1]))
-        stopped: bool | None = False
-        for item in self.rounds(items):
-            self.bind(generator.target, item)
-            holds = self._conditions(generator.ifs)
-            if holds is None:
-                raise Ended
-            if holds:
-                stopped = take() if depth + 1 == len(node.generators) else self._each(node, take, depth + 1)
-            if stopped:
-                break
-        if depth == 0:
-            self.frames.pop()
-        return stopped
-
-    def _conditions(self, tests: list[ast.expr]) -> bool | None:
-        """Whether all conditions of a comprehension hold, None if an answer decides."""
-        for test in tests:
-            truth = self.truth(self.evaluate(test))
-            if not truth:
-                return truth
-        return True
 
     def bind(self, target: ast.expr, value: Any) -> None:
         """Assigns a value to a target of an assignment."""
@@ -334,7 +206,13 @@ class Expressions(Operations):
             case ast.Tuple(elts=targets) | ast.List(elts=targets):
                 if any(isinstance(one, ast.Starred) for one in targets):
                     raise Ended
-                values = list(self.items(value))
+                if self.kind(value) == "lines":
+                    self.may_fail(ValueError)
+                    for one in targets:
+                        self.bind(one, Unknown("str"))
+                    return
+                # Of more items than there are targets, Python draws one too many, and fails.
+                values = list(itertools.islice(self.items(value), len(targets) + 1))
                 if len(values) != len(targets):
                     raise Ended
                 for one, other in zip(targets, values, strict=True):

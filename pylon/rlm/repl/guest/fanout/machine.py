@@ -13,7 +13,7 @@ from .budget import Budget
 from .knowledge import Knowledge
 from .shadow import Shadows
 from .source import Sources
-from .unknown import Ended, Unknown, joined
+from .unknown import Ended, Unknown, edges, joined
 
 # The most steps of a rehearsal, each about a microsecond: in all, and since it last found a sub-call.
 _STEPS = 1_000_000
@@ -83,11 +83,12 @@ class Machine(Knowledge):
         # Frames that functions made in them refer to, and which hold those functions: cycles that `clear` breaks.
         self.enclosing: weakref.WeakSet[Frame] = weakref.WeakSet()
         self.found: list[Ask] = []
-        # For each enclosing `try` with one handler: what it catches, and the variables wherever an error may occur.
+        # For each enclosing `try`: what its handlers catch, and the variables wherever an error may occur.
         self.failing: list[tuple[tuple[type, ...], list[Variables]]] = []
         self._waiting = {ask: deque(replies) for ask, replies in list(waiting.items())}
-        # Whether every sub-call so far has a known prompt and is certain to be made.
-        self._exact = True
+        # By kind and model, how the prompts begin and end of calls that are not certain or whose prompt is not known.
+        # Such a call may take an answer that waits for a later one.
+        self._takers: dict[tuple[str, str | None], set[tuple[str, str]]] = {}
         self.room = room
         self.asked = 0  # sub-calls so far, certain or not
         self._last = 0  # steps when a sub-call was found last
@@ -122,21 +123,28 @@ class Machine(Knowledge):
             # Turning any other value into text may fail.
             if self.kind(prompt) not in _TOLD:
                 raise Ended
-            self._exact = False
-            return Unknown("str")
-        if not isinstance(prompt, str) and not self.shown([prompt]):
-            self._exact = False
+            known = False
+        else:
+            known = isinstance(prompt, str) or self.shown([prompt])
+        if not known:
+            self._takers.setdefault((query.kind, model), set()).add(edges(prompt))
             return Unknown("str")
         ask = (query.kind, model, text_of(prompt))
         replies = self._waiting.get(ask)
         if replies:
             reply = replies.popleft()
-            # An earlier call whose prompt is not known may have the same one, and take this answer.
-            return reply if self._exact else Unknown("str")
+            return Unknown("str") if self._may_be_taken(ask) else reply
         self.found.append(ask)
         self._budget.found()
         self._last = self.steps
         return Unknown("str")
+
+    def _may_be_taken(self, ask: Ask) -> bool:
+        """Whether a call before this one may have the same prompt, and take its answer."""
+        kind, model, text = ask
+        takers = self._takers.get((kind, model), set())
+        self.steps += len(takers) // 8
+        return any(text.startswith(begin) and text.endswith(end) for begin, end in takers)
 
     def may_fail(self, error: type[Exception] = Exception) -> Unknown:
         """The result of an operation that may raise such an error.

@@ -10,7 +10,7 @@ from typing import Any
 from ..calls import Query, Reply
 from .machine import Machine
 from .natives import ATOMS, CHANGING, CONTAINERS, DICTS, ITERATORS, METHODS, SEARCHES, VIEWS
-from .unknown import HASHABLE, Ended, FirstPart, Opaque, Unknown, joined, text_method
+from .unknown import HASHABLE, Ended, FirstPart, Opaque, Text, Unknown, joined, text_method
 
 DATA = ATOMS | CONTAINERS | VIEWS
 ITERABLE = CONTAINERS | VIEWS | ITERATORS | {str, bytes, range}
@@ -132,7 +132,7 @@ class Methods(Machine):
         texts = ["" if isinstance(one, Unknown) else one for one in arguments]
         named = {name: "" if isinstance(one, Unknown) else one for name, one in keywords.items()}
         text = form.format(*texts, **named)
-        return Unknown("str") if unknown else text
+        return Text(*_around_fields(form)) if unknown else text
 
     def searched(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """The result of a function of `re` on a text of which only the type is known."""
@@ -224,3 +224,10 @@ class Methods(Machine):
             raise Ended
         self.plain([value] if type(value) in VIEWS | ITERATORS else [])
         return value
+
+
+def _around_fields(form: str) -> tuple[str, str]:
+    """What stands before the first field of a form for `str.format`, and after the last."""
+    pieces = [(text, field) for text, field, _, _ in string.Formatter().parse(form)]
+    (begin, _), (end, field) = pieces[0], pieces[-1]
+    return begin, end if field is None else ""

@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from types import GeneratorType
 from typing import Any
 
 from ..calls import Reply, SubCallError
@@ -23,7 +24,7 @@ CONTAINERS = DICTS | {list, tuple, set, frozenset}
 _FACTORIES = (list, dict, set, int, float, str)
 VIEWS = frozenset({type({}.keys()), type({}.values()), type({}.items())})
 ITERATORS = frozenset(
-    {enumerate, zip, reversed}
+    {enumerate, zip, reversed, GeneratorType}
     | {type(iter(kind())) for kind in (list, tuple, dict, set, str, bytes)}
     | {type(iter("é")), type(iter({}.values())), type(iter({}.items())), type(iter(range(0))), type(reversed([]))}
 )

@@ -9,10 +9,11 @@ from typing import Any
 
 from .calling import Calling
 from .closures import Closure
+from .machine import Variables
 from .methods import DATA, ITERABLE
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
 from .shadow import LazyMap
-from .unknown import Ended, FirstPart, Unknown, added
+from .unknown import Ended, FirstPart, Unknown, added, concatenated
 
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -43,6 +44,10 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 # Types of which equal constants may be the same object, or not.
 _MERGED = ATOMS | {tuple, frozenset}
 _SINGLE = {type(None), bool, type(...)}
+
+
+# Rounds of a loop of which the number of rounds is not known, before it is given up.
+_ROUNDS = 6
 
 
 class Operations(Calling):
@@ -76,6 +81,40 @@ class Operations(Calling):
             return True
         raise Ended
 
+    def doubtful[T](self, run: Callable[[], T]) -> T:
+        """The result of `run`, which rehearses code that may not be running."""
+        self.doubt += 1
+        result = run()
+        self.doubt -= 1
+        return result
+
+    def repeated[T](self, run: Callable[[], T]) -> T:
+        """The result of `run`, which rehearses one round of a loop of which the number of rounds is not known.
+
+        It is rehearsed until another round changes nothing.
+        """
+        for _ in range(_ROUNDS):
+            before, vague, asked = self.snapshot(), len(self.vague), self.asked
+            result = self.doubtful(run)
+            if self.asked > asked:
+                self.asked = self.room
+            self.join([self.snapshot(), before])
+            if len(self.vague) == vague and self._same(before, self.snapshot()):
+                return result
+        raise Ended
+
+    def _same(self, one: Variables, other: Variables) -> bool:
+        """Whether both snapshots hold the same objects, or unknown values of which the same is known."""
+
+        def identity(value: Any) -> Any:
+            return (type(value), value.kind) if isinstance(value, Unknown) else id(value)
+
+        return all(
+            {name: identity(value) for name, value in mine.items()}
+            == {name: identity(value) for name, value in theirs.items()}
+            for (_, mine), (_, theirs) in zip(one, other, strict=True)
+        )
+
     def binary(self, op: ast.operator, left: Any, right: Any) -> Any:
         """The result of an operator with two operands."""
         if self.is_known(left) and self.is_known(right):
@@ -87,6 +126,8 @@ class Operations(Calling):
             self.unordered(made).update(self.native(op, *held))
             return made
         kind = added(type(op).__name__, self.kind(left), self.kind(right))
+        if kind == "str":
+            return concatenated([left, right])
         return self.may_fail() if kind is None else Unknown(kind)
 
     def put(self, container: Any, key: Any, value: Any) -> None:
@@ -129,6 +170,9 @@ class Operations(Calling):
             if kind in ("str", "list", "lines", "tuple"):
                 return Unknown(kind)
         if isinstance(of, FirstPart) and part == 0 and type(part) is int:
+            return Unknown("str")
+        if self.kind(of) == "lines" and type(part) is int:
+            self.may_fail(IndexError)
             return Unknown("str")
         return self.may_fail()
 

@@ -10,49 +10,51 @@ import ast
 import sys
 from typing import Any
 
-from .branches import Branches, Exit
-from .machine import MAYBE, Variables
+from .branches import Exit
+from .generators import Generators
+from .machine import MAYBE
 from .methods import Pool
 from .natives import DICTS, MODULES
 from .source import Function
 from .unknown import Ended, Unknown
 
-# Rounds of a loop over an unknown number of lines, before it is given up.
-_ROUNDS = 6
 # Kinds of which `x += y` makes a new value. Any other may be a container that is known by another name too.
 _UNCHANGING = ("int", "float", "str", "bool", "tuple")
 
 
-class Rehearsal(Branches):
+class Rehearsal(Generators):
     """The interpreter: run `statements`, `loop` or `evaluate`, and read `found`."""
 
     def statements(self, body: list[ast.stmt]) -> Exit:
         for statement in body:
-            way = self._statement(statement)
+            way = self.statement(statement)
             if way is not None:
                 return way
         return None
 
     def loop(self, node: ast.For, items: Any) -> Exit:
         """Rehearses a `for` loop over these items."""
-        way = None
-        for item in self.rounds(items):
-            self.bind(node.target, item)
-            way = self._round(node.body)
-            if way is not None:
-                break
-        if way == "break":
+
+        def rounds() -> Exit:
+            for item in self.rounds(items):
+                self.bind(node.target, item)
+                way = self._round(node.body)
+                if way is not None:
+                    return way
             return None
-        return way or self.statements(node.orelse)
+
+        return self.looped(rounds, node.orelse)
 
     def run_body(self, node: Function) -> Any:
         if isinstance(node, ast.Lambda):
-            if any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Await) for one in ast.walk(node)):
+            if self.sources.yields(node) or any(isinstance(one, ast.Await) for one in ast.walk(node)):
                 raise Ended
             return self.evaluate(node.body)
-        if any(isinstance(one, ast.Yield | ast.YieldFrom | ast.Nonlocal) for one in ast.walk(node)):
+        if any(isinstance(one, ast.Nonlocal) for one in ast.walk(node)):
             raise Ended
         frame = self.frames[-1]
+        if self.sources.yields(node):
+            return self.yielded(node.body, frame)
         way = self.statements(node.body)
         result = self.result if way == "return" else None
         if frame.returned:
@@ -76,7 +78,7 @@ class Rehearsal(Branches):
             self.join([self.snapshot(), *left])
         return None if way == "continue" else way
 
-    def _statement(self, node: ast.stmt) -> Exit:
+    def statement(self, node: ast.stmt) -> Exit:
         self.step()
         match node:
             case ast.Expr(value=value):
@@ -179,44 +181,29 @@ class Rehearsal(Branches):
             return self.loop(node, items)
         if node.orelse:
             raise Ended
-        # The number of rounds is not known: it is rehearsed until another round changes nothing.
-        for _ in range(_ROUNDS):
-            before, vague, asked = self.snapshot(), len(self.vague), self.asked
+
+        def once() -> Exit:
             self.bind(node.target, Unknown("str"))
-            way = self.doubtful(lambda: self._round(node.body))
-            if way == "return":
+            return self._round(node.body)
+
+        def rounds() -> Exit:
+            if self.repeated(once) == "return":
                 raise Ended
-            if self.asked > asked:
-                self.asked = self.room
-            self.join([self.snapshot(), before])
-            if len(self.vague) == vague and self._same(before, self.snapshot()):
-                return None
-        raise Ended
+            return None
 
-    def _same(self, one: Variables, other: Variables) -> bool:
-        """Whether both snapshots hold the same objects, or unknown values of the same kind."""
-
-        def identity(value: Any) -> Any:
-            return (value.kind,) if isinstance(value, Unknown) else id(value)
-
-        return all(
-            {name: identity(value) for name, value in mine.items()}
-            == {name: identity(value) for name, value in theirs.items()}
-            for (_, mine), (_, theirs) in zip(one, other, strict=True)
-        )
+        return self.looped(rounds, [])
 
     def _while(self, node: ast.While) -> Exit:
-        while True:
-            truth = self.truth(self.evaluate(node.test))
+        def rounds() -> Exit:
+            while truth := self.truth(self.evaluate(node.test)):
+                way = self._round(node.body)
+                if way is not None:
+                    return way
             if truth is None:
                 raise Ended
-            if not truth:
-                return self.statements(node.orelse)
-            way = self._round(node.body)
-            if way == "break":
-                return None
-            if way is not None:
-                return way
+            return None
+
+        return self.looped(rounds, node.orelse)
 
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         for alias in node.names:

@@ -6,13 +6,13 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any
 
 from ..calls import Query
 from .budget import Budget
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
-from .unknown import Ended, Opaque
+from .unknown import Ended, Opaque, end
 
 # Types whose values a rehearsal uses as they are, and never looks into.
 _WHOLE = (FunctionType, BuiltinFunctionType, ModuleType, type, Query, re.Pattern, re.Match, re.RegexFlag)
@@ -42,6 +42,7 @@ class Shadows:
         self._budget = budget
         # By the id of the original: the original, which keeps its id from being used anew, and its copy.
         self._made: dict[int, tuple[Any, Any]] = {}
+        self.generator: Callable[[Any], Any] = end  # gives the copy of a generator
         self._plainly_keyed: dict[int, Any] = {}
         self.objects = 0
 
@@ -55,6 +56,8 @@ class Shadows:
             return value
         if id(value) in self._made:
             return self._made[id(value)][1]
+        if kind is GeneratorType:
+            return self._keep(value, self.generator(value))
         if kind in _PLAIN:
             self.objects += len(value) if kind in CONTAINERS else 1
             if self.objects > _MOST_OBJECTS:
@@ -94,7 +97,7 @@ class Shadows:
 
     def clear(self) -> None:
         """Releases all copies."""
-        self._made, self._plainly_keyed = {}, {}
+        self._made, self._plainly_keyed, self.generator = {}, {}, end
 
     def _keep[T](self, value: Any, shadow: T) -> T:
         self._made[id(value)] = (value, shadow)

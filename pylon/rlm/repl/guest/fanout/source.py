@@ -17,6 +17,7 @@ class Sources:
         self._mentions: dict[str, set[str]] = {}
         self._asking = set(QUERIES)
         self._scopes: dict[Function, tuple[set[str], frozenset[str]]] = {}
+        self._yielding: dict[ast.AST, bool] = {}
 
     def learn(self, tree: ast.Module, filename: str) -> None:
         """Adds the functions of a cell, and the names by which they can be called."""
@@ -49,6 +50,16 @@ class Sources:
             own, outer = _scope([node.body] if isinstance(node, ast.Lambda) else node.body)
             self._scopes[node] = own, frozenset(outer)
         return self._scopes[node]
+
+    def yields(self, node: ast.AST) -> bool:
+        """Whether a statement or a function has a `yield` of its own."""
+        if node not in self._yielding:
+            waiting = list(ast.iter_child_nodes(node))
+            for one in waiting:
+                if not isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+                    waiting += ast.iter_child_nodes(one)
+            self._yielding[node] = any(isinstance(one, ast.Yield | ast.YieldFrom) for one in waiting)
+        return self._yielding[node]
 
     def asks(self, node: ast.AST) -> int:
         """How many names in a piece of code may lead to a sub-call."""

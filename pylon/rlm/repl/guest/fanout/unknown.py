@@ -61,6 +61,33 @@ class FirstPart(Unknown):
         super().__init__("lines")
 
 
+class Text(Unknown):
+    """A text of which the beginning and the end are known: most prompts that hold an answer are such."""
+
+    __slots__ = ("begin", "end")
+
+    def __init__(self, begin: str, end: str) -> None:
+        super().__init__("str")
+        self.begin, self.end = begin, end
+
+
+def edges(value: object) -> tuple[str, str]:
+    """What is known of how a value begins and ends as a text."""
+    if isinstance(value, str):
+        return value, value
+    return (value.begin, value.end) if isinstance(value, Text) else ("", "")
+
+
+def concatenated(parts: list[Any]) -> str | Text:
+    """The text that these texts make one after the other. Some may be unknown."""
+    known = [isinstance(part, str) for part in parts]
+    if all(known):
+        return "".join(parts)
+    first, last = known.index(False), len(parts) - known[::-1].index(False)
+    begin = "".join(parts[:first]) + edges(parts[first])[0]
+    return Text(begin, edges(parts[last - 1])[1] + "".join(parts[last:]))
+
+
 _TEXT_METHODS: dict[str, tuple[str, frozenset[int]]] = {
     **dict.fromkeys(("strip", "lstrip", "rstrip"), ("str", frozenset({0, 1}))),
     **dict.fromkeys(
@@ -141,8 +168,10 @@ def made(function: str, kinds: list[str]) -> str | None:
         return None
     if function == "len":
         return "int" if kinds[0] in _SIZED else None
-    if function == "list" and kinds[0] in ("str", "lines"):
+    if kinds[0] == "lines" and function in ("list", "sorted"):
         return "lines"
+    if function == "list" and kinds[0] in ("str", "list"):
+        return "lines" if kinds[0] == "str" else "list"
     return {"str": "str", "repr": "str", "bool": "bool"}.get(function)
 
 
