@@ -30,7 +30,7 @@ MOST_TOKENS = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Wall and processor seconds: to read one token behind the shared head, and to decode one token of each row."""
+    """Wall and processor seconds: to read one token behind the shared prefix, and to decode one token of each row."""
 
     token_s: float
     token_cpu_s: float
@@ -39,8 +39,8 @@ class Floor:
 
 
 def measure(directory: Path, shared: int, own: int, rows: int) -> Floor:
-    """Times reading `own` tokens behind a shared head, in the fastest shape, and decoding a token for each of `rows`
-    rows.
+    """Times reading `own` tokens behind a shared prefix, in the fastest shape, and decoding a token for each of
+    `rows` rows.
 
     The arithmetic is the engine's own, so that everything else that the engine does shows as the difference.
     """
@@ -49,16 +49,16 @@ def measure(directory: Path, shared: int, own: int, rows: int) -> Floor:
     from mlx_lm.models.cache import make_prompt_cache
 
     from pylon.inference.mlx import cpu as mlx_cpu
-    from pylon.inference.mlx import heads as mlx_heads
+    from pylon.inference.mlx import prefix_rows
 
     on_processor = mx.default_device() == mx.Device(mx.cpu)
     if on_processor:
         mlx_cpu.install()
     network = load(str(directory))[0]
-    apart = on_processor and mlx_heads.takes_apart(network)
+    apart = on_processor and prefix_rows.takes_apart(network)
 
     def read(width: int, length: int, cache: list[Any]) -> None:
-        mlx_heads.read(network, mx.zeros((width, length), mx.int32) + mx.arange(length)[None] % 1000, cache)
+        prefix_rows.read(network, mx.zeros((width, length), mx.int32) + mx.arange(length)[None] % 1000, cache)
 
     def decode(cache: list[Any], width: int) -> None:
         token = mx.zeros((width, 1), mx.int32)
@@ -66,12 +66,12 @@ def measure(directory: Path, shared: int, own: int, rows: int) -> Floor:
             token = mx.argmax(network(token, cache=cache)[:, -1:], axis=-1)
             mx.eval(token)
 
-    head = make_prompt_cache(network)
+    prefix = make_prompt_cache(network)
     if shared:
-        read(1, shared, head)
+        read(1, shared, prefix)
 
     def behind(width: int) -> list[Any]:
-        rows = mlx_heads.behind(head, width, own + REPEATS * DECODE_STEPS, apart=apart)
+        rows = prefix_rows.behind(prefix, width, own + REPEATS * DECODE_STEPS, apart=apart)
         mx.eval([layer.state for layer in rows if not layer.empty()])
         return rows
 

@@ -180,8 +180,8 @@ async def run_module(module: str, *arguments: str) -> bytes:
 def efficiency(requests: int, own: float, decoded: float, floors: Sequence[Floor], mine: Side) -> dict[str, float]:
     """The floor of a round over its time, medians of the rounds: the machine's speed changes between them.
 
-    `own` are the prompt tokens of a request behind the head, the last of which is read by the first decoding step.
-    `decoded` are the tokens of its answer, including the one that ends it. The head was read before the rounds.
+    `own` are the prompt tokens of a request behind the prefix, the last of which is read by the first decoding step.
+    `decoded` are the tokens of its answer, including the one that ends it. The prefix was read before the rounds.
     """
     read, steps = (own - 1) * requests, decoded * requests / IN_FLIGHT
     wall_s = [read * floor.token_s + steps * floor.step_s for floor in floors]

@@ -12,7 +12,7 @@ _WORDS = " ".join(topics[name] for name in sorted(topics)).split()
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Lengths in tokens: a head `shared` by all prompts, each prompt's `own` (least, most), the longest answer."""
+    """Lengths in tokens: a prefix `shared` by all prompts, each prompt's `own` (least, most), the longest answer."""
 
     name: str
     shared: int
@@ -29,13 +29,13 @@ SHAPES = (
 
 
 def prompts(shape: Shape, number: int, part: str, count: Callable[[str], int]) -> list[str]:
-    """`number` prompts of a shape. Those of another `part` have the same head, and no prompt is repeated.
+    """`number` prompts of a shape. Those of another `part` have the same prefix, and no prompt is repeated.
 
     `count` counts a text's tokens.
     """
-    head = _text(random.Random(shape.name), "", shape.shared, count)  # noqa: S311 - test data
+    prefix = _text(random.Random(shape.name), "", shape.shared, count)  # noqa: S311 - test data
     rng = random.Random(f"{shape.name} {part}")  # noqa: S311
-    return [_text(rng, head, shape.shared + rng.randint(*shape.own), count) for _ in range(number)]
+    return [_text(rng, prefix, shape.shared + rng.randint(*shape.own), count) for _ in range(number)]
 
 
 def random_words(rng: random.Random, number: int) -> str:
@@ -43,9 +43,9 @@ def random_words(rng: random.Random, number: int) -> str:
     return " ".join(rng.choices(_WORDS, k=number))
 
 
-def _text(rng: random.Random, head: str, tokens: int, count: Callable[[str], int]) -> str:
-    """`head` followed by random words, `tokens` tokens together; a few fewer if no word fits."""
-    words = [head] if head else []
+def _text(rng: random.Random, prefix: str, tokens: int, count: Callable[[str], int]) -> str:
+    """`prefix` followed by random words, `tokens` tokens together; a few fewer if no word fits."""
+    words = [prefix] if prefix else []
     while (missing := tokens - count(" ".join(words))) > _LAST:
         words += rng.choices(_WORDS, k=max(1, missing // 4))
     while len(words) > 1 and count(" ".join(words)) > tokens:

@@ -95,6 +95,6 @@ async def test_a_small_comparison_with_the_real_peer_has_every_figure() -> None:
     assert report["ratio_lines"] > 0 and report["cpu_ratio_lines"] > 0
     assert report["efficiency"] > 0 and report["cpu_efficiency"] > 0
     lines = report["lines"]
-    assert lines["read_tokens"] < 100, "the shared head is read once"
+    assert lines["read_tokens"] < 100, "the shared prefix is read once"
     assert lines["their_read_tokens"] > 500, "this model's state cannot be cut, so the peer reads all of it"
     assert lines["best"] in lines["theirs"]

@@ -150,7 +150,7 @@ CHILD_FILES = {
         "mlx/engine",
         "mlx/batch",
         "mlx/cpu",
-        "mlx/heads",
+        "mlx/prefix_rows",
         "mlx/model",
         "mlx/rows",
         "llama/model",

@@ -22,7 +22,7 @@ def answers(name: str, prompts: list[str], slots: int) -> list[str]:
     engine.load()
     engine._replies.answers = AnswerStore(most=0)
     for number, prompt in enumerate(prompts):
-        # One customer for all in the batch, so that heads are shared; a customer each when alone, so that none is.
+        # One customer for all in the batch, so that prefixes are shared; a customer each when alone, so that none is.
         customer = "a" if slots > 1 else str(number)
         turns = (Message("user", prompt),)
         engine.add(GenerationRequest(str(number), turns, Sampling(max_tokens=16), needle.MODEL_ID, customer))

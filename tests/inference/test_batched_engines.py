@@ -100,9 +100,9 @@ def test_greedy_answers_in_a_batch_are_those_given_alone(engine: BatchedEngine, 
 def test_answers_with_a_shared_head_are_those_without(engine: BatchedEngine, ask) -> None:
     bodies = [f"Piece {number}: {TEXT[number * 7 :]}" for number in range(8)]
     shared = run(engine, *(ask(INSTRUCTION + body, key=str(n), customer="a") for n, body in enumerate(bodies)))
-    assert len(engine._heads) == 1
+    assert len(engine._prefixes) == 1
     apart = run(engine, *(ask(INSTRUCTION + body, key=str(n), customer=f"c{n}") for n, body in enumerate(bodies)))
-    assert len(engine._heads) == 1
+    assert len(engine._prefixes) == 1
     assert texts(shared) == texts(apart)
 
 
@@ -134,23 +134,23 @@ def test_a_head_that_grows_is_built_on_the_one_that_is_there(engine: BatchedEngi
     first = run(engine, *(ask(INSTRUCTION + body, key=body, customer="a") for body in "xyz"))
     longer = INSTRUCTION + "x" + TEXT
     grown = run(engine, *(ask(longer + body, key=body, customer="a") for body in "xyz"))
-    assert len(engine._heads) == 2
+    assert len(engine._prefixes) == 2
     apart = run(engine, *(ask(longer + body, key=body, customer=body) for body in "xyz"))
     assert texts(grown) == texts(apart)
     again = run(engine, *(ask(INSTRUCTION + body, key=body, customer="a") for body in "xyz"))
-    assert texts(first) == texts(again), "the shorter head is as it was"
+    assert texts(first) == texts(again), "the shorter prefix is as it was"
     assert texts(first) == texts(run(engine, *(ask(INSTRUCTION + body, key=body, customer=body) for body in "xyz")))
 
 
 def test_a_head_is_not_shared_between_customers(engine: BatchedEngine, ask) -> None:
     run(engine, *(ask(INSTRUCTION + f"{n}", key=str(n), customer=str(n)) for n in range(4)))
-    assert len(engine._heads) == 0
+    assert len(engine._prefixes) == 0
 
 
 def test_prompts_that_come_one_after_the_other_share_their_head_too(engine: BatchedEngine, ask) -> None:
     for number in range(3):
         run(engine, ask(INSTRUCTION + f"{number}", customer="a"))
-    assert len(engine._heads) == 1
+    assert len(engine._prefixes) == 1
 
 
 def test_how_long_the_prompt_was_is_said_while_the_answer_is_made(engine: BatchedEngine, ask) -> None:
@@ -265,13 +265,13 @@ def test_a_frequency_penalty_keeps_tokens_from_coming_again(engine: BatchedEngin
     assert len(set(tokens)) == len(tokens) == 40
 
 
-def test_a_frequency_penalty_counts_the_same_behind_a_shared_head(engine: BatchedEngine, ask) -> None:
+def test_a_frequency_penalty_counts_the_same_behind_a_shared_prefix(engine: BatchedEngine, ask) -> None:
     def repeating(customer: str) -> list[GenerationRequest]:
         # Below zero it is a reward: the first token comes again and again.
         return [ask(INSTRUCTION + body, key=body, customer=customer, frequency_penalty=-1000.0) for body in "xyz"]
 
     shared = run(engine, *repeating("a"))
-    assert len(engine._heads) == 1
+    assert len(engine._prefixes) == 1
     assert texts(shared) == [run(engine, request)[0].text for request in repeating("")]
     assert len(set(answered_tokens(engine, repeating("a")[0]))) == 1
 

@@ -23,5 +23,5 @@ def test_a_model_of_short_context_gets_no_more_than_its_rows_can_use() -> None:
 
 
 def test_what_nobody_holds_is_free() -> None:
-    assert CellPlan(1_000).free([100, 200], heads=300) == 400
-    assert CellPlan(1_000).free([800], heads=300) < 0
+    assert CellPlan(1_000).free([100, 200], prefixes=300) == 400
+    assert CellPlan(1_000).free([800], prefixes=300) < 0

@@ -64,14 +64,14 @@ def test_every_sequence_is_free_again_when_all_is_answered_or_cancelled(engine: 
     for number in range(0, 20, 2):
         engine.cancel(str(number))
     drain(engine)
-    assert len(engine._model._free) + len(engine._heads) == free
-    engine._heads.clear()
+    assert len(engine._model._free) + len(engine._prefixes) == free
+    engine._prefixes.clear()
     assert len(engine._model._free) == free
     assert engine._free([]) == engine._model.cells.total
 
 
 def test_a_full_pool_lets_nothing_start_until_something_ends(engine: BatchedEngine, ask) -> None:
-    # More heads and rows than fit: nothing may fail for lack of cells, which would take the process down.
+    # More prefixes and rows than fit: nothing may fail for lack of cells, which would take the process down.
     engine._model.cells = CellPlan(1_024)
     for number in range(24):
         prompt = f"customer {number % 4}. {HEAD}{number}"

@@ -122,12 +122,12 @@ def test_what_is_only_kept_for_further_use_goes_before_anything_that_is_needed(t
         engine.add(ask(head + f"{number}", key=str(number), max_tokens=20))
     for _ in range(3):
         engine.step()
-    assert (len(engine._heads), len(engine._running)) == (1, 3)
+    assert (len(engine._prefixes), len(engine._running)) == (1, 3)
     used[0] = engine._model.memory.limit + 1
     engine._headroom._measured_at = float("-inf")
     monkeypatch.setattr(engine, "_give_back", lambda: used.__setitem__(0, 0))
     engine.step()
-    assert (len(engine._heads), len(engine._running)) == (1, 3)
+    assert (len(engine._prefixes), len(engine._running)) == (1, 3)
 
 
 def test_a_request_that_is_alone_and_still_too_much_fails(tight, ask) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pylon.inference.mlx import cpu as mlx_cpu
-from pylon.inference.mlx.cpu import Apart, HeadStates
+from pylon.inference.mlx.cpu import Apart, PrefixStates
 
 mlx_cpu.install()
 ours, plain = mx.fast.scaled_dot_product_attention, mx.fast.scaled_dot_product_attention.__wrapped__
@@ -46,41 +46,47 @@ def test_attention_is_that_of_mlx(rows: int, heads: int, repeated: int, tokens: 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(counts, st.integers(0, 40)), min_size=1, max_size=3), counts, counts, st.integers(1, 5))
-def test_attention_to_heads_apart_is_attention_to_copies(
-    heads: list[tuple[int, int]], many: int, repeated: int, tokens: int
+def test_attention_to_prefixes_apart_is_attention_to_copies(
+    prefixes: list[tuple[int, int]], many: int, repeated: int, tokens: int
 ) -> None:
-    rows = sum(share for share, _ in heads)
+    rows = sum(share for share, _ in prefixes)
     own = tokens + 3
     mask = (mx.random.uniform(shape=(rows, 1, tokens, own)) > 0.5) | (mx.arange(own) == 0)
     q, k, v = (
         normal(rows, size, length, 8) for size, length in ((many * repeated, tokens), (many, own), (many, own))
     )
-    states = [(normal(many, length, 8), normal(many, length, 8)) if length else (None, None) for _, length in heads]
+    states = [
+        (normal(many, length, 8), normal(many, length, 8)) if length else (None, None) for _, length in prefixes
+    ]
     apart = [
         Apart(
-            each, [HeadStates(share, both[at]) for (share, _), both in zip(heads, states, strict=True)], wanted=True
+            each,
+            [PrefixStates(share, both[at]) for (share, _), both in zip(prefixes, states, strict=True)],
+            wanted=True,
         )
         for at, each in enumerate((k, v))
     ]
     said = ours(q, *apart, scale=0.5, mask=mask)
-    ends = list(accumulate(share for share, _ in heads))
-    for (share, length), end, both in zip(heads, ends, states, strict=True):
+    ends = list(accumulate(share for share, _ in prefixes))
+    for (share, length), end, both in zip(prefixes, ends, states, strict=True):
         some = slice(end - share, end)
         copied = [
-            each[some] if head is None else mx.concatenate([mx.repeat(head[None], share, axis=0), each[some]], axis=2)
-            for each, head in zip((k, v), both, strict=True)
+            each[some]
+            if prefix is None
+            else mx.concatenate([mx.repeat(prefix[None], share, axis=0), each[some]], axis=2)
+            for each, prefix in zip((k, v), both, strict=True)
         ]
         shown = mx.concatenate([mx.ones((share, 1, tokens, length), mx.bool_), mask[some]], axis=3)
         assert close(said[some], plain(q[some], *copied, scale=0.5, mask=shown))
 
 
-@pytest.mark.parametrize("larger", ["head", "own"])
+@pytest.mark.parametrize("larger", ["prefix", "own"])
 def test_scores_of_any_size_are_weighed(larger: str) -> None:
     # Whole numbers, so that large scores are exact.
-    q, head, own = (mx.round(normal(*shape)) for shape in ((2, 3, 4, 8), (3, 9, 8), (2, 3, 5, 8)))
-    head, own = (head * 16, own) if larger == "head" else (head, own * 16)
-    states = Apart(own, [HeadStates(2, head)], wanted=True)
-    copies = mx.concatenate([mx.repeat(head[None], 2, axis=0), own], axis=2)
+    q, prefix, own = (mx.round(normal(*shape)) for shape in ((2, 3, 4, 8), (3, 9, 8), (2, 3, 5, 8)))
+    prefix, own = (prefix * 16, own) if larger == "prefix" else (prefix, own * 16)
+    states = Apart(own, [PrefixStates(2, prefix)], wanted=True)
+    copies = mx.concatenate([mx.repeat(prefix[None], 2, axis=0), own], axis=2)
     said = ours(q, states, states, scale=4.0)
     assert close(said, plain(q, copies, copies, scale=4.0)) and mx.isfinite(said).all()
 

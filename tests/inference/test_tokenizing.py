@@ -1,4 +1,4 @@
-"""A text is cut into the same tokens whether or not its head was cut before."""
+"""A text is cut into the same tokens whether or not its prefix was cut before."""
 
 import pytest
 from hypothesis import given, settings
@@ -40,12 +40,12 @@ pieces = st.text(st.sampled_from("ab Z\n\t0.'’é漢<|>") | st.characters(codec
 @given(st.lists(st.tuples(st.sampled_from([HEAD, HEAD[:400], HEAD + HEAD, ""]), pieces), min_size=1, max_size=6))
 def test_texts_are_cut_as_they_are_without_any_before(texts: list[tuple[str, str]]) -> None:
     cached = CachingTokenizer(TOKENIZER)  # type: ignore[arg-type]
-    for head, rest in texts:
-        assert cached.tokens_of(head + rest, "a") == TOKENIZER.whole(head + rest)
+    for prefix, rest in texts:
+        assert cached.tokens_of(prefix + rest, "a") == TOKENIZER.whole(prefix + rest)
 
 
 def cut_again(cached: CachingTokenizer, customers: list[str]) -> int:
-    """Characters cut for the last of texts that share a head."""
+    """Characters cut for the last of texts that share a prefix."""
     for number, customer in enumerate(customers):
         before = TOKENIZER.chars
         text = f"{HEAD} The harbour was quiet on day {number}."
@@ -64,10 +64,10 @@ def test_no_customer_gains_by_what_another_asked() -> None:
 def test_a_text_with_a_word_begun_at_the_end_of_a_head_is_cut_as_a_whole() -> None:
     about = f"{HEAD}In short: generic"
     cached = CachingTokenizer(TOKENIZER)  # type: ignore[arg-type]
-    # Heads end well before their texts part.
+    # Prefixes end well before their texts part.
     for number in ("one", "two"):
         cached.tokens_of(f"{about} {'and ' * 16}{number}", "a")
-    assert cached._known["a"].head == about
+    assert cached._known["a"].prefix == about
     assert TOKENIZER.whole(about + "s") != [*TOKENIZER.whole(about), *TOKENIZER.whole("s")]
     assert cached.tokens_of(about + "s", "a") == TOKENIZER.whole(about + "s")
 

@@ -12,9 +12,9 @@ from threading import Lock
 from typing import Any
 
 from pylon.clock import Clock, SystemClock
-from pylon.inference.batching.heads import Head
 from pylon.inference.batching.hooks import EngineHooks
 from pylon.inference.batching.interfaces import Token
+from pylon.inference.batching.prefixes import Prefix
 from pylon.inference.batching.replies import Replies
 from pylon.inference.batching.request import BatchedRequest, bounded, fitting, scorable
 from pylon.inference.batching.reuse import answer_key
@@ -36,7 +36,7 @@ class BatchedEngine(EngineHooks):
         self._waiting: deque[BatchedRequest] = deque()
         self._running: dict[int, BatchedRequest] = {}
         self._uids = itertools.count()
-        self._cutting = Lock()  # a tokenizer serves one thread at a time
+        self._tokenizing = Lock()  # a tokenizer serves one thread at a time
         self._replies = Replies(self._clock)
         self._known: list[Event] = []  # events for the next step, without computing
         self._prompt_tokens = self._completion_tokens = self._read_tokens = 0
@@ -47,7 +47,7 @@ class BatchedEngine(EngineHooks):
     def prepare(self, request: GenerationRequest) -> BatchedRequest:
         """See `Preparing.prepare`."""
         request = bounded(request, self._model.info)
-        with self._cutting:
+        with self._tokenizing:
             tokens = fitting(self._model, request, self._longest())
         asked = BatchedRequest(request, tokens, answer_key(request.customer, tokens, request.sampling))
         asked.begin(self._model)
@@ -79,7 +79,7 @@ class BatchedEngine(EngineHooks):
 
     @property
     def tokens(self) -> TokenCount:
-        read = self._read_tokens + self._heads.read
+        read = self._read_tokens + self._prefixes.read
         return TokenCount(self._prompt_tokens, self._completion_tokens, read)
 
     def step(self) -> list[Event]:
@@ -88,7 +88,7 @@ class BatchedEngine(EngineHooks):
             return events
         events += self._keep_within_memory()
         with self._computing():
-            if not self._heads.advance():
+            if not self._prefixes.advance():
                 while self._admit():
                     pass
             for token in self._rows.step():
@@ -97,7 +97,7 @@ class BatchedEngine(EngineHooks):
 
     def score(self, request: ScoreRequest) -> Scored:
         """See `Scoring.score`."""
-        with self._cutting:
+        with self._tokenizing:
             prompt, answer = scorable(self._model, request)
         self._make_room(len(prompt) + len(answer))
         with self._computing():
@@ -106,7 +106,7 @@ class BatchedEngine(EngineHooks):
     def close(self) -> None:
         self._waiting.clear()
         self._running.clear()
-        del self._rows, self._model, self._heads
+        del self._rows, self._model, self._prefixes
         self._give_back()
 
     def _promote(self, gone: BatchedRequest) -> None:
@@ -122,7 +122,7 @@ class BatchedEngine(EngineHooks):
         self._give_back()
         if not self._over(now=True):
             return []
-        self._heads.clear()
+        self._prefixes.clear()
         self._give_back()
         if not self._over(now=True) or not self._running:
             return []
@@ -153,25 +153,27 @@ class BatchedEngine(EngineHooks):
         if first.alone or any(sequence.alone for sequence in self._running.values()):
             return False
         customer = first.request.customer
-        kin = [each for each in self._waiting if each.request.customer == customer and not each.alone]
-        if self._heads.begin(customer, first.tokens, [each.tokens for each in kin[1:]], self._longest_head(first)):
+        siblings = [each for each in self._waiting if each.request.customer == customer and not each.alone]
+        if self._prefixes.begin(
+            customer, first.tokens, [each.tokens for each in siblings[1:]], self._longest_prefix(first)
+        ):
             return False
-        head = self._heads.find(customer, first.tokens)
-        alike = [each for each in kin if each is first or self._heads.find(customer, each.tokens) is head]
-        for each in alike:
-            each.head = head
-        places = self._together([len(each.tokens) - each.known for each in alike], free)
-        self._start(self._affordable([alike[place] for place in places]), head)
+        prefix = self._prefixes.find(customer, first.tokens)
+        sharing = [each for each in siblings if each is first or self._prefixes.find(customer, each.tokens) is prefix]
+        for each in sharing:
+            each.prefix = prefix
+        places = self._together([len(each.tokens) - each.known for each in sharing], free)
+        self._start(self._affordable([sharing[place] for place in places]), prefix)
         return True
 
     def _room(self, first: BatchedRequest) -> bool:
         """Whether memory has room for it to start. A request that runs alone always fits."""
-        first.head = None
+        first.prefix = None
         if self._admits(list(self._running.values()), first):
             return True
         if self._running:
             return False
-        self._heads.clear()
+        self._prefixes.clear()
         return True
 
     def _affordable(self, group: Sequence[BatchedRequest]) -> list[BatchedRequest]:
@@ -182,7 +184,7 @@ class BatchedEngine(EngineHooks):
                 chosen.append(each)
         return chosen
 
-    def _start(self, group: Sequence[BatchedRequest], head: Head[Any] | None = None) -> None:
+    def _start(self, group: Sequence[BatchedRequest], prefix: Prefix[Any] | None = None) -> None:
         now = self._clock.monotonic()
         for sequence in group:
             self._waiting.remove(sequence)
@@ -190,8 +192,8 @@ class BatchedEngine(EngineHooks):
             sequence.started = now
             self._running[sequence.uid] = sequence
             self._read_tokens += len(sequence.tokens) - sequence.known
-            self._heads.remember(sequence.request.customer, sequence.tokens)
-        self._begin(group, head)
+            self._prefixes.remember(sequence.request.customer, sequence.tokens)
+        self._begin(group, prefix)
 
     def _take_token(self, token: Token) -> list[Event]:
         sequence = self._running[token.uid]

@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from pylon.inference.batching.heads import Head, Heads
 from pylon.inference.batching.interfaces import BatchRows, Model
+from pylon.inference.batching.prefix_cache import PrefixCache
+from pylon.inference.batching.prefixes import Prefix
 from pylon.inference.batching.request import BatchedRequest
 from pylon.inference.engine import ModelInfo
 
 
 class EngineHooks(ABC):
-    """The engine's own part. Its `load` sets `_model`, `_rows` and `_heads`."""
+    """The engine's own part. Its `load` sets `_model`, `_rows` and `_prefixes`."""
 
     _model: Model[Any]
     _rows: BatchRows
-    _heads: Heads[Any]
+    _prefixes: PrefixCache[Any]
 
     @abstractmethod
     def load(self) -> ModelInfo:
@@ -27,7 +28,7 @@ class EngineHooks(ABC):
         """The most tokens, prompt and answer together, of a request that runs alone, by memory."""
 
     @abstractmethod
-    def _longest_head(self, first: BatchedRequest) -> int:
+    def _longest_prefix(self, first: BatchedRequest) -> int:
         """The most tokens of a further shared prefix now, so that memory has room for `first` beside it."""
 
     @abstractmethod
@@ -39,7 +40,7 @@ class EngineHooks(ABC):
         """Indices of the first prompt and of those to read with it. `lengths` are unread tokens, `free` the slots."""
 
     @abstractmethod
-    def _begin(self, group: Sequence[BatchedRequest], head: Head[Any] | None) -> None:
+    def _begin(self, group: Sequence[BatchedRequest], prefix: Prefix[Any] | None) -> None:
         """Adds rows to the batch, which start from this shared prefix."""
 
     def _over(self, *, now: bool = False) -> bool:  # noqa: ARG002

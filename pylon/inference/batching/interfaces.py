@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pylon.inference.batching.answer import Detokenizer
-from pylon.inference.batching.heads import Reader
+from pylon.inference.batching.prefix_cache import Reader
 from pylon.inference.batching.score import Judge
 from pylon.inference.engine import ModelInfo
 from pylon.inference.schema.guide import SchemaCompiler

@@ -1,4 +1,4 @@
-"""Stores the state of prefixes ("heads") that several prompts share, so that each is computed once.
+"""Stores the state of prefixes that several prompts share, so that each is computed once.
 
 A recursive run asks the same question about many pieces: tens of prompts that begin with one instruction. Nothing is
 shared between customers, since the time of an answer would tell one what another has asked.

@@ -17,7 +17,7 @@ class BatchedRequest:
     """A request with its prompt's `tokens` and its answer so far.
 
     `key` is the same for equal greedy requests. `guide` follows its JSON schema. `sheds` counts how often it was put
-    back for lack of memory. `head` is the shared prefix that it starts from.
+    back for lack of memory. `prefix` is the shared prefix that it starts from.
     """
 
     request: GenerationRequest
@@ -28,7 +28,7 @@ class BatchedRequest:
     uid: int = -1
     started: float = 0.0
     sheds: int = 0
-    head: Prefix[Any] | None = None
+    prefix: Prefix[Any] | None = None
 
     def begin(self, model: Model[Any]) -> None:
         """Begins its answer, and anew after it was put back. Raises ParameterError for its JSON schema."""
@@ -50,7 +50,7 @@ class BatchedRequest:
     @property
     def known(self) -> int:
         """Tokens of its prompt that are in the shared prefix and need not be computed."""
-        return len(self.head.tokens) if self.head is not None else 0
+        return len(self.prefix.tokens) if self.prefix is not None else 0
 
     @property
     def sampling(self) -> Sampling:

@@ -28,10 +28,10 @@ class CellPlan:
         return cls(total // _BLOCK * _BLOCK)
 
     @property
-    def of_heads(self) -> int:
+    def of_prefixes(self) -> int:
         """The most cells that shared prefixes may have together."""
         return int(self.total * OF_PREFIXES)
 
-    def free(self, own: Iterable[int], heads: int) -> int:
+    def free(self, own: Iterable[int], prefixes: int) -> int:
         """Cells that are free and not reserved. `own` are the tokens of rows behind their prefixes."""
-        return self.total - heads - sum(own)
+        return self.total - prefixes - sum(own)

@@ -1,7 +1,7 @@
 """A loaded GGUF model: its weights, one context, and the sequences in it.
 
 All sequences lie in one pool of cells, a token each. A copy of a sequence is the same cells under a further number,
-so a shared head takes its cells once however many rows go on from it. No sequence is ever cut: only whole ones are
+so a shared prefix takes its cells once however many rows go on from it. No sequence is ever cut: only whole ones are
 copied and removed, which models with a recurrent part (such as LFM2) can do as well.
 """
 

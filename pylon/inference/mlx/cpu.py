@@ -27,7 +27,7 @@ _NEVER = np.float32(-1e30)
 
 
 @dataclass(frozen=True, slots=True)
-class HeadStates:
+class PrefixStates:
     """Keys or values that so many adjacent rows share, (heads, tokens, width); None if they share none."""
 
     rows: int
@@ -42,7 +42,7 @@ class Apart:
     """
 
     own: mx.array
-    heads: Sequence[HeadStates]
+    prefixes: Sequence[PrefixStates]
     wanted: bool
 
 
@@ -101,7 +101,9 @@ def _attention(plain: Callable[..., mx.array]) -> Callable[..., mx.array]:
             unlike = queries.dtype != mx.float32 or any(each is not None for each in more.values())
             if unlike or not _one_for_all_heads(mask, queries.shape[2], keys.shape[2]):
                 return plain(queries, keys, values, scale=scale, mask=mask, **more)
-            keys, values = (Apart(each, [HeadStates(queries.shape[0], None)], wanted=True) for each in (keys, values))
+            keys, values = (
+                Apart(each, [PrefixStates(queries.shape[0], None)], wanted=True) for each in (keys, values)
+            )
         if not keys.wanted:
             _output.used = False
             return mx.zeros_like(queries)
@@ -151,10 +153,12 @@ def _attend(queries: mx.array, keys: Apart, values: Apart, added: Floats | None)
     """Attention of scaled queries, with a softmax over each row's shared prefix and its own tokens together."""
     own = queries @ keys.own.swapaxes(-1, -2)
     shared, places, at = [], [], 0
-    for head in keys.heads:
-        places.append(slice(at, at + head.rows))
-        at += head.rows
-        shared.append(None if head.states is None else _together(queries[places[-1]]) @ head.states.swapaxes(-1, -2))
+    for prefix in keys.prefixes:
+        places.append(slice(at, at + prefix.rows))
+        at += prefix.rows
+        shared.append(
+            None if prefix.states is None else _together(queries[places[-1]]) @ prefix.states.swapaxes(-1, -2)
+        )
     mx.eval(own, [scores for scores in shared if scores is not None])
     sums = np.empty((*own.shape[:3], 1), np.float32)
     for place, scores in zip(places, shared, strict=True):
@@ -166,9 +170,9 @@ def _attend(queries: mx.array, keys: Apart, values: Apart, added: Floats | None)
         attended = attended + mx.concatenate(
             [
                 mx.zeros_like(attended[place])
-                if scores is None or head.states is None
-                else _apart(scores @ head.states, own.shape[2]).swapaxes(0, 1)
-                for place, scores, head in zip(places, shared, values.heads, strict=True)
+                if scores is None or prefix.states is None
+                else _apart(scores @ prefix.states, own.shape[2]).swapaxes(0, 1)
+                for place, scores, prefix in zip(places, shared, values.prefixes, strict=True)
             ]
         )
     return attended / mx.array(sums)
@@ -184,13 +188,13 @@ def _apart[A: (mx.array, Floats)](together: A, tokens: int) -> A:
     return together.reshape(together.shape[0], -1, tokens, together.shape[2])
 
 
-def _softmax(own: Floats, head: Floats | None, added: Floats | None, sums: Floats) -> None:
+def _softmax(own: Floats, prefix: Floats | None, added: Floats | None, sums: Floats) -> None:
     """Makes scores the numerators of a softmax over both, in their place; their sums go into `sums`.
 
-    `own` and `added` are (rows, heads, queries, keys), `head` is (heads, rows, queries, keys).
+    `own` and `added` are (rows, heads, queries, keys), `prefix` is (heads, rows, queries, keys).
     """
     rows, heads, queries, keys = own.shape
-    step = max(1, _BLOCK // (queries * (keys + (0 if head is None else head.shape[3]))))
+    step = max(1, _BLOCK // (queries * (keys + (0 if prefix is None else prefix.shape[3]))))
     for at in range(heads):
         for begin in range(0, rows, step):
             some = slice(begin, begin + step)
@@ -199,8 +203,8 @@ def _softmax(own: Floats, head: Floats | None, added: Floats | None, sums: Float
                 mine += added[some if len(added) > 1 else slice(1), 0]
             most = mine.max(axis=-1, keepdims=True)
             parts = [mine]
-            if head is not None:
-                parts.append(head[at, some])
+            if prefix is not None:
+                parts.append(prefix[at, some])
                 np.maximum(most, parts[1].max(axis=-1, keepdims=True), out=most)
             for part in parts:
                 part -= most

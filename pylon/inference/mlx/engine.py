@@ -11,7 +11,8 @@ import mlx.core as mx
 
 from pylon.host.memory import used_bytes
 from pylon.inference.batching.batched import BatchedEngine
-from pylon.inference.batching.heads import Head, Heads
+from pylon.inference.batching.prefix_cache import PrefixCache
+from pylon.inference.batching.prefixes import Prefix
 from pylon.inference.batching.request import BatchedRequest
 from pylon.inference.engine import ModelInfo, Sampling
 from pylon.inference.mlx import cpu, heap
@@ -45,7 +46,7 @@ class MlxEngine(BatchedEngine):
         self._rows = Rows(self._model.network, self._model.stop_tokens(), accelerated=accelerated)
         self._stream = mx.new_stream(mx.default_device())
         with self._computing():
-            self._heads = Heads(self._model, self._model.memory.prefix_bytes, ROW_TOKENS)
+            self._prefixes = PrefixCache(self._model, self._model.memory.prefix_bytes, ROW_TOKENS)
         return self._model.info
 
     def _computing(self) -> Any:
@@ -54,14 +55,14 @@ class MlxEngine(BatchedEngine):
     def _longest(self) -> int:
         return self._model.memory.longest()
 
-    def _longest_head(self, first: BatchedRequest) -> int:
+    def _longest_prefix(self, first: BatchedRequest) -> int:
         memory = self._model.memory
         batch = memory.batch([each.length for each in (*self._running.values(), first)])
-        spare = memory.soft - memory.weights - self._heads.size - batch
-        return self._model.longest_head(min(memory.prefix_bytes, spare))
+        spare = memory.soft - memory.weights - self._prefixes.size - batch
+        return self._model.longest_prefix(min(memory.prefix_bytes, spare))
 
     def _admits(self, running: Sequence[BatchedRequest], new: BatchedRequest) -> bool:
-        return self._headroom.admits([each.length for each in running], new.length, self._heads.size)
+        return self._headroom.admits([each.length for each in running], new.length, self._prefixes.size)
 
     def _over(self, *, now: bool = False) -> bool:
         return self._headroom.over(now=now)
@@ -73,10 +74,10 @@ class MlxEngine(BatchedEngine):
     def _together(self, lengths: Sequence[int], free: int) -> list[int]:
         return alike(lengths, min(free, max(1, GROUP_TOKENS // lengths[0])))
 
-    def _begin(self, group: Sequence[BatchedRequest], head: Head[list[Any]] | None) -> None:
+    def _begin(self, group: Sequence[BatchedRequest], prefix: Prefix[list[Any]] | None) -> None:
         if group[0].alone:
             mx.random.seed((group[0].sampling.seed or 0) % 2**64)
-        self._rows.start([self._row(sequence) for sequence in group], head.state if head else None)
+        self._rows.start([self._row(sequence) for sequence in group], prefix.state if prefix else None)
 
     def _row(self, sequence: BatchedRequest) -> Row:
         return Row(

@@ -28,6 +28,6 @@ class Headroom:
         self._full = self._plan.must_shed(self._used())
         return self._full
 
-    def admits(self, running: Iterable[int], new: int, heads: int) -> bool:
-        """Whether a row of `new` tokens may start beside the running ones; `heads` is bytes of shared prefixes."""
-        return not self._full and self._plan.admits(list(running), new, heads)
+    def admits(self, running: Iterable[int], new: int, prefixes: int) -> bool:
+        """Whether a row of `new` tokens may start beside the running ones; `prefixes` is bytes of shared prefixes."""
+        return not self._full and self._plan.admits(list(running), new, prefixes)

@@ -117,7 +117,7 @@ class MlxModel:
         """Reads tokens; returns for each the logits of the token after it."""
         return np.array(self.network(mx.array(tokens)[None], cache=state)[0].astype(mx.float32))
 
-    def longest_head(self, room: int) -> int:
+    def longest_prefix(self, room: int) -> int:
         """The most tokens of a shared prefix that fit into so many bytes."""
         memory = self.memory
         room -= memory.per_row

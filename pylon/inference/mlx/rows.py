@@ -14,7 +14,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from pylon.inference.batching.interfaces import Token
 from pylon.inference.mlx.batch import Batch, Row
-from pylon.inference.mlx.heads import behind, read, takes_apart
+from pylon.inference.mlx.prefix_rows import behind, read, takes_apart
 
 # Tokens that are read in one step: of a whole group, and of one prompt.
 STEP_TOKENS = 2_048

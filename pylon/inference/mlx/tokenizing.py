@@ -1,4 +1,4 @@
-"""Tokenizes chats, and tokenizes a beginning ("head") that the texts of a customer share only once.
+"""Tokenizes chats, and tokenizes a prefix that the texts of a customer share only once.
 
 To tokenize a long instruction anew for each piece takes as long as a small model needs to read the piece.
 """
@@ -12,9 +12,9 @@ from tokenizers import Encoding, Tokenizer
 
 from pylon.inference.batching.prefixes import common_length
 
-# Looking for a shorter head takes longer than it saves.
+# Looking for a shorter prefix takes longer than it saves.
 _LEAST_CHARS = 256
-# A head ends so many characters before the texts differ, since the text after it can change the last tokens.
+# A prefix ends so many characters before the texts differ, since the text after it can change the last tokens.
 _MARGIN_CHARS = 64
 _MOST_CUSTOMERS = 16
 # Pre-tokenizers with which the tokens of a word do not depend on the text before it.
@@ -24,15 +24,15 @@ _LOOKS_BACK = ("(?<", "\\b", "\\B", "\\G", "\\A")
 
 @dataclass(slots=True)
 class _Known:
-    """A customer's last text, the head that it shared with the text before, and the tokens of that head."""
+    """A customer's last text, the prefix that it shared with the text before, and the tokens of that prefix."""
 
     text: str
-    head: str = ""
+    prefix: str = ""
     tokens: tuple[int, ...] = ()
 
 
 class CachingTokenizer:
-    """A tokenizer that keeps the last shared head of each customer."""
+    """A tokenizer that keeps the last shared prefix of each customer."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -48,11 +48,11 @@ class CachingTokenizer:
         if len(self._known) > _MOST_CUSTOMERS:
             self._known.popitem(last=False)
         before, known.text = known.text, text
-        if _begins(text, known.head) and not _alike(text, before, len(known.head) + _LEAST_CHARS):
-            return [*known.tokens, *self._ids(text[len(known.head) :])]
+        if _begins(text, known.prefix) and not _alike(text, before, len(known.prefix) + _LEAST_CHARS):
+            return [*known.tokens, *self._ids(text[len(known.prefix) :])]
         common = common_length(text, before)
         whole = self._whole(text)
-        known.head, known.tokens = self._head(text, whole, common)
+        known.prefix, known.tokens = self._prefix(text, whole, common)
         return whole.ids
 
     def _whole(self, text: str) -> Encoding:
@@ -62,8 +62,8 @@ class CachingTokenizer:
         """The tokens of a text without their offsets, which take a third of the time."""
         return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
-    def _head(self, text: str, whole: Encoding, common: int) -> tuple[str, tuple[int, ...]]:
-        """The longest common head whose tokens are surely the same before any other text, and these tokens."""
+    def _prefix(self, text: str, whole: Encoding, common: int) -> tuple[str, tuple[int, ...]]:
+        """The longest common prefix whose tokens are surely the same before any other text, and these tokens."""
         ids, words, offsets = whole.ids, whole.word_ids, whole.offsets
         for place in range(len(ids) - 1, 0, -1):
             start = offsets[place][0]
@@ -82,9 +82,9 @@ def _alike(text: str, other: str, chars: int) -> bool:
     return min(len(text), len(other)) >= chars and text[:chars] == other[:chars]
 
 
-def _begins(text: str, head: str) -> bool:
-    """Whether the text begins with the head, and the last word of the head ends there."""
-    return text.startswith(head) and (not head or _between_words(text, len(head)))
+def _begins(text: str, prefix: str) -> bool:
+    """Whether the text begins with the prefix, and the last word of the prefix ends there."""
+    return text.startswith(prefix) and (not prefix or _between_words(text, len(prefix)))
 
 
 def _between_words(text: str, at: int) -> bool:

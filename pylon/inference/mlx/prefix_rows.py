@@ -1,4 +1,4 @@
-"""The state of rows that start from a shared prefix ("head"): copies of it, or on a processor one that stays apart.
+"""The state of rows that start from a shared prefix: copies of it, or on a processor one that stays apart.
 
 Attention to a prefix that stays apart is one product for all its rows instead of one for each, and nothing is copied
 when rows start, join others or leave.
@@ -10,19 +10,19 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import BatchKVCache, KVCache, make_prompt_cache
 
-from pylon.inference.mlx.cpu import Apart, HeadStates, output_may_be_discarded
+from pylon.inference.mlx.cpu import Apart, PrefixStates, output_may_be_discarded
 
 
-def behind(head: list[Any], rows: int, longest: int, *, apart: bool) -> list[Any]:
+def behind(prefix: list[Any], rows: int, longest: int, *, apart: bool) -> list[Any]:
     """The state of so many rows that start from one prefix, kept `apart` or copied.
 
     It has room for `longest` more tokens of each row, since growing a state copies all of it.
     """
     return [
-        RowsBehindHeads(None if layer.empty() else layer, rows, longest)
+        RowsBehindPrefixes(None if layer.empty() else layer, rows, longest)
         if apart and type(layer) is KVCache
         else _copies(layer, rows, longest)
-        for layer in head
+        for layer in prefix
     ]
 
 
@@ -31,10 +31,10 @@ def _copies(layer: Any, rows: int, longest: int) -> Any:
         return layer.merge([layer] * rows)
     size = layer.offset
 
-    def spread(head: mx.array) -> mx.array:
-        _, heads, _, width = head.shape
-        room = mx.broadcast_to(mx.zeros((), dtype=head.dtype), (rows, heads, longest, width))
-        return mx.concatenate([mx.broadcast_to(head[..., :size, :], (rows, heads, size, width)), room], axis=2)
+    def spread(states: mx.array) -> mx.array:
+        _, heads, _, width = states.shape
+        room = mx.broadcast_to(mx.zeros((), dtype=states.dtype), (rows, heads, longest, width))
+        return mx.concatenate([mx.broadcast_to(states[..., :size, :], (rows, heads, size, width)), room], axis=2)
 
     nothing = mx.zeros((rows,), dtype=mx.int32)
     copies = BatchKVCache([0])
@@ -42,47 +42,49 @@ def _copies(layer: Any, rows: int, longest: int) -> Any:
     return copies
 
 
-class RowsBehindHeads(BatchKVCache):  # type: ignore[misc]
+class RowsBehindPrefixes(BatchKVCache):  # type: ignore[misc]
     """mlx_lm's cache for the rows' own tokens, with the shared prefixes before them; `cpu.py` attends to both."""
 
-    def __init__(self, head: KVCache | None, rows: int, longest: int) -> None:
+    def __init__(self, prefix: KVCache | None, rows: int, longest: int) -> None:
         """`longest` is the own tokens of each row to make room for, if there is a prefix that shows their width."""
         super().__init__([0] * rows)
         self.offset: mx.array
-        self._heads: list[tuple[KVCache | None, int]] = [(head, rows)]
+        self._prefixes: list[tuple[KVCache | None, int]] = [(prefix, rows)]
         # Whether the output of the network is used; see `Apart`.
         self.wanted = True
-        if head is not None:
-            self.offset = self.offset + head.offset
+        if prefix is not None:
+            self.offset = self.offset + prefix.offset
             self.keys, self.values = (
                 mx.zeros((rows, states.shape[1], longest, states.shape[3]), states.dtype)
-                for states in (head.keys, head.values)
+                for states in (prefix.keys, prefix.values)
             )
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Apart, Apart]:
         own = super().update_and_fetch(keys, values)
-        heads = [(rows, *(head.keys_and_values() if head else (None, None))) for head, rows in self._heads]
+        prefixes = [
+            (rows, *(prefix.keys_and_values() if prefix else (None, None))) for prefix, rows in self._prefixes
+        ]
         shared = (
-            [HeadStates(rows, None if states is None else states[0]) for rows, states, _ in heads],
-            [HeadStates(rows, None if states is None else states[0]) for rows, _, states in heads],
+            [PrefixStates(rows, None if states is None else states[0]) for rows, states, _ in prefixes],
+            [PrefixStates(rows, None if states is None else states[0]) for rows, _, states in prefixes],
         )
         return Apart(own[0], shared[0], self.wanted), Apart(own[1], shared[1], self.wanted)
 
     def filter(self, batch_indices: list[int]) -> None:
         """Keeps these rows; `batch_indices` are in ascending order."""
         super().filter(batch_indices)
-        ends = np.cumsum([rows for _, rows in self._heads])
+        ends = np.cumsum([rows for _, rows in self._prefixes])
         left = np.bincount(np.searchsorted(ends, batch_indices, side="right"), minlength=len(ends))
-        self._heads = [(head, int(rows)) for (head, _), rows in zip(self._heads, left, strict=True) if rows]
+        self._prefixes = [(prefix, int(rows)) for (prefix, _), rows in zip(self._prefixes, left, strict=True) if rows]
 
-    def extend(self, other: "RowsBehindHeads") -> None:
+    def extend(self, other: "RowsBehindPrefixes") -> None:
         super().extend(other)
-        for head, rows in other._heads:
-            last, before = self._heads[-1]
-            if last is head:
-                self._heads[-1] = head, before + rows
+        for prefix, rows in other._prefixes:
+            last, before = self._prefixes[-1]
+            if last is prefix:
+                self._prefixes[-1] = prefix, before + rows
             else:
-                self._heads.append((head, rows))
+                self._prefixes.append((prefix, rows))
 
 
 def read(network: Any, tokens: mx.array, layers: list[Any]) -> None:
@@ -91,24 +93,24 @@ def read(network: Any, tokens: mx.array, layers: list[Any]) -> None:
     So the attention of its last layer, and what follows, need not be computed.
     """
     last = layers[-1]
-    if isinstance(last, RowsBehindHeads):
+    if isinstance(last, RowsBehindPrefixes):
         last.wanted = False
     with output_may_be_discarded():
         network(tokens, cache=layers)
         mx.eval([layer.state for layer in layers])
-    if isinstance(last, RowsBehindHeads):
+    if isinstance(last, RowsBehindPrefixes):
         last.wanted = True
 
 
 def takes_apart(network: Any) -> bool:
     """Whether a network computes the same with prefixes apart as with copies: some read the keys themselves."""
-    head = make_prompt_cache(network)
-    network(mx.array([[1, 2, 3]]), cache=head)
-    if any(layer.keys.dtype != mx.float32 for layer in head if type(layer) is KVCache):
+    prefix = make_prompt_cache(network)
+    network(mx.array([[1, 2, 3]]), cache=prefix)
+    if any(layer.keys.dtype != mx.float32 for layer in prefix if type(layer) is KVCache):
         return False
     said = []
     for apart in (False, True):
-        layers = behind(head, 2, 2, apart=apart)
+        layers = behind(prefix, 2, 2, apart=apart)
         try:
             read(network, mx.array([[4], [5]]), layers)
             said.append(network(mx.array([[6], [7]]), cache=layers))

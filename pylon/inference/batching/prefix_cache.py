@@ -1,4 +1,4 @@
-"""Reads and stores shared prefixes ("heads"): those that are worth it, in chunks so that running answers go on."""
+"""Reads and stores the prefixes that are worth sharing, in chunks so that running answers go on."""
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -7,8 +7,6 @@ from typing import Protocol
 
 from pylon.inference.batching.prefixes import LEAST_TOKENS, Prefix, PrefixStore, common_length, worth_sharing
 from pylon.inference.engine import Message
-
-type Head[State] = Prefix[State]
 
 # Recent prompts of a customer, to notice a shared prefix if prompts come one by one.
 _RECENT_PROMPTS = 4
@@ -50,7 +48,7 @@ class _Build[State]:
     done: int = 0
 
 
-class Heads[State]:
+class PrefixCache[State]:
     """The shared prefixes of one model, in `most_bytes` at most. `chunk` is the tokens that are read at a time."""
 
     def __init__(self, model: Reader[State], most_bytes: int, chunk: int) -> None:
@@ -70,15 +68,15 @@ class Heads[State]:
         """The bytes of all stored prefixes."""
         return self._store.size
 
-    def __contains__(self, head: Head[State]) -> bool:
-        return head in self._store
+    def __contains__(self, prefix: Prefix[State]) -> bool:
+        return prefix in self._store
 
     @property
     def held(self) -> int:
         """The tokens of all stored prefixes, and of the one that is being read."""
         return self._store.tokens + (len(self._build.tokens) if self._build else 0)
 
-    def find(self, customer: str, tokens: Sequence[int]) -> Head[State] | None:
+    def find(self, customer: str, tokens: Sequence[int]) -> Prefix[State] | None:
         """The longest stored prefix of this customer's prompt; None if there is none."""
         return self._store.find(customer, tokens)
 

@@ -1,4 +1,4 @@
-"""Rows that go on from heads, apart or copied, say what they say alone, however they join and leave."""
+"""Rows that go on from prefixes, apart or copied, say what they say alone, however they join and leave."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from mlx_lm.models import lfm2, llama
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from pylon.inference.mlx import cpu as mlx_cpu
-from pylon.inference.mlx.heads import RowsBehindHeads, behind, read, takes_apart
+from pylon.inference.mlx.prefix_rows import RowsBehindPrefixes, behind, read, takes_apart
 
 mlx_cpu.install()
 LLAMA = {
@@ -51,7 +51,7 @@ def network(request: pytest.FixtureRequest) -> Any:
     return lfm2.Model(lfm2.ModelArgs.from_dict(LFM2))
 
 
-def head(network: Any, tokens: list[int]) -> list[Any]:
+def prefix(network: Any, tokens: list[int]) -> list[Any]:
     state: list[Any] = make_prompt_cache(network)
     if tokens:
         network(mx.array([tokens]), cache=state)
@@ -60,13 +60,13 @@ def head(network: Any, tokens: list[int]) -> list[Any]:
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_rows_behind_heads_say_what_they_say_alone(network: Any, apart: bool) -> None:
-    heads = [[5, 6, 7, 8, 9], [], [11, 12, 13]]
+    prefixes = [[5, 6, 7, 8, 9], [], [11, 12, 13]]
     rows = [(0, [1, 2, 3]), (0, [4, 2, 1]), (1, [9, 9, 1]), (2, [3, 1, 2]), (2, [7, 7, 7])]
-    states = [head(network, tokens) for tokens in heads]
+    states = [prefix(network, tokens) for tokens in prefixes]
 
     def alone(place: int, more: list[int]) -> mx.array:
         at, tokens = rows[place]
-        return network(mx.array([[*heads[at], *tokens, *more]]))[0, -1]
+        return network(mx.array([[*prefixes[at], *tokens, *more]]))[0, -1]
 
     batch: list[Any] = []
     for at, state in enumerate(states):
@@ -76,7 +76,7 @@ def test_rows_behind_heads_say_what_they_say_alone(network: Any, apart: bool) ->
         for layer, other in zip(batch, layers, strict=False):
             layer.extend(other)
         batch = batch or layers
-    assert any(isinstance(layer, RowsBehindHeads) for layer in batch) == apart
+    assert any(isinstance(layer, RowsBehindPrefixes) for layer in batch) == apart
     last = mx.array([[tokens[-1]] for _, tokens in rows])
     said = network(last, cache=batch)[:, -1]
     for place in range(len(rows)):
@@ -91,20 +91,20 @@ def test_rows_behind_heads_say_what_they_say_alone(network: Any, apart: bool) ->
 
 def test_rows_behind_one_head_stay_together_and_a_head_without_rows_is_let_go() -> None:
     network = llama.Model(llama.ModelArgs.from_dict(LLAMA))
-    one, other = head(network, [5, 6]), head(network, [7, 8])
+    one, other = prefix(network, [5, 6]), prefix(network, [7, 8])
     batch = [behind(state, rows, 8, apart=True)[0] for state, rows in ((one, 2), (one, 1), (other, 2))]
     for layers in batch:
         layers.update_and_fetch(*(mx.zeros((len(layers.offset), 2, 1, 8)) for _ in "kv"))
     for more in batch[1:]:
         batch[0].extend(more)
-    assert batch[0]._heads == [(one[0], 3), (other[0], 2)]
+    assert batch[0]._prefixes == [(one[0], 3), (other[0], 2)]
     batch[0].filter([3])
-    assert batch[0]._heads == [(other[0], 1)]
+    assert batch[0]._prefixes == [(other[0], 1)]
 
 
 def test_what_nobody_looks_at_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     network = llama.Model(llama.ModelArgs.from_dict(LLAMA))
-    layers = behind(head(network, [5, 6, 7]), 2, 8, apart=True)
+    layers = behind(prefix(network, [5, 6, 7]), 2, 8, apart=True)
     attended, exponentials = [], []
     attend, exp = mlx_cpu._attend, np.exp
     monkeypatch.setattr(mlx_cpu, "_attend", lambda *all_: attended.append(1) or attend(*all_))
