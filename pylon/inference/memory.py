@@ -38,7 +38,7 @@ def check_weights(size: int, limit: int, most: int, model: str) -> None:
     if size >= limit:
         raise (ModelError if size >= most else NoRoomError)(
             f"the weights of {model} take {size / 1e9:.1f} GB, but only {limit / 1e9:.1f} GB may be used here now",
-            hint=("Choose a smaller model (`pylon models recommend`), or close programs that use memory."),
+            hint="Choose a smaller model (`pylon models recommend`), or close programs that use memory.",
         )
 
 

@@ -66,7 +66,7 @@ class InferenceService:
         self._supervisor = Supervisor(spec, clock, limits, command, self._pending, self._speed.observe)
 
     async def start(self) -> None:
-        """Returns at once; the model loads meanwhile. Raises WireError when the spec's options are no JSON."""
+        """Returns at once; the model loads meanwhile. Raises WireError if the spec's options are not JSON."""
         await self._supervisor.start()
 
     async def close(self) -> None:

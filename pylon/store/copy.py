@@ -25,12 +25,12 @@ from pylon.store.marks import COPIED_AT, COPIED_TO, where
 _PAGES = 256
 _PATIENCE_S = 10.0
 
-# Hears how many bytes are copied, and of how many.
-type Told = Callable[[int, int], None]
+# Called with how many bytes are copied, and of how many.
+type OnProgress = Callable[[int, int], None]
 
 
 def copy_database(
-    source: Path, target: Path, *, label: str, at: float, told: Told, kept_in: Path | None = None
+    source: Path, target: Path, *, label: str, at: float, told: OnProgress, kept_in: Path | None = None
 ) -> float | None:
     """Copies a database into the new file `target` (0600), checks the copy for damage and flushes it to the disk.
 
@@ -43,14 +43,14 @@ def copy_database(
     not written.
     """
     try:
-        with _books(source, target.parent) as books:
-            if is_only_begun(books, source):
+        with _opened_source(source, target.parent) as source_db:
+            if is_only_begun(source_db, source):
                 return None
-            before = check_self(books, source, (), label)
+            before = check_self(source_db, source, (), label)
             at = at if before is None else before
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             with closing(_opened(target)) as copy:
-                _copy(books, copy, told)
+                _copy(source_db, copy, told)
                 # SQLite copies damaged pages as they are.
                 check_pages(copy, source)
                 _mark(copy, at, kept_in)
@@ -64,13 +64,13 @@ def copy_database(
     return at
 
 
-def _copy(books: sqlite3.Connection, copy: sqlite3.Connection, told: Told) -> None:
-    books.execute("BEGIN")
+def _copy(source_db: sqlite3.Connection, copy: sqlite3.Connection, told: OnProgress) -> None:
+    source_db.execute("BEGIN")
     # The read transaction begins with the first read.
-    books.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    size = books.execute("PRAGMA page_size").fetchone()[0]
-    books.backup(copy, pages=_PAGES, progress=lambda _, left, pages: told((pages - left) * size, pages * size))
-    books.execute("COMMIT")
+    source_db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    size = source_db.execute("PRAGMA page_size").fetchone()[0]
+    source_db.backup(copy, pages=_PAGES, progress=lambda _, left, pages: told((pages - left) * size, pages * size))
+    source_db.execute("COMMIT")
 
 
 def _mark(copy: sqlite3.Connection, at: float, kept_in: Path | None) -> None:
@@ -79,8 +79,8 @@ def _mark(copy: sqlite3.Connection, at: float, kept_in: Path | None) -> None:
 
 
 @contextmanager
-def _books(path: Path, room: Path) -> Iterator[sqlite3.Connection]:
-    """Opens the source, also on a read-only disk such as a snapshot's; temporary files are made in `room`."""
+def _opened_source(path: Path, scratch: Path) -> Iterator[sqlite3.Connection]:
+    """Opens the source, also on a read-only disk such as a snapshot's; temporary files are made in `scratch`."""
     if not path.exists():
         raise SetupError(f"{path} does not exist")
     if not path.stat().st_size:
@@ -89,18 +89,18 @@ def _books(path: Path, room: Path) -> Iterator[sqlite3.Connection]:
     log, index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
     had_log = log.exists()
     if _can_be_written(path.parent):
-        with closing(_opened(path)) as books:
-            yield books
+        with closing(_opened(path)) as source_db:
+            yield source_db
     elif had_log and not index.exists():
         # SQLite reads a log only with its index file, which it would create beside the source.
-        with TemporaryDirectory(dir=room) as folder:
+        with TemporaryDirectory(dir=scratch) as folder:
             for each in (path, log):
                 shutil.copyfile(each, Path(folder) / each.name)
-            with closing(_opened(Path(folder) / path.name)) as books:
-                yield books
+            with closing(_opened(Path(folder) / path.name)) as source_db:
+                yield source_db
     else:
-        with closing(opened_to_read(path)) as books:
-            yield books
+        with closing(opened_to_read(path)) as source_db:
+            yield source_db
         if log.exists() and not had_log:
             # A database without a log was read without a lock, and another machine may write what is read-only here.
             raise SetupError(f"another program started to write {path} while it was copied", hint="Try again.")

@@ -168,12 +168,12 @@ class GroupCommit:
 
     async def _write(self, group: list[_Waiting], *, apart: bool) -> list[Any]:
         """Writes a group in one transaction. A step that fails is undone alone with `apart`, else it undoes all."""
-        take = _take_apart if apart else _take
+        run = _run_in_savepoint if apart else _run_step
         results: list[Any] = [None] * len(group)
         in_this_turn = 0
         async with self._database.transaction_here() as tx:
             for numbers in _in_turn(group, apart=apart):
-                taken = _take_turn(tx, [group[number] for number in numbers], take)
+                taken = _run_turn(tx, [group[number] for number in numbers], run)
                 for number, result in zip(numbers, taken, strict=True):
                     results[number] = result
                 in_this_turn += len(numbers)
@@ -198,14 +198,14 @@ def _in_turn(group: list[_Waiting], *, apart: bool) -> list[list[int]]:
     return turns
 
 
-def _take_turn(
-    tx: TransactionHere, members: list[_Waiting], take: Callable[[TransactionHere, Step[Any]], Any]
+def _run_turn(
+    tx: TransactionHere, members: list[_Waiting], run: Callable[[TransactionHere, Step[Any]], Any]
 ) -> list[Any]:
     first = members[0]
     if first.batch is None:
-        return [_execute(tx, first) if first.step is None else take(tx, first.step)]
+        return [_execute(tx, first) if first.step is None else run(tx, first.step)]
     batch, items = first.batch, [waiting.item for waiting in members]
-    values = take(tx, lambda tx: batch(tx, items))
+    values = run(tx, lambda tx: batch(tx, items))
     return [values] * len(items) if isinstance(values, Exception) else values
 
 
@@ -220,7 +220,7 @@ def _execute(tx: TransactionHere, waiting: _Waiting) -> Exception | int:
         return error
 
 
-def _take(tx: TransactionHere, step: Step[Any]) -> Any:
+def _run_step(tx: TransactionHere, step: Step[Any]) -> Any:
     work = step(tx)
     try:
         work.send(None)
@@ -230,10 +230,10 @@ def _take(tx: TransactionHere, step: Step[Any]) -> Any:
     raise RuntimeError("a step awaits its transaction and nothing else")
 
 
-def _take_apart(tx: TransactionHere, step: Step[Any]) -> Any:
+def _run_in_savepoint(tx: TransactionHere, step: Step[Any]) -> Any:
     tx.connection.execute("SAVEPOINT step")
     try:
-        result = _take(tx, step)
+        result = _run_step(tx, step)
     except Exception as failure:
         # A full disk ends the whole transaction, and with it the savepoint.
         if not tx.connection.in_transaction:

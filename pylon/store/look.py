@@ -43,14 +43,14 @@ def look_into(path: Path, schemas: Iterable[Schema], *, label: str, within_s: fl
     except OSError as error:
         raise SetupError(f"{path} cannot be read: {error.strerror}", hint="Check its owner and folder.") from error
     try:
-        with closing(opened_to_read(path)) as books:
-            if is_only_begun(books, path):
+        with closing(opened_to_read(path)) as connection:
+            if is_only_begun(connection, path):
                 return Looked(0, whole=True)
-            copied_at = check_self(books, path, schemas, label)
-            if size % books.execute("PRAGMA page_size").fetchone()[0]:
+            copied_at = check_self(connection, path, schemas, label)
+            if size % connection.execute("PRAGMA page_size").fetchone()[0]:
                 # SQLite takes what is missing of a page for zeros.
                 raise damaged(path, "its last page is cut off")
-            whole = check_pages(books, path, within_s)
+            whole = check_pages(connection, path, within_s)
     except sqlite3.Error as error:
         raise cannot_be_opened(path, error) from error
     return Looked(size, whole, copied_at)
@@ -62,8 +62,8 @@ def check_in_use(path: Path) -> None:
     Raises `SetupError` for damage.
     """
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as books:
-            check_pages(books, path)
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            check_pages(connection, path)
     except sqlite3.Error as error:
         raise cannot_be_opened(path, error) from error
 
@@ -71,8 +71,8 @@ def check_in_use(path: Path) -> None:
 def is_copied_to(path: Path, folder: Path) -> bool:
     """Whether the database is a copy that no node has begun with, and still lies in the folder it was copied to."""
     try:
-        with closing(opened_to_read(path)) as books:
-            row = books.execute("SELECT value FROM meta WHERE name = ?", (COPIED_TO,)).fetchone()
+        with closing(opened_to_read(path)) as connection:
+            row = connection.execute("SELECT value FROM meta WHERE name = ?", (COPIED_TO,)).fetchone()
     except sqlite3.Error:
         # No node could begin with that either.
         return False
@@ -88,26 +88,26 @@ def opened_to_read(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
 
 
-def is_only_begun(books: sqlite3.Connection, path: Path) -> bool:
+def is_only_begun(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether its first start was cut off before the first table. Raises `SetupError` if it once held tables."""
-    application_id = books.execute("PRAGMA application_id").fetchone()[0]
-    tables = books.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if application_id or tables:
         return False
     need_beginning(path)
     return True
 
 
-def check_self(books: sqlite3.Connection, path: Path, schemas: Iterable[Schema], label: str) -> float | None:
+def check_self(connection: sqlite3.Connection, path: Path, schemas: Iterable[Schema], label: str) -> float | None:
     """Checks whose database it is, and returns when it was copied (Unix seconds), None if it is no copy.
 
     Raises `SetupError` if it is not ours, of another label, or newer than `schemas`; `sqlite3.Error`.
     """
-    application_id = books.execute("PRAGMA application_id").fetchone()[0]
-    tables = {row[0] for row in books.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    said = dict(books.execute("SELECT name, value FROM meta").fetchall()) if "meta" in tables else {}
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    said = dict(connection.execute("SELECT name, value FROM meta").fetchall()) if "meta" in tables else {}
     check_label(path, application_id, said.get("label"), label)
-    versions = dict(books.execute("SELECT room, version FROM schema_version").fetchall())
+    versions = dict(connection.execute("SELECT room, version FROM schema_version").fetchall())
     for schema in schemas:
         if schema.room in versions:
             check_version(path, schema.room, versions[schema.room], len(schema.migrations))

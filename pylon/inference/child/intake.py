@@ -36,8 +36,11 @@ class Prepared:
 type Command = Load | Prepared | Failed | Score | Cancel | Close
 
 
-class _Line:
-    """Requests that are prepared one after the other. `since` is when the preparation of the present one began."""
+class _Queue:
+    """Requests that are prepared one after the other.
+
+    `since` is when the preparation of the present one began, in monotonic seconds; None if there is none.
+    """
 
     def __init__(self) -> None:
         self.waiting: queue.SimpleQueue[Generate | Close] = queue.SimpleQueue()
@@ -45,13 +48,15 @@ class _Line:
 
 
 class Intake:
+    """The node's commands, in the order in which the engine's thread takes them: requests once they are prepared."""
+
     def __init__(self, source: int, clock: Clock, ended: Callable[[Path | None], None]) -> None:
         """`source` is the pipe's descriptor. `ended` is called when it closes, with the scratch folder of `Load`."""
         self._source = source
         self._clock = clock
         self._ended = ended
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._plain, self._guided = self._lines = (_Line(), _Line())
+        self._plain, self._guided = self._lines = (_Queue(), _Queue())
         self._ending = len(self._lines)  # lines that have not come to Close
         self._awaited: set[str] = set()  # requests that are not ready yet
         self._lock = threading.Lock()  # of `_awaited` and what follows from it
@@ -111,7 +116,7 @@ class Intake:
                 case _:
                     self._commands.put(command)
 
-    def _prepare_all(self, line: _Line, engine: Engine, send: Callable[[Sequence[FromChild]], None]) -> None:
+    def _prepare_all(self, line: _Queue, engine: Engine, send: Callable[[Sequence[FromChild]], None]) -> None:
         while isinstance(command := line.waiting.get(), Generate):
             request = command.request
             if request.id not in self._awaited:

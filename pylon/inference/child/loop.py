@@ -19,6 +19,8 @@ PROGRESS_S = 0.25
 
 
 class EngineLoop:
+    """Steps one engine until the node says `Close`."""
+
     def __init__(
         self, engine: Engine, intake: Intake, send: Callable[[Sequence[FromChild]], None], clock: Clock
     ) -> None:

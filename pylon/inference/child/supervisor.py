@@ -108,7 +108,7 @@ class Supervisor:
         return lambda: self._listeners.remove(listener)
 
     async def start(self) -> None:
-        """Returns at once; the model loads meanwhile. Raises WireError when the spec's options are no JSON."""
+        """Returns at once; the model loads meanwhile. Raises WireError if the spec's options are not JSON."""
         self._scratch = Path(tempfile.mkdtemp(prefix="pylon-inference-"))  # mkdtemp makes it 0700
         load = encode(Load(self._spec, self._scratch))
         self.state = "loading"

@@ -18,6 +18,8 @@ from pylon.inference.llama.sampling import Picker
 
 
 class LlamaEngine(BatchedEngine):
+    """Implements `Engine` by llama.cpp."""
+
     _model: LlamaModel
     _rows: LlamaRows
 

@@ -69,7 +69,7 @@ class LlamaModel:
         if not self.cells.total:
             raise NoRoomError(
                 f"{spec.model} leaves no memory for prompts in the {limit / 1e9:.1f} GB that may be used here now",
-                hint=("Choose a smaller model (`pylon models recommend`), or close programs that use memory."),
+                hint="Choose a smaller model (`pylon models recommend`), or close programs that use memory.",
             )
         self.context = self._new_context(self.cells.total, self.slots + _FURTHER, spec.model)
         self._memory = llama_cpp.llama_get_memory(self.context)

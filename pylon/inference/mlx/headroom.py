@@ -10,7 +10,7 @@ _MEASURE_EVERY_S = 0.25
 
 
 class Headroom:
-    """`used` measures the memory that this process takes, in bytes."""
+    """Compares plan and use of memory. `used` measures the memory that this process takes, in bytes."""
 
     def __init__(self, plan: MemoryPlan, used: Callable[[], int], clock: Clock) -> None:
         self._plan = plan

@@ -37,6 +37,8 @@ LogitsProcessor = Callable[[mx.array, mx.array], mx.array]
 
 @dataclass(frozen=True, slots=True)
 class MlxModel:
+    """A loaded model: implements `interfaces.Model`. The state of a sequence is one cache of mlx_lm per layer."""
+
     info: ModelInfo
     network: Any
     tokenizer: Any
@@ -140,6 +142,7 @@ def drawing(temperature: float, top_p: float, top_k: int) -> Sampler:
 
 
 def logits_processors(sampling: Sampling) -> list[LogitsProcessor]:
+    """The processors for the penalties of these settings; empty if there are none."""
     if not sampling.frequency_penalty:
         return []
 

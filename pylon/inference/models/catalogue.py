@@ -17,9 +17,10 @@ OF_TOTAL = 0.65
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`mlx` and `gguf` are repositories; the GGUF file wanted there is the one whose name holds Q4_K_M.
+    """A model of the catalogue.
 
-    `parameters` in thousand millions, `active` those that one token uses, `kv_bytes` one token's key-value state,
+    `mlx` and `gguf` are repositories; the GGUF file wanted there is the one whose name holds Q4_K_M.
+    `parameters` in billions (10**9), `active` those that one token uses, `kv_bytes` one token's key-value state,
     `context` in tokens.
     """
 

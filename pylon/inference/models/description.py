@@ -20,7 +20,7 @@ _MOST_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """`max_completion_tokens` is the longest answer that the model is made for, 0 if its files do not say.
+    """What `pylon.json` says. `max_completion_tokens` is the longest answer that the model is made for; 0 without it.
 
     Beyond it a model that was trained for short answers writes on without end or sense.
     """

@@ -21,9 +21,9 @@ from pylon.inference.models.weights import (
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """`place` is its folder, or its GGUF file for the `llama` engine; `size` that of its weights, in bytes.
+    """A model on this machine, `packaged` if it came with Pylon.
 
-    A `packaged` one came with Pylon.
+    `place` is its folder, or its GGUF file for the `llama` engine; `size` that of its weights, in bytes.
     """
 
     id: str
@@ -34,7 +34,7 @@ class LocalModel:
 
 
 def local_models(models_dir: Path) -> list[LocalModel]:
-    """Those that came with Pylon, then those under `models_dir`, by name."""
+    """The models that came with Pylon, then those under `models_dir`, by name."""
     found: list[LocalModel] = []
     for root in (PACKAGED, models_dir):
         for config in sorted([*root.glob("*/config.json"), *root.glob("*/*/config.json")]):

@@ -23,8 +23,10 @@ _TOO_MUCH = frozenset({400, 413, 422})
 
 @dataclass(slots=True)
 class Reply:
-    """An answer as it comes; token counts are the server's own where it gives them. `half` is the first half of a
-    character (a UTF-16 surrogate) of which the other has not come: some servers cut a character in two."""
+    """An answer as it comes. `chunks` counts those with text, `usage` are the server's own token counts.
+
+    `half` is a UTF-16 surrogate whose other half has not come: some servers cut a character in two.
+    """
 
     text: str = ""
     half: str = ""
