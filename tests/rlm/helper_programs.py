@@ -246,7 +246,14 @@ def _compound(bodies):
         st.builds(
             lambda test, body: [f"if {test}:", "    last, a = a.split(':', 1)", *indent(body)],
             st.sampled_from(
-                ["':' in a", "c and ':' in a", "':' in a and (a := c)", "not ':' not in a", "':' in a or c"]
+                [
+                    "':' in a",
+                    "a.startswith('A:')",
+                    "c and ':' in a",
+                    "':' in a and (a := c)",
+                    "not ':' not in a",
+                    "':' in a or c",
+                ]
             ),
             bodies,
         ),

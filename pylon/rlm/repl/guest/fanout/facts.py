@@ -12,4 +12,10 @@ def held(test: ast.expr, holds: bool) -> list[tuple[str, str]]:
             return [fact for value in values for fact in held(value, holds)]
         case ast.Compare(left=ast.Constant(value=str(part)), ops=[op], comparators=[ast.Name(id=name)]) if part:
             return [(name, part)] if isinstance(op, ast.In if holds else ast.NotIn) else []
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id=name), attr="startswith" | "endswith"),
+            args=[ast.Constant(value=str(part))],
+            keywords=[],
+        ) if part and holds:
+            return [(name, part)]
     return []

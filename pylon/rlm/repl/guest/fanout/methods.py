@@ -124,7 +124,9 @@ class Methods(Machine):
             self.plain(every)
             self.drew(every)
             return getattr(of, name)(*arguments, **keywords)
-        if name in ("split", "rsplit") and isinstance(of, Holding) and arguments == [of.part, 1]:
+        separator = arguments[0] if arguments and isinstance(arguments[0], str) else ""
+        splits = isinstance(of, Holding) and separator != "" and separator in of.part
+        if splits and name in ("split", "rsplit") and arguments[1:] == [1]:
             return [Unknown("str"), Unknown("str")]
         if keywords:
             return self.may_fail()
@@ -132,7 +134,7 @@ class Methods(Machine):
         if kind is None:
             return self.may_fail()
         if name == "split" and arguments and arguments != [None]:
-            return Parts(2 if isinstance(of, Holding) and arguments == [of.part] else 1)
+            return Parts(2 if splits else 1)
         return Unknown(kind)
 
     def _filled(self, form: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
