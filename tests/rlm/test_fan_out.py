@@ -49,7 +49,17 @@ def at_most(seconds):
 
 def various(prompt):
     """By what the prompt is: numbers, JSON, several lines, failures."""
-    texts = [prompt.upper(), "7", "NONE", "A: b\nc", '{"a": 1}', ""]
+    texts = [
+        prompt.upper(),
+        "7",
+        "NONE",
+        "A: b\nc",
+        '{"a": 1}',
+        "",
+        "a: b",
+        '{"a": ["b", {"c": 2}], "b": {}}',
+        '["a", 3]',
+    ]
     place = sum(map(ord, prompt)) % (len(texts) + 1)
     return ("no model", "failed") if place == len(texts) else (texts[place], None)
 

@@ -138,6 +138,16 @@ def told():
         if got is None:
             yield llm_query('none for ' + p)
 r = [ask(p) for p in told()]""",
+    "one that an answer makes go on": """
+def some():
+    for p in P:
+        if ask(p) == 'ABOUT 3':
+            continue
+        yield p
+for p in some():
+    if ask('use ' + p) == '4':
+        continue
+    r.append(llm_query(p + '!'))""",
     "a step of the generator's own that goes on": """
 def some():
     for p in P:

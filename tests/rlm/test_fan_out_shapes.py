@@ -300,15 +300,6 @@ for p in P:
     b = llm_query(a.lower())
     r.append(llm_query(b + '!'))
     r.append(llm_query('check ' + b))""",
-    "what was first before and then may be none": """
-for p in P:
-    parts = 'a b'.split(' ')
-    a = llm_query(p)
-    parts = a.split(' ')
-    for line in (a + '\\n' + a).splitlines():
-        print(parts[0])
-        parts = line.lower().split()
-    r.append(llm_query(p + '!'))""",
     "what the next line finds": """
 for p in P:
     n = len(r)

@@ -17,7 +17,8 @@ ones before it:
 
 Beside it: `unknown.py`, values of which only the type is known; `shadow.py`, copies of the running code's values;
 `closures.py`, functions of the code's own; `natives.py`, the built-in functions that may be called as they are;
-`source.py`, the syntax of the code's functions; `budget.py`, what rehearsing may cost.
+`source.py`, the syntax of the code's functions; `facts.py`, what conditions tell; `budget.py`, what rehearsing
+may cost.
 
 The rules that hold all of it together:
 

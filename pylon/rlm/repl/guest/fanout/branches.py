@@ -35,14 +35,18 @@ class Branches(Expressions):
     def statements(self, body: list[ast.stmt]) -> Exit:
         """Rehearses statements one after the other."""
 
-    def branch(self, truth: bool | None, body: list[ast.stmt], other: list[ast.stmt]) -> Exit:
-        """Rehearses an `if` statement whose condition is true, false, or not known (None)."""
+    def branch(self, test: ast.expr, body: list[ast.stmt], other: list[ast.stmt]) -> Exit:
+        """Rehearses an `if` statement: both ways if an answer decides."""
+        believe = self.believing(test)
+        truth = self.truth(self.evaluate(test))
         if truth is not None:
             return self.statements(body if truth else other)
         start = self.snapshot()
+        believe(True)
         one = self.doubtful(lambda: self.statements(body))
         first, result = self.snapshot(), self.result
         self.restore(start)
+        believe(False)
         two = self.doubtful(lambda: self.statements(other))
         if one == two:
             self.join([self.snapshot(), first])

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import json
 import sys
 import time
 from abc import abstractmethod
@@ -32,10 +33,6 @@ class Calling(Methods):
     @abstractmethod
     def evaluate(self, node: ast.expr) -> Any:
         """An expression's value."""
-
-    @abstractmethod
-    def rounds(self, value: Any) -> Iterator[Any]:
-        """What a loop over a value draws, one after the other."""
 
     @abstractmethod
     def run_body(self, node: Function) -> Any:
@@ -167,6 +164,9 @@ class Calling(Methods):
         if callable(keywords.get("key")) or isinstance(keywords.get("key"), Opaque):
             return self._by_key(function, arguments, **keywords)
         every = [*arguments, *keywords.values()]
+        if any(callable(one) and not isinstance(one, Unknown) for one in every):
+            # It may be called, and change or ask anything.
+            raise Ended
         if any(not self.is_known(one) for one in every):
             if function is sorted and len(every) == 1 and id(every[0]) in self.members:
                 return self._sorted(self.members[id(every[0])])
@@ -175,7 +175,7 @@ class Calling(Methods):
             kinds = [self.kind(one) for one in every]
             kind = None if keywords else made(FUNCTIONS.get(function, ""), kinds)
             return self.may_fail_as(function, kinds) if kind is None else Unknown(kind)
-        if any(isinstance(one, Opaque) or callable(one) for one in every):
+        if any(isinstance(one, Opaque) for one in every):
             raise Ended
         if function in (str, repr) and not self.shown(every):
             return Unknown("str")
@@ -195,6 +195,8 @@ class Calling(Methods):
     def may_fail_as(self, function: Any, kinds: list[str]) -> Unknown:
         """The result of a built-in function that may raise an error for arguments of these kinds; see `may_fail`."""
         self.may_fail(ValueError if function in (int, float) and kinds == ["str"] else Exception)
+        if function is json.loads:
+            return Unknown("data")
         return Unknown(function.__name__ if function in (int, float, str) else "any")
 
     def _reckoned(self, values: list[Any]) -> Unknown:

@@ -10,7 +10,7 @@ from .machine import Frame, Variables
 from .methods import Method
 from .operations import Operations
 from .source import bound_names
-from .unknown import Ended, Opaque, Unknown
+from .unknown import ITEMS, Ended, Opaque, Unknown
 
 type _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
@@ -38,7 +38,7 @@ class Comprehensions(Operations):
             elif isinstance(node.value, ast.GeneratorExp):
                 found += self.drawn(node.value)
             else:
-                found += self.items(self.evaluate(node.value))
+                found += self.rounds(self.evaluate(node.value))
         return found
 
     def drawn(self, node: ast.GeneratorExp) -> Any:
@@ -47,7 +47,7 @@ class Comprehensions(Operations):
 
     def all_of(self, node: Any, element: Callable[[], Any]) -> Any:
         """A list of all values of a comprehension."""
-        kind = self._of_lines(node, element)
+        kind = self._of_unknown(node, element)
         if kind is not None:
             return Unknown("lines" if kind == "str" else "list")
         found: list[Any] = []
@@ -99,7 +99,7 @@ class Comprehensions(Operations):
             found.append(truth)
             return truth is wanted
 
-        if self._of_lines(node, lambda: self.truth(self.evaluate(node.elt))) is not None:
+        if self._of_unknown(node, lambda: self.truth(self.evaluate(node.elt))) is not None:
             return Unknown("bool")
         self.each(node, take)
         if not ends:
@@ -123,19 +123,21 @@ class Comprehensions(Operations):
             raise Ended
         return value
 
-    def _of_lines(self, node: Any, element: Callable[[], Any]) -> str | None:
-        """The kind of the values of a comprehension over an unknown number of lines, None for any other."""
+    def _of_unknown(self, node: Any, element: Callable[[], Any]) -> str | None:
+        """The kind of the values of a comprehension over unknown items, None for any other."""
         first, *others = node.generators
         items = self.given.pop(first, None)
         if items is None and not first.is_async:
             items = self.evaluate(first.iter)
-        if others or self.kind(items) != "lines":
+        if others or self.kind(items) not in ITEMS:
             self.given[first] = items
             return None
+        if self.kind(items) == "data":
+            self.may_fail()
         self.frames.append(Frame(bound_names([first.target]), self.frames[-1]))
 
         def once() -> str:
-            self.bind(first.target, Unknown("str"))
+            self.bind(first.target, Unknown(ITEMS[self.kind(items)]))
             may = all(self.truth(self.evaluate(test)) is not False for test in first.ifs)
             return self.kind(element()) if may else ""
 

@@ -5,8 +5,8 @@ import itertools
 from typing import Any
 
 from .comprehensions import Comprehensions, GeneratorArgument
-from .methods import DATA
-from .unknown import Ended, Unknown, compared, concatenated, formats
+from .methods import DATA, Method
+from .unknown import ITEMS, Ended, Unknown, compared, concatenated, formats
 
 _CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
@@ -38,7 +38,7 @@ class Expressions(Comprehensions):
             case ast.BoolOp(op=op, values=values):
                 return self._either_of(isinstance(op, ast.And), values)
             case ast.IfExp(test=test, body=body, orelse=other):
-                return self._chosen(self.evaluate(test), body, other)
+                return self._chosen(test, body, other)
             case ast.Compare():
                 return self._compare(node)
             case ast.Subscript(value=of, slice=part):
@@ -133,14 +133,17 @@ class Expressions(Comprehensions):
         self.join([self.snapshot(), start])
         return self.either(value, other)
 
-    def _chosen(self, test: Any, body: ast.expr, other: ast.expr) -> Any:
-        truth = self.truth(test)
+    def _chosen(self, test: ast.expr, body: ast.expr, other: ast.expr) -> Any:
+        believe = self.believing(test)
+        truth = self.truth(self.evaluate(test))
         if truth is not None:
             return self.evaluate(body if truth else other)
         start = self.snapshot()
+        believe(True)
         one = self.doubtful(lambda: self.evaluate(body))
         after = self.snapshot()
         self.restore(start)
+        believe(False)
         two = self.doubtful(lambda: self.evaluate(other))
         self.join([self.snapshot(), after])
         return self.either(one, two)
@@ -185,7 +188,10 @@ class Expressions(Comprehensions):
                 return len(whole)
         arguments: list[Any] = []
         for one in node.args:
-            if isinstance(one, ast.GeneratorExp):
+            if isinstance(function, Method) and self.kind(function.of) == "data" and _is_empty(one):
+                # Nothing else refers to this container.
+                arguments.append(Unknown("data"))
+            elif isinstance(one, ast.GeneratorExp):
                 arguments.append(GeneratorArgument(one))
             else:
                 arguments += self.evaluate_all([one])
@@ -206,13 +212,13 @@ class Expressions(Comprehensions):
             case ast.Tuple(elts=targets) | ast.List(elts=targets):
                 if any(isinstance(one, ast.Starred) for one in targets):
                     raise Ended
-                if self.kind(value) == "lines":
-                    self.may_fail(ValueError)
+                if self.kind(value) in ITEMS:
+                    self.may_fail(ValueError if self.kind(value) == "lines" else Exception)
                     for one in targets:
-                        self.bind(one, Unknown("str"))
+                        self.bind(one, Unknown(ITEMS[self.kind(value)]))
                     return
                 # Of more items than there are targets, Python draws one too many, and fails.
-                values = list(itertools.islice(self.items(value), len(targets) + 1))
+                values = list(itertools.islice(self.rounds(value), len(targets) + 1))
                 if len(values) != len(targets):
                     raise Ended
                 for one, other in zip(targets, values, strict=True):
@@ -221,3 +227,7 @@ class Expressions(Comprehensions):
                 self.put(self.evaluate(of), self.evaluate(part), value)
             case _:
                 raise Ended
+
+
+def _is_empty(node: ast.expr) -> bool:
+    return (isinstance(node, ast.List) and not node.elts) or (isinstance(node, ast.Dict) and not node.keys)

@@ -10,10 +10,11 @@ from typing import Any
 
 from ..calls import Ask, Query, Reply, text_of
 from .budget import Budget
+from .facts import held
 from .knowledge import Knowledge
 from .shadow import Shadows
 from .source import Sources
-from .unknown import Ended, Unknown, edges, joined
+from .unknown import Ended, Holding, Unknown, edges, joined
 
 # The most steps of a rehearsal, each about a microsecond: in all, and since it last found a sub-call.
 _STEPS = 1_000_000
@@ -26,9 +27,9 @@ _LOOKING = 8
 # In place of the value of a name that may have none.
 MAYBE = Unknown("maybe")
 _PLAIN_KINDS = frozenset(
-    {"str", "int", "float", "bool", "NoneType", "bytes", "list", "lines", "dict", "set", "tuple", "any"}
+    {"str", "int", "float", "bool", "NoneType", "bytes", "list", "lines", "dict", "set", "tuple", "data", "any"}
 )
-_TOLD = frozenset({"str", "int", "float", "bool", "NoneType"})
+TOLD = frozenset({"str", "int", "float", "bool", "NoneType"})
 
 type Variables = list[tuple["Frame", dict[str, Any]]]
 
@@ -121,7 +122,7 @@ class Machine(Knowledge):
         self.asked += 1
         if isinstance(prompt, Unknown) or self.doubt:
             # Turning any other value into text may fail.
-            if self.kind(prompt) not in _TOLD:
+            if self.kind(prompt) not in TOLD:
                 raise Ended
             known = False
         else:
@@ -209,6 +210,21 @@ class Machine(Knowledge):
         if frame.local is not None and name not in frame.local:
             raise Ended
         frame.variables[name] = value
+
+    def believing(self, test: ast.expr) -> Callable[[bool], None]:
+        """To be called before a condition is evaluated: a function that takes its truth for given from then on."""
+        variables = self.frames[-1].variables
+        before = {name: variables.get(name) for holds in (True, False) for name, _ in held(test, holds)}
+
+        def believe(holds: bool) -> None:
+            variables = self.frames[-1].variables
+            for name, part in held(test, holds) if before else ():
+                value = variables.get(name)
+                # The condition itself may have given the name another value.
+                if value is before[name] and isinstance(value, Unknown) and value.kind == "str":
+                    variables[name] = Holding(part)
+
+        return believe
 
     def snapshot(self) -> Variables:
         self.steps += len(self.frames)

@@ -3,14 +3,16 @@
 import builtins
 import re
 import string
+from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from ..calls import Query, Reply
-from .machine import Machine
+from .machine import TOLD, Machine
 from .natives import ATOMS, CHANGING, CONTAINERS, DICTS, ITERATORS, METHODS, SEARCHES, VIEWS
-from .unknown import HASHABLE, Ended, FirstPart, Opaque, Text, Unknown, joined, text_method
+from .unknown import HASHABLE, Ended, Holding, Opaque, Parts, Text, Unknown, joined, text_method
 
 DATA = ATOMS | CONTAINERS | VIEWS
 ITERABLE = CONTAINERS | VIEWS | ITERATORS | {str, bytes, range}
@@ -51,11 +53,18 @@ class Methods(Machine):
         if name.startswith("_"):
             raise Ended
         if isinstance(of, Unknown):
+            if of.kind == "data":
+                self.may_fail()
+                return Method(of, name)
             its = None if of.kind == "any" else getattr(builtins, {"lines": "list"}.get(of.kind, of.kind), None)
             return Method(of, name) if hasattr(its, name) else self.may_fail()
         if isinstance(of, Pool | Task) or (type(of) in _METHODICAL and callable(getattr(type(of), name, None))):
             return Method(of, name)
         raise Ended
+
+    @abstractmethod
+    def rounds(self, value: Any) -> Iterator[Any]:
+        """What a loop over a value draws, one after the other."""
 
     def of_value(self, method: Method, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """The result of a method of plain data, or of an unknown value."""
@@ -67,7 +76,13 @@ class Methods(Machine):
             # An unknown list may be the same object as one that is known by another name.
             if name in CHANGING:
                 raise Ended
-            return self.may_fail()
+            plain = set(map(self.kind, every)) <= TOLD | {"data"}
+            if of.kind == "data" and not plain and name != "get":
+                # `join` would draw from an iterator.
+                raise Ended
+            self.may_fail()
+            # `get` may return its argument, which may be known by another name.
+            return Unknown("data" if of.kind == "data" and plain else "any")
         if type(of) is set and name in CHANGING:
             return self._change_set(of, name, arguments, keywords)
         if name in CHANGING and (type(of) is list or type(of) in DICTS):
@@ -99,7 +114,7 @@ class Methods(Machine):
             parts = arguments[0]
             if self.kind(parts) == "lines":
                 return Unknown("str")
-            held = self.members.get(id(parts)) or self.items(parts)
+            held = self.members.get(id(parts)) or list(self.rounds(parts))
             if all(self.kind(part) == "str" for part in held):
                 return Unknown("str")
             return self.may_fail()
@@ -109,12 +124,18 @@ class Methods(Machine):
             self.plain(every)
             self.drew(every)
             return getattr(of, name)(*arguments, **keywords)
+        separator = arguments[0] if arguments and isinstance(arguments[0], str) else ""
+        splits = isinstance(of, Holding) and separator != "" and separator in of.part
+        if splits and name in ("split", "rsplit") and arguments[1:] == [1]:
+            return [Unknown("str"), Unknown("str")]
         if keywords:
             return self.may_fail()
         kind = text_method(name, [self.kind(one) for one in arguments], arguments)
         if kind is None:
             return self.may_fail()
-        return FirstPart() if name == "split" and arguments and arguments != [None] else Unknown(kind)
+        if name == "split" and arguments and arguments != [None]:
+            return Parts(2 if splits else 1)
+        return Unknown(kind)
 
     def _filled(self, form: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """The result of `form.format(…)`."""
@@ -152,7 +173,7 @@ class Methods(Machine):
                 return Unknown("lines" if groups < 2 else "list")
             case "split":
                 return Unknown("list" if groups else "lines")
-        return Unknown("any")
+        return Unknown("data")
 
     def _change(self, of: Any, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         if keywords:
@@ -162,6 +183,9 @@ class Methods(Machine):
                 pass
             case "extend", [value] if type(of) is list:
                 if isinstance(value, Unknown) and value.kind in ("lines", "list", "str", "tuple"):
+                    self.blur(of)
+                elif self.kind(value) == "data":
+                    self.may_fail()
                     self.blur(of)
                 elif type(value) not in (list, tuple, str):
                     raise Ended
@@ -203,10 +227,10 @@ class Methods(Machine):
                 self.unordered(of).update(values)
 
     def keyed(self, value: Any) -> bool:
-        """Whether a key is known. Raises Ended if the value may not be hashable."""
+        """Whether a key is known. A value that may not be hashable is one that may fail."""
         if isinstance(value, Unknown):
             if value.kind not in HASHABLE:
-                raise Ended
+                self.may_fail(TypeError)
             return False
         if isinstance(value, Task):
             return False

@@ -13,7 +13,7 @@ from .machine import Variables
 from .methods import DATA, ITERABLE
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
 from .shadow import LazyMap
-from .unknown import Ended, FirstPart, Unknown, added, concatenated
+from .unknown import Ended, Parts, Unknown, added, concatenated
 
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -169,12 +169,13 @@ class Operations(Calling):
             kind = self.kind(of)
             if kind in ("str", "list", "lines", "tuple"):
                 return Unknown(kind)
-        if isinstance(of, FirstPart) and part == 0 and type(part) is int:
+        if isinstance(of, Parts) and type(part) is int and -of.count <= part < of.count:
             return Unknown("str")
         if self.kind(of) == "lines" and type(part) is int:
             self.may_fail(IndexError)
             return Unknown("str")
-        return self.may_fail()
+        self.may_fail()
+        return Unknown("data" if self.kind(of) == "data" else "any")
 
     def _value_of(self, of: Any, key: Any) -> Any:
         """The value of `of[key]` in a defaultdict, which adds a missing key, or in a Counter, which does not."""

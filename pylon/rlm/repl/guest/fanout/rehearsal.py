@@ -16,7 +16,7 @@ from .machine import MAYBE
 from .methods import Pool
 from .natives import DICTS, MODULES
 from .source import Function
-from .unknown import Ended, Unknown
+from .unknown import ITEMS, Ended, Unknown
 
 # Kinds of which `x += y` makes a new value. Any other may be a container that is known by another name too.
 _UNCHANGING = ("int", "float", "str", "bool", "tuple")
@@ -94,7 +94,7 @@ class Rehearsal(Generators):
             case ast.AugAssign(target=target, op=op, value=value):
                 self._augment(target, op, value)
             case ast.If(test=test, body=body, orelse=other):
-                return self.branch(self.truth(self.evaluate(test)), body, other)
+                return self.branch(test, body, other)
             case ast.For():
                 return self._for(node)
             case ast.While():
@@ -177,13 +177,15 @@ class Rehearsal(Generators):
 
     def _for(self, node: ast.For) -> Exit:
         items = self.evaluate(node.iter)
-        if not isinstance(items, Unknown) or items.kind != "lines":
+        if self.kind(items) not in ITEMS:
             return self.loop(node, items)
+        if self.kind(items) == "data":
+            self.may_fail()
         if node.orelse:
             raise Ended
 
         def once() -> Exit:
-            self.bind(node.target, Unknown("str"))
+            self.bind(node.target, Unknown(ITEMS[self.kind(items)]))
             return self._round(node.body)
 
         def rounds() -> Exit:

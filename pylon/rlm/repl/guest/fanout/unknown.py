@@ -43,7 +43,8 @@ for _name in _SPECIAL.split():
 class Unknown(Opaque):
     """A value of which only the kind is known.
 
-    `kind` is the name of a built-in class, `lines` for a list of str, or `any` for plain data of any type.
+    `kind` is the name of a built-in class, `lines` for a list of str, `data` for plain data of any type that only an
+    answer tells, such as parsed JSON or a match, or `any` for a value that may be one of the code's own too.
     """
 
     __slots__ = ("kind",)
@@ -52,13 +53,24 @@ class Unknown(Opaque):
         self.kind = kind
 
 
-class FirstPart(Unknown):
-    """The list that splitting a text by a separator gives: unlike other lists of str it always has a first item."""
+class Parts(Unknown):
+    """The list that splitting a text by a separator gives: unlike other lists it has at least `count` items."""
 
-    __slots__ = ()
+    __slots__ = ("count",)
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
         super().__init__("lines")
+        self.count = count
+
+
+class Holding(Unknown):
+    """A text that contains the text `part`."""
+
+    __slots__ = ("part",)
+
+    def __init__(self, part: str) -> None:
+        super().__init__("str")
+        self.part = part
 
 
 class Text(Unknown):
@@ -105,6 +117,8 @@ _TEXT_METHODS: dict[str, tuple[str, frozenset[int]]] = {
     **dict.fromkeys(("partition", "rpartition"), ("tuple", frozenset({1}))),
 }
 HASHABLE = frozenset({"str", "int", "float", "bool", "NoneType", "bytes"})
+# Kinds whose items can be drawn though their number is not known, and the kind of these.
+ITEMS = {"lines": "str", "data": "data"}
 _SIZED = frozenset({"str", "list", "lines", "dict", "set", "tuple"})
 _NUMBER = frozenset({"int", "float", "bool"})
 _LISTS = frozenset({"list", "lines"})
