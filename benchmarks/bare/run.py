@@ -10,9 +10,11 @@ fanout`, measured between the maps and after them. `docs/benchmarks.md` says wha
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pylon.bench.fanout import MIN_PROCESSES, SPARE_FILES, two_maps, usable_cores
@@ -103,6 +105,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     levels = tuple(level for level in LEVELS if not options.level or level in options.level)
+    # Only Pylon is installed: the processes find this package in the checkout.
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     report = asyncio.run(measure(Plan(options.providers, options.jobs, options.size, levels)))
     print(json.dumps(report) if options.json else _table(report))
     if any(level["completed"] != options.jobs for level in report["levels"].values()):
