@@ -68,7 +68,7 @@ def shared_relays(theirs: Iterable[str], ours: Iterable[str]) -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this name or address is the machine itself."""
+    """Whether this name or address is the machine itself: what listens there is reached from nowhere else."""
     if host == "localhost":
         return True
     try:

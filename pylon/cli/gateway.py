@@ -12,7 +12,6 @@ import typer
 from pylon import log
 from pylon.cli.running import Json, print_json, run, say, stop_event
 from pylon.errors import UsageError
-from pylon.gateway.access import is_loopback
 from pylon.gateway.server import serving
 from pylon.gateway.urls import UNENCRYPTED, urls
 from pylon.host.addresses import addresses
@@ -20,6 +19,7 @@ from pylon.money.msat import MAX_SATS, sats_text
 from pylon.money.network import Network
 from pylon.node.gateway import TOKEN_FILE, GatewayCore, make_gateway
 from pylon.node.home import open_home
+from pylon.relay_url import is_loopback
 
 # How long relays may take to open before a warning is printed, and the time between two looks at them.
 _OPENING_S, _LOOK_S = 3.0, 0.1

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Sequence
 
-from pylon.gateway.access import is_loopback
+from pylon.relay_url import is_loopback
 
 UNENCRYPTED = (
     "HTTP is not encrypted: anyone on the network path can read the token, the prompts and the "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pylon.errors import UnreachableError
-from pylon.gateway.access import AccessRules, is_loopback
+from pylon.gateway.access import AccessRules
 from pylon.gateway.app import Gateway, GatewaySettings
 from pylon.gateway.keys import load_or_create
 from pylon.gateway.upstream import Begun, Ended, Heard, Said, SilentCoreError
@@ -18,6 +18,7 @@ from pylon.node.calls.channel import Channel
 from pylon.node.calls.control import Answers, Event, Node, RemoteNode, Result, result_of
 from pylon.node.home import Home
 from pylon.node.session import open_node, running_node
+from pylon.relay_url import is_loopback
 from pylon.sections import Config
 
 # Seconds in which a working core answers, on top of the time that it waits for relays and providers.
