@@ -161,10 +161,10 @@ class Database:
             try:
                 await self._writer.run(begin)
                 yield Transaction(self._writer)
-                await asyncio.shield(self._writer.run(sqlite3.Connection.commit))
+                await self._writer.run(sqlite3.Connection.commit, at_once=True)
             except BaseException:
                 # Neither a cancelled task nor a full disk may leave the connection inside a transaction.
-                await asyncio.shield(self._writer.run(sqlite3.Connection.rollback))
+                await self._writer.run(sqlite3.Connection.rollback)
                 raise
 
     @asynccontextmanager
@@ -180,13 +180,13 @@ class Database:
                     await self._writer.run(begin)
                 yield TransactionHere(self._writer.connection)
                 if self._flushes:
-                    await asyncio.shield(self._writer.run(sqlite3.Connection.commit))
+                    await self._writer.run(sqlite3.Connection.commit, at_once=True)
                 else:
                     await self._commit_here(self._writer.connection)
             except BaseException as error:
                 if isinstance(error, sqlite3.Error):
                     named(error, self.path)
-                await asyncio.shield(self._writer.run(sqlite3.Connection.rollback))
+                await self._writer.run(sqlite3.Connection.rollback)
                 raise
 
     async def _commit_here(self, connection: sqlite3.Connection) -> None:
@@ -195,7 +195,7 @@ class Database:
         connection.commit()
         if connection.total_changes - self._changes_at_checkpoint >= LOG_CHANGES:
             self._changes_at_checkpoint = connection.total_changes
-            await asyncio.shield(self._writer.run(checkpoint))
+            await self._writer.run(checkpoint)
 
     async def write[T](self, work: Work[T]) -> T:
         """Runs `work` as one write transaction and returns its result once that is committed.

@@ -50,11 +50,14 @@ class SqliteThread:
         """Whether calls are waiting or running."""
         return self._working
 
-    async def run[T](self, work: Work[T]) -> T:
-        """Runs `work` and returns its result or raises its error. Cancelling the caller does not stop it."""
+    async def run[T](self, work: Work[T], *, at_once: bool = False) -> T:
+        """Runs `work` and returns its result or raises its error. Cancelling the caller does not stop it.
+
+        It is handed over `at_once`, or at the end of this turn of the event loop with what else is called until then.
+        """
         if self._closed is not None:
             raise sqlite3.ProgrammingError("this database was closed")
-        return await self._submit(work)
+        return await self._submit(work, at_once=at_once)
 
     async def close(self) -> None:
         """Finishes the calls made so far, closes the connection and ends the thread."""
@@ -62,13 +65,15 @@ class SqliteThread:
             self._closed = self._submit(self._shut)
         await asyncio.shield(self._closed)
 
-    def _submit[T](self, work: Work[T]) -> asyncio.Future[T]:
+    def _submit[T](self, work: Work[T], *, at_once: bool = False) -> asyncio.Future[T]:
         answer: asyncio.Future[T] = self._loop.create_future()
         self._calls.append((work, answer))
         if not self._working:
             self._working = True
-            # Not at once: other calls in this turn of the event loop are to go along.
-            self._loop.call_soon(self._called.release)
+            if at_once:
+                self._called.release()
+            else:
+                self._loop.call_soon(self._called.release)
         return answer
 
     # --- on the thread ----------------------------------------------------------------------------------------

@@ -204,6 +204,30 @@ async def test_a_transaction_that_runs_here_and_is_cancelled_leaves_nothing(tmp_
     await database.close()
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_one_that_is_cancelled_twice_as_it_ends_leaves_no_transaction_open(tmp_path, turns):
+    database = await Database.open(tmp_path / "a.db", [NOTES])
+    written = asyncio.Event()
+
+    async def block():
+        async with database.transaction_here() as tx:
+            await tx.execute("INSERT INTO note (text) VALUES ('first')")
+            written.set()
+
+    task = asyncio.create_task(block())
+    await written.wait()
+    # While it commits, and while it rolls back.
+    task.cancel()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    async with database.transaction_here() as tx:
+        await tx.execute("INSERT INTO note (text) VALUES ('second')")
+    assert [row["text"] for row in await database.fetch_all("SELECT text FROM note")][-1] == "second"
+    await database.close()
+
+
 async def test_a_transaction_here_waits_for_another_process_and_the_program_goes_on(tmp_path):
     database = await Database.open(tmp_path / "a.db", [NOTES])
     other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)

@@ -155,9 +155,9 @@ async def test_to_commit_is_all_that_goes_to_another_thread(database, group, mon
     trips = []
     run = SqliteThread.run
 
-    async def counted(self, work):
+    async def counted(self, work, **when):
         trips.append(work)
-        return await run(self, work)
+        return await run(self, work, **when)
 
     monkeypatch.setattr(SqliteThread, "run", counted)
 

@@ -14,8 +14,6 @@ from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing
 from pylon.money.accounts.usage import Bounds, Usage
 from pylon.money.msat import Msat
 from pylon.money.price import FREE
-from pylon.store.database import Database
-from pylon.store.group import GroupCommit
 from pylon.swarm.checks.verification import Doubt, doubts_of, fault_of
 from pylon.swarm.flights import Back, Flight
 from pylon.swarm.job import Answer, JobSpec
@@ -100,17 +98,15 @@ async def test_others_have_their_turns_while_many_long_questions_are_digested():
     assert turns >= 5
 
 
-async def test_to_open_a_run_waits_for_no_disk_and_its_first_request_brings_it_there(tmp_path):
-    database = await Database.open(tmp_path / "pylon.db", [SWARM])
-    group = GroupCommit(database)
+async def test_to_open_a_run_waits_for_no_disk_and_its_first_request_brings_it_there(opened):
+    database, group = opened
     journal = await RunJournal.open(database, group, SystemClock(), SPECS, resume=False)
+    # Whatever was written before this is on disk by now.
+    await group.execute("DELETE FROM swarm_reputation")
     assert await database.fetch_all("SELECT * FROM swarm_run") == []
-    group.start()
     await written([journal.sent(Flight("1" * 64, 25910, 0, 1, "b" * 64, 1, 0.0, None), 0, 2.0)])
     asked = await database.fetch_all("SELECT run FROM swarm_request JOIN swarm_run ON run = id")
     assert [row["run"] for row in asked] == [journal.run]
-    await group.close()
-    await database.close()
 
 
 async def test_a_run_whose_row_was_lost_has_it_written_once_more_before_its_next_request(opened):
