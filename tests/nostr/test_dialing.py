@@ -1,7 +1,9 @@
 """Connections whose address is judged: over a real relay on loopback, under a name that no resolver knows."""
 
 import asyncio
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
@@ -12,6 +14,7 @@ from websockets.http11 import Request, Response
 from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.client.nip11 import RelayInformation
 from pylon.nostr.websocket.dialing import dial_judged, resolve
+from pylon.nostr.websocket.opening import open_socket
 from pylon.relay.server import RelayServer
 
 
@@ -56,6 +59,43 @@ async def test_a_name_behind_which_nobody_listens_is_an_error() -> None:
         port = int(relay.url.rpartition(":")[2])
     with pytest.raises(OSError, match="cannot be reached"):
         await dial_judged("relay.example.com", port, may_dial=lambda _: True, resolve=here)
+
+
+@contextmanager
+def mute(address: str, port: int) -> Iterator[None]:
+    """An address that answers no attempt to connect, as one of a network that leads nowhere."""
+    with ExitStack() as opened:
+        full = opened.enter_context(socket.socket())
+        try:
+            full.bind((address, port))
+        except OSError:
+            pytest.skip(f"this machine has no {address}")
+        full.listen(0)
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((address, port))
+        yield
+
+
+@pytest.mark.parametrize("judged", [True, False])
+async def test_a_relay_is_reached_though_the_first_of_its_addresses_never_answers(
+    judged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def two(_: str) -> Iterable[str]:
+        return ["127.0.0.2", "127.0.0.1"]
+
+    async def found(host: str, port: int, **_: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in await two(host)]
+
+    async with RelayServer() as relay:
+        port = int(relay.url.rpartition(":")[2])
+        with mute("127.0.0.2", port):
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+            dial = partial(dial_judged, may_dial=lambda _: True, resolve=two)
+            opened = await open_socket(f"ws://relay.example.com:{port}", dial if judged else None)
+            assert opened.remote_address == ("127.0.0.1", port)
+            await opened.close()
 
 
 @pytest.mark.parametrize("dialled", [True, False])

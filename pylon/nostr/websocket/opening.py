@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 
-from pylon.nostr.websocket.dialing import Dial
+from pylon.nostr.websocket.dialing import NEXT_ADDRESS_S, Dial
 from pylon.nostr.websocket.sockets import ClientSocket
 from pylon.nostr.websocket.tls import context_for
 from pylon.relay_url import is_loopback
@@ -28,6 +28,7 @@ async def open_socket(url: str, dial: Dial | None) -> ClientSocket:
             max_size=MAX_FRAME_BYTES,
             ping_timeout=60,
             close_timeout=2,
+            happy_eyeballs_delay=NEXT_ADDRESS_S,
             **dialled,
         )
     except ValueError as error:
