@@ -25,7 +25,10 @@ MOST_AHEAD_S = 900
 
 
 class Presence:
-    """`engine` returns what runs and how fast; `load` the free slots, the queue in seconds, and the pause reason."""
+    """`engine` returns what runs and how fast; `load` the free slots, the queue in seconds, and the pause reason.
+
+    `model` is the id of the model, also while that is loading.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class Presence:
         secret: SecretKey,
         pool: RelayPool,
         settings: ProviderSettings,
+        model: str,
         clock: Clock,
         engine: Callable[[], EngineStatus],
         load: Callable[[], tuple[int, float, str]],
@@ -40,6 +44,7 @@ class Presence:
         self._secret = secret
         self._pool = pool
         self._settings = settings
+        self._model = model
         self._clock = clock
         self._engine = engine
         self._load = load
@@ -123,7 +128,8 @@ class Presence:
             queue_s=round(queue_s, 1),
             tokens_in_per_s=round(engine.tokens_in_per_s, 1),
             tokens_out_per_s=round(engine.tokens_out_per_s, 1),
-            models=() if model is None else ((model.id, model.sha256),),
+            # Customers wait for one that is loading the model that they want, and for no other.
+            models=((self._model, ""),) if model is None else ((model.id, model.sha256),),
             price_version=_price_version(self._settings),
             loading=loading,
             paused="stopping" if stopping else paused or ("engine" if engine.state == "failed" else ""),

@@ -149,7 +149,13 @@ class Provider:
             inference=inference, model=model, runner=self._runner, in_hand=self._in_hand, pauses=self._pauses
         )
         self._presence = Presence(
-            secret=secret, pool=pool, settings=settings, clock=clock, engine=inference.status, load=occupancy.room
+            secret=secret,
+            pool=pool,
+            settings=settings,
+            model=model,
+            clock=clock,
+            engine=inference.status,
+            load=occupancy.room,
         )
         judge = Judge(provider=secret.public, keys=keys, settings=settings, clock=clock, load=occupancy.load)
         self._not_taken = NotTaken(

@@ -40,7 +40,9 @@ class NotedPool(RelayPool):
 def presence_of(pool, clock, engine, **settings) -> Presence:
     """That of a provider with one free slot."""
     secret, own = SecretKey.generate(), ProviderSettings(**settings)
-    return Presence(secret=secret, pool=pool, settings=own, clock=clock, engine=engine, load=lambda: (1, 0.0, ""))
+    return Presence(
+        secret=secret, pool=pool, settings=own, model="m", clock=clock, engine=engine, load=lambda: (1, 0.0, "")
+    )
 
 
 @pytest.mark.parametrize(("state", "kinds"), [("open", [11998, 5]), ("connecting", [])])
@@ -76,7 +78,7 @@ async def test_a_provider_is_seen_again_after_an_error_of_its_own(monkeypatch):
 
 
 @pytest.mark.parametrize(("state", "free"), [("loading", 0), ("ready", 1)])
-async def test_a_provider_that_is_loading_its_model_tells_that_no_job_could_start_now(state, free):
+async def test_a_provider_that_is_loading_its_model_tells_which_and_that_no_job_could_start_now(state, free):
     pool, engine = NotedPool("open"), EngineStatus(state, None, 0, 1, 0, 0.0, 0.0)
     presence = presence_of(pool, ManualClock(), lambda: engine)
     presence.start()
@@ -85,6 +87,7 @@ async def test_a_provider_that_is_loading_its_model_tells_that_no_job_could_star
     await presence.close()
     beat = parse_heartbeat(pool.events[1])
     assert (beat.loading, beat.slots_free) == (state == "loading", free)
+    assert beat.models == (("m", ""),)
 
 
 @pytest.mark.parametrize(

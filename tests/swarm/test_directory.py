@@ -220,6 +220,9 @@ def test_what_heartbeats_say_of_models_comes_before_what_was_announced() -> None
         # What it will serve is not known yet.
         (Need(model="other"), {"loading": True, "models": ()}, "still loading"),
         (Need(model="other"), {"loading": True}, "without this model"),
+        (Need(model="sha256:" + "9" * 64), {"loading": True}, "without this model"),
+        (Need(model="sha256:" + "9" * 64), {"loading": True, "models": (OfferedModel("m"),)}, "still loading"),
+        (Need(model="other"), {"loading": True, "models": (OfferedModel("m"),)}, "without this model"),
         (Need(kind=5_100), {"loading": True}, "not serving kind 5100"),
         (Need(network="play"), {"loading": True, "price": Price(Msat(5)), "network": "play"}, "too expensive"),
         (Need(plain=True), {"plain": True, "loading": True}, "still loading"),

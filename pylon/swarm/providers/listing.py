@@ -133,13 +133,19 @@ class Need:
         if self.kind not in listing.kinds:
             return f"not serving kind {self.kind}"
         model = listing.model(self.model)
-        # One that is loading may not have said yet which model that is.
-        untold = listing.loading and not listing.models
-        if self.model is not None and model is None and not untold:
+        if self.model is not None and model is None and not self._is_untold(listing):
             return WITHOUT_MODEL
         if model is not None and 0 < model.context < self.context:
             return TOO_SHORT
         return self._why_not_price(listing)
+
+    def _is_untold(self, listing: Listing) -> bool:
+        """Whether this provider may turn out to have the model: one that is loading may not know yet what it is, or
+        the hash of its weights."""
+        if not listing.loading:
+            return False
+        by_weights = self.model is not None and self.model.startswith(_SHA256)
+        return not listing.models or (by_weights and not all(model.sha256 for model in listing.models))
 
     def _why_not_plain(self, listing: Listing) -> str:
         if not self.plain:
