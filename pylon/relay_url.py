@@ -1,4 +1,4 @@
-"""The one spelling of a relay's address.
+"""The one spelling of a relay's address, and which addresses are this machine itself.
 
 Source: NIP-65 (https://github.com/nostr-protocol/nips/blob/master/65.md), whose lists hold normalized addresses.
 """
