@@ -15,7 +15,8 @@ from websockets.streams import StreamReader
 from pylon.errors import RelayError
 from pylon.nostr.event import AROUND_CONTENT_BYTES, MAX_TIMESTAMP
 from pylon.nostr.filter import Filter
-from pylon.nostr.websocket.dialing import Dial
+from pylon.nostr.websocket.dialing import NEXT_ADDRESS_S, Dial
+from pylon.nostr.websocket.opening import USER_AGENT
 from pylon.nostr.websocket.tls import context_for
 from pylon.relay_url import normalize_relay_url
 
@@ -121,7 +122,9 @@ async def _get(url: str, dial: Dial | None) -> Response:
     secure = parts.scheme == "wss"
     host, port = parts.hostname or "", parts.port or (443 if secure else 80)
     if dial is None:
-        reader, writer = await asyncio.open_connection(host, port, ssl=context_for(secure))
+        reader, writer = await asyncio.open_connection(
+            host, port, ssl=context_for(secure), happy_eyeballs_delay=NEXT_ADDRESS_S
+        )
     else:
         reader, writer = await asyncio.open_connection(
             sock=await dial(host, port), ssl=context_for(secure), server_hostname=host if secure else None
@@ -130,7 +133,7 @@ async def _get(url: str, dial: Dial | None) -> Response:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         writer.write(
             f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: application/nostr+json\r\n"
-            "Accept-Encoding: identity\r\nConnection: close\r\n\r\n".encode("ascii")
+            f"User-Agent: {USER_AGENT}\r\nAccept-Encoding: identity\r\nConnection: close\r\n\r\n".encode("ascii")
         )
         return await _read_response(reader)
     finally:

@@ -5,12 +5,16 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 
+from pylon import __version__
 from pylon.nostr.websocket.dialing import NEXT_ADDRESS_S, Dial
 from pylon.nostr.websocket.sockets import ClientSocket
 from pylon.nostr.websocket.tls import context_for
 from pylon.relay_url import is_loopback
 
 MAX_FRAME_BYTES = 2 * 1024 * 1024
+# The library would tell the version of Python, and some services in front of relays turn away what names a library or
+# nothing.
+USER_AGENT = f"pylon/{__version__}"
 
 
 async def open_socket(url: str, dial: Dial | None) -> ClientSocket:
@@ -25,6 +29,7 @@ async def open_socket(url: str, dial: Dial | None) -> ClientSocket:
             proxy=proxy_for(url),
             create_connection=ClientSocket,
             compression=None,
+            user_agent_header=USER_AGENT,
             max_size=MAX_FRAME_BYTES,
             ping_timeout=60,
             close_timeout=2,
