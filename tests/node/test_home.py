@@ -15,6 +15,9 @@ from pylon.node.bank import BankHost, bank_socket
 from pylon.node.calls.control import RemoteNode, result_of
 from pylon.node.example import example_toml
 from pylon.node.home import Home, HomeLock, open_home, private_folder
+from pylon.node.household.members import HouseholdFile
+from pylon.node.relay_settings import relay_limits
+from pylon.node.settings import engine_spec, provider_settings
 from pylon.nostr.bech32 import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.relay.limits import RelayLimits
@@ -205,6 +208,31 @@ def test_a_value_that_does_not_fit_is_told_of_in_plain_words(section, name, valu
     with pytest.raises(SetupError) as caught:
         config.parse({section: {name: value}})
     assert str(caught.value) == f"invalid settings in the given values: {section}.{name}: {said}"
+
+
+def _numbers():
+    """Section, name and bounds of every setting that is a number."""
+    for section, field in Config.model_fields.items():
+        for name, setting in getattr(field.annotation, "model_fields", {}).items():
+            if setting.annotation in (int, float):
+                bounds = {type(bound).__name__: bound for bound in setting.metadata}
+                yield section, name, bounds
+
+
+def test_every_number_is_bounded_on_both_sides():
+    unbounded = [f"{section}.{name}" for section, name, found in _numbers() if "Le" not in found or len(found) < 2]
+    assert unbounded == []
+    assert len(list(_numbers())) > 50
+
+
+def test_a_home_works_with_the_largest_of_every_number(home):
+    largest: dict[str, dict[str, object]] = {"inference": {"engine": "instant"}}
+    for section, name, bounds in _numbers():
+        largest.setdefault(section, {})[name] = bounds["Le"].le
+    settings = config.parse(largest)
+    engine_spec(home, settings)
+    provider_settings(settings, "a" * 64, HouseholdFile(home.folder))
+    RelayServer(limits=relay_limits(settings.relay))
 
 
 def test_too_few_and_too_many_relays_and_a_section_that_is_none_are_told_of_in_plain_words():
