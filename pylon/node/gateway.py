@@ -15,7 +15,8 @@ from pylon.gateway.upstream import Begun, Ended, Heard, Said, SilentCoreError
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.node.calls.channel import Channel
-from pylon.node.calls.control import Answers, Event, Node, RemoteNode, Result, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import Answers, Event, Node, Result, result_of
 from pylon.node.home import Home
 from pylon.node.session import open_node, running_node
 from pylon.relay_url import is_loopback

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from pylon.errors import HomeBusyError, UnreachableError
-from pylon.node.calls.control import Answers, Node, RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import Answers, Node, result_of
 from pylon.node.home import Home
 from pylon.sections import Config
 

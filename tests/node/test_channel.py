@@ -7,7 +7,9 @@ import pytest
 
 from pylon.errors import JobsFailedError, UnreachableError
 from pylon.node.calls.channel import Channel
-from pylon.node.calls.control import ControlServer, Event, RemoteNode, Result, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import Event, Result, result_of
+from pylon.node.calls.server import ControlServer
 from pylon.node.home import socket_path
 
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pylon.errors import UsageError
 from pylon.node.calls import long_lists
 from pylon.node.calls.channel import Channel
-from pylon.node.calls.control import ControlServer, RemoteNode, Result, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import Result, result_of
+from pylon.node.calls.server import ControlServer
 from pylon.node.home import socket_path
 
 JOBS = [{"prompt": f"question {number} " + "x" * 1_000} for number in range(3_000)]

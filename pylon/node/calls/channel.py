@@ -9,8 +9,9 @@ from typing import Any, Self
 
 import orjson
 
-from pylon.node.calls.control import Answers, Result, answer_in, connect, hang_up, node_ended
+from pylon.node.calls.client import connect, hang_up, node_ended
 from pylon.node.calls.long_lists import MAX_LINE_BYTES, line_of
+from pylon.node.calls.protocol import Answers, Result, answer_in
 from pylon.tasks import end
 
 

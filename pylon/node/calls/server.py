@@ -1,80 +1,35 @@
-"""The control socket: how other commands call the process that owns a home.
+"""The control socket of the process that owns a home: a Unix socket that its owner alone may open.
 
-One call a connection, over a Unix socket that its owner alone may open. Lines of JSON:
-
-    → {"call": "map", "params": {…}}
-    ← {"event": {…}}                      any number
-    ← {"result": {…}}                     or {"error": {"type", "message", "hint"}}
-
-A client that hangs up cancels its call. A client that numbers its calls can make many over one connection
-(`numbered`). A long list follows its call, or its result, in pieces (`long_lists`).
+See `protocol` for what is said over it.
 """
 
 import asyncio
 import errno
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from pylon import errors, log
-from pylon.errors import NodeSilentError, PylonError, UnreachableError, UsageError, refusal
-from pylon.host.peer import peer_pid
+from pylon import log
+from pylon.errors import PylonError, UsageError, refusal
 from pylon.node.calls import long_lists
 from pylon.node.calls.node_faults import NodeFaults
 from pylon.node.calls.numbered import NumberedCalls, Send
+from pylon.node.calls.protocol import Event, Method, error_line
 from pylon.node.home import private_folder
 from pylon.store import faults as store_faults
 from pylon.tasks import end
 
 logger = log.get("node")
 
-# Calls that a working node answers at once, and how many seconds that may take on a busy machine.
-_AT_ONCE = frozenset({"ping", "status"})
-AT_ONCE_S = 10.0
-# How many may connect while the node does something else: a program's calls each have a connection. macOS allows 128.
+# How many may connect while the node does something else. macOS allows 128.
 _BACKLOG = 1_024
 # The hint with a fault of the node.
 _MORE = "`pylon doctor` shows more, and where the log is."
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A piece of news during a call."""
-
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result of a call, its last answer."""
-
-    data: dict[str, Any]
-
-
-type Answers = AsyncGenerator[Event | Result]
-type Method = Callable[[dict[str, Any]], Answers]
-
-
-class Node(Protocol):
-    """A core that can be called: in this process, or in another over its socket."""
-
-    def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
-        """Calls a method: yields its events and then its `Result`. Raises the `PylonError` that it failed with."""
-
-
-async def result_of(node: Node, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The result of a call, without its events. Raises as the call does."""
-    async with aclosing(node.call(method, params)) as answers:
-        async for answer in answers:
-            if isinstance(answer, Result):
-                return answer.data
-    raise UnreachableError("the node ended before it answered")
 
 
 class ControlServer:
@@ -160,7 +115,7 @@ class ControlServer:
                     self._begin()
                 return
         except UsageError as error:
-            await send(_error_line(error))
+            await send(error_line(error))
             return
         work = asyncio.create_task(self._run(request, send), name="a control call")
         hung_up = asyncio.create_task(_until_hung_up(reader), name="whether its client is there")
@@ -195,87 +150,7 @@ class ControlServer:
             pass
         except Exception as error:
             told = _error_for_caller(error) or self.faults.record(str(request.get("call")), error)
-            await send(_error_line(told))
-
-
-class RemoteNode:
-    """The core of another process."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    async def call(self, method: str, params: dict[str, Any] | None = None) -> Answers:
-        """See `Node`. Raises `UnreachableError` when nobody listens or the process ends during the call, and
-        `NodeSilentError` when `ping` or `status` is not answered within `AT_ONCE_S` seconds."""
-        reader, writer = await connect(self._path)
-        try:
-            given, jobs = long_lists.without_long_list(params or {}, "jobs")
-            call = {"call": method, "params": given}
-            most_bytes, most_line = long_lists.MAX_CALL_BYTES, long_lists.MAX_LINE_BYTES
-            await long_lists.write(writer, call, "jobs", jobs, most_bytes=most_bytes, most_line=most_line)
-            while line := await self._line(reader, writer, AT_ONCE_S if method in _AT_ONCE else None):
-                said = orjson.loads(line)
-                answer = answer_in(said)
-                if long_lists.FOLLOWS in said:
-                    answer.data[said[long_lists.FOLLOWS]] = await long_lists.read(reader)
-                yield answer
-                if isinstance(answer, Result):
-                    return
-            raise node_ended()
-        except ConnectionError as error:
-            raise node_ended() from error
-        finally:
-            await hang_up(writer)
-
-    async def _line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, within: float | None) -> bytes:
-        try:
-            async with asyncio.timeout(within):
-                return await reader.readline()
-        except TimeoutError:
-            pid = peer_pid(writer.get_extra_info("socket"))
-            who = (
-                "the process that is using this home" if pid is None else f"process {pid}, which is using this home,"
-            )
-            raise NodeSilentError(
-                f"{who} does not answer; it is stuck or stopped",
-                hint=(f"Run `kill -9 {pid or 'PID'}` to end it. Its unfinished jobs run again after the next start."),
-            ) from None
-
-
-async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connects to a core's socket. Raises `UnreachableError` when nobody listens there."""
-    try:
-        return await asyncio.open_unix_connection(path, limit=long_lists.MAX_CALL_BYTES)
-    except OSError as error:
-        raise UnreachableError("no node is running here", hint="Start one with `pylon start`.") from error
-
-
-async def hang_up(writer: asyncio.StreamWriter) -> None:
-    """Closes a connection at once, which cancels its calls. An orderly close would wait for a core that hangs."""
-    writer.transport.abort()
-    with suppress(ConnectionError):
-        await writer.wait_closed()
-
-
-def answer_in(said: object) -> Event | Result:
-    """The event or result in a decoded line. Raises the error in it, or `UnreachableError` if it has none of
-    these."""
-    match said:
-        case {"event": dict(data)}:
-            return Event(data)
-        case {"result": dict(data)}:
-            return Result(data)
-        case {"error": {"type": str(kind), "message": str(message), "hint": str(hint)}}:
-            raise _error(kind, message, hint)
-        case _:
-            raise UnreachableError("the node's answer could not be understood")
-
-
-def node_ended() -> UnreachableError:
-    """The error for a call whose node ended before its result."""
-    return UnreachableError(
-        "the node ended during the call", hint="Look for the reason in `logs/pylon.log` in the home, then try again."
-    )
+            await send(error_line(told))
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -292,10 +167,6 @@ async def _until_hung_up(reader: asyncio.StreamReader) -> None:
         pass
 
 
-def _error_line(error: PylonError) -> dict[str, Any]:
-    return {"error": {"type": type(error).__name__, "message": str(error), "hint": error.hint}}
-
-
 def _error_for_caller(error: Exception) -> PylonError | None:
     """The error as the caller is told it; None for a fault of the node, about which a caller can do nothing."""
     if isinstance(error, sqlite3.Error):
@@ -303,11 +174,3 @@ def _error_for_caller(error: Exception) -> PylonError | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PylonError(refusal(error), hint="Free some space on that disk and try again.")
     return error if isinstance(error, PylonError) else None
-
-
-def _error(kind: str, message: str, hint: str) -> PylonError:
-    """The error of this class; a plain `PylonError` if a core of another version names one that is unknown here."""
-    known = getattr(errors, kind, PylonError)
-    if isinstance(known, type) and issubclass(known, PylonError):
-        return known(message, hint=hint)
-    return PylonError(message, hint=hint)
