@@ -138,7 +138,7 @@ async def test_calls_of_a_node_that_ends_are_told(served):
         await server.close()
         with pytest.raises(UnreachableError):
             await anext(started)
-        assert channel.closed.is_set()
+        assert not channel.connected
         with pytest.raises(UnreachableError):
             await result_of(channel, "count", {"to": 1})
 

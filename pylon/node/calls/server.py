@@ -45,7 +45,7 @@ class ControlServer:
         self._path = path
         self._methods = methods
         self._server: asyncio.Server | None = None
-        self._calls: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Starts to listen. The caller holds the home's lock, so an existing socket belongs to no process."""
@@ -64,14 +64,14 @@ class ControlServer:
         if self._server is not None:
             self._server.close()
             # `_serve` logs what a call failed with.
-            await end(*self._calls, expected=(Exception,))
+            await end(*self._connections, expected=(Exception,))
             await self._server.wait_closed()
         self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._begin()
         call = asyncio.create_task(self._answer(reader, writer), name="a control connection")
-        self._calls.add(call)
+        self._connections.add(call)
         try:
             await call
         except (ConnectionError, TimeoutError):
@@ -83,7 +83,7 @@ class ControlServer:
         except Exception:
             logger.exception("a control call failed")
         finally:
-            self._calls.discard(call)
+            self._connections.discard(call)
             self._end()
             writer.close()
             with suppress(ConnectionError):
@@ -91,29 +91,25 @@ class ControlServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request: dict[str, Any] = {}
+        put = long_lists.put_to(writer)
 
-        async def send(line: dict[str, Any]) -> None:
-            # A client that sent its list in pieces can read one in pieces.
-            result, outcomes = line.get("result"), None
-            if isinstance(result, dict) and long_lists.FOLLOWS in request:
-                result, outcomes = long_lists.without_long_list(result, "outcomes")
-                line = {"result": result}
-            await long_lists.write(writer, line, "outcomes", outcomes)
+        async def send(answer: dict[str, Any]) -> None:
+            await long_lists.write_answer(put, answer, request)
 
         try:
             # A client that connects and sends nothing would keep a core from ending.
             async with asyncio.timeout(long_lists.SILENCE_S):
                 request = _parse(await long_lists.read_line(reader))
-            if long_lists.FOLLOWS in request:
-                await long_lists.read_into(request, reader)
             if "id" in request:
                 # A connection for numbered calls stays open between them, so only the calls themselves count as busy.
                 self._end()
                 try:
-                    await NumberedCalls(self._run, send, self._begin, self._end).serve(request, reader)
+                    await NumberedCalls(self._run, put, self._begin, self._end).serve(request, reader)
                 finally:
                     self._begin()
                 return
+            if long_lists.FOLLOWS in request:
+                await long_lists.read_into(request, long_lists.pieces_from(reader))
         except UsageError as error:
             await send(error_line(error))
             return
