@@ -201,8 +201,9 @@ async def test_a_line_that_holds_up_everybody_is_not_read_and_is_never_sent(serv
         with pytest.raises(UsageError, match="a line of a call"):
             await result_of(RemoteNode(path), "map", {"jobs": jobs})
     async with Channel(path) as channel:
-        with pytest.raises(UsageError, match="a line of a call"):
-            await result_of(channel, "map", {"jobs": [orjson.loads(long)]})
+        for jobs in ([orjson.loads(long)], [*JOBS, orjson.loads(long)]):
+            with pytest.raises(UsageError, match="a line of a call"):
+                await result_of(channel, "map", {"jobs": jobs})
         assert (await result_of(channel, "map", {"jobs": []}))["asked"] == 0
     assert len(methods.asked) == made + 1
 

@@ -126,7 +126,8 @@ async def test_a_client_of_a_home_makes_a_thousand_calls_at_once_over_one_connec
     await there.server.close()
 
 
-async def test_single_calls_wait_for_their_turn_where_the_backlog_is_full(served):
+async def test_single_calls_wait_for_their_turn_where_the_backlog_is_full(served, monkeypatch):
+    monkeypatch.setattr(client, "UNCLEAR_S", 30.0)
     served.methods.go.set()
     node = RemoteNode(served.path)
     results = await asyncio.gather(*(result_of(node, "wait", {"number": n}) for n in range(300)))

@@ -65,21 +65,27 @@ async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
     loop = asyncio.get_running_loop()
     started = loop.time()
     while True:
-        connection = socket.socket(socket.AF_UNIX)
         try:
-            # Not by asyncio, which takes a full backlog on Linux for a connection that is under way: a Unix socket
-            # is connected at once or not at all.
-            connection.setblocking(False)
-            connection.connect(os.fspath(path))
-            return await asyncio.open_unix_connection(sock=connection, limit=long_lists.MAX_CALL_BYTES)
+            connection = _connected_to(path)
         except OSError as error:
-            connection.close()
             if loop.time() - started >= _patience_s(error):
                 raise _not_connected(error) from error
-        except BaseException:
-            connection.close()
-            raise
+        else:
+            return await asyncio.open_unix_connection(sock=connection, limit=long_lists.MAX_CALL_BYTES)
         await asyncio.sleep(_RETRY_S)
+
+
+def _connected_to(path: Path) -> socket.socket:
+    # A Unix socket is connected at once or not at all. asyncio takes a full backlog on Linux for a connection that is
+    # under way, and then for one that was made.
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.setblocking(False)
+        connection.connect(os.fspath(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _patience_s(error: OSError) -> float:

@@ -131,7 +131,9 @@ class NumberedCalls:
 
         try:
             if len(self._calls) > MOST_CALLS:
-                raise UsageError(f"a connection carries at most {MOST_CALLS:,} calls at once")
+                raise UsageError(
+                    f"a connection carries at most {MOST_CALLS:,} calls at once", hint="Wait until one of them ends."
+                )
             call.window = Window(whole(request, "window", None, low=1))
             if FOLLOWS in request:
                 call.pieces = asyncio.Queue()
