@@ -23,7 +23,8 @@ from typing import Any
 import psutil
 
 from pylon.errors import UnreachableError
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import Home
 
 ASK_EVERY_S = 0.02

@@ -18,7 +18,8 @@ from pylon.bench.local_swarm import LocalSwarm, local_swarm
 from pylon.money.nwc.uri import parse_uri
 from pylon.node import identity
 from pylon.node.bank import bank_socket
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import Home
 from pylon.node.wallet.connection import save_link
 

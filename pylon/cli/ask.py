@@ -13,7 +13,7 @@ from pylon.cli.waiting import Waiting
 from pylon.errors import InterruptError, JobsFailedError, UsageError
 from pylon.inference.models import needle
 from pylon.jobs.fit import misfit
-from pylon.node.calls.control import Event, Node
+from pylon.node.calls.protocol import Event, Node
 from pylon.node.home import open_home
 from pylon.node.session import open_node
 

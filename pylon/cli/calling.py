@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
 

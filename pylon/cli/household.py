@@ -11,7 +11,7 @@ from pylon.cli.output import err, out, short, table
 from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
 from pylon.cli.start import serve
 from pylon.errors import PylonError
-from pylon.node.calls.control import Event
+from pylon.node.calls.protocol import Event
 from pylon.node.home import Home, open_home
 from pylon.node.household import invite as invites
 from pylon.node.household import joining

@@ -22,7 +22,7 @@ from pylon.cli.waiting import Waiting
 from pylon.errors import InterruptError, JobsFailedError, PylonError, UsageError
 from pylon.money.msat import MAX_SATS, Msat
 from pylon.money.network import Network
-from pylon.node.calls.control import Event
+from pylon.node.calls.protocol import Event
 from pylon.node.home import Home, open_home
 from pylon.node.session import open_node
 from pylon.sections import Config

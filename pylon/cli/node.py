@@ -11,7 +11,7 @@ from pylon.cli.output import err, out, short, table
 from pylon.cli.owner import seconds_of
 from pylon.cli.running import Json, print_json, run
 from pylon.errors import PylonError
-from pylon.node.calls.control import Event, result_of
+from pylon.node.calls.protocol import Event, result_of
 from pylon.node.hindrance import paused_line
 from pylon.node.home import open_home
 from pylon.node.session import open_node, running_node

@@ -12,7 +12,7 @@ from pylon.errors import SetupError, UnreachableError, UsageError
 from pylon.money.msat import Msat, sats_text
 from pylon.money.network import Network
 from pylon.money.price import Price
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import Home, open_home
 from pylon.node.service.place import installed
 from pylon.node.session import running_node

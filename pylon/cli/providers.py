@@ -12,7 +12,7 @@ from pylon.cli.output import err, out, rest_text, short, speed, table
 from pylon.cli.running import Json, print_json, run
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
-from pylon.node.calls.control import Node, result_of
+from pylon.node.calls.protocol import Node, result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
 

@@ -14,7 +14,7 @@ from pylon.cli.running import DRAIN_S, Json, fail, print_json, run
 from pylon.cli.start import serve
 from pylon.errors import PylonError, UnreachableError
 from pylon.host.service import ServiceState, shown
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import Home, open_home
 from pylon.node.service import installed as service
 from pylon.node.service.commands import run_command

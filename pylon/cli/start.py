@@ -30,7 +30,7 @@ from pylon.cli.running import (
 from pylon.errors import HomeBusyError, PylonError, UnreachableError
 from pylon.inference.models import needle
 from pylon.node import identity
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.hindrance import paused_line
 from pylon.node.home import Home, HomeLock, open_home

@@ -12,7 +12,7 @@ from pylon.cli.running import Json, household_line, print_json, run
 from pylon.cli.wallet_live import spending_lines
 from pylon.errors import UnreachableError
 from pylon.money.network import Network
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.hindrance import paused_line
 from pylon.node.home import open_home
 from pylon.node.session import open_node, running_node

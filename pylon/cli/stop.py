@@ -12,7 +12,7 @@ import typer
 from pylon.cli.output import out
 from pylon.cli.running import DRAIN_S, Json, holder, print_json, run
 from pylon.errors import HomeBusyError, UnreachableError
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import Home, HomeLock, open_home
 from pylon.node.session import running_node
 

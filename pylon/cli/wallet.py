@@ -17,7 +17,8 @@ from pylon.money.books.ledger import meaning
 from pylon.money.msat import sats_text
 from pylon.money.nwc.uri import parse_uri
 from pylon.node.bank import bank_socket
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import Home, open_home
 from pylon.node.identity import load
 from pylon.node.wallet.connection import save_link

@@ -10,8 +10,8 @@ from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import UnreachableError, UsageError
-from pylon.node.calls.control import Answers, Event, Result
 from pylon.node.calls.params import AT_ONCE, flag, job_list, number, whole
+from pylon.node.calls.protocol import Answers, Event, Result
 from pylon.node.estimate import estimate
 from pylon.node.loading import until_ready
 from pylon.node.map_run import MapRun

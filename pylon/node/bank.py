@@ -15,8 +15,9 @@ from pylon.money.playbank.bank import PlayBank
 from pylon.money.playbank.schema import PLAYBANK
 from pylon.money.playbank.service import PlayBankService
 from pylon.node import identity
-from pylon.node.calls.control import Answers, ControlServer, Result
 from pylon.node.calls.params import flag, text, whole
+from pylon.node.calls.protocol import Answers, Result
+from pylon.node.calls.server import ControlServer
 from pylon.node.home import BANK_DATABASE, private_folder, socket_path
 from pylon.nostr.pool import RelayPool
 from pylon.store import marks

@@ -14,7 +14,8 @@ from pylon.errors import UsageError
 from pylon.host.readings import Machine
 from pylon.node import identity
 from pylon.node.background import run_in_background
-from pylon.node.calls.control import ControlServer, Method
+from pylon.node.calls.protocol import Method
+from pylon.node.calls.server import ControlServer
 from pylon.node.home import Home, HomeLock
 from pylon.node.household.address import own_name
 from pylon.node.household.calls import HouseholdCalls

@@ -10,7 +10,7 @@ from typing import Any
 from pylon.inference.service import InferenceService
 from pylon.money.msat import Msat
 from pylon.node.asking import Books, ask_all
-from pylon.node.calls.control import Answers
+from pylon.node.calls.protocol import Answers
 from pylon.node.household.members import Household
 from pylon.node.household.status import members
 from pylon.node.inference import open_inference

@@ -15,9 +15,9 @@ from pylon.gateway.upstream import Begun, Ended, Heard, Said, SilentCoreError
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.node.calls.channel import Channel
-from pylon.node.calls.control import Answers, Event, Node, RemoteNode, Result, result_of
+from pylon.node.calls.protocol import Answers, Event, Node, Result, result_of
 from pylon.node.home import Home
-from pylon.node.session import open_node, running_node
+from pylon.node.session import open_node
 from pylon.relay_url import is_loopback
 from pylon.sections import Config
 
@@ -46,15 +46,14 @@ class GatewayCore:
     async def open(self) -> Node:
         """The core, found or started if necessary. Raises `SetupError`, `UnreachableError`, `SilentCoreError`."""
         async with _in_time(OPENS_S), self._opening:
-            if isinstance(self._node, Channel) and self._node.closed.is_set():
+            if isinstance(self._node, Channel) and not self._node.connected:
                 await self._disconnect()
             if self._node is None:
                 try:
                     node = await self._find()
-                    if isinstance(node, RemoteNode):
+                    if isinstance(node, Channel):
                         status = await result_of(node, "status")
                         self._beside = self._beside or status["provider"] is not None
-                        node = await self._stack.enter_async_context(Channel(self._home.socket))
                 except BaseException:
                     await self._disconnect()
                     raise
@@ -64,8 +63,8 @@ class GatewayCore:
     async def _find(self) -> Node:
         if not self._beside:
             return await self._stack.enter_async_context(open_node(self._home, self._config, stays=True))
-        node = running_node(self._home)
         try:
+            node = await self._stack.enter_async_context(Channel(self._home.socket))
             await result_of(node, "ping")
         except UnreachableError as error:
             raise UnreachableError(

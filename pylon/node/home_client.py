@@ -7,7 +7,7 @@ from typing import Self
 
 from pylon.errors import UnreachableError, UsageError
 from pylon.loop_thread import in_another_loop
-from pylon.node.calls.control import Node
+from pylon.node.calls.protocol import Node
 from pylon.node.home import home_at, open_home
 from pylon.node.session import open_node
 

@@ -10,8 +10,8 @@ from itertools import batched
 from typing import TYPE_CHECKING
 
 from pylon.clock import Clock
-from pylon.node.calls.control import Event
 from pylon.node.calls.params import AT_ONCE
+from pylon.node.calls.protocol import Event
 from pylon.swarm.job import JobSpec
 from pylon.swarm.providers.listing import LOADING, Listing
 from pylon.swarm.runs.question_checks import fault_in

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from itertools import islice
 from typing import Any
 
-from pylon.node.calls.control import Event
 from pylon.node.calls.params import AT_ONCE
+from pylon.node.calls.protocol import Event
 from pylon.node.loading import Loading
 from pylon.node.outcomes import row_of
 from pylon.swarm.client import SwarmClient

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pylon import __version__
 from pylon.errors import UsageError
 from pylon.money.books.electricity import Tariff
-from pylon.node.calls.control import Answers, Event, Method, Result
 from pylon.node.calls.node_faults import NodeFaults
 from pylon.node.calls.params import flag, number, text, whole
+from pylon.node.calls.protocol import Answers, Event, Method, Result
 from pylon.node.calls.reservations import Reservations
 from pylon.node.hindrance import OWNER, paused_line, unreached
 from pylon.node.household.calls import HouseholdCalls

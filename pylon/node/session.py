@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from pylon.errors import HomeBusyError, UnreachableError
-from pylon.node.calls.control import Answers, Node, RemoteNode, result_of
+from pylon.node.calls.channel import Channel
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import Answers, Node, result_of
 from pylon.node.home import Home
 from pylon.sections import Config
 
@@ -32,7 +34,8 @@ class LocalNode:
 
 @asynccontextmanager
 async def open_node(home: Home, config: Config, *, stays: bool = False) -> AsyncIterator[Node]:
-    """The running node of this home, or a core that is started here and does not serve. For `stays` see `Core`.
+    """The running node of this home, over one connection for all calls, or a core that is started here and does not
+    serve. For `stays` see `Core`.
 
     If several commands start at once, one of them gets the lock and the others find its socket. Its core stays open
     until their calls have ended. Raises `HomeBusyError`, `SetupError`, `NodeSilentError`, and what else entering a
@@ -40,14 +43,15 @@ async def open_node(home: Home, config: Config, *, stays: bool = False) -> Async
     """
     deadline = time.monotonic() + FIND_S
     while True:
-        remote = RemoteNode(home.socket)
-        try:
-            await result_of(remote, "ping")
-        except UnreachableError:
-            pass
-        else:
-            yield remote
-            return
+        async with AsyncExitStack() as stack:
+            try:
+                remote = await stack.enter_async_context(Channel(home.socket))
+                await result_of(remote, "ping")
+            except UnreachableError:
+                pass
+            else:
+                yield remote
+                return
         # Imported here, since a command that a running node answers does not need it.
         from pylon.node.core import Core
 
@@ -68,5 +72,5 @@ async def open_node(home: Home, config: Config, *, stays: bool = False) -> Async
 
 
 def running_node(home: Home) -> Node:
-    """The node that runs in another process. Its calls raise `UnreachableError` if none runs."""
+    """The node that runs in another process, for a single call. It raises `UnreachableError` if none runs."""
     return RemoteNode(home.socket)

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from pylon.node.asking import job_spec
-from pylon.node.calls.control import Answers, Event, Result
 from pylon.node.calls.params import flag, number
+from pylon.node.calls.protocol import Answers, Event, Result
 from pylon.node.outcomes import row_of
 from pylon.nostr.pool import RelayPool
 from pylon.sections import CustomerSection

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pylon.node.calls.control import Event, Result
+from pylon.node.calls.protocol import Event, Result
 from pylon.node.outcomes import rows_of, summary_of
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.messages import Failure

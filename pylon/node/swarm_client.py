@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from pylon.errors import UnreachableError
-from pylon.node.calls.control import Event, Result, result_of
+from pylon.node.calls.protocol import Event, Result, result_of
 from pylon.node.home_client import HomeClient
 from pylon.node.outcomes import outcome_of
 from pylon.swarm.dispatch.messages import Failure

@@ -15,7 +15,7 @@ from pylon.errors import SetupError
 from pylon.money.network import Network
 from pylon.money.nwc.uri import parse_uri
 from pylon.money.payments.guard import GuardedWallet
-from pylon.node.calls.control import Node, result_of
+from pylon.node.calls.protocol import Node, result_of
 from pylon.node.home import Home
 from pylon.node.wallet.connection import open_wallet
 from tests.node import programs

@@ -22,7 +22,8 @@ from pylon.money.price import Price
 from pylon.money.states import PaymentState
 from pylon.money.wallet import LookupState
 from pylon.node import identity
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import Home
 from pylon.node.open_home import SCHEMAS
 from pylon.nostr.crypto.nip44 import ConversationKeys

@@ -9,7 +9,8 @@ from typing import Any
 from pylon import config as settings
 from pylon.money.nwc.uri import parse_uri
 from pylon.node import identity
-from pylon.node.calls.control import Node, RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import Node, result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.session import LocalNode

@@ -9,7 +9,7 @@ from pylon.clock import SystemClock
 from pylon.errors import UsageError
 from pylon.node import asking
 from pylon.node.asking import Books, ask_all
-from pylon.node.calls.control import Event, Result
+from pylon.node.calls.protocol import Event, Result
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient

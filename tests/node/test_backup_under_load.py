@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from pylon.money import audit
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import Home
 from pylon.node.open_home import SCHEMAS
 from pylon.node.restored import begin_restored

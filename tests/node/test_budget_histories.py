@@ -15,7 +15,7 @@ from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
 from pylon.gateway import unsettled as gateway_unsettled
 from pylon.gateway.budget import Budget, Cost, Wait
-from pylon.node.calls.control import Result
+from pylon.node.calls.protocol import Result
 from pylon.node.calls.reservations import KEEP_S, Reservations
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import unsettled as rlm_unsettled

@@ -9,7 +9,9 @@ import pytest
 
 from pylon import log
 from pylon.errors import JobsFailedError, PylonError, UnreachableError, UsageError
-from pylon.node.calls.control import ControlServer, Event, RemoteNode, Result, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import Event, Result, result_of
+from pylon.node.calls.server import ControlServer
 from pylon.node.home import socket_path
 
 

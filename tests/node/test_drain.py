@@ -8,7 +8,8 @@ import pytest
 
 from pylon import config as settings
 from pylon.node import identity
-from pylon.node.calls.control import Event, RemoteNode, Result, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import Event, Result, result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.nostr.keys import SecretKey

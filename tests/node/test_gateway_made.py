@@ -8,7 +8,8 @@ import pytest
 from pylon import config as settings
 from pylon.gateway.upstream import Begun, Ended, Said, SilentCoreError
 from pylon.node import gateway
-from pylon.node.calls.control import ControlServer, Event, Result
+from pylon.node.calls.protocol import Event, Result
+from pylon.node.calls.server import ControlServer
 from pylon.node.gateway import GatewayCore, make_gateway
 from pylon.node.home import Home
 from tests.gateway.fakes import CHAT, answer, client_of, listing

@@ -12,7 +12,8 @@ from pylon import config
 from pylon.errors import HomeBusyError, SetupError
 from pylon.node import identity
 from pylon.node.bank import BankHost, bank_socket
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.example import example_toml
 from pylon.node.home import Home, HomeLock, open_home, private_folder
 from pylon.node.household.members import HouseholdFile

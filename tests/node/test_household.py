@@ -17,7 +17,7 @@ from pylon.errors import PylonError, SetupError, UnreachableError, UsageError, W
 from pylon.jobs.announcement import HOUSEHOLD
 from pylon.money.price import FREE
 from pylon.node import identity
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.household.invite import Invite, decode, encode

@@ -8,7 +8,8 @@ from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
 from pylon.money.msat import Msat
 from pylon.node.bank import BankHost, bank_socket
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.serving import payments
 from pylon.node.session import LocalNode

@@ -24,7 +24,7 @@ from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.payments.agreed import FIRST, Agreed
 from pylon.node import identity
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.serving import payments

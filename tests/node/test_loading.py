@@ -12,7 +12,7 @@ from pylon.money.msat import Msat
 from pylon.money.price import Price
 from pylon.node import asking
 from pylon.node.asking import Books, ask_all
-from pylon.node.calls.control import Event, Result
+from pylon.node.calls.protocol import Event, Result
 from pylon.node.loading import Loading, loading_text, until_ready
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection

@@ -6,7 +6,7 @@ import pytest
 
 from pylon.cli import ask, mapping
 from pylon.cli.map_report import MapProgress
-from pylon.node.calls.control import Event, Result
+from pylon.node.calls.protocol import Event, Result
 from pylon.node.swarm_client import _Asked
 from pylon.swarm.job import JobSpec
 

@@ -6,7 +6,8 @@ from typing import Any
 from pylon import config as settings
 from pylon.jobs.kinds import FEEDBACK, RESULT_KINDS
 from pylon.node.bank import BankHost, bank_socket
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.session import LocalNode
 from pylon.relay.server import RelayServer

@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from pylon.node.bank import BankHost, bank_socket
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import Home
 from pylon.relay.server import RelayServer
 from tests.node import programs

@@ -11,7 +11,7 @@ from pylon.cli import ask as asking
 from pylon.cli.init import _next
 from pylon.cli.running import NEEDLE_ASK, NEEDLE_ONLY
 from pylon.cli.wrapping import wrapped
-from pylon.node.calls.control import Result
+from pylon.node.calls.protocol import Result
 from pylon.sections import InferenceSection
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,8 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.heartbeat import parse_heartbeat
 from pylon.jobs.kinds import HEARTBEAT
 from pylon.node import identity
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.owner import OwnerWatch

@@ -9,8 +9,9 @@ from pylon import config as settings
 from pylon.errors import UsageError
 from pylon.money.network import Network
 from pylon.node import identity
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
 from pylon.node.calls.params import flag, number, text, whole
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.wallet import accounting

@@ -11,7 +11,8 @@ from pylon import config as settings
 from pylon.cli import price as command
 from pylon.cli.main import app
 from pylon.cli.price import takes_effect
-from pylon.node.calls.control import ControlServer, Result
+from pylon.node.calls.protocol import Result
+from pylon.node.calls.server import ControlServer
 from pylon.node.home import Home
 from pylon.node.household.members import HouseholdFile
 from pylon.node.settings import provider_settings

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.home import Home
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm.charges import Reserved

@@ -11,7 +11,8 @@ from pylon.errors import PylonError
 from pylon.money.limits import PLAY_CAPS
 from pylon.money.msat import ZERO, Msat
 from pylon.node.bank import BankHost, bank_socket
-from pylon.node.calls.control import RemoteNode, result_of
+from pylon.node.calls.client import RemoteNode
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.wallet import live
 from pylon.relay.server import RelayServer

@@ -12,7 +12,7 @@ from pylon.cli import status as status_command
 from pylon.cli import stop as stop_command
 from pylon.errors import NodeSilentError
 from pylon.node import identity
-from pylon.node.calls import control
+from pylon.node.calls import client
 from pylon.node.doctor import serving
 from pylon.node.doctor.reading import read_node
 from pylon.node.doctor.serving import ServiceReading
@@ -27,7 +27,7 @@ async def silent(tmp_path, monkeypatch) -> AsyncIterator[Home]:
     home.create()
     identity.create(home.identity_file)
     monkeypatch.setenv("PYLON_HOME", str(tmp_path))
-    monkeypatch.setattr(control, "AT_ONCE_S", 0.2)
+    monkeypatch.setattr(client, "AT_ONCE_S", 0.2)
     lock, over = HomeLock(home), asyncio.Event()
     lock.acquire()
     private_folder(home.socket.parent)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pylon.errors import UnreachableError, UsageError
-from pylon.node.calls.control import Event, Result
+from pylon.node.calls.protocol import Event, Result
 from pylon.node.single import ask_one
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection

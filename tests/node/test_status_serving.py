@@ -7,7 +7,7 @@ import pytest
 from pylon import config as settings
 from pylon.cli.status import _serving
 from pylon.node import identity
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.hindrance import OWNER, paused_line, unreached
 from pylon.node.home import Home

@@ -11,7 +11,7 @@ from pylon import config as settings
 from pylon.cli import stop as command
 from pylon.errors import HomeBusyError, InterruptError, UnreachableError, UsageError
 from pylon.node import identity
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.methods import _command

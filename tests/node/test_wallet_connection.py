@@ -6,7 +6,7 @@ from pylon import config as settings
 from pylon.errors import SetupError
 from pylon.money.nwc.uri import NwcUri
 from pylon.node import identity
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.session import LocalNode

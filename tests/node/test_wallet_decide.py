@@ -23,7 +23,7 @@ from pylon.money.nwc.nip47 import Response
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.store import Payment
 from pylon.money.states import PaymentState
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core
 from pylon.node.home import Home
 from pylon.node.open_home import SCHEMAS

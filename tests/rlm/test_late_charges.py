@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pylon import rounds, unsettled
 from pylon.clock import SystemClock
 from pylon.errors import UnreachableError
-from pylon.node.calls.control import Result
+from pylon.node.calls.protocol import Result
 from pylon.node.calls.reservations import Reservations
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm.batch import Caller

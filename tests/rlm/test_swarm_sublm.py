@@ -5,7 +5,8 @@ import pytest
 from pylon.errors import UnreachableError
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.node.calls.control import Event, RemoteNode, Result, node_ended
+from pylon.node.calls.client import RemoteNode, node_ended
+from pylon.node.calls.protocol import Event, Result
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.nostr.bech32 import nip19
 from pylon.rlm.charges import ExtraCharge, OpenCharge, Reserved

@@ -7,13 +7,15 @@
     ← [{…}, {…}, …]                       any number
     ← []
 
+With numbered calls (`numbered`) a piece is `{"id": 7, "rows": […]}`, and lines of other calls may come in between.
+
 As one line, a map of 250,000 prompts would be written, read and parsed in one step each, and a node could serve
 nobody else meanwhile.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -34,6 +36,19 @@ _SHORT = 100
 _PIECE_BYTES = 256 * 1024
 
 
+class Piece(NamedTuple):
+    """A part of a list that came, and how many bytes its line had."""
+
+    rows: list[Any]
+    size: int
+
+
+# Sends a line, and returns once it may be followed by another.
+type Put = Callable[[bytes], Awaitable[None]]
+# The next piece of a list; None if the other side is gone.
+type NextPiece = Callable[[], Awaitable[Piece | None]]
+
+
 def without_long_list(values: dict[str, Any], name: str) -> tuple[dict[str, Any], Sequence[Any] | None]:
     """The values without the list of this name, and that list; or all values and None if it is short or missing."""
     rows = values.get(name)
@@ -44,8 +59,36 @@ def without_long_list(values: dict[str, Any], name: str) -> tuple[dict[str, Any]
     return {key: value for key, value in values.items() if key != name}, rows
 
 
-async def write(
-    writer: asyncio.StreamWriter,
+def put_to(writer: asyncio.StreamWriter) -> Put:
+    """Puts lines into a stream."""
+
+    async def put(line: bytes) -> None:
+        writer.write(line)
+        await writer.drain()
+
+    return put
+
+
+async def write_call(put: Put, call: dict[str, Any]) -> None:
+    """Writes a call, with a long list of its jobs behind it. Raises `ConnectionError`, and `UsageError` for a call or
+    line that is too long."""
+    params, jobs = without_long_list(call["params"], "jobs")
+    most_bytes, most_line = MAX_CALL_BYTES, MAX_LINE_BYTES
+    await _write(put, {**call, "params": params}, "jobs", jobs, most_bytes=most_bytes, most_line=most_line)
+
+
+async def write_answer(put: Put, answer: dict[str, Any], request: dict[str, Any]) -> None:
+    """Writes an answer to `request`. A client that sent its list in pieces can read one in pieces, so a long list of
+    outcomes is sent behind the result then. Raises `ConnectionError`."""
+    result, outcomes = answer.get("result"), None
+    if isinstance(result, dict) and FOLLOWS in request:
+        result, outcomes = without_long_list(result, "outcomes")
+        answer = {**answer, "result": result}
+    await _write(put, answer, "outcomes", outcomes)
+
+
+async def _write(
+    put: Put,
     line: dict[str, Any],
     name: str,
     rows: Sequence[Any] | None,
@@ -53,26 +96,20 @@ async def write(
     most_bytes: int | None = None,
     most_line: int | None = None,
 ) -> None:
-    """Writes a line, and the list `rows` after it, unless that is None; `name` is the list's.
-
-    Raises `ConnectionError`, and `UsageError` for a list of more than `most_bytes` or a line of more than `most_line`
-    bytes.
-    """
+    """Writes a line, and the list `rows` of this name after it, unless that is None."""
     if rows is None:
-        writer.write(line_of(line, most_line))
-        await writer.drain()
+        await put(line_of(line, most_line))
         return
-    writer.write(orjson.dumps({**line, FOLLOWS: name}) + b"\n")
+    await put(line_of({**line, FOLLOWS: name}, most_line))
     size = 0
-    for piece in _pieces(rows):
+    for piece in _pieces(rows, line.get("id")):
         size += len(piece)
         if most_bytes is not None and size > most_bytes:
             # The reader would hang up in the middle, and its error could not be read.
             raise _too_much(most_bytes)
         if most_line is not None and len(piece) > most_line:
             raise _too_long(most_line)
-        writer.write(piece)
-        await writer.drain()
+        await put(piece)
         await asyncio.sleep(0)
 
 
@@ -92,20 +129,29 @@ async def read_line(reader: asyncio.StreamReader) -> bytes:
         raise _too_long(MAX_LINE_BYTES) from error
 
 
-async def read_into(request: dict[str, Any], reader: asyncio.StreamReader) -> None:
+def pieces_from(reader: asyncio.StreamReader) -> NextPiece:
+    """The pieces of a list that has a connection for itself. Asking for one raises `UsageError` for a line that is
+    none."""
+
+    async def piece() -> Piece | None:
+        line = await read_line(reader)
+        return Piece(_parsed(line), len(line)) if line else None
+
+    return piece
+
+
+async def read_into(request: dict[str, Any], pieces: NextPiece) -> None:
     """Reads the list that follows a call into the parameters of `request`. Raises as `read` does."""
-    rows = await read(reader, most_bytes=MAX_CALL_BYTES, most_rows=MOST_JOBS, within=SILENCE_S)
+    rows = await read(pieces, most_bytes=MAX_CALL_BYTES, most_rows=MOST_JOBS, within=SILENCE_S)
     name, params = request[FOLLOWS], request.get("params")
     params = {} if params is None else params
-    if "id" in request or not isinstance(params, dict) or not isinstance(name, str):
-        raise UsageError(
-            "a call with a list must have its own connection and an object of params, and must name the list"
-        )
+    if not isinstance(params, dict) or not isinstance(name, str):
+        raise UsageError("a call with a list must have an object of params, and must name the list")
     request["params"] = {**params, name: rows}
 
 
 async def read(
-    reader: asyncio.StreamReader,
+    pieces: NextPiece,
     *,
     most_bytes: int | None = None,
     most_rows: int | None = None,
@@ -118,17 +164,16 @@ async def read(
     """
     rows: list[Any] = []
     size = since_turn = 0
-    while line := await asyncio.wait_for(read_line(reader), within):
-        piece = _parsed(line)
-        if not piece:
+    while (piece := await asyncio.wait_for(pieces(), within)) is not None:
+        if not piece.rows:
             return rows
-        rows += piece
-        size += len(line)
+        rows += piece.rows
+        size += piece.size
         if most_rows is not None and len(rows) > most_rows:
             raise too_many_jobs(most_rows)
         if most_bytes is not None and size > most_bytes:
             raise _too_much(most_bytes)
-        since_turn += len(line)
+        since_turn += piece.size
         if since_turn >= _PIECE_BYTES:
             since_turn = 0
             await asyncio.sleep(0)
@@ -146,18 +191,20 @@ def _too_long(most_bytes: int) -> UsageError:
     )
 
 
-def _pieces(rows: Sequence[Any]) -> Iterator[bytes]:
+def _pieces(rows: Sequence[Any], number: int | None = None) -> Iterator[bytes]:
+    """The lines of a list; `number` is that of its call, if it has one."""
+    before, after = (b"[", b"]\n") if number is None else (b'{"id":%d,"rows":[' % number, b"]}\n")
     piece: list[bytes] = []
     size = 0
     for row in rows:
         piece.append(orjson.dumps(row))
         size += len(piece[-1])
         if size >= _PIECE_BYTES:
-            yield b"[" + b",".join(piece) + b"]\n"
+            yield before + b",".join(piece) + after
             piece, size = [], 0
     if piece:
-        yield b"[" + b",".join(piece) + b"]\n"
-    yield b"[]\n"
+        yield before + b",".join(piece) + after
+    yield before + after
 
 
 def _parsed(line: bytes) -> list[Any]:

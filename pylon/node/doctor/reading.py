@@ -23,7 +23,7 @@ from pylon.money.network import Network
 from pylon.node import identity
 from pylon.node.binding import FILE as MARK
 from pylon.node.binding import is_this_machine
-from pylon.node.calls.control import result_of
+from pylon.node.calls.protocol import result_of
 from pylon.node.doctor.machine import DatabaseReading, HomeReading, MachineReading
 from pylon.node.doctor.offer import OfferReading, WalletReading
 from pylon.node.doctor.serving import CodeReading, ModelReading, ServiceReading

@@ -5,8 +5,8 @@ from contextlib import aclosing
 from typing import Any
 
 from pylon.errors import MalformedError, SetupError, UnreachableError, UsageError, WireError
-from pylon.node.calls.control import Answers, Event, Result
 from pylon.node.calls.params import text, whole
+from pylon.node.calls.protocol import Answers, Event, Result
 from pylon.node.household.address import invited, own_relay
 from pylon.node.household.inviting import Head, Joined
 from pylon.node.household.members import Household

@@ -12,7 +12,7 @@ from pylon.clock import SystemClock
 from pylon.errors import PylonError, UsageError, error_row
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
-from pylon.node.calls.control import Node
+from pylon.node.calls.protocol import Node
 from pylon.node.home import Home
 from pylon.node.rlm import parts
 from pylon.node.rlm import run as rlm

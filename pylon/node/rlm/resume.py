@@ -6,7 +6,7 @@ from typing import Any
 
 from pylon.clock import SystemClock
 from pylon.errors import UsageError
-from pylon.node.calls.control import Node
+from pylon.node.calls.protocol import Node
 from pylon.node.home import Home
 from pylon.node.rlm import parts
 from pylon.node.rlm import run as rlm

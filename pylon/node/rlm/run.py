@@ -18,7 +18,7 @@ from pylon.errors import SandboxError
 from pylon.jobs import fit
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
-from pylon.node.calls.control import Node
+from pylon.node.calls.protocol import Node
 from pylon.node.home import Home, private_folder
 from pylon.node.rlm import parts
 from pylon.node.rlm.sublm import SwarmSubLM

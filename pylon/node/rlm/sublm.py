@@ -7,7 +7,7 @@ from typing import Any
 
 from pylon.errors import UnreachableError
 from pylon.money.price import FREE, Price
-from pylon.node.calls.control import Event, Node, Result, result_of
+from pylon.node.calls.protocol import Event, Node, Result, result_of
 from pylon.node.loading import LoadingNotes
 from pylon.node.outcomes import key_of
 from pylon.node.rlm.window import Announced, window_of
