@@ -43,7 +43,9 @@ def clock():
 
 @pytest.fixture
 async def till(clock, monkeypatch):
+    # Whoever looked as often as while somebody waits would look many times within a test.
     monkeypatch.setattr(collecting, "TICK_S", 0.02)
+    monkeypatch.setattr(collecting, "CHECK_S", 0.02)
     monkeypatch.setattr(asking.invoice_store, "open_of", still_open)
     monkeypatch.setattr(asking, "behind", nothing_open)
     till = till_of(clock, Nobody(), settlement=Settlement(WaitForTopUp(Msat(1_000), Msat(1_000))))
