@@ -750,12 +750,9 @@ async def test_a_database_that_fails_for_a_moment_does_not_end_the_watch(purse, 
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     await purse.pay(bill(purse), offer, await asked(lightning))
     held = purse.width(PRICED)
-    while fails:
-        await asyncio.sleep(0.01)
+    await until(lambda: not fails)
     lightning.payer.stuck.clear()
-    async with asyncio.timeout(5):
-        while purse.width(PRICED) <= held:
-            await asyncio.sleep(0.01)
+    await until(lambda: purse.width(PRICED) > held)
 
 
 async def test_an_invoice_that_a_process_paid_before_it_died_is_no_reason_to_leave_its_provider(purse, lightning):

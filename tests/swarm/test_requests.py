@@ -36,9 +36,7 @@ def customer(relays: FakeRelays, **dispatch: float) -> SwarmClient:
 
 
 async def received(one: FakeProvider, count: int) -> None:
-    async with asyncio.timeout(10):
-        while len(one.received) < count:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(one.received) >= count)
 
 
 @pytest.fixture
