@@ -198,9 +198,7 @@ async def test_a_subscription_closed_by_the_relay_is_asked_for_again():
     async with ScriptedRelay(close_first) as relay, connected(relay) as connection:
         queue: asyncio.Queue[Event | m.Eose] = asyncio.Queue()
         connection.subscribe(lambda: NOTES, queue.put)
-        async with asyncio.timeout(10):
-            while connection.refusal != "error: busy":
-                await asyncio.sleep(0.01)
+        await until(lambda: connection.refusal == "error: busy")
         assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
         assert len(relay.of("REQ")) == 2 and connection.refusal == ""
 
@@ -571,9 +569,7 @@ async def test_a_key_that_the_relay_refuses_is_named_in_the_status():
         return [["OK", message[1]["id"], False, "restricted: not you"]] if message[0] == "AUTH" else []
 
     async with ScriptedRelay(refuse, ["AUTH", "riddle"]) as relay, connected(relay, KEY) as connection:
-        async with asyncio.timeout(10):
-            while "restricted" not in connection.status.error:
-                await asyncio.sleep(0.01)
+        await until(lambda: "restricted" in connection.status.error)
 
 
 async def test_a_subscription_that_waits_to_be_asked_for_again_can_be_ended(monkeypatch):
