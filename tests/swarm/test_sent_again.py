@@ -32,14 +32,15 @@ def relays() -> FakeRelays:
     return FakeRelays(takes_at=dict.fromkeys((A, B, C, D), 65_536))
 
 
+def looks_for(relays: FakeRelays, request: str) -> int:
+    """How often relays were asked for the answer to this request."""
+    return sum(request in sought.tags.get("e", ()) for filters in relays.queries for sought in filters)
+
+
 async def looked_for(relays: FakeRelays, request: str, times: int) -> None:
-    """Relays are asked for the answer to this request so many times more."""
-
-    def looks_for_it() -> int:
-        return sum(request in sought.tags.get("e", ()) for filters in relays.queries for sought in filters)
-
-    before = looks_for_it()
-    await until(lambda: looks_for_it() >= before + times)
+    """Relays are asked for it so many times more."""
+    before = looks_for(relays, request)
+    await until(lambda: looks_for(relays, request) >= before + times)
 
 
 async def test_what_meets_silence_goes_once_over_two_others_that_both_use_and_is_the_very_same(relays) -> None:
@@ -85,6 +86,32 @@ async def test_what_its_provider_has_a_word_for_is_neither_sent_again_nor_kept(r
         assert flight.event is None
         await looked_for(relays, flight.request, 2)
         assert len(relays.sent_to) == 1
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_while_answers_stream_in_relays_are_not_asked_for_those_that_have_not_come(relays, monkeypatch) -> None:
+    monkeypatch.setattr(upkeep, "LOOK_S", 600.0)
+    monkeypatch.setattr(flights, "FIRST_LOOK_S", 0.001)
+    monkeypatch.setattr(looks, "LULL_S", 600.0)
+    monkeypatch.setattr(looks, "LOOK_LATEST_S", 600.0)
+    one = provider(relays, A, B)
+    one.silent = True
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.map(["one"], deadline_s=60.0))
+        await received(one, 1)
+        [request] = relays.requests()
+        one.silent = False
+        await swarm.map(["two"])
+        asked = []
+        for _ in range(2):
+            # By then the request is due for a look each time.
+            await asyncio.sleep(0.02)
+            await swarm._parts.inbox.look()
+            asked.append(looks_for(relays, request.id))
+        # The first look since the start is due whatever comes in.
+        assert asked == [1, 1]
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 
