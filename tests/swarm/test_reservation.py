@@ -193,6 +193,8 @@ async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing()
         # A relay may have taken the other one.
         assert (first.most_msat, first.decided) == (int(EACH), False)
         relays.let.set()
+    # Whoever closes a client waits for what is still on its way.
+    assert len(relays.requests()) == 1
 
 
 async def test_what_nobody_charged_in_time_comes_back_and_a_receipt_that_comes_later_is_not_booked(
