@@ -158,6 +158,6 @@ async def test_a_relay_that_is_gone_costs_no_job_a_second_try_where_another_is_t
             await serve(stack, relay, tmp_path / "a.db", others=(other.url,))
             swarm = await customer(stack, relay, others=(other.url,))
             assert all(isinstance(one, Answer) for one in await swarm.map([f"before {n}" for n in range(10)]))
-        await until(lambda: swarm._parts.relays._told.urls == {other.url})
+        await until(lambda: swarm._parts.relays.unused == {other.url})
         outcomes = await swarm.map([f"after {n}" for n in range(10)])
         assert [one.attempts for one in outcomes] == [1] * 10
