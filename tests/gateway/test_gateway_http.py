@@ -22,6 +22,7 @@ from pylon.sections import GatewaySection
 from pylon.swarm.compose import priced_size
 from pylon.swarm.job import JobSpec
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, client_of, failure, gateway_of, listing
+from tests.waiting import until
 
 URL = "/v1/chat/completions"
 
@@ -303,8 +304,7 @@ async def test_more_requests_than_are_taken_are_told_to_come_back(tmp_path):
     core = FakeCore(lambda _: [go, Ended(answer())])
     async with client_of(gateway_of(core, tmp_path, max_requests=2)) as client:
         first = [asyncio.create_task(client.post(URL, json=CHAT)) for _ in range(2)]
-        while core.under_way < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.under_way >= 2)
         third = await client.post(URL, json=CHAT)
         assert third.status_code == 429 and third.headers["retry-after"] == "1"
         assert third.headers["x-should-retry"] == "true"
@@ -333,8 +333,7 @@ async def test_what_costs_nothing_waits_for_no_budget(tmp_path):
     gateway = gateway_of(core, tmp_path, most_msat=15)
     async with client_of(gateway) as client:
         paid = [asyncio.create_task(client.post(URL, json=CHAT)) for _ in range(2)]
-        while gateway.asks.tally.in_flight < 2 or core.under_way < 1:
-            await asyncio.sleep(0.01)
+        await until(lambda: gateway.asks.tally.in_flight >= 2 and core.under_way >= 1)
         core.says = lambda _: [Ended(answer())]
         free = await asyncio.wait_for(client.post(URL, json={**CHAT, "pylon": {"bid_msat": 0}}), 20)
         assert free.status_code == 200 and not any(task.done() for task in paid)
@@ -348,16 +347,14 @@ async def test_a_request_waits_no_longer_for_the_budget_than_it_may_take(tmp_pat
     gateway = gateway_of(core, tmp_path, most_msat=15)
     async with client_of(gateway) as client:
         first = asyncio.create_task(client.post(URL, json=CHAT))
-        while core.under_way < 1:
-            await asyncio.sleep(0.01)
+        await until(lambda: core.under_way >= 1)
         # One that stands in line behind another one, too.
         hasty = [client.post(URL, json={**CHAT, "pylon": {"timeout_s": 0.2}}) for _ in range(2)]
         refused = await asyncio.wait_for(asyncio.gather(*hasty), 20)
         assert {one.status_code for one in refused} == {402}
         assert {one.json()["error"]["code"] for one in refused} == {"budget"}
         patient = asyncio.create_task(client.post(URL, json={**CHAT, "pylon": {"timeout_s": 60}}))
-        while gateway.asks.tally.in_flight < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: gateway.asks.tally.in_flight >= 2)
         await asyncio.sleep(0.3)
         go.set()
         assert ((await first).status_code, (await patient).status_code) == (200, 200)

@@ -21,6 +21,7 @@ from pylon.rlm.trajectory import Trajectory
 from tests.gateway.browser import PATIENCE_S, Tab, found, tab_of
 from tests.node import programs
 from tests.swarm.test_exchange import serve
+from tests.waiting import until
 
 CHROMIUM = found()
 pytestmark = [
@@ -318,7 +319,5 @@ async def test_a_run_is_listed_and_shows_its_answer_first(seen: Seen, tmp_path: 
     await tab.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     await tab.value("document.querySelector('#list p button').click()")
     saved = tmp_path / f"{RUN}.jsonl"
-    async with asyncio.timeout(PATIENCE_S):
-        while not saved.exists():
-            await asyncio.sleep(0.05)
+    await until(lambda: saved.exists(), within_s=PATIENCE_S)
     assert b'"metadata"' in saved.read_bytes()

@@ -10,6 +10,7 @@ from pylon.clock import SystemClock
 from pylon.inference.child.pending import PendingRequests
 from pylon.inference.child.supervisor import ChildLimits, Supervisor
 from pylon.inference.engine import EngineSpec
+from tests.waiting import until
 
 
 async def test_a_close_that_is_cancelled_leaves_neither_a_task_nor_a_folder(tmp_path, monkeypatch):
@@ -20,9 +21,7 @@ async def test_a_close_that_is_cancelled_leaves_neither_a_task_nor_a_folder(tmp_
     supervisor = Supervisor(spec, SystemClock(), limits, command, PendingRequests(2), lambda _: None)
     before = asyncio.all_tasks()
     await supervisor.start()
-    async with asyncio.timeout(10):
-        while not supervisor.restarts:
-            await asyncio.sleep(0.01)
+    await until(lambda: supervisor.restarts)
     assert list(Path(tmp_path).iterdir())
     closing = asyncio.create_task(supervisor.close())
     await asyncio.sleep(0)

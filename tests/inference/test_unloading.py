@@ -13,6 +13,7 @@ from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import InferenceService
 from tests.inference.children import MISBEHAVING
 from tests.manual_clock import ManualClock
+from tests.waiting import until
 
 INSTANT = EngineSpec("instant", MODEL_ID, slots=4)
 UNLOAD_S = 100.0
@@ -37,9 +38,7 @@ class Unloading:
 
     async def leaves(self) -> None:
         self.clock.advance(UNLOAD_S)
-        async with asyncio.timeout(20):
-            while self.service.state != "unloaded" or self.service.status().pid is not None:
-                await asyncio.sleep(0.01)
+        await until(lambda: self.service.state == "unloaded" and self.service.status().pid is None)
 
 
 @pytest.fixture

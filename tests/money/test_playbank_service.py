@@ -35,6 +35,7 @@ from pylon.relay.server import RelayServer
 from pylon.store.database import Database
 from tests.money.craft import KEY
 from tests.money.fakes import LoopRelay, open_database
+from tests.waiting import until
 
 sats = Msat.from_sats
 
@@ -152,9 +153,7 @@ async def test_both_notices_are_sent_to_both_sides_in_both_encryptions(house):
         noticed = (nip47.NOTIFICATION, nip47.NOTIFICATION_NIP04)
         return sorted(event.kind for event in house.relay.published if event.kind in noticed)
 
-    async with asyncio.timeout(10):
-        while len(kinds()) < 4:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(kinds()) >= 4)
     assert kinds() == [nip47.NOTIFICATION_NIP04] * 2 + [nip47.NOTIFICATION] * 2
 
 
@@ -236,9 +235,7 @@ async def test_a_bank_whose_announcement_is_refused_begins_and_is_found_as_soon_
     try:
         [warned] = [record.values for record in caplog.records if record.levelname == "WARNING"]
         assert "this relay is full" in warned["error"] and "max_mb" in warned["hint"]
-        async with asyncio.timeout(20):
-            while not any(event.kind == nip47.INFO for event in house.relay.published):
-                await asyncio.sleep(0.01)
+        await until(lambda: any(event.kind == nip47.INFO for event in house.relay.published))
         assert len(refused) == 3
         assert await house.alice.balance() == sats(500)
     finally:

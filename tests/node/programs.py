@@ -94,6 +94,28 @@ async def start(env: dict[str, str], stack: AsyncExitStack) -> Served:
     return await serve("start", env=env, stack=stack)
 
 
+async def talking(*arguments: str, env: dict[str, str], stack: AsyncExitStack) -> Any:
+    """Starts a command that stays, and that tells a person how it goes; ends with the stack."""
+    process = await spawn(*arguments, env=env, stderr=asyncio.subprocess.DEVNULL)
+
+    async def end() -> None:
+        process.terminate()
+        await process.communicate()
+
+    stack.push_async_callback(end)
+    return process
+
+
+async def tells(process: Any, words: str) -> str:
+    """What it tells from here on until a line has these words."""
+    said = ""
+    while words not in said:
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        assert line, said
+        said += line.decode()
+    return said
+
+
 async def loaded(env: dict[str, str]) -> None:
     """Waits until the home's node has its model: it says hello before."""
     async with asyncio.timeout(READY_S):

@@ -203,8 +203,7 @@ async def test_what_a_run_has_by_now_is_told_while_it_goes_on_and_asks_nobody(tm
                 await look()
             assert await database.fetch_all("SELECT * FROM swarm_run") == []
             goes_on = asyncio.create_task(call())
-            while len(silent.received) < 2:
-                await asyncio.sleep(0.01)
+            await until(lambda: len(silent.received) >= 2)
             assert ((found := await look())["answered"], found["jobs"], found["resumed"]) == (0, 2, True)
             [request] = [one for one in silent.received if one.job.text == "b"]
             silent.result(relays.stored[request.id], request, "an answer")

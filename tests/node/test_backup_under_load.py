@@ -21,6 +21,7 @@ from tests.node import programs
 from tests.node.homes import customer_of
 from tests.node.test_money_crash import Town
 from tests.node.test_money_crash import town as town
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 PAID = {"PYLON_PROVIDER__PRICING": "paid", "PYLON_PROVIDER__BASE_MSAT": "700"}
@@ -141,9 +142,7 @@ async def test_a_customer_that_goes_back_to_an_older_copy_keeps_what_it_has_with
         books = await result_of(node, "wallet-audit")
         assert (books["audit"], books["sent_msat"] < paid) == ("clean", True), books
         await ask(1)
-        async with asyncio.timeout(150):
-            while not any(seqs_of(home)):
-                await asyncio.sleep(1)
+        await until(lambda: any(seqs_of(home)), within_s=150)
         # More than what was left: it is paid again.
         await ask(12)
         ours, other = await result_of(node, "wallet-audit"), await result_of(theirs, "wallet-audit")

@@ -11,6 +11,7 @@ from pylon.node.calls.client import RemoteNode
 from pylon.node.calls.protocol import Event, Result, result_of
 from pylon.node.calls.server import ControlServer
 from pylon.node.home import socket_path
+from tests.waiting import until
 
 
 class Methods:
@@ -77,8 +78,7 @@ async def test_a_thousand_calls_are_under_way_at_once(served):
     path, _, methods = served
     async with Channel(path) as channel:
         calls = [asyncio.create_task(result_of(channel, "all_at_once")) for _ in range(1_000)]
-        while methods.under_way < 1_000:
-            await asyncio.sleep(0.01)
+        await until(lambda: methods.under_way >= 1_000)
         methods.go.set()
         assert {result["under_way"] for result in await asyncio.gather(*calls)} == {1_000}
 
@@ -98,8 +98,7 @@ async def test_a_call_that_is_left_is_cancelled_and_the_others_go_on(served):
         left = channel.call("forever")
         assert await anext(left) == Event({"started": True})
         other = asyncio.create_task(result_of(channel, "all_at_once"))
-        while not methods.under_way:
-            await asyncio.sleep(0.01)
+        await until(lambda: methods.under_way)
         await left.aclose()
         await methods.cancelled.wait()
         methods.go.set()
@@ -167,7 +166,5 @@ async def test_a_call_that_is_cancelled_in_the_same_breath_has_begun_all_the_sam
     writer.write(b'{"id": 1, "call": "noted"}\n{"cancel": 1}\n{"id": 2, "call": "count", "params": {"to": 0}}\n')
     assert b'"counted":0' in await reader.readline()
     assert methods.noted_once
-    async with asyncio.timeout(10):
-        while server.busy:
-            await asyncio.sleep(0.01)
+    await until(lambda: not server.busy)
     writer.close()

@@ -18,6 +18,7 @@ from pylon.provider.journal import Journal
 from pylon.relay.server import RelayServer
 from tests.customer import Customer
 from tests.node import programs
+from tests.waiting import until
 
 # No test waits for that long.
 LONG_S = 600.0
@@ -48,9 +49,7 @@ async def busy_node(tmp_path, stack, delay_s: float) -> Core:
     customer = Customer(pool, secret)
     stack.push_async_callback(customer.close)
     await customer.ask(core.opened.secret.public, customer.job())
-    async with asyncio.timeout(60):
-        while not core.serving.provider.left.running:
-            await asyncio.sleep(0.05)
+    await until(lambda: core.serving.provider.left.running, within_s=60)
     return core
 
 

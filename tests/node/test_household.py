@@ -35,6 +35,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
 from pylon.swarm.checks import reputation_store
+from tests.waiting import until
 
 HEAD, MEMBER, OTHER, GUEST = (SecretKey(bytes([n]) * 32) for n in (1, 2, 3, 4))
 NOW = 1_800_000_000
@@ -218,9 +219,7 @@ async def test_an_invite_lets_one_machine_in_and_the_others_hear_of_it(house, tm
     assert OTHER.public in (copy.get() or joined).members
 
     assert await head.remove(OTHER.public)
-    async with asyncio.timeout(20):
-        while OTHER.public in (copy.get() or joined).members:
-            await asyncio.sleep(0.05)
+    await until(lambda: OTHER.public not in (copy.get() or joined).members)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await pool.close()
@@ -264,14 +263,10 @@ async def test_a_list_that_the_disk_refused_is_followed_when_it_takes_it_and_so_
     following = asyncio.create_task(follow(pool, MEMBER, ConversationKeys(MEMBER), copy, changed))
     try:
         assert await head.remove(OTHER.public)
-        async with asyncio.timeout(20):
-            while not told:
-                await asyncio.sleep(0.01)
+        await until(lambda: told)
         assert len(refused) == 3 and OTHER.public not in told[0].members
         await head._spread(head._household().with_member(GUEST.public, "shed"))
-        async with asyncio.timeout(20):
-            while len(told) < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(told) >= 2)
         assert GUEST.public in told[1].members
     finally:
         following.cancel()

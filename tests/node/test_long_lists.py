@@ -14,6 +14,7 @@ from pylon.node.calls.client import RemoteNode
 from pylon.node.calls.protocol import Result, result_of
 from pylon.node.calls.server import ControlServer
 from pylon.node.home import socket_path
+from tests.waiting import until
 
 JOBS = [{"prompt": f"question {number} " + "x" * 1_000} for number in range(3_000)]
 
@@ -83,8 +84,7 @@ async def test_a_call_whose_list_breaks_off_is_never_made(served):
     _, writer = await asyncio.open_unix_connection(path)
     writer.write(b'{"call": "map", "params": {}, "follows": "jobs"}\n[{"prompt": "a"}]\n')
     await writer.drain()
-    while not server.busy:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.busy)
     writer.close()
     await asyncio.wait_for(server.idle.wait(), 20)
     assert not methods.asked
@@ -131,8 +131,7 @@ async def test_a_node_ends_beside_a_client_that_reads_nothing(served):
     writer.write(b'{"call": "map", "follows": "jobs"}\n' + rows + b"\n[]\n")
     await writer.drain()
     async with asyncio.timeout(20):
-        while not server.busy:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.busy)
         await asyncio.sleep(0.5)
         await server.close()
     writer.close()

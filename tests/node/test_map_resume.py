@@ -12,13 +12,13 @@ import pytest
 from pylon.node import identity
 from pylon.node.home import Home
 from tests.node import programs
+from tests.waiting import until
 
 
 async def killed(*arguments: str, env: dict[str, str], database: Path, answers: int) -> None:
     """Starts a command and kills it (kill -9) once so many answers are written down."""
     process = await programs.spawn(*arguments, env=env, stderr=asyncio.subprocess.DEVNULL)
-    while process.returncode is None and answered(database) < answers:
-        await asyncio.sleep(0.05)
+    await until(lambda: process.returncode is not None or answered(database) >= answers, within_s=100)
     assert process.returncode is None, "it was to be killed before it was done"
     process.kill()
     await process.communicate()

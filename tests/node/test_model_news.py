@@ -1,6 +1,5 @@
 """What `pylon start` says of its model until that is ready."""
 
-import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from pylon.cli import model_news as news
 from pylon.cli.model_news import model_news, tell_of_model
 from pylon.inference.service import EngineStatus
-from tests.node.programs import environment, run, spawn
+from tests.node.programs import environment, run, talking, tells
 
 
 def status(state, **known):
@@ -59,12 +58,4 @@ async def test_a_node_says_when_its_model_is_ready(tmp_path, unused_tcp_port):
     env = environment(tmp_path / "home", f"ws://127.0.0.1:{unused_tcp_port}")
     await run("init", env=env)
     async with AsyncExitStack() as stack:
-        node = await spawn("start", env=env, stderr=asyncio.subprocess.DEVNULL)
-
-        async def end() -> None:
-            node.terminate()
-            await node.communicate()
-
-        stack.push_async_callback(end)
-        while "the model is ready" not in (line := (await asyncio.wait_for(node.stdout.readline(), 60)).decode()):
-            assert line
+        await tells(await talking("start", env=env, stack=stack), "the model is ready")

@@ -17,6 +17,7 @@ from pylon.node.home import Home
 from pylon.relay.server import RelayServer
 from tests.node import programs
 from tests.node.homes import agreed, customer_of, move_in
+from tests.waiting import until
 
 JOBS = 6
 PROMPTS = [{"prompt": f"line {n}", "max_tokens": 16} for n in range(JOBS)]
@@ -122,9 +123,9 @@ async def come_back(town: Town, customer: dict[str, str], provider: dict[str, st
         unsure = ask(customer, "SELECT 1 FROM money_payment WHERE state = 'unknown'")
         if mapped["answered"] < JOBS and not unsure:
             # Work waits behind an invoice that died with its customer, until it runs out.
-            async with asyncio.timeout(240):
-                while ask(provider, "SELECT 1 FROM money_invoice WHERE state = 'pending'"):
-                    await asyncio.sleep(1)
+            await until(
+                lambda: not ask(provider, "SELECT 1 FROM money_invoice WHERE state = 'pending'"), within_s=240
+            )
             mapped = await result_of(node, "map", params)
         assert mapped["answered"] == JOBS or unsure, (moment, mapped)
         ours, theirs = await agreed(node, Home(Path(provider["PYLON_HOME"])))

@@ -177,8 +177,7 @@ async def test_a_laptop_on_battery_refuses_with_the_reason_and_serves_again_on_m
 async def test_what_runs_when_a_rule_begins_is_finished(tmp_path, relay, customer):
     async with node(tmp_path / "home", relay, FakeMachine()) as serving:
         taken = await customer.ask(serving.public, customer.job())
-        while not serving.core.serving.provider.busy:
-            await asyncio.sleep(0.01)
+        await until(lambda: serving.core.serving.provider.busy)
         await serving.becomes(input_age_s=0.0)
         assert (await customer.refusal(await customer.ask(serving.public, customer.job()))).text == "in use"
         assert await customer.result(taken)
@@ -195,9 +194,7 @@ async def test_a_node_that_starts_on_battery_is_never_seen_free(tmp_path, relay,
 
     listening = asyncio.create_task(listen())
     async with node(tmp_path / "home", relay, FakeMachine(ON_BATTERY)) as serving:
-        async with asyncio.timeout(20):
-            while not seen:
-                await asyncio.sleep(0.05)
+        await until(lambda: seen)
         assert serving.core.serving.provider.paused == "battery"
     listening.cancel()
     await subscription.close()

@@ -1,7 +1,5 @@
 """The customer's second opinion from the model of this machine."""
 
-import asyncio
-
 from pylon.clock import SystemClock
 from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec, GenerationRequest, Message, Sampling
@@ -9,6 +7,7 @@ from pylon.inference.instant import MODEL_ID
 from pylon.inference.service import InferenceService
 from pylon.node.rescoring import ModelRescorer
 from pylon.swarm.job import JobSpec
+from tests.waiting import until
 
 
 async def test_a_model_that_left_memory_is_held_and_comes_back_to_read_an_answer() -> None:
@@ -19,9 +18,7 @@ async def test_a_model_that_left_memory_is_held_and_comes_back_to_read_an_answer
     await inference.start()
     asked = GenerationRequest("1", (Message("user", "a question"),), Sampling(50), MODEL_ID)
     own = await inference.generate(asked)
-    async with asyncio.timeout(20):
-        while inference.state != "unloaded":
-            await asyncio.sleep(0.01)
+    await until(lambda: inference.state == "unloaded")
     assert inference.model is not None
     assert rescorer.holds() == {inference.model.sha256}
     score = await rescorer.score(JobSpec("a question"), own.text)

@@ -1,19 +1,9 @@
 """A node that no relay carries says so, and says when one does."""
 
-import asyncio
 from contextlib import AsyncExitStack
 
 from pylon.cli.start import relays_lines
-from tests.node.programs import environment, run, serve, spawn
-
-
-async def _until(process: asyncio.subprocess.Process, words: str) -> str:
-    said = ""
-    while words not in said:
-        line = await asyncio.wait_for(process.stdout.readline(), 60)
-        assert line, said
-        said += line.decode()
-    return said
+from tests.node.programs import environment, run, serve, talking, tells
 
 
 async def test_a_node_without_a_relay_says_what_to_do_and_when_one_opens(tmp_path, unused_tcp_port):
@@ -21,18 +11,12 @@ async def test_a_node_without_a_relay_says_what_to_do_and_when_one_opens(tmp_pat
     env = environment(tmp_path / "home", url)
     await run("init", env=env)
     async with AsyncExitStack() as stack:
-        node = await spawn("start", env=env, stderr=asyncio.subprocess.DEVNULL)
-
-        async def end() -> None:
-            node.terminate()
-            await node.communicate()
-
-        stack.push_async_callback(end)
-        said = await _until(node, "tells you when a relay connects")
+        node = await talking("start", env=env, stack=stack)
+        said = await tells(node, "tells you when a relay connects")
         assert "no relay is connected" in said and f"tried {url}" in said and "`pylon relay`" in said
         assert "over ws" not in said
         await serve("relay", "--port", str(unused_tcp_port), env=env, stack=stack)
-        assert f"{url} is connected" in await _until(node, "is connected")
+        assert f"{url} is connected" in await tells(node, "is connected")
 
 
 def test_only_relays_that_are_open_are_served_over():

@@ -17,6 +17,7 @@ from pylon.relay.server import RelayServer
 from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec
 from tests.node import programs
+from tests.waiting import until
 
 FENCED = re.findall(r"```python\n(.*?)```", Path("docs/python-api.md").read_text("utf-8"), re.DOTALL)
 EXAMPLES = [example for example in FENCED if "NodeSwarm" in example]
@@ -111,8 +112,7 @@ async def test_closing_in_the_middle_takes_the_questions_back_and_tells_whoever_
             asyncio.to_thread(swarm.map, questions, on_outcome=lambda *one: heard.append(one))
         )
         async with asyncio.timeout(60):
-            while not heard:
-                await asyncio.sleep(0.05)
+            await until(lambda: heard, within_s=60)
             await asyncio.to_thread(swarm.close)
             with pytest.raises(UnreachableError, match="closed"):
                 await asking
@@ -188,9 +188,7 @@ async def test_a_node_that_ends_in_the_middle_is_an_error_and_the_run_is_taken_u
         heard: dict[int, object] = {}
         async with NodeSwarmClient() as swarm:
             asking = asyncio.create_task(swarm.map(prompts, journal=True, on_outcome=heard.__setitem__))
-            async with asyncio.timeout(60):
-                while len(heard) < 3:
-                    await asyncio.sleep(0.05)
+            await until(lambda: len(heard) >= 3, within_s=60)
             await node.kill()
             with pytest.raises(UnreachableError):
                 await asking

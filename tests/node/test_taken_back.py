@@ -22,6 +22,7 @@ from pylon.swarm.runs.reservation import CallReservation
 from tests.node import programs
 from tests.node.homes import agreed, move_in
 from tests.node.test_money_crash import ask
+from tests.waiting import until
 
 STORY = JobSpec("Tell a story.", max_tokens=200)
 PROMPT_TOKENS = 9
@@ -89,9 +90,7 @@ class Stage:
 
     async def states(self, wanted: str) -> None:
         """Until the provider's first job is in this state."""
-        async with asyncio.timeout(30):
-            while not ask(self.provider, f"SELECT 1 FROM job WHERE state = '{wanted}'"):
-                await asyncio.sleep(0.005)
+        await until(lambda: ask(self.provider, f"SELECT 1 FROM job WHERE state = '{wanted}'"), within_s=30)
 
 
 async def listen(core: Core, pieces: int) -> list[str]:
@@ -152,14 +151,13 @@ async def test_a_story_that_is_taken_back_before_it_is_heard_costs_nothing_and_b
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         assert reservation.most_msat > 0
-        async with asyncio.timeout(30):
-            while not reservation.decided:
-                await asyncio.sleep(0.02)
+        await until(lambda: reservation.decided, within_s=30)
         assert (reservation.charged_msat, reservation.most_msat) == (0, 0)
         # A relay has the word, so the journal need not keep it.
-        async with asyncio.timeout(30):
-            while ask(stage.provider, "SELECT 1 FROM job WHERE state <> 'cancelled' OR result NOT NULL"):
-                await asyncio.sleep(0.02)
+        await until(
+            lambda: not ask(stage.provider, "SELECT 1 FROM job WHERE state <> 'cancelled' OR result NOT NULL"),
+            within_s=30,
+        )
         await agreed(LocalNode(core), stage.home("provider"))
 
 
@@ -185,9 +183,10 @@ async def test_a_provider_that_dies_while_it_streams_charges_for_what_it_sent_wh
         assert await client.caught_up()
         story = client.stream(STORY)
         assert isinstance(await anext(story), str)
-        async with asyncio.timeout(30):
-            while not ask(stage.provider, "SELECT 1 FROM job WHERE state = 'queued' AND completion_tokens > 0"):
-                await asyncio.sleep(0.005)
+        await until(
+            lambda: ask(stage.provider, "SELECT 1 FROM job WHERE state = 'queued' AND completion_tokens > 0"),
+            within_s=30,
+        )
         await serving.kill()
         sent = ask(stage.provider, "SELECT completion_tokens FROM job")[0][0]
         await story.aclose()

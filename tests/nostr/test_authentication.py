@@ -8,6 +8,7 @@ import pytest
 from pylon.nostr.client import authentication
 from tests.nostr.scripted import ScriptedRelay
 from tests.nostr.test_connection import KEY, NOTES, connected
+from tests.waiting import until
 
 
 def accepts(relay, socket, message):
@@ -113,9 +114,7 @@ async def test_who_is_not_believed_proves_itself_again_on_the_same_connection_un
         connection.subscribe(lambda: NOTES, heard.append)
         await relay.until(lambda: len(relay.of("AUTH")) == 2)
         assert connection.status.error == "the relay refused our key: invalid: not in time"
-        async with asyncio.timeout(10):
-            while not heard:
-                await asyncio.sleep(0.01)
+        await until(lambda: heard)
         assert (connection.status.error, connection.refusal) == ("", "")
         await asyncio.sleep(0.3)
         assert answered(relay) == ["riddle"] * 3

@@ -12,10 +12,13 @@ from pylon.nostr.client.authentication import CHALLENGE_SECONDS
 from pylon.nostr.client.backoff import SOON, Backoff
 from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.client.log_limit import BURST
+from pylon.nostr.client.nip11 import RelayInformation
+from pylon.nostr.client.subscriptions import Subscriptions
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from tests.nostr.scripted import ScriptedRelay, polite
+from tests.waiting import until
 
 QUICK = Backoff(first=0.02, most=0.05)
 KEY = SecretKey(bytes(31) + b"\x07")
@@ -195,9 +198,7 @@ async def test_a_subscription_closed_by_the_relay_is_asked_for_again():
     async with ScriptedRelay(close_first) as relay, connected(relay) as connection:
         queue: asyncio.Queue[Event | m.Eose] = asyncio.Queue()
         connection.subscribe(lambda: NOTES, queue.put)
-        async with asyncio.timeout(10):
-            while connection.refusal != "error: busy":
-                await asyncio.sleep(0.01)
+        await until(lambda: connection.refusal == "error: busy")
         assert isinstance(await asyncio.wait_for(queue.get(), 10), m.Eose)
         assert len(relay.of("REQ")) == 2 and connection.refusal == ""
 
@@ -568,9 +569,7 @@ async def test_a_key_that_the_relay_refuses_is_named_in_the_status():
         return [["OK", message[1]["id"], False, "restricted: not you"]] if message[0] == "AUTH" else []
 
     async with ScriptedRelay(refuse, ["AUTH", "riddle"]) as relay, connected(relay, KEY) as connection:
-        async with asyncio.timeout(10):
-            while "restricted" not in connection.status.error:
-                await asyncio.sleep(0.01)
+        await until(lambda: "restricted" in connection.status.error)
 
 
 async def test_a_subscription_that_waits_to_be_asked_for_again_can_be_ended(monkeypatch):
@@ -580,21 +579,25 @@ async def test_a_subscription_that_waits_to_be_asked_for_again_can_be_ended(monk
         return [["CLOSED", message[1], "error: busy"]] if message[0] == "REQ" else polite(relay, socket, message)
 
     async with ScriptedRelay(close) as relay, connected(relay) as connection:
-        name = connection.subscribe(lambda: NOTES, asyncio.Queue().put)
-        await relay.until(lambda: relay.of("REQ"))
+        # Of two that were closed one after another, the first would be asked for again before the second.
+        ended, kept = (connection.subscribe(lambda: NOTES, lambda _: None) for _ in range(2))
         await connection.publish(note())
-        connection.unsubscribe(name)
-        await asyncio.sleep(0.3)
-        assert len(relay.of("REQ")) == 1
+        connection.unsubscribe(ended)
+        await relay.until(lambda: [message[1] for message in relay.of("REQ")].count(kept) > 1)
+        assert [message[1] for message in relay.of("REQ")].count(ended) == 1
 
 
-async def test_closing_ends_subscriptions_that_wait_to_be_asked_for_again():
-    def close(relay, socket, message):
-        return [["CLOSED", message[1], "error: busy"]] if message[0] == "REQ" else polite(relay, socket, message)
-
-    async with ScriptedRelay(close) as relay, connected(relay) as connection:
-        connection.subscribe(lambda: NOTES, asyncio.Queue().put)
-        await connection.publish(note())
+async def test_closing_ends_subscriptions_that_wait_to_be_asked_for_again(monkeypatch):
+    monkeypatch.setattr("pylon.nostr.client.subscriptions.RETRY_SECONDS", (0.02,))
+    closed, kept = list[bytes](), list[bytes]()
+    for sent in (closed, kept):
+        subscriptions = Subscriptions("ws://relay", sent.append, RelayInformation, has_key=False)
+        subscriptions.refused(subscriptions.subscribe(lambda: NOTES, lambda _: None), "error: busy")
+        if sent is closed:
+            subscriptions.close()
+    await until(lambda: len(kept) > 1)
+    assert len(closed) == 1
+    subscriptions.close()
 
 
 async def test_subscribing_before_the_relay_is_there_asks_once_it_is():

@@ -16,6 +16,7 @@ from pylon.nostr.client.nip11 import RelayInformation
 from pylon.nostr.websocket.dialing import dial_judged, resolve
 from pylon.nostr.websocket.opening import open_socket
 from pylon.relay.server import RelayServer
+from tests.waiting import until
 
 
 async def here(host: str) -> Iterable[str]:
@@ -118,9 +119,7 @@ async def test_a_relay_that_sends_us_elsewhere_is_not_reached_and_that_is_no_fau
         name = "relay.example.com" if dialled else "127.0.0.1"
         connection = RelayConnection(f"ws://{name}:{port}", learn=silent, dial=dial if dialled else None)
         connection.start()
-        async with asyncio.timeout(10):
-            while not connection.status.error:
-                await asyncio.sleep(0.01)
+        await until(lambda: connection.status.error)
         assert connection.status.state == "connecting"
         await connection.close()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -10,6 +10,7 @@ from pylon.nostr.filter import Filter
 from tests.manual_clock import ManualClock
 from tests.nostr.scripted import ScriptedRelay, polite
 from tests.nostr.test_connection import KEY, QUICK
+from tests.waiting import until
 
 START = 1_700_000_000
 SLACK = 900
@@ -90,11 +91,9 @@ async def test_who_was_not_believed_for_its_clock_is_answered_once_that_is_right
     relay = ScriptedRelay(believes_who_is_in_time(START), ["AUTH", "riddle"])
     async with relay, Client(relay, clock) as client:
         await relay.until(lambda: relay.of("AUTH"))
-        async with asyncio.timeout(10):
-            while "refused our key" not in client.connection.refusal:
-                await asyncio.sleep(0.01)
+        await until(lambda: "refused our key" in client.connection.refusal)
         clock.set_by(10_800)
-        async with asyncio.timeout(10):
-            while client.connection.refusal or relay.connections < 2 or sinces(relay)[-1] != START - SLACK:
-                await asyncio.sleep(0.01)
+        await until(
+            lambda: not client.connection.refusal and relay.connections >= 2 and (sinces(relay)[-1] == START - SLACK)
+        )
         assert client.connection.status.error == ""

@@ -11,6 +11,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from tests.nostr.scripted import ScriptedRelay, polite
+from tests.waiting import until
 
 QUICK = Backoff(first=0.02, most=0.05)
 KEY = SecretKey(bytes(31) + b"\x07")
@@ -74,9 +75,7 @@ async def test_closing_a_subscription_frees_a_connection_that_waits_for_room_in_
     events = [note(str(n)).to_dict() for n in range(5)]
     async with ScriptedRelay(serving(*events)) as relay, pooled(relay) as pool:
         subscription = pool.subscribe(lambda: NOTES)
-        async with asyncio.timeout(10):
-            while not subscription._is_full:
-                await asyncio.sleep(0.01)
+        await until(lambda: subscription._is_full)
         await subscription.close()
         assert await pool.publish(note(), timeout=10)
 
@@ -87,9 +86,7 @@ async def test_a_relay_whose_reader_is_behind_is_not_read_and_nothing_of_it_is_l
     async with ScriptedRelay(serving(*events)) as relay, pooled(relay) as pool:
         subscription = pool.subscribe(lambda: NOTES)
         await relay.until(lambda: relay.of("REQ"))
-        async with asyncio.timeout(10):
-            while not relay.sockets[0].transport.get_write_buffer_size():
-                await asyncio.sleep(0.01)
+        await until(lambda: relay.sockets[0].transport.get_write_buffer_size())
         # It goes on waiting for as long as nobody takes anything.
         await asyncio.sleep(0.2)
         assert relay.sockets[0].transport.get_write_buffer_size()

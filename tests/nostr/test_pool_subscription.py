@@ -11,6 +11,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription
 from tests.nostr.scripted import ScriptedRelay
 from tests.nostr.test_connection import QUICK, note
+from tests.waiting import until
 
 
 async def test_it_comes_from_another_relay_when_the_first_is_let_go(monkeypatch):
@@ -28,9 +29,7 @@ async def test_it_comes_from_another_relay_when_the_first_is_let_go(monkeypatch)
         await pool.wait_open()
         subscription = pool.subscribe(lambda: (Filter(kinds=frozenset({1})),))
         await pool.add(added.url, timeout=5)
-        async with asyncio.timeout(5):
-            while not subscription._is_full:
-                await asyncio.sleep(0.01)
+        await until(lambda: subscription._is_full)
         await asyncio.sleep(0.1)
         await pool.remove(added.url)
         name = own.of("REQ")[0][1]

@@ -279,7 +279,5 @@ async def test_a_peer_that_pings_and_reads_nothing_is_not_read_from_until_it_rea
         assert taker.socket.transport.get_write_buffer_size() < 2 * MAX_UNREAD_BYTES
         client.transport.resume_reading()
         await client.send("after all of them")
-        async with asyncio.timeout(60):
-            while not taker.got:
-                await asyncio.sleep(0.01)
+        await until(lambda: taker.got, within_s=60)
     assert taker.texts == [b"after all of them"]

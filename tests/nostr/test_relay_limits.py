@@ -26,6 +26,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from tests.nostr.scripted import ScriptedRelay, polite
+from tests.waiting import until
 
 KEY = SecretKey(bytes(31) + b"\x07")
 QUICK = Backoff(first=0.02, most=0.05)
@@ -128,9 +129,7 @@ async def test_a_pool_tells_the_largest_event_that_one_of_the_relays_takes():
         pool = RelayPool([small.url, large.url], backoff=QUICK)
         assert pool.event_bytes(most=65_536) == 65_536
         pool.start()
-        async with asyncio.timeout(10):
-            while None in [status.information.event_bytes for status in pool.statuses]:
-                await asyncio.sleep(0.01)
+        await until(lambda: None not in [status.information.event_bytes for status in pool.statuses])
         assert pool.event_bytes([small.url], most=65_536) == 9_000
         assert pool.event_bytes(most=65_536) == 20_000 + AROUND_CONTENT_BYTES
         assert pool.event_bytes(most=5_000) == 5_000

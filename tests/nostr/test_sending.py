@@ -10,6 +10,7 @@ from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
+from tests.waiting import until
 
 KEY = SecretKey(bytes(31) + b"\x07")
 LARGE = "x" * 250_000
@@ -52,12 +53,9 @@ async def test_what_a_relay_does_not_read_waits_its_turn_and_arrives_whole():
         events = [large(n) for n in range(60)]
         publishing = [asyncio.create_task(connection.publish(event, timeout=30)) for event in events]
         # So much does not fit between two sockets: some of it waits here.
-        while not connection._sender.socket.transport.get_write_buffer_size():
-            await asyncio.sleep(0.01)
+        await until(lambda: connection._sender.socket.transport.get_write_buffer_size())
         name = connection.subscribe(lambda: (Filter(),), asyncio.Queue().put)
         relay.back.set()
         assert [ok.accepted for ok in await asyncio.gather(*publishing)] == [True] * len(events)
         assert [message[1]["id"] for message in relay.heard if message[0] == "EVENT"] == [e.id for e in events]
-        async with asyncio.timeout(10):
-            while ["REQ", name, {}] not in relay.heard:
-                await asyncio.sleep(0.01)
+        await until(lambda: ["REQ", name, {}] in relay.heard)

@@ -33,6 +33,7 @@ from pylon.provider.work.results import Results
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from tests.money import accounts
+from tests.waiting import until
 
 KEY, OTHER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8))
 QUOTE = Msat(2_000)
@@ -224,9 +225,7 @@ async def test_a_job_waits_for_its_payment_as_long_as_an_invoice_may_be_paid(des
     late = await desk.waiting("late", received_at=desk.clock.wall() - waiting.PATIENCE_S)
     early = await desk.waiting("early", received_at=desk.clock.wall() - waiting.PATIENCE_S + 60)
     await desk.till.start()
-    async with asyncio.timeout(10):
-        while desk.till.waiting > 1:
-            await asyncio.sleep(0.01)
+    await until(lambda: desk.till.waiting <= 1)
     assert await desk.states() == ["expired", "awaiting_funds"]
     assert desk.errors == ["payment_timeout"]
     assert desk.till.has(early.id) and not desk.till.has(late.id)

@@ -12,6 +12,7 @@ from pylon.provider.payments import collecting
 from pylon.provider.payments.collecting import CHECK_S, IDLE_CHECK_S, KEEP_INVOICE_S, Collecting
 from pylon.provider.payments.waiting import Waiting
 from tests.manual_clock import ManualClock
+from tests.waiting import until
 
 HASH = "ab" * 32
 
@@ -172,9 +173,7 @@ async def test_a_hint_has_that_payment_looked_up_and_one_that_cannot_be_ends_no_
     await desk.collecting.start()
     for payment in ("bad", HASH):
         desk.hinted.put_nowait(Hint(payment))
-    async with asyncio.timeout(10):
-        while not desk.decided:
-            await asyncio.sleep(0.005)
+    await until(lambda: desk.decided)
     assert desk.decided == [("alice", "one")]
 
 
@@ -198,9 +197,7 @@ async def test_a_wallet_that_is_down_is_asked_as_often_and_one_that_is_idle_hard
     desk.down = down
     desk.collecting._checked = desk.clock.monotonic() - CHECK_S
     looks = asyncio.create_task(desk.collecting.watch())
-    async with asyncio.timeout(10):
-        while down and not looks.done():
-            await asyncio.sleep(0.005)
+    await until(lambda: not down or looks.done())
     assert desk.checks == ([False] if down else [])
     looks.cancel()
     await asyncio.wait([looks])

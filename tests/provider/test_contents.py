@@ -25,6 +25,7 @@ from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, JobState
 from tests.opened import opened_database
+from tests.waiting import until
 
 US, CUSTOMER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8))
 KEYS, THEIRS = ConversationKeys(US), ConversationKeys(CUSTOMER)
@@ -122,9 +123,7 @@ async def test_long_jobs_that_wait_are_answered_and_hold_nothing_until_then(serv
     monkeypatch.setattr(serving.journal, "request", reads)
     monkeypatch.setattr(serving.inference, "generate", generates)
     jobs = [await customer.ask(serving.public, customer.job(f"{n} {LONG}")) for n in range(3)]
-    async with asyncio.timeout(20):
-        while len(runner.queue) < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(runner.queue) >= 2)
     assert all(length(job) == 0 for job in runner.queue._jobs.values())
     begins.set()
     for job in jobs:
@@ -137,9 +136,7 @@ async def test_long_jobs_that_wait_are_answered_and_hold_nothing_until_then(serv
 async def test_a_long_job_that_waits_is_taken_up_after_a_crash_and_answered(serve, customer, tmp_path):
     serving = await serve(delay_s=30.0, slots=1)
     jobs = [await customer.ask(serving.public, customer.job(f"{n} {LONG}")) for n in range(2)]
-    async with asyncio.timeout(20):
-        while len(serving.provider._runner.queue) < 1:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(serving.provider._runner.queue) >= 1)
     await serving.stop()
     again = await serve(slots=1, secret=serving.secret)
     for job in jobs:

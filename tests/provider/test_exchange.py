@@ -28,6 +28,7 @@ from pylon.provider.queue import Job
 from pylon.provider.rows import JobState
 from tests.customer import Customer
 from tests.provider.conftest import MODEL
+from tests.waiting import until
 
 
 async def test_a_private_request_gets_a_sealed_result_with_its_receipt(serve, customer):
@@ -86,9 +87,7 @@ async def test_a_request_that_was_refused_stays_refused_though_there_is_room_whe
     assert (await customer.refusal(request)).code is ErrorCode.PAUSED
     await serving.provider.resume()
     await delivers(serving, request)
-    async with asyncio.timeout(10):
-        while len(customer.feedback(request)) < 2:
-            await asyncio.sleep(0.02)
+    await until(lambda: len(customer.feedback(request)) >= 2)
     assert [one.code for one in customer.feedback(request)] == [ErrorCode.PAUSED] * 2
     assert await serving.journal.rows() == []
 
@@ -135,9 +134,7 @@ async def test_an_answer_that_is_being_written_down_holds_no_slot_and_no_more_of
 
     monkeypatch.setattr(settlement, "finish", slow)
     asked = [await customer.ask(serving.public, customer.job(f"job {n}")) for n in range(3)]
-    async with asyncio.timeout(10):
-        while (len(runner.running), len(runner.queue), runner.computing) != (2, 1, 0):
-            await asyncio.sleep(0.01)
+    await until(lambda: (len(runner.running), len(runner.queue), runner.computing) == (2, 1, 0))
     written.set()
     for request in asked:
         assert await customer.result(request)
@@ -295,17 +292,14 @@ async def test_a_cancellation_that_does_not_name_the_provider_is_heard_for_an_op
         await asyncio.sleep(0.02)
     if looked_for:
         asked = serving.provider._open_cancels
-        async with asyncio.timeout(10):
-            while asked._asked != {job.id for job in jobs}:
-                await asyncio.sleep(0.02)
+        await until(lambda: asked._asked == {job.id for job in jobs})
         await asyncio.sleep(0.2)
     await customer.send(EventDraft(DELETION, "", tuple(("e", job.id) for job in jobs)))
     async with asyncio.timeout(10):
         while (await serving.provider.status()).jobs != {JobState.CANCELLED: 2}:
             await asyncio.sleep(0.02)
         # Nothing is asked for any more.
-        while serving.provider._open_cancels._reader is not None:
-            await asyncio.sleep(0.02)
+        await until(lambda: serving.provider._open_cancels._reader is None)
 
 
 async def test_ids_of_open_jobs_are_asked_for_within_bounds_and_those_of_private_ones_never(
@@ -327,9 +321,7 @@ async def test_ids_of_open_jobs_are_asked_for_within_bounds_and_those_of_private
     await customer.ask(serving.public, customer.job("private"))
     await taken_on(4)
     asked = serving.provider._open_cancels
-    async with asyncio.timeout(10):
-        while asked._asked != {job.id for job in open_[1:]}:
-            await asyncio.sleep(0.02)
+    await until(lambda: asked._asked == {job.id for job in open_[1:]})
 
 
 async def test_a_malformed_request_that_names_several_providers_is_answered_by_each_of_them(serve, customer):

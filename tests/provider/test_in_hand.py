@@ -30,6 +30,9 @@ class Runner:
     def add(self, job) -> None:
         self.said.append(("run", job.id))
 
+    def say_again(self, job_id) -> None:
+        self.said.append(("runner says again", job_id))
+
     async def cancel(self, job_id, customer) -> None:
         self.said.append(("runner lets go", job_id, customer))
 
@@ -51,6 +54,9 @@ class Till:
     async def handle(self, job, decision) -> None:
         self.said.append(("decided", job.id, decision))
 
+    def say_again(self, job_id) -> None:
+        self.said.append(("till says again", job_id))
+
     async def restore(self, job) -> None:
         self.said.append(("waits", job.id))
 
@@ -71,6 +77,12 @@ class Both:
 @pytest.fixture
 def both():
     return Both()
+
+
+def test_whoever_has_a_job_says_again_how_that_stands(both):
+    for number in (1, 2):
+        both.in_hand.say_again(job(number).id)
+    assert both.said == [("till says again", job(1).id), ("runner says again", job(2).id)]
 
 
 def test_jobs_that_wait_for_money_the_engine_or_are_run_all_count_and_each_once(both):

@@ -317,7 +317,7 @@ class History:
 
     async def passes(self, seconds: float) -> None:
         self.world.clock.now += seconds
-        self.world.runner._overdue._tick()
+        self.world.runner._overdue.look()
         if self.world.till.waiting:
             await self.world.till._collecting.watch()
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 from pylon.provider.intake import open_cancels
 from pylon.provider.intake.open_cancels import OpenCancels
+from tests.waiting import until
 
 
 class Subscription:
@@ -52,14 +53,11 @@ async def test_a_cancellation_that_is_being_taken_is_taken_whole_when_other_jobs
     looks.start()
     looks.add(SimpleNamespace(id="a" * 64, request=SimpleNamespace(private=False)))
     async with asyncio.timeout(10):
-        while not pool.asked:
-            await asyncio.sleep(0.01)
+        await until(lambda: pool.asked)
         looks.add(SimpleNamespace(id="b" * 64, request=SimpleNamespace(private=False)))
-        while pool.asked < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: pool.asked >= 2)
         await asyncio.sleep(0.05)
         written.set()
-        while not ends:
-            await asyncio.sleep(0.01)
+        await until(lambda: ends)
     await looks.close()
     assert ends == ["cancellation"]

@@ -62,9 +62,9 @@ async def test_whoever_will_wait_long_hears_at_once_for_how_long_and_no_second_t
     desk.comes("long", waits_s=AFTER_S)
     assert desk.told == [("long", AFTER_S)]
     desk.clock.advance(AFTER_S)
-    desk.overdue._tick()
+    desk.overdue.look()
     assert [id_ for id_, _ in desk.told] == ["long", "short"]
-    desk.overdue._tick()
+    desk.overdue.look()
     assert len(desk.told) == 2
 
 
@@ -73,10 +73,10 @@ async def test_a_word_is_due_after_the_same_time_though_the_clock_is_set_meanwhi
     desk.comes("one", queued=False, lasts=100_000)
     desk.clock.set_by(seconds)
     assert desk.overdue._next_tick() <= AFTER_S
-    desk.overdue._tick()
+    desk.overdue.look()
     assert desk.told == []
     desk.clock.advance(AFTER_S)
-    desk.overdue._tick()
+    desk.overdue.look()
     assert [id_ for id_, _ in desk.told] == ["one"]
 
 
@@ -84,7 +84,7 @@ async def test_whoever_has_heard_something_else_is_told_nothing(desk):
     desk.comes("one")
     desk.overdue.heard("one")
     desk.clock.advance(AFTER_S)
-    desk.overdue._tick()
+    desk.overdue.look()
     assert desk.told == []
 
 
@@ -92,7 +92,7 @@ async def test_what_waits_in_the_queue_beyond_its_deadline_is_let_go(desk):
     desk.comes("late", lasts=1.0)
     desk.comes("early", lasts=2.0)
     desk.clock.advance(1.0)
-    desk.overdue._tick()
+    desk.overdue.look()
     await asyncio.sleep(0)
     assert desk.expired == ["late"] and len(desk.queue) == 1
 
@@ -129,7 +129,7 @@ async def test_who_closes_it_ends_the_looks_and_what_they_began(desk):
     desk.overdue._expire = takes_for_ever
     desk.comes("late", lasts=1.0)
     desk.clock.advance(1.0)
-    desk.overdue._tick()
+    desk.overdue.look()
     await begun.wait()
     async with asyncio.timeout(10):
         await desk.overdue.close()

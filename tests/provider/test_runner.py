@@ -35,6 +35,7 @@ from pylon.provider.work.runner import Runner
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from tests.money import accounts
+from tests.waiting import until
 
 US, CUSTOMER, OTHER = (SecretKey(bytes(31) + bytes([n])) for n in (7, 8, 9))
 # One msat a token of the answer.
@@ -272,9 +273,7 @@ async def test_a_job_that_is_taken_back_while_its_failure_is_written_down_has_fa
 
 
 async def begun(stage) -> None:
-    async with asyncio.timeout(10):
-        while not stage.engine.asked:
-            await asyncio.sleep(0.01)
+    await until(lambda: stage.engine.asked)
 
 
 async def test_what_was_streamed_of_a_job_that_is_taken_back_is_charged_and_no_more(stage):

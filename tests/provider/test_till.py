@@ -16,6 +16,7 @@ from pylon.money.wallet import Hint, WalletCode, WalletError
 from pylon.provider.payments import asking, collecting
 from pylon.provider.payments.asking import Asking
 from pylon.provider.payments.till import Till
+from tests.waiting import until
 
 
 class Watched(SystemClock):
@@ -43,7 +44,9 @@ def clock():
 
 @pytest.fixture
 async def till(clock, monkeypatch):
+    # Whoever looked as often as while somebody waits would look many times within a test.
     monkeypatch.setattr(collecting, "TICK_S", 0.02)
+    monkeypatch.setattr(collecting, "CHECK_S", 0.02)
     monkeypatch.setattr(asking.invoice_store, "open_of", still_open)
     monkeypatch.setattr(asking, "behind", nothing_open)
     till = till_of(clock, Nobody(), settlement=Settlement(WaitForTopUp(Msat(1_000), Msat(1_000))))
@@ -132,9 +135,7 @@ async def test_it_looks_again_and_again_as_soon_as_a_job_waits(till, clock):
     await asyncio.sleep(0.05)
     await till.handle(job(clock.wall()), WaitForTopUp(Msat(1_000), Msat(1_000)))
     before = clock.looks
-    async with asyncio.timeout(10):
-        while clock.looks < before + 3:
-            await asyncio.sleep(0.01)
+    await until(lambda: clock.looks >= before + 3)
 
 
 class Slow(Nobody):
@@ -194,9 +195,7 @@ async def test_an_error_of_the_database_ends_neither_the_looking_nor_the_listeni
     receiver = Broken()
     till = till_of(clock, receiver, wallet=Chatty())
     await till.start()
-    async with asyncio.timeout(10):
-        while receiver.looks < 4 or len(receiver.hints) < 4:
-            await asyncio.sleep(0.01)
+    await until(lambda: receiver.looks >= 4 and len(receiver.hints) >= 4)
     await till.close()
 
 
@@ -226,14 +225,10 @@ async def test_a_wallet_that_is_down_counts_as_back_when_it_has_answered_and_no_
     till = till_of(clock, Unable(), wallet=wallet, settlement=settlement)
     await till.start()
     await till.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
-    async with asyncio.timeout(10):
-        while wallet.asked < 3:
-            await asyncio.sleep(0.01)
+    await until(lambda: wallet.asked >= 3)
     assert till.down
     wallet.back = True
-    async with asyncio.timeout(10):
-        while till.down:
-            await asyncio.sleep(0.01)
+    await until(lambda: not till.down)
     await till.close()
 
 

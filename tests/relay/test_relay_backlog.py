@@ -15,6 +15,7 @@ from pylon.relay import server
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from pylon.relay.session import LAGGING
+from tests.waiting import until
 
 # More than the system keeps on its way, in each direction.
 STORED, WAITING, BYTES = 300, 200, 60_000
@@ -87,9 +88,7 @@ async def test_a_peer_that_asks_and_reads_nothing_is_let_go(tmp_path, monkeypatc
         async with connect(relay.url, max_queue=1, ping_interval=None, close_timeout=0.1) as peer:
             await peer.send('["REQ","a",{"kinds":[7]}]')
             peer.transport.pause_reading()
-            async with asyncio.timeout(10):
-                while relay.connections:
-                    await asyncio.sleep(0.05)
+            await until(lambda: not relay.connections)
             peer.transport.abort()
 
 

@@ -14,6 +14,7 @@ from pylon.relay.queries import Reader
 from pylon.relay.rows import Publication
 from pylon.relay.store import EventStore
 from tests.relay.relay_peer import ALICE
+from tests.waiting import until
 
 NOBODY = Reader(frozenset(), 0)
 # Answered by an index, and by a walk.
@@ -53,8 +54,7 @@ async def test_a_wide_lookup_is_answered_and_holds_up_no_other(store, held):
     go, begun = held
     wide = asyncio.create_task(store.find([WIDE], 10, NOBODY))
     async with asyncio.timeout(10):
-        while not begun:
-            await asyncio.sleep(0.01)
+        await until(lambda: begun)
         assert len(await store.find([QUICK], 10, Reader(frozenset(), 0))) == 1
         assert not wide.done()
         go.set()
@@ -65,8 +65,7 @@ async def test_of_too_many_wide_lookups_the_last_is_refused_at_once(store, held)
     go, _ = held
     waiting = [asyncio.create_task(store.find([WIDE], 10, NOBODY)) for _ in range(16)]
     async with asyncio.timeout(10):
-        while len(store._lookups._waiting) < 16:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(store._lookups._waiting) >= 16)
         with pytest.raises(sqlite3.Error) as caught:
             await store.find([WIDE], 10, NOBODY)
         assert took_too_long(caught.value)
@@ -99,8 +98,7 @@ async def test_who_hangs_up_keeps_its_place_until_its_lookup_is_broken_off(store
     go, begun = held
     asking = asyncio.create_task(store.find([WIDE], 10, NOBODY))
     async with asyncio.timeout(10):
-        while not begun:
-            await asyncio.sleep(0.01)
+        await until(lambda: begun)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
@@ -118,8 +116,7 @@ async def test_a_store_is_closed_while_somebody_looks_something_up(store, held):
     go, begun = held
     asking = asyncio.create_task(store.find([WIDE], 10, NOBODY))
     async with asyncio.timeout(20):
-        while not begun:
-            await asyncio.sleep(0.01)
+        await until(lambda: begun)
         closing = asyncio.create_task(store.close())
         await asyncio.sleep(0.05)
         go.set()

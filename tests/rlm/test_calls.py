@@ -26,6 +26,7 @@ from pylon.rlm.sublm import FunctionSubLM, SubFailure
 from pylon.rlm.trajectory import Trajectory, TrajectoryError
 from pylon.sections import RlmSection
 from tests.rlm.fakes import Stage, repl
+from tests.waiting import until
 
 BATCH = """
 answers = llm_query_batched([f'p{n}' for n in range(%d)])
@@ -229,16 +230,14 @@ async def test_a_call_that_comes_after_its_cell_was_ended_is_still_booked(tmp_pa
     budget = Budget(Limits(msat=2_000), now=clock.monotonic())
     room = SubCallRunner(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["x", "y", "z"], None))
-    while len(sub.jobs) < 2:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(sub.jobs) >= 2)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
     # Their price, and half of what was left, for what they may cost beside it.
     assert (budget.spent.msat, budget.reserved.msat) == (0, 1_900)
     late.set()
-    while budget.reserved.calls:
-        await asyncio.sleep(0.01)
+    await until(lambda: not budget.reserved.calls)
     # The third waited for room in the budget, and never went out.
     assert (budget.spent.msat, budget.spent.calls, len(sub.jobs)) == (662, 2, 2)
     await room.close()

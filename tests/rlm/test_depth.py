@@ -12,6 +12,7 @@ from pylon.rlm.settings import LoopSettings
 from pylon.rlm.shared_budget import SharedBudget
 from pylon.rlm.sublm import FunctionSubLM
 from tests.rlm.fakes import InProcessRepl, Stage, repl
+from tests.waiting import until
 
 SPLIT = repl("""
 half = len(context) // 2
@@ -113,8 +114,7 @@ async def test_a_run_that_is_cancelled_ends_when_all_of_its_loops_have(tmp_path)
     turns = one_level(repl("FINAL(rlm_query_batched(list('abc')))"), repl("FINAL(llm_query(context))"))
     stage = Stage(tmp_path, turns, lambda _: asyncio.sleep(600), open_repl=SlowToClose)
     run = asyncio.create_task(stage.run(limits=Limits(depth=1)))
-    while len(stage.events("submitted")) < 6:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(stage.events("submitted")) >= 6)
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
     assert run.cancelled() and len(closed) == 4

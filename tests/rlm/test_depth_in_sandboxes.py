@@ -10,6 +10,7 @@ from pylon.rlm.repl.host import ChildRepl
 from pylon.rlm.settings import LoopSettings
 from tests.rlm.fakes import Stage, repl
 from tests.rlm.test_depth import BOMB, SPLIT, barrier, one_level
+from tests.waiting import until
 
 
 def stage(tmp_path, backend, turns, sub=None, children=8):
@@ -65,8 +66,8 @@ async def test_children_run_side_by_side(tmp_path, backend):
 async def test_an_interrupted_run_leaves_no_process(tmp_path, backend):
     at = stage(tmp_path, backend, [SPLIT], lambda _: asyncio.sleep(600))
     run = asyncio.create_task(at.run(context="x" * 64, limits=Limits(depth=2), within_s=300))
-    while not (tmp_path / "run").exists() or len(at.events("loop")) < 3:
-        await asyncio.sleep(0.05)
+    await until(lambda: (tmp_path / "run").exists() and len(at.events("loop")) >= 3, within_s=100)
+    assert len(sandboxes()) >= 3
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run

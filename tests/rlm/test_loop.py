@@ -13,6 +13,7 @@ from pylon.rlm.root import Reply, RootError, ScriptedRoot
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import FunctionSubLM, SubModels
 from tests.rlm.fakes import InProcessRepl, Stage, repl
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -240,8 +241,7 @@ async def test_a_lost_sandbox_ends_the_run_with_a_last_turn(tmp_path):
 async def test_cancelling_a_run_leaves_a_final_event(tmp_path):
     stage = Stage(tmp_path, [repl("llm_query('slow')")], lambda prompt: asyncio.sleep(60))
     run = asyncio.create_task(stage.run())
-    while not (tmp_path / "run").exists() or not stage.events("submitted"):
-        await asyncio.sleep(0.01)
+    await until(lambda: (tmp_path / "run").exists() and stage.events("submitted"))
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
@@ -284,8 +284,7 @@ async def test_a_run_that_is_ended_while_it_ends_asks_nothing_more_after_its_cal
     monkeypatch.setattr(stage.rlm._late, "close", lambda: ended.append("late"))
     monkeypatch.setattr(stage.rlm._unsettled, "close", unsettled)
     run = asyncio.create_task(stage.run())
-    while not ended:
-        await asyncio.sleep(0.01)
+    await until(lambda: ended)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run

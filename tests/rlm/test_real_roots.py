@@ -3,7 +3,6 @@
 The engine is the stand-in, with a table that says what a root would.
 """
 
-import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
@@ -33,6 +32,7 @@ from pylon.rlm.loop_state import Reason
 from pylon.rlm.roots import EngineRoot
 from tests.opened import opened_database
 from tests.rlm.fakes import Stage, repl
+from tests.waiting import until
 
 CONTEXT = "a text"
 OPENING = prompts.task("what?", f"a str of {len(CONTEXT)} characters")
@@ -55,8 +55,7 @@ async def inference(stack):
     service = InferenceService(EngineSpec("instant", MODEL_ID, slots=4, options={"table": TABLE}), SystemClock())
     await service.start()
     stack.push_async_callback(service.close)
-    while service.status().state != "ready":
-        await asyncio.sleep(0.02)
+    await until(lambda: service.status().state == "ready", within_s=600)
     return service
 
 

@@ -31,6 +31,7 @@ from pylon.rlm.repl.protocol import (
 from pylon.rlm.repl.stopwatch import Stopwatch
 from tests.rlm.conftest import LIMITS, shout
 from tests.rlm.escapes import FORGING
+from tests.waiting import until
 
 
 async def test_a_plain_loop_sends_its_sub_calls_together(open_repl):
@@ -363,9 +364,7 @@ async def test_a_sandbox_that_goes_on_after_a_forged_end_is_ended(open_repl):
     repl = await open_repl(limits=replace(LIMITS, seconds=1.0))
     assert (await repl.run(code)).error is None
     child = psutil.Process(repl._life._child.pid)
-    async with asyncio.timeout(60):
-        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
-            await asyncio.sleep(0.1)
+    await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, within_s=60)
     outcome = await repl.run("print(1)")
     assert outcome.error.kind == "died" and "went on after its cell had ended" in outcome.error.text
     assert (await repl.run("print(1)")).stdout == "1\n"

@@ -34,6 +34,7 @@ from pylon.rlm.viewer import export_rlm
 from pylon.sections import Config
 from pylon.unsettled import CameTo
 from tests.rlm.fakes import InProcessRepl, Stage, repl
+from tests.waiting import until
 
 TURNS = [
     repl("got = llm_query_batched(['a', 'b', 'c', 'd'])\nprint(got)"),
@@ -340,9 +341,7 @@ async def test_what_calls_in_flight_may_have_cost_is_asked_for_and_set_aside_whe
 
 
 async def slowly(prompt, sub):
-    async with asyncio.timeout(10):
-        while not hasattr(sub, "asked_after"):
-            await asyncio.sleep(0.01)
+    await until(lambda: hasattr(sub, "asked_after"))
     await asyncio.sleep(0.05)
     return f"<{prompt}>"
 

@@ -11,6 +11,7 @@ import pytest
 from pylon.relay.server import RelayServer
 from tests.node import programs
 from tests.rlm.completions import completion, served
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -101,8 +102,9 @@ async def test_a_run_that_is_ended_says_its_id_and_what_it_spent(tmp_path, stack
     )
     events = tmp_path / "home" / "runs"
     async with asyncio.timeout(100):
-        while not any(b'"returned"' in path.read_bytes() for path in events.glob("*/events.jsonl")):
-            await asyncio.sleep(0.05)
+        await until(
+            lambda: any(b'"returned"' in path.read_bytes() for path in events.glob("*/events.jsonl")), within_s=60
+        )
         process.send_signal(number)
         out, told = await process.communicate()
     report = orjson.loads(out)

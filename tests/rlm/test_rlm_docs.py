@@ -27,11 +27,15 @@ def test_every_reason_and_every_bound_is_documented():
 
 
 def test_defaults_that_the_page_names_are_the_settings():
-    for setting, shown in re.findall(r"\| `rlm\.(\w+)` \| ([\d,]+|none) \|", PAGE):
+    named = re.findall(r"\| `rlm\.(\w+)` \| ([\d,]+|none) \|", PAGE)
+    assert "max_sats" in dict(named)
+    for setting, shown in named:
         default = RlmSection.model_fields[setting].default
         assert float(shown.replace(",", "") if shown != "none" else 0) == default, setting
 
 
 def test_settings_that_the_page_names_exist():
-    for setting in re.findall(r"`rlm\.(\w+)`", PAGE):
+    named = re.findall(r"`rlm\.(\w+)`", PAGE)
+    assert "root" in named
+    for setting in named:
         assert setting in RlmSection.model_fields or setting.endswith("_"), setting

@@ -8,6 +8,7 @@ import pytest
 from pylon.relay.server import RelayServer
 from tests.node import programs
 from tests.rlm.completions import completion, served
+from tests.waiting import until
 
 CELLS = [
     "got = llm_query_batched([f'{n}: ' + context for n in range(4)])\nprint(got)",
@@ -47,9 +48,12 @@ async def test_a_run_that_was_killed_and_one_whose_budget_ended_go_on_and_pay_no
     (tmp_path / "a.txt").write_text("a file")
     ask = ("rlm", "What?", "-c", f"{tmp_path}/a.txt")
     process = await programs.spawn(*ask, "--json", env=env, stderr=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(100):
-        while sum(len(path.read_bytes().split(b'"shown"')) for path in tmp_path.glob("home/runs/*/events.jsonl")) < 3:
-            await asyncio.sleep(0.05)
+    await until(
+        lambda: (
+            sum(len(path.read_bytes().split(b'"shown"')) for path in tmp_path.glob("home/runs/*/events.jsonl")) >= 3
+        ),
+        within_s=100,
+    )
     process.kill()
     await process.wait()
     down, before = False, len(asked)

@@ -66,10 +66,13 @@ def test_the_command_tells_where_and_refuses_with_a_typed_error(tmp_path):
 def test_it_names_commands_and_options_that_exist():
     commands = (ROOT / "docs" / "commands.md").read_text()
     text = skill.skill()
-    for command in set(re.findall(r"`pylon ([a-z]+(?: show| install)?)", text)):
+    named = set(re.findall(r"`pylon ([a-z]+(?: show| install)?)", text))
+    options = set(re.findall(r"--[a-z-]+", text.partition("## How")[2]))
+    assert "rlm" in named and "--context" in options
+    for command in named:
         assert re.search(rf"^## `pylon {command}(?: ask)?`$", commands, re.MULTILINE), command
     asked = commands.partition("## `pylon rlm ask`")[2].partition("\n## ")[0]
-    for option in set(re.findall(r"--[a-z-]+", text.partition("## How")[2])):
+    for option in options:
         assert option in asked, option
 
 

@@ -669,18 +669,31 @@ async def test_a_deposit_does_not_wait_forever_for_the_one_before(purse, lightni
     assert purse.width(PRICED) == 0
 
 
-async def test_a_deposit_that_has_to_wait_is_not_made_when_nobody_waits_for_its_job_any_more(purse, lightning, quick):
-    await purse.start()
+async def test_a_deposit_that_has_to_wait_is_not_made_when_nobody_waits_for_its_job_any_more(
+    purse, lightning, monkeypatch
+):
+    # While the second one waits to be tried again, the first one is looked up, and nothing stands in its way then.
+    monkeypatch.setattr(paying, "CHECK_S", 0.2)
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     lightning.payer.next_pay = ["stuck"]
     await purse.pay(bill(purse), offer, await asked(lightning))
-    wanted = [True]
-    paying = purse.pay(bill(purse, "2" * 64), offer, await asked(lightning), wanted=lambda: wanted[0])
-    second = asyncio.create_task(paying)
-    await asyncio.sleep(0.05)
-    wanted.clear()
-    wanted.append(False)
+    pay, refused, wanted = purse.sender.pay, asyncio.Event(), [True]
+
+    async def tried(ask, order):
+        try:
+            return await pay(ask, order)
+        except PaymentRefusedError:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(purse.sender, "pay", tried)
+    second = asyncio.create_task(
+        purse.pay(bill(purse, "2" * 64), offer, await asked(lightning), wanted=lambda: bool(wanted))
+    )
+    await asyncio.wait_for(refused.wait(), 5)
     lightning.payer.stuck.clear()
+    assert [payment.state for payment in await purse.sender.check()] == [PaymentState.SETTLED]
+    wanted.clear()
     with pytest.raises(MoneyError):
         await asyncio.wait_for(second, 5)
     assert len(lightning.moved) == 1
@@ -737,12 +750,9 @@ async def test_a_database_that_fails_for_a_moment_does_not_end_the_watch(purse, 
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     await purse.pay(bill(purse), offer, await asked(lightning))
     held = purse.width(PRICED)
-    while fails:
-        await asyncio.sleep(0.01)
+    await until(lambda: not fails)
     lightning.payer.stuck.clear()
-    async with asyncio.timeout(5):
-        while purse.width(PRICED) <= held:
-            await asyncio.sleep(0.01)
+    await until(lambda: purse.width(PRICED) > held)
 
 
 async def test_an_invoice_that_a_process_paid_before_it_died_is_no_reason_to_leave_its_provider(purse, lightning):

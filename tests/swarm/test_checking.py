@@ -28,6 +28,7 @@ from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import SwarmSettings
 from tests.opened import opened_database
 from tests.swarm.fakes import MODEL, FakeProvider, FakeRelays
+from tests.waiting import until
 
 
 class Liar(FakeProvider):
@@ -82,9 +83,7 @@ async def test_who_answers_beside_mute_keys_is_remembered_before_any_check_of_it
         FakeProvider(relays, now=time.time(), silent=True)
     swarm = await customer(relays, stack)
     asking = asyncio.create_task(swarm.map([f"question {n}" for n in range(8)]))
-    async with asyncio.timeout(10):
-        while not swarm.reputation.has_answered(known.public, time.time()):
-            await asyncio.sleep(0.01)
+    await until(lambda: swarm.reputation.has_answered(known.public, time.time()))
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     assert list(swarm.reputation.answering(time.time())) == [known.public]
@@ -215,8 +214,7 @@ async def test_a_run_that_was_dropped_is_taken_up_and_asks_nothing_twice(relays,
     first = SwarmClient(relays, secret, settings=plain)
     await first.start()
     asking = asyncio.create_task(first.map(specs, journal=await journal(resume=False)))
-    while len(relays.requests()) < 20:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(relays.requests()) >= 20)
     # As kill -9 would: nothing is cancelled or written down, nobody says goodbye.
     stack.callback(asking.cancel)
     first._upkeep._tasks.cancel()
@@ -241,8 +239,7 @@ async def test_what_an_earlier_process_took_back_is_not_adopted_and_held_against
     await first.start()
     journal = await RunJournal.open(database, group, SystemClock(), specs, resume=False)
     asking = asyncio.create_task(first.map(specs, journal=journal))
-    while not slow.received:
-        await asyncio.sleep(0.01)
+    await until(lambda: slow.received)
     # As kill -9 would, just after it was cancelled there.
     asking.cancel()
     first._upkeep._tasks.cancel()
@@ -277,8 +274,7 @@ async def test_what_is_looked_at_once_more_is_still_there_after_a_kill(relays, s
             asyncio.get_running_loop().call_soon(swarm._parts.conductor.follow, list(reopened))
 
     asking = asyncio.create_task(swarm.map(specs, journal=journal, on_progress=reopen))
-    while not reopened or None not in next(iter(swarm._parts.runs.by_number.values())).outcomes:
-        await asyncio.sleep(0.01)
+    await until(lambda: reopened and None in next(iter(swarm._parts.runs.by_number.values())).outcomes)
     await asyncio.sleep(0.1)
     # As kill -9 would, before the second look is over.
     asking.cancel()

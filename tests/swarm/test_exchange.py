@@ -28,6 +28,7 @@ from pylon.swarm.job import Answer
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
 from tests.fault_relay import FaultRelay
 from tests.opened import opened_database
+from tests.waiting import until
 
 MODEL = "stand-in-instant"
 
@@ -122,9 +123,7 @@ async def test_jobs_that_wait_behind_those_of_others_are_taken_to_who_is_done(
         crowded, free = [await serve(stack, relay, tmp_path / f"{n}.db", slots=1, delay_s=1.0) for n in range(2)]
         others = [await customer(stack, relay, allow=frozenset({crowded})) for _ in range(6)]
         maps = [asyncio.create_task(other.map(["one", "two"])) for other in others]
-        async with asyncio.timeout(10):
-            while any(other._parts.deciders.dispatcher.in_flight < 2 for other in others):
-                await asyncio.sleep(0.05)
+        await until(lambda: all(other._parts.deciders.dispatcher.in_flight >= 2 for other in others))
         ours = await customer(stack, relay)
         assert await ours.caught_up()
         outcomes = await ours.map([f"question {n}" for n in range(4)])
@@ -159,8 +158,6 @@ async def test_a_relay_that_is_gone_costs_no_job_a_second_try_where_another_is_t
             await serve(stack, relay, tmp_path / "a.db", others=(other.url,))
             swarm = await customer(stack, relay, others=(other.url,))
             assert all(isinstance(one, Answer) for one in await swarm.map([f"before {n}" for n in range(10)]))
-        async with asyncio.timeout(10):
-            while swarm._parts.relays._told.urls != {other.url}:
-                await asyncio.sleep(0.01)
+        await until(lambda: swarm._parts.relays.unused == {other.url})
         outcomes = await swarm.map([f"after {n}" for n in range(10)])
         assert [one.attempts for one in outcomes] == [1] * 10

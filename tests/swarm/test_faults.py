@@ -1,6 +1,5 @@
 """The shipped customer and providers over a relay with faults: every job is answered, once."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -19,6 +18,7 @@ from pylon.swarm.job import Answer
 from pylon.swarm.settings import SwarmSettings
 from tests.fault_relay import FaultRelay, Faults
 from tests.swarm.test_exchange import serve
+from tests.waiting import until
 
 JOBS = 40
 
@@ -60,8 +60,7 @@ async def test_whatever_a_relay_does_to_live_events_every_job_is_answered_once(
         # Checks would ask some questions twice, on purpose.
         client = SwarmClient(pool, secret, settings=SwarmSettings(checks=None))
         swarm = await stack.enter_async_context(client)
-        while sum(not listing.loading for listing in swarm.directory) < 2:
-            await asyncio.sleep(0.05)
+        await until(lambda: sum(not listing.loading for listing in swarm.directory) >= 2, within_s=60)
         outcomes = await swarm.map([f"question number {n}" for n in range(JOBS)], deadline_s=110.0)
         texts = [outcome.text for outcome in outcomes if isinstance(outcome, Answer)]
         assert len(texts) == JOBS, [str(o) for o in outcomes if not isinstance(o, Answer)]
@@ -97,8 +96,7 @@ async def test_a_relay_that_says_ok_and_throws_jobs_away_costs_no_answer_where_a
         stack.push_async_callback(pool.close)
         assert len(await pool.opened(10.0)) == 2
         swarm = await stack.enter_async_context(SwarmClient(pool, secret, settings=SwarmSettings(checks=None)))
-        while not any(not listing.loading for listing in swarm.directory):
-            await asyncio.sleep(0.05)
+        await until(lambda: any(not listing.loading for listing in swarm.directory), within_s=60)
         outcomes = await swarm.map([f"question number {n}" for n in range(JOBS)], deadline_s=60.0)
         assert all(isinstance(outcome, Answer) for outcome in outcomes)
         assert bad.counted["swallow"] > 0

@@ -86,6 +86,14 @@ def test_what_an_earlier_process_took_back_is_looked_for_once_and_what_it_may_ha
     assert lost == [True, False, False]
 
 
+def test_a_request_is_lost_once_its_provider_should_have_said_something_and_has_not() -> None:
+    flight = Flight(REQUEST, 5940, 0, 7, THEM.public, 1_000, 100.0)
+    at = (100.0 + flights.WORD_DUE_S - 0.1, 100.0 + flights.WORD_DUE_S)
+    assert [flight.is_lost(asked_at) for asked_at in at] == [False, True]
+    flight.heard = True
+    assert [flight.is_lost(asked_at) for asked_at in at] == [False, False]
+
+
 def test_a_silent_request_is_asked_after_less_and_less_often_until_something_is_heard() -> None:
     there = Flights()
     one, other = (Flight(f"{n:064x}", 5940, n, n, THEM.public, 1_000, 0.0) for n in (1, 2))

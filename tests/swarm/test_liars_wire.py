@@ -1,6 +1,5 @@
 """Seven kinds of liars on the real stack: a relay, providers that serve over it, and engines of which two lie."""
 
-import asyncio
 import random
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from pylon.relay.server import RelayServer
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.job import Answer, JobSpec
 from tests.opened import opened_database
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -113,8 +113,9 @@ async def test_liars_that_serve_over_a_relay_are_left_out_and_deliver_hardly_any
             pool.start()
             stack.push_async_callback(pool.close)
             swarm = await stack.enter_async_context(SwarmClient(pool, secret))
-            while sum(not listing.loading for listing in swarm.directory) < HONEST + LIARS:
-                await asyncio.sleep(0.05)
+            await until(
+                lambda: sum(not listing.loading for listing in swarm.directory) >= HONEST + LIARS, within_s=60
+            )
             return swarm
 
         liars = {await joins(engine_): engine_ for engine_ in (Liar(engine, KINDS[kind]) for _ in range(LIARS))}

@@ -28,6 +28,7 @@ from pylon.swarm.runs.question_checks import fault_in, spec_of, unaskable
 from pylon.swarm.settings import CheckSettings, DispatchSettings, SwarmSettings
 from tests.swarm.fakes import FakeProvider, FakeRelays, all_goes_on
 from tests.swarm.test_exchange import serve
+from tests.waiting import until
 
 NAN, INF = float("nan"), float("inf")
 
@@ -293,9 +294,7 @@ async def test_a_turn_that_fails_is_not_the_last(swarm, monkeypatch):
         expire()
 
     monkeypatch.setattr(swarm._parts.presence, "expire", fails_once)
-    async with asyncio.timeout(20):
-        while not faults:
-            await asyncio.sleep(0.05)
+    await until(lambda: faults)
     await asyncio.sleep(0.1)
     assert all_goes_on(swarm)
 

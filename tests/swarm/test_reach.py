@@ -166,9 +166,7 @@ async def test_a_provider_on_another_relay_is_reached_where_it_says(
     client, pool, public = await customer(stack, ours)
     if not named:
         # It is asked at once, where it does not read, unless its list was seen before.
-        async with asyncio.timeout(10):
-            while not client._parts.reach.relays_of(Listing(provider.public)):
-                await asyncio.sleep(0.02)
+        await until(lambda: client._parts.reach.relays_of(Listing(provider.public)))
     answer = await client.complete("How many legs has a spider?", timeout=30)
     assert isinstance(answer, Answer)
     assert answer.provider == provider.public
@@ -314,9 +312,7 @@ async def test_providers_that_are_elsewhere_each_time_keep_nobody_else_from_bein
     for provider in (*pool.changing, "f" * 64):
         assert reach.holds(Listing(provider, relays=("wss://0.example.com",)))
     following = asyncio.create_task(reach.run())
-    async with asyncio.timeout(10.0):
-        while len(reached) < 251:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(reached) >= 251)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     assert sorted(reached) == [*pool.changing, "f" * 64]

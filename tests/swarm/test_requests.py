@@ -36,9 +36,7 @@ def customer(relays: FakeRelays, **dispatch: float) -> SwarmClient:
 
 
 async def received(one: FakeProvider, count: int) -> None:
-    async with asyncio.timeout(10):
-        while len(one.received) < count:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(one.received) >= count)
 
 
 @pytest.fixture
@@ -78,12 +76,12 @@ async def test_with_one_of_two_relays_gone_each_job_is_sent_once_and_over_the_ot
     async with customer(relays) as swarm:
         await swarm.caught_up()
         relays.down = {ANOTHER}
-        await until(lambda: swarm._parts.relays._told.urls == {ANOTHER})
+        await until(lambda: swarm._parts.relays.unused == {ANOTHER})
         outcomes = await swarm.map(["one", "two", "three", "four"])
         assert [one.attempts for one in outcomes] == [1] * 4
         assert relays.sent_to == [[LARGE]] * 4
         relays.down = set()
-        await until(lambda: not swarm._parts.relays._told.urls)
+        await until(lambda: not swarm._parts.relays.unused)
         await swarm.map(["five", "six"])
     assert sorted(relays.sent_to[4:]) == [[ANOTHER], [LARGE]]
 
@@ -158,7 +156,7 @@ async def test_a_request_that_its_relay_is_too_fast_for_goes_over_another_and_la
                 drawn = relays.sent_to.count([ANOTHER])
         # The very same event, over the other alone.
         assert relays.sent_to[-2:] == [[ANOTHER], [LARGE]]
-        assert swarm._parts.relays._told.urls == {ANOTHER}
+        assert swarm._parts.relays.unused == {ANOTHER}
         relays.sent_to.clear()
         await swarm.map(["two", "three", "four", "five"])
     assert relays.sent_to == [[LARGE]] * 4
@@ -215,7 +213,7 @@ async def test_a_relay_is_avoided_only_from_the_second_event_in_a_row_that_it_ca
                 while [ANOTHER] not in relays.sent_to:
                     [outcome] = await swarm.map(["one"])
                     assert isinstance(outcome, Answer) and outcome.attempts == 1
-            avoided.append(ANOTHER in swarm._parts.relays._told.urls)
+            avoided.append(ANOTHER in swarm._parts.relays.unused)
     assert avoided == [False, False, False, True]
 
 
@@ -250,7 +248,7 @@ async def test_over_a_relay_that_does_not_let_our_key_in_goes_only_what_has_no_o
     both = provider(relays, ANOTHER, LARGE)
     async with customer(relays) as swarm:
         await swarm.caught_up()
-        await until(lambda: swarm._parts.relays._told.urls == {ANOTHER})
+        await until(lambda: swarm._parts.relays.unused == {ANOTHER})
         await swarm.map(["one", "two"])
         assert relays.sent_to == [[LARGE]] * 2
         both.withdraw()

@@ -21,6 +21,7 @@ from pylon.swarm.runs.journal import RunJournal
 from pylon.swarm.runs.reservation import CallReservation
 from pylon.swarm.schema import SWARM
 from pylon.swarm.settings import DispatchSettings, SwarmSettings
+from pylon.swarm.wire import requests
 from tests.opened import opened_database
 from tests.swarm.fakes import FakeProvider, FakeRelays
 from tests.swarm.test_run_cost import EACH, PRICE, Till
@@ -167,7 +168,12 @@ async def test_a_job_that_an_earlier_process_took_back_is_asked_again_of_whoever
     assert isinstance(outcome, Answer) and len(provider.received) == 2
 
 
-async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing() -> None:
+async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    faults: list[str] = []
+    monkeypatch.setattr(requests.logger, "error", lambda said, **_: faults.append(said))
+
     class Held(FakeRelays):
         """Takes requests when it is let."""
 
@@ -193,6 +199,8 @@ async def test_a_request_that_was_not_made_when_it_was_cancelled_costs_nothing()
         # A relay may have taken the other one.
         assert (first.most_msat, first.decided) == (int(EACH), False)
         relays.let.set()
+    # Whoever closes a client waits for what is still on its way. It was not even tried to make the other one.
+    assert len(relays.requests()) == 1 and not faults
 
 
 async def test_what_nobody_charged_in_time_comes_back_and_a_receipt_that_comes_later_is_not_booked(

@@ -32,6 +32,7 @@ from pylon.swarm.spending.purse import Bill, Offer, Owed
 from pylon.swarm.wire import publishing
 from tests.opened import opened_database
 from tests.swarm.fakes import FakeProvider, FakeRelays
+from tests.waiting import until
 
 EACH = Msat(7)
 PRICE = Price(EACH)
@@ -213,9 +214,7 @@ async def test_a_price_that_rises_before_a_request_goes_out_passes_neither_bid_n
         await swarm.caught_up()
         specs = [JobSpec(f"q{n}", max_tokens=8) for n in range(jobs)]
         asking = asyncio.create_task(swarm.map(specs, budget_msat=budget, deadline_s=3.0))
-        async with asyncio.timeout(10):
-            while not one.received:
-                await asyncio.sleep(0.005)
+        await until(lambda: one.received)
         one.announcement = replace(one.announcement, price=Price(Msat(raised)))
         one._now += 1
         one.announce()
@@ -243,8 +242,7 @@ async def test_what_a_relay_without_an_ok_passed_on_is_charged_to_the_budget_and
         async with asyncio.timeout(10):
             [answer] = await asking
             assert isinstance(answer, Answer)
-            while len(till.receipts) < jobs_paid_for or not reservation.decided:
-                await asyncio.sleep(0.01)
+            await until(lambda: len(till.receipts) >= jobs_paid_for and reservation.decided)
     asked = [event.id for event in relays.requests()]
     cancelled = [request for one in providers for request in one.cancelled]
     # Where the budget has nothing for a second one, the first is waited for.

@@ -62,6 +62,18 @@ class Overdue:
         self._unheard.heard(job.id)
         self._replies.processing(job.request, job.relay, self._wait_s(job))
 
+    def look(self) -> None:
+        """Does what is due now, and sets the timer for the next look."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        # Deadlines come from events, so they are wall time; how long a customer has waited is monotonic time.
+        for job in self._queue.take_expired(self._clock.wall()):
+            self._ending.start(self._expire(job), f"job {job.id[:8]} expired")
+        for job in self._unheard.due(self._clock.monotonic()):
+            self.say(job)
+        self._watch()
+
     def _watch(self) -> None:
         """Sets the timer for when something may be due next. Without jobs there is none: an idle node sleeps."""
         if not self._unheard and not self._queue:
@@ -72,16 +84,7 @@ class Overdue:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = loop.call_at(due, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        # Deadlines come from events, so they are wall time; how long a customer has waited is monotonic time.
-        for job in self._queue.take_expired(self._clock.wall()):
-            self._ending.start(self._expire(job), f"job {job.id[:8]} expired")
-        for job in self._unheard.due(self._clock.monotonic()):
-            self.say(job)
-        self._watch()
+            self._timer = loop.call_at(due, self.look)
 
     def _next_tick(self) -> float:
         # Only a queued job can expire at any moment. Without any, nothing is due before the first feedback.

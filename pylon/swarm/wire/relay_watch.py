@@ -28,6 +28,11 @@ class RelayWatch:
         self._since: dict[str, float] = {}
         self._told = m.RelaysDown(frozenset())
 
+    @property
+    def unused(self) -> frozenset[str]:
+        """The relays that are down or avoided, as the deciders were told last."""
+        return self._told.urls
+
     def look(self) -> None:
         """See which relays are connected and not avoided now."""
         now, known = self._clock.monotonic(), self._since
