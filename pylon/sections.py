@@ -16,7 +16,7 @@ DEFAULT_RELAY = "ws://127.0.0.1:7447"
 _DEAREST_MSAT = 100_000_000_000
 # What bounds a number that nothing else does: more than anybody needs, and seconds, tokens or GB for which no
 # arithmetic overflows.
-_MOST = 1_000_000_000
+MOST = 1_000_000_000
 # No request asks for a longer answer (`jobs.parameters.MAX_TOKENS`).
 _MOST_TOKENS = 1_000_000
 # An announcement holds no more (`jobs.announcement.MAX_RELAYS`).
@@ -96,16 +96,16 @@ class ProviderSection(_Section):
     max_queue: int = Field(
         2_000,
         ge=1,
-        le=_MOST,
+        le=MOST,
         description="The most jobs queued or running at once, not counting those that wait for a payment.",
     )
     max_per_customer: int = Field(
         1_000,
         ge=1,
-        le=_MOST,
+        le=MOST,
         description="The most jobs of one customer at once, including those that wait for a payment.",
     )
-    max_prompt_bytes: int = Field(1_000_000, ge=1, le=_MOST, description="The longest prompt accepted, in bytes.")
+    max_prompt_bytes: int = Field(1_000_000, ge=1, le=MOST, description="The longest prompt accepted, in bytes.")
     max_tokens: int = Field(
         4_096, ge=1, le=_MOST_TOKENS, description="The longest answer a request may ask for, in tokens."
     )
@@ -136,11 +136,11 @@ class InferenceSection(_Section):
     memory_gb: float = Field(
         0.0,
         ge=0,
-        le=_MOST,
+        le=MOST,
         description="The most memory for the model and its prompts, in GB; 0 uses what the machine allows.",
     )
     unload_after_s: float = Field(
-        0.0, ge=0, le=_MOST, description="Unload the model after this many idle seconds; 0 keeps it in memory."
+        0.0, ge=0, le=MOST, description="Unload the model after this many idle seconds; 0 keeps it in memory."
     )
     openai_url: str = Field(
         "http://127.0.0.1:8080/v1",
@@ -152,11 +152,11 @@ class InferenceSection(_Section):
     openai_context: int = Field(
         8_192,
         ge=1,
-        le=_MOST,
+        le=MOST,
         description="The context window of that server's model, in tokens of prompt and answer.",
     )
     instant_delay_s: float = Field(
-        0.0, ge=0, le=_MOST, description="Seconds the stand-in takes to answer; it streams word by word."
+        0.0, ge=0, le=MOST, description="Seconds the stand-in takes to answer; it streams word by word."
     )
 
 
@@ -214,7 +214,7 @@ class OwnerSection(_Section):
 class CustomerSection(_Section):
     """`[customer]`: asking other providers."""
 
-    width: int = Field(2_000, ge=1, le=_MOST, description="The most jobs in flight at once.")
+    width: int = Field(2_000, ge=1, le=MOST, description="The most jobs in flight at once.")
     plain: bool = Field(
         False, description="Also ask providers that know only plain NIP-90. Relays can read those prompts."
     )
@@ -224,13 +224,13 @@ class CustomerSection(_Section):
     timeout_s: float = Field(
         120.0,
         gt=0,
-        le=_MOST,
+        le=MOST,
         description=(
             "Seconds after which an unanswered job has failed; so long it also waits for a provider that is loading "
             "its model."
         ),
     )
-    patience_s: float = Field(10.0, gt=0, le=_MOST, description="Seconds to wait for a provider to appear.")
+    patience_s: float = Field(10.0, gt=0, le=MOST, description="Seconds to wait for a provider to appear.")
     trusted: list[str] = Field(
         [],
         examples=[["npub1…"]],
@@ -278,10 +278,10 @@ class EarningsSection(_Section):
     """`[earnings]`: figures that `pylon earnings` compares with your earnings. Nothing is looked up online."""
 
     watts: float = Field(
-        0.0, ge=0, le=_MOST, description="The extra power this machine draws while it works, in watts; 0: unknown."
+        0.0, ge=0, le=MOST, description="The extra power this machine draws while it works, in watts; 0: unknown."
     )
     price_per_kwh: float = Field(
-        0.0, ge=0, le=_MOST, description="The price of a kilowatt-hour, in `currency`; 0: unknown."
+        0.0, ge=0, le=MOST, description="The price of a kilowatt-hour, in `currency`; 0: unknown."
     )
     currency: str = Field("", max_length=10, description="The currency of both prices, such as EUR.")
     per_bitcoin: float = Field(
@@ -321,12 +321,12 @@ class RelaySection(_Section):
         [], examples=[[1, 30_000]], description="Event kinds to accept. Empty: all."
     )
     writes_per_minute: int = Field(
-        0, ge=0, le=_MOST, description="The most events a connection may publish per minute; 0: no limit."
+        0, ge=0, le=MOST, description="The most events a connection may publish per minute; 0: no limit."
     )
     max_mb: int = Field(
         1_024,
         ge=0,
-        le=_MOST,
+        le=MOST,
         description=(
             "The most disk space for events, in MiB; 0: no limit. Near the limit, jobs older than a "
             "week are deleted; at the limit, new events are refused."
@@ -363,14 +363,14 @@ class RlmSection(_Section):
     root_model: str = Field("", description="The root model's id.")
     root_url: str = Field("", description="With `endpoint`: the base URL, without `/chat/completions`.")
     root_key_file: str = Field("", description="With `endpoint`: a file with its API key.")
-    root_context: int = Field(128_000, ge=2_048, le=_MOST, description="The root model's context window, in tokens.")
+    root_context: int = Field(128_000, ge=2_048, le=MOST, description="The root model's context window, in tokens.")
     root_max_tokens: int = Field(
         4_096, ge=64, le=_MOST_TOKENS, description="The longest turn of the root model, in tokens."
     )
     root_temperature: float = Field(
         -1.0, ge=-1, le=2, description="The root model's temperature; -1 uses the server's default."
     )
-    root_timeout_s: float = Field(300.0, gt=0, le=_MOST, description="Seconds the root model may take for one turn.")
+    root_timeout_s: float = Field(300.0, gt=0, le=MOST, description="Seconds the root model may take for one turn.")
     prompt: Literal["auto", "large", "small"] = Field(
         "auto",
         description=(
@@ -392,7 +392,7 @@ class RlmSection(_Section):
         "auto", description="The sandbox for the REPL's code; `auto` takes the first that passes its self-test."
     )
     max_depth: int = Field(1, ge=0, le=16, description="How deeply recursive calls may nest.")
-    turns: int = Field(20, ge=1, le=_MOST, description="The most turns of one loop.")
+    turns: int = Field(20, ge=1, le=MOST, description="The most turns of one loop.")
     max_root_turns: int = Field(
         500, ge=1, le=1_000_000_000, description="The most root model turns in a run, over all its loops."
     )
@@ -401,21 +401,21 @@ class RlmSection(_Section):
     max_tokens: int = Field(
         0, ge=0, le=10**15, description="The most tokens in a run, root model and sub-calls together; 0 is no limit."
     )
-    max_wall_s: float = Field(3_600.0, gt=0, le=_MOST, description="The most seconds a run may take.")
+    max_wall_s: float = Field(3_600.0, gt=0, le=MOST, description="The most seconds a run may take.")
     max_prompt_chars: int = Field(
         100_000,
         ge=1,
-        le=_MOST,
+        le=MOST,
         description="The longest prompt of a sub-call, in characters. What fits into one event may be less.",
     )
     cell_s: float = Field(
         60.0,
         gt=0,
-        le=_MOST,
+        le=MOST,
         description="Seconds the code of one cell may compute; waiting for answers does not count.",
     )
-    cell_memory_mb: int = Field(512, ge=16, le=_MOST, description="Memory for a REPL besides its context, in MiB.")
-    keep_runs: int = Field(100, ge=0, le=_MOST, description="How many trajectories to keep; older ones are deleted.")
+    cell_memory_mb: int = Field(512, ge=16, le=MOST, description="Memory for a REPL besides its context, in MiB.")
+    keep_runs: int = Field(100, ge=0, le=MOST, description="How many trajectories to keep; older ones are deleted.")
     keep_run_mb: int = Field(
         1_024,
         ge=1,
@@ -423,7 +423,7 @@ class RlmSection(_Section):
         description="The most disk space for one run's trajectory, in MiB. A run that reaches it ends.",
     )
     keep_context_mb: int = Field(
-        32, ge=0, le=_MOST, description="Keep contexts up to this size with the trajectory, for its replay, in MiB."
+        32, ge=0, le=MOST, description="Keep contexts up to this size with the trajectory, for its replay, in MiB."
     )
 
 

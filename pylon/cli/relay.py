@@ -18,6 +18,7 @@ from pylon.node.restored import refuse_backup_itself
 from pylon.node.settings import public_keys
 from pylon.nostr.bech32 import nip19
 from pylon.relay.server import RelayServer
+from pylon.sections import MOST
 
 
 def relay(
@@ -30,10 +31,11 @@ def relay(
         list[str] | None, typer.Option(help="A key that may publish. Repeatable (default: everyone may).")
     ] = None,
     writes_per_minute: Annotated[
-        int | None, typer.Option(min=0, help="The most events a connection may publish per minute; 0: no limit.")
+        int | None,
+        typer.Option(min=0, max=MOST, help="The most events a connection may publish per minute; 0: no limit."),
     ] = None,
     max_mb: Annotated[
-        int | None, typer.Option(min=0, help="The most disk space for events, in MiB; 0: no limit.")
+        int | None, typer.Option(min=0, max=MOST, help="The most disk space for events, in MiB; 0: no limit.")
     ] = None,
     require_auth: Annotated[
         bool, typer.Option("--require-auth", help="Require clients to authenticate (NIP-42).")

@@ -7,8 +7,10 @@ import sys
 from typing import get_origin
 
 import pytest
+from typer.testing import CliRunner
 
 from pylon import config
+from pylon.cli.main import app
 from pylon.errors import HomeBusyError, SetupError
 from pylon.node import identity
 from pylon.node.bank import BankHost, bank_socket
@@ -234,6 +236,12 @@ def test_a_home_works_with_the_largest_of_every_number(home):
     engine_spec(home, settings)
     provider_settings(settings, "a" * 64, HouseholdFile(home.folder))
     RelayServer(limits=relay_limits(settings.relay))
+
+
+@pytest.mark.parametrize("option", ["--max-mb", "--writes-per-minute"])
+def test_so_is_an_option_in_the_place_of_a_setting(option):
+    found = CliRunner().invoke(app, ["relay", option, str(10**18)])
+    assert (found.exit_code, "less than or equal to" in found.output) == (2, True)
 
 
 def test_too_few_and_too_many_relays_and_a_section_that_is_none_are_told_of_in_plain_words():
