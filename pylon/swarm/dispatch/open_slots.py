@@ -16,6 +16,8 @@ from pylon.swarm.settings import DispatchSettings
 SEND_FAILURES = 3
 # A refusal that would be the same everywhere is believed from two providers: one liar must not be able to end a job.
 FINAL_REFUSALS = 2
+# While jobs wait for a provider that loads its model, it is looked whether it still does: each time at all providers.
+_LOADING_LOOK_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -191,7 +193,7 @@ class OpenSlots:
             since, patience = math.inf if lane.members else lane.empty_since, self._patience
             if since < math.inf and self._roster.any_loads_for(lane.need):
                 # They may be gone before their models are there.
-                patience, again_at = _timeout, now + self._settings.patience_s
+                patience, again_at = _timeout, now + max(_LOADING_LOOK_S, self._settings.patience_s)
         else:
             since, patience = lane.unheard_since, _timeout
         if since == math.inf:
