@@ -27,8 +27,8 @@ _CLOCK_SLACK_MS = 1_000
 _SPARE_TOKENS = 16
 # No common vocabulary has longer tokens: most often the longest is a run of 128 blanks.
 _MOST_BYTES_PER_TOKEN = 256
-# The most values of a JSON answer, for a token and in all: a schema is checked in some 15 µs a value, in which nothing
-# else runs, and an event of 64 KiB may unfold to two million.
+# The most values of a JSON answer, for a token and in all: a schema takes some 15 µs a value, in which nothing else
+# runs, and an event of 64 KiB may unfold to two million.
 _VALUES_PER_TOKEN, MOST_VALUES = 4, 10_000
 # Prose has about four bytes a token. With fewer than this, a text that says it is finished has been shortened.
 _THIN_BYTES_PER_TOKEN = 1.2
