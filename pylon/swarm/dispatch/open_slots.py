@@ -162,6 +162,12 @@ class OpenSlots:
             self.give_up(slot, m.Failure.UNCONFIRMED if slot.unconfirmed else m.Failure.NOT_SENT, now)
         else:
             slot.queued_at = now
+            slot.on_last_try = (
+                slot.failures + 1 >= rules.attempts
+                or slot.refusals + 1 >= rules.refusals
+                or slot.silences + 1 >= rules.silences
+                or slot.final_refusals + 1 >= FINAL_REFUSALS
+            )
             slot.lane.again.append(slot)
             if not slot.lane.members:
                 self.look_for_nobody(slot.lane, now)
