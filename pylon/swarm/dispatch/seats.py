@@ -69,12 +69,17 @@ class Seats:
 
     def put(self, seat: Seat, at: int) -> None:
         """Places a seat that has room at this step."""
-        self._all.put(seat, at)
+        # Most often it is there already.
+        if seat.step != at:
+            self._all.put(seat, at)
+        entry = seat.entry
         if seat.is_familiar:
-            seat.entry = seat.entry or _Familiar(seat, seat.provider)
-            self._familiar.put(seat.entry, at)
-        elif seat.entry is not None:
-            self._familiar.remove(seat.entry)
+            if entry is None:
+                entry = seat.entry = _Familiar(seat, seat.provider)
+            if entry.step != at:
+                self._familiar.put(entry, at)
+        elif entry is not None:
+            self._familiar.remove(entry)
 
     def remove(self, seat: Seat) -> None:
         """Takes out a seat that has no room any more."""
