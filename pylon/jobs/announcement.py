@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import orjson
 
@@ -16,6 +17,8 @@ from pylon.text import clean_line, clean_text, is_line
 
 MAX_NAME = 100
 MAX_ABOUT = 1_000
+# No more are read: an event could name thousands, and a customer keeps what twenty thousand strangers announce.
+MAX_KINDS = 100
 MAX_MODELS = 100
 MAX_RELAYS = 20
 MAX_URL = 300
@@ -113,7 +116,7 @@ def parse_announcement(event: Event) -> Announcement:
         check_name(d or ""),
         name,
         about,
-        frozenset(int(k) for k in event.tag_values("k") if k.isascii() and k.isdigit() and len(k) <= 5),
+        _kinds(event),
         _models(event, strict=schema)[:MAX_MODELS],
         price,
         "" if price is None else _network(event),
@@ -134,6 +137,11 @@ def check_name(d: str) -> str:
     if len(d) > MAX_D or not is_line(d):
         raise MalformedError(f"a d tag holds at most {MAX_D} characters, and no control characters")
     return d
+
+
+def _kinds(event: Event) -> frozenset[int]:
+    kinds = (int(k) for k in event.tag_values("k") if k.isascii() and k.isdigit() and len(k) <= 5)
+    return frozenset(islice(kinds, MAX_KINDS))
 
 
 def _network(event: Event) -> str:

@@ -1,6 +1,7 @@
 """The background tasks of a client: listening, asking relays for stored events, and ticks for the deciders."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from pylon import log
 from pylon.swarm.dispatch import messages as m
@@ -27,7 +28,9 @@ class Upkeep:
         start(parts.inbox.run(), "answers")
         start(parts.presence.run(), "presence")
         start(self._tick(), "ticks")
-        start(self._look(), "looks")
+        # Each by itself: anybody can make us ask for a thousand announcements, and a lost answer waits for its look.
+        start(_repeated(parts.inbox.look), "looks")
+        start(_repeated(parts.presence.complete), "announcements")
         if parts.late is not None:
             start(parts.late.run(), "late receipts")
         if parts.reach is not None:
@@ -51,11 +54,11 @@ class Upkeep:
             warmed = not busy and parts.presence.warm_one()
             await asyncio.sleep(TICK_S if busy else 0 if warmed else IDLE_TICK_S)
 
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            try:
-                await self._parts.inbox.look()
-                await self._parts.presence.complete()
-            except Exception as error:
-                logger.error("a look at the relays failed", exc_info=error)
+
+async def _repeated(look: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(LOOK_S)
+        try:
+            await look()
+        except Exception as error:
+            logger.error("a look at the relays failed", exc_info=error)

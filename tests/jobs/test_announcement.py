@@ -66,6 +66,7 @@ def test_relays_that_are_none_are_left_out():
         {"network": ""},
         {"price": None},
         {"kinds": frozenset({100_000})},
+        {"kinds": frozenset(range(101))},
         {"models": (OfferedModel("x" * 201),)},
         {"models": (OfferedModel("x", "y" * 65),)},
         {"models": (OfferedModel("x", context=-1),)},
@@ -95,6 +96,11 @@ def test_without_models_relays_and_prices_their_tags_are_left_out():
     bare = Announcement("x", price=None, network="")
     assert {tag[0] for tag in signed(bare).tags} == {"d", "v"}
     assert parse_announcement(signed(bare)) == bare
+
+
+def test_of_what_a_stranger_announces_no_more_is_kept_than_it_may_name():
+    kinds = (("k", str(kind)) for kind in range(4_000))
+    assert len(parse_announcement(event("", ("d", "x"), *kinds, ("v", "pylon/1"))).kinds) == 100
 
 
 @pytest.mark.parametrize(

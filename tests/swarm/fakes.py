@@ -290,8 +290,9 @@ def _address(request: ReceivedRequest) -> Address:
 
 
 def all_goes_on(client: SwarmClient) -> bool:
-    """Whether all runs that a client without a purse does by itself: it hears answers and providers, ticks, looks."""
-    return len(client._upkeep._tasks) == 4
+    """Whether all runs that a client without a purse does by itself: it hears answers and providers, ticks, looks for
+    lost answers and for announcements."""
+    return len(client._upkeep._tasks) == 5
 
 
 def first_due(timers: Timers) -> float | None:

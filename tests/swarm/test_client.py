@@ -20,6 +20,7 @@ from pylon.jobs.result import Finish
 from pylon.money.msat import ZERO, Msat
 from pylon.money.price import Price
 from pylon.nostr.event import Event, EventDraft
+from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.swarm import compose
 from pylon.swarm.checks.reputation import Seen
@@ -242,6 +243,26 @@ async def test_live_events_that_relays_lose_are_found_among_the_stored_and_nothi
     assert all(isinstance(o, Answer) and o.attempts == 1 for o in outcomes)
     assert len(relays.requests()) == 30
     assert len(relays.queries) <= 4
+
+
+async def test_a_lost_answer_is_found_while_a_relay_does_not_say_what_strangers_announce(
+    relays, customer, monkeypatch
+) -> None:
+    served, answers = provider(relays), relays.query
+
+    async def query(filters: tuple[Filter, ...], **options: Any) -> list[Event]:
+        if any(ANNOUNCEMENT in (sought.kinds or ()) for sought in filters):
+            await asyncio.sleep(60.0)
+        return await answers(filters, **options)
+
+    swarm = await customer()
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(relays, "query", query)
+    provider(relays, seen=False).beat()
+    await asyncio.sleep(0.6)
+    relays.loses = lambda event: event.kind in RESULT_KINDS
+    answer = await asyncio.wait_for(swarm.complete("Found?"), 10.0)
+    assert (answer.provider, answer.attempts) == (served.public, 1)
 
 
 async def test_an_answer_from_anybody_else_is_no_answer(relays, customer) -> None:

@@ -202,6 +202,21 @@ def test_one_that_loads_its_model_is_waited_for_no_longer_than_it_is_there() -> 
     assert play.wait(10.1) == [GiveUp(0, Failure.NO_PROVIDER, None, 0)]
 
 
+def test_who_has_no_patience_waits_for_one_that_loads_its_model_all_the_same() -> None:
+    play = Play(provider("a", loading=True), patience_s=0)
+    play.add(timeout=5.0)
+    assert play.wait(4.8) == []
+    assert play.wait(0.4) == [GiveUp(0, Failure.NO_PROVIDER, None, 0)]
+
+
+def test_an_answer_that_is_due_at_once_is_waited_for_where_nobody_else_is_there() -> None:
+    play = Play(provider("a"), answer_s=0)
+    send = play.send(timeout=5.0)
+    play.tell(Acknowledged(send.attempt))
+    assert play.wait(4.8) == []
+    assert play.tell(Answered(send.attempt)) == [Deliver(0, send.attempt, 1)]
+
+
 def test_one_that_loads_and_would_not_take_the_job_is_not_waited_for() -> None:
     other = OfferedModel("other")
     play = Play(provider("a", loading=True, price=Price(Msat(5))), provider("b", loading=True, models=(other,)))

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -15,6 +15,8 @@ from pylon.jobs.result import JobResult, result_draft
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.msat import ZERO, Msat
 from pylon.nostr.crypto.nip44 import ConversationKeys
+from pylon.nostr.event import Event
+from pylon.nostr.keys import SecretKey
 from pylon.swarm import flights
 from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Answer, JobFailed, JobSpec
@@ -117,6 +119,41 @@ async def test_who_says_that_a_job_is_not_done_and_charges_for_it_is_not_paid_of
     assert isinstance(single.outcome, Answer) and single.outcome.text == "echo: a question"
     assert (single.msat, reservation.charged_msat, reservation.most_msat) == (7, 7, 7)
     assert list(till.receipts.values()) == [7] and event.id not in till.receipts
+
+
+class Contrary(FakeProvider):
+    """Answers, and says in the same breath that it does not do the job."""
+
+    def result(self, event: Event, request: ReceivedRequest, text: str, *, as_: SecretKey | None = None) -> Event:
+        signed = super().result(event, request, text, as_=as_)
+        self.refused(request, ErrorCode.ENGINE_FAILED)
+        return signed
+
+
+@dataclass
+class Slow(Till):
+    """Books when it is let."""
+
+    let: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def accept(self, bill: Bill, offer: Offer, result: JobResult) -> Msat | None:
+        await self.let.wait()
+        return await super().accept(bill, offer, result)
+
+
+async def test_who_takes_back_an_answer_that_is_being_booked_makes_a_run_cost_no_more_than_its_budget() -> None:
+    relays, till, reservation = FakeRelays(), Slow(), CallReservation(int(EACH))
+    liar = Contrary(relays, now=time.time(), price=PRICE, network="play")
+    async with client(relays, till) as swarm:
+        await swarm.caught_up()
+        asking = asyncio.create_task(swarm.single(QUESTION, reservation=reservation))
+        await until(lambda: liar.received)
+        other = FakeProvider(relays, now=time.time(), price=PRICE, network="play")
+        await asyncio.sleep(0.2)
+        till.let.set()
+        single = await asyncio.wait_for(asking, 30.0)
+    assert isinstance(single.outcome, Answer) and single.outcome.provider == liar.public
+    assert other.received == [] and sum(till.receipts.values()) == reservation.charged_msat == EACH
 
 
 async def test_of_what_is_decided_nothing_is_kept() -> None:

@@ -1,11 +1,12 @@
-"""A crowd of keys that never say a word keeps no job from who answered before."""
+"""A crowd of keys that never say a word, or refuse all that they are sent, keeps no job from who answered before."""
 
 import random
 
 import pytest
 
+from pylon.jobs.codes import ErrorCode
 from pylon.swarm.dispatch import roster
-from pylon.swarm.dispatch.messages import Answered, Deliver, Published, Send, SlotJob
+from pylon.swarm.dispatch.messages import Answered, Deliver, Published, Refused, Send, SlotJob
 from pylon.swarm.dispatch.seats import Seat, Seats
 from pylon.swarm.dispatch.standing import Standing
 from pylon.swarm.providers.directory import ProviderUp
@@ -53,6 +54,24 @@ def test_who_answered_in_this_process_has_one_too(seed: int) -> None:
     assert attempts(play) <= 2
 
 
+@pytest.mark.parametrize("slots", [100, 2], ids=["with room", "with more to do than it can at once"])
+@pytest.mark.parametrize("code", [None, *ErrorCode])
+def test_new_keys_that_fail_or_refuse_all_end_no_job_where_one_is_there_that_answered_before(
+    code: ErrorCode | None, slots: int
+) -> None:
+    play = crowd(200, provider("known", familiar=True, slots=slots))
+    out, delivered = sends(play.add(40)), 0
+    while out:
+        # The provider that answers takes longer than the others to refuse.
+        out.sort(key=lambda send: send.provider == "known", reverse=True)
+        send = out.pop()
+        came = Answered(send.attempt) if send.provider == "known" else Refused(send.attempt, code)
+        commands = play.tell(came)
+        out += sends(commands)
+        delivered += sum(isinstance(command, Deliver) for command in commands)
+    assert delivered == 40
+
+
 def first_choices(*listings: Listing, tries: int = 400) -> list[str]:
     return [sends(crowd(0, *listings, seed=seed).add())[0].provider for seed in range(tries)]
 
@@ -95,7 +114,8 @@ def test_choosing_among_the_familiar_looks_at_as_few_however_many_there_are() ->
         seats, seen = Seats(), 0
         for n in range(count):
             listing = provider(f"{n}", familiar=bool(n % 2))
-            seats.put(Seat(Standing(f"{n}", listing=listing), None, f"{n}"), 3)  # type: ignore[arg-type]
+            standing, familiar = Standing(f"{n}", listing=listing), bool(n % 2)
+            seats.put(Seat(standing, None, f"{n}", is_familiar=familiar), 3)  # type: ignore[arg-type]
 
         def accept(seat: Seat) -> bool:
             nonlocal seen

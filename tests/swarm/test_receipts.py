@@ -32,8 +32,10 @@ from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import written
 from pylon.swarm.spending import receipts
 from pylon.swarm.spending.account_purse import AccountPurse
+from pylon.swarm.spending.purse import Offer, Owed
 from pylon.swarm.spending.receipts import LateReceipts
 from tests.money.fakes import FakeLightning, open_database
+from tests.swarm.fakes import FakeRelays
 
 EPOCH = "0" * 16
 PRICE = Price(Msat(1_000), ZERO, ZERO)
@@ -227,6 +229,25 @@ async def test_a_part_is_booked_late_where_relays_show_that_it_was_sent_and_take
     assert await side.charged_by_books(purse) == (900 if books else 0)
     # What nothing speaks for now may yet be shown: by a relay that was away.
     assert (await mirror_store.load(purse.database, side.them.public)).ended is None
+
+
+async def test_who_signs_many_results_of_a_cancelled_job_does_not_keep_the_receipts_of_others_waiting():
+    class Purse:
+        async def unanswered(self, *, at_start: bool) -> list[Owed]:
+            offer = Offer(Listing(them.public, price=PRICE), Bounds(100, 16), Msat(1_000), Msat(1_000))
+            return [Owed("1" * 64, RLM_REQUEST, offer)] if at_start else []
+
+    relays, us, them = FakeRelays(), SecretKey.generate(), SecretKey.generate()
+    asked = us.sign(EventDraft(RLM_REQUEST, "", (), 0))
+    for n in range(20):
+        address = Address("1" * 64, us.public)
+        result = JobResult(address, result_kind(RLM_REQUEST), "", usage=Usage(50, 10), finish=Finish.CANCELLED)
+        relays.give(them.sign(result_draft(result, ConversationKeys(them), request=asked, created_at=n)))
+    late = LateReceipts(relays, Purse(), ConversationKeys(us), us.public, lambda _: False, lambda *_: None)  # type: ignore[arg-type]
+    task = asyncio.create_task(late.run())
+    await asyncio.wait_for(late.caught_up.wait(), 10)
+    task.cancel()
+    assert len(relays.queries) == 2, "one for results, and one for what was sent of the job"
 
 
 async def test_a_look_for_late_receipts_that_fails_is_not_the_last(monkeypatch):

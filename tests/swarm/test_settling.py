@@ -346,3 +346,16 @@ async def test_nothing_is_paid_for_what_an_earlier_process_took_back() -> None:
         made.asked(RESULT, flight, PaymentAsked(number, Amount(Msat(5), f"lnbcrt{number}")))
     await made.close()
     assert (payer.paid, told) == (["1"], [Acknowledged(1)])
+
+
+async def test_nothing_is_paid_for_an_answer_that_is_being_booked() -> None:
+    payer = Payer()
+    payer.books["r"] = Msat(3)
+    payer.let.set()
+    made, answered, told = settling(payer)
+    flight = waits(made, "r", 1)
+    flight.result = JobResult(Address("r", US), 6940, "text")
+    made.result(RESULT, flight)
+    asks(made, flight)
+    await made.close()
+    assert (payer.paid, answered, told) == ([], ["r"], [])

@@ -1,6 +1,7 @@
 """What can be told of answers from the values alone."""
 
 import sys
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,18 @@ from pylon.jobs.result import Finish, JobResult, ModelUsed
 from pylon.money.accounts.usage import TEMPLATE_TOKENS, Usage, quote_bound
 from pylon.money.msat import Msat
 from pylon.money.price import Price
-from pylon.swarm.checks.verification import Doubt, Fault, Score, Verdict, doubts_of, fault_of, judge, same, value_of
+from pylon.swarm.checks.verification import (
+    MOST_VALUES,
+    Doubt,
+    Fault,
+    Score,
+    Verdict,
+    doubts_of,
+    fault_of,
+    judge,
+    same,
+    value_of,
+)
 from pylon.swarm.circle import Circle
 from pylon.swarm.compose import bounds_of, job_of
 from pylon.swarm.flights import Flight
@@ -62,6 +74,32 @@ def test_an_answer_that_is_deeper_than_a_schema_can_be_followed_has_the_wrong_fo
     assert fault_of(tree, answer("[[], [[]]]")) is None
 
 
+NUMBERS = JobSpec("count", schema={"type": "array", "items": {"type": "integer"}})
+
+
+@pytest.mark.parametrize(
+    ("asked", "numbers", "fault"),
+    [
+        (NUMBERS, MOST_VALUES - 1, None),
+        (NUMBERS, MOST_VALUES, Fault.FORMAT),
+        (replace(NUMBERS, max_tokens=50), 199, None),
+        (replace(NUMBERS, max_tokens=50), 200, Fault.FORMAT),
+    ],
+)
+def test_an_answer_of_more_values_than_its_tokens_can_hold_or_its_reader_can_check_has_the_wrong_format(
+    asked: JobSpec, numbers: int, fault: Fault | None
+) -> None:
+    assert fault_of(asked, answer(f"[{','.join('7' * numbers)}]")) is fault
+
+
+def test_an_answer_that_would_take_seconds_to_check_is_judged_at_once() -> None:
+    text = f"[{','.join('7' * 200_000)}]"
+    began = time.perf_counter()
+    assert fault_of(NUMBERS, answer(text)) is Fault.FORMAT
+    assert value_of(text) == value_of(text)
+    assert time.perf_counter() - began < 1.0
+
+
 def test_an_answer_that_says_it_was_cut_off_is_none() -> None:
     assert fault_of(VOTE, replace(answer("a whole one"), finish=Finish.CANCELLED)) is Fault.CUT_OFF
 
@@ -78,6 +116,8 @@ FREE_LENGTH = JobSpec("count")
         (LIMITED, Usage(9, 51), {"text": "x" * 51}, Fault.LENGTH),
         (LIMITED, Usage(9, 20), {"text": "four"}, None),
         (LIMITED, Usage(9, 21), {"text": "four"}, Fault.USAGE),
+        (LIMITED, None, {"text": "x" * 256 * 50}, None),
+        (LIMITED, None, {"text": "x" * (256 * 50 + 1)}, Fault.LENGTH),
         # What a stop sequence or the room of an event took away was written all the same.
         (STOPPED, Usage(9, 21), {"text": "four"}, None),
         (LIMITED, Usage(9, 21), {"text": "four", "finish": Finish.SIZE}, None),
@@ -89,7 +129,7 @@ FREE_LENGTH = JobSpec("count")
     ],
 )
 def test_who_counts_more_tokens_than_there_can_be_or_is_faster_than_any_machine_is_at_fault_and_at_the_bound_is_not(
-    asked: JobSpec, usage: Usage, changes: dict[str, Any], fault: Fault | None
+    asked: JobSpec, usage: Usage | None, changes: dict[str, Any], fault: Fault | None
 ) -> None:
     assert fault_of(asked, replace(answer("1 2 3"), usage=usage, **changes)) is fault
 

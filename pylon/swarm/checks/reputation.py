@@ -82,6 +82,7 @@ class Record:
     reasons: list[Reason] = field(default_factory=list)
 
     def fade(self, now: float) -> None:
+        """Lets what was counted up to now fade."""
         if now <= self.at:
             return
         kept = 0.5 ** ((now - self.at) / HALF_LIFE_S)

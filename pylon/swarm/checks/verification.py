@@ -25,6 +25,11 @@ _SPEED_FROM_TOKENS = 64
 _CLOCK_SLACK_MS = 1_000
 # A token has at least one byte, except the few that only begin or end something.
 _SPARE_TOKENS = 16
+# No common vocabulary has longer tokens: most often the longest is a run of 128 blanks.
+_MOST_BYTES_PER_TOKEN = 256
+# The most values of a JSON answer, for a token and in all: a schema takes some 15 µs a value, in which nothing else
+# runs, and an event of 64 KiB may unfold to two million.
+_VALUES_PER_TOKEN, MOST_VALUES = 4, 10_000
 # Prose has about four bytes a token. With fewer than this, a text that says it is finished has been shortened.
 _THIN_BYTES_PER_TOKEN = 1.2
 _ECHO = 0.9
@@ -82,8 +87,11 @@ def fault_of(asked: JobSpec, given: Answer, offered: Iterable[OfferedModel] = ()
         return Fault.CUT_OFF
     if _is_of_another_model(asked, given, offered):
         return Fault.MODEL
+    size = len(given.text.encode())
+    if asked.max_tokens is not None and size > asked.max_tokens * _MOST_BYTES_PER_TOKEN:
+        return Fault.LENGTH
     if given.usage is not None:
-        written, size = given.usage.completion_tokens, len(given.text.encode())
+        written = given.usage.completion_tokens
         if asked.max_tokens is not None and written > asked.max_tokens:
             return Fault.LENGTH
         if not asked.stop and given.finish is not Finish.SIZE and written > size + _SPARE_TOKENS:
@@ -94,7 +102,7 @@ def fault_of(asked: JobSpec, given: Answer, offered: Iterable[OfferedModel] = ()
             return Fault.SPEED
     # An answer that was cut off for its length cannot follow the schema.
     whole = given.finish not in (Finish.LENGTH, Finish.SIZE)
-    return Fault.FORMAT if asked.schema is not None and whole and not _follows(asked.schema, given.text) else None
+    return Fault.FORMAT if whole and not _follows(asked, given.text) else None
 
 
 def is_cut_off(given: Answer) -> bool:
@@ -147,11 +155,14 @@ def same(asked: JobSpec, one: Answer, other: Answer) -> bool | None:
 def value_of(text: str) -> object:
     """The value of a structured answer: its JSON, regardless of white space, order of keys and case."""
     try:
-        # As bytes, since in Python 1 equals True, in nested values too.
-        return orjson.dumps(_canonical(orjson.loads(text)))
+        value = orjson.loads(text)
+        if not _holds_more(value, MOST_VALUES):
+            # As bytes, since in Python 1 equals True, in nested values too.
+            return orjson.dumps(_canonical(value))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
         # No JSON, or nested hundreds deep: no reader of structured answers would take it either.
-        return _plain(text)
+        pass
+    return _plain(text)
 
 
 def judge(score: Score, *, greedy: bool, finish: Finish | None) -> Verdict:
@@ -224,12 +235,30 @@ def _is_cut(asked: JobSpec, given: Answer) -> bool:
     return given.finish is Finish.STOP and written > 40 and len(given.text.encode()) < _THIN_BYTES_PER_TOKEN * written
 
 
-def _follows(schema: dict[str, Any], text: str) -> bool:
+def _follows(asked: JobSpec, text: str) -> bool:
+    """Whether an answer follows the schema that was asked for, if there is one."""
+    if asked.schema is None:
+        return True
+    most = MOST_VALUES if asked.max_tokens is None else min(MOST_VALUES, asked.max_tokens * _VALUES_PER_TOKEN)
     try:
-        return bool(_validator(orjson.dumps(schema)).is_valid(orjson.loads(text)))
+        value = orjson.loads(text)
+        return not _holds_more(value, most) and bool(_validator(orjson.dumps(asked.schema)).is_valid(value))
     except (orjson.JSONDecodeError, RecursionError):
         # A schema that refers to itself is followed as deep as the answer is nested.
         return False
+
+
+def _holds_more(value: Any, most: int) -> bool:
+    """Whether a JSON value consists of more than so many values, itself included."""
+    left, seen = [value], 0
+    while left and seen + len(left) <= most:
+        one = left.pop()
+        seen += 1
+        if isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
+    return bool(left)
 
 
 @functools.lru_cache(maxsize=64)

@@ -46,8 +46,8 @@ class Lane:
         # Whether other providers may meet the need too, that were not taken in.
         self.left_out = False
         self.seats = Seats()
-        # How many members do not rest, and how many of those met our last request with silence.
-        self._awake = self._silent = 0
+        # How many members do not rest, and how many of those met our last request with silence, or answered before.
+        self._awake = self._silent = self._familiar = 0
         # Jobs that were never sent, and jobs that are to be sent again.
         self.fresh = Waiting()
         self.again: deque[Slot] = deque()
@@ -95,7 +95,7 @@ class Lane:
 
     def dismiss(self, seat: Seat) -> None:
         """Removes a member that no longer meets the need."""
-        self._set(seat, awake=False, silent=False)
+        self._set(seat, awake=False, silent=False, familiar=False)
         self.seats.remove(seat)
         del self.members[seat.provider]
         seat.standing.seats.remove(seat)
@@ -105,21 +105,25 @@ class Lane:
         standing = seat.standing
         awake = now >= standing.rests_until
         silent = awake and standing.silences > 0
-        if seat.awake is not awake or seat.silent is not silent:
-            self._set(seat, awake=awake, silent=silent)
+        familiar = awake and standing.is_familiar
+        if seat.awake is not awake or seat.silent is not silent or seat.is_familiar is not familiar:
+            self._set(seat, awake=awake, silent=silent, familiar=familiar)
         if awake and standing.has_room(lost):
             rank = standing.rank(self._prompt_tokens, self._max_tokens, seat.weight, now)
             self.seats.put(seat, step(rank))
         elif seat.step >= 0:
             self.seats.remove(seat)
 
-    def _set(self, seat: Seat, *, awake: bool, silent: bool) -> None:
+    def _set(self, seat: Seat, *, awake: bool, silent: bool, familiar: bool) -> None:
         if seat.awake is not awake:
             seat.awake = awake
             self._awake += 1 if awake else -1
         if seat.silent is not silent:
             seat.silent = silent
             self._silent += 1 if silent else -1
+        if seat.is_familiar is not familiar:
+            seat.is_familiar = familiar
+            self._familiar += 1 if familiar else -1
 
     @property
     def priorities(self) -> Collection[int]:
@@ -219,6 +223,11 @@ class Lane:
             return self._awake - self._silent > sum(not seat.silent for seat in seats)
         return self._awake > len(seats)
 
+    def _has_familiar(self, without: Collection[str]) -> bool:
+        """Whether a member answered us before, and does not rest, besides these."""
+        seats = (self.members.get(key) for key in without)
+        return self._familiar > sum(seat is not None and seat.is_familiar for seat in seats)
+
     def is_refused_by_all(self, slot: Slot) -> bool:
         """Whether every member that may have this slot has refused it for good."""
         if slot.job.to:
@@ -257,8 +266,13 @@ class Lane:
             # A slot that met silence once is not sent to another silent provider: those are tried with other jobs.
             return not (slot.silences and seat.silent) and may(slot, seat.standing)
 
-        # Of the providers that we never heard from a hundred may be mute, and each would cost this job a deadline.
-        found = self._choose_familiar(rng, known, within_s, first) if slot.silences else None
+        # Of the providers that we never heard from a hundred may be mute, or refuse all: each would cost this job a
+        # deadline, or one of the few refusals that it may meet.
+        unlucky = slot.silences or slot.failures or slot.refusals
+        found = self._choose_familiar(rng, known, within_s, first) if unlucky else None
+        if found is None and slot.on_last_try and self._has_familiar(known):
+            # It waits until one of these has room: a crowd of new keys must not end it before they had it.
+            return None
         if found is None:
             found = self.choose(rng, known, within_s=within_s, accept=first)
         if found is None and not self.others_for(slot):

@@ -16,6 +16,8 @@ from pylon.swarm.settings import DispatchSettings
 SEND_FAILURES = 3
 # A refusal that would be the same everywhere is believed from two providers: one liar must not be able to end a job.
 FINAL_REFUSALS = 2
+# While jobs wait for a provider that loads its model, it is looked whether it still does: each time at all providers.
+_LOADING_LOOK_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -160,6 +162,12 @@ class OpenSlots:
             self.give_up(slot, m.Failure.UNCONFIRMED if slot.unconfirmed else m.Failure.NOT_SENT, now)
         else:
             slot.queued_at = now
+            slot.on_last_try = (
+                slot.failures + 1 >= rules.attempts
+                or slot.refusals + 1 >= rules.refusals
+                or slot.silences + 1 >= rules.silences
+                or slot.final_refusals + 1 >= FINAL_REFUSALS
+            )
             slot.lane.again.append(slot)
             if not slot.lane.members:
                 self.look_for_nobody(slot.lane, now)
@@ -191,7 +199,7 @@ class OpenSlots:
             since, patience = math.inf if lane.members else lane.empty_since, self._patience
             if since < math.inf and self._roster.any_loads_for(lane.need):
                 # They may be gone before their models are there.
-                patience, again_at = _timeout, now + self._settings.patience_s
+                patience, again_at = _timeout, now + max(_LOADING_LOOK_S, self._settings.patience_s)
         else:
             since, patience = lane.unheard_since, _timeout
         if since == math.inf:

@@ -17,6 +17,8 @@ from pylon.swarm.settings import DispatchSettings
 _BUSY = frozenset({ErrorCode.BUSY, ErrorCode.PAUSED, ErrorCode.CUSTOMER_LIMIT, ErrorCode.CREDIT_EXHAUSTED})
 # An answer is late when it takes so many times as long as expected, and longer than `answer_s`.
 _TIMES = 2.0
+# Where nobody else could do a job that is late, it is looked again after `answer_s`, but no sooner than this.
+_LATE_LOOK_S = 1.0
 _FAULTS = frozenset({ErrorCode.ENGINE_FAILED, None})
 
 
@@ -193,7 +195,7 @@ class Outcomes:
 
     def _unanswered(self, attempt: Attempt, now: float) -> None:
         if not attempt.slot.lane.others_for(attempt.slot):
-            self._timers.at(now + self._settings.answer_s, self._unanswered, attempt)
+            self._timers.at(now + max(_LATE_LOOK_S, self._settings.answer_s), self._unanswered, attempt)
             return
         # An adopted attempt may have been taken back by a process that died before it had written that down.
         if not attempt.adopted:

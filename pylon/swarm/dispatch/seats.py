@@ -28,7 +28,9 @@ class _Familiar:
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """A provider's place in a lane. `awake`: it does not rest. `silent`: it met our last request with silence."""
+    """A provider's place in a lane. `awake`: it does not rest. `silent`: it met our last request with silence.
+    `is_familiar`: it is awake, and answered us before.
+    """
 
     standing: Standing
     lane: "Lane"
@@ -37,9 +39,10 @@ class Seat:
     weight: float = 1.0
     awake: bool = False
     silent: bool = False
+    is_familiar: bool = False
     step: int = -1
     index: int = 0
-    familiar: _Familiar | None = None
+    entry: _Familiar | None = None
 
 
 class Seats:
@@ -66,18 +69,23 @@ class Seats:
 
     def put(self, seat: Seat, at: int) -> None:
         """Places a seat that has room at this step."""
-        self._all.put(seat, at)
-        if seat.standing.is_familiar:
-            seat.familiar = seat.familiar or _Familiar(seat, seat.provider)
-            self._familiar.put(seat.familiar, at)
-        elif seat.familiar is not None:
-            self._familiar.remove(seat.familiar)
+        # Most often it is there already.
+        if seat.step != at:
+            self._all.put(seat, at)
+        entry = seat.entry
+        if seat.is_familiar:
+            if entry is None:
+                entry = seat.entry = _Familiar(seat, seat.provider)
+            if entry.step != at:
+                self._familiar.put(entry, at)
+        elif entry is not None:
+            self._familiar.remove(entry)
 
     def remove(self, seat: Seat) -> None:
         """Takes out a seat that has no room any more."""
         self._all.remove(seat)
-        if seat.familiar is not None:
-            self._familiar.remove(seat.familiar)
+        if seat.entry is not None:
+            self._familiar.remove(seat.entry)
 
     def choose(
         self, rng: random.Random, without: Collection[str], *, worst: int, alike: int, accept: Callable[[Seat], bool]

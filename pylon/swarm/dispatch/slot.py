@@ -71,6 +71,8 @@ class Slot:
     refusals: int = 0
     final_refusals: int = 0
     send_failures: int = 0
+    # One more failure, refusal or silence ends it.
+    on_last_try: bool = False
     # No relay took one of its requests, but one may have passed it on.
     unconfirmed: bool = False
     code: ErrorCode | None = None

@@ -52,6 +52,7 @@ class Peers:
         self._known[listing.provider] = listing
 
     def remove(self, provider: str) -> None:
+        """Removes a provider, if it is here."""
         known = self._known.pop(provider, None)
         for weights in () if known is None else _runs(known):
             self._leave(provider, weights)

@@ -94,4 +94,5 @@ class Run:
         return [outcome for outcome in self.outcomes if outcome is not None]
 
     def failures(self) -> list[JobFailed]:
+        """The outcomes that are no answers, in order."""
         return [outcome for outcome in self.outcomes if isinstance(outcome, JobFailed)]

@@ -72,6 +72,8 @@ class LateReceipts:
         owed = await self._purse.unanswered(at_start=at_start)
         sought = {one.request: one for one in owed if not self._waited_for(one.request)}
         requests = list(sought)
+        # What was found to have been sent of cancelled jobs: asked for once a job, however many results it has.
+        sent: dict[str, int | None] = {}
         for at in range(0, len(requests), CHUNK):
             some = [sought[request] for request in requests[at : at + CHUNK]]
             wanted = Filter(
@@ -85,19 +87,21 @@ class LateReceipts:
                 return False
             for event in sorted(events, key=lambda event: event.created_at):
                 try:
-                    await self._book(event, sought.get(event.tag("e") or ""))
+                    await self._book(event, sought.get(event.tag("e") or ""), sent)
                 except UnreachableError:
                     return False
         return True
 
-    async def _book(self, event: Event, owed: Owed | None) -> None:
+    async def _book(self, event: Event, owed: Owed | None, sent: dict[str, int | None]) -> None:
         if owed is None or event.pubkey != owed.offer.listing.provider or event.tag("p") != self._customer:
             return
         with suppress(MalformedError, DecryptionError, TooLargeError):
             result = parse_result(event, self._keys)
             sent_bytes = None
             if result.finish is Finish.CANCELLED:
-                sent_bytes = await self._sent_bytes(owed)
+                if owed.request not in sent:
+                    sent[owed.request] = await self._sent_bytes(owed)
+                sent_bytes = sent[owed.request]
                 if check_part(result.completion_tokens, sent_bytes) is not None:
                     # A relay that was not reached may have the proof. Without it the account keeps its gap.
                     logger.info("nothing shows that this was sent", job=owed.request, provider=event.pubkey)

@@ -79,6 +79,9 @@ class Answers:
                 age_s = max(0.0, self._clock.wall() - event.created_at)
                 self._deciders.tell(m.Acknowledged(attempt, max(0.0, wait_s - age_s)))
             case m.Refused(attempt, ErrorCode() as code):
+                if flight.charge.is_settled:
+                    # Its receipt is being booked: to release what it costs would let the run spend that once more.
+                    return
                 flight.charge.waive()
                 if code is ErrorCode.CANCELLED and flight.may_be_back:
                     # We cancelled it, perhaps in an earlier process: that is not held against the provider.

@@ -35,12 +35,12 @@ class RelayWatch:
 
     def look(self) -> None:
         """See which relays are connected and not avoided now."""
-        now, known = self._clock.monotonic(), self._since
-        since = {one.url: known.get(one.url, now) for one in self._pool.statuses if one.state != "open"}
+        now, known, statuses = self._clock.monotonic(), self._since, self._pool.statuses
+        since = {one.url: known.get(one.url, now) for one in statuses if one.state != "open"}
         self._since = since
         # Nobody waits for an avoided relay: a provider that is reached over no other is asked there all the same. A
         # relay that is open and has an error does not let our key in (NIP-42).
-        shut = [one.url for one in self._pool.statuses if one.state == "open" and one.error]
+        shut = [one.url for one in statuses if one.state == "open" and one.error]
         avoided = self._record.avoided(now).union(shut)
         if avoided.union(since).issuperset(self._pool.urls):
             avoided = frozenset()

@@ -69,8 +69,9 @@ class Settling:
 
     def asked(self, event: Event, flight: Flight, asked: PaymentAsked) -> None:
         """A provider wants to be paid before it does the job."""
-        # A request that was cancelled is not worked on, whatever is paid.
-        if not self.deciders.dispatcher.is_live(asked.attempt) or flight.back is Back.BEFORE:
+        # A request that was cancelled is not worked on, whatever is paid, and one that was answered needs no payment.
+        waited_for = self.deciders.dispatcher.is_live(asked.attempt) and flight.back is not Back.BEFORE
+        if not waited_for or flight.charge.is_settled:
             return
         if self.purse is None or flight.offer is None or not flight.offer.quote:
             self.settled.not_offered(flight.slot, flight.provider)
