@@ -260,6 +260,9 @@ def _kernel(_place):
         "raise the limits": "resource.setrlimit(resource.RLIMIT_AS, (-1, -1)) or True",
         "lock memory": "call(149, 0, 4096)",
         "executable memory": "__import__('mmap').mmap(-1, 4096, prot=7)",
+        "executable copy of a file": (
+            "__import__('mmap').mmap(os.open(os.__file__, os.O_RDONLY), 4096, flags=2, prot=7)"  # MAP_PRIVATE
+        ),
         "make memory executable": "call(10, 0, 4096, 7)",
         "pkey_mprotect": "call(329, 0, 4096, 7, -1)",
         "terminal ioctl": "fcntl.ioctl(0, 0x5412, b'x')",
