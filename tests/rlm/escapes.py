@@ -450,7 +450,7 @@ FRAMES = [
     ("deep object", "frame(b'{\"type\":' * 100_000)"),
     (
         "negative size",
-        'frame(b\'{"type":"variables","variables":[{"name":"x","type":"y","preview":"z","size":-1}]}\')',
+        'frame(b\'{"type":"done","stdout":"","stderr":"","truncated":false,"error":null,"answer":null,"variables":[{"name":"x","type":"y","preview":"z","size":-1}]}\')',
     ),
     ("another kind of call", 'frame(b\'{"type":"calls","id":"c1","kind":"shell","prompts":["x"],"model":null}\')'),
     (
