@@ -110,8 +110,7 @@ def _longest_tag(event: Event) -> int:
 
 def _holds_protected(content: str) -> bool:
     """Whether the content of a repost is an event with NIP-70's `-` tag."""
-    if '"-"' not in content:
-        return False
+    # Parsed and not searched: JSON can spell the tag in other ways (`"\u002d"`).
     try:
         inner = orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from pylon import log
 from pylon.errors import SignatureError
-from pylon.nostr.event import Event, is_ephemeral, is_hex64, verify
-from pylon.relay.retention import DELETION_KIND, Outcome, deletions
+from pylon.nostr.event import Event, is_ephemeral, verify
+from pylon.relay.retention import DELETION_KIND, Outcome, address, deletions
 from pylon.relay.rows import Publication
 from pylon.relay.store import EventStore, Placed
 from pylon.store.rest import rest
@@ -19,7 +19,8 @@ from pylon.store.rest import rest
 # The most events and index entries in a transaction, unless one event alone brings more. It is written in one turn of
 # the event loop, which must stay short: an entry takes some 10 µs, and an event may have five thousand.
 _BATCH, _BATCH_ENTRIES = 256, 2_000
-# How many ids of accepted events are remembered, to recognise repeats without a look into the file.
+# How many ids of accepted events are remembered, to recognise repeats without a look into the file. Versions of
+# replaceable events are not: one that was replaced is stored again when it comes after the newer one was deleted.
 _RECENT = 20_000
 
 _log = log.get("relay")
@@ -36,7 +37,7 @@ _SAID = {
     Outcome.FULL: (False, "error: this relay is full and has no room for the event; try again later"),
 }
 
-_THERE = frozenset((Outcome.STORED, Outcome.DUPLICATE, Outcome.SUPERSEDED))
+_THERE = frozenset((Outcome.STORED, Outcome.DUPLICATE))
 
 
 def fitting(events: Sequence[Event], entries: int) -> int:
@@ -148,7 +149,7 @@ class Intake:
 
     def _finish(self, publication: Publication, place: Placed) -> None:
         event, outcome = publication.event, place.outcome
-        if outcome in _THERE:
+        if outcome in _THERE and address(event) is None:
             self._remember(event)
         if outcome is Outcome.STORED:
             if event.kind == DELETION_KIND:
@@ -158,10 +159,6 @@ class Intake:
 
     def _forget(self, deletion: Event) -> None:
         for target, _ in deletions(deletion):
-            if not is_hex64(target):
-                # An address: only the store knows the ids of its events.
-                self._recent.clear()
-                return
             self._recent.pop(target, None)
 
     def _remember(self, event: Event) -> None:

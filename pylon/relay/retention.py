@@ -137,7 +137,8 @@ def _place(event: Event, known: Known, room: Room | None, result: Plan) -> Outco
     if event.id in known.ids:
         return Outcome.DUPLICATE
     head = None if where is None else known.heads.get(where)
-    if head is not None and not _newer(event, head):
+    # A version that its author has deleted, as an earlier event of this batch may have done, bars no other one.
+    if head is not None and (head[1], event.pubkey) not in known.deleted and not _newer(event, head):
         return Outcome.SUPERSEDED
     if room is not None:
         growth = known.sizes[event.id] - (0 if head is None else known.sizes[head[1]])

@@ -74,8 +74,10 @@ class Cells:
         if final.variable == "answer":
             # Its initial value is empty, which is no answer.
             return self.answer or None
+        wall = self._state.left().wall_s
         try:
-            value = await self._repl.value(final.variable)
+            # Its `__str__` is the code's own, and may take any time. The last turn comes when the time is up.
+            value = await self._repl.value(final.variable, seconds=None if wall is None else wall + _GRACE_S)
         except UnknownVariableError:
             return None
         self.answer, self.lacks = value.content, value.partial or self.lacks

@@ -8,7 +8,9 @@ list points or smileys. What a model thinks aloud (`<think>…</think>`) is neit
 
 import ast
 import re
+import warnings
 from dataclasses import dataclass
+from functools import partial
 
 from pylon.rlm.brackets import inside, is_closed
 
@@ -26,6 +28,8 @@ _MOST_PARSED = 200_000
 # How often in a turn the end of a block is searched by parsing it.
 _MOST_PARSES = 16
 _QUOTES = ('"""', "'''")
+# The parser warns of escapes such as `\d` in what the root wrote, which is no concern of whoever runs this program.
+_quiet = partial(warnings.catch_warnings, action="ignore", category=SyntaxWarning)
 _LANGUAGES = {"repl", "python", "py", "python3"}
 
 
@@ -180,7 +184,8 @@ def _dedented(lines: list[str], indent: int) -> str:
 def is_code(text: str) -> bool:
     """Whether a text is a Python program of at least one statement."""
     try:
-        return len(text) <= _MOST_PARSED and bool(ast.parse(text).body)
+        with _quiet():
+            return len(text) <= _MOST_PARSED and bool(ast.parse(text).body)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
 
@@ -217,7 +222,8 @@ def _is_quoted(inner: str) -> bool:
     if len(inner) < 2 or quote not in "\"'" or inner[-1] != quote:
         return False
     try:
-        return isinstance(ast.literal_eval(inner), str)
+        with _quiet():
+            return isinstance(ast.literal_eval(inner), str)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         # With an unescaped quote inside, as in 'it's': a letter follows that quote directly.
         second = inner.find(quote, 1, -1)
@@ -232,6 +238,7 @@ def _argument(inner: str) -> str:
 def _literal(quoted: str) -> str:
     """The value of a string in quotes; the text between them if it is no valid literal."""
     try:
-        return str(ast.literal_eval(quoted))
+        with _quiet():
+            return str(ast.literal_eval(quoted))
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return quoted[1:-1]

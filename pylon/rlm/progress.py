@@ -93,7 +93,8 @@ class Tally:
             return
         if not event.get("recorded"):
             self.msat += event["msat"]
-            self.sub_tokens += event.get("prompt_tokens", 0) + event.get("completion_tokens", 0)
+            # As in the budget, and not as a provider reports them, who may name any number.
+            self.sub_tokens += event.get("tokens", 0)
         self.truncated += event.get("finish") in _NOT_WHOLE
         # The answer of a child loop has no provider.
         if event.get("provider"):

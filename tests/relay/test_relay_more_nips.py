@@ -56,6 +56,15 @@ async def test_a_deletion_request_that_comes_first_holds_too(relay):
         assert not (await client.publish(event))[0]
 
 
+async def test_a_replaced_version_that_comes_back_after_a_deletion_is_stored_and_not_called_a_duplicate(relay):
+    old, new = at(kind=0, content="old"), at(1, kind=0, content="new")
+    deletion = at(2, kind=5, tags=[("e", new.id)])
+    async with peer(relay) as client:
+        for event in (old, new, deletion, old):
+            assert await client.publish(event) == (True, "")
+        assert await client.fetch({}) == [deletion.id, old.id]
+
+
 async def test_nobody_deletes_what_another_one_wrote(relay):
     event, profile, later = at(), at(kind=30_000, tags=[("d", "x")]), at(content="later")
     async with peer(relay) as client:
@@ -462,7 +471,17 @@ async def test_a_protected_event_is_taken_from_its_authenticated_author_only(rel
         assert await client.publish(event) == (True, "")
 
 
-@pytest.mark.parametrize(("content", "taken"), [('{"tags":[["-"]]}', False), ('"-"', True), ('{"-"', True)])
+@pytest.mark.parametrize(
+    ("content", "taken"),
+    [
+        ('{"tags":[["-"]]}', False),
+        (r'{"tags":[["\u002d"]]}', False),
+        ('{"tags":[["p"]]}', True),
+        ('"-"', True),
+        ('{"-"', True),
+        ("", True),
+    ],
+)
 async def test_a_repost_that_holds_a_protected_event_is_refused(relay, content, taken):
     async with peer(relay) as client:
         assert (await client.publish(at(kind=6, content=content)))[0] is taken

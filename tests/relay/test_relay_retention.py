@@ -107,6 +107,21 @@ def test_an_odd_address_deletes_nothing(value):
     assert list(deletions(Event("", KEYS[0], 9, 5, (tag,), "", ""))) == []
 
 
+@pytest.mark.parametrize("cut", [True, False])
+async def test_an_older_version_may_come_back_after_the_newer_one_was_deleted_by_its_id(tmp_path, cut):
+    old = Event(IDS[0], KEYS[0], 1, 0, (), "", "")
+    new = Event(IDS[1], KEYS[0], 2, 0, (), "", "")
+    request = Event(IDS[2], KEYS[0], 3, 5, (("e", new.id),), "", "")
+    store = await EventStore.open(tmp_path / "relay.db")
+    publications = [Publication(event, b"{}") for event in (new, request, old)]
+    batches = [[one] for one in publications] if cut else [publications]
+    placed = [place.outcome for batch in batches for place in await store.insert(batch)]
+    rows = await store._database.fetch_all("SELECT id FROM event")
+    await store.close()
+    assert placed == [Outcome.STORED] * 3
+    assert {row["id"] for row in rows} == {old.id, request.id}
+
+
 def test_what_a_batch_deletes_or_replaces_is_no_duplicate_later_in_it():
     gone = Event(IDS[0], KEYS[0], 1, 1, (), "", "")
     request = Event(IDS[1], KEYS[0], 2, 5, (("e", gone.id),), "", "")

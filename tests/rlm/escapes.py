@@ -260,6 +260,9 @@ def _kernel(_place):
         "raise the limits": "resource.setrlimit(resource.RLIMIT_AS, (-1, -1)) or True",
         "lock memory": "call(149, 0, 4096)",
         "executable memory": "__import__('mmap').mmap(-1, 4096, prot=7)",
+        "executable copy of a file": (
+            "__import__('mmap').mmap(os.open(os.__file__, os.O_RDONLY), 4096, flags=2, prot=7)"  # MAP_PRIVATE
+        ),
         "make memory executable": "call(10, 0, 4096, 7)",
         "pkey_mprotect": "call(329, 0, 4096, 7, -1)",
         "terminal ioctl": "fcntl.ioctl(0, 0x5412, b'x')",
@@ -447,7 +450,7 @@ FRAMES = [
     ("deep object", "frame(b'{\"type\":' * 100_000)"),
     (
         "negative size",
-        'frame(b\'{"type":"variables","variables":[{"name":"x","type":"y","preview":"z","size":-1}]}\')',
+        'frame(b\'{"type":"done","stdout":"","stderr":"","truncated":false,"error":null,"answer":null,"variables":[{"name":"x","type":"y","preview":"z","size":-1}]}\')',
     ),
     ("another kind of call", 'frame(b\'{"type":"calls","id":"c1","kind":"shell","prompts":["x"],"model":null}\')'),
     (

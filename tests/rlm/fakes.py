@@ -108,10 +108,8 @@ class InProcessRepl:
             for name, value in made.items()
         )
 
-    async def variables(self):
-        return self._variables()
-
-    async def value(self, name):
+    async def value(self, name, *, seconds=None):
+        self.seconds = seconds
         if name not in self._names or name in self._given:
             raise UnknownVariableError(f"no variable {name}")
         return Answer(str(self._names[name]), ready=True)

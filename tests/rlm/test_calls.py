@@ -571,3 +571,7 @@ async def test_a_provider_that_counts_more_tokens_than_there_can_be_uses_up_no_b
     turn = stage.events("turn")[0]
     spent = stage.events("final")[0]["spent"]["tokens"] - turn["prompt_tokens"] - turn["completion_tokens"]
     assert spent == len("größe".encode()) + len("after yes") + 2 * (256 + 10)
+    tally = Tally()
+    for event in stage.events():
+        tally.add(event)
+    assert tally.sub_tokens == spent

@@ -61,7 +61,7 @@ async def test_output_shown_to_the_root_is_cut_and_the_trajectory_keeps_all_of_i
     "why", ["the sandbox ended over it. Its variables are lost.", "the REPL has no variable 'n'"]
 )
 async def test_a_root_hears_why_the_variable_that_it_names_gives_no_answer(tmp_path, monkeypatch, why):
-    async def lost(self, name):
+    async def lost(self, name, *, seconds):
         raise SandboxError(why)
 
     monkeypatch.setattr(InProcessRepl, "value", lost)
@@ -203,6 +203,20 @@ async def test_a_long_run_stays_within_the_roots_window(tmp_path):
     assert root.chats[-1][0].role == "system" and "what?" in root.chats[-1][1].content
 
 
+async def test_a_named_variable_has_little_more_time_than_its_run_to_become_text(tmp_path):
+    asked = []
+
+    class Remembering(InProcessRepl):
+        async def value(self, name, *, seconds):
+            asked.append(seconds)
+            return await super().value(name)
+
+    turns = [repl("found = 'Paris'") + "\nFINAL_VAR(found)"]
+    stage = Stage(tmp_path, turns, settings=LoopSettings(last_s=0.5), open_repl=Remembering)
+    assert (await stage.run(limits=Limits(wall_s=10))).answer == "Paris"
+    assert len(asked) == 1 and 0 < asked[0] < 15
+
+
 @pytest.mark.parametrize("blocks", [1, 2])
 async def test_a_cell_has_no_more_time_than_its_run(tmp_path, blocks):
     def turns(chat):
@@ -333,7 +347,7 @@ async def test_an_answer_that_was_never_set_is_none(tmp_path, said):
 
 
 async def test_an_answer_that_was_too_long_for_its_sandbox_is_partial_however_it_is_given(tmp_path, monkeypatch):
-    async def cut(self, name):
+    async def cut(self, name, *, seconds):
         return Answer("the start", ready=True, partial="too long")
 
     monkeypatch.setattr(InProcessRepl, "value", cut)

@@ -13,6 +13,21 @@ def test_fenced_code_is_found_in_order(word):
     assert turn.blocks == ("a = 1\n", "b = 2\n")
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "```\nprint('\\d')\n```",
+        "```repl\nprint('\\d')",
+        "FINAL('C:\\dir')",
+        "SUBMIT(answer='C:\\dir')",
+        "FINAL('a' or '\\d')",
+    ],
+)
+def test_what_a_root_wrote_carelessly_warns_nobody(reply, recwarn):
+    parse_turn(reply)
+    assert not recwarn.list
+
+
 def test_other_languages_are_no_code_and_a_bare_fence_is_if_it_compiles():
     assert parse_turn("```json\n{}\n```").blocks == ()
     assert parse_turn("```\nprint(1)\n```").blocks == ("print(1)\n",)

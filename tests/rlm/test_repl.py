@@ -106,6 +106,15 @@ async def test_a_class_that_lies_about_itself_costs_no_variable(open_repl):
     assert (await repl.value("kept")).content == "here"
 
 
+async def test_a_value_that_never_becomes_text_is_given_up_when_its_time_is_over(open_repl):
+    repl = await open_repl()
+    await repl.run("class Slow:\n    def __str__(self):\n        while True: pass\nslow = Slow()")
+    async with asyncio.timeout(20):
+        with pytest.raises(SandboxError, match="Its variables are lost"):
+            await repl.value("slow", seconds=0.5)
+    assert (await repl.run("print('again')")).stdout == "again\n"
+
+
 async def test_a_sandbox_that_ends_over_a_value_is_not_taken_for_one_without_it(open_repl):
     repl = await open_repl()
     await repl.run("import os\nclass End:\n    def __str__(self): os._exit(1)\nend = End()")
@@ -213,7 +222,7 @@ async def test_a_value_whose_repr_calls_itself_costs_no_variable(open_repl):
     repl = await open_repl()
     outcome = await repl.run("kept = 7\nclass Odd:\n    def __repr__(self): return repr(Odd())\nodd = Odd()")
     assert outcome.error is None
-    assert len(await repl.variables()) == 3
+    assert len(outcome.variables) == 3
     with pytest.raises(SandboxError, match="RecursionError"):
         await repl.value("odd")
     assert (await repl.run("print(kept)")).stdout == "7\n"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pylon.errors import MalformedError
 from pylon.rlm.repl.answering import Answering
 from pylon.rlm.repl.protocol import SubReply
-from pylon.rlm.repl.wire import Asked, Variables, check_value_count, from_sandbox
+from pylon.rlm.repl.wire import Asked, check_value_count, from_sandbox
 
 CALLS = {"type": "calls", "id": "c1", "kind": "llm", "model": None}
 DONE = {"type": "done", "stdout": "", "stderr": "", "truncated": False, "error": None, "answer": None}
@@ -21,7 +21,6 @@ def test_the_fullest_messages_that_a_guest_sends_are_taken():
     answer, error = {"content": "x", "ready": True, "partial": ""}, {"kind": "time", "text": ""}
     whole = {**DONE, "answer": answer, "error": error, "variables": variables}
     assert len(from_sandbox(whole, most_prompts=0).variables) == 500
-    assert isinstance(from_sandbox({"type": "variables", "variables": variables}, most_prompts=0), Variables)
 
 
 MANY = 10_000
@@ -80,7 +79,7 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
 )
-NAMES = st.sampled_from(["calls", "done", "value", "variables", "printed", "ready", "unable", "x"])
+NAMES = st.sampled_from(["calls", "done", "value", "printed", "ready", "unable", "x"])
 
 
 @given(st.dictionaries(st.sampled_from([*CALLS, *DONE, "prompts", "variables", "z"]), JSON), NAMES)

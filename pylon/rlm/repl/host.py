@@ -21,7 +21,6 @@ from pylon.rlm.repl.protocol import (
     ErrorKind,
     OnCalls,
     UnknownVariableError,
-    Variable,
 )
 
 _CODE_CHARS = 2 * MIB
@@ -57,7 +56,7 @@ class ChildRepl:
         limits = opened.limits
         output = min(limits.output_bytes, _OUTPUT_BYTES)
         message: dict[str, object] = {"type": "run", "code": code, "output_bytes": output, "calls": limits.calls}
-        within_s = limits.seconds if seconds is None else min(limits.seconds, seconds)
+        within_s = _least(limits.seconds, seconds)
         try:
             ended, used_s = await life.cell(message, within_s, limits.calls, self._rss_bytes(opened), output)
         except MalformedError:
@@ -75,13 +74,12 @@ class ChildRepl:
         stdout, stderr = life.printed.text("stdout"), life.printed.text("stderr")
         return CellOutcome(stdout, stderr, False, CellError(kind, text), used_s, None, ())
 
-    async def variables(self) -> tuple[Variable, ...]:
-        answer = await self._ask({"type": "variables"})
-        return wire.variables(answer.variables) if isinstance(answer, wire.Variables) else ()
-
-    async def value(self, name: str) -> Answer:
-        answer = await self._ask({"type": "value", "name": name.encode("utf-8", "replace").decode()})
+    async def value(self, name: str, *, seconds: float | None = None) -> Answer:
+        opened, life = await self._ready()
+        message: dict[str, object] = {"type": "value", "name": name.encode("utf-8", "replace").decode()}
+        answer = await life.ask(message, _least(opened.limits.seconds, seconds))
         if not isinstance(answer, wire.Value):
+            await self._end()
             raise SandboxError(f"the sandbox ended over it. {_LOST}")
         if not answer.found:
             raise UnknownVariableError(f"the REPL has no variable {name[:100]!r}", hint="SHOW_VARS() lists them.")
@@ -115,13 +113,6 @@ class ChildRepl:
                 ) from error
             raise
         return _Opened(made, context, size, limits, on_calls)
-
-    async def _ask(self, message: dict[str, object]) -> wire.FromSandbox | None:
-        opened, life = await self._ready()
-        answer = await life.ask(message, opened.limits.seconds)
-        if answer is None:
-            await self._end()
-        return answer
 
     async def _ready(self) -> "tuple[_Opened, Life]":
         if self._opened is None:
@@ -167,6 +158,10 @@ class _Opened:
     @property
     def folder(self) -> Path:
         return self.made.path
+
+
+def _least(limit: float, seconds: float | None) -> float:
+    return limit if seconds is None else min(limit, seconds)
 
 
 def _not_run(kind: ErrorKind, text: str) -> CellOutcome:

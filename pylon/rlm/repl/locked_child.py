@@ -116,8 +116,6 @@ class Runner:
                     except MemoryError:
                         self._in_cell = False
                         self._port.send(without_memory())
-                case "variables":
-                    self._port.send({"type": "variables", "variables": self._session.variables()})
                 case "value":
                     self._port.send(self._session.value(message["name"]))
 

@@ -164,11 +164,9 @@ class Repl(Protocol):
         May be called again after any outcome. If variables were lost, the outcome says so.
         """
 
-    async def variables(self) -> tuple[Variable, ...]:
-        """The variables that the code has defined. Raises SandboxError."""
-
-    async def value(self, name: str) -> Answer:
-        """The value of a variable as an answer, for FINAL_VAR.
+    async def value(self, name: str, *, seconds: float | None = None) -> Answer:
+        """The value of a variable as an answer, for FINAL_VAR; `seconds` lowers the limit of the time that it takes
+        to make it text.
 
         Raises UnknownVariableError if there is no such variable, and SandboxError if it cannot be made text, or if
         the sandbox has ended over that.

@@ -100,12 +100,6 @@ class Printed(_Message):
 
 
 @dataclass(frozen=True, slots=True)
-class Variables(_Message):
-    type: Literal["variables"]
-    variables: Annotated[list[SentVariable], Field(max_length=_MAX_VARIABLES)]
-
-
-@dataclass(frozen=True, slots=True)
 class Value(_Message):
     """The text of a variable, and what it lacks. `fault` says why a variable that was found has no text."""
 
@@ -116,7 +110,7 @@ class Value(_Message):
     fault: str = ""
 
 
-FromSandbox = Ready | Unable | Asked | Printed | Done | Variables | Value
+FromSandbox = Ready | Unable | Asked | Printed | Done | Value
 
 _from_sandbox: TypeAdapter[FromSandbox] = TypeAdapter(Annotated[FromSandbox, Field(discriminator="type")])
 
@@ -173,7 +167,7 @@ def outcome(done: Done, seconds: float, output_bytes: int) -> CellOutcome:
         error=None if done.error is None else CellError(done.error.kind, _cut(done.error.text, output_bytes)),
         seconds=seconds,
         answer=None if done.answer is None else _answer(done.answer),
-        variables=variables(done.variables),
+        variables=_variables(done.variables),
     )
 
 
@@ -181,7 +175,7 @@ def _answer(sent: SentAnswer) -> Answer:
     return Answer(sent.content, sent.ready, sent.partial)
 
 
-def variables(sent: list[SentVariable]) -> tuple[Variable, ...]:
+def _variables(sent: list[SentVariable]) -> tuple[Variable, ...]:
     return tuple(Variable(one.name, one.type, one.preview, one.size) for one in sent)
 
 

@@ -136,11 +136,8 @@ class Session:
             sys.stdout, sys.stderr = self._stdout, self._stderr
         return None, ""
 
-    def variables(self) -> list[Message]:
-        """The variables that the code has defined, newest last."""
-        return self._within(self._variables)
-
     def _variables(self) -> list[Message]:
+        """The variables that the code has defined, newest last."""
         return [
             {
                 "name": name[: shown.PREVIEW_CHARS],

@@ -137,7 +137,5 @@ def main() -> None:
                 elif reserve is None:
                     reserve = _reserve()
                 port.send(outcome)
-            case "variables":
-                port.send({"type": "variables", "variables": session.variables()})
             case "value":
                 port.send(session.value(message["name"]))

@@ -24,7 +24,7 @@ _NO_SUCH_CALL = _ERRNO | errno.ENOSYS
 
 # struct seccomp_data: nr, arch, instruction pointer, six arguments of eight bytes.
 _NUMBER, _ARCH = 0, 4
-_PROT_EXEC = 4
+_PROT_WRITE, _PROT_EXEC = 2, 4
 # CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID: a thread, as glibc asks;
 # musl adds DETACHED.
 _THREAD_FLAGS = (0x3D0F00, 0x7D0F00)
@@ -58,10 +58,11 @@ def _returns(value: int) -> list[Instruction]:
 
 
 # Memory may be made executable only by mapping a file that it can open (an extension module of the standard library),
-# never where the process has written itself.
+# never where the process has written or could write: a private copy of a file can be mapped for both at once.
 _MMAP: list[Instruction] = [
     (_LOAD, 0, 0, _argument(2)),
-    (_JUMP_SET, 0, 3, _PROT_EXEC),
+    (_JUMP_SET, 0, 4, _PROT_EXEC),
+    (_JUMP_SET, 2, 0, _PROT_WRITE),
     (_LOAD, 0, 0, _argument(3)),
     (_JUMP_SET, 0, 1, _MAP_ANONYMOUS),
     (_RETURN, 0, 0, _REFUSE),
