@@ -1,12 +1,12 @@
 """Job feedback (NIP-90 kind 7000): built, signed and sent to the customer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import WireError
 from pylon.jobs.answer import Address, Amount
-from pylon.jobs.feedback import Feedback, Status, feedback_draft
+from pylon.jobs.feedback import Feedback, Status, feedback_draft, shared_error_draft
 from pylon.jobs.request import ReceivedRequest
 from pylon.money.msat import Msat
 from pylon.nostr.crypto.nip44 import ConversationKeys
@@ -59,6 +59,14 @@ class Replies:
             return None
         address = Address(refusal.id, customer, refusal.private, self._expiry())
         return self._sign(Feedback(address, Status.ERROR, refusal.code, refusal.reason), plain=refusal.plain)
+
+    def shared_refusal(self, refusals: Sequence[Refusal]) -> Event:
+        """One signed error for many requests, with the code and the reason of the first. It is readable by everybody,
+        and costs about as much as one that is sealed for a single customer."""
+        about = [Address(refusal.id, refusal.customer, private=False) for refusal in refusals]
+        now = int(self._clock.wall())
+        code, reason = refusals[0].code, refusals[0].reason
+        return self._secret.sign(shared_error_draft(about, code, reason, created_at=now, expiration=self._expiry()))
 
     def say(self, refusal: Event, relay: str) -> None:
         """Sends an error that `refusal` made."""

@@ -22,6 +22,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
+from pylon.provider.customers import Customers
 from pylon.provider.journal import Journal
 from pylon.provider.payments import collecting, waiting
 from pylon.provider.payments.asking import Asking
@@ -76,6 +77,7 @@ class Desk:
             outbox=SimpleNamespace(put=lambda letter: self.told.append(letter.event.tag("e"))),
             replies=replies,
             clock=self.clock,
+            customers=Customers(),
         )
         self.till = Till(
             asking=Asking(database=database, wallet=SilentWallet(), receiver=Nobody(), clock=self.clock),

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from pylon.jobs.codes import ErrorCode
+from pylon.provider.customers import Customers
 from pylon.provider.intake import not_taken as module
 from pylon.provider.intake.not_taken import NotTaken
 from pylon.provider.refusal import Refusal
@@ -22,6 +23,8 @@ class Desk:
         self.here: set[str] = set()
         self.codes: dict[str, ErrorCode] = {}
         self.mute: set[str] = set()
+        self.customers = Customers()
+        self.forgotten_until = 0.0
         self.not_taken = NotTaken(
             trusted={"friend"}.__contains__,
             journal=self,
@@ -33,6 +36,7 @@ class Desk:
             refused=self,
             outbox=SimpleNamespace(also=lambda job_id, relay: self.did.append(("also", job_id, relay))),
             clock=ManualClock(),
+            customers=self.customers,
         )
 
     async def known(self, ids):
@@ -41,6 +45,9 @@ class Desk:
     # As what was refused.
     def code(self, request):
         return self.codes.get(request)
+
+    def may_be_forgotten(self, created_at):
+        return created_at <= self.forgotten_until
 
     async def remember(self, refusals):
         self.did += [("remembered", id_, code.value) for id_, code in refusals]
@@ -63,7 +70,7 @@ def no(id_: str, customer: str = "somebody", code: ErrorCode = ErrorCode.BUSY) -
 
 
 def job(id_: str, customer: str = "somebody") -> SimpleNamespace:
-    request = SimpleNamespace(customer=customer, id=id_, private=True, plain=False)
+    request = SimpleNamespace(customer=customer, id=id_, private=True, plain=False, created_at=1_000)
     return SimpleNamespace(id=id_, request=request, relay="ws://r")
 
 
@@ -85,7 +92,7 @@ async def test_what_is_not_said_is_not_remembered(desk):
 
 async def test_noise_is_answered_to_friends_and_to_whoever_had_a_job_here_and_to_nobody_else(desk):
     noise = [no(f"of {who}", who, ErrorCode.MALFORMED) for who in ("stranger", "friend", "regular")]
-    desk.not_taken.served("regular")
+    desk.customers.served("regular", 0.0)
     await desk.not_taken.refuse(noise, live=True)
     assert [words for words in desk.did if words[0] != "remembered"] == [
         ("no to of friend", "ws://r"),

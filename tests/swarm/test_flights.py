@@ -20,13 +20,13 @@ def test_an_answer_counts_for_the_customer_and_the_request_that_it_names_and_by_
     out = Flights()
     out.add(flight)
 
-    def found(by: SecretKey, request: str, customer: str) -> Flight | None:
+    def found(by: SecretKey, request: str, customer: str) -> list[Flight]:
         return out.asked(by.sign(EventDraft(6940, "", (("e", request), ("p", customer)), 1_000)), US.public)
 
-    assert found(THEM, REQUEST, US.public) is flight
-    assert found(US, REQUEST, US.public) is None
-    assert found(THEM, "2" * 64, US.public) is None
-    assert found(THEM, REQUEST, SecretKey.generate().public) is None
+    assert found(THEM, REQUEST, US.public) == [flight]
+    assert found(US, REQUEST, US.public) == []
+    assert found(THEM, "2" * 64, US.public) == []
+    assert found(THEM, REQUEST, SecretKey.generate().public) == []
 
 
 def test_what_may_have_been_charged_is_remembered_and_not_without_end(monkeypatch) -> None:
