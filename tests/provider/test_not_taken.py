@@ -56,6 +56,9 @@ class Desk:
     def refusal(self, refusal):
         return None if refusal.customer in self.mute else f"no to {refusal.id}"
 
+    def shared_refusal(self, refusals):
+        return f"{refusals[0].code.value} to {len(refusals)}"
+
     def say(self, word, relay):
         self.did.append((word, relay))
 
@@ -109,6 +112,40 @@ async def test_what_was_refused_before_is_said_again_to_whoever_asks_now_and_not
     before = desk.not_taken.before(job("a"))
     assert (before.id, before.code) == ("a", ErrorCode.BUSY)
     assert desk.not_taken.before(job("b")) is None
+
+
+async def test_when_many_strangers_are_refused_they_share_words_and_customers_keep_theirs(desk, monkeypatch):
+    monkeypatch.setattr(module, "STRANGERS", RefusalLimits(total_burst=2.0, total_per_s=0.0))
+    desk = Desk()
+    desk.customers.served("customer", 0.0)
+    crowd = [no(f"s{number}", f"stranger {number}") for number in range(2 + module.TOGETHER + 3)]
+    others = [no("c", "customer"), no("f", "friend"), no("p", "another stranger", ErrorCode.PAUSED)]
+    await desk.not_taken.refuse([*crowd, *others], live=True)
+    remembered = [words[1] for words in desk.did if words[0] == "remembered"]
+    assert sorted(remembered) == sorted(one.id for one in (*crowd, *others))
+    assert desk.did[len(remembered) :] == [
+        ("no to s0", "ws://r"),
+        ("no to s1", "ws://r"),
+        ("no to c", "ws://r"),
+        ("no to f", "ws://r"),
+        (f"busy to {module.TOGETHER}", "ws://r"),
+        ("busy to 3", "ws://r"),
+        ("paused to 1", "ws://r"),
+    ]
+
+
+async def test_a_stranger_s_noise_gets_no_word_in_a_crowd_either(desk, monkeypatch):
+    monkeypatch.setattr(module, "STRANGERS", RefusalLimits(total_burst=0.0, total_per_s=0.0))
+    desk = Desk()
+    await desk.not_taken.refuse([no("a", code=ErrorCode.MALFORMED)], live=True)
+    assert desk.did == []
+
+
+async def test_what_may_have_been_refused_and_is_forgotten_is_not_taken_on(desk):
+    asked = job("a")
+    assert desk.not_taken.before(asked) is None
+    desk.forgotten_until = asked.request.created_at
+    assert desk.not_taken.before(asked).code is ErrorCode.BUSY
 
 
 async def test_what_was_taken_on_before_is_answered_as_it_was_then_and_only_where_it_is_asked_for_now(desk):
