@@ -68,9 +68,9 @@ class Replies:
         code, reason = refusals[0].code, refusals[0].reason
         return self._secret.sign(shared_error_draft(about, code, reason, created_at=now, expiration=self._expiry()))
 
-    def say(self, refusal: Event, relay: str) -> None:
-        """Sends an error that `refusal` made."""
-        self._put(refusal, relay)
+    def say(self, refusal: Event, relay: str, done: Callable[[bool], None] | None = None) -> None:
+        """Sends an error that was made here. `done` is called with whether a relay has it."""
+        self._put(refusal, relay, done)
 
     def processing(self, request: ReceivedRequest, relay: str, wait_s: float | None = None) -> None:
         """Tells the customer that the job begins in about `wait_s` seconds; None if that is not known."""

@@ -19,6 +19,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.provider.contents import Contents
 from pylon.provider.customers import Customers
 from pylon.provider.housekeeping import Housekeeping
+from pylon.provider.intake.crowd import Crowd
 from pylon.provider.intake.intake import Intake, for_provider
 from pylon.provider.intake.not_taken import NotTaken
 from pylon.provider.intake.open_cancels import OpenCancels
@@ -170,6 +171,7 @@ class Provider:
             results=results,
             replies=replies,
             refused=Refused(journal, clock),
+            crowd=Crowd(replies),
             outbox=outbox,
             clock=clock,
             customers=self._customers,
@@ -228,6 +230,7 @@ class Provider:
             if self._till is not None:
                 parts.push_async_callback(self._till.close)
             parts.push_async_callback(self._disk.close)
+            parts.push_async_callback(self._not_taken.close)
             parts.push_async_callback(self._intake.close)
             parts.push_async_callback(self._open_cancels.close)
             parts.push_async_callback(self._housekeeping.close)

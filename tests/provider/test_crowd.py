@@ -1,110 +1,76 @@
-"""Who is admitted when strangers fill a provider's queue: the decider alone, with the real queue."""
+"""Strangers that share the word that they are refused: in few events, and behind everybody's results."""
 
-from collections import Counter
-from dataclasses import replace
-
-from hypothesis import given
-from hypothesis import strategies as st
+import asyncio
 
 from pylon.jobs.codes import ErrorCode
-from pylon.jobs.request import JobRequest, ReceivedRequest
-from pylon.money.msat import ZERO
-from pylon.provider.admission import Accept, Load, crowded
-from pylon.provider.customers import Standing
-from pylon.provider.queue import Job, JobQueue
-from pylon.provider.settings import ProviderSettings
-
-SETTINGS = ProviderSettings(max_queue=40, max_customers=8)
-KNOWN = {"recent": Standing.RECENT, "regular": Standing.REGULAR}
+from pylon.provider.intake import crowd as module
+from pylon.provider.intake.crowd import MOST_OUT, TOGETHER, Crowd
+from pylon.provider.refusal import Refusal
 
 
-class Provider:
-    """A queue and its door. Every request is admitted or refused: there is no third way."""
+class Replies:
+    """Keeps what is said; a relay has it when a test says so."""
 
-    def __init__(self, settings: ProviderSettings = SETTINGS) -> None:
-        self.settings, self.queue, self.number = settings, JobQueue(), 0
-        self.waiting: Counter[str] = Counter()
-        self.done: list[str] = []
+    def __init__(self) -> None:
+        self.said: list[tuple[list[str], str]] = []
+        self.unacknowledged = []
 
-    def asks(self, customer: str) -> ErrorCode | None:
-        standing = KNOWN.get(customer, Standing.STRANGER)
-        jobs, customers = self.queue.in_line(standing)
-        load = Load((), standing=standing, waiting=jobs, others=customers, of_customer=self.waiting[customer])
-        refused = crowded(self.settings, load)
-        if refused is not None:
-            assert refused.reason
-            return refused.code
-        self.number += 1
-        request = ReceivedRequest(str(self.number), customer, 0, JobRequest("prompt"), True, ("p",))
-        self.queue.push(Job(request, None, Accept(ZERO, 100, "m", 8), 0.0, "ws://r", standing=standing))
-        self.waiting[customer] += 1
-        return None
+    def shared_refusal(self, refusals):
+        return [refusal.id for refusal in refusals]
 
-    def works(self) -> None:
-        if (job := self.queue.pop()) is not None:
-            self.waiting[job.request.customer] -= 1
-            self.done.append(job.request.customer)
+    def say(self, event, relay, done):
+        self.said.append((event, relay))
+        self.unacknowledged.append(done)
 
 
-floods = st.lists(st.integers(0, 60), max_size=300)
+def no(id_: str, relay: str = "ws://r", code: ErrorCode = ErrorCode.BUSY) -> Refusal:
+    return Refusal("customer", id_, True, relay, code, "")
 
 
-@given(floods, st.integers(1, 10))
-def test_a_flood_of_strangers_never_refuses_who_is_known_and_delays_its_job_by_one(flood, every):
-    provider = Provider()
-    for number, key in enumerate(flood):
-        assert provider.asks(f"stranger {key}") in (None, ErrorCode.BUSY, ErrorCode.CUSTOMER_LIMIT)
-        if number % every == 0:
-            for customer in KNOWN:
-                assert provider.asks(customer) is None
-            began = len(provider.done)
-            while any(provider.waiting[customer] for customer in KNOWN):
-                provider.works()
-            assert len(provider.done) - began <= 4
+async def told(monkeypatch, refusals) -> tuple[Crowd, Replies]:
+    monkeypatch.setattr(module, "GATHER_S", 0.0)
+    replies = Replies()
+    crowd = Crowd(replies)
+    crowd.start()
+    for refusal in refusals:
+        crowd.add(refusal)
+    await settled()
+    return crowd, replies
 
 
-@given(floods)
-def test_a_bounded_number_of_strangers_waits_and_each_for_a_bounded_number_of_turns(flood):
-    provider = Provider()
-    for key in flood:
-        provider.asks(f"stranger {key}")
-        jobs, customers = provider.queue.in_line(Standing.STRANGER)
-        assert customers <= SETTINGS.max_customers and jobs <= SETTINGS.max_queue
-    waiting = [key for key, jobs in provider.waiting.items() if jobs]
-    for _ in range(SETTINGS.max_customers):
-        provider.works()
-    assert set(waiting) <= set(provider.done)
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.booleans())
-def test_few_keys_with_many_jobs_leave_a_place_for_the_next_stranger(hogs, works):
-    provider = Provider()
-    for number, key in enumerate(hogs):
-        provider.asks(f"hog {key}")
-        if works and number % 3 == 0:
-            provider.works()
-    assert provider.asks("newcomer") is None
+async def test_they_are_told_together_where_they_came_from_and_by_what_they_are_told(monkeypatch):
+    many = [no(str(number)) for number in range(TOGETHER + 2)]
+    crowd, replies = await told(
+        monkeypatch, [many[0], no("x", "ws://other"), *many[1:], no("y", code=ErrorCode.PAUSED)]
+    )
+    assert replies.said == [
+        ([str(number) for number in range(TOGETHER)], "ws://r"),
+        (["x"], "ws://other"),
+        (["32", "33"], "ws://r"),
+        (["y"], "ws://r"),
+    ]
+    await crowd.close()
 
 
-def test_a_customer_that_is_alone_may_have_all_that_one_customer_may():
-    settings = ProviderSettings()
-    load = Load((), waiting=settings.max_per_customer - 1, of_customer=settings.max_per_customer - 1, others=1)
-    assert crowded(settings, load) is None
+async def test_a_relay_that_is_slow_has_few_of_them_to_take_and_hears_of_the_rest_when_it_has_those(monkeypatch):
+    events = MOST_OUT + 2
+    crowd, replies = await told(monkeypatch, [no(str(number)) for number in range(events * TOGETHER)])
+    assert len(replies.said) == MOST_OUT
+    for one in range(2):
+        replies.unacknowledged[one](bool(one))
+        await settled()
+        assert len(replies.said) == MOST_OUT + one + 1
+    assert sorted(int(id_) for ids, _ in replies.said for id_ in ids) == list(range(events * TOGETHER))
+    await crowd.close()
 
 
-def test_the_last_place_goes_to_who_has_none():
-    load = Load((), waiting=39, of_customer=0)
-    assert crowded(SETTINGS, load) is None
-    assert crowded(SETTINGS, replace(load, of_customer=1)).code is ErrorCode.CUSTOMER_LIMIT
-    assert crowded(SETTINGS, replace(load, waiting=40)).code is ErrorCode.BUSY
-
-
-def test_a_refusal_says_who_waits_and_for_how_long():
-    refused = crowded(SETTINGS, Load((), standing=Standing.RECENT, waiting=8, others=8, turn_s=4.2))
-    assert refused.reason == "8 other recent customers are waiting here, about 4 s"
-
-
-def test_whoever_has_a_job_here_may_send_more_though_no_other_customer_may_come():
-    load = Load((), waiting=8, others=8)
-    assert crowded(SETTINGS, load).code is ErrorCode.BUSY
-    assert crowded(SETTINGS, replace(load, of_customer=1)) is None
+async def test_of_too_many_the_latest_are_told(monkeypatch):
+    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    crowd, replies = await told(monkeypatch, [no(str(number)) for number in range(5)])
+    assert replies.said == [(["2", "3", "4"], "ws://r")]
+    await crowd.close()

@@ -7,6 +7,7 @@ from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode
 from pylon.nostr.event import Event
 from pylon.provider.customers import Customers, Standing
+from pylon.provider.intake.crowd import Crowd
 from pylon.provider.intake.refused import Refused
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Outbox
@@ -26,8 +27,6 @@ AGAIN = RefusalLimits(burst=1_000.0, per_s=20.0, total_burst=5_000.0, total_per_
 STRANGERS = RefusalLimits(total_burst=200.0, total_per_s=50.0)
 # How often a stranger is named in a shared refusal beyond that, so that in a flood nobody waits for a word in vain.
 SHARED = RefusalLimits(burst=1_000.0, per_s=20.0, total_burst=20_000.0, total_per_s=5_000.0)
-# The most requests in one shared refusal: each of their customers is sent all of it, at about 150 bytes a request.
-TOGETHER = 32
 
 
 class NotTaken:
@@ -42,6 +41,7 @@ class NotTaken:
         results: Results,
         replies: Replies,
         refused: Refused,
+        crowd: Crowd,
         outbox: Outbox,
         clock: Clock,
         customers: Customers,
@@ -52,6 +52,7 @@ class NotTaken:
         self._results = results
         self._replies = replies
         self._refused = refused
+        self._crowd = crowd
         self._outbox = outbox
         self._clock = clock
         self._again = RefusalBudget(AGAIN)
@@ -62,6 +63,11 @@ class NotTaken:
     async def start(self) -> None:
         """Reads what earlier processes refused. Raises `sqlite3.Error`."""
         await self._refused.start()
+        self._crowd.start()
+
+    async def close(self) -> None:
+        """Stops telling strangers that they were refused."""
+        await self._crowd.close()
 
     def before(self, job: Job) -> Refusal | None:
         """The refusal of a job that was refused before; None if it was not. It stays refused: its customer has gone
@@ -93,25 +99,21 @@ class NotTaken:
 
     async def say_no(self, refused: Sequence[Refusal]) -> None:
         """Tells the customers of requests that are not in the journal."""
-        answers: list[tuple[Event, str]] = []
-        told: list[Refusal] = []
-        crowd: dict[tuple[str, ErrorCode], list[Refusal]] = {}
+        answers: list[tuple[Refusal, Event]] = []
+        crowd: list[Refusal] = []
         for refusal in refused:
             if self._is_one_of_many(refusal):
                 if self._shared.allow(refusal.customer, self._clock.monotonic()):
-                    crowd.setdefault((refusal.relay, refusal.code), []).append(refusal)
+                    crowd.append(refusal)
             elif (feedback := self._feedback(refusal)) is not None:
-                answers.append((feedback, refusal.relay))
-                told.append(refusal)
-        for (relay, _), many in crowd.items():
-            parts = [many[at : at + TOGETHER] for at in range(0, len(many), TOGETHER)]
-            answers += [(self._replies.shared_refusal(part), relay) for part in parts]
-            told += many
-        if told:
+                answers.append((refusal, feedback))
+        if told := [*(refusal for refusal, _ in answers), *crowd]:
             # Before they are told: a refusal must hold even if this process crashes.
             await self._refused.remember([(refusal.id, refusal.code) for refusal in told])
-        for feedback, relay in answers:
-            self._replies.say(feedback, relay)
+        for refusal, feedback in answers:
+            self._replies.say(feedback, refusal.relay)
+        for refusal in crowd:
+            self._crowd.add(refusal)
 
     def _is_stranger(self, customer: str) -> bool:
         return not self._trusted(customer) and self._customers.standing(customer) is Standing.STRANGER
