@@ -10,13 +10,13 @@ from pylon.provider.replies import Replies
 from pylon.tasks import Tasks
 
 # The most requests in one event: each of their customers is sent all of it, at about 150 bytes a request.
-TOGETHER = 32
+TOGETHER = 64
 # How long refusals are gathered, in seconds, so that an event holds many.
 GATHER_S = 0.2
 # The most events that no relay has acknowledged. A relay that a flood has made slow gets results first.
-MOST_OUT = 4
+MOST_OUT = 32
 # The most that wait to be told; of more the latest. The others have waited for so long that they have gone elsewhere.
-MOST_WAITING = 4_096
+MOST_WAITING = 2_048
 
 
 class Crowd:
