@@ -78,13 +78,11 @@ class Judge:
 
         It is not decrypted: in a flood that would take most of the time, and everybody would wait for it.
         """
-        if event.pubkey in self._settings.trusted or load.paused:
+        full = crowded(self._settings, load)
+        if full is None or load.paused or event.pubkey in self._settings.trusted:
             return None
-        sealed = is_sealed(event)
-        named = any(event.tag_values("p"))
-        if not form_is_served(self._settings, private=sealed, named=named):
-            return None
-        if event.kind not in self._settings.kinds or (full := crowded(self._settings, load)) is None:
+        sealed, named = is_sealed(event), any(event.tag_values("p"))
+        if event.kind not in self._settings.kinds or not form_is_served(self._settings, private=sealed, named=named):
             return None
         private = sealed and not is_nip04(event)
         return Refusal(event.pubkey, event.id, private, relay, full.code, full.reason, is_plain(event))

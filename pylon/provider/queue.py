@@ -140,8 +140,10 @@ class JobQueue:
         if job.trusted:
             return self._trusted.ahead(job)
         ahead = self._lines[job.standing].ahead(job)
-        others = _before(job.standing, ahead, {standing: line.jobs for standing, line in self._lines.items()})
-        return self._trusted.jobs + ahead + others
+        if len(self._lines) > 1:
+            waiting = {standing: line.jobs for standing, line in self._lines.items()}
+            ahead += _before(job.standing, ahead, waiting)
+        return self._trusted.jobs + ahead
 
     def push(self, job: Job) -> None:
         """Adds a job behind the others of its customer."""
