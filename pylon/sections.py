@@ -97,7 +97,16 @@ class ProviderSection(_Section):
         2_000,
         ge=1,
         le=MOST,
-        description="The most jobs queued or running at once, not counting those that wait for a payment.",
+        description=(
+            "The most jobs that wait for the engine, of customers that are new here, and as many of those that are "
+            "recent, and of regulars; not counting those that wait for a payment."
+        ),
+    )
+    max_customers: int = Field(
+        100,
+        ge=1,
+        le=MOST,
+        description="The most customers that may have jobs waiting for the engine: new, recent and regulars each.",
     )
     max_per_customer: int = Field(
         1_000,

@@ -67,7 +67,7 @@ class Customer:
         return [parse_feedback(e, self.keys) for e in self._of(request) if e.kind == FEEDBACK]
 
     def _of(self, request: Event) -> list[Event]:
-        return [event for event in self.answers if event.tag("e") == request.id]
+        return [event for event in self.answers if request.id in event.tag_values("e")]
 
     async def until[T](self, found: Callable[[], T], timeout: float = 20.0) -> T:
         """The first true value of `found`, looked for after each answer."""

@@ -1,6 +1,7 @@
 """Job feedback, kind 7000 (NIP-90 "Job Feedback")."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -8,7 +9,7 @@ from pylon.errors import MalformedError
 from pylon.jobs import answer
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.codes import ErrorCode
-from pylon.jobs.kinds import FEEDBACK
+from pylon.jobs.kinds import FEEDBACK, SCHEMA
 from pylon.jobs.payload import Payload
 from pylon.jobs.size import check_size
 from pylon.nostr.crypto.nip44 import ConversationKeys
@@ -61,6 +62,20 @@ def feedback_draft(feedback: Feedback, keys: ConversationKeys, *, created_at: in
     return check_size(
         answer.draft(FEEDBACK, feedback.address, payload, keys, echo=(), created_at=created_at, plain=plain)
     )
+
+
+def shared_error_draft(
+    requests: Sequence[Address], code: ErrorCode, text: str, *, created_at: int, expiration: int
+) -> EventDraft:
+    """One error for many requests, to be signed: each has an `e` tag, and its customer a `p` tag.
+
+    It is readable by everybody, since nothing can be encrypted for many. For each of these customers it means what an
+    error of its own would mean. Raises `TooLargeError`.
+    """
+    named: list[Tag] = [("e", address.request) for address in requests]
+    named += [("p", customer) for customer in dict.fromkeys(address.customer for address in requests)]
+    tags = (*named, ("status", Status.ERROR.value, code.value), ("v", SCHEMA), ("expiration", str(expiration)))
+    return check_size(EventDraft(FEEDBACK, _readable(Status.ERROR, text), tags, created_at))
 
 
 def parse_feedback(event: Event, keys: ConversationKeys) -> Feedback:

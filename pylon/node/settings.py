@@ -89,6 +89,7 @@ def provider_settings(config: Config, own: str, household: HouseholdFile) -> Pro
         only_trusted=only_trusted,
         blocked=public_keys("provider.blocked", section.blocked),
         max_queue=section.max_queue,
+        max_customers=section.max_customers,
         max_per_customer=section.max_per_customer,
         max_prompt_bytes=section.max_prompt_bytes,
         max_tokens=section.max_tokens,

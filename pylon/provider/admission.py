@@ -12,6 +12,7 @@ from pylon.jobs.request import ReceivedRequest
 from pylon.jobs.size import question_bytes
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
+from pylon.provider.customers import Standing
 from pylon.provider.settings import ProviderSettings
 from pylon.records import record
 
@@ -22,8 +23,13 @@ class Load:
 
     # The models that run here, each with the sha256 of its weights, empty while that is not known.
     models: tuple[tuple[str, str], ...]
-    # Jobs that wait for the engine or run. Those that wait for a payment are left out: strangers can send any number.
+    # What the customer is, and who waits for the engine in the line of such customers: jobs, the other customers that
+    # they are of, and the seconds that one job of each of these takes. Jobs that wait for a payment are left out:
+    # strangers can send any number.
+    standing: Standing = Standing.STRANGER
     waiting: int = 0
+    others: int = 0
+    turn_s: float = 0.0
     # This customer's jobs, those that wait for its payment included, and how many those are.
     of_customer: int = 0
     unpaid_of_customer: int = 0
@@ -79,7 +85,7 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
     """The verdict on a request, at `now` in Unix seconds. `provider` is our public key."""
     if not is_heard(request.customer, request.providers, settings, provider=provider):
         return Ignore()
-    if not _form_is_served(request, settings):
+    if not form_is_served(settings, private=request.private, named=bool(request.providers)):
         return Ignore()
     trusted = request.customer in settings.trusted
     expires_at = request.job.expiration or request.created_at + settings.max_age_s
@@ -102,8 +108,8 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
         return Refuse(ErrorCode.TOO_LARGE, f"prompts may have at most {settings.max_prompt_bytes:,} bytes here")
     if load.paused:
         return Refuse(ErrorCode.PAUSED, load.paused)
-    if not trusted and load.waiting >= settings.max_queue:
-        return Refuse(ErrorCode.BUSY, f"{load.waiting} jobs are already waiting here")
+    if not trusted and (crowd := crowded(settings, load)) is not None:
+        return crowd
     if not trusted and load.of_customer >= settings.max_per_customer:
         return Refuse(
             ErrorCode.CUSTOMER_LIMIT, f"a customer may have at most {settings.max_per_customer} jobs waiting here"
@@ -124,10 +130,29 @@ def admit(request: ReceivedRequest, settings: ProviderSettings, load: Load, *, p
     return Accept(quote, expires_at, model, max_tokens, price)
 
 
-def _form_is_served(request: ReceivedRequest, settings: ProviderSettings) -> bool:
-    if request.private:
-        return bool(request.providers)
-    return settings.serve_open if request.providers else settings.serve_broadcast
+def form_is_served(settings: ProviderSettings, *, private: bool, named: bool) -> bool:
+    """Whether requests of this form are served. `named`: it names its providers."""
+    if private:
+        return named
+    return settings.serve_open if named else settings.serve_broadcast
+
+
+def crowded(settings: ProviderSettings, load: Load) -> Refuse | None:
+    """The refusal of a customer whose line has no place for one more job; None if it has.
+
+    Customers are counted as well as jobs: each takes a turn from every other, and a flood has a key for each job. And
+    whoever has many jobs in the line leaves as many places for others: so no few keys can fill it. The next place
+    that becomes free goes to whoever asks next, so the chance of each in a flood is its share of the requests.
+    """
+    if load.waiting >= settings.max_queue:
+        return Refuse(ErrorCode.BUSY, f"{load.waiting} jobs of {load.standing} customers are already waiting here")
+    own = load.of_customer - load.unpaid_of_customer
+    if not own and load.others >= settings.max_customers:
+        wait = f"about {max(1, round(load.turn_s))} s"
+        return Refuse(ErrorCode.BUSY, f"{load.others} other {load.standing} customers are waiting here, {wait}")
+    if own and own >= settings.max_queue - load.waiting:
+        return Refuse(ErrorCode.CUSTOMER_LIMIT, "the places that are left here are for other customers")
+    return None
 
 
 def _match_model(wanted: str | None, models: Iterable[tuple[str, str]]) -> str | None:

@@ -114,11 +114,16 @@ class Journal:
 
         await self.transact(step)
 
-    async def refused(self, *, since: float) -> list[sqlite3.Row]:
-        """The refusals since a time (Unix seconds), the oldest first, with the columns `id`, `code` and `said_at`."""
-        return await self._database.fetch_all(
-            "SELECT id, code, said_at FROM refused_request WHERE said_at > ? ORDER BY said_at", (since,)
+    async def refused(self, *, since: float, most: int) -> list[sqlite3.Row]:
+        """The refusals since a time (Unix seconds), the latest `most` of them, the oldest first.
+
+        The columns are `id`, `code` and `said_at`.
+        """
+        found = await self._database.fetch_all(
+            "SELECT id, code, said_at FROM refused_request WHERE said_at > ? ORDER BY said_at DESC LIMIT ?",
+            (since, most),
         )
+        return found[::-1]
 
     async def forget(self, *, results_before: float, rows_before: float, refusals_before: float) -> None:
         """Deletes results of jobs with a deadline before `results_before`, rows of ended jobs that came before
@@ -137,10 +142,13 @@ class Journal:
         found = await self._database.fetch_all(rows.NEWEST, (state, limit))
         return [rows.newest(row) for row in found]
 
-    async def customers(self, most: int) -> list[str]:
-        """The customers of the newest `most` jobs, the latest last."""
-        found = await self._database.fetch_all("SELECT customer FROM job ORDER BY received_at DESC LIMIT ?", (most,))
-        return [row["customer"] for row in reversed(found)]
+    async def customers(self, most: int) -> list[tuple[str, float, float]]:
+        """The customers of the newest `most` jobs, as far as these were done, the latest last.
+
+        With each, when the first and the last of its jobs came, in Unix seconds.
+        """
+        found = await self._database.fetch_all(rows.CUSTOMERS, (most,))
+        return [(row["customer"], row["first"], row["last"]) for row in found]
 
     async def counts(self) -> dict[str, int]:
         """The number of jobs by state."""

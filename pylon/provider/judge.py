@@ -10,7 +10,7 @@ from pylon.money.price import FREE
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.pool_subscription import Received
-from pylon.provider.admission import Accept, Ignore, Load, Refuse, admit, is_heard
+from pylon.provider.admission import Accept, Ignore, Load, Refuse, admit, crowded, form_is_served, is_heard
 from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal
 from pylon.provider.rows import Pending
@@ -49,13 +49,15 @@ class Judge:
         event, relay = received.event, received.relay
         if not is_heard(event.pubkey, tuple(event.tag_values("p")), self._settings, provider=self._provider):
             return None
+        load = self._load(event.pubkey, ahead)
+        if (refusal := self._turned_away(event, relay, load)) is not None:
+            return refusal
         try:
             request = parse_request(event, self._keys)
         except RequestError as error:
             # A broadcast that names no provider gets no error: every provider would send one.
             return _unreadable(event, relay, error) if self._provider in event.tag_values("p") else None
         now = self._clock.wall()
-        load = self._load(request.customer, ahead)
         verdict = admit(request, self._settings, load, provider=self._provider, now=now)
         # After the verdict: what is passed over when it is new gets no word when it is old either.
         if request.created_at < int(now) - LOOK_BACK_S and not isinstance(verdict, Ignore):
@@ -64,11 +66,26 @@ class Judge:
             return Refusal.to(request, relay, ErrorCode.EXPIRED, reason)
         match verdict:
             case Accept() as terms:
-                return Job(request, event, terms, now, relay, request.customer in self._settings.trusted)
+                trusted = request.customer in self._settings.trusted
+                return Job(request, event, terms, now, relay, trusted, load.standing)
             case Refuse(code, reason):
                 return Refusal.to(request, relay, code, reason)
             case _:
                 return None
+
+    def _turned_away(self, event: Event, relay: str, load: Load) -> Refusal | None:
+        """The refusal of a request for which there is no place, whatever it holds.
+
+        It is not decrypted: in a flood that would take most of the time, and everybody would wait for it.
+        """
+        full = crowded(self._settings, load)
+        if full is None or load.paused or event.pubkey in self._settings.trusted:
+            return None
+        sealed, named = is_sealed(event), any(event.tag_values("p"))
+        if event.kind not in self._settings.kinds or not form_is_served(self._settings, private=sealed, named=named):
+            return None
+        private = sealed and not is_nip04(event)
+        return Refusal(event.pubkey, event.id, private, relay, full.code, full.reason, is_plain(event))
 
     def restore(self, pending: Pending) -> Job | Refusal | None:
         """A job that an earlier process left in the journal, on the terms on which it was taken on.
@@ -102,7 +119,7 @@ class Judge:
                     terms = replace(terms, quote=agreed.quote, price=agreed.price, max_tokens=longest)
                 trusted = request.customer in self._settings.trusted
                 return Job(
-                    request, event, terms, pending.received_at, relay, trusted,
+                    request, event, terms, pending.received_at, relay, trusted, load.standing,
                     pending.sent, again=pending.begun, left=True,
                 )  # fmt: skip
             case Refuse(code, reason):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pylon.inference.service import InferenceService
 from pylon.provider.admission import Load
+from pylon.provider.customers import Customers
 from pylon.provider.pauses import Pauses
 from pylon.provider.queue import Job
 from pylon.provider.work.in_hand import InHand
@@ -14,22 +15,40 @@ class Occupancy:
     """Counts the jobs of one engine, which runs the model of this id."""
 
     def __init__(
-        self, *, inference: InferenceService, model: str, runner: Runner, in_hand: InHand, pauses: Pauses
+        self,
+        *,
+        inference: InferenceService,
+        model: str,
+        runner: Runner,
+        in_hand: InHand,
+        pauses: Pauses,
+        customers: Customers,
     ) -> None:
         self._inference = inference
         self._model = model
         self._runner = runner
         self._in_hand = in_hand
         self._pauses = pauses
+        self._customers = customers
 
     def load(self, customer: str, ahead: Sequence[Job]) -> Load:
         """The load that a request of this customer is judged by, with the jobs `ahead` of it counted."""
         model, in_hand = self._inference.model, self._in_hand
         unpaid = in_hand.unpaid_of(customer)
         paid = in_hand.paid_of(customer) + sum(1 for job in ahead if job.request.customer == customer)
+        standing = self._customers.standing(customer)
+        waiting, others = self._runner.queue.in_line(standing)
+        if ahead:
+            same = [job.request.customer for job in ahead if job.standing is standing and not job.trusted]
+            waiting += len(same)
+            # Some may have jobs in the line already: counted twice, they leave a place empty until the next batch.
+            others += len(set(same))
         return Load(
             models=((self._model, "" if model is None else model.sha256),),
-            waiting=in_hand.paid + len(ahead),
+            standing=standing,
+            waiting=waiting,
+            others=others,
+            turn_s=others / self._inference.slots * self._runner.seconds_per_job,
             of_customer=unpaid + paid,
             paused=self._pauses.public_reason or ("engine" if self._inference.state == "failed" else ""),
             wallet_down=in_hand.wallet_down,

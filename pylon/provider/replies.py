@@ -1,12 +1,12 @@
 """Job feedback (NIP-90 kind 7000): built, signed and sent to the customer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.errors import WireError
 from pylon.jobs.answer import Address, Amount
-from pylon.jobs.feedback import Feedback, Status, feedback_draft
+from pylon.jobs.feedback import Feedback, Status, feedback_draft, shared_error_draft
 from pylon.jobs.request import ReceivedRequest
 from pylon.money.msat import Msat
 from pylon.nostr.crypto.nip44 import ConversationKeys
@@ -60,9 +60,17 @@ class Replies:
         address = Address(refusal.id, customer, refusal.private, self._expiry())
         return self._sign(Feedback(address, Status.ERROR, refusal.code, refusal.reason), plain=refusal.plain)
 
-    def say(self, refusal: Event, relay: str) -> None:
-        """Sends an error that `refusal` made."""
-        self._put(refusal, relay)
+    def shared_refusal(self, refusals: Sequence[Refusal]) -> Event:
+        """One signed error for many requests, with the code and the reason of the first. It is readable by everybody,
+        and costs about as much as one that is sealed for a single customer."""
+        about = [Address(refusal.id, refusal.customer, private=False) for refusal in refusals]
+        now = int(self._clock.wall())
+        code, reason = refusals[0].code, refusals[0].reason
+        return self._secret.sign(shared_error_draft(about, code, reason, created_at=now, expiration=self._expiry()))
+
+    def say(self, refusal: Event, relay: str, done: Callable[[bool], None] | None = None) -> None:
+        """Sends an error that was made here. `done` is called with whether a relay has it."""
+        self._put(refusal, relay, done)
 
     def processing(self, request: ReceivedRequest, relay: str, wait_s: float | None = None) -> None:
         """Tells the customer that the job begins in about `wait_s` seconds; None if that is not known."""

@@ -241,6 +241,12 @@ NEWEST = (
     " ORDER BY received_at DESC LIMIT ?"
 )
 
+CUSTOMERS = (
+    "SELECT customer, min(received_at) AS first, max(received_at) AS last"
+    " FROM (SELECT customer, state, received_at FROM job ORDER BY received_at DESC LIMIT ?)"
+    " WHERE state IN ('signed', 'settled', 'undelivered') GROUP BY customer ORDER BY last"
+)
+
 
 def pending(row: sqlite3.Row) -> Pending | None:
     """A row of `PENDING` as a value; None if it has neither request nor result."""

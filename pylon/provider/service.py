@@ -17,7 +17,9 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.provider.contents import Contents
+from pylon.provider.customers import Customers
 from pylon.provider.housekeeping import Housekeeping
+from pylon.provider.intake.crowd import Crowd
 from pylon.provider.intake.intake import Intake, for_provider
 from pylon.provider.intake.not_taken import NotTaken
 from pylon.provider.intake.open_cancels import OpenCancels
@@ -39,6 +41,9 @@ from pylon.provider.work.results import Results
 from pylon.provider.work.runner import Runner
 from pylon.provider.writable import Writable
 from pylon.store.database import Database
+
+# How many jobs of earlier processes are looked through for whom they were done.
+LOOK_BACK_JOBS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,7 @@ class Provider:
         replies = Replies(secret=secret, keys=keys, outbox=outbox, clock=clock, trusted=settings.trusted.__contains__)
         accounts = None if payments is None else AccountSettlement(journal, payments.credit)
         settlement: Settlement = accounts or FreeSettlement(journal)
+        self._customers = Customers()
         results = Results(
             secret=secret,
             keys=keys,
@@ -120,6 +126,7 @@ class Provider:
             outbox=outbox,
             replies=replies,
             clock=clock,
+            customers=self._customers,
         )
         self._runner = Runner(
             inference=inference,
@@ -146,7 +153,12 @@ class Provider:
         self._disk = Writable(journal=journal, clock=clock, changed=self._changed)
         self._pauses = Pauses(journal, self._disk)
         occupancy = Occupancy(
-            inference=inference, model=model, runner=self._runner, in_hand=self._in_hand, pauses=self._pauses
+            inference=inference,
+            model=model,
+            runner=self._runner,
+            in_hand=self._in_hand,
+            pauses=self._pauses,
+            customers=self._customers,
         )
         self._presence = Presence(
             secret=secret,
@@ -165,8 +177,10 @@ class Provider:
             results=results,
             replies=replies,
             refused=Refused(journal, clock),
+            crowd=Crowd(replies),
             outbox=outbox,
             clock=clock,
+            customers=self._customers,
         )
         self._intake = Intake(
             pool=pool,
@@ -187,6 +201,7 @@ class Provider:
     async def start(self) -> None:
         """Takes up what the last process left, then listens for requests and announces itself."""
         await self._pauses.start()
+        self._customers.restore(await self._journal.customers(LOOK_BACK_JOBS))
         if self._till is not None:
             await self._till.start()
         await self._recovery.run()
@@ -221,6 +236,7 @@ class Provider:
             if self._till is not None:
                 parts.push_async_callback(self._till.close)
             parts.push_async_callback(self._disk.close)
+            parts.push_async_callback(self._not_taken.close)
             parts.push_async_callback(self._intake.close)
             parts.push_async_callback(self._open_cancels.close)
             parts.push_async_callback(self._housekeeping.close)

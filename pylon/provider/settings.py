@@ -27,7 +27,9 @@ class ProviderSettings:
     trusted: Container[str] = frozenset()
     blocked: frozenset[str] = frozenset()
     only_trusted: bool = False
+    # Of customers of one standing: their jobs that wait for the engine, and how many of them may have any there.
     max_queue: int = 2_000
+    max_customers: int = 100
     max_per_customer: int = 1_000
     # Jobs that wait for a payment cost nothing to send, so they have limits of their own: one for all customers
     # together that have never paid, and one for each customer.

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from pylon.jobs.announcement import OfferedModel
+from pylon.jobs.kinds import FEEDBACK
+from pylon.jobs.request import is_sealed
 from pylon.jobs.result import JobResult
 from pylon.nostr.event import Event
 from pylon.swarm.spending.charge import Charge
@@ -218,9 +220,14 @@ class Flights:
                 heapq.heappush(self._looks, (now + wait, attempt, wait))
         return found
 
-    def asked(self, event: Event, customer: str) -> Flight | None:
-        """The flight that this event answers, if it is by the provider that was asked, and to us."""
-        flight = self.of_request(event.tag("e") or "")
-        if flight is None or event.pubkey != flight.provider or event.tag("p") != customer:
-            return None
-        return flight
+    def asked(self, event: Event, customer: str) -> list[Flight]:
+        """The flights that this event answers, if it is by the provider that was asked, and to us.
+
+        Open feedback may answer several requests: in a flood a provider refuses many at once.
+        """
+        if event.kind == FEEDBACK and not is_sealed(event):
+            requests, ours = list(event.tag_values("e")), customer in event.tag_values("p")
+        else:
+            requests, ours = [event.tag("e") or ""], event.tag("p") == customer
+        found = [self.of_request(request) for request in dict.fromkeys(requests)] if ours else []
+        return [flight for flight in found if flight is not None and flight.provider == event.pubkey]

@@ -6,7 +6,7 @@ import pytest
 from pylon.errors import MalformedError, TooLargeError
 from pylon.jobs.answer import Amount
 from pylon.jobs.codes import ErrorCode
-from pylon.jobs.feedback import Feedback, Status, feedback_draft, parse_feedback
+from pylon.jobs.feedback import Feedback, Status, feedback_draft, parse_feedback, shared_error_draft
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event, EventDraft
 
@@ -47,6 +47,17 @@ def test_a_sentence_for_people_is_short_and_clean():
     long = Feedback(OPEN, Status.ERROR, ErrorCode.BUSY, "\x1b[2J" + "x" * 1_000)
     assert parse_feedback(signed(long), ex.CUSTOMER_KEYS).text == "[2J" + "x" * 497
     assert plain("\x1b[2J" + "y" * 600, ("status", "success")).text == "[2J" + "y" * 497
+
+
+def test_one_error_names_many_requests_and_each_customer_once():
+    both = [replace(OPEN, request="1" * 64), replace(OPEN, request="2" * 64), replace(ex.ADDRESS, customer="3" * 64)]
+    draft = shared_error_draft(both, ErrorCode.BUSY, "full\x1b", created_at=ex.NOW, expiration=ex.NOW + 60)
+    event = ex.PROVIDER.sign(draft)
+    assert list(event.tag_values("e")) == ["1" * 64, "2" * 64, ex.ADDRESS.request]
+    assert list(event.tag_values("p")) == [OPEN.customer, "3" * 64]
+    read = parse_feedback(event, ex.CUSTOMER_KEYS)
+    assert (read.status, read.code, read.text) == (Status.ERROR, ErrorCode.BUSY, "full")
+    assert read.address == replace(both[0], expiration=ex.NOW + 60)
 
 
 def test_a_piece_of_the_answer_is_not_cut():

@@ -22,6 +22,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
+from pylon.provider.customers import Customers, Standing
 from pylon.provider.journal import Journal
 from pylon.provider.payments import collecting, waiting
 from pylon.provider.payments.asking import Asking
@@ -77,6 +78,7 @@ class Desk:
             outbox=SimpleNamespace(put=lambda letter: self.told.append(letter.event.tag("e"))),
             replies=replies,
             clock=self.clock,
+            customers=Customers(),
         )
         self.till = Till(
             asking=Asking(database=database, wallet=SilentWallet(), receiver=Nobody(), clock=self.clock),
@@ -127,6 +129,14 @@ async def desk(tmp_path):
     async with database.transaction() as tx:
         assert audit.examine(await audit.collect(tx)) == []
     await database.close()
+
+
+async def test_a_job_that_its_customer_has_paid_for_does_not_wait_among_strangers(desk):
+    job = await desk.waiting()
+    assert job.standing is Standing.STRANGER
+    await desk.pay()
+    await desk.till._decide_on_all(KEY.public, "")
+    assert [(one.id, one.standing) for one in desk.ran] == [(job.id, Standing.RECENT)]
 
 
 async def test_a_job_that_is_taken_back_while_it_is_paid_for_runs_and_is_not_ended(desk):

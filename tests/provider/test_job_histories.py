@@ -35,6 +35,7 @@ from pylon.nostr.event import Event, EventDraft, expiration
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
 from pylon.provider.contents import Contents
+from pylon.provider.customers import Customers
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Letter
 from pylon.provider.payments import collecting
@@ -132,6 +133,7 @@ class World:
             outbox=self,
             replies=self,
             clock=self.clock,
+            customers=Customers(),
         )
         self.runner = Runner(
             inference=self.engine,

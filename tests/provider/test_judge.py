@@ -15,6 +15,7 @@ from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Load
+from pylon.provider.customers import Standing
 from pylon.provider.intake.refused import KEEP_S
 from pylon.provider.judge import LOOK_BACK_S, Judge
 from pylon.provider.queue import Job
@@ -106,6 +107,31 @@ def test_what_is_refused_says_to_whom_about_what_and_over_which_relay():
     event = sealed()
     refusal = judge(paused="owner")[0].judge(Received(event, "ws://r"), [])
     assert refusal == Refusal(CUSTOMER.public, event.id, True, "ws://r", ErrorCode.PAUSED, "owner")
+
+
+def test_a_stranger_for_whom_there_is_no_place_is_refused_before_its_request_is_opened():
+    one, _ = judge(others=SETTINGS.max_customers)
+    for event in (unreadable(), sealed()):
+        found = one.judge(Received(event, "ws://r"), [])
+        assert (found.id, found.code, found.private, found.relay) == (event.id, ErrorCode.BUSY, True, "ws://r")
+    nip04 = CUSTOMER.sign(EventDraft(5940, "c2VhbGVk?iv=aXY=", (("p", US.public), ("encrypted",)), NOW))
+    assert not one.judge(Received(nip04, ""), []).private
+
+
+def test_a_full_line_is_nothing_to_a_trusted_key_and_a_pause_or_a_form_that_is_not_served_comes_first():
+    full = {"others": SETTINGS.max_customers}
+    trusting = replace(SETTINGS, trusted=frozenset({CUSTOMER.public}))
+    assert isinstance(judge(trusting, **full)[0].judge(Received(sealed(), ""), []), Job)
+    assert judge(paused="owner", **full)[0].judge(Received(sealed(), ""), []).code is ErrorCode.PAUSED
+    shut = replace(SETTINGS, serve_open=False)
+    job = JobRequest("prompt", JobParameters(), expiration=NOW + 60)
+    event = CUSTOMER.sign(open_draft(job, US.public, salt="1", created_at=NOW))
+    assert judge(shut, **full)[0].judge(Received(event, ""), []) is None
+
+
+def test_a_job_is_of_the_standing_that_its_customer_had():
+    assert judge(standing=Standing.REGULAR)[0].judge(Received(sealed(), ""), []).standing is Standing.REGULAR
+    assert judge(standing=Standing.RECENT)[0].restore(left(sealed())).standing is Standing.RECENT
 
 
 def test_a_blocked_key_is_passed_over_before_its_request_is_opened_or_the_load_is_asked_for():

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from pylon.jobs.codes import ErrorCode
+from pylon.provider.customers import Customers
 from pylon.provider.intake import not_taken as module
 from pylon.provider.intake.not_taken import NotTaken
 from pylon.provider.refusal import Refusal
@@ -22,6 +23,8 @@ class Desk:
         self.here: set[str] = set()
         self.codes: dict[str, ErrorCode] = {}
         self.mute: set[str] = set()
+        self.customers = Customers()
+        self.forgotten_until = 0.0
         self.not_taken = NotTaken(
             trusted={"friend"}.__contains__,
             journal=self,
@@ -31,8 +34,10 @@ class Desk:
             results=SimpleNamespace(repeat=lambda result, relay: self.did.append(("repeated", result, relay))),
             replies=self,
             refused=self,
+            crowd=self,
             outbox=SimpleNamespace(also=lambda job_id, relay: self.did.append(("also", job_id, relay))),
             clock=ManualClock(),
+            customers=self.customers,
         )
 
     async def known(self, ids):
@@ -42,12 +47,19 @@ class Desk:
     def code(self, request):
         return self.codes.get(request)
 
+    def may_be_forgotten(self, created_at):
+        return created_at <= self.forgotten_until
+
     async def remember(self, refusals):
         self.did += [("remembered", id_, code.value) for id_, code in refusals]
 
     # As replies.
     def refusal(self, refusal):
         return None if refusal.customer in self.mute else f"no to {refusal.id}"
+
+    # As the crowd that is told together.
+    def add(self, refusal):
+        self.did.append(("with others", refusal.id))
 
     def say(self, word, relay):
         self.did.append((word, relay))
@@ -63,7 +75,7 @@ def no(id_: str, customer: str = "somebody", code: ErrorCode = ErrorCode.BUSY) -
 
 
 def job(id_: str, customer: str = "somebody") -> SimpleNamespace:
-    request = SimpleNamespace(customer=customer, id=id_, private=True, plain=False)
+    request = SimpleNamespace(customer=customer, id=id_, private=True, plain=False, created_at=1_000)
     return SimpleNamespace(id=id_, request=request, relay="ws://r")
 
 
@@ -85,7 +97,7 @@ async def test_what_is_not_said_is_not_remembered(desk):
 
 async def test_noise_is_answered_to_friends_and_to_whoever_had_a_job_here_and_to_nobody_else(desk):
     noise = [no(f"of {who}", who, ErrorCode.MALFORMED) for who in ("stranger", "friend", "regular")]
-    desk.not_taken.served("regular")
+    desk.customers.served("regular", 0.0)
     await desk.not_taken.refuse(noise, live=True)
     assert [words for words in desk.did if words[0] != "remembered"] == [
         ("no to of friend", "ws://r"),
@@ -102,6 +114,40 @@ async def test_what_was_refused_before_is_said_again_to_whoever_asks_now_and_not
     before = desk.not_taken.before(job("a"))
     assert (before.id, before.code) == ("a", ErrorCode.BUSY)
     assert desk.not_taken.before(job("b")) is None
+
+
+async def test_when_many_strangers_are_refused_they_share_words_and_customers_keep_theirs(desk, monkeypatch):
+    monkeypatch.setattr(module, "STRANGERS", RefusalLimits(total_burst=2.0, total_per_s=0.0))
+    desk = Desk()
+    desk.customers.served("customer", 0.0)
+    crowd = [no(f"s{number}", f"stranger {number}") for number in range(4)]
+    others = [no("c", "customer"), no("f", "friend"), no("p", "another stranger", ErrorCode.PAUSED)]
+    await desk.not_taken.refuse([*crowd, *others], live=True)
+    remembered = [words[1] for words in desk.did if words[0] == "remembered"]
+    assert sorted(remembered) == sorted(one.id for one in (*crowd, *others))
+    assert desk.did[len(remembered) :] == [
+        ("no to s0", "ws://r"),
+        ("no to s1", "ws://r"),
+        ("no to c", "ws://r"),
+        ("no to f", "ws://r"),
+        ("with others", "s2"),
+        ("with others", "s3"),
+        ("with others", "p"),
+    ]
+
+
+async def test_a_stranger_s_noise_gets_no_word_in_a_crowd_either(desk, monkeypatch):
+    monkeypatch.setattr(module, "STRANGERS", RefusalLimits(total_burst=0.0, total_per_s=0.0))
+    desk = Desk()
+    await desk.not_taken.refuse([no("a", code=ErrorCode.MALFORMED)], live=True)
+    assert desk.did == []
+
+
+async def test_what_may_have_been_refused_and_is_forgotten_is_not_taken_on(desk):
+    asked = job("a")
+    assert desk.not_taken.before(asked) is None
+    desk.forgotten_until = asked.request.created_at
+    assert desk.not_taken.before(asked).code is ErrorCode.BUSY
 
 
 async def test_what_was_taken_on_before_is_answered_as_it_was_then_and_only_where_it_is_asked_for_now(desk):

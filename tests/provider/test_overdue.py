@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pylon.provider.customers import Standing
 from pylon.provider.queue import JobQueue
 from pylon.provider.work import overdue
 from pylon.provider.work.overdue import TICK_S, Overdue
@@ -41,7 +42,10 @@ class Desk:
         now = self.clock.wall()
         request = SimpleNamespace(id=id_, customer="alice")
         terms = SimpleNamespace(expires_at=now + lasts)
-        job = SimpleNamespace(id=id_, request=request, relay="ws://r", terms=terms, received_at=now, trusted=False)
+        job = SimpleNamespace(
+            id=id_, request=request, relay="ws://r", terms=terms, received_at=now, trusted=False,
+            standing=Standing.STRANGER,
+        )  # fmt: skip
         if queued:
             self.queue.push(job)
         self.waits_s = waits_s

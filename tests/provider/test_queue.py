@@ -5,14 +5,22 @@ from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money.msat import ZERO
 from pylon.nostr.event import Event
 from pylon.provider.admission import Accept
+from pylon.provider.customers import Standing
 from pylon.provider.queue import Job, JobQueue
 from pylon.provider.refusal_budget import RefusalBudget, RefusalLimits
 
 
-def job(name: str, customer: str = "c", *, expires_at: int = 100, trusted: bool = False) -> Job:
+def job(
+    name: str,
+    customer: str = "c",
+    *,
+    expires_at: int = 100,
+    trusted: bool = False,
+    standing: Standing = Standing.STRANGER,
+) -> Job:
     request = ReceivedRequest(name, customer, 0, JobRequest("prompt"), True, ("p",))
     event = Event(name, customer, 0, 5940, (), "", "")
-    return Job(request, event, Accept(ZERO, expires_at, "m", 8), 0.0, "ws://r", trusted)
+    return Job(request, event, Accept(ZERO, expires_at, "m", 8), 0.0, "ws://r", trusted, standing)
 
 
 def order(queue: JobQueue) -> list[str]:
@@ -44,17 +52,35 @@ def test_expired_jobs_are_taken_out():
     assert order(queue) == ["early"]
 
 
+@given(st.integers(1, 300), st.integers(1, 20))
+def test_a_known_customer_waits_for_one_stranger_a_job_however_many_there_are(strangers, jobs):
+    queue = JobQueue()
+    for number in range(strangers):
+        queue.push(job(f"s{number}", f"stranger {number}"))
+    for number in range(jobs):
+        queue.push(job(f"k{number}", "known", standing=Standing.RECENT))
+    assert queue.in_line(Standing.STRANGER) == (strangers, strangers)
+    assert queue.in_line(Standing.RECENT) == (jobs, 1)
+    done = order(queue)
+    for number in range(jobs):
+        assert done.index(f"k{number}") <= 2 * number + 1
+    # Nor does a customer with many jobs keep strangers from theirs.
+    assert all(done.index(f"s{number}") <= 2 * number for number in range(strangers))
+
+
 @given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["push", "push", "pop"]))),
+    st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from(["push", "push", "pop"]))),
     st.integers(1, 8),
-    st.sampled_from("abc"),
+    st.sampled_from("abcde"),
+    st.lists(st.sampled_from(Standing), min_size=5, max_size=5),
 )
-def test_what_a_job_waits_follows_from_how_many_have_their_turn_before_it(steps, slots, owner):
+def test_what_a_job_waits_follows_from_how_many_have_their_turn_before_it(steps, slots, owner, standings):
     queue, inside = JobQueue(), []
+    known_as = dict(zip("abcde", standings, strict=True))
     for number, (customer, step) in enumerate(steps):
         if step == "push":
             inside.append(f"j{number}")
-            queue.push(job(inside[-1], customer, trusted=customer == owner))
+            queue.push(job(inside[-1], customer, trusted=customer == owner, standing=known_as[customer]))
         elif (popped := queue.pop()) is not None:
             inside.remove(popped.id)
     told = {name: queue.wait_s(name, slots, 2.0) for name in inside}

@@ -20,6 +20,7 @@ from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Load
+from pylon.provider.customers import Customers
 from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
@@ -83,6 +84,7 @@ class Process:
             outbox=self.outbox,
             replies=replies,
             clock=clock,
+            customers=Customers(),
         )
         self.judge = Judge(
             provider=US.public,

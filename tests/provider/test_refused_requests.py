@@ -5,6 +5,7 @@ import sqlite3
 import pytest
 
 from pylon.jobs.codes import ErrorCode
+from pylon.provider.intake import refused as module
 from pylon.provider.intake.refused import KEEP_S, Refused
 from pylon.provider.journal import Journal
 from pylon.provider.rows import SCHEMA
@@ -56,7 +57,21 @@ async def test_it_is_forgotten_when_no_relay_is_asked_for_it_any_more_and_said_a
     for one in (refused, again):
         assert [one.code(request) for request in "ab"] == [ErrorCode.PAUSED, None]
     await journal.forget(results_before=0, rows_before=0, refusals_before=clock.wall() - KEEP_S + 1)
-    assert [row["id"] for row in await journal.refused(since=0)] == ["a"]
+    assert [row["id"] for row in await journal.refused(since=0, most=9)] == ["a"]
+
+
+async def test_of_a_flood_the_latest_are_remembered_one_by_one_and_of_the_others_until_when_they_came(
+    journal, clock, monkeypatch
+):
+    monkeypatch.setattr(module, "MOST", 3)
+    refused = await next_process(journal, clock)
+    began = clock.wall()
+    for number in range(5):
+        await refused.remember([(str(number), ErrorCode.BUSY)])
+        clock.advance(1)
+    for one in (refused, await next_process(journal, clock)):
+        assert [one.code(str(number)) is None for number in range(5)] == [True, True, False, False, False]
+        assert [one.may_be_forgotten(int(began) + number) for number in (0, 1, 2)] == [True, True, False]
 
 
 async def test_on_a_full_disk_this_process_knows_and_the_next_one_once_there_is_room(journal, clock, monkeypatch):

@@ -17,6 +17,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft, expiration
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
+from pylon.provider.customers import Customers
 from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal
 from pylon.provider.rows import JobState, Work
@@ -45,6 +46,7 @@ class Stage:
             outbox=self,
             replies=self,
             clock=self.clock,
+            customers=Customers(),
         )
         now = int(self.clock.wall())
         event = CUSTOMER.sign(EventDraft(5940, "sealed", created_at=now - 10))

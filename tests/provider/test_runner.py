@@ -25,6 +25,7 @@ from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
 from pylon.provider.contents import Contents
+from pylon.provider.customers import Customers
 from pylon.provider.journal import Journal
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
@@ -123,6 +124,7 @@ class Stage:
             outbox=self.outbox,
             replies=self.replies,
             clock=clock,
+            customers=Customers(),
         )
         self.runner = Runner(
             inference=self.engine,

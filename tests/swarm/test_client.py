@@ -13,7 +13,7 @@ from pylon.errors import MalformedError, UnreachableError
 from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.answer import Address, Amount
 from pylon.jobs.codes import ErrorCode
-from pylon.jobs.feedback import Feedback, Status
+from pylon.jobs.feedback import Feedback, Status, shared_error_draft
 from pylon.jobs.kinds import ANNOUNCEMENT, FEEDBACK, RESULT_KINDS, RLM_REQUEST, TEXT_REQUEST
 from pylon.jobs.request import ReceivedRequest
 from pylon.jobs.result import Finish
@@ -328,6 +328,25 @@ async def test_a_refused_job_goes_elsewhere_and_each_slot_has_its_own_error(rela
     assert isinstance(large, JobFailed) and large.reason is Failure.TOO_LARGE
     assert "65,536 bytes at most" in str(large)
     assert isinstance(malformed, JobFailed) and malformed.reason is Failure.MALFORMED
+
+
+async def test_jobs_that_are_refused_together_in_one_event_all_go_elsewhere(relays, customer) -> None:
+    crowded = provider(relays, slots=50, silent=True)
+    swarm = await customer(DispatchSettings(ack_s=30.0, hedge_share=0.0))
+    asked = asyncio.create_task(swarm.map([f"job {number}" for number in range(5)]))
+    async with asyncio.timeout(10):
+        while len(relays.requests()) < 5:
+            await asyncio.sleep(0.01)
+    good = provider(relays, slots=50)
+    first = relays.requests()
+    stranger = Address("5" * 64, "6" * 64)
+    about = [stranger, *(Address(event.id, event.pubkey) for event in first)]
+    now = int(time.time())
+    draft = shared_error_draft(about, ErrorCode.BUSY, "full", created_at=now, expiration=now + 60)
+    relays.give(crowded.secret.sign(draft))
+    outcomes = await asyncio.wait_for(asked, 20)
+    assert [type(outcome) for outcome in outcomes] == [Answer] * 5
+    assert {outcome.provider for outcome in outcomes} == {good.public}
 
 
 async def test_a_slot_that_no_provider_can_hold_says_so_and_the_others_stand(relays, customer) -> None:

@@ -20,13 +20,28 @@ def test_an_answer_counts_for_the_customer_and_the_request_that_it_names_and_by_
     out = Flights()
     out.add(flight)
 
-    def found(by: SecretKey, request: str, customer: str) -> Flight | None:
+    def found(by: SecretKey, request: str, customer: str) -> list[Flight]:
         return out.asked(by.sign(EventDraft(6940, "", (("e", request), ("p", customer)), 1_000)), US.public)
 
-    assert found(THEM, REQUEST, US.public) is flight
-    assert found(US, REQUEST, US.public) is None
-    assert found(THEM, "2" * 64, US.public) is None
-    assert found(THEM, REQUEST, SecretKey.generate().public) is None
+    assert found(THEM, REQUEST, US.public) == [flight]
+    assert found(US, REQUEST, US.public) == []
+    assert found(THEM, "2" * 64, US.public) == []
+    assert found(THEM, REQUEST, SecretKey.generate().public) == []
+
+
+def test_an_open_error_counts_for_every_request_that_it_names_and_a_result_for_its_first_alone() -> None:
+    out, named = Flights(), [f"{n:064x}" for n in range(3)]
+    all_flights = [Flight(request, 5940, n, n, THEM.public, 1_000, 0.0) for n, request in enumerate(named)]
+    for flight in all_flights[:2]:
+        out.add(flight)
+    tags = (*(("e", request) for request in named), ("p", "5" * 64), ("p", US.public))
+    shared = THEM.sign(EventDraft(7000, "", (*tags, ("status", "error", "busy")), 1_000))
+    assert out.asked(shared, US.public) == all_flights[:2]
+    assert out.asked(shared, "6" * 64) == []
+    ours = (("p", US.public), *tags)
+    assert out.asked(THEM.sign(EventDraft(6940, "", ours, 1_000)), US.public) == all_flights[:1]
+    assert out.asked(THEM.sign(EventDraft(7000, "", (*ours, ("encrypted",)), 1_000)), US.public) == all_flights[:1]
+    assert out.asked(US.sign(EventDraft(7000, "", tags, 1_000)), US.public) == []
 
 
 def test_what_may_have_been_charged_is_remembered_and_not_without_end(monkeypatch) -> None:

@@ -143,8 +143,8 @@ class Machine:
         request, now = asked.request, self._world.clock.wall
         load = Load(
             ((MODEL.id, MODEL.sha256),),
-            len(self._queue) + len(self._running),
-            self._of_customer[request.customer],
+            waiting=len(self._queue) + len(self._running),
+            of_customer=self._of_customer[request.customer],
             unpaid_of_customer=len(self._unfunded.get(request.customer, ())),
         )
         verdict = admit(request, self.settings, load, provider=self.key, now=now)

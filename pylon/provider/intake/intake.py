@@ -164,7 +164,6 @@ class Intake:
             if live:
                 await self._not_taken.repeat(job)
             return
-        self._not_taken.served(job.request.customer)
         self._open_cancels.add(job)
         await self._in_hand.take(job, decision)
 

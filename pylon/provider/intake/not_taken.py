@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from pylon import log
 from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode
-from pylon.latest import Latest
 from pylon.nostr.event import Event
+from pylon.provider.customers import Customers, Standing
+from pylon.provider.intake.crowd import Crowd
 from pylon.provider.intake.refused import Refused
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Outbox
@@ -22,7 +23,10 @@ logger = log.get("provider")
 # How often a key may have answers repeated: enough for a map whose relay delivers nothing.
 AGAIN = RefusalLimits(burst=1_000.0, per_s=20.0, total_burst=5_000.0, total_per_s=200.0)
 
-MOST_REGULARS = 10_000
+# How often strangers get a refusal of their own, sealed for each. It leaves room in the budget of all for customers.
+STRANGERS = RefusalLimits(total_burst=200.0, total_per_s=50.0)
+# How often a stranger is named in a shared refusal beyond that, so that in a flood nobody waits for a word in vain.
+SHARED = RefusalLimits(burst=1_000.0, per_s=20.0, total_burst=20_000.0, total_per_s=5_000.0)
 
 
 class NotTaken:
@@ -37,8 +41,10 @@ class NotTaken:
         results: Results,
         replies: Replies,
         refused: Refused,
+        crowd: Crowd,
         outbox: Outbox,
         clock: Clock,
+        customers: Customers,
     ) -> None:
         self._trusted = trusted
         self._journal = journal
@@ -46,31 +52,33 @@ class NotTaken:
         self._results = results
         self._replies = replies
         self._refused = refused
+        self._crowd = crowd
         self._outbox = outbox
         self._clock = clock
         self._again = RefusalBudget(AGAIN)
-        # Customers whose jobs were taken on before: unlike strangers they are told that a request is malformed.
-        self._regulars: Latest[str, None] = Latest(MOST_REGULARS)
+        self._strangers = RefusalBudget(STRANGERS)
+        self._shared = RefusalBudget(SHARED)
+        self._customers = customers
 
     async def start(self) -> None:
-        """Reads what earlier processes refused and whose jobs they took on. Raises `sqlite3.Error`."""
+        """Reads what earlier processes refused. Raises `sqlite3.Error`."""
         await self._refused.start()
-        for customer in await self._journal.customers(MOST_REGULARS):
-            self.served(customer)
+        self._crowd.start()
 
-    def served(self, customer: str) -> None:
-        """Notes that a job of this customer was taken on."""
-        self._regulars.put(customer, None)
+    async def close(self) -> None:
+        """Stops telling strangers that they were refused."""
+        await self._crowd.close()
 
     def before(self, job: Job) -> Refusal | None:
         """The refusal of a job that was refused before; None if it was not. It stays refused: its customer has gone
         elsewhere."""
         code = self._refused.code(job.id)
-        return (
-            None
-            if code is None
-            else Refusal.of(job, code, "this request was refused before; a new request may succeed")
-        )
+        if code is None and self._refused.may_be_forgotten(job.request.created_at):
+            # Since it is not known, no: if it was refused, its customer must not be charged for it.
+            code = ErrorCode.BUSY
+        if code is None:
+            return None
+        return Refusal.of(job, code, "this request was refused before; a new request may succeed")
 
     async def refuse(self, refused: Sequence[Refusal], *, live: bool) -> None:
         """Tells the customers. A request that was taken on before is answered as it was then instead."""
@@ -91,12 +99,30 @@ class NotTaken:
 
     async def say_no(self, refused: Sequence[Refusal]) -> None:
         """Tells the customers of requests that are not in the journal."""
-        answers = [(refusal, feedback) for refusal in refused if (feedback := self._feedback(refusal)) is not None]
-        if answers:
+        answers: list[tuple[Refusal, Event]] = []
+        crowd: list[Refusal] = []
+        for refusal in refused:
+            if self._is_one_of_many(refusal):
+                if self._shared.allow(refusal.customer, self._clock.monotonic()):
+                    crowd.append(refusal)
+            elif (feedback := self._feedback(refusal)) is not None:
+                answers.append((refusal, feedback))
+        if told := [*(refusal for refusal, _ in answers), *crowd]:
             # Before they are told: a refusal must hold even if this process crashes.
-            await self._refused.remember([(refusal.id, refusal.code) for refusal, _ in answers])
+            await self._refused.remember([(refusal.id, refusal.code) for refusal in told])
         for refusal, feedback in answers:
             self._replies.say(feedback, refusal.relay)
+        for refusal in crowd:
+            self._crowd.add(refusal)
+
+    def _is_stranger(self, customer: str) -> bool:
+        return not self._trusted(customer) and self._customers.standing(customer) is Standing.STRANGER
+
+    def _is_one_of_many(self, refusal: Refusal) -> bool:
+        """Whether a stranger is refused while too many are for each to get a refusal of its own."""
+        if refusal.code is ErrorCode.MALFORMED or not self._is_stranger(refusal.customer):
+            return False
+        return not self._strangers.allow(refusal.customer, self._clock.monotonic())
 
     def _repeat(self, customer: str, job_id: str, relay: str, result: Event | None) -> None:
         if not (self._trusted(customer) or self._again.allow(customer, self._clock.monotonic())):
@@ -109,7 +135,7 @@ class NotTaken:
 
     def _feedback(self, refusal: Refusal) -> Event | None:
         customer, code = refusal.customer, refusal.code
-        if code is ErrorCode.MALFORMED and not (self._trusted(customer) or customer in self._regulars):
+        if code is ErrorCode.MALFORMED and self._is_stranger(customer):
             # A stranger that sends noise gets no answer.
             logger.debug("malformed request", id=refusal.id, reason=refusal.reason)
             return None

@@ -16,28 +16,37 @@ logger = log.get("provider")
 
 # Relays are asked for requests of the last 900 s, and a request may be dated 900 s ahead.
 KEEP_S = 1_800.0
+# The most that are remembered one by one: a flood has more in half an hour than memory should hold.
+MOST = 100_000
 
 
 class Refused:
-    """The refused requests, by id. `RefusalBudget` bounds how many there can be."""
+    """The refused requests, by id. Of those beyond the latest `MOST` it is only remembered when there were any."""
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal = journal
         self._clock = clock
         # The code and the time (Unix seconds) of each, the oldest first.
         self._said: dict[str, tuple[ErrorCode, float]] = {}
+        # The time (Unix seconds) of the latest one that was forgotten early.
+        self._forgotten_until = 0.0
         # Rows that could not be written yet.
         self._unwritten: list[tuple[str, str, float]] = []
 
     async def start(self) -> None:
         """Reads the refusals of earlier processes from the journal. Raises `sqlite3.Error`."""
-        for row in await self._journal.refused(since=self._clock.wall() - KEEP_S):
+        for row in await self._journal.refused(since=self._clock.wall() - KEEP_S, most=MOST + 1):
             self._said[row["id"]] = _code(row["code"]), row["said_at"]
+        self._forget_beyond_most()
 
     def code(self, request: str) -> ErrorCode | None:
         """The code that a request was refused with; None if it was not."""
         said = self._said.get(request)
         return None if said is None else said[0]
+
+    def may_be_forgotten(self, created_at: int) -> bool:
+        """Whether a request of that time (Unix seconds), for which there is no code, may have been refused."""
+        return created_at <= self._forgotten_until
 
     async def remember(self, refusals: Sequence[tuple[str, ErrorCode]]) -> None:
         """Remembers requests that are about to be refused, and returns when that is on disk.
@@ -51,12 +60,17 @@ class Refused:
             # Removed first, so that it becomes the latest.
             self._said.pop(request, None)
             self._said[request] = code, now
+        self._forget_beyond_most()
         rows, self._unwritten = [*self._unwritten, *((id_, code.value, now) for id_, code in refusals)], []
         try:
             await self._journal.refuse(rows)
         except sqlite3.Error as error:
             logger.warning("refusals could not be stored", error=str(error))
             self._unwritten = [row for row in rows if row[2] > now - KEEP_S]
+
+    def _forget_beyond_most(self) -> None:
+        while len(self._said) > MOST:
+            _, self._forgotten_until = self._said.pop(next(iter(self._said)))
 
 
 def _code(written: str) -> ErrorCode:

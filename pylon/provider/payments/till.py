@@ -7,14 +7,16 @@ invoices, and `Collecting` learns what was paid.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode
-from pylon.money.accounts.account import AskTopUp, Decision, Run, TooMuch, WaitForTopUp
+from pylon.money.accounts.account import AskTopUp, Basis, Decision, Run, TooMuch, WaitForTopUp
 from pylon.money.invoices.allowance import PACE_S
 from pylon.money.invoices.store import Issued
 from pylon.provider.contents import put_aside
+from pylon.provider.customers import Standing
 from pylon.provider.payments.asking import Asking, NotAsked
 from pylon.provider.payments.behind import Misfit, unpaid
 from pylon.provider.payments.collecting import Collecting
@@ -238,7 +240,9 @@ class Till:
         match decision:
             case Run():
                 self._waiting.remove(job.id)
-                self._run(job)
+                # Its own money is worth more than an earlier job: it does not wait among strangers.
+                paid = decision.basis is Basis.PREPAID and job.standing is Standing.STRANGER
+                self._run(replace(job, standing=Standing.RECENT) if paid else job)
             case TooMuch():
                 reason = "this costs more than an account here may hold"
                 await self._write_end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, reason)

@@ -33,11 +33,6 @@ class InHand:
         return 0 if self._till is None else self._till.waiting
 
     @property
-    def paid(self) -> int:
-        """How many jobs wait for the engine or run."""
-        return len(self._runner.queue) + len(self._runner.running)
-
-    @property
     def wallet_down(self) -> bool:
         """Whether the wallet does not answer, so that no payment can be asked for."""
         return self._till is not None and self._till.down

@@ -14,6 +14,7 @@ from pylon.money.accounts.usage import Usage
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
+from pylon.provider.customers import Customers
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Letter, Outbox
 from pylon.provider.payments.settlement import Settlement
@@ -42,6 +43,7 @@ class Results:
         outbox: Outbox,
         replies: Replies,
         clock: Clock,
+        customers: Customers,
     ) -> None:
         self._secret = secret
         self._keys = keys
@@ -51,6 +53,7 @@ class Results:
         self._outbox = outbox
         self._replies = replies
         self._clock = clock
+        self._customers = customers
 
     async def sign(self, job: Job, text: str, finish: Finish, usage: Usage, run_ms: int) -> Event:
         """Signs the result of a job and journals it with its charge. `run_ms` is the engine's time in milliseconds.
@@ -88,7 +91,9 @@ class Results:
             )
 
         work = Work(usage.prompt_tokens, usage.completion_tokens, run_ms, now)
-        return await self._settlement.finish(job, work, sign)
+        event = await self._settlement.finish(job, work, sign)
+        self._customers.served(job.request.customer, now)
+        return event
 
     async def written(self, job_id: str) -> Event | None:
         """The job's result in the journal; None if there is none."""

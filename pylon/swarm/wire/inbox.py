@@ -120,9 +120,10 @@ class Inbox:
 
     def _receive(self, event: Event, relay: str | None = None) -> bool:
         """Take in an event; whether it is the first word for one of our requests."""
-        flight = self._flights.asked(event, self._public)
-        if flight is None:
-            return False
+        # All of them are told, also after the first for which it is news.
+        return sum([self._answered(event, flight, relay) for flight in self._flights.asked(event, self._public)]) > 0
+
+    def _answered(self, event: Event, flight: Flight, relay: str | None) -> bool:
         first, flight.heard = not flight.heard, True
         if first and flight.relay is not None:
             flight.event = None
