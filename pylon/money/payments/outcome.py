@@ -25,6 +25,9 @@ from pylon.store.database import Database, Transaction
 logger = log.get("money")
 
 _ENDED = (PaymentState.SETTLED, PaymentState.FAILED)
+# One bitcoin. A wallet that reports a larger fee errs; booked as it stands, a few of these would not fit into the
+# 64 bits of a sum, and no later payment could be judged or booked. This much ends all spending by the limits.
+_MOST_FEE = Msat.from_sats(100_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,16 @@ class PaymentOutcomes:
 
     async def look(self) -> None:
         """Looks up every payment of unknown outcome; the next `check` reports those that ended."""
-        for payment in await payment_store.in_state(self._database, PaymentState.SENDING, PaymentState.UNKNOWN):
+        states = (PaymentState.RESERVED, PaymentState.SENDING, PaymentState.UNKNOWN)
+        for payment in await payment_store.in_state(self._database, *states):
             if payment.payment_hash in self._in_hand:
                 continue
             async with self._looking:
                 now = await payment_store.get(self._database, payment.payment_hash)
-                if now.state not in _ENDED:
+                if now.state is PaymentState.RESERVED:
+                    # The step to `sending` could not be written, and so nothing was sent.
+                    self._ended.append(await self.fail(now, "never_sent"))
+                elif now.state not in _ENDED:
                     await self._look_up_open(now)
 
     async def decide(self, payment_hash: str, decision: Decision) -> Decided:
@@ -151,7 +158,7 @@ class PaymentOutcomes:
         """Writes that a payment was made, which `preimage` proves. A `fee` of None counts as zero."""
         now = self._clock.wall()
         async with self._database.transaction() as tx:
-            await self._settle_in(tx, payment, preimage, ZERO if fee is None else fee, now)
+            await self._settle_in(tx, payment, preimage, ZERO if fee is None else min(fee, _MOST_FEE), now)
         if fee is not None and fee > payment.fee_limit:
             logger.warning("a payment's fee was above its limit", payment=payment.payment_hash, fee_msat=int(fee))
         return await payment_store.get(self._database, payment.payment_hash)
