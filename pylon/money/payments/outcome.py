@@ -13,7 +13,7 @@ from pylon.clock import Clock
 from pylon.money.books import ledger
 from pylon.money.books.store import book
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import DECIDED, not_before, resolve
+from pylon.money.payment import DECIDED, NEVER_SENT, not_before, resolve
 from pylon.money.payments import decision as decisions
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.decision import Decision
@@ -76,7 +76,7 @@ class PaymentOutcomes:
                 if payment.payment_hash in self._in_hand:
                     continue
                 if payment.state is PaymentState.RESERVED:
-                    await self._move_in(tx, payment, PaymentState.FAILED, "never_sent")
+                    await self._move_in(tx, payment, PaymentState.FAILED, NEVER_SENT)
                 else:
                     await self._move_in(tx, payment, PaymentState.UNKNOWN, "no_answer")
 
@@ -96,7 +96,7 @@ class PaymentOutcomes:
                 now = await payment_store.get(self._database, payment.payment_hash)
                 if now.state is PaymentState.RESERVED:
                     # The step to `sending` could not be written, and so nothing was sent.
-                    self._ended.append(await self.fail(now, "never_sent"))
+                    self._ended.append(await self.fail(now, NEVER_SENT))
                 elif now.state not in _ENDED:
                     await self._look_up_open(now)
 
