@@ -32,7 +32,7 @@ from pylon.money.payments import store as payment_store
 from pylon.money.payments.agreed import FIRST
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.states import IllegalStepError, PaymentState
-from pylon.money.wallet import Lookup, LookupState, WalletCode
+from pylon.money.wallet import Lookup, LookupState, WalletCode, WalletError
 from pylon.nostr.bech32 import nip19
 from tests.money.craft import NOW, OTHER_KEY, but, craft, groups, honest
 from tests.money.fakes import FakeLightning, FakeWallet, clock, open_database
@@ -295,6 +295,27 @@ async def test_an_absurd_fee_ends_spending_by_its_limit_and_breaks_no_sum(side):
     assert [payment.fee for payment in settled] == [sats(100_000_000)] * 6
     assert await side.sender.room("") == Msat(0)
     assert await side.refused(await side.ask(job="j9"), replace(ORDER, job="j9")) is Limit.HOUR
+
+
+async def test_a_wallet_that_does_not_answer_is_asked_about_one_payment_at_a_time_and_each_has_its_turn(side):
+    for number in range(4):
+        side.wallet.next_pay, side.wallet.lookup_as = ["lost"], lambda _: Lookup(LookupState.PENDING)
+        ask = await side.ask(job=f"j{number}", author=f"{number:064x}")
+        await side.sender.pay(ask, replace(ORDER, job=ask.job, provider=ask.author))
+    asked = []
+    original = side.wallet.lookup
+
+    async def mute(payment_hash, *, since=None):
+        asked.append(payment_hash)
+        if len(asked) > 3:
+            return await original(payment_hash, since=since)
+        raise WalletError(WalletCode.TIMEOUT, "no answer")
+
+    side.wallet.lookup, side.wallet.lookup_as = mute, lambda lookup: lookup
+    for _ in range(3):
+        assert await side.sender.check() == []
+    assert len(set(asked)) == len(asked) == 3
+    assert len(await side.sender.check()) == 4
 
 
 async def test_a_reservation_that_could_not_be_sent_is_released_while_the_node_runs(side, monkeypatch):
