@@ -16,9 +16,9 @@ from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.price import Price
 from pylon.money.wallet import Hint, Lookup, LookupState, PayResult, PayState, WalletCode, WalletError, WalletInfo
+from pylon.provider.parts import Payments
 from pylon.provider.payments.settlement import CreditPolicy
 from pylon.provider.queue import Job
-from pylon.provider.service import Payments
 from pylon.store.database import Database
 
 PRICE = Price(Msat(500), Msat(0), Msat(10_000))

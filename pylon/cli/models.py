@@ -1,6 +1,5 @@
 """`pylon models`: lists, recommends, downloads, selects and deletes models."""
 
-import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +12,12 @@ from pylon import config as settings
 from pylon.cli.models_verify import verify
 from pylon.cli.output import err, out, table
 from pylon.cli.running import Json, fail, print_json
-from pylon.errors import ModelError, PylonError, UsageError
+from pylon.errors import PylonError, UsageError
 from pylon.host.hardware import has_metal
 from pylon.host.memory import total_bytes
 from pylon.inference.capacity import load_capacity
 from pylon.inference.models import catalogue, local, needle
-from pylon.inference.models.weights import GGUF, gguf_file, is_model_id, model_directory, weights_sha256
+from pylon.inference.models.weights import gguf_file, is_model_id, weights_sha256
 from pylon.node.home import Home, open_home, private_folder
 from pylon.node.settings_file import change
 
@@ -154,7 +153,7 @@ def use(
     """Use this model from the next start on, by writing it to the settings. A path of a GGUF file works too."""
     try:
         home, _ = open_home()
-        chosen = _serving(model, engine, home.models)
+        chosen = local.engine_for(model, home.models, engine=engine)
         change(home.config_file, "inference", {"engine": chosen, "model": model})
     except PylonError as error:
         fail(error, as_json=as_json)
@@ -193,26 +192,6 @@ def _used() -> tuple[str, str]:
     except PylonError:
         return "", ""
     return (section.engine, section.model) if section.engine in ("mlx", "llama") else ("", "")
-
-
-def _serving(model: str, engine: str, models_dir: Path) -> str:
-    """The engine that can serve a model, of the one that was named or of both. Raises `UsageError`, `ModelError`."""
-    if engine not in ("", "mlx", "llama"):
-        raise UsageError(f"there is no engine {engine!r}", hint="mlx or llama.")
-    if engine == "llama" or model.endswith(GGUF):
-        gguf_file(model, models_dir)
-        return "llama"
-    _check_id(model)
-    try:
-        model_directory(model, models_dir)
-    except ModelError:
-        if engine == "mlx":
-            raise
-        with contextlib.suppress(ModelError):
-            gguf_file(model, models_dir)
-            return "llama"
-        raise
-    return "mlx"
 
 
 def _check_id(model: str) -> None:

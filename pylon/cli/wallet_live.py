@@ -52,16 +52,9 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
         raise UsageError("--off withdraws the permission and takes no caps", hint="Leave the caps out.")
     if off:
         live.withdraw(home)
-    elif given or allowed is None:
-        wanted = Agreed(**((allowed or FIRST).as_dict() | given))
-        if wanted != allowed:
-            if wanted.exceeds(FIRST) and not stdin.is_terminal():
-                raise UsageError(
-                    "caps above the initial ones must be typed by a person in a terminal; live money is not allowed",
-                    hint=f"Run this in a terminal, or stay within {_told(FIRST)}.",
-                )
-            _state(wanted)
-            live.allow(home, public, wanted, await stdin.line())
+    elif (wanted := live.proposed(allowed, given, by_person=stdin.is_terminal())) is not None:
+        _state(wanted)
+        live.allow(home, public, wanted, await stdin.line())
     allowed = live.permission(home, public)
     if as_json:
         caps = {} if allowed is None else _caps(allowed)
@@ -70,7 +63,7 @@ async def _go_live(named: dict[str, int | None], off: bool, as_json: bool) -> No
     if allowed is None:
         out.print(f"live money is not allowed for {nip19.npub(public)}")
     else:
-        out.print(f"live money is allowed for {nip19.npub(public)}: {_told(allowed)}")
+        out.print(f"live money is allowed for {nip19.npub(public)}: {allowed.in_words}")
     out.print("This takes effect now, also for a running node. To halt all spending: `touch "
         f"{home.root / live.STOP_FILE}`", style="dim")  # fmt: skip
 
@@ -102,9 +95,5 @@ def _caps(agreed: Agreed) -> dict[str, int]:
 
 def _state(wanted: Agreed) -> None:
     err.print("If you allow this, the node spends and receives real sats:")
-    err.print(f"  {_told(wanted)}.")
+    err.print(f"  {wanted.in_words}.")
     err.print(f"To allow it, type these three numbers: {' '.join(map(str, wanted.as_dict().values()))}")
-
-
-def _told(agreed: Agreed) -> str:
-    return f"at most {agreed.payment:,} sat per payment, {agreed.day:,} per day, {agreed.all:,} in total"

@@ -2,8 +2,8 @@
 
 Entries balance and add up to the sums kept of them, each settled invoice and payment has its entries, receipts follow
 from each other, accounts and mirrors match the ledger, and the wallet agrees. `collect` reads the database, `examine`
-judges the values, and `compare_with_wallet` asks the wallet about every settled hash, and about payments that count
-as failed and may have been made.
+judges the values, and `compare_with_wallet` asks the wallet about every settled hash, and about payments that were
+sent and count as failed.
 """
 
 from collections import defaultdict
@@ -19,9 +19,9 @@ from pylon.money.books import store as ledger_store
 from pylon.money.books.ledger import Entry, Kind, Sums
 from pylon.money.books.store import Reader
 from pylon.money.msat import Msat
-from pylon.money.payment import BY_HAND, DECIDED, LOOKUP_FAILED, PRESUMED_FAILED, not_before
+from pylon.money.payment import BY_HAND, DECIDED, UNSENT, not_before
 from pylon.money.states import InvoiceState, PaymentState
-from pylon.money.wallet import Lookup, LookupState, Wallet, WalletError
+from pylon.money.wallet import REFUSED_OUTRIGHT, Lookup, LookupState, Wallet, WalletError
 
 
 class Wrong(StrEnum):
@@ -128,21 +128,23 @@ def examine(books: Books) -> list[Finding]:
 
 
 async def compare_with_wallet(wallet: Wallet, books: Books) -> list[Finding]:
-    """Asks the wallet about every settled hash, and about every payment that was sent and counts as failed.
+    """Asks the wallet about every settled hash, and about every payment that was sent and counts as failed: a wallet
+    may have paid one all the same, also one that it said it refused.
 
     A wallet that is down, or has forgotten a settled hash, is a finding too.
     """
     found: list[Finding] = []
     for row in (*books.invoices, *books.payments):
-        failed = row["state"] == PaymentState.FAILED and row["reason"] in (*PRESUMED_FAILED, LOOKUP_FAILED)
+        failed = row["state"] == PaymentState.FAILED and row["reason"] not in UNSENT
         if row["state"] != PaymentState.SETTLED and not failed:
             continue
         since = not_before(row["invoice"], row["reserved_at"]) if "reserved_at" in row else None
         try:
             lookup = await wallet.lookup(row["payment_hash"], since=since)
         except WalletError as error:
-            if row.get("reason") == DECIDED:
-                # Its owner decided because the wallet does not tell; the audit lists such payments by themselves.
+            if row.get("reason") == DECIDED or row.get("reason") in REFUSED_OUTRIGHT:
+                # Its owner decided because the wallet does not tell; the audit lists such payments by themselves. And
+                # of one that it refused, the wallet has told.
                 continue
             found.append(
                 Finding(Wrong.WALLET_SILENT, f"the wallet gives no answer about {row['payment_hash']}: {error}")

@@ -2,7 +2,7 @@
 
 A payment counts from the moment it is reserved, with its largest possible fee, and stops counting only when it is
 known to have failed; so a payment of unknown outcome goes on counting. For a provider only what it has not worked off
-yet counts: what it could run away with.
+yet counts, without fees, which it does not get: what it could run away with.
 
 Pure functions: values in, decisions out. `payments.store.used` sums up what counts already, in the same transaction
 that reserves.
@@ -81,11 +81,6 @@ class Spend:
     run: str
     by_hand: bool = False
 
-    @property
-    def total(self) -> Msat:
-        """What is reserved: the amount and the largest fee."""
-        return self.amount + self.fee_limit
-
 
 @dataclass(frozen=True, slots=True)
 class Used:
@@ -109,7 +104,7 @@ def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
     if used.in_flight >= caps.in_flight:
         return Limit.IN_FLIGHT
     for limit, left in _left(caps, used, spend):
-        if int(spend.total) > left:
+        if int(spend.amount) > left:
             return limit
     return None
 
@@ -117,16 +112,18 @@ def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
 def room(caps: Caps, used: Used, spend: Spend) -> Msat:
     """The largest amount that `allow` would allow for this payment, the number in flight aside."""
     left = min(left for _, left in _left(caps, used, spend))
-    return Msat(max(0, min(int(caps.payment), left - int(spend.fee_limit))))
+    return Msat(max(0, min(int(caps.payment), left)))
 
 
 def _left(caps: Caps, used: Used, spend: Spend) -> Iterator[tuple[Limit, int]]:
-    """What each limit that applies to a payment leaves for it and its fee, in msat."""
-    yield Limit.JOB, int(caps.job) - int(used.job)
+    """What each limit that applies to a payment leaves for its amount, in msat, with its largest fee set aside."""
+    fee = int(spend.fee_limit)
+    yield Limit.JOB, int(caps.job) - int(used.job) - fee
     if not spend.by_hand:
+        # The provider does not get the fee.
         yield Limit.PROVIDER, int(caps.provider) - int(used.provider)
-    yield Limit.HOUR, int(caps.hour) - int(used.hour)
-    yield Limit.DAY, int(caps.day) - int(used.day)
+    yield Limit.HOUR, int(caps.hour) - int(used.hour) - fee
+    yield Limit.DAY, int(caps.day) - int(used.day) - fee
     if spend.run and not spend.by_hand:
-        yield Limit.RUN, int(caps.run) - int(used.run)
-    yield Limit.ALL, int(caps.all) - int(used.all)
+        yield Limit.RUN, int(caps.run) - int(used.run) - fee
+    yield Limit.ALL, int(caps.all) - int(used.all) - fee

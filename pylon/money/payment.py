@@ -23,6 +23,8 @@ ARRIVAL_GRACE_S = 600.0
 # A wallet that does not tell "under way" from "failed" is believed this many seconds after the expiry.
 UNSETTLED_GRACE_S = 3_600.0
 NEVER_ARRIVED, NEVER_SETTLED = "never_arrived", "never_settled"
+# The reason of a payment that was reserved and not sent.
+NEVER_SENT = "never_sent"
 # The reason of a payment whose outcome its owner decided.
 DECIDED = "decided_by_owner"
 # The reasons of payments that count as failed and may turn out paid after all: nothing was heard of them for long,
@@ -30,6 +32,8 @@ DECIDED = "decided_by_owner"
 PRESUMED_FAILED = (NEVER_ARRIVED, NEVER_SETTLED, DECIDED, WalletCode.PAYMENT_FAILED.value)
 # The reason of a payment that failed by the wallet's own lookup: it can no longer arrive.
 LOOKUP_FAILED = "lookup_failed"
+# The reasons of payments that failed before the wallet heard of them.
+UNSENT = (NEVER_SENT, WalletCode.UNREACHABLE.value, WalletCode.WRONG_NETWORK.value)
 
 # A payment whose invoice the owner named has no provider: it is kept under this prefix and the payee's node key.
 BY_HAND = "payee:"

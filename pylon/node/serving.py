@@ -14,7 +14,8 @@ from pylon.node.inference import open_inference
 from pylon.node.open_home import OpenHome
 from pylon.node.owner import OwnerWatch
 from pylon.node.settings import model_id, owner_rules, provider_settings
-from pylon.provider.service import Payments, Provider
+from pylon.provider.parts import Payments
+from pylon.provider.service import Provider
 
 
 @dataclass(frozen=True, slots=True)

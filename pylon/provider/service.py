@@ -1,6 +1,7 @@
 """The service provider (NIP-90): intake, runner, outbox and presence around one journal.
 
-Whatever must survive a crash is in the journal. `start` first takes up what the last process left there.
+Whatever must survive a crash is in the journal. `start` first takes up what the last process left there. `parts` puts
+the parts together.
 """
 
 import asyncio
@@ -11,36 +12,18 @@ from typing import Any
 
 from pylon.clock import Clock, SystemClock
 from pylon.inference.service import EngineStatus, InferenceService
-from pylon.money.invoices.receiver import Receiver
-from pylon.money.wallet import Wallet
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
-from pylon.provider.contents import Contents
 from pylon.provider.customers import Customers
 from pylon.provider.housekeeping import Housekeeping
-from pylon.provider.intake.crowd import Crowd
-from pylon.provider.intake.intake import Intake, for_provider
-from pylon.provider.intake.not_taken import NotTaken
-from pylon.provider.intake.open_cancels import OpenCancels
-from pylon.provider.intake.refused import Refused
 from pylon.provider.journal import Journal
-from pylon.provider.judge import Judge
 from pylon.provider.occupancy import Occupancy
-from pylon.provider.outbox import Outbox
+from pylon.provider.parts import Payments, Surroundings, answering, listening
 from pylon.provider.pauses import Pauses
-from pylon.provider.payments.asking import Asking
-from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
-from pylon.provider.payments.till import Till
 from pylon.provider.presence import Presence
-from pylon.provider.recovery import Recovery
-from pylon.provider.replies import Replies
 from pylon.provider.settings import ProviderSettings
-from pylon.provider.work.in_hand import InHand
-from pylon.provider.work.results import Results
-from pylon.provider.work.runner import Runner
 from pylon.provider.writable import Writable
-from pylon.store.database import Database
 
 # How many jobs of earlier processes are looked through for whom they were done.
 LOOK_BACK_JOBS = 100_000
@@ -75,20 +58,6 @@ class Left:
     unpublished: int
 
 
-@dataclass(frozen=True, slots=True)
-class Payments:
-    """How payments are received: through this wallet, on these terms, and booked in this database."""
-
-    database: Database
-    wallet: Wallet
-    receiver: Receiver
-    credit: CreditPolicy = field(default_factory=CreditPolicy)
-
-    def asking(self, clock: Clock) -> Asking:
-        """What asks customers for payments."""
-        return Asking(database=self.database, wallet=self.wallet, receiver=self.receiver, clock=clock)
-
-
 class Provider:
     """One node's serving side."""
 
@@ -112,44 +81,20 @@ class Provider:
         clock = clock or SystemClock()
         self._inference = inference
         self._journal = journal
-        self._outbox = outbox = Outbox(pool, clock)
-        replies = Replies(secret=secret, keys=keys, outbox=outbox, clock=clock, trusted=settings.trusted.__contains__)
-        accounts = None if payments is None else AccountSettlement(journal, payments.credit)
-        settlement: Settlement = accounts or FreeSettlement(journal)
         self._customers = Customers()
-        results = Results(
+        around = Surroundings(
             secret=secret,
             keys=keys,
+            pool=pool,
             inference=inference,
             journal=journal,
-            settlement=settlement,
-            outbox=outbox,
-            replies=replies,
+            settings=settings,
             clock=clock,
             customers=self._customers,
         )
-        self._runner = Runner(
-            inference=inference,
-            journal=journal,
-            contents=Contents(journal, keys),
-            results=results,
-            replies=replies,
-            clock=clock,
-            processing_after_s=settings.processing_after_s,
-        )
-        self._till: Till | None = None
-        if payments is not None and accounts is not None:
-            self._till = Till(
-                asking=payments.asking(clock),
-                settlement=accounts,
-                replies=replies,
-                clock=clock,
-                run=self._runner.add,
-                end=results.end,
-                most=settings.max_unpaid,
-            )
-        self._in_hand = InHand(till=self._till, runner=self._runner)
-        self._open_cancels = OpenCancels(pool, self._in_hand.has, self._in_hand.take_back)
+        answers = answering(around, payments)
+        self._outbox, self._runner = answers.outbox, answers.runner
+        self._till, self._in_hand = answers.till, answers.in_hand
         self._disk = Writable(journal=journal, clock=clock, changed=self._changed)
         self._pauses = Pauses(journal, self._disk)
         occupancy = Occupancy(
@@ -160,6 +105,9 @@ class Provider:
             pauses=self._pauses,
             customers=self._customers,
         )
+        listens = listening(around, answers, occupancy, self._disk, since)
+        self._intake, self._not_taken = listens.intake, listens.not_taken
+        self._open_cancels, self._recovery = listens.open_cancels, listens.recovery
         self._presence = Presence(
             secret=secret,
             pool=pool,
@@ -169,33 +117,7 @@ class Provider:
             engine=inference.status,
             load=occupancy.room,
         )
-        judge = Judge(provider=secret.public, keys=keys, settings=settings, clock=clock, load=occupancy.load)
-        self._not_taken = NotTaken(
-            trusted=settings.trusted.__contains__,
-            journal=journal,
-            in_hand=self._in_hand,
-            results=results,
-            replies=replies,
-            refused=Refused(journal, clock),
-            crowd=Crowd(replies),
-            outbox=outbox,
-            clock=clock,
-            customers=self._customers,
-        )
-        self._intake = Intake(
-            pool=pool,
-            filters=lambda: for_provider(secret.public, settings, clock.wall(), since),
-            judge=judge,
-            settlement=settlement,
-            in_hand=self._in_hand,
-            open_cancels=self._open_cancels,
-            not_taken=self._not_taken,
-            cannot_write=self._disk.failed,
-        )
-        self._recovery = Recovery(
-            journal=journal, judge=judge, in_hand=self._in_hand, open_cancels=self._open_cancels, results=results
-        )
-        self._housekeeping = Housekeeping(journal=journal, settlement=settlement, clock=clock)
+        self._housekeeping = Housekeeping(journal=journal, settlement=answers.settlement, clock=clock)
         self._unwatch: Callable[[], None] | None = None
 
     async def start(self) -> None:

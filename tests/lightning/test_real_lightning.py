@@ -29,7 +29,8 @@ from pylon.node.open_home import SCHEMAS
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
-from pylon.provider.service import Payments, Provider
+from pylon.provider.parts import Payments
+from pylon.provider.service import Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.store.database import Database
 from tests.lightning.conftest import prompts, query, until

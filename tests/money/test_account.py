@@ -80,6 +80,12 @@ def test_nobody_leaves_more_than_the_largest_deposit():
     terms = Terms(most_deposit=sats(10))
     assert admit(NEW, terms, sats(7), wish=sats(1_000)) == AskTopUp(sats(10))
     assert admit(NEW, terms, sats(11)) == TooMuch()
+    # What is there already counts, and so does what is held for other jobs.
+    some = decider.credit(NEW, sats(6))
+    assert admit(some, terms, sats(7), wish=sats(1_000)) == AskTopUp(sats(4))
+    assert admit(decider.hold(some, sats(5), Basis.PREPAID), terms, sats(3), wish=sats(1_000)) == AskTopUp(sats(4))
+    # What a job lacks is asked for in any case.
+    assert admit(decider.hold(some, sats(5), Basis.PREPAID), terms, sats(7), wish=sats(1_000)) == AskTopUp(sats(6))
 
 
 def test_32_jobs_at_once_ask_for_one_top_up():

@@ -54,7 +54,7 @@ def test_whatever_is_paid_stays_within_what_was_agreed(made, rng: random.Random)
         spend = Spend(amount, caps.fee, f"j{number}", "p", "r")
         if allow(caps, Used(hour=Msat(hour), day=Msat(day), all=Msat(total)), spend) is None:
             assert amount <= sats(made.payment)
-            hour, day, total = (used + int(spend.total) for used in (hour, day, total))
+            hour, day, total = (used + int(amount) + int(caps.fee) for used in (hour, day, total))
         assert hour <= day <= sats(made.day)
         assert total <= sats(made.all)
 

@@ -9,7 +9,7 @@ from pylon.money.audit import Books
 from pylon.money.books import ledger
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
-from pylon.money.payment import DECIDED
+from pylon.money.payment import DECIDED, NEVER_SENT
 from pylon.money.wallet import Lookup, LookupState
 from tests.money.craft import NOW, honest
 from tests.money.fakes import FakeLightning, clock
@@ -45,7 +45,7 @@ CLEAN = Books(
     payments=[
         payment(),
         payment(payment_hash="h3", provider="payee:02ff", msat=800, fee=3),
-        payment(payment_hash="h8", state="failed", reason="insufficient_balance", fee=None),
+        payment(payment_hash="h8", state="failed", reason=NEVER_SENT, fee=None),
     ],
     receipts=[receipt(1, 1_500, 1_500, "j1"), receipt(2, 500, 2_000, "j2")],
     mirrors={"pp": 4_300},
@@ -123,6 +123,25 @@ async def test_a_wallet_that_differs_or_says_nothing_is_found():
     findings = await audit.compare_with_wallet(wallet, CLEAN)
     assert [f.code for f in findings] == ["wallet_silent"] * 3
     assert all(f.text for f in findings)
+
+
+@pytest.mark.parametrize(
+    ("reason", "codes"),
+    [
+        ("insufficient_balance", ["paid_after_all"]),
+        ("payment_failed", ["paid_after_all"]),
+        ("wallet_unreachable", []),
+    ],
+)
+async def test_what_was_sent_and_counts_as_failed_is_asked_about_though_the_wallet_refused_it(reason, codes):
+    wallet = FakeLightning(clock()).wallet()
+    books = replace(CLEAN, invoices=[], payments=[payment(state="failed", reason=reason, fee=None)])
+    assert await audit.compare_with_wallet(wallet, books) == []
+    wallet.lookup_as = lambda _: Lookup(LookupState.SETTLED)
+    assert [found.code for found in await audit.compare_with_wallet(wallet, books)] == codes
+    wallet.down = True
+    silent = ["wallet_silent"] if reason == "payment_failed" else []
+    assert [found.code for found in await audit.compare_with_wallet(wallet, books)] == silent
 
 
 def test_money_that_is_not_live_says_so():

@@ -59,7 +59,7 @@ def test_the_figures_in_the_text_are_those_of_the_code():
     text = re.sub(r"\s+", " ", TEXT)  # wherever its lines end
     assert f"at most {account.TRIAL_JOB.whole_sats()} sat on credit" in text
     assert f"below {account.TRIAL_DAY.whole_sats()} sat that day" in text
-    assert f"more than {account.MOST_DEPOSIT.whole_sats():,} sat" in text
+    assert f"above {account.MOST_DEPOSIT.whole_sats():,} sat" in text
     assert f"{playbank.FAUCET_PER_DAY.whole_sats():,} play sat" in text
     assert f"at most {invoice.MAX_LENGTH:,} characters" in text
     assert f"less than {invoice.MIN_LEFT_S} seconds" in text.lower()

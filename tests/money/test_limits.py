@@ -18,6 +18,7 @@ from pylon.money.invoices.invoice import Invoice
 from pylon.money.limits import DAY_S, HOUR_S, PLAY_CAPS, Caps, Limit, Spend, Used, allow, room
 from pylon.money.msat import Msat
 from pylon.money.payments import store as payment_store
+from pylon.money.payments.agreed import FIRST
 from pylon.money.states import PaymentState
 from tests.money.craft import NOW
 from tests.money.fakes import open_database
@@ -36,7 +37,7 @@ SPEND = Spend(sats(10), sats(1), "j", "p", "r")
         (replace(SPEND, amount=sats(21)), Used(), Limit.PAYMENT),
         (replace(SPEND, fee_limit=sats(3)), Used(), Limit.FEE),
         (SPEND, Used(job=Msat(14_001)), Limit.JOB),
-        (SPEND, Used(provider=Msat(49_001)), Limit.PROVIDER),
+        (SPEND, Used(provider=Msat(50_001)), Limit.PROVIDER),
         (SPEND, Used(hour=Msat(69_001)), Limit.HOUR),
         (SPEND, Used(day=Msat(139_001)), Limit.DAY),
         (SPEND, Used(run=Msat(89_001)), Limit.RUN),
@@ -45,7 +46,7 @@ SPEND = Spend(sats(10), sats(1), "j", "p", "r")
         (SPEND, Used(in_flight=5), Limit.IN_FLIGHT),
         (
             SPEND,
-            Used(Msat(14_000), Msat(49_000), Msat(69_000), Msat(139_000), Msat(89_000), Msat(189_000), 4),
+            Used(Msat(14_000), Msat(50_000), Msat(69_000), Msat(139_000), Msat(89_000), Msat(189_000), 4),
             None,
         ),
     ],
@@ -91,6 +92,24 @@ async def test_caps_hold_under_fifty_payments_at_once(tmp_path):
     await database.close()
 
 
+@pytest.mark.parametrize("outcome", ["reserved", "settled"])
+async def test_a_provider_may_hold_as_many_of_the_largest_payments_as_its_cap_says(tmp_path, outcome):
+    database = await open_database(tmp_path)
+    caps = replace(FIRST.caps, hour=sats(1_000))
+    for number in range(4):
+        spend = Spend(caps.payment, caps.fee, f"j{number}", "p", "r")
+        assert await reserve(database, spend, number, float(NOW), caps) is None
+        if outcome == "settled":
+            async with database.transaction() as tx:
+                await payment_store.move(tx, f"{number:064x}", PaymentState.SENDING, "", NOW)
+                await payment_store.settle(tx, f"{number:064x}", "00", caps.fee, NOW)
+                entries = ledger.topup_paid(NOW, "p", f"{number:064x}", spend.amount, caps.fee)
+                await ledger_store.book(tx, entries)
+    one = Spend(sats(1), caps.fee, "j", "p", "r")
+    assert await reserve(database, one, 4, float(NOW), caps) is Limit.PROVIDER
+    await database.close()
+
+
 async def test_a_payment_of_unknown_outcome_goes_on_counting(tmp_path):
     database = await open_database(tmp_path)
     await reserve(database, SPEND, 1, float(NOW))
@@ -98,8 +117,8 @@ async def test_a_payment_of_unknown_outcome_goes_on_counting(tmp_path):
         await payment_store.move(tx, f"{1:064x}", PaymentState.SENDING, "", NOW)
         await payment_store.move(tx, f"{1:064x}", PaymentState.UNKNOWN, "?", NOW)
     week = NOW + 7 * 86_400.0
-    eleven = Msat(11_000)
-    assert await payment_store.used(database, SPEND, week) == Used(*[eleven] * 6, in_flight=1)
+    counted = replace(Used(*[Msat(11_000)] * 6, in_flight=1), provider=Msat(10_000))
+    assert await payment_store.used(database, SPEND, week) == counted
     await database.close()
 
 
@@ -129,7 +148,7 @@ def used(records: Iterable[Record], spend: Spend, now: float, worked_off: Mappin
         counted = int(record.counted)
         job += counted * (record.spend.job == spend.job)
         if record.spend.provider == spend.provider:
-            provider += counted * record.open
+            provider += int(record.spend.amount) * record.open
             left += int(record.spend.amount) * (not record.open)
         run += counted * (record.spend.run == spend.run)
         hour += counted * (record.open or record.at > now - HOUR_S)
@@ -184,7 +203,7 @@ class SpendHistory(RuleBasedStateMachine):
         found = self.loop.run_until_complete(reserve(self.database, spend, self.count, self.now))
         assert found is expected
         if found is None:
-            self.sent[self.count] = Sent(Record(spend, spend.total, self.now, open=True))
+            self.sent[self.count] = Sent(Record(spend, spend.amount + spend.fee_limit, self.now, open=True))
 
     @rule(pick=st.integers(0, 99), fee=st.integers(0, 3), outcome=st.sampled_from(["settled", "failed", "unknown"]))
     def end(self, pick: int, fee: int, outcome: str) -> None:
@@ -233,7 +252,7 @@ class SpendHistory(RuleBasedStateMachine):
     @invariant()
     def caps_hold(self) -> None:
         # A wallet may take a larger fee than it was told: nothing here can prevent that one sat.
-        over = sum(max(0, int(r.counted) - int(r.spend.total)) for r in self.counting())
+        over = sum(max(0, int(r.counted) - r.spend.amount - r.spend.fee_limit) for r in self.counting())
         totals = used(self.counting(), SPEND, self.now)
         assert totals.all <= CAPS.all + over
         assert totals.day <= CAPS.day + over

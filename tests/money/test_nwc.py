@@ -132,6 +132,9 @@ async def test_no_answer_to_a_payment_is_unknown_and_it_is_asked_once(pair):
         ("INTERNAL", PayState.UNKNOWN),
         ("OTHER", PayState.UNKNOWN),
         ("SOMETHING_NEW", PayState.UNKNOWN),
+        # Codes that only we give: that nothing was sent, for one.
+        ("WALLET_UNREACHABLE", PayState.UNKNOWN),
+        ("WALLET_WRONG_NETWORK", PayState.UNKNOWN),
     ],
 )
 async def test_only_an_outright_refusal_is_a_failure(pair, error, state):
@@ -139,7 +142,7 @@ async def test_only_an_outright_refusal_is_a_failure(pair, error, state):
     service.answers = {"pay_invoice": [Response("pay_invoice", error=error, message="m")]}
     result = await wallet.pay("i", fee_limit=Msat(1))
     assert result.state is state
-    assert result.code == {"SOMETHING_NEW": "other"}.get(error, error.lower())
+    assert result.code == (error.lower() if error in nip47.ErrorCode else "other")
 
 
 @pytest.mark.parametrize("answer", [{}, {"preimage": None}, {"preimage": "zz"}, {"preimage": 5}])
@@ -346,6 +349,20 @@ async def test_nip04_is_used_with_a_wallet_that_announces_nothing_newer():
     assert service.events[0].tag("encryption") is None
     await wallet.close()
     task.cancel()
+
+
+async def test_an_older_announcement_that_a_relay_still_has_changes_nothing(pair):
+    wallet, service = pair
+    service.answers = {"get_balance": [{"balance": 1}]}
+    await wallet.balance()
+    [newest] = await service.relay.query((Filter(kinds=frozenset({nip47.INFO})),))
+    await service.relay.publish(
+        WALLET.sign(EventDraft(nip47.INFO, "pay_invoice", (), created_at=newest.created_at - 1))
+    )
+    # The first of these has the announcement read.
+    await wallet.balance()
+    await wallet.balance()
+    assert [request.scheme for request in service.requests] == [Scheme.NIP44] * 3
 
 
 async def test_a_wallet_that_refuses_nip44_is_spoken_to_in_nip04(pair):

@@ -282,6 +282,27 @@ async def test_a_wallet_that_does_not_know_what_ran_out_is_not_taken_for_one_tha
         assert await side.receiver.check(at_start=True) == []
 
 
+async def test_a_wallet_that_answers_nothing_is_not_waited_for_by_every_open_invoice(side, monkeypatch):
+    issued = [await side.issue(customer=f"{n:064x}", job=f"j{n}") for n in range(40)]
+    asked = []
+
+    async def silent(payment_hash, *, since=None):
+        asked.append(payment_hash)
+        await asyncio.sleep(0)
+        raise WalletError(WalletCode.TIMEOUT, "silent")
+
+    with monkeypatch.context() as hung:
+        hung.setattr(side.wallet, "lookup", silent)
+        for times in (1, 2):
+            with pytest.raises(WalletError):
+                await side.receiver.check(at_start=True)
+            assert len(asked) == times * receiver.LOOKUPS_AT_ONCE
+    assert len(set(asked)) == len(asked), "those that were not reached come first the next time"
+    for one in issued:
+        await side.payer.pay(one.invoice, fee_limit=sats(1))
+    assert len(await side.receiver.check(at_start=True)) == 40
+
+
 async def test_one_bad_answer_does_not_hide_another_payment(side):
     bad, good = await side.issue(), await side.issue(customer="bb" * 32, job="j2")
     await side.payer.pay(good.invoice, fee_limit=sats(1))

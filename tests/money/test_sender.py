@@ -1,6 +1,7 @@
 """Every condition before paying, each with its own code; and a crash at every step."""
 
 import asyncio
+import sqlite3
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -13,8 +14,8 @@ from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
 from pylon.money.invoices.invoice import InvoiceCode, decode
-from pylon.money.limits import PLAY_CAPS, Limit
-from pylon.money.msat import Msat
+from pylon.money.limits import PLAY_CAPS, Limit, Spend
+from pylon.money.msat import MAX_MSAT, Msat
 from pylon.money.network import Network
 from pylon.money.payment import (
     ARRIVAL_GRACE_S,
@@ -31,7 +32,7 @@ from pylon.money.payments import store as payment_store
 from pylon.money.payments.agreed import FIRST
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.states import IllegalStepError, PaymentState
-from pylon.money.wallet import Lookup, LookupState, WalletCode
+from pylon.money.wallet import Lookup, LookupState, WalletCode, WalletError
 from pylon.nostr.bech32 import nip19
 from tests.money.craft import NOW, OTHER_KEY, but, craft, groups, honest
 from tests.money.fakes import FakeLightning, FakeWallet, clock, open_database
@@ -274,6 +275,62 @@ async def test_a_fee_above_the_limit_is_booked_and_ends_payments_to_that_provide
     assert await side.refused(await side.ask(job="j2"), replace(ORDER, job="j2")) is Refusal.FEES
     side.clock.advance(86_401)
     assert (await side.sender.pay(await side.ask(job="j2"), replace(ORDER, job="j2"))).state is PaymentState.SETTLED
+
+
+async def test_an_absurd_fee_ends_spending_by_its_limit_and_breaks_no_sum(side):
+    for number in range(6):
+        side.wallet.next_pay = ["lost"]
+        side.wallet.fee = MAX_MSAT
+        ask = await side.ask(job=f"j{number}")
+        order = replace(ORDER, job=ask.job, provider=f"{number:064x}")
+        text = decode(ask.invoice or "").text
+        async with side.database.transaction() as tx:
+            await payment_store.reserve(
+                tx, decode(text), Spend(sats(15), sats(1), order.job, order.provider, ""), NOW
+            )
+            await payment_store.move(tx, hash_of(ask), PaymentState.SENDING, "", NOW)
+        await side.wallet.pay(text, fee_limit=sats(1))
+    await side.sender.recover()
+    settled = await payment_store.in_state(side.database, PaymentState.SETTLED)
+    assert [payment.fee for payment in settled] == [sats(100_000_000)] * 6
+    assert await side.sender.room("") == Msat(0)
+    assert await side.refused(await side.ask(job="j9"), replace(ORDER, job="j9")) is Limit.HOUR
+
+
+async def test_a_wallet_that_does_not_answer_is_asked_about_one_payment_at_a_time_and_each_has_its_turn(side):
+    for number in range(4):
+        side.wallet.next_pay, side.wallet.lookup_as = ["lost"], lambda _: Lookup(LookupState.PENDING)
+        ask = await side.ask(job=f"j{number}", author=f"{number:064x}")
+        await side.sender.pay(ask, replace(ORDER, job=ask.job, provider=ask.author))
+    asked = []
+    original = side.wallet.lookup
+
+    async def mute(payment_hash, *, since=None):
+        asked.append(payment_hash)
+        if len(asked) > 3:
+            return await original(payment_hash, since=since)
+        raise WalletError(WalletCode.TIMEOUT, "no answer")
+
+    side.wallet.lookup, side.wallet.lookup_as = mute, lambda lookup: lookup
+    for _ in range(3):
+        assert await side.sender.check() == []
+    assert len(set(asked)) == len(asked) == 3
+    assert len(await side.sender.check()) == 4
+
+
+async def test_a_reservation_that_could_not_be_sent_is_released_while_the_node_runs(side, monkeypatch):
+    async def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    ask = await side.ask()
+    with monkeypatch.context() as broken:
+        broken.setattr(payment_store, "move", full)
+        with pytest.raises(sqlite3.OperationalError):
+            await side.sender.pay(ask, ORDER)
+    [released] = await side.sender.check()
+    assert (released.payment_hash, released.reason) == (hash_of(ask), "never_sent")
+    assert (await side.sender.pay(await side.ask(), ORDER)).state is PaymentState.SETTLED
+    assert len(side.lightning.moved) == 1
 
 
 async def test_32_asks_at_once_for_one_account_make_one_payment(side):

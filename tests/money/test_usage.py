@@ -2,7 +2,7 @@ import pytest
 
 from pylon.money.accounts import deposit
 from pylon.money.accounts.account import Account, AskTopUp, Basis, Terms, admit, charge, credit, hold
-from pylon.money.accounts.deposit import DepositPolicy, wish
+from pylon.money.accounts.deposit import wish
 from pylon.money.accounts.usage import TEMPLATE_TOKENS, Bounds, Usage, UsageFault, check_usage, quote_bound
 from pylon.money.msat import Msat
 from pylon.money.price import Price
@@ -51,7 +51,7 @@ def test_deposits_grow_with_verified_work_and_never_past_the_work_that_is_left()
 
 def test_a_deposit_is_whole_sats_and_stays_below_what_is_allowed():
     assert wish(sats(5), verified_jobs=0, jobs_left=100, most=Msat(9_999)) == sats(9)
-    assert wish(sats(5), verified_jobs=2, jobs_left=100, most=sats(99), policy=DepositPolicy(1, 1)) == sats(10)
+    assert wish(sats(5), verified_jobs=2, jobs_left=100, most=sats(99)) == sats(99)
 
 
 def test_a_hundred_jobs_at_one_provider_take_three_payments_with_eight_in_flight():

@@ -291,6 +291,16 @@ def test_caps_above_the_first_ones_are_typed_by_a_person_and_lower_ones_may_come
     assert (code, live.permission(mainnet, public(mainnet))) == (0, Agreed(10, 500, 5_000))
 
 
+def test_a_cap_that_is_not_named_stays_and_what_is_allowed_already_is_not_proposed():
+    agreed = Agreed(payment=40, day=400, all=4_000)
+    assert live.proposed(None, {}, by_person=False) == FIRST
+    assert live.proposed(agreed, {"day": 300}, by_person=False) == Agreed(payment=40, day=300, all=4_000)
+    assert live.proposed(agreed, {}, by_person=False) is None
+    assert live.proposed(agreed, {"payment": 40}, by_person=False) is None
+    with pytest.raises(UsageError, match="typed by a person"):
+        live.proposed(agreed, {"payment": 51}, by_person=False)
+
+
 def test_a_pipe_is_no_terminal_and_a_pseudo_terminal_is():
     program = [sys.executable, "-P", "-c", "from pylon.cli import stdin; print(stdin.is_terminal())"]
     assert subprocess.run(program, input="", capture_output=True, text=True, check=True).stdout == "False\n"

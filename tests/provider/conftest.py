@@ -25,8 +25,9 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.provider.journal import Journal
+from pylon.provider.parts import Payments
 from pylon.provider.rows import SCHEMA
-from pylon.provider.service import Payments, Provider
+from pylon.provider.service import Provider
 from pylon.provider.settings import ProviderSettings
 from pylon.relay.server import RelayServer
 from pylon.store.database import Database

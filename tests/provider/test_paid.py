@@ -20,10 +20,10 @@ from pylon.money.network import Network
 from pylon.money.price import Price
 from pylon.money.wallet import PayState
 from pylon.provider import housekeeping
+from pylon.provider.parts import Payments
 from pylon.provider.payments import collecting
 from pylon.provider.payments.settlement import CreditPolicy
 from pylon.provider.rows import JobState
-from pylon.provider.service import Payments
 from pylon.provider.work import results
 from pylon.store.database import Database
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pylon.errors import WireError
+from pylon.errors import MoneyError, WireError
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money import audit
 from pylon.money.accounts.account import AskTopUp, Basis, Run, Terms
@@ -200,3 +200,34 @@ async def test_free_work_has_no_account_and_no_receipt_over_a_restart_neither(fr
     assert await finished(free, replace(runs, left=over_a_restart)) is None
     assert await states(database) == ["signed"]
     assert await database.fetch_all("SELECT 1 FROM money_account") == []
+
+
+# --- work that has become paid ------------------------------------------------------------------------------------
+
+
+async def test_what_was_taken_on_before_work_became_paid_is_free_and_has_no_receipt(settlement, free, database):
+    runs = job("a", quote=FREE.base_msat)
+    await free.take(runs)
+    assert await finished(settlement, left(runs)) is None
+    assert await states(database) == ["signed"]
+
+
+async def test_what_waited_for_a_payment_until_work_was_free_stays_free_when_work_is_paid_again(
+    settlement, free, database
+):
+    jobs = [job(text) for text in "abc"]
+    for each in jobs:
+        await settlement.take(each)
+    await free._journal.may_run(jobs[2].id)
+    assert (await finished(settlement, left(jobs[2]))).charge_msat == 0
+    assert await states(database) == ["queued", "queued", "signed"]
+
+
+@pytest.mark.parametrize("quote", [FREE.base_msat, QUOTE])
+async def test_a_job_of_an_earlier_process_that_has_ended_is_not_done_after_all(settlement, database, quote):
+    ends = job("a", quote=quote)
+    await settlement.take(ends)
+    await settlement.end(ends.id, JobState.CANCELLED, code="", finished_at=2.0)
+    with pytest.raises(MoneyError):
+        await finished(settlement, left(ends))
+    assert await states(database) == ["cancelled"]

@@ -16,7 +16,7 @@ from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
-from pylon.provider.service import Payments
+from pylon.provider.parts import Payments
 from pylon.store.database import Database
 from pylon.store.group import GroupCommit
 from pylon.swarm.client import SwarmClient

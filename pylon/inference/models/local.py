@@ -1,4 +1,4 @@
-"""Lists the models on this machine, and deletes one."""
+"""Lists the models on this machine, tells which engine serves one, and deletes one."""
 
 import contextlib
 import os
@@ -52,6 +52,28 @@ def local_models(models_dir: Path) -> list[LocalModel]:
             size = sum(part.stat().st_size for part in weight_files(file))
             found.append(LocalModel(str(place.relative_to(root)), "llama", file, size, root is PACKAGED))
     return found
+
+
+def engine_for(model: str, models_dir: Path, *, engine: str = "") -> Literal["mlx", "llama"]:
+    """The engine that can serve a model of this machine: the named one, or else the one whose files are here.
+
+    Raises `UsageError` for an engine without files of its own, and `ModelError` where the files are not here.
+    """
+    if engine not in ("", "mlx", "llama"):
+        raise UsageError(f"there is no engine {engine!r}", hint="mlx or llama.")
+    if engine == "llama" or model.endswith(GGUF):
+        gguf_file(model, models_dir)
+        return "llama"
+    try:
+        model_directory(model, models_dir)
+    except ModelError:
+        if engine == "mlx" or not is_model_id(model):
+            raise
+        with contextlib.suppress(ModelError):
+            gguf_file(model, models_dir)
+            return "llama"
+        raise
+    return "mlx"
 
 
 def remove(model: str, models_dir: Path) -> int:

@@ -14,7 +14,7 @@ from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
 from pylon.money.msat import ZERO, Msat
 from pylon.records import record
 
-# The most that one customer may leave with us: we are answerable for other people's money.
+# The most that a customer may leave with us beyond what its jobs need: we are answerable for other people's money.
 MOST_DEPOSIT = Msat.from_sats(10_000)
 TRIAL_JOB = Msat.from_sats(2)
 TRIAL_DAY = Msat.from_sats(50)
@@ -129,7 +129,8 @@ def admit(
     if terms.trial and trial is not None and may_try(account) and quote <= min(trial.per_job, trial_left_today):
         return Run(Basis.TRIAL)
     lacks = Msat(int(quote) - own - int(terms.credit))
-    wanted = max(lacks, min(ZERO if wish is None else wish, terms.most_deposit))
+    room = int(terms.most_deposit) - max(0, account.balance)
+    wanted = Msat(max(int(lacks), min(int(wish or 0), room)))
     if account.topup_open:
         return WaitForTopUp(Msat.from_sats(lacks.sats_up()), Msat.from_sats(wanted.sats_up()))
     if lacks > terms.most_deposit:

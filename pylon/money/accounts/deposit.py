@@ -7,28 +7,19 @@ they take six, with four five.
 """
 
 from pylon.money.msat import MSAT_PER_SAT, Msat
-from pylon.records import record
 
+# How many jobs a provider without history gets money for at once, and how many for each job that it has done well.
 FIRST_JOBS = 3
 GROWTH = 12
 
 
-@record
-class DepositPolicy:
-    """`first_jobs` for a provider without history, then `growth` jobs for each verified one."""
-
-    first_jobs: int = FIRST_JOBS
-    growth: int = GROWTH
-
-
-def wish(quote: Msat, *, verified_jobs: int, jobs_left: int, most: Msat, policy: DepositPolicy | None = None) -> Msat:
+def wish(quote: Msat, *, verified_jobs: int, jobs_left: int, most: Msat) -> Msat:
     """The deposit to offer (`topup`), in whole sats, never above `most`.
 
     `quote` is that of a usual job; `jobs_left` is how many jobs may still go to this provider: no more is deposited
     than it can work off.
     """
-    policy = policy or DepositPolicy()
-    jobs = min(max(policy.first_jobs, policy.growth * verified_jobs), max(1, jobs_left))
+    jobs = min(max(FIRST_JOBS, GROWTH * verified_jobs), max(1, jobs_left))
     # With plain numbers, since this runs for each job; only the result has to be an amount.
     wished, most_sats = -(-int(quote) * jobs // MSAT_PER_SAT), int(most) // MSAT_PER_SAT
     return Msat(min(wished, most_sats) * MSAT_PER_SAT)

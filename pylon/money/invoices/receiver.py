@@ -208,13 +208,27 @@ class Receiver:
         self._asked = {one.payment_hash: self._asked.get(one.payment_hash, -math.inf) for one in issued}
         due = [one for one in issued if at_start or clock >= self._asked[one.payment_hash] + _patience(one, now)]
         late = sorted([one for one in due if _is_late(one, now)], key=lambda one: self._asked[one.payment_hash])
-        due = [one for one in due if not _is_late(one, now)] + late[:LATE_LOOKUPS]
+        # Those that were asked about longest ago come first, since not all may be reached.
+        due = sorted([one for one in due if not _is_late(one, now)], key=lambda one: self._asked[one.payment_hash])
+        due += late[:LATE_LOOKUPS]
         slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+        # The lookups without an answer since the last one with an answer.
+        unanswered: list[WalletError] = []
 
         async def ask(one: Issued) -> Credited | None:
             async with slots:
+                if len(unanswered) >= LOOKUPS_AT_ONCE:
+                    # A wallet that answers nothing would hold up hundreds of these for minutes, eight at a time.
+                    raise unanswered[0]
                 self._asked[one.payment_hash] = clock
-                return await self.look_up(one.payment_hash)
+                try:
+                    credited = await self.look_up(one.payment_hash)
+                except WalletError as error:
+                    if error.code in _DOWN:
+                        unanswered.append(error)
+                    raise
+                unanswered.clear()
+                return credited
 
         answers = await asyncio.gather(*(ask(one) for one in due), return_exceptions=True)
         silent: list[BaseException] = []

@@ -3,14 +3,18 @@
 from typing import Any
 
 from pylon.money.msat import MAX_MSAT, Msat
+from pylon.money.nwc.nip47 import ErrorCode
 from pylon.money.wallet import Lookup, LookupState, WalletCode, proves
 from pylon.nostr.event import is_hex64
 
 
 def code(text: str) -> WalletCode:
-    """The code for an error code of NIP-47; an unknown one is `other`."""
+    """The code for an error code of NIP-47; an unknown one is `other`.
+
+    Codes of ours are unknown too: `wallet_unreachable` means that no request was sent, which no answer can say.
+    """
     try:
-        return WalletCode(text.lower())
+        return WalletCode(ErrorCode(text.upper()).lower())
     except ValueError:
         return WalletCode.OTHER
 

@@ -36,8 +36,11 @@ class Search:
         return {**first, "offset": len(self._seen)} if self._seen else first
 
     def take(self, listed: object) -> None:
-        """Reads one page as the wallet gave it."""
-        page = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+        """Reads one page as the wallet gave it. Some write an empty one as null; anything else is not a list."""
+        if listed is not None and not isinstance(listed, list):
+            self.is_stuck = True
+            return
+        page = [item for item in listed or () if isinstance(item, dict)]
         self.found = next((item for item in page if item.get("payment_hash") == self._hash), None)
         hashes = {str(item.get("payment_hash")) for item in page}
         nothing_new = hashes <= self._seen

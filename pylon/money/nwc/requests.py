@@ -44,6 +44,7 @@ class NwcRequests:
         self._pending: dict[str, asyncio.Future[Response]] = {}
         self._hints: asyncio.Queue[Hint] = asyncio.Queue(QUEUE_HINTS)
         self._announced: Info | None = None
+        self._announced_at = 0
         # Whether the wallet refused NIP-44 although it had announced it.
         self._only_nip04 = False
         self._closed = False
@@ -75,7 +76,7 @@ class NwcRequests:
                 events = await self._transport.query((wanted,), timeout=self._read_timeout)
             except PylonError as error:
                 raise WalletError(WalletCode.UNREACHABLE, f"the wallet's relays do not answer: {error}") from error
-            for event in sorted(events, key=lambda e: e.created_at):
+            for event in events:
                 self._take_info(event)
         if self._announced is None:
             raise WalletError(
@@ -196,5 +197,7 @@ class NwcRequests:
                     self._hints.put_nowait(Hint(payment_hash[:64]))
 
     def _take_info(self, event: Event) -> None:
-        if event.pubkey == self._uri.wallet and event.kind == nip47.INFO:
-            self._announced = nip47.parse_info(event)
+        # A relay may still have an older announcement, from when the wallet knew NIP-04 only.
+        ours = event.pubkey == self._uri.wallet and event.kind == nip47.INFO
+        if ours and event.created_at >= self._announced_at:
+            self._announced, self._announced_at = nip47.parse_info(event), event.created_at

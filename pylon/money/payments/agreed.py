@@ -71,6 +71,11 @@ class Agreed:
             all=sats(self.all),
         )
 
+    @property
+    def in_words(self) -> str:
+        """The three caps, for the owner to read."""
+        return f"at most {self.payment:,} sat per payment, {self.day:,} per day, {self.all:,} in total"
+
     def as_dict(self) -> dict[str, int]:
         """The three caps by name, in the order in which they are typed."""
         return asdict(self)

@@ -4,8 +4,9 @@ Each outcome is written in one transaction: the payment's row and its entries in
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pylon import log
@@ -13,18 +14,21 @@ from pylon.clock import Clock
 from pylon.money.books import ledger
 from pylon.money.books.store import book
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import DECIDED, not_before, resolve
+from pylon.money.payment import DECIDED, NEVER_SENT, not_before, resolve
 from pylon.money.payments import decision as decisions
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.decision import Decision
 from pylon.money.payments.store import Payment
 from pylon.money.states import PaymentState
-from pylon.money.wallet import Lookup, Wallet, WalletError
+from pylon.money.wallet import Lookup, Wallet, WalletCode, WalletError
 from pylon.store.database import Database, Transaction
 
 logger = log.get("money")
 
 _ENDED = (PaymentState.SETTLED, PaymentState.FAILED)
+# One bitcoin. A wallet that reports a larger fee errs; booked as it stands, a few of these would not fit into the
+# 64 bits of a sum, and no later payment could be judged or booked. This much ends all spending by the limits.
+_MOST_FEE = Msat.from_sats(100_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class PaymentOutcomes:
         self._clock = clock
         # Payments that ended outside of `check`, which reports them the next time.
         self._ended: list[Payment] = []
+        # How often the wallet did not answer about a payment.
+        self._unanswered: Counter[str] = Counter()
         # An owner's decision and a lookup must not overlap: what has ended does not change.
         self._looking = asyncio.Lock()
 
@@ -73,7 +79,7 @@ class PaymentOutcomes:
                 if payment.payment_hash in self._in_hand:
                     continue
                 if payment.state is PaymentState.RESERVED:
-                    await self._move_in(tx, payment, PaymentState.FAILED, "never_sent")
+                    await self._move_in(tx, payment, PaymentState.FAILED, NEVER_SENT)
                 else:
                     await self._move_in(tx, payment, PaymentState.UNKNOWN, "no_answer")
 
@@ -84,14 +90,23 @@ class PaymentOutcomes:
         return ended
 
     async def look(self) -> None:
-        """Looks up every payment of unknown outcome; the next `check` reports those that ended."""
-        for payment in await payment_store.in_state(self._database, PaymentState.SENDING, PaymentState.UNKNOWN):
+        """Looks up every payment of unknown outcome, until the wallet does not answer; the next `check` reports those
+        that ended."""
+        states = (PaymentState.RESERVED, PaymentState.SENDING, PaymentState.UNKNOWN)
+        found = await payment_store.in_state(self._database, *states)
+        # Those that the wallet did not answer about come last, so that they keep no other one from being looked up.
+        for payment in sorted(found, key=lambda one: self._unanswered[one.payment_hash]):
             if payment.payment_hash in self._in_hand:
                 continue
             async with self._looking:
                 now = await payment_store.get(self._database, payment.payment_hash)
-                if now.state not in _ENDED:
-                    await self._look_up_open(now)
+                if now.state is PaymentState.RESERVED:
+                    # The step to `sending` could not be written, and so nothing was sent.
+                    self._ended.append(await self.fail(now, NEVER_SENT))
+                elif now.state not in _ENDED and not await self._look_up_open(now):
+                    self._unanswered[now.payment_hash] += 1
+                    # It would most likely answer none of the others, and each takes half a minute.
+                    return
 
     async def decide(self, payment_hash: str, decision: Decision) -> Decided:
         """Writes the owner's decision on a payment of unknown outcome. The same decision again changes nothing.
@@ -104,7 +119,8 @@ class PaymentOutcomes:
             if not self._judge(payment, decision):
                 return Decided(payment, changed=False)
             if not decision.preimage:
-                payment = await self._look_up_open(payment)
+                await self._look_up_open(payment)
+                payment = await payment_store.get(self._database, payment_hash)
                 if payment.state is (PaymentState.SETTLED if decision.paid else PaymentState.FAILED):
                     return Decided(payment, changed=True, by_wallet=True)
                 self._judge(payment, decision)
@@ -124,11 +140,16 @@ class PaymentOutcomes:
 
     async def look_up(self, payment: Payment) -> Payment:
         """Looks up a payment that was sent and writes the outcome; unchanged where the wallet does not answer."""
+        with suppress(WalletError):
+            return await self._by_lookup(payment)
+        return payment
+
+    async def _by_lookup(self, payment: Payment) -> Payment:
         try:
             lookup = await self._ask(payment)
         except WalletError as error:
             logger.info("payment unknown, wallet does not say", payment=payment.payment_hash, code=error.code.value)
-            return payment
+            raise
         verdict = resolve(lookup, payment.payment_hash, expires_at=payment.expires_at, now=self._clock.wall())
         match verdict.state:
             case PaymentState.SETTLED:
@@ -151,7 +172,7 @@ class PaymentOutcomes:
         """Writes that a payment was made, which `preimage` proves. A `fee` of None counts as zero."""
         now = self._clock.wall()
         async with self._database.transaction() as tx:
-            await self._settle_in(tx, payment, preimage, ZERO if fee is None else fee, now)
+            await self._settle_in(tx, payment, preimage, ZERO if fee is None else min(fee, _MOST_FEE), now)
         if fee is not None and fee > payment.fee_limit:
             logger.warning("a payment's fee was above its limit", payment=payment.payment_hash, fee_msat=int(fee))
         return await payment_store.get(self._database, payment.payment_hash)
@@ -164,11 +185,15 @@ class PaymentOutcomes:
         """Writes that the outcome of a payment is unknown."""
         return await self._move(payment, PaymentState.UNKNOWN, reason)
 
-    async def _look_up_open(self, payment: Payment) -> Payment:
-        after = await self.look_up(payment)
+    async def _look_up_open(self, payment: Payment) -> bool:
+        """Looks up a payment that nobody has in hand. Returns whether the wallet answered."""
+        try:
+            after = await self._by_lookup(payment)
+        except WalletError as error:
+            return error.code not in (WalletCode.UNREACHABLE, WalletCode.TIMEOUT)
         if after.state in _ENDED:
             self._ended.append(after)
-        return after
+        return True
 
     def _judge(self, payment: Payment, decision: Decision) -> bool:
         return decisions.judge(

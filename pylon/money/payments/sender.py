@@ -22,6 +22,7 @@ from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
 from pylon.money.payment import (
     BY_HAND,
+    NEVER_SENT,
     Ask,
     Order,
     PaymentRefusedError,
@@ -177,7 +178,7 @@ class Sender:
             payment = await self._reserve(ask, order, hands)
             if gone.is_set():
                 # The caller is gone. The reservation would count against the limits until the next start.
-                return await self.outcomes.fail(payment, "never_sent")
+                return await self.outcomes.fail(payment, NEVER_SENT)
             return await self._send(payment)
 
     async def _reserve(self, ask: Ask, order: Order, hands: ExitStack) -> Payment:

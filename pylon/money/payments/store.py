@@ -22,7 +22,7 @@ FEE_MEMORY_S = DAY_S
 _USED = """
 WITH
     open AS (SELECT coalesce(sum(msat + fee_limit), 0) AS msat, count(*) AS number,
-            coalesce(sum(msat + fee_limit) FILTER (WHERE provider = :provider), 0) AS there
+            coalesce(sum(msat) FILTER (WHERE provider = :provider), 0) AS there
         FROM money_payment WHERE state IN ('reserved', 'sending', 'unknown')),
     lately AS (SELECT coalesce(sum(msat + fee) FILTER (WHERE reserved_at > :hour), 0) AS hour,
             coalesce(sum(msat + fee), 0) AS day

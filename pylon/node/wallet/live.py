@@ -6,6 +6,7 @@ names the key and the caps. It is void for another key, and with caps that nobod
 """
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,24 @@ def need_mainnet(home: Home) -> None:
             f"this home is on {home.network}, which is not live money",
             hint=('Set `network = "mainnet"` in config.toml first, then run `pylon init`: mainnet has its own key.'),
         )
+
+
+def proposed(allowed: Agreed | None, named: Mapping[str, int], *, by_person: bool) -> Agreed | None:
+    """The caps for `allow`, given those that are allowed now; None if the same ones are.
+
+    `named` are new ones by name, in sats; a cap that is not named stays, or is the first one. `by_person` says that
+    they will be typed in a terminal; without it, caps above the first ones raise `UsageError`, as do caps that cannot
+    be agreed.
+    """
+    wanted = Agreed(**{**(allowed or FIRST).as_dict(), **named})
+    if wanted == allowed:
+        return None
+    if wanted.exceeds(FIRST) and not by_person:
+        raise UsageError(
+            "caps above the initial ones must be typed by a person in a terminal; nothing was changed",
+            hint=f"Run this in a terminal, or stay within {FIRST.in_words}.",
+        )
+    return wanted
 
 
 def allow(home: Home, public: str, wanted: Agreed, typed: str) -> None:

@@ -51,8 +51,8 @@ class Settlement(Protocol):
 class FreeSettlement:
     """Charges nothing; the journal counts tokens all the same.
 
-    Jobs that an earlier process took on for a price still cost it, and those of them that waited for a payment cost
-    nothing. Both get receipts, which their customers wait for, and what was held on their accounts is released.
+    Jobs that an earlier process took on for a price still cost it, and what was held on their customers' accounts is
+    released. Those of them that waited for a payment cost nothing.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -66,19 +66,9 @@ class FreeSettlement:
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """See `Settlement`."""
         if job.left:
-            return await self._journal.transact(lambda tx: self._finish_left(tx, job, work, sign))
+            return await self._accounts.finish(job, work, sign)
         event = sign(None)
         await self._journal.signed(job.id, event, work)
-        return event
-
-    async def _finish_left(self, tx: Transaction, job: Job, work: Work, sign: Sign) -> Event:
-        if not job.terms.quote and not await hold_store.is_held(tx, job.id):
-            event = sign(None)
-            await rows.sign(tx, [(job.id, event, work, 0)])
-            return event
-        # A job that waited for its payment has no hold: it is done for free, and its receipt says so.
-        await hold_store.admit(tx, [self._accounts.admission(job)])
-        (event,) = await _finish(tx, [_finishing(job, work, sign)])
         return event
 
     async def end(
@@ -148,7 +138,10 @@ class AccountSettlement:
 
     async def finish(self, job: Job, work: Work, sign: Sign) -> Event:
         """See `Settlement`. The charge is never above the quote, whatever the count of tokens says."""
-        return await self._journal.transact_in(_finish, _finishing(job, work, sign))
+        finishing = _finishing(job, work, sign)
+        if job.left:
+            return await self._journal.transact(lambda tx: _finish_left(tx, job, finishing))
+        return await self._journal.transact_in(_finish, finishing)
 
     async def end(
         self, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
@@ -215,3 +208,19 @@ async def _finish(tx: Transaction, finishing: list[_Finishing]) -> list[Event]:
         # Rolls back the charges: one of the jobs has ended, and has no result.
         raise MoneyError("a job that has ended is not charged")
     return events
+
+
+async def _finish_left(tx: Transaction, job: Job, finishing: _Finishing) -> Event:
+    """Finishes a job of an earlier process, in which work may have been free: then nothing is held for it."""
+    if not await hold_store.is_held(tx, job.id):
+        if not job.terms.quote:
+            event = finishing.sign(None)
+            if not await rows.sign(tx, [(job.id, event, finishing.work, 0)]):
+                raise MoneyError("a job that has ended has no result")
+            return event
+        # It waited for a payment when work became free. Its customer waits for a receipt, which says that it is free.
+        await hold_store.admit(
+            tx, [Admission(job.request.customer, job.id, job.terms.quote, TRUSTED, job.received_at)]
+        )
+    (event,) = await _finish(tx, [finishing])
+    return event

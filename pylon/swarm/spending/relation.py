@@ -5,14 +5,13 @@ Values in, decisions out. `relations` fills it from the books; a simulation fill
 
 from dataclasses import dataclass
 
-from pylon.money.accounts.deposit import DepositPolicy, wish
+from pylon.money.accounts.deposit import wish
 from pylon.money.accounts.gaps import SUSPENSION_S
 from pylon.money.accounts.mirror import End, Fault
 from pylon.money.accounts.receipt import AccountSeen
 from pylon.money.msat import MSAT_PER_SAT, ZERO, Msat
 from pylon.money.price import Price
 
-_DEPOSITS = DepositPolicy()
 # For how many seconds the dearest job counts as the usual quote: far longer than an answer takes.
 QUOTE_S = 600.0
 
@@ -79,7 +78,7 @@ class Relation:
         `affordable` is what can be paid, if known: more is offered only if the job itself needs it.
         """
         self.quoted(quote, now)
-        wished = wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most, policy=_DEPOSITS)
+        wished = wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most)
         wished_sats, most_sats = int(wished) // MSAT_PER_SAT, int(most) // MSAT_PER_SAT
         if self.verified:
             # A provider asks for the work it did on credit together with the next job: a customer that runs one job
