@@ -26,18 +26,17 @@ def _always(text):
     return lambda prompt: (text, None)
 
 
-_ANSWERS = [shout, *map(_always, ["1", "", "x1 3:4\n5"]), *map(_by_prompt, range(len(_TEXTS)))]
+_ANSWERS = [shout, *map(_always, ["1", "", "x1 3:4\n5"]), *map(_by_prompt, range(0, len(_TEXTS), 2))]
 
 
 def alike(code, answers=_ANSWERS):
     """In how many requests it asks if it is answered in capitals. Fails if fan-out changes anything."""
     batches = []
     for answer in answers:
-        for varies in (True, False):
-            together, plain = (
-                run(_START + code, answer=answer, varies=varies, fan_out=fan_out) for fan_out in (True, False)
-            )
-            assert (plain_of(together[0]), together[1:3]) == (plain_of(plain[0]), plain[1:3])
-            assert Counter(together[3].prompts) == Counter(plain[3].prompts)
-            batches.append(len(together[3].batches))
+        together, plain = (
+            run(_START + code, answer=answer, varies=True, fan_out=fan_out) for fan_out in (True, False)
+        )
+        assert (plain_of(together[0]), together[1:3]) == (plain_of(plain[0]), plain[1:3])
+        assert Counter(together[3].prompts) == Counter(plain[3].prompts)
+        batches.append(len(together[3].batches))
     return batches[0]
