@@ -12,7 +12,7 @@ def pick(a):
     else:
         return len
 for p in P:
-    if pick(llm_query(p)) is pick(llm_query('x' + p)):
+    if pick(llm_query(p)) is pick(llm_query('y' + p)):
         r.append(llm_query('same ' + p))""",
     "a loop that an answer ends before it returns": """
 def work(p):
@@ -115,11 +115,11 @@ for p in P:
 }
 # Each raises an error, so that it asks only some of what it seems to ask.
 _FAILING = {
-    "a best one in reverse": "max(P, key=ask, reverse=True)",
-    "a list with a key": "list(P, key=ask)",
+    "a best one in reverse": "max(P, key=lambda p: len(ask(p)), reverse=True)",
+    "a list with a key": "list(P, key=lambda p: len(ask(p)))",
     "keys that do not compare": "max(P, key=lambda p: 'x' + llm_query(p) if p == '0' else len(llm_query(p)))",
     "a pool's map with what it has not": "list(ThreadPoolExecutor(2).map(ask, P, unknown=1))",
-    "a batch that is a text": "llm_query_batched('abc')",
+    "a batch that is a text": "[llm_query_batched('abc') for _ in P]",
     "a batch with a prompt that is too deep": "llm_query_batched(['a', 'b', deep])",
     "a call with one argument too many": "[llm_query(p, None, 1) for p in P]",
     "a call by a name that is not there": "[llm_query(text=p) for p in P]",
