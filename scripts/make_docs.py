@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the reference pages that are made from the code: docs/commands.md, docs/settings.md and
-config/pylon.example.toml. A test fails while they differ from what this writes.
+"""Writes the reference pages that are made from the code: docs/commands.md, docs/settings.md,
+config/pylon.example.toml and a table in docs/sandbox.md. A test fails while they differ from what this writes.
 
     .venv/bin/python scripts/make_docs.py
 """
@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from pylon.cli.main import app  # noqa: E402
 from pylon.node.example import example_toml  # noqa: E402
+from pylon.rlm.repl.guest.fanout import followed  # noqa: E402
 from pylon.sections import Config  # noqa: E402
 
 
@@ -86,9 +87,38 @@ def settings_page() -> str:
     return "\n".join(lines)
 
 
+_TABLE = "<!-- This table is made by scripts/make_docs.py from pylon/rlm/repl/guest/fanout/followed.py. -->\n\n"
+
+
+def sandbox_page() -> str:
+    """docs/sandbox.md, with the table of what a rehearsal follows as it is now."""
+    before, _, rest = (ROOT / "docs" / "sandbox.md").read_text(encoding="utf-8").partition(_TABLE)
+    _, _, after = rest.partition("\n\n")
+    return before + _TABLE + "\n".join(_followed()) + "\n\n" + after
+
+
+def _followed() -> list[str]:
+    rows = {
+        "statements": followed.STATEMENTS.values(),
+        "expressions": followed.EXPRESSIONS.values(),
+        "within some of these": followed.WITHIN.values(),
+        "operators": [one.__name__ for one in followed.OPERATORS],
+    }
+    for module in sorted({*followed.CALLED, *followed.INTERPRETED}):
+        names = followed.CALLED.get(module, frozenset()) | followed.INTERPRETED.get(module, frozenset())
+        rows["functions" if module == "builtins" else f"functions of `{module}`"] = sorted(names)
+    for kind, methods in followed.METHODS.items():
+        rows[f"methods of `{kind}`"] = sorted(methods | followed.CHANGING.get(kind, frozenset()))
+    rows["methods of an answer"] = sorted({*followed.OF_AN_ANSWER, *followed.OF_AN_ANSWER_BY_VALUE})
+    return ["| | followed |", "|---|---|"] + [
+        f"| {what} | {' '.join(f'`{name}`' for name in names)} |" for what, names in rows.items()
+    ]
+
+
 PAGES = {
     "docs/commands.md": commands_page,
     "docs/settings.md": settings_page,
+    "docs/sandbox.md": sandbox_page,
     "config/pylon.example.toml": example_toml,
 }
 

@@ -20,7 +20,9 @@ def pages():
     return module.PAGES
 
 
-@pytest.mark.parametrize("name", ["docs/commands.md", "docs/settings.md", "config/pylon.example.toml"])
+@pytest.mark.parametrize(
+    "name", ["docs/commands.md", "docs/settings.md", "docs/sandbox.md", "config/pylon.example.toml"]
+)
 def test_a_page_made_from_the_code_is_up_to_date(name):
     assert (ROOT / name).read_text(encoding="utf-8") == pages()[name]()
 

@@ -16,7 +16,8 @@ ones before it:
     Rehearsal       every kind of statement
 
 Beside it: `unknown.py`, values of which only the type is known; `shadow.py`, copies of the running code's values;
-`closures.py`, functions of the code's own; `natives.py`, the built-in functions that may be called as they are;
+`closures.py`, functions of the code's own; `followed.py`, tables of all syntax, functions and methods that are
+followed; `natives.py`, the objects that these tables name;
 `source.py`, the syntax of the code's functions; `facts.py`, what conditions tell; `budget.py`, what rehearsing
 may cost.
 

@@ -11,6 +11,10 @@ from .unknown import Ended, Unknown
 
 # How a statement leaves what it stands in: `return`, `break` or `continue`; None if the next statement follows.
 type Exit = str | None
+# A way through code: how it ends, the value of the latest `return`, and the variables at its end.
+type _Way = tuple[Exit, Any, Variables]
+# Where two ways part, that one is left which comes first here: the others can go on for longer.
+_LEFT: list[Exit] = ["return", "break", "continue", None]
 
 # Syntax that only names something.
 _NAMING = ast.Name | ast.Attribute | ast.Tuple | ast.expr_context
@@ -55,16 +59,15 @@ class Branches(Expressions):
                 if self.result is MAYBE:
                     raise Ended
             return one
-        if two is None:
-            # What follows is rehearsed as the case in which this exit is not taken.
-            self._leave_early(one, result, first)
-            return None
-        if one is None:
-            second = self.snapshot()
-            self.restore(first)
-            self._leave_early(two, self.result, second)
-            return None
-        raise Ended
+        return self._parted((one, result, first), (two, self.result, self.snapshot()))
+
+    def _parted(self, one: _Way, other: _Way) -> Exit:
+        """Continues where two ways part, one of which at least is an exit: as if that exit is not taken."""
+        left, followed = sorted((one, other), key=lambda way: _LEFT.index(way[0]))
+        way, self.result, variables = followed
+        self.restore(variables)
+        self._leave_early(*left)
+        return way
 
     def _leave_early(self, way: Exit, result: Any, variables: Variables) -> None:
         """Records an exit that may have been taken: from here on the code may not be running."""
@@ -124,23 +127,15 @@ class Branches(Expressions):
         if handler.name:
             self.assign(handler.name, MAYBE)
         caught, caught_result = self.snapshot(), self.result
-        self.restore(after)
-        self.result = result
         if way == other:
             self.join([after, caught])
+            self.result = result
             if way == "return":
                 self.result = self.either(result, caught_result)
                 if self.result is MAYBE:
                     raise Ended
             return way
-        if other is None:
-            self.restore(caught)
-            self._leave_early(way, result, after)
-        elif way is None:
-            self._leave_early(other, caught_result, caught)
-        else:
-            raise Ended
-        return None
+        return self._parted((way, result, after), (other, caught_result, caught))
 
     def _catching(self, node: ast.Try) -> tuple[tuple[type, ...], list[Variables]] | None:
         """The classes that its handlers catch, with a list for the points where errors may occur. None if unknown."""

@@ -4,9 +4,8 @@ import ast
 import functools
 import json
 import sys
-import time
 from abc import abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from types import FunctionType, MethodType
 from typing import Any
@@ -15,13 +14,10 @@ from ..calls import Query
 from .closures import Closure, bound, prompt_and_model
 from .machine import Frame
 from .methods import DATA, Method, Methods, Pool, Task
-from .natives import FUNCTIONS, ITERATORS, SEARCHES, VIEWS, factory, module_function
+from .natives import CALLED, INTERPRETED, ITERATORS, SEARCHES, VIEWS, factory
 from .shadow import LazyMap
 from .source import Function
 from .unknown import Ended, Opaque, Unknown, made
-
-_CLOCKS = (time.time, time.perf_counter, time.monotonic)
-
 
 # Steps that entering a function costs.
 _ENTERING = 50
@@ -46,7 +42,7 @@ class Calling(Methods):
         if isinstance(function, Method):
             return self._on(function, arguments, keywords)
         kind = type(function)
-        if kind is FunctionType and not module_function(function):
+        if kind is FunctionType and function not in CALLED:
             return self._enter(self._as_closure(function), arguments, keywords)
         if kind is functools.partial:
             given = {**function.keywords, **keywords}
@@ -55,22 +51,32 @@ class Calling(Methods):
             return self.ask(function, *prompt_and_model(arguments, keywords))
         if kind is MethodType:
             return self._batch(function.__self__, arguments, keywords)
-        if function is print:
-            return self._print(arguments, **keywords)
-        if function is defaultdict:
-            return self._defaultdict(*arguments, **keywords)
-        if function in _CLOCKS and not arguments and not keywords:
-            return Unknown("float")
-        if function in self.pools:
-            return self._pool(*arguments, **keywords)
-        if function is isinstance and len(arguments) == 2 and not keywords:
-            return self._is_a(*arguments)
-        if function is map and len(arguments) >= 2 and not keywords:
-            # Whatever it is given to draws from it at once, or ends the rehearsal.
-            return LazyMap(arguments[0], [iter(self.items(one)) for one in arguments[1:]])
         if isinstance(function, Opaque):
             raise Ended
-        return self._built_in(function, arguments, keywords)
+        if function in self.pools:
+            return self._pool(*arguments, **keywords)
+        if function in INTERPRETED:
+            return self._interpreted(INTERPRETED[function], arguments, keywords)
+        if function in CALLED:
+            return self._built_in(function, arguments, keywords)
+        raise Ended
+
+    def _interpreted(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        match name, arguments:
+            case "print", values:
+                return self._print(values, **keywords)
+            case "defaultdict", _:
+                return self._defaultdict(*arguments, **keywords)
+            case "time" | "perf_counter" | "monotonic", [] if not keywords:
+                return Unknown("float")
+            case "isinstance", [value, of] if not keywords:
+                return self._is_a(value, of)
+            case "map" | "filter", [function, first, *others] if not keywords and (name == "map" or not others):
+                # Whatever it is given to draws from it at once, or ends the rehearsal.
+                return LazyMap(function, [iter(self.items(one)) for one in (first, *others)], name == "filter")
+            case "partial", [function, *rest]:
+                return functools.partial(function, *rest, **keywords)
+        raise Ended
 
     def _on(self, method: Method, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         of, name = method.of, method.name
@@ -151,8 +157,6 @@ class Calling(Methods):
         return [self.ask(query, prompt, model) for prompt in prompts]
 
     def _built_in(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        if function not in FUNCTIONS and not module_function(function):
-            raise Ended
         if function in (list, tuple, sorted) and len(arguments) == 1 and isinstance(arguments[0], LazyMap):
             if keywords and function is not sorted:
                 # An error, before anything is drawn.
@@ -173,7 +177,9 @@ class Calling(Methods):
             if function in SEARCHES.values():
                 return self.searched(function.__name__, arguments, keywords)
             kinds = [self.kind(one) for one in every]
-            kind = None if keywords else made(FUNCTIONS.get(function, ""), kinds)
+            kind = None if keywords else made(CALLED[function], kinds)
+            if function is Counter and kinds in (["lines"], ["numbers"]):
+                return self._counter()
             return self.may_fail_as(function, kinds) if kind is None else Unknown(kind)
         if any(isinstance(one, Opaque) for one in every):
             raise Ended
@@ -233,9 +239,17 @@ class Calling(Methods):
         return sorted(members)
 
     def mapped(self, lazy: LazyMap) -> Iterator[Any]:
-        """The items that a `map` gives."""
+        """The items that a `map` or a `filter` gives."""
         for arguments in zip(*map(self.rounds, lazy.iterators), strict=False):
-            yield self.deeper(functools.partial(self.call, lazy.function, list(arguments), {}))
+            call = functools.partial(self.call, lazy.function, list(arguments), {})
+            if not lazy.keeps:
+                yield self.deeper(call)
+                continue
+            truth = self.truth(arguments[0] if lazy.function is None else self.deeper(call))
+            if truth is None:
+                raise Ended
+            if truth:
+                yield arguments[0]
 
     def _print(self, values: list[Any], **keywords: Any) -> None:
         """Rehearses a `print`, which prints nothing. Raises Ended if printing may fail."""
@@ -250,6 +264,12 @@ class Calling(Methods):
     def _defaultdict(self, made_by: Any = None) -> Any:
         made: defaultdict[Any, Any] = defaultdict(made_by)
         factory(made)
+        return made
+
+    def _counter(self) -> Any:
+        """A Counter of items that are not known."""
+        made: Counter[Any] = Counter()
+        self.blur(made)
         return made
 
     def _pool(self, max_workers: Any = None) -> Pool:

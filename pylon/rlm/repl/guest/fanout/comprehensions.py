@@ -1,6 +1,7 @@
 """Comprehensions in a rehearsal, and generator expressions that a function draws to their end at once."""
 
 import ast
+import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from .machine import Frame, Variables
 from .methods import Method
 from .operations import Operations
 from .source import bound_names
-from .unknown import ITEMS, Ended, Opaque, Unknown
+from .unknown import ITEMS, LIST_OF, Ended, Opaque, Unknown, item_of, joined
 
 type _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
@@ -49,16 +50,31 @@ class Comprehensions(Operations):
         """A list of all values of a comprehension."""
         kind = self._of_unknown(node, element)
         if kind is not None:
-            return Unknown("lines" if kind == "str" else "list")
-        found: list[Any] = []
-        self.each(node, lambda: found.append(element()))
-        return found
+            return Unknown(LIST_OF.get(kind, "list"))
+        start, found, sure = self.doubt, list[Any](), True
 
-    def put_in(self, made: set[Any], value: Any) -> None:
-        if self.keyed(value):
-            made.add(value)
-        else:
-            self.blur(made)
+        def take() -> None:
+            nonlocal sure
+            # In doubt, an answer may leave this item out.
+            sure = sure and self.doubt == start
+            found.append(element())
+
+        self.each(node, take)
+        return found if sure else Unknown(LIST_OF.get(functools.reduce(joined, map(self.kind, found), ""), "list"))
+
+    def set_of(self, node: Any, element: Callable[[], Any]) -> set[Any]:
+        """A set of all values of a comprehension."""
+        start, made = self.doubt, set[Any]()
+
+        def take() -> None:
+            sure, value = self.doubt == start, element()
+            if self.keyed(value) and sure:
+                made.add(value)
+            else:
+                self.blur(made)
+
+        self.each(node, take)
+        return made
 
     def call_drawing(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         """The result of a call whose argument is a generator expression."""
@@ -87,12 +103,13 @@ class Comprehensions(Operations):
 
     def _decided(self, node: ast.GeneratorExp, wanted: bool) -> Any:
         """The result of `any`, or of `all` if `wanted` is false: the first item that is as wanted ends it."""
-        found: list[bool] = []
+        start, found = self.doubt, list[bool]()
         ends: list[Variables] = []  # the variables wherever an answer may have ended it
 
         def take() -> bool:
+            sure = self.doubt == start + len(ends)
             truth = self.truth(self.evaluate(node.elt))
-            if truth is None:
+            if truth is None or (truth is wanted and not sure):
                 ends.append(self.snapshot())
                 self.doubt += 1
                 return False
@@ -136,14 +153,15 @@ class Comprehensions(Operations):
             self.may_fail()
         self.frames.append(Frame(bound_names([first.target]), self.frames[-1]))
 
-        def once() -> str:
-            self.bind(first.target, Unknown(ITEMS[self.kind(items)]))
-            may = all(self.truth(self.evaluate(test)) is not False for test in first.ifs)
-            return self.kind(element()) if may else ""
+        kinds: list[str] = []
 
-        kind = self.repeated(once)
+        def once() -> None:
+            self.bind(first.target, item_of(items))
+            self._where(first.ifs, lambda: kinds.append(self.kind(element())))
+
+        self.repeated(once)
         self.frames.pop()
-        return kind
+        return functools.reduce(joined, kinds, "")
 
     def each(self, node: Any, take: Callable[[], bool | None], depth: int = 0) -> bool | None:
         """Calls `take` in each round of a comprehension, until it returns True; whether it did."""
@@ -158,21 +176,25 @@ class Comprehensions(Operations):
         stopped: bool | None = False
         for item in self.rounds(items):
             self.bind(generator.target, item)
-            holds = self._conditions(generator.ifs)
-            if holds is None:
-                raise Ended
-            if holds:
-                stopped = take() if depth + 1 == len(node.generators) else self.each(node, take, depth + 1)
+            inner = take if depth + 1 == len(node.generators) else lambda: self.each(node, take, depth + 1)
+            stopped = self._where(generator.ifs, inner)
             if stopped:
                 break
         if depth == 0:
             self.frames.pop()
         return stopped
 
-    def _conditions(self, tests: list[ast.expr]) -> bool | None:
-        """Whether all conditions of a comprehension hold, None if an answer decides."""
-        for test in tests:
-            truth = self.truth(self.evaluate(test))
-            if not truth:
-                return truth
-        return True
+    def _where(self, tests: list[ast.expr], take: Callable[[], bool | None]) -> bool | None:
+        """The result of `take` if all conditions of a comprehension hold. In doubt where an answer decides."""
+        if not tests:
+            return take()
+        test, *rest = tests
+        believe = self.believing(test)
+        truth = self.truth(self.evaluate(test))
+        if truth is not None:
+            return self._where(rest, take) if truth else None
+        start = self.snapshot()
+        believe(True)
+        result = self.doubtful(lambda: self._where(rest, take))
+        self.join([self.snapshot(), start])
+        return result

@@ -5,8 +5,9 @@ import itertools
 from typing import Any
 
 from .comprehensions import Comprehensions, GeneratorArgument
+from .followed import EXPRESSIONS
 from .methods import DATA, Method
-from .unknown import ITEMS, Ended, Unknown, compared, concatenated, formats
+from .unknown import ITEMS, Ended, Unknown, compared, concatenated, formats, item_of
 
 _CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
@@ -17,6 +18,8 @@ class Expressions(Comprehensions):
     def evaluate(self, node: ast.expr) -> Any:
         """The value of an expression. Raises Ended where it cannot be followed."""
         self.step()
+        if type(node) not in EXPRESSIONS:
+            raise Ended
         match node:
             case ast.Constant(value=value):
                 return value
@@ -62,9 +65,7 @@ class Expressions(Comprehensions):
             case ast.ListComp(elt=element):
                 return self.all_of(node, lambda: self.evaluate(element))
             case ast.SetComp(elt=element):
-                made_set: set[Any] = set()
-                self.each(node, lambda: self.put_in(made_set, self.evaluate(element)))
-                return made_set
+                return self.set_of(node, lambda: self.evaluate(element))
             case ast.DictComp(key=key, value=element):
                 pairs: dict[Any, Any] = {}
                 self.each(node, lambda: self.put(pairs, self.evaluate(key), self.evaluate(element)))
@@ -213,9 +214,9 @@ class Expressions(Comprehensions):
                 if any(isinstance(one, ast.Starred) for one in targets):
                     raise Ended
                 if self.kind(value) in ITEMS:
-                    self.may_fail(ValueError if self.kind(value) == "lines" else Exception)
+                    self.may_fail(Exception if self.kind(value) == "data" else ValueError)
                     for one in targets:
-                        self.bind(one, Unknown(ITEMS[self.kind(value)]))
+                        self.bind(one, item_of(value))
                     return
                 # Of more items than there are targets, Python draws one too many, and fails.
                 values = list(itertools.islice(self.rounds(value), len(targets) + 1))

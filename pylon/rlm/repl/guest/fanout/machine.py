@@ -10,11 +10,11 @@ from typing import Any
 
 from ..calls import Ask, Query, Reply, text_of
 from .budget import Budget
-from .facts import held
+from .facts import assigned, held
 from .knowledge import Knowledge
 from .shadow import Shadows
 from .source import Sources
-from .unknown import Ended, Holding, Unknown, edges, joined
+from .unknown import LISTS, Ended, Found, Unknown, edges, joined, narrowed
 
 # The most steps of a rehearsal, each about a microsecond: in all, and since it last found a sub-call.
 _STEPS = 1_000_000
@@ -27,7 +27,7 @@ _LOOKING = 8
 # In place of the value of a name that may have none.
 MAYBE = Unknown("maybe")
 _PLAIN_KINDS = frozenset(
-    {"str", "int", "float", "bool", "NoneType", "bytes", "list", "lines", "dict", "set", "tuple", "data", "any"}
+    LISTS | {"str", "int", "float", "bool", "NoneType", "bytes", "dict", "set", "tuple", "match", "data", "any"}
 )
 TOLD = frozenset({"str", "int", "float", "bool", "NoneType"})
 
@@ -215,14 +215,15 @@ class Machine(Knowledge):
         """To be called before a condition is evaluated: a function that takes its truth for given from then on."""
         variables = self.frames[-1].variables
         before = {name: variables.get(name) for holds in (True, False) for name, _ in held(test, holds)}
+        given = assigned(test)
 
         def believe(holds: bool) -> None:
             variables = self.frames[-1].variables
-            for name, part in held(test, holds) if before else ():
+            for name, fact in held(test, holds) if before else ():
                 value = variables.get(name)
                 # The condition itself may have given the name another value.
-                if value is before[name] and isinstance(value, Unknown) and value.kind == "str":
-                    variables[name] = Holding(part)
+                if isinstance(value, Unknown) and (name == given or value is before[name]):
+                    variables[name] = narrowed(value, fact)
 
         return believe
 
@@ -257,4 +258,6 @@ class Machine(Knowledge):
             return MAYBE
         if type(one) is type(other) and type(one) in (str, int, bool) and one == other:
             return one
+        if isinstance(one, Found) and isinstance(other, Found) and one.pattern is other.pattern:
+            return Found(one.pattern)
         return Unknown(joined(*kinds))

@@ -4,6 +4,7 @@ import builtins
 import re
 import string
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -12,11 +13,13 @@ from typing import Any
 from ..calls import Query, Reply
 from .machine import TOLD, Machine
 from .natives import ATOMS, CHANGING, CONTAINERS, DICTS, ITERATORS, METHODS, SEARCHES, VIEWS
-from .unknown import HASHABLE, Ended, Holding, Opaque, Parts, Text, Unknown, joined, text_method
+from .unknown import HASHABLE, LISTS, Ended, Found, Holding, Match, Opaque, Parts, Text, Unknown, joined, text_method
 
 DATA = ATOMS | CONTAINERS | VIEWS
 ITERABLE = CONTAINERS | VIEWS | ITERATORS | {str, bytes, range}
 _METHODICAL = DATA | {Query, re.Pattern, re.Match}
+# The classes of unknown values whose kind is not the name of a built-in class.
+_CLASSES = {"lines": list, "numbers": list, "match": re.Match}
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -56,11 +59,15 @@ class Methods(Machine):
             if of.kind == "data":
                 self.may_fail()
                 return Method(of, name)
-            its = None if of.kind == "any" else getattr(builtins, {"lines": "list"}.get(of.kind, of.kind), None)
+            its = None if of.kind == "any" else _CLASSES.get(of.kind) or getattr(builtins, of.kind, None)
             return Method(of, name) if hasattr(its, name) else self.may_fail()
         if isinstance(of, Pool | Task) or (type(of) in _METHODICAL and callable(getattr(type(of), name, None))):
             return Method(of, name)
         raise Ended
+
+    @abstractmethod
+    def truth(self, value: Any) -> bool | None:
+        """Whether a value is true, None if an answer decides."""
 
     @abstractmethod
     def rounds(self, value: Any) -> Iterator[Any]:
@@ -72,9 +79,13 @@ class Methods(Machine):
         every = [*arguments, *keywords.values()]
         if isinstance(of, str) or self.kind(of) == "str":
             return self._text_method(of, name, arguments, keywords)
+        if isinstance(of, Match) and name in _OF_MATCHES and len(arguments) <= 1 and not keywords:
+            group = of.group(*arguments or [0])
+            if group is not None:
+                return group if name == "group" else Unknown(_OF_MATCHES[name])
         if isinstance(of, Unknown):
             # An unknown list may be the same object as one that is known by another name.
-            if name in CHANGING:
+            if not any(name in methods for methods in METHODS.values()):
                 raise Ended
             plain = set(map(self.kind, every)) <= TOLD | {"data"}
             if of.kind == "data" and not plain and name != "get":
@@ -83,18 +94,21 @@ class Methods(Machine):
             self.may_fail()
             # `get` may return its argument, which may be known by another name.
             return Unknown("data" if of.kind == "data" and plain else "any")
-        if type(of) is set and name in CHANGING:
-            return self._change_set(of, name, arguments, keywords)
-        if name in CHANGING and (type(of) is list or type(of) in DICTS):
-            return self._change(of, name, arguments, keywords)
+        if name in CHANGING.get(type(of), ()):
+            change = self._change_set if type(of) is set else self._change
+            return change(of, name, arguments, keywords)
         if type(of) is re.Pattern and name in SEARCHES and any(isinstance(one, Unknown) for one in arguments):
             return self.searched(name, [of, *arguments], keywords)
-        if name not in METHODS or any(isinstance(one, Opaque) and not isinstance(one, Unknown) for one in every):
+        if name not in METHODS.get(type(of), ()):
+            raise Ended
+        if any(isinstance(one, Opaque) and not isinstance(one, Unknown) for one in every):
             raise Ended
         if not self.is_known(of) or any(not self.is_known(one) for one in every):
             if type(of) in DICTS and name == "get" and 1 <= len(arguments) <= 2 and not keywords:
                 self.keyed(arguments[0])
                 return Unknown(self._got(of, (*arguments, None)[1]))
+            if type(of) is Counter and name == "most_common" and not every and self.held(of) in ("", "int"):
+                return Unknown("list")
             return self.may_fail()
         if any(callable(one) for one in every):
             raise Ended
@@ -103,7 +117,7 @@ class Methods(Machine):
 
     def _text_method(self, of: Any, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         every = [*arguments, *keywords.values()]
-        if name not in METHODS or any(isinstance(one, Opaque) and not isinstance(one, Unknown) for one in every):
+        if name not in METHODS[str] or any(isinstance(one, Opaque) and not isinstance(one, Unknown) for one in every):
             if isinstance(of, Unknown):
                 return self.may_fail()
             raise Ended
@@ -135,6 +149,8 @@ class Methods(Machine):
             return self.may_fail()
         if name == "split" and arguments and arguments != [None]:
             return Parts(2 if splits else 1)
+        if kind == "tuple":
+            return Unknown("str"), Unknown("str"), Unknown("str")
         return Unknown(kind)
 
     def _filled(self, form: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
@@ -164,8 +180,9 @@ class Methods(Machine):
             return self.may_fail()
         # Raises what is wrong with the other arguments; the text itself cannot make it fail.
         SEARCHES[name](*arguments[:place], "", *arguments[place + 1 :], **keywords)
-        # With flags the number of groups is left open, since a flag may change it.
-        groups = re.compile(known[0]).groups if len(known) == place else 2
+        *_, flags = (0, keywords.get("flags", 0), *arguments[place + (2 if name in ("sub", "split") else 1) :])
+        pattern = _compiled(arguments[0], flags)
+        groups = pattern.groups
         match name:
             case "sub":
                 return Unknown("str")
@@ -173,7 +190,9 @@ class Methods(Machine):
                 return Unknown("lines" if groups < 2 else "list")
             case "split":
                 return Unknown("list" if groups else "lines")
-        return Unknown("data")
+            case "finditer":
+                return Found(pattern, "matches")
+        return Found(pattern)
 
     def _change(self, of: Any, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         if keywords:
@@ -182,7 +201,7 @@ class Methods(Machine):
             case "append", [_] if type(of) is list:
                 pass
             case "extend", [value] if type(of) is list:
-                if isinstance(value, Unknown) and value.kind in ("lines", "list", "str", "tuple"):
+                if isinstance(value, Unknown) and value.kind in LISTS | {"str", "tuple"}:
                     self.blur(of)
                 elif self.kind(value) == "data":
                     self.may_fail()
@@ -191,16 +210,33 @@ class Methods(Machine):
                     raise Ended
                 elif not self.is_known(value):
                     self.blur(of)
+            case "update", [value] if type(of) is Counter and (
+                isinstance(value, Unknown) or type(value) in (list, tuple, str)
+            ):
+                self._counted(of, value)
             case _:
                 if self.doubt or not self.is_known(of) or any(not self.is_known(one) for one in arguments):
                     raise Ended
                 self.plain(arguments)
         if self.changes(of):
             return getattr(of, name)(*arguments)
-        if name not in ("append", "extend"):
+        if name not in ("append", "extend", "update"):
             raise Ended
         self.shown(arguments)
         return None
+
+    def _counted(self, of: Any, value: Any) -> None:
+        """Makes sure that a Counter can count these items. It is not known from now on if one of them is not."""
+        if self.held(of) not in ("", "int"):
+            raise Ended
+        if isinstance(value, Unknown):
+            if value.kind not in ("str", "lines", "numbers"):
+                self.may_fail()
+            self.blur(of)
+        else:
+            known = [self.keyed(one) for one in self.items(value)]
+            if not all(known):
+                self.blur(of)
 
     def _change_set(self, of: set[Any], name: str, arguments: list[Any], keywords: dict[str, Any]) -> None:
         """Changes a set. Its order stays known only if the rehearsal has made it, and only adds to it."""
@@ -248,6 +284,14 @@ class Methods(Machine):
             raise Ended
         self.plain([value] if type(value) in VIEWS | ITERATORS else [])
         return value
+
+
+# What methods of a match tell of one of its groups.
+_OF_MATCHES = {"group": "", "start": "int", "end": "int", "span": "tuple"}
+
+
+def _compiled(pattern: Any, flags: Any) -> "re.Pattern[str]":
+    return pattern if isinstance(pattern, re.Pattern) else re.compile(pattern, flags)
 
 
 def _around_fields(form: str) -> tuple[str, str]:

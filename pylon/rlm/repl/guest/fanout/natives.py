@@ -1,21 +1,41 @@
-"""Built-in functions, methods and types that a rehearsal uses as they are.
+"""The types, functions and methods of Python that the tables in `followed.py` name.
 
 With plain data they change nothing but the rehearsal's own values, and run no code of the cell's.
 """
 
 import builtins
+import collections
+import functools
+import heapq
+import itertools
 import json
 import math
 import re
 import textwrap
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from types import GeneratorType
 from typing import Any
 
 from ..calls import Reply, SubCallError
+from . import followed
 from .unknown import Ended
 
+
+def _found(names: Mapping[str, frozenset[str]]) -> dict[Any, str]:
+    """The objects of these names, by module."""
+    return {vars(one)[name]: name for one in _MODULES for name in names.get(one.__name__, ())}
+
+
+def _listed(kind: type) -> str:
+    """How `followed.py` names a type."""
+    if issubclass(kind, str):
+        return "str"
+    return f"re.{kind.__name__}" if kind in (re.Match, re.Pattern) else kind.__name__
+
+
+_MODULES = (builtins, collections, functools, itertools, json, math, re, textwrap, time)
 # Types of values that never change.
 ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None), range, slice, type(...), Reply, SubCallError})
 DICTS = frozenset({dict, defaultdict, Counter})
@@ -23,67 +43,35 @@ CONTAINERS = DICTS | {list, tuple, set, frozenset}
 # The default factories of a defaultdict that run no code of the cell's.
 _FACTORIES = (list, dict, set, int, float, str)
 VIEWS = frozenset({type({}.keys()), type({}.values()), type({}.items())})
-ITERATORS = frozenset(
+# Of these no copy can be made: they are followed where a rehearsal has made them itself.
+UNCOPIED = frozenset({vars(itertools)[name] for name in followed.CALLED["itertools"]} | {type(re.finditer("", ""))})
+ITERATORS = UNCOPIED | frozenset(
     {enumerate, zip, reversed, GeneratorType}
     | {type(iter(kind())) for kind in (list, tuple, dict, set, str, bytes)}
     | {type(iter("é")), type(iter({}.values())), type(iter({}.items())), type(iter(range(0))), type(reversed([]))}
 )
 
-# Built-in functions that only return a value when they are called with plain data.
-FUNCTIONS = {
-    getattr(builtins, name): name
-    for name in [
-        "abs",
-        "all",
-        "any",
-        "bool",
-        "bytes",
-        "chr",
-        "dict",
-        "divmod",
-        "enumerate",
-        "float",
-        "frozenset",
-        "int",
-        "iter",
-        "len",
-        "list",
-        "max",
-        "min",
-        "ord",
-        "pow",
-        "range",
-        "repr",
-        "reversed",
-        "round",
-        "set",
-        "sorted",
-        "str",
-        "sum",
-        "tuple",
-        "zip",
-    ]
-} | {Counter: "Counter"}
-# Functions of modules of which the same is true. What counts is the object, since code may replace them by others.
-_OF_MODULES: tuple[Any, ...] = (
-    *(json.dumps, json.loads, textwrap.dedent, textwrap.shorten, textwrap.wrap, textwrap.indent),
-    *(math.ceil, math.floor, math.sqrt, math.log),
-    *(re.sub, re.split, re.findall, re.search, re.match, re.fullmatch, re.escape, re.compile),
-)
-_IDS = frozenset(map(id, _OF_MODULES))
+# Functions and classes that are called as they are, and those that are interpreted, each with its name. What counts
+# is the object: code may replace one by another. Without thread pools, of which sandboxes have classes of their own.
+CALLED: dict[Any, str] = _found(followed.CALLED)
+INTERPRETED: dict[Any, str] = _found(followed.INTERPRETED)
 # By name, the functions that search a text for a regular expression.
 SEARCHES: dict[str, Any] = {
-    one.__name__: one for one in (re.sub, re.split, re.findall, re.search, re.match, re.fullmatch)
+    one.__name__: one for one in (re.sub, re.split, re.findall, re.finditer, re.search, re.match, re.fullmatch)
 }
 # Modules that a rehearsal may import if they are loaded already.
-MODULES = frozenset(
-    {"collections", "json", "textwrap", "math", "re", "concurrent.futures", "itertools", "functools", "time"}
+MODULES = frozenset(followed.CALLED) | frozenset(followed.INTERPRETED)
+_TYPES: tuple[type, ...] = (
+    *(str, Reply, SubCallError, bytes, list, tuple, range, dict, defaultdict, Counter, set, frozenset),
+    *(re.Match, re.Pattern),
 )
-
+# By type, methods that change nothing, and methods that change what they are called on.
+METHODS = {kind: followed.METHODS[_listed(kind)] for kind in _TYPES}
+CHANGING = {kind: followed.CHANGING.get(_listed(kind), frozenset()) for kind in _TYPES}
 
 # Where Python's own functions are found that these and the rehearsal itself call.
 _PYTHON: tuple[Any, ...] = (
-    *(builtins, json, json.encoder, json.decoder, math, re, textwrap),
+    *(builtins, collections, heapq, json, json.encoder, json.decoder, math, re, textwrap),
     *(json.JSONEncoder, json.JSONDecoder, textwrap.TextWrapper, Counter),
 )
 
@@ -104,11 +92,6 @@ def unchanged(python: Snapshot) -> bool:
     return True
 
 
-def module_function(function: Any) -> bool:
-    """Whether this is one of the modules' functions that only return a value."""
-    return id(function) in _IDS
-
-
 def factory(of: defaultdict[Any, Any] | Counter[Any]) -> Any:
     """The class that makes the value of a missing key, NoneType if a missing key is an error.
 
@@ -120,95 +103,3 @@ def factory(of: defaultdict[Any, Any] | Counter[Any]) -> Any:
     if not any(made_by is one for one in _FACTORIES):
         raise Ended
     return made_by
-
-
-# Methods of plain data that change nothing.
-METHODS = frozenset(
-    [
-        "capitalize",
-        "casefold",
-        "center",
-        "copy",
-        "count",
-        "decode",
-        "encode",
-        "endswith",
-        "expandtabs",
-        "find",
-        "format",
-        "get",
-        "index",
-        "isalnum",
-        "isalpha",
-        "isdecimal",
-        "isdigit",
-        "islower",
-        "isnumeric",
-        "isspace",
-        "istitle",
-        "isupper",
-        "items",
-        "join",
-        "keys",
-        "ljust",
-        "lower",
-        "lstrip",
-        "partition",
-        "removeprefix",
-        "removesuffix",
-        "replace",
-        "rfind",
-        "rindex",
-        "rjust",
-        "rpartition",
-        "rsplit",
-        "rstrip",
-        "split",
-        "splitlines",
-        "startswith",
-        "strip",
-        "swapcase",
-        "title",
-        "translate",
-        "upper",
-        "values",
-        "zfill",
-        "union",
-        "intersection",
-        "difference",
-        "issubset",
-        "issuperset",
-        "isdisjoint",
-        "group",
-        "groups",
-        "groupdict",
-        "start",
-        "end",
-        "span",
-        "findall",
-        "search",
-        "match",
-        "fullmatch",
-        "sub",
-    ]
-)
-# Methods of containers that change them.
-CHANGING = frozenset(
-    [
-        "append",
-        "extend",
-        "insert",
-        "pop",
-        "remove",
-        "clear",
-        "sort",
-        "reverse",
-        "update",
-        "setdefault",
-        "popitem",
-        "add",
-        "discard",
-        "difference_update",
-        "intersection_update",
-    ]
-)

@@ -2,50 +2,22 @@
 
 import ast
 import gc
-import operator
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from .calling import Calling
 from .closures import Closure
+from .followed import OPERATORS
 from .machine import Variables
 from .methods import DATA, ITERABLE
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
 from .shadow import LazyMap
-from .unknown import Ended, Parts, Unknown, added, concatenated
+from .unknown import ITEMS, LISTS, Ended, Match, Parts, Unknown, added, concatenated
 
-_OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-    ast.BitOr: operator.or_,
-    ast.BitAnd: operator.and_,
-    ast.BitXor: operator.xor,
-    ast.LShift: operator.lshift,
-    ast.RShift: operator.rshift,
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
-    ast.In: lambda left, right: left in right,
-    ast.NotIn: lambda left, right: left not in right,
-    ast.USub: lambda _, value: -value,
-    ast.UAdd: lambda _, value: +value,
-}
 # Types of which equal constants may be the same object, or not.
 _MERGED = ATOMS | {tuple, frozenset}
 _SINGLE = {type(None), bool, type(...)}
-
-
 # Rounds of a loop of which the number of rounds is not known, before it is given up.
 _ROUNDS = 6
 
@@ -149,12 +121,12 @@ class Operations(Calling):
             # Values that are two objects here may be one object in the running code.
             if not any(type(one) not in _MERGED or type(one) in _SINGLE for one in (left, right)):
                 raise Ended
-        elif not {type(left), type(right)} <= DATA or type(op) not in _OPERATORS:
+        elif not {type(left), type(right)} <= DATA or type(op) not in OPERATORS:
             raise Ended
         if isinstance(op, ast.Mod) and isinstance(left, str | bytes) and not self.shown([right]):
             raise Ended
         self.plain([left, right])
-        return _OPERATORS[type(op)](left, right)
+        return OPERATORS[type(op)](left, right)
 
     def part(self, of: Any, part: Any) -> Any:
         """The value of `of[part]`."""
@@ -167,13 +139,15 @@ class Operations(Calling):
             raise Ended
         if type(part) is slice and part.step is None and all(self.kind(e) in ("int", "NoneType") for e in edges):
             kind = self.kind(of)
-            if kind in ("str", "list", "lines", "tuple"):
+            if kind in LISTS | {"str", "tuple"}:
                 return Unknown(kind)
         if isinstance(of, Parts) and type(part) is int and -of.count <= part < of.count:
             return Unknown("str")
-        if self.kind(of) == "lines" and type(part) is int:
+        if self.kind(of) in ("lines", "numbers") and type(part) is int:
             self.may_fail(IndexError)
-            return Unknown("str")
+            return Unknown(ITEMS[of.kind])
+        if isinstance(of, Match) and type(part) in (int, str) and (group := of.group(part)) is not None:
+            return group
         self.may_fail()
         return Unknown("data" if self.kind(of) == "data" else "any")
 

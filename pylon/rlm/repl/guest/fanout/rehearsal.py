@@ -11,12 +11,13 @@ import sys
 from typing import Any
 
 from .branches import Exit
+from .followed import STATEMENTS
 from .generators import Generators
 from .machine import MAYBE
 from .methods import Pool
 from .natives import DICTS, MODULES
 from .source import Function
-from .unknown import ITEMS, Ended, Unknown
+from .unknown import ITEMS, Ended, item_of
 
 # Kinds of which `x += y` makes a new value. Any other may be a container that is known by another name too.
 _UNCHANGING = ("int", "float", "str", "bool", "tuple")
@@ -80,6 +81,8 @@ class Rehearsal(Generators):
 
     def statement(self, node: ast.stmt) -> Exit:
         self.step()
+        if type(node) not in STATEMENTS:
+            raise Ended
         match node:
             case ast.Expr(value=value):
                 self.evaluate(value)
@@ -185,7 +188,7 @@ class Rehearsal(Generators):
             raise Ended
 
         def once() -> Exit:
-            self.bind(node.target, Unknown(ITEMS[self.kind(items)]))
+            self.bind(node.target, item_of(items))
             return self._round(node.body)
 
         def rounds() -> Exit:

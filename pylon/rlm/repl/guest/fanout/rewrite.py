@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .followed import CALLED
 from .rehearsal import Rehearsal
 from .source import QUERIES, Sources
 
 # Names of functions that draw a generator to its end at once; the rehearsal makes sure that they are what they seem.
 _TAKERS = frozenset({"list", "tuple", "set", "frozenset", "sorted", "dict", "sum", "max", "min", "any", "all"})
+# Names of functions whose iterators cannot be copied: a loop over one is rehearsed before it is made.
+_ONCE = CALLED["itertools"] | {"finditer"}
 # Statements whose parts are rewritten, and which need no call before them.
 _INSIDE = (
     ast.For
@@ -88,8 +91,9 @@ class _Rewriter(ast.NodeTransformer):
         last = max((place for place, count in enumerate(asks) if count), default=-1)
         following = sum(asks)
         for place, statement in enumerate(body):
-            if asks[place] and not isinstance(statement, _INSIDE):
-                several = isinstance(statement, ast.While | ast.With) or following > 1
+            once = bool(asks[place]) and _draws_once(statement)
+            if asks[place] and (once or not isinstance(statement, _INSIDE)):
+                several = once or isinstance(statement, ast.While | ast.With) or following > 1
                 if several or self._sources.helps(self._twins[id(statement)]):
                     twins = [self._twins[id(one)] for one in body[place : last + 1]]
                     call = ast.Expr(self._helper("ahead", [ast.Constant(self._anchor(twins))]))
@@ -164,6 +168,15 @@ class _Rewriter(ast.NodeTransformer):
 
     def _helper(self, name: str, arguments: list[ast.expr]) -> ast.Call:
         return ast.Call(ast.Attribute(ast.Name(self._name, ast.Load()), name, ast.Load()), arguments, [])
+
+
+def _draws_once(node: ast.stmt) -> bool:
+    """Whether a loop, or a statement that nothing is rewritten in, draws from an iterator that cannot be copied."""
+    if isinstance(node, _INSIDE) and not isinstance(node, ast.For):
+        return False
+    of = node.iter if isinstance(node, ast.For) else node
+    called = [one.func for one in ast.walk(of) if isinstance(one, ast.Call)]
+    return any((one.attr if isinstance(one, ast.Attribute) else getattr(one, "id", "")) in _ONCE for one in called)
 
 
 def _takes_all(function: ast.expr) -> bool:

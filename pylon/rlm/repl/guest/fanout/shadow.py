@@ -11,12 +11,12 @@ from typing import Any
 
 from ..calls import Query
 from .budget import Budget
-from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
+from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, UNCOPIED, VIEWS, factory
 from .unknown import Ended, Opaque, end
 
 # Types whose values a rehearsal uses as they are, and never looks into.
 _WHOLE = (FunctionType, BuiltinFunctionType, ModuleType, type, Query, re.Pattern, re.Match, re.RegexFlag)
-_PLAIN = ATOMS | CONTAINERS | VIEWS | ITERATORS
+_PLAIN = ATOMS | CONTAINERS | VIEWS | (ITERATORS - UNCOPIED)
 _OVER_HASHES: dict[type, Callable[[Any], Any]] = {
     type(iter({})): iter,
     type(iter({}.values())): lambda over: iter(over.values()),
@@ -29,10 +29,11 @@ _MOST_OBJECTS = 2_000_000
 
 @dataclass(slots=True, eq=False, repr=False)
 class LazyMap(Opaque):
-    """A `map` object: its function is called only when an item is drawn."""
+    """A `map` object: its function is called only when an item is drawn. A `filter` if it `keeps` items by that."""
 
     function: Any
     iterators: list[Any]
+    keeps: bool = False
 
 
 class Shadows:
@@ -66,9 +67,9 @@ class Shadows:
             return self._copied(kind, value)
         if kind is MethodType and value.__func__ is Query.batch:
             return value
-        if kind is map:
+        if kind in (map, filter):
             _, (of, *iterators) = value.__reduce__()
-            return self._keep(value, LazyMap(self.of(of), [self.of(one) for one in iterators]))
+            return self._keep(value, LazyMap(self.of(of), [self.of(one) for one in iterators], kind is filter))
         if kind is functools.partial:
             of, arguments, keywords = (self.of(one) for one in (value.func, value.args, value.keywords))
             return self._keep(value, functools.partial(of, *arguments, **keywords))

@@ -4,7 +4,11 @@ Each special method of such a value raises `Ended`, so that it ends the rehearsa
 too.
 """
 
+import re
 from typing import Any, NoReturn
+
+from .facts import Fact
+from .followed import OF_AN_ANSWER
 
 
 class Ended(BaseException):
@@ -43,8 +47,9 @@ for _name in _SPECIAL.split():
 class Unknown(Opaque):
     """A value of which only the kind is known.
 
-    `kind` is the name of a built-in class, `lines` for a list of str, `data` for plain data of any type that only an
-    answer tells, such as parsed JSON or a match, or `any` for a value that may be one of the code's own too.
+    `kind` is the name of a built-in class, `lines` for a list of str, `numbers` for one of int and bool, `match` and
+    `matches` for a match of a regular expression and an iterator over such, `data` for plain data of any type that
+    only an answer tells, such as parsed JSON, or `any` for a value that may be one of the code's own too.
     """
 
     __slots__ = ("kind",)
@@ -54,7 +59,7 @@ class Unknown(Opaque):
 
 
 class Parts(Unknown):
-    """The list that splitting a text by a separator gives: unlike other lists it has at least `count` items."""
+    """A list of str that has at least `count` items, such as splitting a text by a separator gives."""
 
     __slots__ = ("count",)
 
@@ -71,6 +76,43 @@ class Holding(Unknown):
     def __init__(self, part: str) -> None:
         super().__init__("str")
         self.part = part
+
+
+class Found(Unknown):
+    """What a search for `pattern` gives: a match, or None. All matches where `kind` is `matches`."""
+
+    __slots__ = ("pattern",)
+
+    def __init__(self, pattern: "re.Pattern[str]", kind: str = "data") -> None:
+        super().__init__(kind)
+        self.pattern = pattern
+
+
+class Match(Found):
+    """A match of `pattern`."""
+
+    __slots__ = ()
+
+    def __init__(self, pattern: "re.Pattern[str]") -> None:
+        super().__init__(pattern, "match")
+
+    def group(self, which: object) -> "Unknown | None":
+        """The value of one of its groups, None if the pattern has no such group."""
+        groups = self.pattern.groups
+        if which != 0 and which not in self.pattern.groupindex and which not in range(1, groups + 1):
+            return None
+        # A group that takes no part in the match is None.
+        return Unknown("str" if which == 0 or all_take_part(self.pattern) else "data")
+
+
+# What a group may stand in without taking part in each match: a choice, something that may be left out, a look at
+# what does not follow, a condition. Verbose patterns may have comments between the two.
+_LEFT_OUT = re.compile(r"[|]|\)[?*{]|\(\?(?!:|P<|=|<=)")
+
+
+def all_take_part(pattern: "re.Pattern[str]") -> bool:
+    """Whether each group of a pattern has surely a text in each match."""
+    return not pattern.flags & re.VERBOSE and not _LEFT_OUT.search(pattern.pattern)
 
 
 class Text(Unknown):
@@ -100,28 +142,14 @@ def concatenated(parts: list[Any]) -> str | Text:
     return Text(begin, edges(parts[last - 1])[1] + "".join(parts[last:]))
 
 
-_TEXT_METHODS: dict[str, tuple[str, frozenset[int]]] = {
-    **dict.fromkeys(("strip", "lstrip", "rstrip"), ("str", frozenset({0, 1}))),
-    **dict.fromkeys(
-        ("lower", "upper", "title", "capitalize", "casefold", "swapcase"),
-        ("str", frozenset({0})),
-    ),
-    **dict.fromkeys(("removeprefix", "removesuffix"), ("str", frozenset({1}))),
-    "replace": ("str", frozenset({2})),
-    **dict.fromkeys(("startswith", "endswith"), ("bool", frozenset({1}))),
-    **dict.fromkeys(
-        ("isdigit", "isalpha", "isspace", "isnumeric", "isupper", "islower", "isalnum"), ("bool", frozenset({0}))
-    ),
-    **dict.fromkeys(("find", "rfind", "count"), ("int", frozenset({1}))),
-    "splitlines": ("lines", frozenset({0})),
-    **dict.fromkeys(("partition", "rpartition"), ("tuple", frozenset({1}))),
-}
 HASHABLE = frozenset({"str", "int", "float", "bool", "NoneType", "bytes"})
 # Kinds whose items can be drawn though their number is not known, and the kind of these.
-ITEMS = {"lines": "str", "data": "data"}
-_SIZED = frozenset({"str", "list", "lines", "dict", "set", "tuple"})
+ITEMS = {"lines": "str", "numbers": "int", "matches": "match", "data": "data"}
 _NUMBER = frozenset({"int", "float", "bool"})
-_LISTS = frozenset({"list", "lines"})
+LISTS = frozenset({"list", "lines", "numbers"})
+_SIZED = LISTS | {"str", "dict", "set", "tuple"}
+# The kind of a list whose items all have one kind; of any other it is `list`.
+LIST_OF = {"str": "lines", "int": "numbers", "bool": "numbers"}
 
 
 def text_method(name: str, arguments: list[str], texts: list[object]) -> str | None:
@@ -135,7 +163,7 @@ def text_method(name: str, arguments: list[str], texts: list[object]) -> str | N
         return "lines" if not arguments or separated or texts == [None] else None
     if name in ("partition", "rpartition") and not (isinstance(texts[0] if texts else None, str) and texts[0]):
         return None
-    kind, counts = _TEXT_METHODS.get(name, ("", frozenset()))
+    kind, counts = OF_AN_ANSWER.get(name, ("", frozenset()))
     return kind if len(arguments) in counts and all(one == "str" for one in arguments) else None
 
 
@@ -144,7 +172,7 @@ def compared(operator: str, left: str, right: str) -> bool:
     if operator in ("Eq", "NotEq", "Is", "IsNot"):
         return True
     if operator in ("In", "NotIn"):
-        contained = right in ("list", "lines", "tuple") or (right in ("dict", "set") and left in HASHABLE)
+        contained = right in LISTS | {"tuple"} or (right in ("dict", "set") and left in HASHABLE)
         return contained or left == right == "str"
     return left == right == "str" or (left in _NUMBER and right in _NUMBER)
 
@@ -153,8 +181,8 @@ def added(operator: str, left: str, right: str) -> str | None:
     """The kind of the result of an operator on two kinds, None if it may fail."""
     if operator == "Add" and left == right == "str":
         return "str"
-    if operator == "Add" and left in _LISTS and right in _LISTS:
-        return "lines" if left == right == "lines" else "list"
+    if operator == "Add" and left in LISTS and right in LISTS:
+        return left if left == right else "list"
     if operator in ("Add", "Sub", "Mult") and left == right == "float":
         return "float"
     # A product may have more digits than Python shows.
@@ -182,8 +210,10 @@ def made(function: str, kinds: list[str]) -> str | None:
         return None
     if function == "len":
         return "int" if kinds[0] in _SIZED else None
-    if kinds[0] == "lines" and function in ("list", "sorted"):
-        return "lines"
+    if kinds[0] in ("lines", "numbers") and function in ("list", "sorted"):
+        return kinds[0]
+    if kinds[0] == "numbers" and function == "sum":
+        return "int"
     if function == "list" and kinds[0] in ("str", "list"):
         return "lines" if kinds[0] == "str" else "list"
     return {"str": "str", "repr": "str", "bool": "bool"}.get(function)
@@ -193,4 +223,23 @@ def joined(one: str, other: str) -> str:
     """The kind of a value that has one of two kinds; an empty kind stands for no value."""
     if one == other or not (one and other):
         return one or other
-    return "list" if {one, other} == _LISTS else "any"
+    return "list" if {one, other} <= LISTS else "any"
+
+
+def item_of(value: Unknown) -> Unknown:
+    """An item of a value whose kind is among `ITEMS`."""
+    return (
+        Match(value.pattern) if isinstance(value, Found) and value.kind == "matches" else Unknown(ITEMS[value.kind])
+    )
+
+
+def narrowed(value: Unknown, fact: Fact | str) -> Unknown:
+    """The same value, of which a condition has told something: that it contains a text, or what `Fact` says."""
+    match value, fact:
+        case Unknown(kind="str"), str(part):
+            return Holding(part)
+        case Found(kind="data", pattern=pattern), Fact.TRUE | Fact.NOT_NONE:
+            return Match(pattern)
+        case Unknown(kind="lines"), Fact.TRUE if not isinstance(value, Parts):
+            return Parts(1)
+    return value
