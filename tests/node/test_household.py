@@ -295,6 +295,30 @@ async def test_a_used_invite_lets_nobody_else_in(house, monkeypatch):
     assert OTHER.public not in (file.get() or new_household("", (), "")).members
 
 
+async def test_who_asks_again_and_again_does_not_put_the_lists_date_ahead_of_the_clock(house):
+    head, url, file = house
+    now = int(time.time())
+    file.save(new_household(HEAD.public, (url,), "desk").with_guest(GUEST.public, Guest(now + 60)))
+    asked = join_event(GUEST, HEAD.public, MEMBER, "kitchen", created_at=now)
+    assert await head._admit(asked) == Joined(MEMBER.public, "kitchen")
+    for _ in range(20):
+        await head._admit(asked)
+    assert file.get().updated_at <= time.time() + 1
+
+
+async def test_who_was_removed_does_not_come_back_with_the_invite_that_it_used(house, monkeypatch):
+    monkeypatch.setattr("pylon.node.household.inviting.ANSWER_AGAIN_S", 0.0)
+    head, url, file = house
+    now = int(time.time())
+    file.save(new_household(HEAD.public, (url,), "desk").with_guest(GUEST.public, Guest(now + 60)))
+    asked = join_event(GUEST, HEAD.public, MEMBER, "kitchen", created_at=now)
+    await head._admit(asked)
+    assert await head._admit(asked) == Joined(MEMBER.public, "kitchen"), "its first answer may have been lost"
+    assert await head.remove(MEMBER.public)
+    assert await head._admit(asked) is None
+    assert MEMBER.public not in file.get().members and GUEST.public not in AdmittedKeys(file)
+
+
 async def test_an_invite_that_nobody_waits_for_opens_no_door(house, monkeypatch):
     head, url, _ = house
     monkeypatch.setattr("pylon.node.household.joining.ANSWER_S", 2.0)
