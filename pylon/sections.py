@@ -14,8 +14,8 @@ from pylon.relay_url import normalize_relay_url, relay_spelling
 DEFAULT_RELAY = "ws://127.0.0.1:7447"
 # One bitcoin: far above any price of a job, and low enough that no job can cost more bitcoin than exist.
 _DEAREST_MSAT = 100_000_000_000
-# An announcement holds no more (`jobs.announcement.MAX_RELAYS`).
-_MOST_RELAYS = 20
+# An announcement holds no more relays (`jobs.announcement.MAX_RELAYS`), and no number of more digits.
+_MOST_RELAYS, _MOST_TOKENS = 20, 999_999_999
 
 type Network = Literal["play", "regtest", "signet", "mutinynet", "testnet4", "mainnet"]
 type Level = Literal["debug", "info", "warning", "error"]
@@ -123,7 +123,10 @@ class InferenceSection(_Section):
     )
     slots: int = Field(16, ge=1, le=256, description="Jobs run at once, as one batch.")
     memory_gb: float = Field(
-        0.0, ge=0, description="The most memory for the model and its prompts, in GB; 0 uses what the machine allows."
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="The most memory for the model and its prompts, in GB; 0 uses what the machine allows.",
     )
     unload_after_s: float = Field(
         0.0, ge=0, description="Unload the model after this many idle seconds; 0 keeps it in memory."
@@ -136,7 +139,10 @@ class InferenceSection(_Section):
         "", description="A file (mode 0600) with the API key of that server; empty sends no key."
     )
     openai_context: int = Field(
-        8_192, ge=1, description="The context window of that server's model, in tokens of prompt and answer."
+        8_192,
+        ge=1,
+        le=_MOST_TOKENS,
+        description="The context window of that server's model, in tokens of prompt and answer.",
     )
     instant_delay_s: float = Field(
         0.0, ge=0, description="Seconds the stand-in takes to answer; it streams word by word."
@@ -201,7 +207,12 @@ class CustomerSection(_Section):
     plain: bool = Field(
         False, description="Also ask providers that know only plain NIP-90. Relays can read those prompts."
     )
-    bid_msat: int = Field(0, ge=0, description="The most to pay for one job, in msat; 0 asks only free providers.")
+    bid_msat: int = Field(
+        0,
+        ge=0,
+        le=_DEAREST_MSAT,
+        description="The most to pay for one job, in msat, at most 1 BTC; 0 asks only free providers.",
+    )
     timeout_s: float = Field(
         120.0,
         gt=0,
