@@ -11,8 +11,10 @@ from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import PylonError
+from pylon.gateway import fit
 from pylon.gateway.metrics import Histogram, Sample, counter, gauge
 from pylon.gateway.upstream import Upstream
+from pylon.money.price import Price
 from pylon.tasks import end
 from pylon.text import clean_line
 
@@ -44,6 +46,8 @@ class View:
         self._clock = clock
         self._kept: dict[str, tuple[float, Json]] = {}
         self._failed: dict[str, tuple[float, PylonError]] = {}
+        # By the model that is asked for, of the providers that are kept: made once a look, and not for each question.
+        self._prices: dict[str | None, frozenset[Price]] = {}
         self._looking = {"now": asyncio.Lock(), "providers": asyncio.Lock()}
         self._called: dict[str, asyncio.Task[Json | None]] = {}
 
@@ -55,8 +59,13 @@ class View:
         """The answer to the core's `providers` call, at most `fresh_s` seconds old. Raises `PylonError`."""
         # A core that has just started must first hear from providers.
         wait_s = 0.0 if self._kept.get("providers", (0, {}))[1] else _LISTEN_S
-        look = partial(self._upstream.result, "providers", {"wait_s": wait_s})
-        return await self._fresh("providers", look, fresh_s)
+        return await self._fresh("providers", partial(self._look_for_providers, wait_s), fresh_s)
+
+    def prices(self, model: str | None) -> frozenset[Price]:
+        """See `fit.prices`: of the providers in the last answer of `providers`, which must have been called."""
+        if model not in self._prices:
+            self._prices[model] = fit.prices(self._kept["providers"][1]["providers"], model)
+        return self._prices[model]
 
     async def now(self) -> Json:
         """All that the page shows of the core. What the core does not answer is None, and `jobs` is empty."""
@@ -117,6 +126,11 @@ class View:
                 ),
             ]
         return samples
+
+    async def _look_for_providers(self, wait_s: float) -> Json:
+        seen = await self._upstream.result("providers", {"wait_s": wait_s})
+        self._prices.clear()
+        return seen
 
     async def _look(self) -> Json:
         status, totals, jobs, providers = await asyncio.gather(

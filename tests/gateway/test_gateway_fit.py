@@ -120,3 +120,19 @@ async def test_who_names_no_price_breaks_nothing(tmp_path):
             None,
             Price(Msat(10)).rates(),
         )
+
+
+async def test_the_prices_of_thousands_of_providers_are_read_once_a_look_and_not_for_each_question(
+    tmp_path, monkeypatch
+):
+    read, of_rates = [], Price.of_rates
+    monkeypatch.setattr(Price, "of_rates", lambda rates: read.append(rates) or of_rates(rates))
+    core, clock = FakeCore(bid=100, providers=[listing(price=(10, 0, 0)), listing(price=(7, 0, 0))]), ManualClock()
+    async with client_of(gateway_of(core, tmp_path, clock=clock)) as client:
+        for model in ("any", "any", "m-1", "m-1"):
+            assert (await client.post(URL, json={**CHAT, "model": model})).status_code == 200
+        assert len(read) == 4, "once for any model, and once for this one"
+        clock.advance(10)
+        core.seen = {**core.seen, "providers": [listing(price=(50, 0, 0))]}
+        assert (await client.post(URL, json=CHAT)).status_code == 200
+        assert len(read) == 5 and core.budgets[-1] >= 50
