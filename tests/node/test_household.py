@@ -33,6 +33,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
+from pylon.nostr.pool_subscription import Received
 from pylon.relay.server import RelayServer
 from pylon.swarm.checks import reputation_store
 
@@ -277,6 +278,34 @@ async def test_a_list_that_the_disk_refused_is_followed_when_it_takes_it_and_so_
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await pool.close()
+
+
+async def test_a_relay_that_sends_anything_but_lists_fills_no_log(tmp_path, monkeypatch):
+    told, over = [], asyncio.Event()
+    monkeypatch.setattr("pylon.node.household.joining.logger.warning", lambda *said, **fields: told.append(said))
+    file = HouseholdFile(tmp_path)
+    file.save(new_household(HEAD.public, (), "desk"))
+    coming = [Received(OTHER.sign(EventDraft(1, str(n))), "ws://127.0.0.1:9") for n in range(100)]
+
+    class Flood:
+        async def next_batch(self, _):
+            if not coming:
+                over.set()
+                await asyncio.Event().wait()
+            return [coming.pop()]
+
+        async def close(self):
+            pass
+
+    class Pool:
+        def subscribe(self, *_, **__):
+            return Flood()
+
+    following = asyncio.create_task(follow(Pool(), MEMBER, ConversationKeys(MEMBER), file, lambda: None))
+    await asyncio.wait_for(over.wait(), 20)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert 1 <= len(told) <= 5
 
 
 async def test_a_used_invite_lets_nobody_else_in(house, monkeypatch):
