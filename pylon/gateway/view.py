@@ -46,8 +46,10 @@ class View:
         self._clock = clock
         self._kept: dict[str, tuple[float, Json]] = {}
         self._failed: dict[str, tuple[float, PylonError]] = {}
-        # By the model that is asked for, of the providers that are kept: made once a look, and not for each question.
+        # Of the providers that are kept, made once a look and not for each request: prices by the model that is asked
+        # for, and all models.
         self._prices: dict[str | None, frozenset[Price]] = {}
+        self._models: list[Json] | None = None
         self._looking = {"now": asyncio.Lock(), "providers": asyncio.Lock()}
         self._called: dict[str, asyncio.Task[Json | None]] = {}
 
@@ -73,21 +75,10 @@ class View:
 
     async def models(self) -> list[Json]:
         """The models of providers that could take a job now, in OpenAI's format. Raises `PylonError`."""
-        found: dict[str, Json] = {}
-        for row in (await self.providers())["providers"]:
-            if row["state"] != "ready":
-                continue
-            for name, sha256, context in zip(row["models"], row["weights"], row["contexts"], strict=True):
-                one = found.setdefault(name, {"providers": 0, "slots": 0, "context": 0, "sha256": []})
-                one["providers"] += 1
-                one["slots"] += row["slots"]
-                one["context"] = max(one["context"], context)
-                if sha256 and sha256 not in one["sha256"] and len(one["sha256"]) < _LISTED:
-                    one["sha256"].append(sha256)
-        return [
-            {"id": name, "object": "model", "created": 0, "owned_by": "pylon", "pylon": about}
-            for name, about in sorted(found.items())
-        ]
+        rows = (await self.providers())["providers"]
+        if self._models is None:
+            self._models = _offered(rows)
+        return self._models
 
     async def samples(self) -> list[Sample | Histogram]:
         """The node's state as metrics."""
@@ -130,6 +121,7 @@ class View:
     async def _look_for_providers(self, wait_s: float) -> Json:
         seen = await self._upstream.result("providers", {"wait_s": wait_s})
         self._prices.clear()
+        self._models = None
         return seen
 
     async def _look(self) -> Json:
@@ -179,6 +171,24 @@ class View:
             self._failed.pop(name, None)
             self._kept[name] = (self._clock.monotonic(), seen)
             return seen
+
+
+def _offered(rows: list[Json]) -> list[Json]:
+    found: dict[str, Json] = {}
+    for row in rows:
+        if row["state"] != "ready":
+            continue
+        for name, sha256, context in zip(row["models"], row["weights"], row["contexts"], strict=True):
+            one = found.setdefault(name, {"providers": 0, "slots": 0, "context": 0, "sha256": []})
+            one["providers"] += 1
+            one["slots"] += row["slots"]
+            one["context"] = max(one["context"], context)
+            if sha256 and sha256 not in one["sha256"] and len(one["sha256"]) < _LISTED:
+                one["sha256"].append(sha256)
+    return [
+        {"id": name, "object": "model", "created": 0, "owned_by": "pylon", "pylon": about}
+        for name, about in sorted(found.items())
+    ]
 
 
 async def _or_none(call: Callable[[], Awaitable[Json]]) -> Json | None:
