@@ -19,8 +19,8 @@ _DEAREST_MSAT = 100_000_000_000
 MOST = 1_000_000_000
 # No request asks for a longer answer (`jobs.parameters.MAX_TOKENS`).
 _MOST_TOKENS = 1_000_000
-# An announcement holds no more (`jobs.announcement.MAX_RELAYS`).
-_MOST_RELAYS = 20
+# An announcement holds no more relays (`jobs.announcement.MAX_RELAYS`), and no number of more digits.
+_MOST_RELAYS, _MOST_CONTEXT = 20, 999_999_999
 
 type Network = Literal["play", "regtest", "signet", "mutinynet", "testnet4", "mainnet"]
 type Level = Literal["debug", "info", "warning", "error"]
@@ -145,7 +145,7 @@ class InferenceSection(_Section):
     memory_gb: float = Field(
         0.0,
         ge=0,
-        le=MOST,
+        le=1_000_000,
         description="The most memory for the model and its prompts, in GB; 0 uses what the machine allows.",
     )
     unload_after_s: float = Field(
@@ -161,7 +161,7 @@ class InferenceSection(_Section):
     openai_context: int = Field(
         8_192,
         ge=1,
-        le=MOST,
+        le=_MOST_CONTEXT,
         description="The context window of that server's model, in tokens of prompt and answer.",
     )
     instant_delay_s: float = Field(
@@ -228,7 +228,10 @@ class CustomerSection(_Section):
         False, description="Also ask providers that know only plain NIP-90. Relays can read those prompts."
     )
     bid_msat: int = Field(
-        0, ge=0, le=_DEAREST_MSAT, description="The most to pay for one job, in msat; 0 asks only free providers."
+        0,
+        ge=0,
+        le=_DEAREST_MSAT,
+        description="The most to pay for one job, in msat, at most 1 BTC; 0 asks only free providers.",
     )
     timeout_s: float = Field(
         120.0,

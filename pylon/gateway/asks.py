@@ -11,13 +11,12 @@ from pylon.clock import Clock
 from pylon.errors import PylonError
 from pylon.gateway.budget import Budget, Cost, Refuse, Wait
 from pylon.gateway.chat import Chat
-from pylon.gateway.fit import check_size, has_model, misfit
+from pylon.gateway.fit import check_size, misfit
 from pylon.gateway.problems import BUSY_S, Problem, problem_of_error, problem_of_row
 from pylon.gateway.tally import Tally
 from pylon.gateway.unsettled import Unsettled
 from pylon.gateway.upstream import Begun, Ended, Said, Upstream
 from pylon.gateway.view import FRESH_S, View
-from pylon.money.price import FREE, Price
 from pylon.swarm.compose import dearest_quote
 from pylon.swarm.job import JobSpec
 
@@ -149,11 +148,7 @@ class Asks:
         bid = int(min(seen["bid_msat"], job.get("bid_msat", math.inf)))
         if not bid:
             return 0
-        # A provider without a price is asked only for jobs that it does for free.
-        ready = (row for row in seen["providers"] if row["state"] == "ready" and row["price"] is not None)
-        able = [row for row in ready if has_model(row, job.get("model"))]
-        # Our own machines are free for us: their price is for others.
-        prices = {FREE if row["own"] else Price.of_rates(row["price"]) for row in able}
+        prices = self._view.prices(job.get("model"))
         chat = tuple((message["role"], message["content"]) for message in job.get("messages", ()))
         spec = JobSpec(
             job.get("prompt", ""), job.get("system"), messages=chat or None, max_tokens=job.get("max_tokens")

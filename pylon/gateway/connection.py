@@ -13,6 +13,9 @@ from pylon.gateway.problems import BUSY_S, Problem
 
 # A client must send the head of a request within this time, or it would only occupy a connection.
 HEAD_S = 10.0
+# How much is read from a socket at once. A body may come in chunks of one byte, each of which takes microseconds to
+# parse, while everything else waits: a third of a second for as much as asyncio would read.
+_READ_BYTES = 16 * 1024
 # The key in a request's state that `mark_admitted` sets.
 ADMITTED = "admitted"
 
@@ -24,6 +27,8 @@ class ConnectionLimit:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        # What is read from any of them is processed before the next read.
+        self.buffer = memoryview(bytearray(_READ_BYTES))
         # An ordered set: a connection goes to the end when it opens, and when it is found to have an admitted
         # request.
         self._open: dict[Connection, None] = {}
@@ -53,13 +58,22 @@ class ConnectionLimit:
             self._open[one] = None
 
 
-class Connection(H11Protocol):
-    """A connection whose client must send the whole head of each request within `HEAD_S` seconds."""
+class Connection(H11Protocol, asyncio.BufferedProtocol):
+    """A connection whose client must send the whole head of each request within `HEAD_S` seconds.
+
+    It is a `BufferedProtocol` since that alone says how much asyncio reads at once.
+    """
 
     def __init__(self, *given: Any, limit: ConnectionLimit, **named: Any) -> None:
         super().__init__(*given, **named)
         self._limit = limit
         self._late: asyncio.TimerHandle | None = None
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
+        return self._limit.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._limit.buffer[:nbytes]))
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

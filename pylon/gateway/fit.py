@@ -9,6 +9,7 @@ from typing import Any
 
 from pylon.gateway.problems import Problem, too_long
 from pylon.jobs.size import MAX_EVENT_BYTES, text_bytes
+from pylon.money.price import FREE, Price
 from pylon.swarm.providers.listing import least_context, least_tokens
 
 type Json = dict[str, Any]
@@ -61,9 +62,12 @@ def model_not_found(name: str) -> Problem:
     )
 
 
-def has_model(row: Json, wanted: str | None) -> bool:
-    """Whether this provider may take a job for that model."""
-    return bool(_contexts(row, wanted))
+def prices(rows: Sequence[Json], wanted: str | None) -> frozenset[Price]:
+    """The prices of the providers that may be asked for that model now, each once."""
+    # A provider without a price is asked only for jobs that it does for free.
+    ready = (row for row in rows if row["state"] == "ready" and row["price"] is not None)
+    # Our own machines are free for us: their price is for others.
+    return frozenset(FREE if row["own"] else Price.of_rates(row["price"]) for row in ready if _contexts(row, wanted))
 
 
 def _contexts(row: Json, wanted: str | None) -> list[int]:

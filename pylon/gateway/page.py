@@ -123,10 +123,9 @@ class Page:
     async def export(self, request: Request) -> Response:
         """A trajectory as JSONL, for the viewer of `rlms`."""
         name = request.path_params["run"]
-        lines = await asyncio.to_thread(trajectories.exported, self._runs, name)
+        body = await asyncio.to_thread(trajectories.exported, self._runs, name)
         # Sent as an attachment, since a browser might show it as a page. RFC 6266 allows any letters in its name.
         headers = {"content-disposition": f"attachment; filename*=utf-8''{quote(name, safe='')}.jsonl"}
-        body = b"".join(orjson.dumps(line) + b"\n" for line in lines)
         return Response(body, media_type="application/x-ndjson", headers=headers)
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pylon.errors import UsageError
 from pylon.gateway.problems import Problem
 from pylon.nostr.event import is_hex64
@@ -58,9 +60,9 @@ def text(folder: Path, name: str, sha256: str) -> str:
     return found if rest <= 0 else f"{found[:MOST_CHARS]}\n… and {rest:,} more characters"
 
 
-def exported(folder: Path, name: str) -> list[Json]:
-    """The run in the format that the viewer of `rlms` reads. Raises `Problem` (404)."""
-    return list(export_rlm(_find(folder, name)))
+def exported(folder: Path, name: str) -> bytes:
+    """The run as JSONL, in the format that the viewer of `rlms` reads. Raises `Problem` (404)."""
+    return b"".join(orjson.dumps(line) + b"\n" for line in export_rlm(_find(folder, name)))
 
 
 def _find(folder: Path, name: str) -> Run:

@@ -11,8 +11,10 @@ from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import PylonError
+from pylon.gateway import fit
 from pylon.gateway.metrics import Histogram, Sample, counter, gauge
 from pylon.gateway.upstream import Upstream
+from pylon.money.price import Price
 from pylon.tasks import end
 from pylon.text import clean_line
 
@@ -44,6 +46,10 @@ class View:
         self._clock = clock
         self._kept: dict[str, tuple[float, Json]] = {}
         self._failed: dict[str, tuple[float, PylonError]] = {}
+        # Of the providers that are kept, made once a look and not for each request: prices by the model that is asked
+        # for, and all models.
+        self._prices: dict[str | None, frozenset[Price]] = {}
+        self._models: list[Json] | None = None
         self._looking = {"now": asyncio.Lock(), "providers": asyncio.Lock()}
         self._called: dict[str, asyncio.Task[Json | None]] = {}
 
@@ -55,8 +61,13 @@ class View:
         """The answer to the core's `providers` call, at most `fresh_s` seconds old. Raises `PylonError`."""
         # A core that has just started must first hear from providers.
         wait_s = 0.0 if self._kept.get("providers", (0, {}))[1] else _LISTEN_S
-        look = partial(self._upstream.result, "providers", {"wait_s": wait_s})
-        return await self._fresh("providers", look, fresh_s)
+        return await self._fresh("providers", partial(self._look_for_providers, wait_s), fresh_s)
+
+    def prices(self, model: str | None) -> frozenset[Price]:
+        """See `fit.prices`: of the providers in the last answer of `providers`, which must have been called."""
+        if model not in self._prices:
+            self._prices[model] = fit.prices(self._kept["providers"][1]["providers"], model)
+        return self._prices[model]
 
     async def now(self) -> Json:
         """All that the page shows of the core. What the core does not answer is None, and `jobs` is empty."""
@@ -64,21 +75,10 @@ class View:
 
     async def models(self) -> list[Json]:
         """The models of providers that could take a job now, in OpenAI's format. Raises `PylonError`."""
-        found: dict[str, Json] = {}
-        for row in (await self.providers())["providers"]:
-            if row["state"] != "ready":
-                continue
-            for name, sha256, context in zip(row["models"], row["weights"], row["contexts"], strict=True):
-                one = found.setdefault(name, {"providers": 0, "slots": 0, "context": 0, "sha256": []})
-                one["providers"] += 1
-                one["slots"] += row["slots"]
-                one["context"] = max(one["context"], context)
-                if sha256 and sha256 not in one["sha256"] and len(one["sha256"]) < _LISTED:
-                    one["sha256"].append(sha256)
-        return [
-            {"id": name, "object": "model", "created": 0, "owned_by": "pylon", "pylon": about}
-            for name, about in sorted(found.items())
-        ]
+        rows = (await self.providers())["providers"]
+        if self._models is None:
+            self._models = _offered(rows)
+        return self._models
 
     async def samples(self) -> list[Sample | Histogram]:
         """The node's state as metrics."""
@@ -117,6 +117,12 @@ class View:
                 ),
             ]
         return samples
+
+    async def _look_for_providers(self, wait_s: float) -> Json:
+        seen = await self._upstream.result("providers", {"wait_s": wait_s})
+        self._prices.clear()
+        self._models = None
+        return seen
 
     async def _look(self) -> Json:
         status, totals, jobs, providers = await asyncio.gather(
@@ -165,6 +171,24 @@ class View:
             self._failed.pop(name, None)
             self._kept[name] = (self._clock.monotonic(), seen)
             return seen
+
+
+def _offered(rows: list[Json]) -> list[Json]:
+    found: dict[str, Json] = {}
+    for row in rows:
+        if row["state"] != "ready":
+            continue
+        for name, sha256, context in zip(row["models"], row["weights"], row["contexts"], strict=True):
+            one = found.setdefault(name, {"providers": 0, "slots": 0, "context": 0, "sha256": []})
+            one["providers"] += 1
+            one["slots"] += row["slots"]
+            one["context"] = max(one["context"], context)
+            if sha256 and sha256 not in one["sha256"] and len(one["sha256"]) < _LISTED:
+                one["sha256"].append(sha256)
+    return [
+        {"id": name, "object": "model", "created": 0, "owned_by": "pylon", "pylon": about}
+        for name, about in sorted(found.items())
+    ]
 
 
 async def _or_none(call: Callable[[], Awaitable[Json]]) -> Json | None:

@@ -86,10 +86,13 @@ class GroupCommit:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         return self._enqueue(_Waiting(None, done, batch=batch, item=item), done)
 
-    def execute(self, sql: str, values: tuple[Any, ...] = ()) -> asyncio.Future[int]:
-        """Runs one statement; gives the number of rows it changed, once it is committed."""
+    def execute(self, sql: str, values: tuple[Any, ...] = (), *, soon: bool = True) -> asyncio.Future[int]:
+        """Runs one statement; gives the number of rows it changed, once it is committed.
+
+        That is at once or, unless `soon`, with the next commit, after `LATER_S` seconds at the latest.
+        """
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        return self._enqueue(_Waiting(None, done, sql, values), done)
+        return self._enqueue(_Waiting(None, done, sql, values), done, soon=soon)
 
     def execute_later(self, sql: str, values: tuple[Any, ...] = (), *, soon: bool = False) -> None:
         """Runs one statement, in order, that a crash may undo: with the next commit, or at once when `soon`.
@@ -99,19 +102,21 @@ class GroupCommit:
         if self._closed:
             _log.error("a write was lost", error="these writes were closed")
             return
-        self._waiting.append(_Waiting(None, None, sql, values))
+        self._add(_Waiting(None, None, sql, values), soon=soon)
+
+    def _enqueue[T](self, waiting: _Waiting, done: asyncio.Future[T], *, soon: bool = True) -> asyncio.Future[T]:
+        if self._closed:
+            done.set_exception(sqlite3.ProgrammingError("these writes were closed"))
+            return done
+        self._add(waiting, soon=soon)
+        return done
+
+    def _add(self, waiting: _Waiting, *, soon: bool) -> None:
+        self._waiting.append(waiting)
         if soon:
             self._wake.set()
         elif self._later is None:
             self._later = asyncio.get_running_loop().call_later(LATER_S, self._wake.set)
-
-    def _enqueue[T](self, waiting: _Waiting, done: asyncio.Future[T]) -> asyncio.Future[T]:
-        if self._closed:
-            done.set_exception(sqlite3.ProgrammingError("these writes were closed"))
-            return done
-        self._waiting.append(waiting)
-        self._wake.set()
-        return done
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylon.gateway import view
 from pylon.gateway.fit import check_size, misfit
 from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended
@@ -120,3 +121,32 @@ async def test_who_names_no_price_breaks_nothing(tmp_path):
             None,
             Price(Msat(10)).rates(),
         )
+
+
+async def test_the_prices_of_thousands_of_providers_are_read_once_a_look_and_not_for_each_question(
+    tmp_path, monkeypatch
+):
+    read, of_rates = [], Price.of_rates
+    monkeypatch.setattr(Price, "of_rates", lambda rates: read.append(rates) or of_rates(rates))
+    core, clock = FakeCore(bid=100, providers=[listing(price=(10, 0, 0)), listing(price=(7, 0, 0))]), ManualClock()
+    async with client_of(gateway_of(core, tmp_path, clock=clock)) as client:
+        for model in ("any", "any", "m-1", "m-1"):
+            assert (await client.post(URL, json={**CHAT, "model": model})).status_code == 200
+        assert len(read) == 4, "once for any model, and once for this one"
+        clock.advance(10)
+        core.seen = {**core.seen, "providers": [listing(price=(50, 0, 0))]}
+        assert (await client.post(URL, json=CHAT)).status_code == 200
+        assert len(read) == 5 and core.budgets[-1] >= 50
+
+
+async def test_the_models_of_thousands_of_providers_are_put_together_once_a_look(tmp_path, monkeypatch):
+    put, together = [], view._offered
+    monkeypatch.setattr(view, "_offered", lambda rows: put.append(rows) or together(rows))
+    core, clock = FakeCore(providers=[listing("m-1")]), ManualClock()
+    async with client_of(gateway_of(core, tmp_path, clock=clock)) as client:
+        for _ in range(3):
+            assert (await client.get("/v1/models/m-1")).status_code == 200
+        assert len(put) == 1
+        clock.advance(10)
+        core.seen = {**core.seen, "providers": [listing("m-2")]}
+        assert "m-2" in [one["id"] for one in (await client.get("/v1/models")).json()["data"]]

@@ -77,6 +77,22 @@ async def test_a_client_that_hangs_up_within_a_stream_cancels_its_job(tmp_path):
         assert core.cancelled == 1
 
 
+async def test_a_body_in_chunks_of_one_byte_is_read_little_by_little(tmp_path, monkeypatch):
+    read, take = [], connection.Connection.data_received
+    monkeypatch.setattr(
+        connection.Connection, "data_received", lambda self, data: read.append(len(data)) or take(self, data)
+    )
+    sent = (
+        b"POST /session HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 200_000
+    )
+    async with served(FakeCore(lambda _: [Ended(answer())]), tmp_path) as (_, port):
+        reader, writer = await raw(port, sent)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413")
+        writer.close()
+    # As much as asyncio reads by default would take a third of a second, in which nothing else is done.
+    assert max(read) <= 16 * 1024
+
+
 async def test_a_paid_question_that_is_left_counts_with_what_it_cost(tmp_path):
     core = FakeCore(lambda _: [asyncio.Event(), Ended(answer())], bid=10)
     async with served(core, tmp_path, most_msat=100) as (gateway, port):

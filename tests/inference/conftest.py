@@ -42,10 +42,16 @@ def ask() -> Ask:
     """Makes requests: `ask("a prompt", key="7", max_tokens=5, stop=("x",))`."""
 
     def make(
-        prompt: str, *, key: str = "1", model: str = "needle-1", customer: str = "", **sampling: object
+        prompt: str,
+        *,
+        key: str = "1",
+        model: str = "needle-1",
+        customer: str = "",
+        stream: bool = False,
+        **sampling: object,
     ) -> GenerationRequest:
         settings = {"max_tokens": 16} | sampling
-        return GenerationRequest(key, (Message("user", prompt),), Sampling(**settings), model, customer)
+        return GenerationRequest(key, (Message("user", prompt),), Sampling(**settings), model, customer, stream)
 
     return make
 

@@ -154,7 +154,7 @@ def test_prompts_that_come_one_after_the_other_share_their_head_too(engine: Batc
 
 
 def test_how_long_the_prompt_was_is_said_while_the_answer_is_made(engine: BatchedEngine, ask) -> None:
-    engine.add(ask("Tell a story", max_tokens=4))
+    engine.add(ask("Tell a story", max_tokens=4, stream=True))
     events = [event for _ in range(20) if engine.busy for event in engine.step()]
     [finished] = [event for event in events if isinstance(event, Finished)]
     steps = [event for event in events if isinstance(event, Progress)]

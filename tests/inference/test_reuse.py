@@ -1,5 +1,6 @@
 import pytest
 
+from pylon.inference.batching import answer
 from pylon.inference.batching.reuse import AnswerStore, answer_key
 from pylon.inference.engine import Event, Finished, Generation, Progress, Sampling
 from pylon.inference.mlx.engine import MlxEngine
@@ -44,12 +45,24 @@ def test_an_answer_is_never_given_to_another_customer_without_computing_it(mlx: 
 
 def test_equal_prompts_at_once_are_computed_once_and_all_answered(mlx: MlxEngine, ask) -> None:
     for key in "123":
-        mlx.add(ask("Say a word.", key=key, customer="a"))
+        mlx.add(ask("Say a word.", key=key, customer="a", stream=key != "1"))
     done, events = finish(mlx)
     assert set(done) == {"1", "2", "3"}
     assert len({generation.text for generation in done.values()}) == 1
-    assert {event.id for event in events if isinstance(event, Progress)} == {"1", "2", "3"}
+    assert {event.id for event in events if isinstance(event, Progress)} == {"2", "3"}
     assert mlx.tokens.prompt == done["1"].prompt_tokens
+
+
+@pytest.mark.parametrize(("streams", "most"), [(False, 0), (True, 1)])
+def test_stop_strings_are_looked_for_in_what_is_shown_once_a_token_and_for_streams_alone(
+    mlx: MlxEngine, ask, monkeypatch: pytest.MonkeyPatch, streams: bool, most: int
+) -> None:
+    looked = []
+    monkeypatch.setattr(answer, "settled", lambda text, stops: looked.append(stops) or len(text))
+    for key in "123":
+        mlx.add(ask("Say a word.", key=key, customer="a", stop=("x" * 256,), stream=streams))
+    done, _ = finish(mlx)
+    assert len(looked) <= most * done["1"].completion_tokens
 
 
 @pytest.mark.parametrize("steps", [0, 3])

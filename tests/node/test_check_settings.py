@@ -33,3 +33,16 @@ def test_each_setting_that_no_node_starts_with_is_named(section, name, value):
     config = settings.parse({section: {name: value}})
     with pytest.raises(SetupError, match=rf"{section}\.{name}"):
         check_settings(config)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("inference", "memory_gb", 1e308),
+        ("inference", "openai_context", 10**9),
+        ("customer", "bid_msat", 10**18 * 3),
+    ],
+)
+def test_a_number_too_large_for_what_it_counts_is_named_when_the_settings_are_read(section, name, value):
+    with pytest.raises(SetupError, match=rf"{section}\.{name}"):
+        settings.parse({section: {name: value}})

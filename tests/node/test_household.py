@@ -33,6 +33,7 @@ from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
+from pylon.nostr.pool_subscription import Received
 from pylon.relay.server import RelayServer
 from pylon.swarm.checks import reputation_store
 from tests.waiting import until
@@ -274,6 +275,34 @@ async def test_a_list_that_the_disk_refused_is_followed_when_it_takes_it_and_so_
         await pool.close()
 
 
+async def test_a_relay_that_sends_anything_but_lists_fills_no_log(tmp_path, monkeypatch):
+    told, over = [], asyncio.Event()
+    monkeypatch.setattr("pylon.node.household.joining.logger.warning", lambda *said, **fields: told.append(said))
+    file = HouseholdFile(tmp_path)
+    file.save(new_household(HEAD.public, (), "desk"))
+    coming = [Received(OTHER.sign(EventDraft(1, str(n))), "ws://127.0.0.1:9") for n in range(100)]
+
+    class Flood:
+        async def next_batch(self, _):
+            if not coming:
+                over.set()
+                await asyncio.Event().wait()
+            return [coming.pop()]
+
+        async def close(self):
+            pass
+
+    class Pool:
+        def subscribe(self, *_, **__):
+            return Flood()
+
+    following = asyncio.create_task(follow(Pool(), MEMBER, ConversationKeys(MEMBER), file, lambda: None))
+    await asyncio.wait_for(over.wait(), 20)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert 1 <= len(told) <= 5
+
+
 async def test_a_used_invite_lets_nobody_else_in(house, monkeypatch):
     head, url, file = house
     monkeypatch.setattr("pylon.node.household.joining.ANSWER_S", 2.0)
@@ -288,6 +317,30 @@ async def test_a_used_invite_lets_nobody_else_in(house, monkeypatch):
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert OTHER.public not in (file.get() or new_household("", (), "")).members
+
+
+async def test_who_asks_again_and_again_does_not_put_the_lists_date_ahead_of_the_clock(house):
+    head, url, file = house
+    now = int(time.time())
+    file.save(new_household(HEAD.public, (url,), "desk").with_guest(GUEST.public, Guest(now + 60)))
+    asked = join_event(GUEST, HEAD.public, MEMBER, "kitchen", created_at=now)
+    assert await head._admit(asked) == Joined(MEMBER.public, "kitchen")
+    for _ in range(20):
+        await head._admit(asked)
+    assert file.get().updated_at <= time.time() + 1
+
+
+async def test_who_was_removed_does_not_come_back_with_the_invite_that_it_used(house, monkeypatch):
+    monkeypatch.setattr("pylon.node.household.inviting.ANSWER_AGAIN_S", 0.0)
+    head, url, file = house
+    now = int(time.time())
+    file.save(new_household(HEAD.public, (url,), "desk").with_guest(GUEST.public, Guest(now + 60)))
+    asked = join_event(GUEST, HEAD.public, MEMBER, "kitchen", created_at=now)
+    await head._admit(asked)
+    assert await head._admit(asked) == Joined(MEMBER.public, "kitchen"), "its first answer may have been lost"
+    assert await head.remove(MEMBER.public)
+    assert await head._admit(asked) is None
+    assert MEMBER.public not in file.get().members and GUEST.public not in AdmittedKeys(file)
 
 
 async def test_an_invite_that_nobody_waits_for_opens_no_door(house, monkeypatch):

@@ -167,6 +167,12 @@ def test_files_folders_and_globs_below_the_root_are_read(tree):
     )
 
 
+def test_a_file_that_a_pattern_finds_in_several_ways_is_read_once(tree):
+    (tree / "texts" / "deep" / "er").mkdir(parents=True)
+    (tree / "texts" / "deep" / "er" / "d.txt").write_text("d")
+    assert readable(tree).expand(["texts/**/*/**/*.txt"]) == (str(tree / "texts" / "deep" / "er" / "d.txt"),)
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -46,3 +46,17 @@ async def test_a_run_that_is_cancelled_under_way_is_told_as_that(runs: McpRuns, 
     await asyncio.wait_for(begun.wait(), 10)
     assert run.state == "running"
     assert (await runs.cancel(run.id))["state"] == "cancelled"
+
+
+async def test_runs_that_ended_are_forgotten_though_the_oldest_still_runs(runs: McpRuns, monkeypatch) -> None:
+    async def never_ends(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(McpRuns, "_run", never_ends)
+    monkeypatch.setattr("pylon.node.mcp.runs.REMEMBERED", 2)
+    oldest, *ended = [runs.start(Question("q", wishes={})) for _ in range(3)]
+    for run in ended:
+        await runs.cancel(run.id)
+    newest = runs.start(Question("q", wishes={}))
+    assert list(runs._runs) == [oldest.id, newest.id]
+    await runs.close()

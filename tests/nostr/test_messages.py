@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.errors import MalformedError, WireError
+from pylon.nostr import event as ev
 from pylon.nostr import messages as m
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
@@ -174,3 +175,17 @@ def test_an_unknown_type_is_no_error_and_its_name_is_cut() -> None:
 def test_text_that_utf8_cannot_hold_is_not_sent() -> None:
     with pytest.raises(MalformedError, match="Unicode"):
         m.encode(m.Notice("\ud800"))
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b'{"a":[]}', b"0"])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_frame_of_two_megabytes_of_values_is_refused_unparsed(value: bytes, as_text: bool) -> None:
+    frame = b'["EVENT","q1",[' + b",".join([value] * (2 * 1024 * 1024 // (len(value) + 1))) + b"]]"
+    with pytest.raises(MalformedError, match="25,000 values"):
+        m.parse_relay_message(frame.decode() if as_text else frame)
+
+
+def test_a_large_event_with_all_the_tags_allowed_and_a_long_text_is_read() -> None:
+    tags = (("p", "0" * 64, "wss://relay.example:7447", "name"),) * ev.MAX_TAGS
+    event = SECRET.sign(EventDraft(3, "A text, with a comma in it. " * 10_000, tags, 1_700_000_000))
+    assert m.parse_relay_message(m.encode(m.EventMessage(event, "q1"))) == m.EventMessage(event, "q1")

@@ -14,6 +14,7 @@ from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing
 from pylon.money.accounts.usage import Bounds, Usage
 from pylon.money.msat import Msat
 from pylon.money.price import FREE
+from pylon.store.thread import SqliteThread
 from pylon.swarm.checks.verification import Doubt, doubts_of, fault_of
 from pylon.swarm.flights import Back, Flight
 from pylon.swarm.job import Answer, JobSpec
@@ -98,13 +99,22 @@ async def test_others_have_their_turns_while_many_long_questions_are_digested():
     assert turns >= 5
 
 
-async def test_to_open_a_run_waits_for_no_disk_and_its_first_request_brings_it_there(opened):
+async def test_one_flush_to_the_disk_serves_a_run_and_its_first_request(opened, monkeypatch):
     database, group = opened
+    commits: list[object] = []
+    run = SqliteThread.run
+
+    async def counted(self, work, **when):
+        commits.append(work)
+        return await run(self, work, **when)
+
+    monkeypatch.setattr(SqliteThread, "run", counted)
     journal = await RunJournal.open(database, group, SystemClock(), SPECS, resume=False)
-    # Whatever was written before this is on disk by now.
-    await group.execute("DELETE FROM swarm_reputation")
-    assert await database.fetch_all("SELECT * FROM swarm_run") == []
+    for _ in range(20):
+        # The group has its turns, and leaves the run's row for the request.
+        await asyncio.sleep(0)
     await written([journal.sent(Flight("1" * 64, 25910, 0, 1, "b" * 64, 1, 0.0, None), 0, 2.0)])
+    assert commits == [sqlite3.Connection.commit]
     asked = await database.fetch_all("SELECT run FROM swarm_request JOIN swarm_run ON run = id")
     assert [row["run"] for row in asked] == [journal.run]
 

@@ -36,9 +36,14 @@ class Replies:
         return leaders[0] if leaders else None
 
     def progress(self, sequence: BatchedRequest) -> list[Event]:
+        """The answer so far, for those that want it as it grows. Called for each token."""
         followers = self._equal.followers(sequence.key) if sequence.key is not None else ()
-        answer, read = sequence.answer, len(sequence.tokens)
-        return [Progress(each.id, answer.shown, answer.tokens, read) for each in (sequence, *followers)]
+        told = [each.id for each in (sequence, *followers) if each.request.stream]
+        if not told:
+            return []
+        # Once for all of them: with many long stop strings it takes as long as a small model's step.
+        shown, tokens, read = sequence.answer.shown, sequence.answer.tokens, len(sequence.tokens)
+        return [Progress(each, shown, tokens, read) for each in told]
 
     def finished(self, sequence: BatchedRequest, finish: Literal["stop", "length"]) -> list[Event]:
         generation = Generation(

@@ -1,8 +1,9 @@
 """The head's side: makes invites, adds machines that use one, and sends every member the new list."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pylon import log
 from pylon.clock import Clock
@@ -20,6 +21,10 @@ logger = log.get("household")
 
 # The relay admits a used invite for so many seconds more, so that its member gets the list that it waits for.
 GRACE_S = 60
+# A machine that asks again is answered at most once in so many seconds, since each answer dates the list a second
+# later than the one before. Else it could put that date so far ahead that relays take no list any more, not even the
+# one that leaves it out.
+ANSWER_AGAIN_S = 1.0
 BATCH = 16
 
 
@@ -41,6 +46,8 @@ class Head:
     file: HouseholdFile
     clock: Clock
     changed: Callable[[], None]
+    # When the last list was sent, in monotonic seconds.
+    _spread_at: float = field(default=-math.inf, init=False)
 
     async def invite(
         self, count: int, seconds: int, relays: tuple[str, ...], name: str
@@ -116,6 +123,8 @@ class Head:
         guest = household.guests.get(event.pubkey)
         if guest is None or guest.expires_at <= now:
             return None
+        if guest.member and self.clock.monotonic() - self._spread_at < ANSWER_AGAIN_S:
+            return None
         try:
             key, name = read_join(event, self.keys, self.secret.public)
         except WireError as error:
@@ -128,6 +137,7 @@ class Head:
         return Joined(key, name)
 
     async def _spread(self, household: Household) -> None:
+        self._spread_at = self.clock.monotonic()
         # Of two addressable events of the same second, relays keep the one with the lower id (NIP-01).
         created_at = max(int(self.clock.wall()), household.updated_at + 1)
         household = replace(household, updated_at=created_at)

@@ -1,6 +1,7 @@
 """A member's side: joining with an invite, and keeping the head's list."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from pylon import log
@@ -13,6 +14,7 @@ from pylon.node.household.invite import Invite
 from pylon.node.household.lan import RelayDiscovery, relay_discovery
 from pylon.node.household.members import FILE, Household, HouseholdFile
 from pylon.node.household.wire import LIST, join_event, read_list
+from pylon.nostr.client.log_limit import LogLimit
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
@@ -115,7 +117,7 @@ async def _open(pool: RelayPool, invite: Invite, discovery: RelayDiscovery | Non
 async def _ask(
     pool: RelayPool, subscription: PoolSubscription, invite: Invite, secret: SecretKey, name: str, clock: Clock
 ) -> Household:
-    keys = ConversationKeys(secret)
+    keys, unreadable = ConversationKeys(secret), LogLimit()
     while True:
         await pool.publish(
             join_event(invite.secret, invite.head, secret, name, created_at=int(clock.wall())), timeout=OPEN_S
@@ -128,7 +130,7 @@ async def _ask(
             try:
                 household = read_list(received.event, keys, invite.head)
             except WireError as error:
-                logger.warning("a household list could not be understood", error=str(error))
+                _log_unreadable(error, unreadable)
                 continue
             if secret.public in household.members:
                 return household
@@ -141,7 +143,7 @@ async def follow(
     known = file.get()
     if known is None or known.head == secret.public:
         return
-    household = known
+    household, unreadable = known, LogLimit()
     subscription = pool.subscribe(_lists(household.head, secret.public), name="household")
 
     async def next_list() -> None:
@@ -150,7 +152,7 @@ async def follow(
             try:
                 newer = read_list(received.event, keys, household.head)
             except WireError as error:
-                logger.warning("a household list could not be understood", error=str(error))
+                _log_unreadable(error, unreadable)
                 continue
             if newer.updated_at > household.updated_at:
                 await _save(file, newer)
@@ -162,6 +164,12 @@ async def follow(
         await forever(next_list, "household")
     finally:
         await subscription.close()
+
+
+def _log_unreadable(error: WireError, limit: LogLimit) -> None:
+    # Any relay may send any event, and as many as it likes.
+    if (beside := limit.admit(time.monotonic())) is not None:
+        logger.warning("a household list could not be understood", error=str(error), **beside)
 
 
 async def _save(file: HouseholdFile, household: Household) -> None:

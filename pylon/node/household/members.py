@@ -50,7 +50,10 @@ class Household:
         return replace(self, members={**self.members, key: name})
 
     def without_member(self, key: str) -> "Household":
-        return replace(self, members={k: name for k, name in self.members.items() if k != key})
+        """A copy without this member and the invite that it used, with which it would come back."""
+        members = {k: name for k, name in self.members.items() if k != key}
+        guests = {k: guest for k, guest in self.guests.items() if guest.member != key}
+        return replace(self, members=members, guests=guests)
 
     def with_guest(self, key: str, guest: Guest) -> "Household":
         return replace(self, guests={**self.guests, key: guest})

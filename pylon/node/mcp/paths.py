@@ -49,7 +49,8 @@ class Readable:
         if ".." in pattern:
             raise UsageError(f"{given} has .. after its pattern", hint="Give the folder itself.")
         above = self._below_a_root(above, given)
-        found = sorted(match for match in above.glob(str(Path(*pattern))) if match.is_file())
+        # A pattern with several `**` finds a file several times over.
+        found = sorted({match for match in above.glob(str(Path(*pattern))) if match.is_file()})
         if not found:
             raise UsageError(f"no file matches {given}", hint="Give the files themselves.")
         return [self._allowed(match, given) for match in found if not _hidden(match.relative_to(above))]

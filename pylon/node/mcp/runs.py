@@ -84,11 +84,10 @@ class McpRuns:
         self._runs[run.id] = run
         run.task = asyncio.create_task(self._run(run, question), name=f"run {run.id}")
         run.task.add_done_callback(run.note_end)
-        while len(self._runs) > REMEMBERED:
-            oldest = next(iter(self._runs.values()))
-            if oldest.state == "running":
-                break
-            del self._runs[oldest.id]
+        # At most `AT_ONCE` are running, and one of these may be the oldest for an hour.
+        ended = [one for one in self._runs.values() if one.state != "running"]
+        for one in ended[: max(0, len(self._runs) - REMEMBERED)]:
+            del self._runs[one.id]
         return run
 
     async def follow(self, run: McpRun, hear: Hear) -> None:

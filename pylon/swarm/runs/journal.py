@@ -67,8 +67,9 @@ class RunJournal:
         self._group = group
         self._clock = clock
         self._row = row
-        # The writing of that row, which waits for the first of the others: one flush to the disk serves both.
+        # The writing of that row.
         self._begun: asyncio.Future[int] | None = None
+        self._begin()
 
     @classmethod
     async def open(
@@ -88,9 +89,9 @@ class RunJournal:
         return journal
 
     def _begin(self) -> None:
-        """Queues the run's own row ahead of one that needs it; again when it was lost with a write that failed."""
-        if self._row is not None and (self._begun is None or _lost(self._begun)):
-            self._begun = self._group.execute(_BEGIN, self._row)
+        if self._row is not None:
+            # One flush to the disk is to serve it and the first request.
+            self._begun = self._group.execute(_BEGIN, self._row, soon=False)
             self._begun.add_done_callback(_lost)
 
     @classmethod
@@ -132,7 +133,9 @@ class RunJournal:
 
     def sent(self, flight: Flight, place: int | None, expires_at: float) -> Row:
         """The row to write before this request is published. `place` None: a second opinion. See `Sent`."""
-        self._begin()
+        if self._begun is not None and _lost(self._begun):
+            # The run's own row was lost with a write that failed. Queued again, it is written before its request.
+            self._begin()
         offer, price = flight.offer, FREE
         # Of the offer: quote, topup, bid, prompt bytes, most tokens.
         terms: tuple[int | None, ...] = (None, None, 0, 0, 0)
@@ -152,7 +155,6 @@ class RunJournal:
 
     def filled(self, place: int, answer: Answer) -> None:
         """Writes the answer of a place, in the background."""
-        self._begin()
         self._group.execute_later(
             "INSERT OR REPLACE INTO swarm_outcome (run, place, answer) VALUES (?, ?, ?)",
             (self.run, place, orjson.dumps(answer).decode()),
@@ -167,7 +169,6 @@ class RunJournal:
 
     def ended(self) -> asyncio.Future[int]:
         """Notes that the run is complete; done when that is on disk."""
-        self._begin()
         return self._group.execute("UPDATE swarm_run SET ended_at = ? WHERE id = ?", (self._clock.wall(), self.run))
 
 
