@@ -67,8 +67,8 @@ class Intake:
         self._idle.set()
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._is_full = False
-        self.delivered_seq = 0
-        """All events up to this number have been delivered."""
+        self.delivered_seq = store.last_seq
+        """All events up to this number have been delivered, by this process or an earlier one."""
 
     def has_room(self) -> bool:
         """Whether fewer than `max_bytes` wait to be committed."""

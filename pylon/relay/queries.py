@@ -8,7 +8,6 @@ share a prepared statement in SQLite's cache; a list of values is passed as one 
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any
 
 import orjson
@@ -18,13 +17,6 @@ from pylon.nostr.filter import Filter
 # The most kinds of a filter that are queried separately (`apart`), since each query may return as many events as the
 # whole filter.
 _KINDS_APART = 16
-
-
-class Privacy(Enum):
-    """Which events a query returns."""
-
-    ALLOWED = "all that the reader may see"
-    OWN = "only private ones that the reader may see"
 
 
 class Client:
@@ -41,6 +33,18 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
+class Withheld:
+    """The private events that a client did not get before it authenticated one more key.
+
+    They are those that none of its former `keys` opens, up to the sequence number `last_seq`: later ones are
+    delivered live.
+    """
+
+    keys: frozenset[str]
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """SQL (a condition over the table `event`, or a whole statement) and the values of its parameters."""
 
@@ -48,8 +52,9 @@ class Query:
     values: tuple[Any, ...]
 
 
-def where(wanted: Filter, reader: Reader, privacy: Privacy = Privacy.ALLOWED) -> Query:
-    """The condition on the table `event` for events that match the filter and that the reader may see."""
+def where(wanted: Filter, reader: Reader, withheld: Withheld | None = None) -> Query:
+    """The condition on the table `event` for events that match the filter and that the reader may see; of these only
+    the ones that were `withheld` until now, if that is given."""
     parts: list[str] = []
     values: list[Any] = []
 
@@ -75,33 +80,38 @@ def where(wanted: Filter, reader: Reader, privacy: Privacy = Privacy.ALLOWED) ->
     if wanted.until is not None:
         add(f"{plus}created_at <= ?", wanted.until)
     add("(expires_at IS NULL OR expires_at > ?)", reader.now)
-    _allowed(add, reader, privacy)
+    _allowed(add, reader, withheld)
     return Query(" AND ".join(parts), tuple(values))
 
 
-def _allowed(add: Callable[..., None], reader: Reader, privacy: Privacy) -> None:
-    if not reader.keys:
-        # Without a key, no private event is for this reader.
-        add("private = 0" if privacy is Privacy.ALLOWED else "FALSE")
-        return
-    mine = _among("reader.value", reader.keys)
-    own = (
-        "(event.pubkey IN (SELECT value FROM json_each(?)) OR EXISTS (SELECT 1 FROM tag AS reader"
-        f" WHERE reader.event = event.seq AND reader.name = 'p' AND {mine[0]}))"
-    )
-    own_values = (_listed(reader.keys), *mine[1:])
-    if privacy is Privacy.ALLOWED:
-        add(f"(private = 0 OR {own})", *own_values)
+def _allowed(add: Callable[..., None], reader: Reader, withheld: Withheld | None) -> None:
+    opened, values = _opened_by(reader.keys)
+    if withheld is not None:
+        before, former_values = _opened_by(withheld.keys)
+        add(f"private = 1 AND {opened} AND NOT {before} AND +seq <= ?", *values, *former_values, withheld.last_seq)
+    elif reader.keys:
+        add(f"(private = 0 OR {opened})", *values)
     else:
-        add(f"private = 1 AND {own}", *own_values)
+        add("private = 0")
 
 
-def newest(wanted: Filter, limit: int, reader: Reader, privacy: Privacy = Privacy.ALLOWED) -> Query:
+def _opened_by(keys: frozenset[str]) -> tuple[str, tuple[Any, ...]]:
+    """The condition that one of these keys opens a private event, and its parameters."""
+    if not keys:
+        return "FALSE", ()
+    condition, value = _among("reader.value", keys)
+    return (
+        "(event.pubkey IN (SELECT value FROM json_each(?)) OR EXISTS (SELECT 1 FROM tag AS reader"
+        f" WHERE reader.event = event.seq AND reader.name = 'p' AND {condition}))"
+    ), (_listed(keys), value)
+
+
+def newest(wanted: Filter, limit: int, reader: Reader, withheld: Withheld | None = None) -> Query:
     """The statement that finds the newest `limit` events, or fewer if the filter asks for fewer.
 
     Its rows are (sequence number, `created_at`, id, bytes of JSON).
     """
-    condition = where(wanted, reader, privacy)
+    condition = where(wanted, reader, withheld)
     few = limit if wanted.limit is None else min(limit, wanted.limit)
     # As in `where`: it is slowest to go through all events by time for the few that have a tag or an id.
     order = "+created_at DESC, id" if wanted.tags or wanted.ids is not None else "created_at DESC, id"

@@ -17,7 +17,7 @@ from pylon.relay import access
 from pylon.relay.lookups import took_too_long
 from pylon.relay.outbox import Outbox
 from pylon.relay.paging import pages
-from pylon.relay.queries import Client, Privacy, Reader
+from pylon.relay.queries import Client, Reader, Withheld
 from pylon.relay.refusals import refuse_filters
 from pylon.relay.room import weigh
 from pylon.relay.shared import Shared
@@ -111,51 +111,46 @@ class Reading:
         shared.room.take(weight)
         shared.index.add(self, name, filters)
         try:
-            await self._send_stored(subscription, self._reader(), Privacy.ALLOWED, end=Eose(name))
+            await self._send_stored(subscription, Eose(name))
             self._tell_of_private(filters)
         except sqlite3.Error as error:
             self.unsubscribe(name)
             self._tell_failed_lookup(name, error)
 
-    async def _send_stored(
-        self, subscription: _Subscription, reader: Reader, privacy: Privacy, *, end: Eose | None = None
-    ) -> None:
+    async def _send_stored(self, subscription: _Subscription, end: Eose) -> None:
         held: list[tuple[int, bytes]] = []
         subscription.held = held
         try:
-            await self._send_found(subscription, held, reader, privacy, end)
+            found = await self._find(subscription, self._reader())
+            await self._send(subscription, found)
+            if not subscription.open:
+                return
+            self._tell(end)
+            for seq, raw in held:
+                if seq not in found:
+                    self._push(subscription, raw)
+            # These were committed, and so found, but are not delivered live yet: at most one batch.
+            delivered = self._shared.intake.delivered_seq
+            subscription.sent = frozenset(seq for seq in found if seq > delivered)
         finally:
             subscription.held = None
             self._held_bytes = 0
 
-    async def _send_found(
-        self,
-        subscription: _Subscription,
-        held: list[tuple[int, bytes]],
-        reader: Reader,
-        privacy: Privacy,
-        end: Eose | None,
-    ) -> None:
+    async def _find(
+        self, subscription: _Subscription, reader: Reader, withheld: Withheld | None = None
+    ) -> dict[int, int]:
         shared = self._shared
-        found = await shared.store.find(subscription.filters, shared.limits.results, reader, privacy)
+        return await shared.store.find(subscription.filters, shared.limits.results, reader, withheld)
+
+    async def _send(self, subscription: _Subscription, found: dict[int, int]) -> None:
+        """Sends the stored events that were found, until the subscription is closed: nothing may follow a CLOSED."""
         # In pages, so that a long answer to a slow reader is not held in memory.
         for page in pages(found):
-            for raw in await shared.store.load(page):
+            for raw in await self._shared.store.load(page):
                 await self._outbox.room_for_stored()
-                # The subscription was closed meanwhile: nothing may follow a CLOSED.
                 if not subscription.open:
                     return
                 self._push(subscription, raw)
-        if not subscription.open:
-            return
-        if end is not None:
-            self._tell(end)
-        for seq, raw in held:
-            if seq not in found and seq not in subscription.sent:
-                self._push(subscription, raw)
-        # These were committed, and so found, but are not delivered live yet: at most one batch.
-        delivered = shared.intake.delivered_seq
-        subscription.sent = frozenset(seq for seq in (*subscription.sent, *found) if seq > delivered)
 
     def unsubscribe(self, name: str) -> None:
         """Closes a subscription. Unknown names are ignored."""
@@ -181,6 +176,7 @@ class Reading:
         """Adds a key that the client has authenticated as, and sends the private events that it opens."""
         if key in self.keys:
             return
+        withheld = Withheld(self.keys, self._shared.intake.delivered_seq)
         self.keys |= {key}
         # Open subscriptions now get the private events withheld so far: a client gets the same events whether it
         # authenticates or subscribes first.
@@ -188,7 +184,7 @@ class Reading:
         for name, subscription in list(self._subscriptions.items()):
             if access.may_match_private(subscription.filters):
                 try:
-                    await self._send_stored(subscription, reader, Privacy.OWN)
+                    await self._send(subscription, await self._find(subscription, reader, withheld))
                 except sqlite3.Error as error:
                     self.unsubscribe(name)
                     self._tell_failed_lookup(name, error)

@@ -16,7 +16,7 @@ from pylon.nostr.filter import Filter
 from pylon.records import record
 from pylon.relay import rows
 from pylon.relay.lookups import Lookups
-from pylon.relay.queries import Privacy, Reader, apart, counted, newest
+from pylon.relay.queries import Reader, Withheld, apart, counted, newest
 from pylon.relay.retention import Outcome, plan
 from pylon.relay.rows import Publication
 from pylon.store.database import Database, Schema
@@ -102,6 +102,11 @@ class EventStore:
         lookups = await Lookups.open(database, clock, lookup_s)
         return cls(database, lookups, (row[0] or 0) if row else 0, max_bytes, clock)
 
+    @property
+    def last_seq(self) -> int:
+        """The sequence number of the last stored event; 0 if there was none yet."""
+        return self._last_seq
+
     async def close(self) -> None:
         """Closes the file."""
         await self._lookups.close()
@@ -128,16 +133,16 @@ class EventStore:
         ]
 
     async def find(
-        self, filters: Sequence[Filter], limit: int, reader: Reader, privacy: Privacy = Privacy.ALLOWED
+        self, filters: Sequence[Filter], limit: int, reader: Reader, withheld: Withheld | None = None
     ) -> dict[int, int]:
         """Sequence numbers of the matching events and their bytes; newest first, of equal time the lowest id
         (NIP-01).
 
-        `limit` bounds the events of each filter. Raises `sqlite3.Error`.
+        `limit` bounds the events of each filter. With `withheld`, only events that it names. Raises `sqlite3.Error`.
         """
         found: dict[int, tuple[int, str, int]] = {}
         wanted = [(part, filter_) for filter_ in filters if filter_.limit != 0 for part in apart(filter_)]
-        queries = [newest(part, limit, reader, privacy) for part, _ in wanted]
+        queries = [newest(part, limit, reader, withheld) for part, _ in wanted]
         answers = await self._lookups.look_up(queries, reader.client)
         for filter_ in filters:
             parts = [answer for answer, (_, of) in zip(answers, wanted, strict=True) if of is filter_]

@@ -20,6 +20,12 @@ def note(key=ALICE, *, kind=1, content="x", tags=(), created_at=None):
     return key.sign(EventDraft(kind=kind, content=content, tags=tuple(map(tuple, tags)), created_at=created_at))
 
 
+def proof(peer, key, url, **changes):
+    """The event that authenticates a key to a relay (NIP-42)."""
+    draft = {"kind": 22242, "content": "", "tags": [("relay", url), ("challenge", peer.challenge)], **changes}
+    return note(key, **draft)
+
+
 class Peer:
     def __init__(self, websocket, challenge):
         self.websocket = websocket
@@ -71,8 +77,7 @@ class Peer:
                     return answer
 
     async def authenticate(self, key, url, **changes):
-        draft = {"kind": 22242, "content": "", "tags": [("relay", url), ("challenge", self.challenge)], **changes}
-        event = note(key, **draft)
+        event = proof(self, key, url, **changes)
         await self.say("AUTH", event.to_dict())
         while True:
             match await self.hear():

@@ -4,14 +4,13 @@ import asyncio
 import sqlite3
 
 import pytest
-from relay_peer import ALICE, BOB, EVE, note, peer
+from relay_peer import ALICE, BOB, EVE, note, peer, proof
 
 from pylon.nostr.event import Event
 from pylon.relay import lookups, server
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
 from pylon.relay.outbox import Outbox
-from pylon.relay.queries import Privacy
 from pylon.relay.reading import Reading
 from pylon.relay.rows import Publication
 from pylon.relay.server import RelayServer
@@ -69,7 +68,7 @@ async def test_an_event_that_is_passed_on_while_more_is_looked_up_comes_once(rel
     (committed, passed_on), find, found = held_back, EventStore.find, asyncio.Event()
 
     async def slow(self, *wanted):
-        if Privacy.OWN in wanted:
+        if wanted[-1] is not None:
             await found.wait()
         return await find(self, *wanted)
 
@@ -85,6 +84,58 @@ async def test_an_event_that_is_passed_on_while_more_is_looked_up_comes_once(rel
         await writer.publish(late)
         found.set()
         assert (await reader.hear())[2]["id"] == late.id
+
+
+async def test_what_one_key_opened_does_not_come_again_for_the_next(relay):
+    ours = note(content="ours", kind=5940, tags=[("encrypted",), ("p", BOB.public), ("p", EVE.public)])
+    hers = note(content="hers", kind=5940, tags=[("encrypted",), ("p", EVE.public)])
+    async with peer(relay) as client:
+        for event in (ours, hers):
+            await client.publish(event)
+        await client.authenticate(BOB, relay.url)
+        assert await client.request("s", {"kinds": [5940]}) == [ours.id]
+        await client.authenticate(EVE, relay.url)
+        assert (await client.hear())[2]["id"] == hers.id
+        assert (await client.count({}))[2] == {"count": 2}
+        later = note(content="later", **JOB)
+        await client.say("EVENT", later.to_dict())
+        heard = [await client.hear() for _ in range(2)]
+        assert [message[2]["id"] for message in heard if message[0] == "EVENT"] == [later.id]
+
+
+async def test_an_event_that_is_passed_on_while_a_new_key_is_admitted_comes_once_a_subscription(relay, monkeypatch):
+    find, asked, found = EventStore.find, asyncio.Event(), asyncio.Event()
+
+    async def slow(self, *wanted):
+        if wanted[-1] is not None and not asked.is_set():
+            asked.set()
+            await found.wait()
+        return await find(self, *wanted)
+
+    monkeypatch.setattr(EventStore, "find", slow)
+    job = note(**JOB)
+    async with peer(relay) as writer, peer(relay) as reader:
+        for name in ("first", "second"):
+            await reader.request(name, {"kinds": [5940]})
+        await reader.say("AUTH", proof(reader, BOB, relay.url).to_dict())
+        await asked.wait()
+        await writer.publish(job)
+        found.set()
+        await reader.say("COUNT", "end", {})
+        heard = []
+        while (message := await reader.hear())[0] != "COUNT":
+            heard.append(message)
+        assert sorted(message[1] for message in heard if message[0] == "EVENT") == ["first", "second"]
+
+
+async def test_a_relay_that_was_started_again_shows_a_new_key_what_was_stored_before(tmp_path):
+    job = note(**JOB)
+    async with RelayServer(tmp_path / "r.db") as relay, peer(relay) as writer:
+        await writer.publish(job)
+    async with RelayServer(tmp_path / "r.db") as relay, peer(relay) as reader:
+        assert await reader.request("s", {"kinds": [5940]}) == []
+        await reader.authenticate(BOB, relay.url)
+        assert (await reader.hear())[2]["id"] == job.id
 
 
 async def test_a_lookup_that_fails_keeps_no_room_for_what_came_meanwhile(monkeypatch):
@@ -116,10 +167,10 @@ async def test_a_lookup_that_fails_keeps_no_room_for_what_came_meanwhile(monkeyp
 async def test_a_lookup_that_fails_for_a_new_key_ends_that_subscription_alone(relay, monkeypatch):
     find = EventStore.find
 
-    async def fails(self, filters, limit, reader, privacy=Privacy.ALLOWED):
-        if privacy is Privacy.OWN and filters[0].since is None:
+    async def fails(self, filters, limit, reader, withheld=None):
+        if withheld is not None and filters[0].since is None:
             await failing()
-        return await find(self, filters, limit, reader, privacy)
+        return await find(self, filters, limit, reader, withheld)
 
     monkeypatch.setattr(EventStore, "find", fails)
     job = note(**JOB)

@@ -23,6 +23,8 @@ LONG_S = 0.5
 class Store:
     """A stand-in for an event store, which takes everything."""
 
+    last_seq = 0
+
     def __init__(self) -> None:
         self.batches: list[int] = []
 
