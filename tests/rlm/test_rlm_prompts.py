@@ -58,7 +58,8 @@ def test_the_pattern_for_small_models_runs_and_its_prompts_are_no_longer_than_it
     assert max(map(len, asked)) <= known.piece_bytes
     assert names["found"] == ["42"] * (len(asked) - 2) and names["failed"] == ["too long"]
     parts = [prompt.split("\n\n", 1)[1] for prompt in asked]
-    assert all(a[-8:] in b for a, b in itertools.pairwise(parts)) and parts[-1].endswith("19999 ")
+    # The last piece may be shorter than what the pieces have in common.
+    assert all(a[-8:] in b or a.endswith(b) for a, b in itertools.pairwise(parts)) and parts[-1].endswith("19999 ")
 
 
 def test_a_root_hears_that_equal_prompts_are_asked_once_only_where_they_are():
