@@ -81,14 +81,20 @@ class Loop:
             self._chat.show(reply, complaint)
             return None
         outcomes: list[CellOutcome] = []
-        for number, code in enumerate(turn.blocks):
+        runnable = turn.blocks[: self._settings.blocks]
+        left_out = len(turn.blocks) - len(runnable)
+        for number, code in enumerate(runnable):
             outcome = await self._cells.run(number, code)
             outcomes.append(outcome)
             if outcome.gives_answer and outcome.answer is not None:
                 return outcome.answer.content
             if outcome.error is not None:
                 break
-        answer, remark = await self._finals(turn, outcomes)
+        if left_out:
+            # Like code that failed: what stands beside it in prose was said for code that was not run.
+            answer, remark = None, prompts.too_many(len(turn.blocks), len(runnable))
+        else:
+            answer, remark = await self._finals(turn, outcomes)
         if answer is not None:
             return answer
         self._idle = 0 if outcomes else self._idle + 1

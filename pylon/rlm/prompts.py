@@ -20,6 +20,8 @@ SMALL_BELOW_TOKENS = 32_000
 # bytes for each.
 _BYTES_PER_TOKEN = 3
 _MOST_VARIABLES = 24
+# Less of the output of a block tells the root nothing.
+_LEAST_SHOWN = 200
 # The length of a piece of text in an example, and of the words around it in the prompt.
 _SAMPLE_CHARS = 3_000
 _AROUND_SAMPLE = 400
@@ -193,6 +195,14 @@ def too_long(size: int, limit: int) -> str:
     )
 
 
+def too_many(blocks: int, limit: int) -> str:
+    """What the root is told of a turn of more `blocks` than are run."""
+    return (
+        f"Your turn had {blocks:,} blocks, and {limit:,} are the most that are run: the rest was left out. Write one"
+        " block that does it all, with a loop where there is much alike."
+    )
+
+
 def cut_short(tokens: int) -> str:
     """What the root is told of a turn that was cut off before it had code or an answer."""
     return (
@@ -245,8 +255,15 @@ def last_again() -> str:
 def shown(outcomes: list[CellOutcome], output_chars: int, status: str) -> str:
     """What the root is shown of a turn: the output of its cells, their errors, the variables and the status line."""
     parts = []
-    each = max(200, output_chars // len(outcomes))
-    for number, outcome in enumerate(outcomes, 1):
+    # The last ones, as the last of all may have failed.
+    most = max(1, output_chars // _LEAST_SHOWN)
+    left_out = outcomes[:-most]
+    if left_out:
+        blocks = "block 1" if len(left_out) == 1 else f"blocks 1 to {len(left_out)}"
+        chars = sum(len(outcome.stdout) + len(outcome.stderr) for outcome in left_out)
+        parts.append(f"[… the output of {blocks} is left out, {chars:,} characters …]")
+    each = output_chars // min(most, len(outcomes))
+    for number, outcome in enumerate(outcomes[-most:], len(left_out) + 1):
         head = f"Output of block {number}:" if len(outcomes) > 1 else "Output:"
         text = outcome.stdout if not outcome.stderr else f"{outcome.stdout}\n[stderr]\n{outcome.stderr}"
         parts.append(f"{head}\n{cut(text.strip(), each) or '(nothing was printed)'}")

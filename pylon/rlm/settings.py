@@ -27,7 +27,8 @@ class LoopSettings:
     """How a loop works.
 
     `turns` is the most turns of a loop, `children` how many child loops run at once at each depth. `output_chars` is
-    the most that a turn shows the root, `code_chars` the longest cell. A loop ends after `idle_turns` turns in a row
+    the most output of code that a turn shows the root, `code_chars` the longest cell, and `blocks` how many cells of
+    a turn are run. A loop ends after `idle_turns` turns in a row
     without anything to run, or after the same code `repeats` times in a row. The root has `root_timeout_s` for a
     turn, and `last_s` for the last one, which is kept back from the wall time.
     """
@@ -39,6 +40,7 @@ class LoopSettings:
     repeats: int = 3
     output_chars: int = 20_000
     code_chars: int = 100_000
+    blocks: int = 32
     children: int = 8
     tier: Literal["auto", "large", "small"] = "auto"
     cell: CellLimits = field(default_factory=CellLimits)

@@ -96,6 +96,25 @@ async def test_a_root_that_repeats_itself_ends_partial_and_its_code_runs_once(tm
     assert ran == ["again"] and len(stage.events("cell")) == 1
 
 
+async def test_of_thousands_of_blocks_in_a_turn_a_few_are_run_and_the_root_hears_of_the_rest(tmp_path):
+    many = "\n".join(repl(f"last = {number}") for number in range(20_000))
+    stage = Stage(tmp_path, [f"{many}\nFINAL_VAR(last)", repl("FINAL(last)")])
+    assert (await stage.run()).answer == "31"
+    shown = stage.root.chats[1][-1].content
+    assert "20,000 blocks" in shown and "the rest was left out" in shown
+    assert len(stage.events("cell")) == 33
+
+
+async def test_a_turn_of_many_blocks_shows_no_more_than_its_share_and_says_what_it_leaves_out(tmp_path):
+    many = "\n".join(repl(f"print('{number} ' * 500)") for number in range(10, 30))
+    stage = Stage(tmp_path, [many, repl("FINAL('ok')")], settings=LoopSettings(output_chars=1_000))
+    await stage.run()
+    shown = stage.root.chats[1][-1].content
+    assert len(shown) < 2_000
+    assert "the output of blocks 1 to 15 is left out, 22,515 characters" in shown
+    assert "Output of block 16:\n25 25" in shown and "Output of block 20:\n29 29" in shown
+
+
 async def test_a_megabyte_of_code_is_not_run_and_does_not_fill_the_window(tmp_path):
     stage = Stage(tmp_path, [repl("x = 1\n" * 170_000), repl("FINAL('ok')")])
     assert (await stage.run()).answer == "ok"
