@@ -129,7 +129,7 @@ class SubCallRunner:
         known = self._memo.setdefault(_key(call), call)
         if known is call:
             return None
-        self._write("repeated", call, prompt=call.named)
+        self._write("repeated", call, model=call.job.model, prompt=call.named)
         return known
 
     def _take_recorded(self, call: Call) -> bool:

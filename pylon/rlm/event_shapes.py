@@ -159,6 +159,10 @@ class _Submitted(_Call):
     model: str | None
 
 
+class _Repeated(_Call):
+    model: NotRequired[str | None]
+
+
 class _Failed(_Call):
     code: str
     message: str
@@ -211,7 +215,7 @@ class _Final(_Event):
 _SHAPES: dict[str, TypeAdapter[Any]] = {
     "run": TypeAdapter(_Run), "loop": TypeAdapter(_Loop), "turn": TypeAdapter(_Turn), "shown": TypeAdapter(_Shown),
     "budget": TypeAdapter(_Budget), "cell": TypeAdapter(_Cell), "submitted": TypeAdapter(_Submitted),
-    "repeated": TypeAdapter(_Call), "charged": TypeAdapter(_Charged), "reserved": TypeAdapter(_Reserved),
+    "repeated": TypeAdapter(_Repeated), "charged": TypeAdapter(_Charged), "reserved": TypeAdapter(_Reserved),
     "settled": TypeAdapter(_Settled), "cut": TypeAdapter(_Cut), "final": TypeAdapter(_Final),
 }  # fmt: skip
 _ANY: TypeAdapter[Any] = TypeAdapter(_Event)

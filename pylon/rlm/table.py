@@ -74,7 +74,7 @@ def _known(event: Event, row: Row) -> Row:
             sent = {"kind": event["kind"], "asked_model": event["model"], "seed": event.get("seed")}
             return {**sent, "state": "lost", "sent_at": event["at"]}
         case "repeated":
-            return {"kind": "llm", "state": "repeated"}
+            return {"kind": "llm", "state": "repeated", "asked_model": event.get("model")}
     sent_at = row["sent_at"]
     known: Row = {"wall_ms": None if sent_at is None else round(1_000 * (event["at"] - sent_at))}
     if "code" in event:

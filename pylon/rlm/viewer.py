@@ -42,7 +42,9 @@ class _Export:
         self._calls: list[tuple[str, Line]] = []
         self._repeated: list[Event] = []
         self._submitted: dict[str, Event] = {}
-        self._outcomes: dict[str, Line] = {}
+        # The last outcome of each prompt by its hash: of the calls to a model that was asked for, and of all.
+        self._outcomes: dict[tuple[str | None, str], Line] = {}
+        self._last: dict[str, Line] = {}
 
     def take(self, event: Event) -> None:
         """Takes in an event of the first loop."""
@@ -58,9 +60,7 @@ class _Export:
             case "repeated":
                 self._repeated.append(event)
             case "returned":
-                call = self._call(event)
-                self._calls.append((event["call"], call))
-                self._outcomes[event["prompt"]["sha256"]] = call
+                self._returned(event)
             case "cell" if self.lines:
                 self.lines[-1]["code_blocks"].append(self._cell(event))
             case "shown" if self.lines:
@@ -69,6 +69,13 @@ class _Export:
                 self._chat += [{"role": "assistant", "content": reply}, {"role": "user", "content": shown}]
             case "final" if self.lines and event["answer"] is not None:
                 self.lines[-1]["final_answer"] = self._run.text(event["answer"])
+
+    def _returned(self, event: Event) -> None:
+        call, sha256 = self._call(event), event["prompt"]["sha256"]
+        self._calls.append((event["call"], call))
+        self._last[sha256] = call
+        if (sent := self._submitted.get(event["call"])) is not None and sent["kind"] == "llm":
+            self._outcomes[sent["model"], sha256] = call
 
     def _turn(self, event: Event) -> None:
         self.lines.append(
@@ -108,7 +115,9 @@ class _Export:
 
     def _shared(self, event: Event) -> Line:
         """The line of a call that was not sent, as it shares the outcome of an equal one, which was paid for."""
-        known = self._outcomes.get(event["prompt"]["sha256"], {})
+        sha256 = event["prompt"]["sha256"]
+        # Earlier versions named no model here, and a call that was refused before it was sent names none.
+        known = self._outcomes.get((event.get("model"), sha256)) or self._last.get(sha256, {})
         model = known.get("root_model", "")
         call = {
             "root_model": model,

@@ -187,6 +187,30 @@ async def test_the_export_has_every_call_in_the_codes_order_and_the_tokens_insid
     assert calls[13]["completion_tokens"] == sum(event["completion_tokens"] for event in used)
 
 
+async def test_a_repeated_call_shows_what_its_own_model_answered(tmp_path):
+    said = iter(["of a", "of b"])
+    code = "\n".join(f"got = llm_query('same', model={model!r})" for model in "aba")
+    stage = Stage(tmp_path, [repl(f"{code}\nFINAL(got)")], lambda _: next(said))
+    assert (await stage.run()).answer == "of a"
+    run = Run(tmp_path / "run")
+    calls = list(export_rlm(run))[1]["code_blocks"][0]["result"]["rlm_calls"]
+    assert [call["response"] for call in calls] == ["of a", "of b", "of a"]
+    assert [row["asked_model"] for row in call_rows(run)] == ["a", "b", "a"]
+
+
+async def test_a_repeated_call_of_before_shows_the_last_outcome_of_its_prompt(tmp_path):
+    stage = Stage(tmp_path, [repl("llm_query('same')\nFINAL(llm_query('same'))")], lambda _: "one")
+    await stage.run()
+    events = tmp_path / "run" / EVENTS
+    lines = [orjson.loads(line) for line in events.read_bytes().splitlines()]
+    for line in lines:
+        if line["type"] == "repeated":
+            del line["model"]
+    events.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    calls = list(export_rlm(Run(tmp_path / "run")))[1]["code_blocks"][0]["result"]["rlm_calls"]
+    assert [call["response"] for call in calls] == ["one", "one"]
+
+
 async def test_the_table_has_a_row_a_call_whatever_became_of_it(stage):
     run = Run(stage.folder / "run")
     rows = call_rows(run)
