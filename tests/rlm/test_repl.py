@@ -56,6 +56,30 @@ async def test_waiting_for_sub_calls_is_not_the_cells_time(open_repl):
     assert (outcome.stdout, outcome.error) == ("late\n", None)
 
 
+@pytest.mark.parametrize("computing", ["a thread", "the cell"])
+async def test_code_that_computes_while_a_call_is_open_has_no_more_time_for_it(open_repl, backend, computing):
+    if not backend.threads:
+        pytest.skip("a sandbox without threads does nothing while it waits")
+
+    async def slow(calls):
+        await asyncio.sleep(12)
+        return [SubReply("late") for _ in calls.prompts]
+
+    ask, spin = ("llm_query('x')", "spin()") if computing == "a thread" else ("spin()", "llm_query('x')")
+    code = f"""
+import threading
+def spin():
+    while True:
+        pass
+threading.Thread(target=lambda: {spin}, daemon=True).start()
+{ask}
+"""
+    repl = await open_repl(limits=CellLimits(seconds=2), on_calls=slow)
+    async with asyncio.timeout(10):
+        outcome = await repl.run(code)
+    assert outcome.error is not None and outcome.error.kind == "time"
+
+
 async def test_a_fault_of_whoever_answers_becomes_a_typed_value(open_repl):
     async def broken(_calls):
         raise ZeroDivisionError

@@ -12,9 +12,11 @@ from pylon.rlm.repl.protocol import MIB, CellLimits, ContextFile, ContextSource,
 
 type Setting = Literal["auto", "wasm", "process"]
 
-PROCESS = Backend("process", "pylon.rlm.repl.locked_child", (), interrupts=True, overhead_bytes=None)
+PROCESS = Backend("process", "pylon.rlm.repl.locked_child", (), interrupts=True, threads=True, overhead_bytes=None)
 # No sandbox at all: the code may do whatever the user may. Only chosen by --unsafe-local-repl.
-UNSAFE = Backend("unsafe", "pylon.rlm.repl.locked_child", ("--unlocked",), interrupts=True, overhead_bytes=None)
+UNSAFE = Backend(
+    "unsafe", "pylon.rlm.repl.locked_child", ("--unlocked",), interrupts=True, threads=True, overhead_bytes=None
+)
 
 _NAMES = {"wasm": ("wasm",), "process": ("process",), "auto": ("wasm", "process")}
 # A cell that tries what a sandbox must not allow, and answers with what it could do.
@@ -45,7 +47,9 @@ def wasm(cache: Path) -> Backend:
     loaded from there at each start.
     """
     module = "pylon.rlm.repl.wasm_child"
-    return Backend("wasm", module, (str(cache.absolute()),), interrupts=False, overhead_bytes=512 * MIB)
+    return Backend(
+        "wasm", module, (str(cache.absolute()),), interrupts=False, threads=False, overhead_bytes=512 * MIB
+    )
 
 
 async def choose(setting: Setting = "auto", *, cache: Path, unsafe: bool = False) -> Backend:

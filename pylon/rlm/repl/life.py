@@ -42,7 +42,8 @@ _NO_STACK = "ran out of stack: a recursion without end, or data or text nested t
 class Backend:
     """A kind of sandbox: the module that its child runs, with arguments.
 
-    `interrupts` tells whether a cell can be ended with its variables kept. `overhead_bytes` is the resident memory
+    `interrupts` tells whether a cell can be ended with its variables kept, and `threads` whether its code can go on
+    computing while it waits for a sub-call. `overhead_bytes` is the resident memory
     that the child may use beside the context and the cells' memory, None if the child limits itself.
     """
 
@@ -50,6 +51,7 @@ class Backend:
     module: str
     arguments: tuple[str, ...]
     interrupts: bool
+    threads: bool
     overhead_bytes: int | None
 
 
@@ -131,6 +133,7 @@ class Life:
         self._wake()
         self._watch = Stopwatch(self._clock.monotonic())
         expected = self._expect(message)
+        before = self._cpu_s()
         limit = seconds
         while True:
             await asyncio.wait([expected], timeout=min(max(limit - self._used(), 0.01), _LOOK_S))
@@ -140,11 +143,13 @@ class Life:
             if expected.done():
                 self._rest = asyncio.create_task(self._at_rest(seconds, rss_bytes))
                 return expected.result(), used
-            if used >= limit and not self._watch.waiting:
+            # The clock stands still while a sub-call is open, but another thread may compute meanwhile.
+            computed = self._cpu_s() - before if self._backend.threads else 0.0
+            if computed >= limit or (used >= limit and not self._watch.waiting):
                 if not self._backend.interrupts or limit > seconds:
                     return Stopped("time", f"The cell ran for more than {round(seconds, 1):g} s and was ended."), used
                 self._child.interrupt()
-                limit = used + GRACE_S
+                limit = max(used, computed) + GRACE_S
             if rss_bytes is not None and self._rss_bytes() > rss_bytes:
                 return Stopped("memory", "The cell used more memory than it may and was ended."), used
 
