@@ -1,7 +1,8 @@
 """`pylon bench engine`: answers per second of this machine's engine, with 1 to 32 requests in flight."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,6 +22,8 @@ from pylon.inference.service import InferenceService
 
 WIDTHS = (1, 2, 4, 8, 16, 32)
 IN_FLIGHT = 32
+# Prompts of each shape that are timed alone, to say how long the rest may take.
+_TRIED = 4
 
 type Say = Callable[[str], None]
 type Shapes = tuple[Shape, ...]
@@ -100,12 +103,17 @@ async def sweep(spec: EngineSpec, requests: int, shapes: Shapes, say: Say) -> di
     """Throughput and latency of each shape with 1 to 32 in flight, and the speeds that heartbeats announce."""
     count = token_counter(spec)
     rows: list[dict[str, Any]] = []
+    parts = [(shape, width) for shape in shapes for width in WIDTHS]
     async with ours(spec) as engine:
-        for shape in shapes:
-            for width in WIDTHS:
-                say(f"{shape.name}, {width} in flight")
-                part = prompts(shape, max(width, requests), f"width {width}", count)
-                rows.append(_row(shape, width, await engine.answer(part, shape.answer, width)))
+        say("a few prompts of each shape first, to see how long the rest takes")
+        each_s = {shape: await _alone_s(engine, shape, count) for shape in shapes}
+        for number, (shape, width) in enumerate(parts):
+            left = most_minutes(parts[number:], each_s, requests)
+            say(f"part {number + 1} of {len(parts)}: {shape.name}, {width} in flight; at most about {left} min left")
+            asked = prompts(shape, max(width, requests), f"width {width}", count)
+            ran = await engine.answer(asked, shape.answer, width)
+            rows.append(_row(shape, width, ran))
+            each_s[shape] = ran.wall_s / ran.requests
         await engine.counted()
         status = engine.service.status()
     return {
@@ -114,6 +122,21 @@ async def sweep(spec: EngineSpec, requests: int, shapes: Shapes, say: Say) -> di
         "tokens_out_per_s": round(status.tokens_out_per_s, 1),
         "rows": rows,
     }
+
+
+def most_minutes(parts: Sequence[tuple[Shape, int]], each_s: Mapping[Shape, float], requests: int) -> int:
+    """The minutes, rounded up, that parts of a sweep take, each a shape and the number in flight.
+
+    `each_s` are the seconds that a request of a shape has taken so far: with more in flight it takes no longer.
+    """
+    return math.ceil(sum(each_s[shape] * max(width, requests) for shape, width in parts) / 60)
+
+
+async def _alone_s(engine: Ours, shape: Shape, count: Callable[[str], int]) -> float:
+    """Seconds of a request of this shape, one after the other, with the shared prefix read before."""
+    await engine.answer(prompts(shape, 1, "prefix", count), shape.answer)
+    ran = await engine.answer(prompts(shape, _TRIED, "alone", count), shape.answer, 1)
+    return ran.wall_s / ran.requests
 
 
 def _row(shape: Shape, width: int, load: Load) -> dict[str, Any]:

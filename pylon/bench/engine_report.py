@@ -46,6 +46,8 @@ async def measure(plan: Plan, say: Say) -> dict[str, Any]:
     spec = _spec(engine, model, settings.home_directory() / "models")
     if plan.versus:
         return await _compare(spec, plan, shapes, say)
+    if home is None:
+        say(f"there is no home here: {model} is measured, and the figures are not stored")
     report = await sweep(spec, plan.requests, shapes, say)
     if home is not None and shapes == SHAPES:
         _store_capacity(home, report)

@@ -97,7 +97,7 @@ def engine_(
     as_json: Json = False,
 ) -> None:
     """Measure answers per second and latency with 1 to 32 in flight, and store the result as this machine's
-    capacity.
+    capacity. This may take many minutes; it says first about how many.
 
     --vs mlx-lm-server compares with mlx_lm's own server, on this model and on one with random weights; the lower
     of the two figures counts. --engine llama --vs llama-server compares with llama.cpp's own server, on this
@@ -168,7 +168,7 @@ def swarm_(
 @app.command("rlm")
 def rlm_(
     calls: Annotated[int, typer.Option(min=1, help="How many sub-calls the program makes.")] = 1_000,
-    providers: Annotated[int, typer.Option(help="The largest number of providers.")] = 64,
+    providers: Annotated[int, typer.Option(min=2, max=256, help="The largest number of providers.")] = 64,
     memory: Annotated[
         bool,
         typer.Option("--memory", help="Measure instead the peak memory of a run, by the length of its text."),

@@ -1,14 +1,19 @@
 """The benchmark of the engine: what it asks, and what it makes of figures."""
 
 import asyncio
+import math
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from pylon.bench.engine import IN_FLIGHT, chosen_shapes
+from pylon.bench import engine
+from pylon.bench.engine import IN_FLIGHT, chosen_shapes, most_minutes, sweep
 from pylon.bench.engine_floor import Floor
-from pylon.bench.engine_load import Tokens, load
+from pylon.bench.engine_load import Load, Tokens, load
 from pylon.bench.engine_picture import draw_sweep
 from pylon.bench.engine_versus import Side, efficiency, lower, versus
 from pylon.bench.engine_work import SHAPES, Shape, prompts
@@ -75,6 +80,37 @@ def test_an_unknown_shape_is_refused_with_those_that_there_are() -> None:
         chosen_shapes(["circles"])
     assert "lines" in caught.value.hint
     assert [shape.name for shape in chosen_shapes(["chunks"])] == ["chunks"]
+
+
+def test_what_a_sweep_takes_at_most_is_known_from_single_requests() -> None:
+    lines, chunks = SHAPES[:2]
+    each_s = {lines: 1.0, chunks: 3.0}
+    # Never fewer prompts than are in flight.
+    assert most_minutes([(lines, 1), (lines, 32), (chunks, 1)], each_s, 8) == math.ceil((8 + 32 + 24) / 60)
+    assert most_minutes([], each_s, 8) == 0
+
+
+async def test_a_sweep_says_before_each_part_how_much_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        service = SimpleNamespace(status=lambda: SimpleNamespace(tokens_in_per_s=1.0, tokens_out_per_s=1.0))
+
+        async def answer(self, asked: list[str], _most: int, in_flight: int = IN_FLIGHT) -> Load:
+            wall_s = 60.0 * len(asked) / in_flight
+            return Load(wall_s, (1.0,) * len(asked), Tokens(1, 1))
+
+        async def counted(self) -> None:
+            return None
+
+    @asynccontextmanager
+    async def ours(_: EngineSpec) -> AsyncIterator[Engine]:
+        yield Engine()
+
+    monkeypatch.setattr(engine, "ours", ours)
+    monkeypatch.setattr(engine, "token_counter", lambda _: count)
+    said: list[str] = []
+    await sweep(EngineSpec("mlx", "needle-1"), 8, chosen_shapes(["lines"]), said.append)
+    assert said[1] == "part 1 of 6: lines, 1 in flight; at most about 80 min left"
+    assert said[-1] == "part 6 of 6: lines, 32 in flight; at most about 2 min left"
 
 
 def test_the_picture_has_a_line_for_each_shape() -> None:

@@ -174,7 +174,7 @@ async def test_a_relay_that_cannot_start_is_told_and_nothing_is_left(tmp_path, m
     ("arguments", "says"),
     [
         (("fanout", "--providers", "100", "--jobs", "400"), "400 jobs for 100 providers"),
-        (("rlm", "--providers", "1"), "providers at least"),
+        (("engine", "--shape", "circles"), "there is no shape 'circles'"),
     ],
 )
 def test_figures_that_do_not_fit_are_a_plain_error_of_the_command(arguments, says):
