@@ -102,6 +102,10 @@ class Customer:
         found = [heard for heard in self.heard if wire.is_result(heard.event)]
         return sorted(found, key=lambda heard: heard.event.pubkey != self.provider)
 
+    def provider_results(self) -> list[Received]:
+        """The provider's own results: what others write to the customer's key says nothing of what it refuses."""
+        return [heard for heard in self.results() if heard.event.pubkey == self.provider]
+
     def feedback(self) -> list[Event]:
         """The provider's feedback."""
         mine = [heard.event for heard in self.heard if heard.event.pubkey == self.provider]
@@ -136,6 +140,10 @@ class Customer:
     async def until_answered(self, seconds: float) -> bool:
         """Waits for a result, an error or a request for payment; False if none came in time."""
         return await self.until(lambda: self.results() or self.code() is not None or self.billed(), seconds)
+
+    async def until_provider_answered(self, seconds: float) -> bool:
+        """The same of the provider alone."""
+        return await self.until(lambda: self.provider_results() or self.code() is not None or self.billed(), seconds)
 
     def billed(self) -> bool:
         """Whether the provider asked for payment."""

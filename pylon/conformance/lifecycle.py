@@ -66,4 +66,4 @@ def _cancellation(request: Event, provider: str) -> EventDraft:
 
 
 def _of_provider(customer: Customer) -> int:
-    return len({heard.event.id for heard in customer.results() if heard.event.pubkey == customer.provider})
+    return len({heard.event.id for heard in customer.provider_results()})

@@ -76,9 +76,11 @@ async def unserved_kind(context: ProbeContext) -> list[Verdict]:
     """A request of a kind that is not announced. Silence is right, too: the provider need not listen for it."""
     async with context.customer() as customer:
         await customer.ask(context.private(customer, kind=OTHER_KIND))
-        await customer.until_answered(context.quiet_s)
-        if customer.results():
+        await customer.until_provider_answered(context.quiet_s)
+        if customer.provider_results():
             return [judged(Clause.UNSERVED_KIND, f"a job of kind {OTHER_KIND} was answered with a result")]
+        if customer.billed():
+            return [judged(Clause.UNSERVED_KIND, f"payment was asked for a job of kind {OTHER_KIND}")]
         code = customer.code()
         wrong = None if code in (None, "unsupported_kind") else f"it was refused with {code or 'no code'}"
         return [judged(Clause.UNSERVED_KIND, wrong)]
@@ -109,9 +111,11 @@ async def expired(context: ProbeContext) -> list[Verdict]:
         except RelayError:
             pass
         else:
-            await customer.until_answered(context.refusal_s)
-            if customer.results():
+            await customer.until_provider_answered(context.refusal_s)
+            if customer.provider_results():
                 return [judged(Clause.EXPIRED, "it was answered with a result")]
+            if customer.billed():
+                return [judged(Clause.EXPIRED, "payment was asked for it")]
             if (code := customer.code()) is not None:
                 return [judged(Clause.EXPIRED, None if code == "expired" else f"it was refused with {code}")]
         for _ in range(VOLLEYS):
@@ -130,8 +134,8 @@ async def stale(context: ProbeContext) -> list[Verdict]:
             await customer.ask(context.private(customer, created_at=now - STALE_S, expires_at=now + 60))
         except RelayError:
             return [skipped(Clause.STALE, "the relay accepts no requests of that age")]
-        await customer.until_answered(context.quiet_s)
-        done = "it was answered with a result" if customer.results() else None
+        await customer.until_provider_answered(context.quiet_s)
+        done = "it was answered with a result" if customer.provider_results() else None
         return [judged(Clause.STALE, "payment was asked for it" if customer.billed() else done)]
 
 
@@ -166,8 +170,8 @@ async def _refused(
 ) -> list[Verdict]:
     async with context.customer() as customer:
         await customer.ask(make(customer))
-        await customer.until_answered(context.refusal_s)
-        if customer.results():
+        await customer.until_provider_answered(context.refusal_s)
+        if customer.provider_results():
             return [judged(clause, "it was answered with a result")]
         if verdict := declined(clause, customer):
             return [verdict]
@@ -180,6 +184,6 @@ async def _refused(
 async def _silent(context: ProbeContext, clause: Clause, make: Callable[[Customer], EventDraft]) -> list[Verdict]:
     async with context.customer() as customer:
         await customer.ask(make(customer))
-        await customer.until(lambda: customer.results() or customer.feedback(), context.quiet_s)
-        heard: Sequence[object] = customer.results() or customer.feedback()
+        await customer.until(lambda: customer.provider_results() or customer.feedback(), context.quiet_s)
+        heard: Sequence[object] = customer.provider_results() or customer.feedback()
         return [judged(clause, "it was answered" if heard else None)]

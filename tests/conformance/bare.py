@@ -18,6 +18,7 @@ STRANGER = SecretKey(bytes(31) + b"\x63")
 MODEL = ("bare-model", "ab" * 32, "none")
 # A cancellation that comes at once is in time for a long answer, and an ignored one is seen to be.
 LONG_S = 1.6
+EVERY_KIND = ("serves every kind", "bills every kind")
 # Faults of reading: what is served nevertheless, by a word of our reader's objection; what is met with silence.
 OVERLOOKS = {"overlooks parameters": "the parameter 'x-", "fetches inputs": "inputs of type"}
 SILENT_ABOUT = {"passes over what does not open": "undecryptable", "passes over bombs": "too_large"}
@@ -89,7 +90,7 @@ class BareProvider:
     async def _take(self, event: Event) -> None:
         if event.kind == 5:
             await self._cancel(event)
-        elif 5_000 <= event.kind < 6_000 and (event.kind in KINDS or self.fault == "serves every kind"):
+        elif 5_000 <= event.kind < 6_000 and (event.kind in KINDS or self.fault in EVERY_KIND):
             self._jobs[event.id] = asyncio.create_task(self._serve(event))
             self._customers[event.id] = event.pubkey
 
@@ -112,7 +113,7 @@ class BareProvider:
         code = self._objection(event, request)
         if code is not None:
             await self._refuse(event, code, private=private)
-        elif self.fault == "bills what is old" and _is_old(event):
+        elif self._bills(event):
             await self._feedback(event.pubkey, event.id, ("payment-required", ""), private=private)
         elif self._heeds(event, request, private=private):
             await asyncio.sleep(LONG_S if request.job.parameters.max_tokens == 512 else 0)
@@ -131,7 +132,7 @@ class BareProvider:
 
     def _objection(self, event: Event, request: ReceivedRequest) -> str | None:
         late = (expiration(event) or 2**40) <= time.time()
-        if late and self.fault != "accepts what expired":
+        if late and self.fault not in ("accepts what expired", "bills what expired"):
             return "expired"
         if _is_old(event) and self.fault not in ("does what is old", "bills what is old"):
             return "expired"
@@ -142,6 +143,13 @@ class BareProvider:
         if event.tag("encoding") and self.fault == "reads no zstd":
             return "undecryptable"
         return "unsupported_kind" if not request.private and self.fault == "refuses open requests" else None
+
+    def _bills(self, event: Event) -> bool:
+        return {
+            "bills what is old": _is_old(event),
+            "bills what expired": (expiration(event) or 2**40) <= time.time(),
+            "bills every kind": event.kind not in KINDS,
+        }.get(self.fault, False)
 
     def _heeds(self, event: Event, request: ReceivedRequest, *, private: bool) -> bool:
         if request.providers and self.public not in request.providers and self.fault != "serves others' requests":

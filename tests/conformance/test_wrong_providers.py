@@ -37,6 +37,12 @@ async def test_a_provider_of_bare_events_that_keeps_to_the_schema_passes(relay):
     assert report.passed
 
 
+async def test_what_another_provider_answers_is_not_held_against_this_one(relay):
+    async with BareProvider(relay.url, "serves others' requests"):
+        report = await verdicts(relay)
+    assert [verdict.clause for verdict in report.of(ClauseOutcome.FAIL)] == []
+
+
 FAULTS = {
     "lets another sign": Clause.AUTHOR,
     "leaves out e": Clause.NAMES_REQUEST,
@@ -48,6 +54,8 @@ FAULTS = {
     "accepts what expired": Clause.EXPIRED,
     "does what is old": Clause.STALE,
     "bills what is old": Clause.STALE,
+    "bills what expired": Clause.EXPIRED,
+    "bills every kind": Clause.UNSERVED_KIND,
 }
 MORE_FAULTS = {
     "announces nothing": Clause.ANNOUNCEMENT,
