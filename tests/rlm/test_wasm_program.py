@@ -11,6 +11,7 @@ from pylon.rlm.repl import wasm_program
 from pylon.rlm.repl.backends import wasm
 from pylon.rlm.repl.host import ChildRepl
 from pylon.rlm.repl.protocol import CellLimits, ContextFile, ContextSource
+from pylon.rlm.repl.wasm_child import Replies
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,20 @@ def starts(program):
     assert program.endswith(ENDED)
     code = program.removesuffix(ENDED) + "\nimport pylon_guest.session as s\nprint(s.Session.__name__, s.__file__)"
     return eryx.Sandbox().execute(code).stdout.strip() == b"Session <pylon pylon_guest.session>"
+
+
+def test_a_reply_that_came_too_late_for_its_cell_is_there_until_the_next_one_has_ended(tmp_path):
+    replies = Replies(tmp_path)
+
+    def kept():
+        return sorted(file.name for file in tmp_path.iterdir())
+
+    for kind in ("open", "run", "reply", "reply", "run"):
+        replies.write({"type": kind})
+    # The guest reads in order, and a missing number would hold it up for good.
+    assert kept() == ["3", "4", "5"]
+    replies.write({"type": "run"})
+    assert kept() == ["6"]
 
 
 def test_the_guest_is_compiled_once(tmp_path, monkeypatch):

@@ -36,20 +36,23 @@ class Replies:
             leftover.unlink()
         self._written = 0
         self._removed = 0
+        self._read = 0
 
     def write(self, message: dict[str, object]) -> None:
-        if message["type"] == "run":
-            # A new cell begins only when everything before it has been read.
-            self._remove()
         draft = self._folder / "draft"
         draft.write_bytes(orjson.dumps(message))
         self._written += 1
         draft.rename(self._folder / str(self._written))
+        if message["type"] == "run":
+            # The cell before has ended, so the guest has read all up to the message that began it, in order. A reply
+            # that came too late for that cell may still wait to be read.
+            self._remove()
+            self._read = self._written
 
     def _remove(self) -> None:
-        for number in range(self._removed + 1, self._written + 1):
+        for number in range(self._removed + 1, self._read + 1):
             (self._folder / str(number)).unlink(missing_ok=True)
-        self._removed = self._written
+        self._removed = self._read
 
 
 def main() -> None:
