@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pylon.money.price import FREE, Price
@@ -28,9 +28,10 @@ class Offers:
         self._longest: dict[tuple[str | None, bool], float] = {}
         self._prices: dict[str | None, set[Price]] = {}
         for row in rows:
-            self._add_contexts(row)
+            contexts = _contexts(row)
+            self._add_contexts(row, contexts)
             if row["state"] == "ready":
-                self._add_prices(row)
+                self._add_price(row, contexts)
                 self._add_models(row)
         most = heapq.nlargest(MOST_MODELS, self.models.values(), key=lambda model: model["pylon"]["providers"])
         # Those that most providers have, in the order of their names.
@@ -47,20 +48,20 @@ class Offers:
         prices = self._prices.get(wanted, set())
         return None if len(prices) > MOST_PRICES else frozenset(prices)
 
-    def _add_contexts(self, row: Json) -> None:
-        for wanted, context in _contexts(row).items():
+    def _add_contexts(self, row: Json, contexts: Mapping[str | None, int]) -> None:
+        for wanted, context in contexts.items():
             room = context or math.inf
             for plain in (True,) if row["plain"] else (True, False):
                 known = self._longest.get((wanted, plain), 0)
                 self._longest[wanted, plain] = max(known, room)
 
-    def _add_prices(self, row: Json) -> None:
+    def _add_price(self, row: Json, names: Iterable[str | None]) -> None:
         # A provider without a price is asked only for jobs that it does for free.
         if row["price"] is None:
             return
         # Our own machines are free for us: their price is for others.
         price = FREE if row["own"] else Price.of_rates(row["price"])
-        for wanted in _contexts(row):
+        for wanted in names:
             self._prices.setdefault(wanted, set()).add(price)
 
     def _add_models(self, row: Json) -> None:
