@@ -3,17 +3,19 @@
 import asyncio
 import itertools
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
 
+from pylon.cli import providers as cli_providers
 from pylon.cli.providers import _columns
 from pylon.errors import PylonError, UsageError
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
 from pylon.node import providers as node_providers
+from pylon.node.calls.protocol import Result
 from pylon.node.household.members import Household
 from pylon.node.household.status import members
 from pylon.node.providers import providers as list_providers
@@ -76,6 +78,26 @@ async def test_others_are_served_while_thousands_of_providers_are_described(monk
     beside.cancel()
     assert len(found["providers"]) == 2_000
     assert max(after - before for before, after in itertools.pairwise([0, *turns, 2_000])) <= 200
+
+
+async def test_the_node_is_let_go_before_its_providers_are_printed(monkeypatch):
+    steps = []
+
+    class Node:
+        async def call(self, method, params):
+            steps.append(method)
+            yield Result({"providers": [gateway_fakes.listing()], "heard_of": 1})
+
+    @asynccontextmanager
+    async def open_node(home, config):
+        yield Node()
+        steps.append("let go")
+
+    monkeypatch.setattr(cli_providers, "open_home", lambda: (None, None))
+    monkeypatch.setattr(cli_providers, "open_node", open_node)
+    monkeypatch.setattr(cli_providers.out, "print", lambda _: steps.append("printed"))
+    await cli_providers._providers({}, live=False, as_json=False)
+    assert steps == ["providers", "let go", "printed"]
 
 
 def test_the_keys_of_all_providers_that_a_customer_may_know_are_kept_as_they_are_shown():
