@@ -86,25 +86,22 @@ async def _providers(params: dict[str, Any], live: bool, as_json: bool) -> None:
     home, config = open_home()
     async with open_node(home, config) as node:
         data = await result_of(node, "providers", params)
-        if as_json:
-            print_json(data)
-        elif live:
+        if live:
             await _follow(node, params, data)
-        elif data["providers"]:
-            out.print(_table(data["providers"]))
-            for row in data["providers"]:
-                if row["rests"] is not None:
-                    err.print(
-                        f"{short(row['provider'])} {rest_text(row['rests'])}: {row['rests']['why']}", style="dim"
-                    )
-        elif data["heard_of"]:
-            out.print(f"{data['heard_of']} providers were heard of, but none is alive and matches")
-        else:
-            out.print(
-                "no provider is alive on "
-                + ", ".join(config.relays)
-                + "\n  Run `pylon start` to make this machine one."
-            )
+    # Without the node, which may run in this process: to print ten thousand rows takes seconds.
+    if as_json:
+        print_json(data)
+    elif data["providers"]:
+        out.print(_table(data["providers"]))
+        for row in data["providers"]:
+            if row["rests"] is not None:
+                err.print(f"{short(row['provider'])} {rest_text(row['rests'])}: {row['rests']['why']}", style="dim")
+    elif data["heard_of"]:
+        out.print(f"{data['heard_of']} providers were heard of, but none is alive and matches")
+    else:
+        out.print(
+            "no provider is alive on " + ", ".join(config.relays) + "\n  Run `pylon start` to make this machine one."
+        )
 
 
 async def _follow(node: Node, params: dict[str, Any], data: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from pylon.gateway.completions import Completions, json_response
 from pylon.gateway.fit import model_not_found
 from pylon.gateway.guard import Guard
 from pylon.gateway.keys import Sessions
+from pylon.gateway.offers import Offers
 from pylon.gateway.page import Page
 from pylon.gateway.problems import problem_of_error
 from pylon.gateway.upstream import Upstream
@@ -86,21 +87,28 @@ class Gateway:
         return json_response({"status": "ok"})
 
     async def _models(self, _: Request) -> Response:
-        return json_response({"object": "list", "data": await self._offered()})
+        models = (await self._offers()).listed
+        aliases = map(_alias, sorted(ANY_MODEL)) if models else ()
+        return json_response({"object": "list", "data": [*aliases, *models]})
 
     async def _model(self, request: Request) -> Response:
         name = request.path_params["model"]
         if not name:
             raise HTTPException(404)
-        for model in await self._offered():
-            if model["id"] == name:
-                return json_response(model)
-        raise model_not_found(name)
+        models = (await self._offers()).models
+        if models and name in ANY_MODEL:
+            return json_response(_alias(name))
+        if name not in models:
+            raise model_not_found(name)
+        return json_response(models[name])
 
-    async def _offered(self) -> list[dict[str, object]]:
+    async def _offers(self) -> Offers:
         try:
-            models = await self.view.models()
+            await self.view.providers()
         except PylonError as error:
             raise problem_of_error(error) from error
-        aliases = sorted(ANY_MODEL) if models else []
-        return [*({"id": name, "object": "model", "created": 0, "owned_by": "pylon"} for name in aliases), *models]
+        return self.view.offers
+
+
+def _alias(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "pylon"}

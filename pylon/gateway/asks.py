@@ -133,12 +133,12 @@ class Asks:
             self._returned.set()
 
     async def _check_fit(self, job: dict[str, Any]) -> None:
-        seen = await self._view.providers(PRICES_S)
-        if misfit(job, seen["providers"], plain=self._plain) is None:
+        await self._view.providers(PRICES_S)
+        if misfit(job, self._view.offers, plain=self._plain) is None:
             return
         # A provider may have come since the last look.
         seen = await self._view.providers(FRESH_S)
-        problem = misfit(job, seen["providers"], plain=self._plain)
+        problem = misfit(job, self._view.offers, plain=self._plain)
         if problem is not None and seen["caught_up"]:
             raise problem
 
@@ -148,7 +148,9 @@ class Asks:
         bid = int(min(seen["bid_msat"], job.get("bid_msat", math.inf)))
         if not bid:
             return 0
-        prices = self._view.prices(job.get("model"))
+        prices = self._view.offers.prices(job.get("model"))
+        if prices is None:
+            return bid
         chat = tuple((message["role"], message["content"]) for message in job.get("messages", ()))
         spec = JobSpec(
             job.get("prompt", ""), job.get("system"), messages=chat or None, max_tokens=job.get("max_tokens")

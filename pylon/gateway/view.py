@@ -5,16 +5,16 @@ it as text, never as HTML.
 """
 
 import asyncio
+import heapq
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from pylon.clock import Clock
 from pylon.errors import PylonError
-from pylon.gateway import fit
 from pylon.gateway.metrics import Histogram, Sample, counter, gauge
+from pylon.gateway.offers import Offers
 from pylon.gateway.upstream import Upstream
-from pylon.money.price import Price
 from pylon.tasks import end
 from pylon.text import clean_line
 
@@ -26,7 +26,6 @@ _LISTEN_S = 2.0
 LOOK_S = 3.0
 _JOBS = 20
 _LONGEST = 120
-_LISTED = 4
 
 # The parts of the time that this provider took for a job.
 _PHASES = {
@@ -46,10 +45,8 @@ class View:
         self._clock = clock
         self._kept: dict[str, tuple[float, Json]] = {}
         self._failed: dict[str, tuple[float, PylonError]] = {}
-        # Of the providers that are kept, made once a look and not for each request: prices by the model that is asked
-        # for, and all models.
-        self._prices: dict[str | None, frozenset[Price]] = {}
-        self._models: list[Json] | None = None
+        # What the providers of the last look offer.
+        self.offers = Offers(())
         self._looking = {"now": asyncio.Lock(), "providers": asyncio.Lock()}
         self._called: dict[str, asyncio.Task[Json | None]] = {}
 
@@ -63,22 +60,9 @@ class View:
         wait_s = 0.0 if self._kept.get("providers", (0, {}))[1] else _LISTEN_S
         return await self._fresh("providers", partial(self._look_for_providers, wait_s), fresh_s)
 
-    def prices(self, model: str | None) -> frozenset[Price]:
-        """See `fit.prices`: of the providers in the last answer of `providers`, which must have been called."""
-        if model not in self._prices:
-            self._prices[model] = fit.prices(self._kept["providers"][1]["providers"], model)
-        return self._prices[model]
-
     async def now(self) -> Json:
         """All that the page shows of the core. What the core does not answer is None, and `jobs` is empty."""
         return await self._fresh("now", self._look)
-
-    async def models(self) -> list[Json]:
-        """The models of providers that could take a job now, in OpenAI's format. Raises `PylonError`."""
-        rows = (await self.providers())["providers"]
-        if self._models is None:
-            self._models = _offered(rows)
-        return self._models
 
     async def samples(self) -> list[Sample | Histogram]:
         """The node's state as metrics."""
@@ -120,8 +104,8 @@ class View:
 
     async def _look_for_providers(self, wait_s: float) -> Json:
         seen = await self._upstream.result("providers", {"wait_s": wait_s})
-        self._prices.clear()
-        self._models = None
+        # Beside the event loop: thousands of providers take a tenth of a second.
+        self.offers = await asyncio.to_thread(Offers, seen["providers"])
         return seen
 
     async def _look(self) -> Json:
@@ -173,24 +157,6 @@ class View:
             return seen
 
 
-def _offered(rows: list[Json]) -> list[Json]:
-    found: dict[str, Json] = {}
-    for row in rows:
-        if row["state"] != "ready":
-            continue
-        for name, sha256, context in zip(row["models"], row["weights"], row["contexts"], strict=True):
-            one = found.setdefault(name, {"providers": 0, "slots": 0, "context": 0, "sha256": []})
-            one["providers"] += 1
-            one["slots"] += row["slots"]
-            one["context"] = max(one["context"], context)
-            if sha256 and sha256 not in one["sha256"] and len(one["sha256"]) < _LISTED:
-                one["sha256"].append(sha256)
-    return [
-        {"id": name, "object": "model", "created": 0, "owned_by": "pylon", "pylon": about}
-        for name, about in sorted(found.items())
-    ]
-
-
 async def _or_none(call: Callable[[], Awaitable[Json]]) -> Json | None:
     try:
         return await call()
@@ -199,7 +165,10 @@ async def _or_none(call: Callable[[], Awaitable[Json]]) -> Json | None:
 
 
 def _shown(providers: Json) -> Json:
-    rows = sorted(providers["providers"], key=lambda row: (row["state"] != "ready", -row["trust"], row["provider"]))
+    rows = providers["providers"]
+    first = heapq.nsmallest(
+        MOST_PROVIDERS, rows, key=lambda row: (row["state"] != "ready", -row["trust"], row["provider"])
+    )
     names = (
         "provider",
         "name",
@@ -212,7 +181,7 @@ def _shown(providers: Json) -> Json:
         "state",
         "trust",
     )
-    few = [{name: row[name] for name in names} for row in rows[:MOST_PROVIDERS]]
+    few = [{name: row[name] for name in names} for row in first]
     return {"alive": len(rows), "heard_of": providers["heard_of"], "rows": _bounded(few)}
 
 

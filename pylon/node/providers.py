@@ -22,6 +22,8 @@ from pylon.swarm.providers.listing import Listing
 
 # Seconds to listen for providers, unless a call names another time.
 LISTEN_S = 2.0
+# So many providers are described in one turn of the event loop: some milliseconds, and a customer may know 20,000.
+_AT_ONCE = 200
 # The most keys in the error for a name that several providers have.
 _TOLD = 8
 _CAN = "can take jobs"
@@ -56,7 +58,13 @@ async def providers(
     caught_up = await client.caught_up(wait_s)
     if not len(client.directory) and wait_s:
         await asyncio.sleep(wait_s)
-    rows = [_listing(client, listing, names) for listing in client.directory if _shown(client, listing, wanted)]
+    rows: list[dict[str, Any]] = []
+    # A copy: providers come and go between two turns.
+    for described, listing in enumerate(list(client.directory), 1):
+        if _shown(client, listing, wanted):
+            rows.append(_listing(client, listing, names))
+        if described % _AT_ONCE == 0:
+            await asyncio.sleep(0)
     return {
         "providers": rows,
         "heard_of": client.directory.known,

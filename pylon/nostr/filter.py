@@ -29,15 +29,19 @@ class Filter:
 
     def matches(self, event: Event) -> bool:
         """Whether the event passes every condition. `limit` is not a condition (NIP-01)."""
+        if self.since is not None and event.created_at < self.since:
+            return False
+        if self.until is not None and event.created_at > self.until:
+            return False
+        return self.matches_at_any_time(event)
+
+    def matches_at_any_time(self, event: Event) -> bool:
+        """Whether the event passes every condition but those of time."""
         if self.ids is not None and event.id not in self.ids:
             return False
         if self.kinds is not None and event.kind not in self.kinds:
             return False
         if self.authors is not None and event.pubkey not in self.authors:
-            return False
-        if self.since is not None and event.created_at < self.since:
-            return False
-        if self.until is not None and event.created_at > self.until:
             return False
         for letter, wanted in self.tags.items():
             for tag in event.tags:

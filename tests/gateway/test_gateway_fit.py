@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.gateway import view
+from pylon.gateway import offers
 from pylon.gateway.fit import check_size, misfit
+from pylon.gateway.offers import MOST_MODELS, Offers
 from pylon.gateway.problems import Problem
 from pylon.gateway.upstream import Ended
 from pylon.money.msat import Msat
@@ -18,7 +19,7 @@ URL = "/v1/chat/completions"
 
 
 def code(job, *rows, plain=False):
-    problem = misfit(job, rows, plain=plain)
+    problem = misfit(job, Offers(rows), plain=plain)
     return problem and problem.code
 
 
@@ -46,10 +47,10 @@ def test_a_prompt_is_too_long_when_no_context_holds_it():
 
 
 def test_what_is_too_long_is_said_in_tokens_that_were_counted_and_of_the_parameter_at_fault():
-    alone = misfit({"prompt": "x" * 60, "max_tokens": 100_000}, [listing(context=4_096)], plain=False)
+    alone = misfit({"prompt": "x" * 60, "max_tokens": 100_000}, Offers([listing(context=4_096)]), plain=False)
     assert alone.param == "max_tokens" and "100,000" in str(alone) and "4,096" in str(alone)
     assert "65,536" not in str(alone) and "messages" not in str(alone)
-    both = misfit({"prompt": "x" * 60_000, "max_tokens": 100}, [listing(context=4_096)], plain=False)
+    both = misfit({"prompt": "x" * 60_000, "max_tokens": 100}, Offers([listing(context=4_096)]), plain=False)
     assert both.param == "messages" and "10,100" in str(both) and "8,192" not in str(both)
 
 
@@ -123,30 +124,54 @@ async def test_who_names_no_price_breaks_nothing(tmp_path):
         )
 
 
-async def test_the_prices_of_thousands_of_providers_are_read_once_a_look_and_not_for_each_question(
+class ReadRow(dict):
+    """A row that counts how often a field of it is read."""
+
+    reads = 0
+
+    def __getitem__(self, name):
+        ReadRow.reads += 1
+        return super().__getitem__(name)
+
+
+async def test_the_rows_of_thousands_of_providers_are_read_once_a_look_and_not_for_each_request(
     tmp_path, monkeypatch
 ):
-    read, of_rates = [], Price.of_rates
-    monkeypatch.setattr(Price, "of_rates", lambda rates: read.append(rates) or of_rates(rates))
-    core, clock = FakeCore(bid=100, providers=[listing(price=(10, 0, 0)), listing(price=(7, 0, 0))]), ManualClock()
+    monkeypatch.setattr(ReadRow, "reads", 0)
+    rows = [ReadRow(listing(f"m-{number}", price=(number, 0, 0))) for number in range(20)]
+    core, clock = FakeCore(bid=100, providers=rows), ManualClock()
     async with client_of(gateway_of(core, tmp_path, clock=clock)) as client:
-        for model in ("any", "any", "m-1", "m-1"):
-            assert (await client.post(URL, json={**CHAT, "model": model})).status_code == 200
-        assert len(read) == 4, "once for any model, and once for this one"
+        assert (await client.get("/v1/models")).status_code == 200
+        once = ReadRow.reads
+        for number in range(20):
+            assert (await client.post(URL, json={**CHAT, "model": f"m-{number}"})).status_code == 200
+            assert (await client.get(f"/v1/models/m-{number}")).json()["id"] == f"m-{number}"
+        assert core.budgets == sorted(set(core.budgets)), "each is dearer than the one before"
+        assert ReadRow.reads == once > 0
         clock.advance(10)
-        core.seen = {**core.seen, "providers": [listing(price=(50, 0, 0))]}
+        core.seen = {**core.seen, "providers": [listing("new", price=(50, 0, 0))]}
+        assert (await client.post(URL, json={**CHAT, "model": "new"})).status_code == 200
+        assert core.budgets[-1] >= 50
+
+
+async def test_of_more_prices_than_a_question_looks_at_the_bid_is_reserved(tmp_path, monkeypatch):
+    monkeypatch.setattr(offers, "MOST_PRICES", 2)
+    core, clock = FakeCore(bid=100, providers=[listing(price=(rate, 0, 0)) for rate in (7, 8, 7)]), ManualClock()
+    async with client_of(gateway_of(core, tmp_path, clock=clock)) as client:
         assert (await client.post(URL, json=CHAT)).status_code == 200
-        assert len(read) == 5 and core.budgets[-1] >= 50
-
-
-async def test_the_models_of_thousands_of_providers_are_put_together_once_a_look(tmp_path, monkeypatch):
-    put, together = [], view._offered
-    monkeypatch.setattr(view, "_offered", lambda rows: put.append(rows) or together(rows))
-    core, clock = FakeCore(providers=[listing("m-1")]), ManualClock()
-    async with client_of(gateway_of(core, tmp_path, clock=clock)) as client:
-        for _ in range(3):
-            assert (await client.get("/v1/models/m-1")).status_code == 200
-        assert len(put) == 1
         clock.advance(10)
-        core.seen = {**core.seen, "providers": [listing("m-2")]}
-        assert "m-2" in [one["id"] for one in (await client.get("/v1/models")).json()["data"]]
+        core.seen["providers"].append(listing(price=(9, 0, 0)))
+        assert (await client.post(URL, json=CHAT)).status_code == 200
+    few, many = core.budgets
+    assert many / few == 100 / 8
+
+
+async def test_the_list_of_models_is_bounded_and_those_left_out_are_those_that_few_have(tmp_path):
+    rows = [listing(f"m-{number:05}") for number in range(MOST_MODELS + 5)]
+    core = FakeCore(providers=[*rows, listing("z"), listing("z")])
+    async with client_of(gateway_of(core, tmp_path)) as client:
+        models = [one["id"] for one in (await client.get("/v1/models")).json()["data"]]
+        assert len(models) == 2 + MOST_MODELS and models[-1] == "z"
+        last = f"m-{MOST_MODELS + 4:05}"
+        assert last not in models and (await client.get(f"/v1/models/{last}")).json()["id"] == last
+        assert (await client.post(URL, json={**CHAT, "model": last})).status_code == 200

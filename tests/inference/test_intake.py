@@ -191,6 +191,31 @@ def test_a_schema_holds_up_no_request_that_has_none(pipe: Pipe, asked) -> None:
     assert engine.prepared.count("next schema") == 0
 
 
+def test_many_schemas_of_one_customer_hold_up_that_of_another_by_one(pipe: Pipe, ask) -> None:
+    engine = Engine()
+    pipe.prepare_for(engine)
+    pipe.send(Generate(ask("slow", key="slow", schema="{}", customer="much")))
+    assert engine.began.wait(WITHIN_S)
+    many = [*((f"m{number}", "much") for number in range(50)), ("a", "a"), ("b", "b"), ("a2", "a")]
+    pipe.send(*(Generate(ask(said, key=said, schema="{}", customer=customer)) for said, customer in many))
+    until(lambda: pipe.intake._guided.waiting.qsize() == len(many))
+    engine.may.set()
+    assert [pipe.get().id for _ in range(6)] == ["slow", "m0", "a", "b", "m1", "a2"]
+
+
+def test_the_end_does_not_wait_for_schemas_that_nobody_awaits_any_more(pipe: Pipe, ask) -> None:
+    engine = Engine()
+    pipe.prepare_for(engine)
+    slow, *others = (Generate(ask(said, key=said, schema="{}", customer=said)) for said in ("slow", "x", "y"))
+    pipe.send(slow)
+    assert engine.began.wait(WITHIN_S)
+    pipe.send(*others, Close())
+    until(lambda: not pipe.intake.preparing)
+    engine.may.set()
+    assert pipe.get() == Close()
+    assert engine.prepared == ["slow"]
+
+
 def test_it_says_before_whose_schema_is_compiled_and_when_that_is_over(pipe: Pipe, asked) -> None:
     engine = Engine()
     pipe.prepare_for(engine)

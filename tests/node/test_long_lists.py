@@ -1,6 +1,7 @@
 """Long lists over the control socket: whole on the other side, and nobody is held up by them."""
 
 import asyncio
+from itertools import chain
 
 import orjson
 import pytest
@@ -34,11 +35,15 @@ class Methods:
         self.asked.append(params)
         yield Result({"asked": len(params["jobs"]), "outcomes": [{"index": n} for n in range(len(params["jobs"]))]})
 
+    async def providers(self, params):
+        yield Result({"providers": [{"provider": "x" * 1_000}] * 3_000, "heard_of": 1})
+
 
 @pytest.fixture
 async def served(tmp_path):
     methods = Methods()
-    server = ControlServer(socket_path(tmp_path / "pylon.sock"), {"map": methods.map})
+    served = {"map": methods.map, "providers": methods.providers}
+    server = ControlServer(socket_path(tmp_path / "pylon.sock"), served)
     await server.start()
     yield socket_path(tmp_path / "pylon.sock"), server, methods
     await server.close()
@@ -46,7 +51,7 @@ async def served(tmp_path):
 
 async def spoken(path, *lines: bytes) -> list[dict]:
     """What is answered to these lines, said by hand."""
-    reader, writer = await asyncio.open_unix_connection(path)
+    reader, writer = await asyncio.open_unix_connection(path, limit=2**24)
     writer.write(b"\n".join(lines) + b"\n")
     answers = [orjson.loads(line) async for line in reader]
     writer.close()
@@ -77,6 +82,17 @@ async def test_a_long_list_goes_and_comes_in_pieces_and_a_short_one_in_its_line(
     [whole] = await spoken(path, b'{"call": "map", "params": ' + params + b"}")
     assert len(whole["result"]["outcomes"]) == 200 and "follows" not in whole
     assert long_lists.without_long_list({"jobs": [1, 2]}, "jobs") == ({"jobs": [1, 2]}, None)
+
+
+async def test_thousands_of_providers_come_in_pieces_to_a_client_that_reads_them(served):
+    path, _, _ = served
+    [whole] = await spoken(path, b'{"call": "providers"}')
+    line, *pieces = await spoken(path, b'{"call": "providers", "pieces": true}')
+    assert line == {"result": {"heard_of": 1}, "follows": "providers"}
+    assert len(pieces) > 10 and list(chain.from_iterable(pieces)) == whole["result"]["providers"]
+    async with Channel(path) as channel:
+        for node in (RemoteNode(path), channel):
+            assert await result_of(node, "providers") == whole["result"]
 
 
 async def test_a_call_whose_list_breaks_off_is_never_made(served):

@@ -1,17 +1,21 @@
 """The `providers` call of the control socket, and how the command shows what it tells."""
 
 import asyncio
+import itertools
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
 
+from pylon.cli import providers as cli_providers
 from pylon.cli.providers import _columns
 from pylon.errors import PylonError, UsageError
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
+from pylon.node import providers as node_providers
+from pylon.node.calls.protocol import Result
 from pylon.node.household.members import Household
 from pylon.node.household.status import members
 from pylon.node.providers import providers as list_providers
@@ -20,6 +24,7 @@ from pylon.nostr.bech32 import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.sections import CustomerSection
 from pylon.swarm.client import SwarmClient
+from pylon.swarm.providers.directory import MAX_PROVIDERS
 from pylon.swarm.settings import SwarmSettings
 from tests.gateway import fakes as gateway_fakes
 from tests.rlm.test_swarm_sublm import FakeNode
@@ -49,6 +54,55 @@ async def test_providers_are_told_with_the_largest_event_that_all_relays_take():
     client = SimpleNamespace(directory=Directory(), caught_up=caught_up, settings=SimpleNamespace(bid=0))
     found = await list_providers(client, Pool(), CustomerSection(), {"wait_s": 0}, {})
     assert found["event_bytes"] == 20_000 and found["caught_up"] is True
+
+
+async def test_others_are_served_while_thousands_of_providers_are_described(monkeypatch):
+    class Directory(list):
+        known = 2_000
+
+    async def caught_up(_):
+        return True
+
+    async def others():
+        while True:
+            turns.append(len(described))
+            await asyncio.sleep(0)
+
+    turns, described = [], []
+    monkeypatch.setattr(node_providers, "_shown", lambda *_: True)
+    monkeypatch.setattr(node_providers, "_listing", lambda _, listing, __: described.append(listing) or {})
+    client = SimpleNamespace(directory=Directory(range(2_000)), caught_up=caught_up, settings=SimpleNamespace(bid=0))
+    relays = SimpleNamespace(urls=("ws://a",), event_bytes=lambda _, most: most)
+    beside = asyncio.create_task(others())
+    found = await list_providers(client, relays, CustomerSection(), {"wait_s": 0}, {})
+    beside.cancel()
+    assert len(found["providers"]) == 2_000
+    assert max(after - before for before, after in itertools.pairwise([0, *turns, 2_000])) <= 200
+
+
+async def test_the_node_is_let_go_before_its_providers_are_printed(monkeypatch):
+    steps = []
+
+    class Node:
+        async def call(self, method, params):
+            steps.append(method)
+            yield Result({"providers": [gateway_fakes.listing()], "heard_of": 1})
+
+    @asynccontextmanager
+    async def open_node(home, config):
+        yield Node()
+        steps.append("let go")
+
+    monkeypatch.setattr(cli_providers, "open_home", lambda: (None, None))
+    monkeypatch.setattr(cli_providers, "open_node", open_node)
+    monkeypatch.setattr(cli_providers.out, "print", lambda _: steps.append("printed"))
+    await cli_providers._providers({}, live=False, as_json=False)
+    assert steps == ["providers", "let go", "printed"]
+
+
+def test_the_keys_of_all_providers_that_a_customer_may_know_are_kept_as_they_are_shown():
+    # One that keeps fewer than it is asked for in turn finds none of them.
+    assert nip19.npub.cache_info().maxsize >= MAX_PROVIDERS
 
 
 async def listed(**params: object) -> list[dict]:

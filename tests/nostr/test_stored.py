@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from pylon.errors import MalformedError, RelayError, SignatureError, UnreachableError
+from pylon.nostr import pool_subscription
 from pylon.nostr.client import stored, tolerance
 from pylon.nostr.client.backoff import Backoff
 from pylon.nostr.client.connection import RelayConnection
@@ -71,9 +72,23 @@ async def test_a_relay_that_floods_a_query_is_given_up_at_once_and_then_left_alo
         assert attempts == [1, 2, 3]
 
 
-async def test_a_relay_that_floods_a_subscription_with_forgeries_is_hung_up_on():
-    forged = replace(note(), content="forged")
-    async with ScriptedRelay(endless(forged)) as hostile, pooled(hostile) as pool:
+async def test_the_signature_of_what_a_subscription_did_not_ask_for_is_not_verified(monkeypatch):
+    verified = []
+    monkeypatch.setattr(pool_subscription, "verify", verified.append)
+    unasked = [KEY.sign(EventDraft(2, "of another kind")), KEY.sign(EventDraft(1, "to another", (("p", "ab" * 32),)))]
+    ours = KEY.sign(EventDraft(1, "to us", (("p", "cd" * 32),)))
+    wanted = Filter(kinds=frozenset({1}), tags={"p": frozenset({"cd" * 32})})
+    async with ScriptedRelay(serving(*(each.to_dict() for each in (*unasked, ours)))) as relay, pooled(relay) as pool:
+        subscription = pool.subscribe(lambda: (wanted,))
+        async with asyncio.timeout(5):
+            assert (await anext(subscription)).event == ours
+        await subscription.close()
+    assert verified == [ours]
+
+
+@pytest.mark.parametrize("wrong", [replace(note(), content="forged"), KEY.sign(EventDraft(2, "not asked for"))])
+async def test_a_relay_that_floods_a_subscription_with_what_is_wrong_is_hung_up_on(wrong):
+    async with ScriptedRelay(endless(wrong)) as hostile, pooled(hostile) as pool:
         subscription = pool.subscribe(lambda: NOTES)
         await hostile.until(lambda: hostile.connections > 1)
         await subscription.close()

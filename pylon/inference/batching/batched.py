@@ -23,6 +23,9 @@ from pylon.inference.engine import EngineSpec, Event, GenerationRequest, Scored,
 
 # A request that was put back more often than this for lack of memory will not fit the next time, either.
 _MOST_SHEDS = 2
+# Waiting prompts are compared, token by token, with the first one and with all stored prefixes, while running answers
+# wait. In one step this looks at so many tokens, which takes some hundredths of a second.
+_MOST_COMPARED = 128 * 1024
 # So many prompts are read as fast as more would be, and the rest of a burst is prepared meanwhile.
 _ENOUGH = 16
 
@@ -139,7 +142,7 @@ class BatchedEngine(EngineHooks):
     def _admit(self) -> bool:
         """Starts the request that has waited longest, with those that can be read with it, or begins their prefix.
 
-        Returns whether any was started.
+        Returns whether to go on: some were started, and all that could start with them were looked at.
         """
         free = self._spec.slots - len(self._running)
         if not self._waiting or self._rows.reading or free <= 0:
@@ -153,7 +156,8 @@ class BatchedEngine(EngineHooks):
         if first.alone or any(sequence.alone for sequence in self._running.values()):
             return False
         customer = first.request.customer
-        siblings = [each for each in self._waiting if each.request.customer == customer and not each.alone]
+        every = [each for each in self._waiting if each.request.customer == customer and not each.alone]
+        siblings = _of_most_tokens(every, _MOST_COMPARED)
         if self._prefixes.begin(
             customer, first.tokens, [each.tokens for each in siblings[1:]], self._longest_prefix(first)
         ):
@@ -164,7 +168,7 @@ class BatchedEngine(EngineHooks):
             each.prefix = prefix
         places = self._together([len(each.tokens) - each.known for each in sharing], free)
         self._start(self._affordable([sharing[place] for place in places]), prefix)
-        return True
+        return len(siblings) == len(every)
 
     def _room(self, first: BatchedRequest) -> bool:
         """Whether memory has room for it to start. A request that runs alone always fits."""
@@ -223,3 +227,9 @@ class BatchedEngine(EngineHooks):
         if still_generating:
             with self._computing():
                 self._rows.remove(sequence.uid)
+
+
+def _of_most_tokens(requests: Sequence[BatchedRequest], most: int) -> Sequence[BatchedRequest]:
+    """As many of the first requests as have `most` tokens in all; the first in any case."""
+    ends = itertools.accumulate(len(each.tokens) for each in requests)
+    return requests[: max(1, sum(end <= most for end in ends))]

@@ -2,7 +2,7 @@
 
 It has three threads beside the engine's own. One only reads the pipe, so that a cancelled request is dropped at once,
 and the child ends at once when the pipe closes. Two prepare requests by `engine.Preparing`: one those with a JSON
-schema, the other those without, which need not wait for anybody's schema to compile.
+schema, in which customers take turns; the other those without, which need not wait for anybody's schema to compile.
 """
 
 import os
@@ -18,6 +18,7 @@ from pylon.clock import Clock
 from pylon.errors import ParameterError, PromptError, WireError
 from pylon.frames import FrameDecoder
 from pylon.inference.child.messages import Cancel, Close, Compiling, FromChild, Generate, Load, Score, to_child
+from pylon.inference.child.turns import TurnQueue
 from pylon.inference.engine import Engine, Failed, GenerationRequest, Preparing
 
 _READ_BYTES = 65_536
@@ -42,8 +43,8 @@ class _Queue:
     `since` is when the preparation of the present one began, in monotonic seconds; None if there is none.
     """
 
-    def __init__(self) -> None:
-        self.waiting: queue.SimpleQueue[Generate | Close] = queue.SimpleQueue()
+    def __init__(self, waiting: "queue.SimpleQueue[Generate | Close] | TurnQueue") -> None:
+        self.waiting = waiting
         self.since: float | None = None
 
 
@@ -56,7 +57,8 @@ class Intake:
         self._clock = clock
         self._ended = ended
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._plain, self._guided = self._lines = (_Queue(), _Queue())
+        # A schema may take seconds to compile, and customers may send one after the other.
+        self._plain, self._guided = self._lines = (_Queue(queue.SimpleQueue()), _Queue(TurnQueue()))
         self._ending = len(self._lines)  # lines that have not come to Close
         self._awaited: set[str] = set()  # requests that are not ready yet
         self._lock = threading.Lock()  # of `_awaited` and what follows from it

@@ -7,6 +7,9 @@
     ← [{…}, {…}, …]                       any number
     ← []
 
+A result's list comes in pieces only to a client that can read them: one whose call says `"pieces": true`, or sent a
+list itself.
+
 With numbered calls (`numbered`) a piece is `{"id": 7, "rows": […]}`, and lines of other calls may come in between.
 
 As one line, a map of 250,000 prompts would be written, read and parsed in one step each, and a node could serve
@@ -22,7 +25,9 @@ import orjson
 from pylon.errors import UsageError
 from pylon.node.calls.params import MOST_JOBS, too_many_jobs
 
-FOLLOWS = "follows"
+FOLLOWS, PIECES = "follows", "pieces"
+# The lists of results that may be long.
+_RESULTS = ("outcomes", "providers")
 # The most bytes of a call, and of one of its lines: a node serves nobody else while it parses a line. No prompt that
 # a provider can be sent is longer than an event of 64 KiB.
 MAX_CALL_BYTES = 512 * 1024 * 1024
@@ -73,18 +78,21 @@ async def write_call(put: Put, call: dict[str, Any]) -> None:
     """Writes a call, with a long list of its jobs behind it. Raises `ConnectionError`, and `UsageError` for a call or
     line that is too long."""
     params, jobs = without_long_list(call["params"], "jobs")
-    most_bytes, most_line = MAX_CALL_BYTES, MAX_LINE_BYTES
-    await _write(put, {**call, "params": params}, "jobs", jobs, most_bytes=most_bytes, most_line=most_line)
+    call = {**call, "params": params, PIECES: True}
+    await _write(put, call, "jobs", jobs, most_bytes=MAX_CALL_BYTES, most_line=MAX_LINE_BYTES)
 
 
 async def write_answer(put: Put, answer: dict[str, Any], request: dict[str, Any]) -> None:
-    """Writes an answer to `request`. A client that sent its list in pieces can read one in pieces, so a long list of
-    outcomes is sent behind the result then. Raises `ConnectionError`."""
-    result, outcomes = answer.get("result"), None
-    if isinstance(result, dict) and FOLLOWS in request:
-        result, outcomes = without_long_list(result, "outcomes")
-        answer = {**answer, "result": result}
-    await _write(put, answer, "outcomes", outcomes)
+    """Writes an answer to `request`, with a long list behind it if the client can read one in pieces. Raises
+    `ConnectionError`."""
+    result = answer.get("result")
+    if isinstance(result, dict) and (FOLLOWS in request or request.get(PIECES) is True):
+        for name in _RESULTS:
+            rest, rows = without_long_list(result, name)
+            if rows is not None:
+                await _write(put, {**answer, "result": rest}, name, rows)
+                return
+    await put(line_of(answer))
 
 
 async def _write(

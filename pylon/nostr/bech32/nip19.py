@@ -128,8 +128,9 @@ _NPUB = "npub1"
 LEAST_BEGINNING, NPUB_LENGTH = len(_NPUB) + 6, 63
 
 
-# A hundred thousand answers come from a few thousand providers, and every one is shown with its provider's key.
-_KNOWN = 16_384
+# A hundred thousand answers come from a few thousand providers, and every one is shown with its provider's key. It is
+# more than all providers that a customer knows of: a list of more than are kept would find none of them here.
+_KNOWN = 32_768
 
 
 @lru_cache(maxsize=_KNOWN)

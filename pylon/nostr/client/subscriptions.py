@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pylon import log
-from pylon.errors import RelayError, WireError
+from pylon.errors import MalformedError, RelayError, WireError
 from pylon.nostr import messages as m
 from pylon.nostr.client.log_limit import LogLimit
 from pylon.nostr.client.nip11 import RelayInformation
@@ -33,6 +33,8 @@ type Deliver = Callable[[Event | m.Eose], Awaitable[None] | None]
 class _Subscription:
     filters: Filters
     deliver: Deliver
+    # The filters that were sent last.
+    asked: tuple[Filter, ...] = ()
     # Set for queries, which end with the stored events. They wait for authentication, since a relay may leave out
     # events that only their parties may see.
     ended: asyncio.Future[None] | None = None
@@ -75,7 +77,7 @@ class Subscriptions:
         """See `RelayConnection.subscribe`."""
         self._names += 1
         name = f"{name or 'q'}{self._names}"
-        self._open[name] = _Subscription(filters, deliver, ended)
+        self._open[name] = _Subscription(filters, deliver, ended=ended)
         self._request(name)
         return name
 
@@ -135,6 +137,8 @@ class Subscriptions:
         if type(item) is m.Eose:
             subscription.refusals = 0
         try:
+            if type(item) is Event and subscription.ended is None:
+                _check_asked(item, subscription.asked)
             return subscription.deliver(item)
         except WireError as error:
             self._count_wrong(error)
@@ -185,7 +189,8 @@ class Subscriptions:
     def _request(self, name: str) -> None:
         subscription = self._open.get(name)
         if subscription is not None:
-            self._send(m.encode(m.Req(name, self._information().lowered(subscription.filters()))))
+            subscription.asked = self._information().lowered(subscription.filters())
+            self._send(m.encode(m.Req(name, subscription.asked)))
 
     def _count_wrong(self, error: WireError) -> None:
         # Only the first on a connection is a warning: the others tell nothing new.
@@ -240,3 +245,11 @@ class Subscriptions:
         # Read again: the relay's limits may have come meanwhile.
         bounds = [most for f in filters if (most := self._information().most_for(f)) is not None]
         return bool(bounds) and len(answer.page) >= min(bounds) and not answer.cut
+
+
+def _check_asked(event: Event, filters: tuple[Filter, ...]) -> None:
+    """Raises `MalformedError` for an event that no filter asks for: to verify its signature would cost fifty times as
+    much. Times are left aside: they bound what a relay looks up, and no reader relies on them.
+    """
+    if not any(f.matches_at_any_time(event) for f in filters):
+        raise MalformedError("an event does not match what was asked for")
