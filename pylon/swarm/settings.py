@@ -18,11 +18,12 @@ class DispatchSettings:
     """How jobs are given out, watched and given out again.
 
     `width` jobs are in flight at most. A provider says within `ack_s` that it has the job, or the job goes
-    elsewhere; likewise after `answer_s` without a result (twice what its speed makes of the job, where that is more),
-    when somebody else could do it. `attempts` providers may fail a job before it is given up, `silences` requests for
-    it be met with silence (relays lose some), and `patience_s` is how long a job waits for anybody at all to come,
-    where its own timeout is not shorter (in whole seconds, rounded up). While a provider that could take it says that
-    it is loading its model, the job waits for as long as its timeout.
+    elsewhere; likewise after `answer_s` without a result (twice what its speed makes of the job, where that is
+    more), when somebody else could do it. One that says that it needs longer than `answer_s` loses the job without
+    blame to one that would take far less. `attempts` providers may fail a job before it is given up, `silences`
+    requests for it be met with silence (relays lose some), and `patience_s` is how long a job waits for anybody at
+    all to come, where its own timeout is not shorter (in whole seconds, rounded up). While a provider that could
+    take it says that it is loading its model, the job waits for as long as its timeout.
     """
 
     width: int = 2_000

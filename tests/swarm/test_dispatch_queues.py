@@ -1,6 +1,7 @@
 """Jobs that are told to wait: they go to somebody idle, and many customers do not turn to one machine."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from pylon.swarm.dispatch.messages import (
 from pylon.swarm.dispatch.queues import MOST_MOVES
 from pylon.swarm.dispatch.standing import MISSES
 from pylon.swarm.providers.directory import ProviderDown, ProviderUp
-from pylon.swarm.providers.listing import Need
+from pylon.swarm.providers.listing import Listing, Need
 from tests.swarm.test_dispatch import NEED, Play, provider, sends, slow_tail
 
 QUICK, SLOW = {"tokens_out_per_s": 64.0}, {"tokens_out_per_s": 16.0}
@@ -475,3 +476,65 @@ def test_whoever_acknowledges_and_never_answers_is_left_alone_after_a_while() ->
         play.tell(ProviderDown("other"))
     rest = play.dispatcher.rest_of("mute", play.now)
     assert rest is not None and "did not answer" in rest[1]
+
+
+SLOWEST = {"tokens_out_per_s": 0.001}
+
+
+def held(*others: Listing, wanted: Need = NEED, timeout: float = 3_600.0, **slow: Any) -> tuple[Play, Send]:
+    """A job whose provider says that it needs hours for it; the others come after that."""
+    play = Play(provider("slow", **SLOWEST, **slow), hedge_share=0)
+    (send,) = sends(play.tell(Add((SlotJob(0, wanted, timeout, 1e5, 0, 64, run=7),))))
+    play.tell(Published(send.attempt))
+    play.tell(Acknowledged(send.attempt))
+    for other in others:
+        play.tell(ProviderUp(other))
+    return play, send
+
+
+@pytest.mark.parametrize("funded", [True, False])
+def test_who_says_that_it_needs_hours_keeps_no_job_from_who_needs_seconds_and_is_not_blamed(funded: bool) -> None:
+    known: dict[str, Any] = {"price": Price(Msat(100)), "network": "play", "funded": lambda: funded}
+    play, first = held(provider("b", **known, **QUICK), wanted=Need(bid=Msat(100), network="play"), **known)
+    cancel, again = play.wait(61.0)
+    assert cancel == CancelAttempt(0, first.attempt, "slow")
+    assert isinstance(again, Send) and again.provider == "b"
+    standing = play.dispatcher._roster.standing_of("slow")
+    assert standing is not None and (standing.misses, standing.silences) == (0, 0)
+    # Its answer is as good as any.
+    assert play.tell(Answered(first.attempt))[-1] == Deliver(0, first.attempt, 2)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [(), (provider("as slow", **SLOWEST),), (provider("in time", tokens_out_per_s=0.0015),)],
+    ids=["nobody else", "no quicker one", "none that is much quicker"],
+)
+def test_who_says_that_it_needs_hours_is_waited_for_where_nobody_needs_far_less(others: tuple[Listing, ...]) -> None:
+    play, _ = held(*others)
+    assert play.wait(300.0) == []
+
+
+def test_a_job_that_is_slow_moves_as_soon_as_who_is_quick_has_come() -> None:
+    play, _ = held()
+    assert play.wait(100.0) == []
+    play.tell(ProviderUp(provider("quick", **QUICK)))
+    assert [send.provider for send in sends(play.wait(60.0))] == ["quick"]
+
+
+def test_a_job_for_certain_providers_stays_with_one_that_needs_hours() -> None:
+    play = Play(provider("slow", **SLOWEST), provider("quick", **QUICK), hedge_share=0)
+    (send,) = sends(play.tell(Add((SlotJob(0, NEED, 3_600.0, 1e5, 0, 64, to=("slow",)),))))
+    play.tell(Published(send.attempt))
+    play.tell(Acknowledged(send.attempt))
+    assert play.wait(300.0) == []
+
+
+def test_who_met_a_job_with_silence_gets_none_that_is_only_slow_elsewhere() -> None:
+    play, _ = held(provider("mute", **QUICK))
+    (other,) = sends(play.tell(Add((SlotJob(1, NEED, 3_600.0, 1e5, 0, 64),))))
+    assert other.provider == "mute"
+    play.tell(Published(other.attempt))
+    play.wait(10.0)
+    play.tell(Drop((1,)))
+    assert play.wait(100.0) == []

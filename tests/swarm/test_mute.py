@@ -5,12 +5,14 @@ import random
 import pytest
 
 from pylon.jobs.codes import ErrorCode
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.swarm.dispatch import roster
-from pylon.swarm.dispatch.messages import Answered, Deliver, Published, Refused, Send, SlotJob
+from pylon.swarm.dispatch.messages import Add, Answered, Deliver, Fund, Published, Refused, Send, SlotJob
 from pylon.swarm.dispatch.seats import Seat, Seats
 from pylon.swarm.dispatch.standing import Standing
 from pylon.swarm.providers.directory import ProviderUp
-from pylon.swarm.providers.listing import Listing
+from pylon.swarm.providers.listing import Listing, Need
 from tests.swarm.test_dispatch import NEED, Play, provider, sends
 
 FAST = {"slots": 64, "slots_free": 64, "tokens_out_per_s": 100_000.0}
@@ -126,3 +128,23 @@ def test_choosing_among_the_familiar_looks_at_as_few_however_many_there_are() ->
         assert seats.choose_familiar(random.Random(1), (), worst=63, alike=0, accept=accept) is None
         looked.append(seen)
     assert looked[1] <= 8 and looked[0] <= 5
+
+
+@pytest.mark.parametrize(
+    ("left", "waits"), [(None, True), (1_000, True), (999, False)], ids=["no budget", "enough", "not enough"]
+)
+def test_a_job_on_its_last_try_waits_for_no_familiar_provider_that_its_run_cannot_pay(
+    left: int | None, waits: bool
+) -> None:
+    need, price = Need(bid=Msat(1_000), network="play"), {"network": "play", "price": Price(Msat(1_000))}
+    known = provider("known", familiar=True, width=1, **price)
+    play = Play(*(provider(f"new {n}", network="play") for n in range(9)), attempts=2, overcommit=1.0)
+    [send] = sends(play.tell(Add((SlotJob(0, need, 600.0, 1e4, run=7),))))
+    play.tell(Fund(7, left))
+    play.tell(ProviderUp(known))
+    # It has no room for a while.
+    [other] = sends(play.tell(Add((SlotJob(1, need, 600.0, 1e4, run=8, to=("known",)),))))
+    sent = sends(play.tell(Refused(send.attempt, None)))
+    assert bool(sent) is not waits
+    if waits:
+        assert [one.provider for one in sends(play.tell(Answered(other.attempt)))] == ["known"]

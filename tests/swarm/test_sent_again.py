@@ -1,11 +1,14 @@
 """A request that meets silence, and what goes over other relays: fake relays, real keys and encryption."""
 
 import asyncio
+import time
+from typing import Any
 
 import pytest
 
-from pylon.jobs.kinds import REQUEST_KINDS
-from pylon.nostr.event import Event
+from pylon.jobs.kinds import FEEDBACK, REQUEST_KINDS
+from pylon.nostr.event import Event, EventDraft
+from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.swarm import flights, upkeep
 from pylon.swarm.client import SwarmClient
@@ -198,5 +201,45 @@ async def test_a_relay_is_blamed_only_for_what_another_brought(relays) -> None:
             swarm._parts.relays.spoke(flight, relay)
             assert len(swarm._parts.relays._record._lost) == lost
         assert over in swarm._parts.relays._record._lost
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+class Limited(FakeRelays):
+    """Answers a query with the newest 500 events, as relays do, and pushes nothing that it has."""
+
+    async def query(self, filters: tuple[Filter, ...], **options: Any) -> list[Event]:
+        found = await super().query(filters, **options)
+        return sorted(found, key=lambda event: -event.created_at)[:500]
+
+
+@pytest.mark.parametrize("flooders", [1, 3])
+async def test_a_provider_that_floods_its_own_request_hides_the_answer_to_no_other(flooders, monkeypatch) -> None:
+    # The one look is made here.
+    monkeypatch.setattr(upkeep, "LOOK_S", 60.0)
+    relays = Limited(takes_at={A: 65_536})
+    loud, one = SecretKey.generate(), provider(relays, A)
+    one.silent = True
+    unheard = []
+    async with customer(relays) as swarm:
+        await swarm.caught_up()
+        swarm._parts.answers.unheard = unheard.append
+        asking = asyncio.create_task(swarm.map([str(n) for n in range(5)], deadline_s=30.0))
+        await received(one, 5)
+        await asyncio.sleep(0.2)
+        *others, quiet, mute = swarm._parts.flights
+        ours, wall = swarm._parts.inbox._public, int(time.time())
+        for n, flight in enumerate(others[:flooders]):
+            flight.provider = loud.public
+            for k in range(600):
+                tags = (("e", flight.request), ("p", ours), ("status", "processing", str(k)))
+                event = loud.sign(EventDraft(FEEDBACK, "", tags, wall + 10 + n))
+                relays.stored[event.id] = event
+        tags = (("e", quiet.request), ("p", ours), ("status", "processing"))
+        event = one.secret.sign(EventDraft(FEEDBACK, "", tags, wall))
+        relays.stored[event.id] = event
+        await swarm._parts.inbox.look_for([*others[:flooders], quiet, mute])
+        assert quiet.heard
+        assert [flight.request for flight in unheard] == [mute.request]
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)

@@ -4,7 +4,6 @@ An answer with a `Fault` cannot be honest: it is not delivered, and its job goes
 `Doubt` can be (a prompt may well ask for an echo): it is checked before it is delivered, if there is a way to.
 """
 
-import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pylon.jobs.announcement import OfferedModel
 from pylon.jobs.result import Finish
 from pylon.jobs.size import question_bytes
 from pylon.money.accounts.usage import TEMPLATE_TOKENS
+from pylon.swarm.checks.following import validator_of
 from pylon.swarm.job import Answer, JobSpec
 
 # No machine writes one answer as quickly: a provider that says so had it before, or counts tokens it did not make.
@@ -242,8 +242,8 @@ def _follows(asked: JobSpec, text: str) -> bool:
     most = MOST_VALUES if asked.max_tokens is None else min(MOST_VALUES, asked.max_tokens * _VALUES_PER_TOKEN)
     try:
         value = orjson.loads(text)
-        return not _holds_more(value, most) and bool(_validator(orjson.dumps(asked.schema)).is_valid(value))
-    except (orjson.JSONDecodeError, RecursionError):
+        return not _holds_more(value, most) and bool(validator_of(orjson.dumps(asked.schema)).is_valid(value))
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
         # A schema that refers to itself is followed as deep as the answer is nested.
         return False
 
@@ -259,13 +259,3 @@ def _holds_more(value: Any, most: int) -> bool:
         elif isinstance(one, list):
             left += one
     return bool(left)
-
-
-@functools.lru_cache(maxsize=64)
-def _validator(schema: bytes) -> Any:
-    # Imported here: it takes half a second, and is needed for schemas only.
-    from jsonschema import Draft202012Validator
-    from referencing import Registry
-
-    # With an empty registry it fetches nothing that a schema refers to.
-    return Draft202012Validator(orjson.loads(schema), registry=Registry())

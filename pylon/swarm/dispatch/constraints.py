@@ -24,6 +24,10 @@ class Constraints(Protocol):
         """
         ...
 
+    def may_wait(self, slot: Slot) -> bool:
+        """Whether its run could pay a familiar provider that this slot would wait for."""
+        ...
+
     def lacks_as_much(self, slot: Slot) -> bool:
         """Whether this is known without a look: its run has no more left than one that was just found short."""
         ...

@@ -61,6 +61,11 @@ class InFlight:
             self.broke = slot
         return False
 
+    def may_wait(self, slot: Slot) -> bool:
+        """Whether the slot's run could pay a familiar provider that it has not been with."""
+        left = self.budgets.left(slot.job.run) if self.budgets.by_run else None
+        return left is None or slot.lane.has_familiar_for(slot, left, self._looked_at)
+
     def look_anew(self, now: float) -> None:
         """Forgets which runs were short of money: some may have come back, or a cheaper provider may be there."""
         self._short = None

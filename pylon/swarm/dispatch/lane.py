@@ -26,6 +26,8 @@ from pylon.swarm.settings import DispatchSettings
 _LOOKED_AT = 16
 # How many of the cheapest members are cached, and for how many seconds: finding them looks at all members.
 _CHEAPEST, _CHEAPEST_S = 8, 1.0
+# The same of familiar members: a job on its last try may have been with a few dozen of them.
+_CHEAPEST_FAMILIAR = 64
 # This share of first sendings goes to providers that answered before, while they have room; the rest is open to new
 # keys, which cost nothing to make.
 _TO_FAMILIAR = 0.5
@@ -65,6 +67,9 @@ class Lane:
         self._cheapest: list[Seat] = []
         self._cheapest_size = (0, 0)
         self._cheapest_until = -math.inf
+        # The cheapest familiar members, in the same way.
+        self._cheapest_familiar: list[Seat] = []
+        self._cheapest_familiar_until = -math.inf
         # When the waiting jobs are next looked at, by the failure with which they would be given up.
         self.looks = {Failure.NO_PROVIDER: math.inf, Failure.UNHEARD: math.inf}
 
@@ -154,7 +159,7 @@ class Lane:
             slot = self.again.popleft()
             if slot.done:
                 continue
-            seat = self._seat_for(slot, rng, within_s, constraints.may)
+            seat = self._seat_for(slot, rng, within_s, constraints)
             if seat is not None:
                 return slot, seat.standing
             self.again.append(slot)
@@ -213,6 +218,26 @@ class Lane:
         # Some may have left since.
         return (self.members.get(seat.provider) for seat in self._cheapest)
 
+    def has_familiar_for(self, slot: Slot, msat: int, now: float) -> bool:
+        """Whether a member that answered us before, and does not rest, would do a job for at most `msat` that it has
+        not had yet."""
+        if now >= self._cheapest_familiar_until:
+            # By the size that stands for all. Sizes differ from job to job, and only the order matters here.
+            familiar = (seat for seat in self.members.values() if seat.is_familiar)
+            self._cheapest_familiar = nsmallest(
+                _CHEAPEST_FAMILIAR,
+                familiar,
+                key=lambda seat: seat.standing.quote(self._prompt_tokens, self._max_tokens),
+            )
+            self._cheapest_familiar_until = now + _CHEAPEST_S
+        job, known = slot.job, slot.tried | slot.barred
+        return any(
+            seat.is_familiar
+            and seat.provider not in known
+            and seat.standing.quote(job.prompt_tokens, job.max_tokens) <= msat
+            for seat in self._cheapest_familiar
+        )
+
     def others_for(self, slot: Slot) -> bool:
         """Whether a member that has not had this slot yet could take it, now or when it has room."""
         known = slot.tried | slot.barred | {attempt.standing.provider for attempt in slot.live}
@@ -257,7 +282,8 @@ class Lane:
                 return found
         return self.choose(rng, within_s=within_s, accept=accept)
 
-    def _seat_for(self, slot: Slot, rng: random.Random, within_s: float, may: May) -> Seat | None:
+    def _seat_for(self, slot: Slot, rng: random.Random, within_s: float, constraints: Constraints) -> Seat | None:
+        may = constraints.may
         if slot.job.to:
             return self.first_of(slot.job.to, slot.tried | slot.barred, lambda seat: may(slot, seat.standing))
         known = slot.tried | slot.barred
@@ -270,7 +296,7 @@ class Lane:
         # deadline, or one of the few refusals that it may meet.
         unlucky = slot.silences or slot.failures or slot.refusals
         found = self._choose_familiar(rng, known, within_s, first) if unlucky else None
-        if found is None and slot.on_last_try and self._has_familiar(known):
+        if found is None and slot.on_last_try and self._has_familiar(known) and constraints.may_wait(slot):
             # It waits until one of these has room: a crowd of new keys must not end it before they had it.
             return None
         if found is None:

@@ -17,8 +17,8 @@ from pylon.swarm.settings import DispatchSettings
 _BUSY = frozenset({ErrorCode.BUSY, ErrorCode.PAUSED, ErrorCode.CUSTOMER_LIMIT, ErrorCode.CREDIT_EXHAUSTED})
 # An answer is late when it takes so many times as long as expected, and longer than `answer_s`.
 _TIMES = 2.0
-# Where nobody else could do a job that is late, it is looked again after `answer_s`, but no sooner than this.
-_LATE_LOOK_S = 1.0
+# Whether somebody else could do a job that takes long is looked at every `answer_s`, but no more often than this.
+_LEAST_LOOK_S = 1.0
 _FAULTS = frozenset({ErrorCode.ENGINE_FAILED, None})
 
 
@@ -45,14 +45,21 @@ class Outcomes:
         self._queues = queues
         self._silence = silence
         self._timers = timers
+        self._look_s = max(_LEAST_LOOK_S, settings.answer_s)
 
     def sent(self, attempt: Attempt, now: float) -> None:
         """An attempt was sent: starts the timers for its slot and its answer."""
         if len(attempt.slot.attempts) == 1:
             self._slots.sent(attempt.slot, now)
         # A provider that announced that it is slow gets the time that it needs.
-        expected_s = attempt.slot.lane.seconds_at(attempt.standing) * attempt.rounds
-        self._timers.at(now + max(self._settings.answer_s, _TIMES * expected_s), self._unanswered, attempt)
+        expected_s, answer_s = (
+            attempt.slot.lane.seconds_at(attempt.standing) * attempt.rounds,
+            self._settings.answer_s,
+        )
+        attempt.expected_at = now + expected_s
+        self._timers.at(now + max(answer_s, _TIMES * expected_s), self._unanswered, attempt)
+        if expected_s > answer_s:
+            self._timers.at(now + self._look_s, self._slow, attempt)
 
     def published(self, attempt: Attempt, now: float) -> None:
         """A relay has the request: starts the timers for a word from the provider and for hedging."""
@@ -193,9 +200,15 @@ class Outcomes:
         self._slots.look_for_words(attempt, now)
         self._elsewhere(attempt, now)
 
+    def _slow(self, attempt: Attempt, now: float) -> None:
+        """Its provider needs long by its own figures. They may be made up, and must not keep the job from others."""
+        if now < attempt.expected_at:
+            self._queues.slow(attempt, now)
+            self._timers.at(now + self._look_s, self._slow, attempt)
+
     def _unanswered(self, attempt: Attempt, now: float) -> None:
         if not attempt.slot.lane.others_for(attempt.slot):
-            self._timers.at(now + max(_LATE_LOOK_S, self._settings.answer_s), self._unanswered, attempt)
+            self._timers.at(now + self._look_s, self._unanswered, attempt)
             return
         # An adopted attempt may have been taken back by a process that died before it had written that down.
         if not attempt.adopted:

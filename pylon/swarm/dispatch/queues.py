@@ -2,12 +2,13 @@
 
 Providers announce their load twice a minute only. So customers that begin at the same time see the same swarm, pick
 the same quick machines, and would wait there while others stand idle. But a provider says at once how long a job that
-it was sent will wait, and the job is moved on that word.
+it was sent will wait, and the job is moved on that word. It is moved too where the provider itself takes long.
 """
 
 import heapq
 import random
 
+from pylon.swarm.dispatch.constraints import May
 from pylon.swarm.dispatch.in_flight import InFlight
 from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.seats import Seat
@@ -61,6 +62,24 @@ class Queues:
             lane.told = [each for each in lane.told if each[2].live]
             heapq.heapify(lane.told)
 
+    def slow(self, attempt: Attempt, now: float) -> None:
+        """A provider needs long for a job by its own figures: the job may be done far sooner elsewhere.
+
+        By now that is worth a wait for a payment.
+        """
+        slot = attempt.slot
+        if slot.job.to or not self._may_go(attempt, now):
+            return
+
+        def may(seat: Seat) -> bool:
+            standing = seat.standing
+            return not standing.silences and self._may_take(standing, attempt, self._in_flight.may)
+
+        worth_s = _worth_s(attempt, attempt.expected_at - now, now)
+        found = slot.lane.choose(self._rng, slot.known, within_s=worth_s, accept=may) if worth_s > 0 else None
+        if found is not None:
+            self._move(attempt, found.standing, now)
+
     def answered(self, attempt: Attempt, now: float) -> None:
         """An answer came: a job that waits elsewhere may be done sooner by the provider that just answered."""
         standing, lane = attempt.standing, attempt.slot.lane
@@ -73,7 +92,7 @@ class Queues:
         # Jobs that no provider has yet come first, those of other needs too.
         if any(each.lane.presses for each in standing.seats):
             return
-        there_s = lane.seconds_at(standing)
+        there_s, at_once = lane.seconds_at(standing), self._in_flight.may_at_once
         stay = []
         for _ in range(min(_LOOKED_AT, len(lane.told))):
             told = heapq.heappop(lane.told)
@@ -81,7 +100,7 @@ class Queues:
             here_s = -before - now + lane.seconds_at(waiting.standing)
             if not self._may_go(waiting, now):
                 continue
-            if there_s <= _worth_s(waiting, here_s, now) and self._may_take(standing, waiting):
+            if there_s <= _worth_s(waiting, here_s, now) and self._may_take(standing, waiting, at_once):
                 self._move(waiting, standing, now)
                 break
             stay.append(told)
@@ -98,11 +117,10 @@ class Queues:
         # The attempt given up counts as spent, and money is for jobs that no provider has yet.
         return left >= 2 * attempt.cost and not self._roster.waits
 
-    def _may_take(self, standing: Standing, attempt: Attempt, *, busy: bool = False) -> bool:
+    def _may_take(self, standing: Standing, attempt: Attempt, may: May) -> bool:
         # On a machine of one's own a job costs nothing and stays private: it does not move to a stranger.
         if (attempt.standing.is_own and not standing.is_own) or standing.provider in attempt.slot.known:
             return False
-        may = self._in_flight.may_unpaid if busy else self._in_flight.may_at_once
         return may(attempt.slot, standing)
 
     def _sooner_elsewhere(self, attempt: Attempt, here_s: float, now: float) -> Standing | None:
@@ -113,10 +131,10 @@ class Queues:
         slot = attempt.slot
 
         def idle(seat: Seat) -> bool:
-            return self._may_take(seat.standing, attempt)
+            return self._may_take(seat.standing, attempt, self._in_flight.may_at_once)
 
         def busy(seat: Seat) -> bool:
-            return self._may_take(seat.standing, attempt, busy=True)
+            return self._may_take(seat.standing, attempt, self._in_flight.may_unpaid)
 
         found = slot.lane.choose(self._rng, slot.known, within_s=worth_s, accept=idle)
         if found is None:

@@ -19,7 +19,7 @@ class Attempt:
     """One sending of a slot to a provider. It is `live` until it is answered, refused, or not waited for any more.
 
     `sent_at` is in monotonic seconds; `rounds` is after how many rounds of jobs an answer was expected when it was
-    sent.
+    sent, and `expected_at` when.
     """
 
     id: int
@@ -28,6 +28,7 @@ class Attempt:
     sent_at: float
     rounds: int
     hedge: bool
+    expected_at: float = 0.0
     # The most that it may be charged, and what the budget counts once it is not live; both in msat.
     cost: int = 0
     counted: int = 0

@@ -27,6 +27,10 @@ logger = log.get("swarm")
 
 # How many silent requests one look sends again: when everything is silent, that must not flood the other relays.
 MOST_REPEATS = 32
+# Relays commonly answer with so many events at most, the newest, and not all of them say so.
+_FULL = 500
+# The most events for a look at `CHUNK` requests, and how often it asks for those that others have crowded out.
+_MOST_EVENTS, _MOST_ROUNDS = 4_000, 8
 
 ANSWER_KINDS = RESULT_KINDS | {FEEDBACK}
 
@@ -90,21 +94,24 @@ class Inbox:
         return sum(await asyncio.gather(*map(self._look_for, chunks)))
 
     async def _look_for(self, flights: list[Flight]) -> int:
-        sought = Filter(
-            kinds=ANSWER_KINDS,
-            authors=frozenset(flight.provider for flight in flights),
-            tags={"e": frozenset(flight.request for flight in flights)},
-        )
-        asked_at = self._clock.monotonic()
-        try:
-            events = await self._pool.query((sought,), timeout=5.0)
-        except UnreachableError:
-            return 0
-        # The oldest first, so that the pieces of a streamed answer come before its receipt.
-        found = sum([self._receive(event) for event in sorted(events, key=lambda event: event.created_at)])
-        for flight in flights:
-            if flight.is_lost(asked_at) and not self._sends_again(flight):
-                self._answers.unheard(flight)
+        found = 0
+        for _ in range(_MOST_ROUNDS):
+            asked_at = self._clock.monotonic()
+            try:
+                events = await self._pool.query((_answers_to(flights),), timeout=5.0)
+            except UnreachableError:
+                break
+            # The oldest first, so that the pieces of a streamed answer come before its receipt.
+            found += sum([self._receive(event) for event in sorted(events, key=lambda event: event.created_at)])
+            # One provider may have stored any number of events for its own request: others are asked for again.
+            crowded_out = _unnamed(flights, events) if len(events) >= _FULL else []
+            again = {flight.request for flight in crowded_out}
+            for flight in flights:
+                if flight.request not in again and flight.is_lost(asked_at) and not self._sends_again(flight):
+                    self._answers.unheard(flight)
+            flights = crowded_out
+            if not flights:
+                break
         return found
 
     def _sends_again(self, flight: Flight) -> bool:
@@ -137,3 +144,18 @@ class Inbox:
             # A fault of ours with one answer, which must not keep the others from being heard.
             logger.error("an answer could not be processed", exc_info=error)
         return first
+
+
+def _unnamed(flights: list[Flight], events: list[Event]) -> list[Flight]:
+    """Those of the flights of which their providers say nothing in these events."""
+    named = {(event.pubkey, request) for event in events for request in event.tag_values("e")}
+    return [flight for flight in flights if (flight.provider, flight.request) not in named]
+
+
+def _answers_to(flights: list[Flight]) -> Filter:
+    return Filter(
+        kinds=ANSWER_KINDS,
+        authors=frozenset(flight.provider for flight in flights),
+        tags={"e": frozenset(flight.request for flight in flights)},
+        limit=_MOST_EVENTS,
+    )
