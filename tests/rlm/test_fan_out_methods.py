@@ -131,8 +131,60 @@ def made():
     return llm_query('made')
 d = defaultdict(made)
 for p in P:
-    r.append(llm_query(p + '{0[k]}'.format(d)))
+    r.append(llm_query(p.translate(d)))
 del d""",
+    "a new dict with a factory that asks": """
+def made():
+    return llm_query('made')
+for p in P:
+    d = defaultdict(made)
+    r.append(llm_query(p.translate(d)))
+del d""",
+    "a dict that a text is translated by, for some answers": """
+d = defaultdict(int)
+for p in P:
+    if '1' in llm_query(p):
+        'a'.translate(d)
+    r.append(llm_query(f'{len(d)} {p}'))""",
+    "a dict that a text is filled from, for some answers": """
+d = defaultdict(int)
+for p in P:
+    if '1' in llm_query(p):
+        '%(a)s' % d
+    r.append(llm_query(f'{len(d)} {p}'))""",
+    "rounds for the keys that an answer adds": """
+for p in P:
+    d, n = {}, 0
+    keys = d.keys()
+    if '1' in llm_query(p):
+        d[p] = 1
+    for one in keys:
+        n += 1
+    r.append(llm_query(f'{n} {p}'))
+del keys""",
+    "how many answers differ": """
+for p in P:
+    s = set([llm_query(p), llm_query('y' + p)])
+    r.append(llm_query(f'{len(s)} {p}'))""",
+    "how many words differ": """
+for p in P:
+    c = Counter(llm_query(p).split())
+    r.append(llm_query(f'{len(c)} {p}'))""",
+    "a function with variables of its own": """
+x = 'mine'
+g = type(ask)((lambda c: llm_query(x + c)).__code__, {'llm_query': llm_query, 'x': 'other'})
+r = [g(p) for p in P]""",
+    "a variable that the running code has given another value": """
+def work():
+    x = 'a'
+    def inner(c):
+        return llm_query(x + c)
+    d = {'k': 1}
+    del d['k']
+    for p in P:
+        x = 'b' + p
+        r.append(inner(p))
+work()""",
     "keys with code of their own": """
 class Key:
     def __hash__(self):
@@ -215,7 +267,7 @@ for p in P:
     d = {'k': 1}
     if '1' in llm_query(p):
         d.update({'k': 'x'})
-    d.get('k') + 1
+    d.get('k', 0) + 1
     r.append(llm_query(p + '!'))""",
     "a count of what is no number": """
 for p in P:
@@ -244,6 +296,28 @@ for p in P:
     if '1' in llm_query(p):
         d[[]] = 1
     r.append(llm_query(p + '!'))""",
+    "a question about no class": """
+for p in P:
+    isinstance(llm_query(p), 'str')
+    r.append(llm_query(p + '!'))""",
+    "a question about nothing": """
+for p in P:
+    r.append(llm_query(p))
+    isinstance(p)""",
+    "a method that a thread pool lacks": """
+def work():
+    with ThreadPoolExecutor(2) as pool:
+        for p in P:
+            r.append(llm_query(p))
+            pool.missing()
+work()""",
+    "a batch with a prompt that is nested too deep": """
+for _ in range(210):
+    r = [r]
+x = r
+r = []
+for p in P:
+    llm_query_batched([p, x])""",
     "an attribute that a module lacks": """
 for p in P:
     r.append(llm_query(p))

@@ -1,8 +1,8 @@
-"""Statements whose meaning a rehearsal must not change: each asks otherwise if one step of the rehearsal is missing."""
+"""Statements in a rehearsal: each of these asks otherwise if one step of the rehearsal is missing."""
 
 import pytest
 
-from tests.rlm.alike import always, alike
+from tests.rlm.alike import alike, always
 
 _PROGRAMS = {
     "a variable of an outer function that an inner one changes": """
@@ -10,7 +10,7 @@ def work():
     x = 'a'
     def inner(p):
         nonlocal x
-        x += 'b'
+        x = 'b'
         return llm_query(x + p)
     for p in P:
         inner(p)
@@ -47,10 +47,9 @@ for p in P:
     r.append(llm_query(p + q))""",
     "a count of the rounds that are not left early": """
 for p in P:
-    if '1' in llm_query(p):
+    if '1' in llm_query(f'{n} {p}'):
         continue
-    n += 1
-    r.append(llm_query(f'{n} {p}'))""",
+    n += 1""",
     "a name with an annotation": """
 x = 'old'
 for p in P:
@@ -93,15 +92,18 @@ for p in P:
     d |= {p: 1}
     r.append(llm_query(str(d)))""",
     "a list in a dict that is added to": """
-d = {'k': []}
 for p in P:
+    x = []
+    d = {'k': x}
     d['k'] += [p]
-    r.append(llm_query(str(d)))""",
+    r.append(llm_query(str(x)))""",
     "an attribute that is added to": """
-ask.n = 0
+import itertools
+itertools.n = 0
 for p in P:
-    ask.n += 1
-    r.append(llm_query(p))""",
+    itertools.n += 1
+    r.append(llm_query(f'{itertools.n} {p}'))
+del itertools.n""",
     "lines, and what follows them": """
 for p in P:
     for line in llm_query(p).splitlines():
@@ -145,8 +147,15 @@ for p in P:
     r.append(llm_query(p))""",
     "an annotation that is none of its kind": """
 for p in P:
-    x: list[str, missing] = []
-    y: dict[missing] = {}
+    x: dict[str, missing] = {}
+    r.append(llm_query(p))""",
+    "an annotation of what is no name of anything": """
+for p in P:
+    x: list[missing] = []
+    r.append(llm_query(p))""",
+    "an annotation with a part that is missing": """
+for p in P:
+    x: json.missing = 1
     r.append(llm_query(p))""",
     "a result's annotation that is no name of anything": """
 for p in P:
@@ -166,7 +175,7 @@ for p in P:
     try:
         found = json.loads(llm_query(p))
     except Exception:
-        found = 0
+        continue
     for one in found:
         pass
     r.append(llm_query(p + '!'))""",
@@ -177,6 +186,30 @@ def work(p):
         x = 'inner'
     return llm_query(x + p)
 r = [work(p) for p in P]""",
+    "a local name that a match gives later": """
+x = 'outer'
+def work(p):
+    r.append(llm_query(x + p))
+    match p:
+        case x:
+            pass
+for p in P:
+    work(p)""",
+    "a local name that an import gives later": """
+x = 'outer'
+def work(p):
+    r.append(llm_query(x + p))
+    import json as x
+for p in P:
+    work(p)""",
+    "a local name that a function has later": """
+x = 'outer'
+def work(p):
+    r.append(llm_query(x + p))
+    def x():
+        pass
+for p in P:
+    work(p)""",
     "a name that nothing has": """
 for p in P:
     r.append(llm_query(p))

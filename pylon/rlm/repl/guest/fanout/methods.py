@@ -99,8 +99,6 @@ class Methods(Machine):
             return self.searched(name, [of, *arguments], keywords)
         if name not in METHODS.get(type(of), ()):
             raise Ended
-        if any(isinstance(one, Opaque) and not isinstance(one, Unknown) for one in every):
-            raise Ended
         if not self.is_known(of) or any(not self.is_known(one) for one in every):
             if type(of) in DICTS and name == "get" and 1 <= len(arguments) <= 2 and not keywords:
                 self.keyed(arguments[0])
