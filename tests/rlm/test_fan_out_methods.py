@@ -38,7 +38,7 @@ for p in P:
 d = defaultdict(int)
 for p in P:
     if '1' in llm_query(p):
-        '{a}'.format_map(d)
+        '{a[k]}'.format_map({'a': d})
     r.append(llm_query(f'{len(d)} {p}'))""",
     "a field that adds to a dict for some answers": """
 d = defaultdict(int)
@@ -317,7 +317,7 @@ for _ in range(210):
 x = r
 r = []
 for p in P:
-    llm_query_batched([p, x])""",
+    llm_query_batched([p, p + "!", x])""",
     "an attribute that a module lacks": """
 for p in P:
     r.append(llm_query(p))

@@ -62,6 +62,14 @@ for p in 'ab':
         '0' in items
     r.append(llm_query(p + ''.join(items)))
 del items""",
+    "an order that depends on what a set has held": """
+s = {frozenset({i}) for i in range(40)}
+for i in range(37):
+    s.discard(frozenset({i}))
+for p in P:
+    s.discard(frozenset({39}))
+    s.add(frozenset({1}))
+    r.append(llm_query(f'{sorted(s)} {p}'))""",
     "a comparison of lists that hold what an answer changes": """
 for p in P:
     x = []
