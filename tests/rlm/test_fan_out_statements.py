@@ -9,7 +9,8 @@ _PROGRAMS = {
 def work():
     x = 'a'
     def inner(p):
-        nonlocal x
+        if not p:
+            nonlocal x
         x = 'b'
         return llm_query(x + p)
     for p in P:
