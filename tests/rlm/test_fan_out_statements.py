@@ -216,12 +216,12 @@ for p in P:
     r.append(llm_query(p))
     missing""",
     "an error that is not the one to be caught": """
-try:
-    int(llm_query('x'))
-except KeyError:
-    pass
 for p in P:
-    r.append(llm_query(p))""",
+    try:
+        n += int(llm_query(p))
+    except KeyError:
+        pass
+    r.append(llm_query(p + '!'))""",
     "a part of a tuple that is changed": """
 x = (1, 2)
 for p in P:
@@ -252,14 +252,13 @@ for p in P:
 
 def test_an_answer_that_is_nested_too_deep_for_a_prompt_ends_what_is_asked():
     code = """
-try:
-    x = json.loads(llm_query('j'))
-except Exception:
-    x = 0
-llm_query(x)
 for p in P:
-    r.append(llm_query(p))
-"""
+    try:
+        x = json.loads(llm_query(p))
+    except Exception:
+        continue
+    llm_query(x)
+    r.append(llm_query(p + '!'))"""
     alike(code, [always("[" * 300 + "]" * 300)])
 
 
