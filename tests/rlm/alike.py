@@ -22,11 +22,11 @@ def _by_prompt(shift):
     return lambda prompt: (_TEXTS[(sum(map(ord, prompt)) + shift) % len(_TEXTS)], None)
 
 
-def _always(text):
+def always(text):
     return lambda prompt: (text, None)
 
 
-_ANSWERS = [shout, *map(_always, ["1", "", "x1 3:4\n5"]), *map(_by_prompt, range(0, len(_TEXTS), 2))]
+_ANSWERS = [shout, *map(always, ["1", "", "x1 3:4\n5"]), *map(_by_prompt, range(0, len(_TEXTS), 2))]
 
 
 def alike(code, answers=_ANSWERS):

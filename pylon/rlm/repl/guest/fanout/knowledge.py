@@ -76,8 +76,12 @@ class Knowledge:
                 waiting += gc.get_referents(one)
 
     def drew(self, values: list[Any]) -> None:
-        """Marks the iterators among the values as unknown if this code may not be running: they may have advanced."""
-        waiting = [one for one in values if type(one) in ITERATORS] if self.doubt else []
+        """Marks the iterators among the values as unknown if this code may not be running: they may have advanced.
+
+        A defaultdict too: where a built-in function looks up what it lacks, it gets another key.
+        """
+        drawn = ITERATORS | {defaultdict}
+        waiting = [one for one in values if type(one) in drawn] if self.doubt else []
         while waiting:
             one = waiting.pop()
             self.blur(one)

@@ -49,9 +49,7 @@ class Operations(Calling):
         if type(value) in DATA:
             self.plain([value] if type(value) in VIEWS else [])
             return bool(self.members.get(id(value), value))
-        if isinstance(value, Closure):
-            return True
-        raise Ended
+        return True if isinstance(value, Closure) else None
 
     def doubtful[T](self, run: Callable[[], T]) -> T:
         """The result of `run`, which rehearses code that may not be running."""
@@ -123,8 +121,10 @@ class Operations(Calling):
                 raise Ended
         elif not {type(left), type(right)} <= DATA or type(op) not in OPERATORS:
             raise Ended
-        if isinstance(op, ast.Mod) and isinstance(left, str | bytes) and not self.shown([right]):
-            raise Ended
+        if isinstance(op, ast.Mod) and isinstance(left, str | bytes):
+            if not self.shown([right]):
+                raise Ended
+            self.drew([right])
         self.plain([left, right])
         return OPERATORS[type(op)](left, right)
 
@@ -133,10 +133,8 @@ class Operations(Calling):
         if type(of) in (defaultdict, Counter):
             return self._value_of(of, part)
         edges = [part.start, part.stop, part.step] if type(part) is slice else [part]
-        if self.is_known(of) and all(self.is_known(edge) for edge in edges):
-            if type(of) in DATA:
-                return of[part]
-            raise Ended
+        if type(of) in DATA and self.is_known(of) and all(self.is_known(edge) for edge in edges):
+            return of[part]
         if type(part) is slice and part.step is None and all(self.kind(e) in ("int", "NoneType") for e in edges):
             kind = self.kind(of)
             if kind in LISTS | {"str", "tuple"}:
