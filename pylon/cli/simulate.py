@@ -26,7 +26,10 @@ def simulate_(
     width: Annotated[int, typer.Option(help="The most jobs in flight per customer.")] = _DEFAULT.width,
     slots: Annotated[int, typer.Option(help="How many jobs a machine runs at once.")] = _DEFAULT.slots,
     max_queue: Annotated[
-        int, typer.Option(help="How many jobs may wait at a machine before it answers busy.")
+        int,
+        typer.Option(
+            help="How many jobs of new customers, and as many of known ones, may wait at a machine before it is busy."
+        ),
     ] = _DEFAULT.max_queue,
     job_s: Annotated[float, typer.Option(help="Seconds per job on the median machine.")] = _DEFAULT.job_s,
     unlike: Annotated[

@@ -27,7 +27,7 @@ class Plan:
     seed: int = 1
     width: int = DispatchSettings().width
     slots: int = 1
-    # Jobs that may wait at a machine before it says `busy`.
+    # Jobs that may wait in each line of a machine (`provider.customers`) before it says `busy`.
     max_queue: int = ProviderSettings().max_queue
     # A job's median time, and the spread of its logarithm: between machines, and between jobs on one machine.
     job_s: float = 2.0
