@@ -60,6 +60,8 @@ def simulate_(
     The clock is simulated and no socket is opened. docs/scale.md explains the model and shows results.
     """
     try:
+        if pictures is not None and cost:
+            raise UsageError("--scale and --cost are two measurements", hint="Run one after the other.")
         plan = Plan(
             providers, jobs, customers, relays, seed, width, slots, max_queue, job_s, unlike, uneven,
             stragglers, liars, churn, dead_relays, lost, paid,

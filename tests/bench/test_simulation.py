@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from pylon.bench.simulation.cost import PLACES, Side
 from pylon.bench.simulation.machine import Behaviour, Machine
@@ -14,8 +15,9 @@ from pylon.bench.simulation.measures import gini, ideal_s, quantile
 from pylon.bench.simulation.messages import Invoice, Refusal, Result, SentRequest
 from pylon.bench.simulation.plan import Plan
 from pylon.bench.simulation.run import Simulation, simulate
-from pylon.bench.simulation.scale import FIGURES, SWEEPS, picture, table, ticks
+from pylon.bench.simulation.scale import FIGURES, SWEEPS, picture, scale, table, ticks
 from pylon.bench.simulation.sizes import MAX_TOKENS
+from pylon.cli.simulate import simulate_
 from pylon.errors import UsageError
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, ReceivedRequest
@@ -157,10 +159,35 @@ def test_a_dead_relay_costs_time():
     assert played(relays=2, dead_relays=0.5)["wall_s"] > played(relays=2)["wall_s"]
 
 
-@pytest.mark.parametrize("changes", [{"liars": 2.0}, {"jobs": 0}, {"providers": 200_000}, {"relays": 0}])
-def test_a_plan_that_makes_no_sense_is_refused(changes):
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"liars": 2.0}, "liars is 2.0: it must be between 0 and 1"),
+        ({"jobs": 0}, "jobs is 0: it must be between 1 and 1,000,000"),
+        ({"providers": 200_000}, "providers is 200,000: it must be between 1 and 100,000"),
+        ({"relays": 0}, "relays is 0: it must be between 1 and 100,000"),
+        ({"job_s": float("nan")}, "job_s is nan: it must be between 0.001 and 1,000,000"),
+        ({"customers": 2, "jobs": 1}, "2 customers are more than the jobs: 1"),
+        ({"liars": 0.6, "stragglers": 0.6}, "stragglers and liars are more than all machines"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused_by_the_name_of_what_is_wrong(changes, said):
+    with pytest.raises(UsageError, match=said):
         Plan(**changes)
+
+
+def test_a_plan_that_does_not_fit_every_sweep_is_refused_before_the_first_one_runs(tmp_path):
+    said = []
+    with pytest.raises(UsageError, match="64 customers are more than the jobs: 40"):
+        scale(Plan(providers=20, jobs=40), tmp_path / "pictures", said.append)
+    assert said == []
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_pictures_and_costs_are_not_asked_for_at_once(tmp_path):
+    with pytest.raises(typer.Exit) as refused:
+        simulate_(pictures=tmp_path, cost=1)
+    assert refused.value.exit_code == UsageError.exit_code
 
 
 def test_the_ideal_is_the_least_time_of_equal_jobs_on_unequal_machines():
