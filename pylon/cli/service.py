@@ -134,7 +134,7 @@ def status(as_json: Json = False) -> None:
 @app.command("run")
 def run_(
     relay: Relay = False,
-    drain_s: Annotated[float, typer.Option(help="Seconds to finish running jobs after SIGTERM.")] = DRAIN_S,
+    drain_s: Annotated[float, typer.Option(min=0, help="Seconds to finish running jobs after SIGTERM.")] = DRAIN_S,
 ) -> None:
     """Run the node as the service manager does: like `pylon start`, with startup errors in the log."""
     root = settings.home_directory()

@@ -26,7 +26,10 @@ def simulate_(
     width: Annotated[int, typer.Option(help="The most jobs in flight per customer.")] = _DEFAULT.width,
     slots: Annotated[int, typer.Option(help="How many jobs a machine runs at once.")] = _DEFAULT.slots,
     max_queue: Annotated[
-        int, typer.Option(help="How many jobs may wait at a machine before it answers busy.")
+        int,
+        typer.Option(
+            help="How many jobs of new customers, and as many of known ones, may wait at a machine before it is busy."
+        ),
     ] = _DEFAULT.max_queue,
     job_s: Annotated[float, typer.Option(help="Seconds per job on the median machine.")] = _DEFAULT.job_s,
     unlike: Annotated[
@@ -57,6 +60,8 @@ def simulate_(
     The clock is simulated and no socket is opened. docs/scale.md explains the model and shows results.
     """
     try:
+        if pictures is not None and cost:
+            raise UsageError("--scale and --cost are two measurements", hint="Run one after the other.")
         plan = Plan(
             providers, jobs, customers, relays, seed, width, slots, max_queue, job_s, unlike, uneven,
             stragglers, liars, churn, dead_relays, lost, paid,

@@ -50,7 +50,7 @@ _LOOK_S = 1.0
 
 def start(
     drain_s: Annotated[
-        float, typer.Option(help="Seconds to finish running jobs after Ctrl-C, SIGTERM or SIGHUP.")
+        float, typer.Option(min=0, help="Seconds to finish running jobs after Ctrl-C, SIGTERM or SIGHUP.")
     ] = DRAIN_S,
     relay: Annotated[
         bool, typer.Option("--relay", help="Run your household's relay too, open to its members alone.")

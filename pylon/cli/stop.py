@@ -28,7 +28,7 @@ def stop(
             ),
         ),
     ] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the node to end.")] = DRAIN_S + 10,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the node to end.")] = DRAIN_S + 10,
     as_json: Json = False,
 ) -> None:
     """Stop the node that serves this home, after it has finished its current jobs.

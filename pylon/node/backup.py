@@ -114,6 +114,8 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
     """Yields a draft folder, which is renamed to `folder` at the end. A draft that a crash left is cleared first."""
     if os.path.lexists(folder):
         raise SetupError(f"{folder} already exists", hint="Name a new folder: a backup never overwrites anything.")
+    if folder.parent.is_file():
+        raise SetupError(f"{folder.parent} is a file, not a folder", hint="Name a new folder in one that exists.")
     if not folder.parent.is_dir():
         # The likely cause: its disk is not mounted.
         raise SetupError(f"folder {folder.parent} does not exist", hint="Create it, or mount its disk.")

@@ -7,13 +7,23 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from pylon.bench.simulation.cost import PLACES, Side
+from pylon.bench.simulation.machine import Behaviour, Machine
 from pylon.bench.simulation.measures import gini, ideal_s, quantile
+from pylon.bench.simulation.messages import Invoice, Refusal, Result, SentRequest
 from pylon.bench.simulation.plan import Plan
-from pylon.bench.simulation.run import simulate
-from pylon.bench.simulation.scale import FIGURES, SWEEPS, picture, table, ticks
+from pylon.bench.simulation.run import Simulation, simulate
+from pylon.bench.simulation.scale import FIGURES, SWEEPS, picture, scale, table, ticks
+from pylon.bench.simulation.sizes import MAX_TOKENS
+from pylon.cli.simulate import simulate_
 from pylon.errors import UsageError
+from pylon.jobs.parameters import JobParameters
+from pylon.jobs.request import JobRequest, ReceivedRequest
+from pylon.money.msat import Msat
+from pylon.money.price import FREE, Price
+from pylon.provider.settings import ProviderSettings
 
 
 def played(**changes):
@@ -84,14 +94,100 @@ def test_a_machine_with_a_short_queue_turns_customers_away():
     assert report["sent_per_job"] > played(customers=10)["sent_per_job"]
 
 
+class OneMachine:
+    """A modelled machine that takes about ten seconds a job, without customers of its own around it."""
+
+    def __init__(self, price=FREE, **settings):
+        self.world = Simulation(Plan(providers=1, jobs=1)).world
+        self.machine = Machine(
+            self.world, Behaviour.HONEST, ProviderSettings(price=price, **settings), job_s=10.0, relays=(0,)
+        )
+        # What each customer heard, without word that its job is processed.
+        self.heard = []
+
+    def ask(self, customer):
+        """One more request of this customer."""
+
+        def reply(_, said):
+            if isinstance(said, Refusal | Invoice | Result):
+                self.heard.append((customer, said))
+
+        now = int(self.world.clock.wall)
+        job = JobRequest("x", JobParameters(max_tokens=MAX_TOKENS), topup=Msat(1_000_000), expiration=now + 600)
+        request = ReceivedRequest(self.world.new_id(), customer, now, job, True, (self.machine.key,))
+        self.machine.take(SentRequest(request, (0,), reply, reply))
+
+    def pass_(self, seconds):
+        until = self.world.clock.now + seconds
+        self.world.clock.at(until, lambda: None)
+        while self.world.clock.now < until:
+            self.world.clock.step()
+
+    @property
+    def answered(self):
+        return [customer for customer, said in self.heard if isinstance(said, Result)]
+
+
+def test_strangers_who_fill_their_line_at_a_modelled_machine_leave_known_customers_theirs():
+    one = OneMachine(max_customers=2)
+    one.ask("known")
+    one.pass_(20)
+    assert one.answered == ["known"]
+    for n in range(5):
+        one.ask(f"stranger {n}")
+    one.ask("known")
+    one.pass_(100)
+    # One runs, two wait, two are refused. The known customer waits for the one that runs and for one turn.
+    refused = [customer for customer, said in one.heard if isinstance(said, Refusal)]
+    assert refused == ["stranger 3", "stranger 4"]
+    assert one.answered == ["known", "stranger 0", "stranger 1", "known", "stranger 2"]
+
+
+def test_who_pays_ahead_does_not_wait_among_strangers_at_a_modelled_machine():
+    one = OneMachine(price=Price(Msat(1_000)))
+    one.ask("busy")
+    for n in range(5):
+        one.ask(f"stranger {n}")
+    one.ask("payer")
+    one.machine.credit("payer", Msat(1_000_000))
+    one.ask("payer")
+    one.pass_(200)
+    assert one.answered.index("payer") <= 2
+
+
 def test_a_dead_relay_costs_time():
     assert played(relays=2, dead_relays=0.5)["wall_s"] > played(relays=2)["wall_s"]
 
 
-@pytest.mark.parametrize("changes", [{"liars": 2.0}, {"jobs": 0}, {"providers": 200_000}, {"relays": 0}])
-def test_a_plan_that_makes_no_sense_is_refused(changes):
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"liars": 2.0}, "liars is 2.0: it must be between 0 and 1"),
+        ({"jobs": 0}, "jobs is 0: it must be between 1 and 1,000,000"),
+        ({"providers": 200_000}, "providers is 200,000: it must be between 1 and 100,000"),
+        ({"relays": 0}, "relays is 0: it must be between 1 and 100,000"),
+        ({"job_s": float("nan")}, "job_s is nan: it must be between 0.001 and 1,000,000"),
+        ({"customers": 2, "jobs": 1}, "2 customers are more than the jobs: 1"),
+        ({"liars": 0.6, "stragglers": 0.6}, "stragglers and liars are more than all machines"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused_by_the_name_of_what_is_wrong(changes, said):
+    with pytest.raises(UsageError, match=said):
         Plan(**changes)
+
+
+def test_a_plan_that_does_not_fit_every_sweep_is_refused_before_the_first_one_runs(tmp_path):
+    said = []
+    with pytest.raises(UsageError, match="64 customers are more than the jobs: 40"):
+        scale(Plan(providers=20, jobs=40), tmp_path / "pictures", said.append)
+    assert said == []
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_pictures_and_costs_are_not_asked_for_at_once(tmp_path):
+    with pytest.raises(typer.Exit) as refused:
+        simulate_(pictures=tmp_path, cost=1)
+    assert refused.value.exit_code == UsageError.exit_code
 
 
 def test_the_ideal_is_the_least_time_of_equal_jobs_on_unequal_machines():

@@ -140,6 +140,9 @@ async def test_it_is_written_over_nothing_and_into_no_folder_that_is_missing(tmp
     for name in ("empty", "link", "home"):
         with pytest.raises(SetupError, match="already exists"):
             back_up(home, tmp_path / name, now=NOW, told=unheard)
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match="is a file, not a folder"):
+        back_up(home, tmp_path / "file" / "copy", now=NOW, told=unheard)
     with pytest.raises(SetupError, match="does not exist"):
         back_up(home, tmp_path / "disk" / "copy", now=NOW, told=unheard)
     assert not (tmp_path / "disk").exists()

@@ -6,9 +6,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from typer.exceptions import TyperException
 
 from pylon import config as settings
 from pylon.cli import stop as command
+from pylon.cli.main import app
 from pylon.errors import HomeBusyError, InterruptError, UnreachableError, UsageError
 from pylon.node import identity
 from pylon.node.calls.protocol import result_of
@@ -137,3 +139,13 @@ async def test_a_node_and_a_relay_have_a_last_word_in_their_window_when_they_are
         own.send_signal(signal.SIGINT)
         shown = (await asyncio.wait_for(own.communicate(), 60))[0].decode().splitlines()
         assert shown[-1] == "the relay has ended"
+
+
+@pytest.mark.parametrize("call", [("stop", "--timeout"), ("start", "--drain-s"), ("service", "run", "--drain-s")])
+@pytest.mark.parametrize("seconds", ["-1", "nan"])
+def test_a_time_that_cannot_be_waited_is_refused_before_anything_is_told_to_stop(
+    call: tuple[str, ...], seconds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYLON_HOME", str(tmp_path / "none"))
+    with pytest.raises(TyperException, match="greater than or equal to 0"):
+        app([*call, seconds], standalone_mode=False)

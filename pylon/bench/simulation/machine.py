@@ -1,4 +1,4 @@
-"""A modelled provider: the shipped admission, queue and account, with an engine that only takes time."""
+"""A modelled provider: the shipped admission, customers, queue and account, with an engine that only takes time."""
 
 from collections import Counter, deque
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from pylon.money.accounts.usage import Usage
 from pylon.money.msat import Msat
 from pylon.nostr.event import Event, EventDraft
 from pylon.provider.admission import Accept, Load, Refuse, admit
+from pylon.provider.customers import Customers, Standing
 from pylon.provider.queue import Job, JobQueue
 from pylon.provider.settings import ProviderSettings
 
@@ -63,6 +64,7 @@ class Machine:
         self.job_s = job_s
         self._world = world
         self._queue = JobQueue()
+        self._customers = Customers()
         self._asked: dict[str, SentRequest] = {}
         self._running: dict[str, Job] = {}
         self._of_customer: Counter[str] = Counter()
@@ -141,24 +143,33 @@ class Machine:
         if not self.alive:
             return
         request, now = asked.request, self._world.clock.wall
-        load = Load(
-            ((MODEL.id, MODEL.sha256),),
-            waiting=len(self._queue) + len(self._running),
-            of_customer=self._of_customer[request.customer],
-            unpaid_of_customer=len(self._unfunded.get(request.customer, ())),
-        )
+        load = self._load(request.customer)
         verdict = admit(request, self.settings, load, provider=self.key, now=now)
         if isinstance(verdict, Refuse):
             self._say(asked, Refusal(verdict.code))
         if not isinstance(verdict, Accept):
             return
         event = Event(request.id, request.customer, request.created_at, request.job.kind, (), "", "")
-        job = Job(request, event, verdict, now, "")
+        job = Job(request, event, verdict, now, "", standing=load.standing)
         self._asked[job.id] = asked
         self._of_customer[request.customer] += 1
         self._world.clock.after(self.settings.processing_after_s, lambda: self._say_processing(job.id))
         if self.behaviour is not Behaviour.SILENT:
             self._fund(job)
+
+    def _load(self, customer: str) -> Load:
+        """As `provider.occupancy` counts it."""
+        standing = self._customers.standing(customer)
+        waiting, others = self._queue.in_line(standing)
+        return Load(
+            ((MODEL.id, MODEL.sha256),),
+            standing=standing,
+            waiting=waiting,
+            others=others,
+            turn_s=others / self._world.plan.slots * self.job_s,
+            of_customer=self._of_customer[customer],
+            unpaid_of_customer=len(self._unfunded.get(customer, ())),
+        )
 
     def cancel(self, job_id: str) -> None:
         """Drops a job that its customer cancelled."""
@@ -190,7 +201,9 @@ class Machine:
                 self._bases[job.id] = basis
                 if basis is Basis.TRIAL:
                     self._trial_left = self._trial_left - quote
-                self._queue.push(job)
+                # As `provider.payments.till` has it: who pays ahead does not wait among strangers.
+                paid = basis is Basis.PREPAID and job.standing is Standing.STRANGER
+                self._queue.push(replace(job, standing=Standing.RECENT) if paid else job)
                 self._work()
                 if self._wait_s(job.id) >= self.settings.processing_after_s:
                     self._say_processing(job.id)
@@ -256,6 +269,7 @@ class Machine:
                 receipt, charge_msat=receipt.charge_msat + more, charged_total=receipt.charged_total + more
             )
         self._accounts[customer] = account
+        self._customers.served(customer, self._world.clock.wall)
         usage = Usage(PROMPT_TOKENS, MAX_TOKENS)
         return Result(usage, receipt if self._world.plan.paid else None, right=self.behaviour is not Behaviour.WRONG)
 

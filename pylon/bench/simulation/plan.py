@@ -1,6 +1,5 @@
 """The plan of a simulation: sizes, times, and the shares of machines and relays that misbehave."""
 
-import math
 from dataclasses import dataclass
 
 from pylon.errors import UsageError
@@ -9,8 +8,25 @@ from pylon.swarm.settings import DispatchSettings
 
 MOST_PROVIDERS = 100_000
 MOST_JOBS = 1_000_000
-_MOST_SECONDS = 1_000_000
-_MOST_SPREAD = 10
+# The least and the most of each setting.
+_BOUNDS = (
+    ("providers", 1, MOST_PROVIDERS),
+    ("jobs", 1, MOST_JOBS),
+    ("customers", 1, MOST_JOBS),
+    ("relays", 1, MOST_PROVIDERS),
+    ("width", 1, MOST_JOBS),
+    ("slots", 1, MOST_JOBS),
+    ("max_queue", 1, MOST_JOBS),
+    ("job_s", 0.001, 1_000_000),
+    # Spreads of a logarithm: 1 is a factor of e.
+    ("unlike", 0, 10),
+    ("uneven", 0, 10),
+    ("stragglers", 0, 1),
+    ("liars", 0, 1),
+    ("churn", 0, 1),
+    ("dead_relays", 0, 1),
+    ("lost", 0, 1),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +43,7 @@ class Plan:
     seed: int = 1
     width: int = DispatchSettings().width
     slots: int = 1
-    # Jobs that may wait at a machine before it says `busy`.
+    # Jobs that may wait in each line of a machine (`provider.customers`) before it says `busy`.
     max_queue: int = ProviderSettings().max_queue
     # A job's median time, and the spread of its logarithm: between machines, and between jobs on one machine.
     job_s: float = 2.0
@@ -47,31 +63,15 @@ class Plan:
     paid: bool = False
 
     def __post_init__(self) -> None:
-        shares = (self.stragglers, self.liars, self.churn, self.dead_relays, self.lost)
-        if not all(0 <= share <= 1 for share in shares) or self.stragglers + self.liars > 1:
-            raise UsageError("shares lie between 0 and 1", hint="0.05 is five per cent.")
-        if not 1 <= self.providers <= MOST_PROVIDERS or not 1 <= self.customers <= self.jobs <= MOST_JOBS:
+        for name, least, most in _BOUNDS:
+            value = getattr(self, name)
+            # Not a number is outside of every bound.
+            if not least <= value <= most:
+                raise UsageError(f"{name} is {value:,}: it must be between {least:,} and {most:,}")
+        if self.customers > self.jobs:
             raise UsageError(
-                f"{self.providers:,} providers, {self.customers:,} customers and {self.jobs:,} jobs are no plan",
-                hint=f"1 to {MOST_PROVIDERS:,} providers, up to {MOST_JOBS:,} jobs, and a job a customer at least.",
+                f"{self.customers:,} customers are more than the jobs: {self.jobs:,}",
+                hint="Each customer needs one job at least.",
             )
-        if (
-            self.relays > MOST_PROVIDERS
-            or max(self.slots, self.width, self.max_queue) > MOST_JOBS
-            or not all(
-                math.isfinite(value) and value <= _MOST_SECONDS for value in (self.job_s, self.unlike, self.uneven)
-            )
-        ):
-            raise UsageError(
-                f"relays go up to {MOST_PROVIDERS:,}, other counts to {MOST_JOBS:,}, a job to {_MOST_SECONDS:,} s"
-            )
-        if max(self.unlike, self.uneven) > _MOST_SPREAD:
-            raise UsageError(
-                f"a spread goes up to {_MOST_SPREAD}", hint="It is that of a logarithm: 1 is a factor of e."
-            )
-        if (
-            min(self.relays, self.slots, self.width, self.max_queue) < 1
-            or self.job_s <= 0
-            or min(self.unlike, self.uneven) < 0
-        ):
-            raise UsageError("a swarm needs a relay, a slot and time to work")
+        if self.stragglers + self.liars > 1:
+            raise UsageError("stragglers and liars are more than all machines: together they may be at most 1")

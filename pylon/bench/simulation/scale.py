@@ -128,16 +128,20 @@ SWEEPS = (
 
 
 def scale(base: Plan, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Runs all sweeps, writes their pictures and figures into a folder, and returns the figures."""
+    """Runs all sweeps, writes their pictures and figures into a folder, and returns the figures.
+
+    Raises `UsageError` before the first one if `base` does not fit all of them, as with fewer jobs than customers.
+    """
+    plans = {sweep: tuple(sweep.plans(base)) for sweep in SWEEPS}
     folder.mkdir(parents=True, exist_ok=True)
     done: dict[Plan, Report] = {}
     figures: dict[str, list[Report]] = {}
     for sweep in SWEEPS:
-        for plan in sweep.plans(base):
+        for plan in plans[sweep]:
             if plan not in done:
                 done[plan] = simulate(plan)
                 say(f"{sweep.name}: {sweep.setting} {getattr(plan, sweep.setting):g}, ratio {done[plan]['ratio']}")
-        figures[sweep.name] = [done[plan] for plan in sweep.plans(base)]
+        figures[sweep.name] = [done[plan] for plan in plans[sweep]]
         (folder / f"{sweep.name}.svg").write_text(picture(sweep, figures[sweep.name]), encoding="utf-8")
     (folder / FIGURES).write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
     return figures
