@@ -103,3 +103,27 @@ async def test_on_a_full_disk_this_process_knows_and_the_next_one_once_there_is_
     assert (await next_process(journal, clock)).code("a") is None
     await refused.remember([("b", ErrorCode.BUSY)])
     assert (await next_process(journal, clock)).code("a") is ErrorCode.PAUSED
+
+
+async def test_a_flood_on_a_full_disk_leaves_no_more_to_write_than_the_next_process_needs(
+    journal, clock, monkeypatch
+):
+    monkeypatch.setattr(module, "MOST", 3)
+    refused = await next_process(journal, clock)
+    written, began = [], int(clock.wall())
+
+    async def full(rows):
+        written[:] = rows
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(journal, "refuse", full)
+        for number in range(9):
+            await refused.remember([(str(number), ErrorCode.BUSY)])
+            clock.advance(1)
+    # Those that are kept, and the latest one.
+    assert len(written) == 5
+    await refused.remember([])
+    again = await next_process(journal, clock)
+    assert [number for number in range(9) if again.code(str(number))] == [6, 7, 8]
+    assert [again.may_be_forgotten(began + number) for number in (5, 6)] == [True, False]

@@ -70,7 +70,8 @@ class Refused:
             await self._journal.refuse(rows)
         except sqlite3.Error as error:
             logger.warning("refusals could not be stored", error=str(error))
-            self._unwritten = [row for row in rows if row[2] > now - KEEP_S]
+            # One more than is remembered: by that the next process knows that there were others.
+            self._unwritten = [row for row in rows[-MOST - 1 :] if row[2] > now - KEEP_S]
         if self._surplus >= SURPLUS:
             await self._delete_surplus()
 
