@@ -119,6 +119,8 @@ def judge_feedback(customers: list[Customer]) -> list[Verdict]:
 
 
 def _feedback(customer: Customer, event: Event) -> str | None:
+    if len(tuple(event.tag_values("e"))) > 1:
+        return _shared_refusal(customer, event)
     request = customer.asked.get(event.tag("e") or "")
     if request is None or event.tag("p") != customer.secret.public:
         return "its e and p tags are not those of the request and its customer"
@@ -137,6 +139,21 @@ def _feedback(customer: Customer, event: Event) -> str | None:
         return wrong
     status = answer.find("status")
     return None if status is not None and status[1:2] and status[1] in Status else "its status is not in the table"
+
+
+def _shared_refusal(customer: Customer, event: Event) -> str | None:
+    """What is wrong with one error for the requests of many customers."""
+    if wire.is_sealed(event):
+        return "it is encrypted, although it names several requests"
+    if not customer.asked.keys() & event.tag_values("e"):
+        return "none of its e tags is the request"
+    if customer.secret.public not in event.tag_values("p"):
+        return "none of its p tags is the customer"
+    if event.tag("v") != SCHEMA:
+        return f"there is no v tag with {SCHEMA}"
+    if expiration(event) is None:
+        return "there is no expiration tag with a Unix time"
+    return None if event.tag("status") == Status.ERROR else "several requests share what is not an error"
 
 
 def _sealed(event: Event, answer: OpenedAnswer) -> str | None:

@@ -33,6 +33,8 @@ class Load:
     # This customer's jobs, those that wait for its payment included, and how many those are.
     of_customer: int = 0
     unpaid_of_customer: int = 0
+    # A stranger is judged, and no further job of a customer that has never paid may wait for a payment.
+    newcomers_full: bool = False
     # Why no job is taken on (an owner rule's name, "owner", "draining"), or empty.
     paused: str = ""
     # The wallet does not answer: paid jobs are refused, never done for free.
@@ -147,6 +149,9 @@ def crowded(settings: ProviderSettings, load: Load) -> Refuse | None:
     if load.waiting >= settings.max_queue:
         return Refuse(ErrorCode.BUSY, f"{load.waiting} jobs of {load.standing} customers are already waiting here")
     own = load.of_customer - load.unpaid_of_customer
+    if load.newcomers_full and not own:
+        # It might have had a trial job instead. But a flood has used up the day's by then.
+        return Refuse(ErrorCode.BUSY, "no more jobs of new customers may wait for a payment here")
     if not own and load.others >= settings.max_customers:
         wait = f"about {max(1, round(load.turn_s))} s"
         return Refuse(ErrorCode.BUSY, f"{load.others} other {load.standing} customers are waiting here, {wait}")

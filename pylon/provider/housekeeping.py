@@ -34,8 +34,7 @@ class Housekeeping:
 
     async def _clean_up(self) -> None:
         now = self._clock.wall()
-        await self._journal.forget(
-            results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S, refusals_before=now - KEEP_REFUSED_S
-        )
+        await self._journal.forget(results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S)
+        await self._journal.forget_refusals(before=now - KEEP_REFUSED_S)
         await self._settlement.forget(before=now - KEEP_ROWS_S)
         await asyncio.sleep(EVERY_S)

@@ -125,14 +125,20 @@ class Journal:
         )
         return found[::-1]
 
-    async def forget(self, *, results_before: float, rows_before: float, refusals_before: float) -> None:
-        """Deletes results of jobs with a deadline before `results_before`, rows of ended jobs that came before
-        `rows_before`, and refusals before `refusals_before`. Times are Unix seconds."""
+    async def forget_refusals(self, *, before: float) -> None:
+        """Deletes the refusals from before a time (Unix seconds)."""
+        # On the database's own thread, as below: there may be thousands of rows.
+        await self._database.write(
+            lambda connection: connection.execute("DELETE FROM refused_request WHERE said_at < ?", (before,))
+        )
+
+    async def forget(self, *, results_before: float, rows_before: float) -> None:
+        """Deletes results of jobs with a deadline before `results_before`, and rows of ended jobs that came before
+        `rows_before`. Times are Unix seconds."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(rows.FORGET_RESULTS, (int(results_before),))
             connection.execute(rows.FORGET, (rows_before,))
-            connection.execute("DELETE FROM refused_request WHERE said_at < ?", (refusals_before,))
 
         # There may be thousands of rows. On the database's own thread they do not hold up the event loop.
         await self._database.write(work)

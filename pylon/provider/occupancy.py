@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pylon.inference.service import InferenceService
 from pylon.provider.admission import Load
-from pylon.provider.customers import Customers
+from pylon.provider.customers import Customers, Standing
 from pylon.provider.pauses import Pauses
 from pylon.provider.queue import Job
 from pylon.provider.work.in_hand import InHand
@@ -51,6 +51,7 @@ class Occupancy:
             turn_s=others / self._inference.slots * self._runner.seconds_per_job,
             of_customer=unpaid + paid,
             paused=self._pauses.public_reason or ("engine" if self._inference.state == "failed" else ""),
+            newcomers_full=standing is Standing.STRANGER and in_hand.newcomers_full,
             wallet_down=in_hand.wallet_down,
             schemas=self._inference.follows_schemas,
             unpaid_of_customer=unpaid,

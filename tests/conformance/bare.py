@@ -16,6 +16,8 @@ from pylon.nostr.pool import RelayPool
 KINDS = frozenset({5050, 5940})
 STRANGER = SecretKey(bytes(31) + b"\x63")
 MODEL = ("bare-model", "ab" * 32, "none")
+# No fault: each refusal is one for many.
+SHARES = "shares its refusals"
 # A cancellation that comes at once is in time for a long answer, and an ignored one is seen to be.
 LONG_S = 1.6
 EVERY_KIND = ("serves every kind", "bills every kind")
@@ -25,7 +27,7 @@ SILENT_ABOUT = {"passes over what does not open": "undecryptable", "passes over 
 
 
 class BareProvider:
-    """An async context manager; `fault` names what it does wrong."""
+    """An async context manager; `fault` names what it does wrong, or `SHARES`."""
 
     def __init__(self, relay: str, fault: str = "") -> None:
         self.secret = SecretKey.generate()
@@ -171,6 +173,14 @@ class BareProvider:
     async def _feedback(self, customer: str, request: str, status: Tag, *, private: bool) -> None:
         outside: tuple[Tag, ...] = (("e", request), ("p", customer), ("v", "pylon/1"))
         inner: tuple[Tag, ...] = (("status", *status),)
+        if self.fault == SHARES and status[0] == "error":
+            others: tuple[Tag, ...] = (
+                ("e", "ab" * 32),
+                ("p", STRANGER.public),
+                ("expiration", str(int(time.time()) + 60)),
+            )
+            await self._publish(7000, "", (*others, *outside, *inner))
+            return
         if private and self.fault != "refuses in the clear":
             await self._publish(7000, self._seal(customer, "", inner), (*outside, ("encrypted",)))
         else:

@@ -7,7 +7,7 @@ import pytest
 from pylon.conformance.clauses import Clause, ClauseOutcome
 from pylon.conformance.run import examine
 from pylon.relay.server import RelayServer
-from tests.conformance.bare import BareProvider
+from tests.conformance.bare import SHARES, BareProvider
 
 
 class SlowClock:
@@ -31,8 +31,9 @@ async def verdicts(relay, fault=""):
         return await examine(provider.public, [relay.url], answer_s=4.0, silence_s=0.8)
 
 
-async def test_a_provider_of_bare_events_that_keeps_to_the_schema_passes(relay):
-    report = await verdicts(relay)
+@pytest.mark.parametrize("way", ["", SHARES])
+async def test_a_provider_of_bare_events_that_keeps_to_the_schema_passes(relay, way):
+    report = await verdicts(relay, way)
     assert [verdict for verdict in report.verdicts if verdict.outcome is not ClauseOutcome.PASS] == []
     assert report.passed
 

@@ -7,6 +7,8 @@ import orjson
 
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
+from pylon.provider.intake import crowd, not_taken
+from pylon.provider.refusal_budget import RefusalLimits
 from pylon.swarm.client import SwarmClient
 from tests.interop.sdk import peer, tags_of
 
@@ -49,6 +51,26 @@ async def test_nostr_sdk_opens_our_refusal(relay, serve):
         await customer.send(5940, customer.seal(serving.public, payload), outside)
         feedback = await customer.heard(7000)
         assert ["status", "error", "unsupported_model"] in customer.open(feedback)["tags"]
+
+
+async def test_nostr_sdk_finds_itself_among_those_whom_we_refuse_in_one_event(relay, serve, monkeypatch):
+    monkeypatch.setattr(not_taken, "STRANGERS", RefusalLimits(total_burst=0.0, total_per_s=0.0))
+    # Long enough for both to be asked about together.
+    monkeypatch.setattr(crowd, "GATHER_S", 2.0)
+    serving = await serve()
+    async with peer(relay.url) as first, peer(relay.url) as second:
+        asked = []
+        for customer in (first, second):
+            payload = {"text": PROMPT, "tags": [["i", "", "text"], ["param", "model", "no-such-model"]]}
+            outside = [["p", serving.public], ["encrypted"], ["v", "pylon/1"]]
+            request = await customer.send(5940, customer.seal(serving.public, payload), outside)
+            asked.append(request.id().to_hex())
+        shared = await first.heard(7000)
+        assert shared.id() == (await second.heard(7000)).id()
+        tags = [tag.to_vec() for tag in shared.tags()]
+        assert ["status", "error", "unsupported_model"] in tags and ["encrypted"] not in tags
+        assert [tag[1] for tag in tags if tag[0] == "e"] == asked
+        assert [tag[1] for tag in tags if tag[0] == "p"] == [first.public, second.public]
 
 
 async def test_our_customer_is_answered_by_a_sealing_provider_of_nostr_sdk(relay):

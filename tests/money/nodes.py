@@ -232,7 +232,7 @@ class ProviderNode(Node):
                 await account_store.charge(tx, [Done(job, cost, self.clock.wall())])
                 await self.note(tx, job, "signed")
             else:
-                await account_store.release(tx, job)
+                await account_store.release(tx, job, wasted=rng.random() < 0.5)
                 await self.note(tx, job, "undone")
         await self.publish(job)
 

@@ -227,6 +227,15 @@ async def test_a_failed_job_costs_nothing_and_gives_the_trial_back(database):
         await admit_in(database, "aa", "j1", sats(2))
 
 
+async def test_a_trial_that_is_taken_back_when_the_model_works_on_it_is_spent(database):
+    await admit_in(database, "aa", "j1", sats(2))
+    async with database.transaction() as tx:
+        await account_store.release(tx, "j1", wasted=True)
+    assert await admit_in(database, "aa", "j2", sats(2)) == AskTopUp(sats(2))
+    # Of the day's trials, too.
+    assert await hold_store.trial_left(database, TRIAL, NOW) == sats(48)
+
+
 async def test_the_26th_stranger_of_a_day_pays_and_the_next_day_tries(database):
     for number in range(25):
         assert await admit_in(database, f"c{number}", f"j{number}", sats(2)) == Run(Basis.TRIAL)

@@ -3,12 +3,19 @@
 import asyncio
 import re
 import sys
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from pylon.jobs.answer import Address
+from pylon.jobs.codes import ErrorCode
+from pylon.jobs.feedback import shared_error_draft
 from pylon.nostr.bech32 import nip19
+from pylon.nostr.filter import Filter
+from pylon.nostr.keys import SecretKey
+from pylon.nostr.pool import RelayPool
 from pylon.relay.server import RelayServer
 from tests.node import programs
 from tests.swarm.test_exchange import serve
@@ -120,6 +127,29 @@ async def test_the_program_without_pylon_asks_in_both_forms(tmp_path: Path, writ
     opened, private = out.splitlines()
     assert opened.startswith("open: stand-in answer") and private.startswith("private: stand-in answer")
     assert LONG.split()[0] in opened and LONG.split()[0] in private
+
+
+async def test_the_program_without_pylon_understands_a_refusal_that_it_shares_with_others(tmp_path: Path) -> None:
+    """A provider that refuses whatever it is asked, in events that name a stranger first."""
+    secret, stranger = SecretKey.generate(), SecretKey.generate()
+    async with RelayServer() as relay:
+        pool = RelayPool([relay.url], secret=secret)
+        pool.start()
+        requests = pool.subscribe(lambda: (Filter(tags={"p": frozenset({secret.public})}),), name="jobs")
+
+        async def refuse() -> None:
+            async for received in requests:
+                event, now = received.event, int(time.time())
+                about = [Address("ab" * 32, stranger.public, False), Address(event.id, event.pubkey, False)]
+                draft = shared_error_draft(about, ErrorCode.BUSY, "full", created_at=now, expiration=now + 60)
+                await pool.publish(secret.sign(draft))
+
+        refusing = asyncio.create_task(refuse())
+        await requests.caught_up.wait()
+        code, _, err = await program(WITHOUT_PYLON, relay.url, secret.public, "anybody?", folder=tmp_path)
+        refusing.cancel()
+        await pool.close()
+    assert (code, err) == (1, "no answer: error busy: full\n")
 
 
 @pytest.mark.slow

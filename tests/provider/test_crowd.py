@@ -12,11 +12,15 @@ class Replies:
     """Keeps what is said; a relay has it when a test says so."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[list[str], str]] = []
+        # The request of a refusal of its own, the requests of a shared one.
+        self.said: list[tuple[str | list[str], str]] = []
         self.unacknowledged = []
 
     def shared_refusal(self, refusals):
         return [refusal.id for refusal in refusals]
+
+    def refusal(self, refusal):
+        return None if refusal.id == "had too many" else refusal.id
 
     def say(self, event, relay, done):
         self.said.append((event, relay))
@@ -50,9 +54,9 @@ async def test_they_are_told_together_where_they_came_from_and_by_what_they_are_
     )
     assert replies.said == [
         ([str(number) for number in range(TOGETHER)], "ws://r"),
-        (["x"], "ws://other"),
+        ("x", "ws://other"),
         ([str(TOGETHER), str(TOGETHER + 1)], "ws://r"),
-        (["y"], "ws://r"),
+        ("y", "ws://r"),
     ]
     await crowd.close()
 
@@ -67,6 +71,17 @@ async def test_a_relay_that_is_slow_has_few_of_them_to_take_and_hears_of_the_res
         await settled()
         assert len(replies.said) == 3 + one
     assert sorted(int(id_) for ids, _ in replies.said for id_ in ids) == list(range(events * TOGETHER))
+    await crowd.close()
+
+
+async def test_a_refusal_that_nobody_shares_is_sealed_for_its_customer_as_long_as_that_has_not_had_too_many(
+    monkeypatch,
+):
+    crowd, replies = await told(monkeypatch, [no("had too many")])
+    assert replies.said == [(["had too many"], "ws://r")]
+    crowd.add(no("x"))
+    await settled()
+    assert replies.said[1:] == [("x", "ws://r")]
     await crowd.close()
 
 

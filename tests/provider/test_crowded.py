@@ -108,3 +108,9 @@ def test_whoever_has_a_job_here_may_send_more_though_no_other_customer_may_come(
     load = Load((), waiting=8, others=8)
     assert crowded(SETTINGS, load).code is ErrorCode.BUSY
     assert crowded(SETTINGS, replace(load, of_customer=1)) is None
+
+
+def test_a_stranger_is_turned_away_when_no_newcomer_may_wait_for_a_payment_unless_a_job_of_its_own_runs():
+    refused = crowded(SETTINGS, Load((), of_customer=2, unpaid_of_customer=2, newcomers_full=True))
+    assert refused is not None and refused.code is ErrorCode.BUSY
+    assert crowded(SETTINGS, Load((), of_customer=3, unpaid_of_customer=2, newcomers_full=True)) is None

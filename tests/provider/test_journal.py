@@ -87,10 +87,10 @@ async def test_forgetting_drops_contents_first_and_rows_later_but_never_what_is_
     for request in (old, new):
         await sign(journal, request, event(request.content + " result", 6940))
         journal.settled(request.id)
-    await journal.forget(results_before=100, rows_before=0, refusals_before=0)
+    await journal.forget(results_before=100, rows_before=0)
     known = await journal.known([old.id, new.id])
     assert known[old.id] is None and known[new.id] is not None
-    await journal.forget(results_before=100, rows_before=100, refusals_before=0)
+    await journal.forget(results_before=100, rows_before=100)
     assert set(await journal.known([old.id, new.id, open_.id])) == {new.id, open_.id}
 
 

@@ -21,7 +21,9 @@ class Machine:
     def __init__(self) -> None:
         self.engine = SimpleNamespace(slots=2, state="ready", model=None, follows_schemas=True)
         self.runner = SimpleNamespace(queue=Queue(), running=[], computing=0, seconds_per_job=3.0)
-        self.in_hand = SimpleNamespace(wallet_down=False, paid_of=lambda _: 2, unpaid_of=lambda _: 1)
+        self.in_hand = SimpleNamespace(
+            wallet_down=False, newcomers_full=True, paid_of=lambda _: 2, unpaid_of=lambda _: 1
+        )
         self.pauses = SimpleNamespace(public_reason="")
         self.customers = Customers()
         self.occupancy = Occupancy(
@@ -57,6 +59,11 @@ def test_who_waits_in_another_line_and_who_is_trusted_does_not_count(machine):
     machine.customers.served("alice", 0.0)
     load = machine.occupancy.load("alice", ahead)
     assert (load.standing, load.waiting, load.others) == (Standing.RECENT, 1, 1)
+
+
+def test_that_no_newcomer_may_wait_for_a_payment_concerns_strangers_alone(machine):
+    machine.customers.served("known", 1.0)
+    assert [machine.occupancy.load(key, []).newcomers_full for key in ("alice", "known")] == [True, False]
 
 
 def test_weights_are_named_once_the_model_is_there(machine):

@@ -181,6 +181,28 @@ async def cancel(customer, serving, request):
             await asyncio.sleep(0.02)
 
 
+async def test_a_trial_that_is_taken_back_when_it_has_begun_is_spent_and_one_that_waits_is_not(
+    paid, customer, another_customer
+):
+    serving = await paid(credit=CreditPolicy(), delay_s=30.0, slots=1)
+    other = await another_customer()
+    begun = await customer.ask(serving.public, paying("begins at once"))
+    while (await serving.provider.status()).running != 1:
+        await asyncio.sleep(0.02)
+    waits = await other.ask(serving.public, paying("waits"))
+    while (await serving.provider.status()).queued != 1:
+        await asyncio.sleep(0.02)
+    await cancel(other, serving, waits)
+    # Taken on once more without a payment.
+    await other.ask(serving.public, paying("waits again"))
+    while (await serving.provider.status()).queued != 1:
+        await asyncio.sleep(0.02)
+    await cancel(customer, serving, begun)
+    assert (await customer.refusal(begun)).code is ErrorCode.CANCELLED
+    assert (await asked(customer, await customer.ask(serving.public, paying("again")))).msat == 1_000
+    await clean(serving)
+
+
 async def invoices(serving) -> list[tuple[str, int]]:
     rows = await serving.database.fetch_all("SELECT state, msat FROM money_invoice ORDER BY created_at")
     return [(row["state"], row["msat"]) for row in rows]

@@ -58,7 +58,7 @@ class Stage:
         self.work = work
         return sign(RECEIPT)
 
-    async def end(self, job_id, state, *, code, finished_at, feedback=None) -> None:
+    async def end(self, job_id, state, *, code, finished_at, feedback=None, wasted=False) -> None:
         if self.broken:
             raise OSError("the disk is full")
         self.said.append(("written", state, code, feedback))

@@ -36,7 +36,11 @@ class Rooms(RuleBasedStateMachine):
 
     @rule(id_=jobs, newcomer=st.booleans())
     def comes(self, id_, newcomer):
-        if id_ not in self.here and (not newcomer or self.waiting.makes_room(self.now)):
+        if id_ in self.here:
+            return
+        room = self.waiting.has_room(self.now)
+        if not newcomer or self.waiting.makes_room(self.now):
+            assert room or not newcomer
             self.here[id_] = job(id_, self.now)
             self.waiting.add(self.here[id_], newcomer=newcomer)
 
@@ -145,7 +149,8 @@ def test_that_a_job_left_is_heard_of_once_and_only_by_a_customer_who_waits():
 def test_who_makes_room_for_another_is_late_at_once_and_waits_until_it_has_heard_so():
     waiting = Waiting(1)
     waiting.add(job("a0"), newcomer=True)
-    assert not waiting.makes_room(TO_MAKE_ROOM_S - 1)
+    assert not waiting.has_room(TO_MAKE_ROOM_S - 1) and not waiting.makes_room(TO_MAKE_ROOM_S - 1)
+    assert waiting.has_room(TO_MAKE_ROOM_S)
     assert waiting.late(TO_MAKE_ROOM_S) == []
     assert waiting.makes_room(TO_MAKE_ROOM_S)
     assert [one.id for one in waiting.late(TO_MAKE_ROOM_S)] == ["a0"]

@@ -173,9 +173,10 @@ class Machine:
 
     def cancel(self, job_id: str) -> None:
         """Drops a job that its customer cancelled."""
-        job = self._queue.remove(job_id) or self._running.pop(job_id, None)
-        if job is not None:
+        if (job := self._queue.remove(job_id)) is not None:
             self._drop(job)
+        elif (job := self._running.pop(job_id, None)) is not None:
+            self._drop(job, wasted=True)
             self._work()
 
     def die(self) -> None:
@@ -273,17 +274,18 @@ class Machine:
         usage = Usage(PROMPT_TOKENS, MAX_TOKENS)
         return Result(usage, receipt if self._world.plan.paid else None, right=self.behaviour is not Behaviour.WRONG)
 
-    def _drop(self, job: Job) -> None:
+    def _drop(self, job: Job, *, wasted: bool = False) -> None:
         self._asked.pop(job.id, None)
         self._told.discard(job.id)
         self._of_customer[job.request.customer] -= 1
-        self._release(job)
+        self._release(job, wasted=wasted)
 
-    def _release(self, job: Job) -> None:
+    def _release(self, job: Job, *, wasted: bool = False) -> None:
         basis = self._bases.pop(job.id, None)
         if basis is not None:
             customer = job.request.customer
-            self._accounts[customer] = ledger.release(self._accounts[customer], job.terms.quote, basis)
+            account = self._accounts[customer]
+            self._accounts[customer] = ledger.release(account, job.terms.quote, basis, wasted=wasted)
 
     def _say_processing(self, job_id: str) -> None:
         asked = self._asked.get(job_id)

@@ -158,14 +158,21 @@ def hold(account: Account, quote: Msat, basis: Basis) -> Account:
     )
 
 
-def release(account: Account, quote: Msat, basis: Basis) -> Account:
-    """The account once an admitted job has failed or was cancelled before it cost anything.
-
-    A stranger whose trial job failed through no fault of its own may try again.
-    """
+def release(account: Account, quote: Msat, basis: Basis, *, wasted: bool = False) -> Account:
+    """The account once an admitted job has failed or was cancelled before it cost anything. See `may_retry` too."""
     if basis is Basis.METERED:
         return account
-    return replace(account, held=account.held - quote, trial_used=account.trial_used and basis is not Basis.TRIAL)
+    retry = may_retry(basis, wasted=wasted)
+    return replace(account, held=account.held - quote, trial_used=account.trial_used and not retry)
+
+
+def may_retry(basis: Basis, *, wasted: bool) -> bool:
+    """Whether a stranger gets another trial job after this one, which cost nothing.
+
+    It does if the job failed through no fault of its own, or had not begun. A job that it took back while the model
+    worked on it (`wasted`) was its trial: otherwise it could keep the model busy for nothing, with one key.
+    """
+    return basis is Basis.TRIAL and not wasted
 
 
 def charge(account: Account, quote: Msat, basis: Basis, amount: Msat) -> tuple[Account, AccountReceipt]:

@@ -94,14 +94,16 @@ async def charge(tx: Transaction, done: Sequence[Done]) -> list[AccountReceipt]:
     return signed
 
 
-async def release(tx: Transaction, job: str) -> None:
-    """Releases the hold of a job that failed or was cancelled before it cost anything. Unknown jobs are ignored."""
+async def release(tx: Transaction, job: str, *, wasted: bool = False) -> None:
+    """Releases the hold of a job that failed or was cancelled before it cost anything. Unknown jobs are ignored.
+
+    See `account.may_retry` for `wasted`.
+    """
     released = await tx.fetch_one(
         "UPDATE money_hold SET state = ? WHERE job = ? AND state = ? RETURNING customer, basis",
         (HoldState.RELEASED.value, job, HoldState.HELD.value),
     )
-    if released is not None and released["basis"] == Basis.TRIAL:
-        # The job failed through no fault of its customer, which may try again.
+    if released is not None and decider.may_retry(Basis(released["basis"]), wasted=wasted):
         await tx.execute(
             "UPDATE money_account SET tried_at = NULL, tried_msat = NULL WHERE customer = ?", (released["customer"],)
         )

@@ -5,6 +5,7 @@ from collections import deque
 
 from pylon.forever import forever
 from pylon.jobs.codes import ErrorCode
+from pylon.nostr.event import Event
 from pylon.provider.refusal import Refusal
 from pylon.provider.replies import Replies
 from pylon.tasks import Tasks
@@ -49,7 +50,7 @@ class Crowd:
             await self._room.acquire()
             # Chosen only now: while there was no room, more have come.
             together = self._next()
-            self._replies.say(self._replies.shared_refusal(together), together[0].relay, self._acknowledged)
+            self._replies.say(self._event(together), together[0].relay, self._acknowledged)
         self._came.clear()
 
     def _next(self) -> list[Refusal]:
@@ -61,6 +62,11 @@ class Crowd:
             (alike if _kind(refusal) == _kind(first) else others).append(refusal)
         self._waiting.extendleft(reversed(others))
         return alike
+
+    def _event(self, together: list[Refusal]) -> Event:
+        # A refusal for one is sealed as usual; in the open only if its customer has had too many of those.
+        own = self._replies.refusal(together[0]) if len(together) == 1 else None
+        return own or self._replies.shared_refusal(together)
 
     def _acknowledged(self, _: bool) -> None:
         self._room.release()

@@ -18,6 +18,8 @@ logger = log.get("provider")
 KEEP_S = 1_800.0
 # The most that are remembered one by one: a flood has more in half an hour than memory should hold.
 MOST = 100_000
+# How many rows of others there may be on disk before they are deleted together.
+SURPLUS = 5_000
 
 
 class Refused:
@@ -30,6 +32,8 @@ class Refused:
         self._said: dict[str, tuple[ErrorCode, float]] = {}
         # The time (Unix seconds) of the latest one that was forgotten early.
         self._forgotten_until = 0.0
+        # How many were forgotten early since such rows were deleted.
+        self._surplus = 0
         # Rows that could not be written yet.
         self._unwritten: list[tuple[str, str, float]] = []
 
@@ -66,11 +70,23 @@ class Refused:
             await self._journal.refuse(rows)
         except sqlite3.Error as error:
             logger.warning("refusals could not be stored", error=str(error))
-            self._unwritten = [row for row in rows if row[2] > now - KEEP_S]
+            # One more than is remembered: by that the next process knows that there were others.
+            self._unwritten = [row for row in rows[-MOST - 1 :] if row[2] > now - KEEP_S]
+        if self._surplus >= SURPLUS:
+            await self._delete_surplus()
 
     def _forget_beyond_most(self) -> None:
         while len(self._said) > MOST:
             _, self._forgotten_until = self._said.pop(next(iter(self._said)))
+            self._surplus += 1
+
+    async def _delete_surplus(self) -> None:
+        self._surplus = 0
+        try:
+            # The latest of them stays: by its row the next process knows until when some were forgotten.
+            await self._journal.forget_refusals(before=self._forgotten_until)
+        except sqlite3.Error as error:
+            logger.warning("old refusals could not be deleted", error=str(error))
 
 
 def _code(written: str) -> ErrorCode:

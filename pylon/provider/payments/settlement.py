@@ -40,9 +40,19 @@ class Settlement(Protocol):
         """
 
     async def end(
-        self, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        code: str,
+        finished_at: float,
+        feedback: Event | None = None,
+        wasted: bool = False,
     ) -> None:
-        """Ends a job without a result: it costs nothing. See `Journal.ended` for `feedback`."""
+        """Ends a job without a result: it costs nothing. See `Journal.ended` for `feedback`.
+
+        `wasted`: it had begun when its customer took it back.
+        """
 
     async def forget(self, *, before: float) -> None:
         """Deletes what accounts know of jobs that ended before then (Unix seconds), as the journal does its rows."""
@@ -72,10 +82,17 @@ class FreeSettlement:
         return event
 
     async def end(
-        self, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        code: str,
+        finished_at: float,
+        feedback: Event | None = None,
+        wasted: bool = False,
     ) -> None:
         """See `Settlement`."""
-        await self._accounts.end(job_id, state, code=code, finished_at=finished_at, feedback=feedback)
+        await self._accounts.end(job_id, state, code=code, finished_at=finished_at, feedback=feedback, wasted=wasted)
 
     async def forget(self, *, before: float) -> None:
         """See `Settlement`."""
@@ -144,12 +161,19 @@ class AccountSettlement:
         return await self._journal.transact_in(_finish, finishing)
 
     async def end(
-        self, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        code: str,
+        finished_at: float,
+        feedback: Event | None = None,
+        wasted: bool = False,
     ) -> None:
         """See `Settlement`."""
 
         async def step(tx: Transaction) -> None:
-            await account_store.release(tx, job_id)
+            await account_store.release(tx, job_id, wasted=wasted)
             await rows.end(tx, job_id, state, code=code, finished_at=finished_at, feedback=feedback)
 
         await self._journal.transact(step)

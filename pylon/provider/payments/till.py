@@ -70,6 +70,11 @@ class Till:
         return self._asking.down
 
     @property
+    def full(self) -> bool:
+        """Whether no further job of a customer that has never paid may wait for a payment."""
+        return not self._waiting.has_room(self._clock.wall())
+
+    @property
     def waiting(self) -> int:
         """How many jobs wait for a payment."""
         return len(self._waiting)

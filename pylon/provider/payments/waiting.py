@@ -165,6 +165,10 @@ class Waiting:
 
     # --- those that have never paid -----------------------------------------------------------------------------
 
+    def has_room(self, now: float) -> bool:
+        """Whether a job of a new customer may wait, if necessary in the place of another."""
+        return len(self._newcomers) < self._most or self._newcomers.makes_room(now) is not None
+
     def makes_room(self, now: float) -> bool:
         """Whether a job of a new customer may wait, if necessary in the place of another.
 

@@ -33,6 +33,11 @@ class InHand:
         return 0 if self._till is None else self._till.waiting
 
     @property
+    def newcomers_full(self) -> bool:
+        """Whether no further job of a customer that has never paid may wait for a payment."""
+        return self._till is not None and self._till.full
+
+    @property
     def wallet_down(self) -> bool:
         """Whether the wallet does not answer, so that no payment can be asked for."""
         return self._till is not None and self._till.down

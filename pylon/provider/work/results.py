@@ -99,8 +99,8 @@ class Results:
         """The job's result in the journal; None if there is none."""
         return (await self._journal.known([job_id])).get(job_id)
 
-    async def end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
-        """Ends a job without a result, and tells its customer.
+    async def end(self, job: Job, state: JobState, code: ErrorCode, reason: str, *, wasted: bool = False) -> None:
+        """Ends a job without a result, and tells its customer. `wasted`: it was taken back when it had begun.
 
         If the customer took the job back, it is told only if the job was not free, but then until a relay has it.
         Raises what the write raises, and then tells nobody: the next start finds the job's row unchanged and may
@@ -108,16 +108,20 @@ class Results:
         """
         refusal = taken_back(job) if state is JobState.CANCELLED else None
         feedback = None if refusal is None else self._replies.refusal(refusal)
-        await self._settlement.end(job.id, state, code=code.value, finished_at=self._clock.wall(), feedback=feedback)
+        await self._settlement.end(
+            job.id, state, code=code.value, finished_at=self._clock.wall(), feedback=feedback, wasted=wasted
+        )
         if feedback is not None:
             self.tell(feedback, job.id, job.relay)
         elif state is not JobState.CANCELLED:
             self._replies.refuse(Refusal.of(job, code, reason))
 
-    async def end_without(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
+    async def end_without(
+        self, job: Job, state: JobState, code: ErrorCode, reason: str, *, wasted: bool = False
+    ) -> None:
         """The same, but a failed write is only logged."""
         try:
-            await self.end(job, state, code, reason)
+            await self.end(job, state, code, reason, wasted=wasted)
         except Exception:
             logger.exception("the end of a job could not be stored", job=job.id, state=state.value)
 

@@ -241,7 +241,7 @@ class Runner:
         Returns the result that says what it costs; None if it costs nothing.
         """
         if sent is None or not job.terms.quote:
-            await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
+            await self._end(job, JobState.CANCELLED, ErrorCode.CANCELLED, "", wasted=job.id in self.running)
             return None
         # Otherwise a customer could stream an answer, cancel just before its end, and pay nothing. It has the pieces,
         # so the result holds no text.
@@ -272,11 +272,11 @@ class Runner:
     async def _expire(self, job: Job) -> None:
         await self._end(job, JobState.EXPIRED, ErrorCode.EXPIRED, "the deadline passed before the job's turn came")
 
-    async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
+    async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str, *, wasted: bool = False) -> None:
         # Before the first `await`: meanwhile the job could be cancelled, or feedback become due.
         self._begin_writing(job)
         self._overdue.heard(job.id)
-        await self._results.end_without(job, state, code, reason)
+        await self._results.end_without(job, state, code, reason, wasted=wasted)
         self._check_idle()
 
     def _begin_writing(self, job: Job) -> None:
