@@ -14,7 +14,7 @@ from pylon.api import NodeSwarmClient
 from pylon.errors import NodeSilentError, UnreachableError, UsageError
 from pylon.node import identity
 from pylon.node.calls import channel as channels
-from pylon.node.calls import client, numbered, server
+from pylon.node.calls import client, long_lists, numbered, server
 from pylon.node.calls.channel import WINDOW, Channel
 from pylon.node.calls.client import RemoteNode
 from pylon.node.calls.protocol import Event, Result, result_of
@@ -208,9 +208,24 @@ async def test_a_long_list_goes_over_the_connection_of_the_others_who_are_answer
     assert all(params["jobs"] == JOBS for params in served.methods.asked)
 
 
-async def test_a_long_list_that_is_left_halfway_is_not_asked_and_the_connection_goes_on(served):
+async def test_a_long_list_that_is_left_halfway_is_not_asked_and_the_connection_goes_on(served, monkeypatch):
+    put_to, halfway = long_lists.put_to, asyncio.Event()
+
+    def put_to_until_halfway(writer):
+        put = put_to(writer)
+
+        async def put_one(line):
+            await put(line)
+            if b'"rows"' in line:
+                halfway.set()
+                await asyncio.Event().wait()
+
+        return put_one
+
+    monkeypatch.setattr(long_lists, "put_to", put_to_until_halfway)
     async with Channel(served.path) as node:
         left = asyncio.create_task(result_of(node, "map", {"jobs": JOBS}))
+        await halfway.wait()
         await served.until(lambda: served.server.busy)
         left.cancel()
         await asyncio.wait({left})
