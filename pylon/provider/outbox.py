@@ -24,21 +24,22 @@ MOST_ELSEWHERE = 4_096
 
 
 @record
-class Letter:
+class Publication:
     """An event to publish: first on `relay`, where its request came from, then on any.
 
-    It is dropped unpublished after `worth_s` seconds, or when the event has expired (NIP-40) and no relay would keep
-    it. `done` is called with whether it was published.
+    It is dropped unpublished after `give_up_after_s` seconds, or when the event has expired (NIP-40) and no relay
+    would keep it. `done` is called with whether it was published.
     """
 
     event: Event
     relay: str
     done: Callable[[bool], None] | None = None
-    worth_s: float = inf
+    give_up_after_s: float = inf
 
 
 class Outbox:
-    """Holds letters in memory. Those that must survive a crash are in the journal too, and put in again at start."""
+    """Holds publications in memory. Those that must survive a crash are in the journal too, and put in at the next
+    start."""
 
     def __init__(self, pool: RelayPool, clock: Clock) -> None:
         self._pool = pool
@@ -51,7 +52,7 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """How many letters are not acknowledged yet."""
+        """How many publications are not acknowledged yet."""
         return len(self._sending)
 
     async def close(self) -> None:
@@ -67,19 +68,19 @@ class Outbox:
         """Sends answers to this request over that relay as well: its customer asked again there."""
         self._elsewhere.put(request, (*(self._elsewhere.get(request) or ()), relay))
 
-    def put(self, letter: Letter) -> None:
-        """Publishes a letter in the background."""
-        task = asyncio.get_running_loop().create_task(self._send(letter), name="outbox")
+    def put(self, publication: Publication) -> None:
+        """Publishes it in the background."""
+        task = asyncio.get_running_loop().create_task(self._send(publication), name="outbox")
         self._track(task)
         task.add_done_callback(self._sent)
 
-    async def carry(self, letter: Letter) -> bool:
-        """Publishes a letter in the calling task, which `close` cancels; returns whether a relay has it."""
+    async def publish_and_wait(self, publication: Publication) -> bool:
+        """Publishes it in the calling task, which `close` cancels; returns whether a relay has it."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
         self._track(task)
         try:
-            return await self._send(letter)
+            return await self._send(publication)
         finally:
             self._sent(task)
 
@@ -98,31 +99,33 @@ class Outbox:
         if not self._sending:
             self._empty.set()
 
-    async def _send(self, letter: Letter) -> bool:
+    async def _send(self, publication: Publication) -> bool:
         published = False
         try:
-            published = await self._deliver(letter)
-            if letter.done is not None:
-                letter.done(published)
+            published = await self._deliver(publication)
+            if publication.done is not None:
+                publication.done(published)
         except Exception:
-            logger.exception("a letter could not be handled", event=letter.event.id)
+            logger.exception("a publication could not be handled", event=publication.event.id)
         return published
 
-    def _near(self, letter: Letter) -> list[str]:
-        asked = self._elsewhere.get(letter.event.tag("e") or "") or ()
+    def _near(self, publication: Publication) -> list[str]:
+        asked = self._elsewhere.get(publication.event.tag("e") or "") or ()
         urls = self._pool.urls
-        return [url for url in dict.fromkeys((letter.relay, *asked)) if url in urls]
+        return [url for url in dict.fromkeys((publication.relay, *asked)) if url in urls]
 
-    async def _deliver(self, letter: Letter) -> bool:
-        event, attempt = letter.event, 0
+    async def _deliver(self, publication: Publication) -> bool:
+        event, attempt = publication.event, 0
         began, ends = self._clock.boot(), _or_never(expiration(event))
         lasts_s = ends - self._clock.wall()
-        while (age_s := self._clock.boot() - began) < letter.worth_s:
+        while (age_s := self._clock.boot() - began) < publication.give_up_after_s:
             # A wall clock that is wrong for a minute must not drop a paid result. So an event counts as expired only
             # when both clocks say so, and is tried once even if it had expired before.
             if attempt and age_s >= lasts_s and self._clock.wall() >= ends:
                 return False
-            if await (self._relays.everywhere(event) if attempt else self._relays.first(event, self._near(letter))):
+            if await (
+                self._relays.everywhere(event) if attempt else self._relays.first(event, self._near(publication))
+            ):
                 return True
             await asyncio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
             attempt += 1

@@ -1,7 +1,7 @@
-"""Which relays a letter goes over, how many letters are on their way to each, and which relays are waited for.
+"""Which relays an event goes over, how many events are on their way to each, and which relays are waited for.
 
-Each relay has a limit of its own. So one that does not answer, or answers `rate-limited`, delays no letter that can
-go over another. Publishing the same event twice does no harm (NIP-01).
+Each relay has a limit of its own. So one that does not answer, or answers `rate-limited`, delays no event that can go
+over another. Publishing the same event twice does no harm (NIP-01).
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from pylon.tasks import Tasks
 
 logger = log.get("provider")
 
-# The most letters on their way to one relay.
+# The most events on their way to one relay.
 AT_ONCE = 64
-# How long the relays that a letter is meant for have before it goes over all of them; and how long those have.
+# How long the relays that an event is meant for have before it goes over all of them; and how long those have.
 HEAD_START_S, PATIENCE_S = 3.0, 15.0
-# After so many letters in a row without an answer a relay is slow: it is not waited for until it takes one.
+# After so many events in a row without an answer a relay is slow: it is not waited for until it takes one.
 IN_A_ROW = 3
 
 
@@ -41,12 +41,12 @@ class Relays(Protocol):
 
 @dataclass(slots=True)
 class _Way:
-    """The letters to one relay."""
+    """The way to one relay."""
 
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
-    # How many letters in a row the relay has neither taken nor refused in time.
+    # How many events in a row the relay has neither taken nor refused in time.
     unanswered: int = 0
-    # Extra letters on their way while the relay is slow and another one is not: these take none of the places.
+    # Extra events on their way while the relay is slow and another one is not: these take none of the places.
     extra: int = 0
     log_limit: LogLimit = field(default_factory=LogLimit)
 
@@ -102,7 +102,7 @@ class OutboxRelays:
         way = self._ways[url]
         known = way.slow
         async with way.places:
-            # The relay was found to be slow while this letter waited for a place.
+            # The relay was found to be slow while this event waited for a place.
             if way.slow and not known:
                 return False
             return await self._published(url, event, timeout)

@@ -12,7 +12,7 @@ from pylon.money.msat import Msat
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
-from pylon.provider.outbox import Letter, Outbox
+from pylon.provider.outbox import Outbox, Publication
 from pylon.provider.refusal import Refusal
 from pylon.provider.refusal_budget import RefusalBudget
 
@@ -118,4 +118,4 @@ class Replies:
             return None
 
     def _put(self, event: Event, relay: str, done: Callable[[bool], None] | None = None) -> None:
-        self._outbox.put(Letter(event, relay, done, worth_s=WORTH_SENDING_S))
+        self._outbox.put(Publication(event, relay, done, give_up_after_s=WORTH_SENDING_S))

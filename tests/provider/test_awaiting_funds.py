@@ -75,7 +75,7 @@ class Desk:
             inference=SimpleNamespace(model=None),
             journal=journal,
             settlement=self.settlement,
-            outbox=SimpleNamespace(put=lambda letter: self.told.append(letter.event.tag("e"))),
+            outbox=SimpleNamespace(put=lambda publication: self.told.append(publication.event.tag("e"))),
             replies=replies,
             clock=self.clock,
             customers=Customers(),

@@ -37,7 +37,7 @@ from pylon.provider.admission import Accept
 from pylon.provider.contents import Contents
 from pylon.provider.customers import Customers
 from pylon.provider.journal import Journal
-from pylon.provider.outbox import Letter
+from pylon.provider.outbox import Publication
 from pylon.provider.payments import collecting
 from pylon.provider.payments.asking import Asking
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
@@ -123,7 +123,7 @@ class World:
         self.engine = Engine()
         # Kept, so that no two are told apart by nothing.
         self.engines.append(self.engine)
-        self.letters: list[Letter] = []
+        self.publications: list[Publication] = []
         self.published = Results(
             secret=US,
             keys=ConversationKeys(US),
@@ -164,12 +164,12 @@ class World:
     def event_bytes(self, relay: str) -> int:
         return 65_536
 
-    async def carry(self, letter: Letter) -> bool:
-        self.put(letter)
+    async def publish_and_wait(self, publication: Publication) -> bool:
+        self.put(publication)
         return True
 
-    def put(self, letter: Letter) -> None:
-        self.letters.append(letter)
+    def put(self, publication: Publication) -> None:
+        self.publications.append(publication)
 
     # As replies.
     def processing(self, *_: object) -> None:
@@ -324,18 +324,18 @@ class History:
             await self.world.till._collecting.watch()
 
     async def delivers(self) -> None:
-        letters, self.world.letters = self.world.letters, []
-        for letter in letters:
-            job_id = letter.event.tag("e") or ""
-            if letter.event.kind == FEEDBACK:
-                self.world.let_off[job_id].add(letter.event.id)
+        publications, self.world.publications = self.world.publications, []
+        for publication in publications:
+            job_id = publication.event.tag("e") or ""
+            if publication.event.kind == FEEDBACK:
+                self.world.let_off[job_id].add(publication.event.id)
             else:
-                result = parse_result(letter.event, ConversationKeys(self.key_of(letter.event.tag("p"))))
-                self.world.results[job_id].add(letter.event.id)
+                result = parse_result(publication.event, ConversationKeys(self.key_of(publication.event.tag("p"))))
+                self.world.results[job_id].add(publication.event.id)
                 self.world.kinds[job_id] = result.finish
-            if letter.done is not None:
-                ends = expiration(letter.event)
-                letter.done(ends is None or self.world.clock.now < ends)
+            if publication.done is not None:
+                ends = expiration(publication.event)
+                publication.done(ends is None or self.world.clock.now < ends)
 
     def key_of(self, public: str | None) -> SecretKey:
         return next(key for key in CUSTOMERS if key.public == public)

@@ -9,7 +9,7 @@ from pylon.nostr.client.relay_status import RelayStatus
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
 from pylon.provider import outbox as module
-from pylon.provider.outbox import Letter, Outbox
+from pylon.provider.outbox import Outbox, Publication
 from tests.manual_clock import ManualClock
 
 KEY = SecretKey(bytes(31) + b"\x07")
@@ -57,11 +57,11 @@ def event(expires_at: int | None):
     return KEY.sign(EventDraft(6940, "an answer", tags, created_at=1))
 
 
-async def carried(pool: Pool, letter_of, **terms) -> tuple[bool, list[bool]]:
+async def carried(pool: Pool, publication_of, **terms) -> tuple[bool, list[bool]]:
     heard: list[bool] = []
     outbox = Outbox(pool, pool.clock)
     async with asyncio.timeout(10):
-        published = await outbox.carry(Letter(letter_of, "ws://near", heard.append, **terms))
+        published = await outbox.publish_and_wait(Publication(publication_of, "ws://near", heard.append, **terms))
     return published, heard
 
 
@@ -73,19 +73,19 @@ async def test_what_has_no_end_is_published_until_a_relay_has_it_first_where_its
     assert all(set(everywhere[at : at + 2]) == set(pool.urls) for at in range(0, len(everywhere), 2))
 
 
-async def test_what_has_expired_is_given_up_however_long_its_letter_would_last():
-    for terms in ({}, {"worth_s": 1e9}):
+async def test_what_has_expired_is_given_up_however_long_its_publication_would_last():
+    for terms in ({}, {"give_up_after_s": 1e9}):
         pool = Pool(refusals=1_000)
         assert await carried(pool, event(3 * HOUR), **terms) == (False, [False])
         assert pool.asked.count("ws://far") == 3
     assert await carried(Pool(refusals=2), event(3 * HOUR)) == (True, [True])
 
 
-async def test_a_letter_that_is_worth_less_than_its_event_is_let_go_before_that_expires():
+async def test_a_publication_that_is_worth_less_than_its_event_is_let_go_before_that_expires():
     # However its clock is set meanwhile.
     for sets in ({}, {1: -9 * HOUR}, {1: 90 * HOUR}):
         pool = Pool(refusals=1_000, sets=sets)
-        assert await carried(pool, event(9 * HOUR), worth_s=2 * HOUR) == (False, [False])
+        assert await carried(pool, event(9 * HOUR), give_up_after_s=2 * HOUR) == (False, [False])
         assert pool.asked.count("ws://far") == 2
 
 
@@ -107,7 +107,7 @@ async def test_what_is_expired_by_the_clock_of_a_start_is_offered_to_every_relay
     assert pool.asked == ["ws://near", "ws://near", "ws://far"]
 
 
-async def test_many_letters_that_a_silent_relay_leaves_without_an_answer_hold_up_none_for_another():
+async def test_many_publications_that_a_silent_relay_leaves_without_an_answer_hold_up_none_for_another():
     class Silent(Pool):
         """A stand-in for a relay that says nothing, and one that takes all."""
 
@@ -119,9 +119,9 @@ async def test_many_letters_that_a_silent_relay_leaves_without_an_answer_hold_up
     outbox = Outbox(Silent(refusals=0), ManualClock())
     async with asyncio.timeout(10):
         for _ in range(200):
-            outbox.put(Letter(event(None), "ws://far"))
+            outbox.put(Publication(event(None), "ws://far"))
         await asyncio.sleep(0)
-        assert await asyncio.create_task(outbox.carry(Letter(event(None), "ws://near")))
+        assert await asyncio.create_task(outbox.publish_and_wait(Publication(event(None), "ws://near")))
         await asyncio.sleep(0)
         assert outbox.waiting == 200
         await outbox.close()
@@ -134,15 +134,15 @@ async def test_the_first_relay_is_no_other_than_one_of_ours():
     assert pool.asked == ["ws://far"]
 
 
-async def test_a_letter_whose_end_cannot_be_handled_is_logged_and_waits_no_more(caplog):
+async def test_a_publication_whose_end_cannot_be_handled_is_logged_and_waits_no_more(caplog):
     def fails(published: bool) -> None:
         raise RuntimeError("no end")
 
     pool = Pool(refusals=0)
     outbox = Outbox(pool, pool.clock)
-    letter = Letter(event(None), "ws://near", fails)
-    assert await outbox.carry(letter), "a relay has it all the same"
-    outbox.put(letter)
+    publication = Publication(event(None), "ws://near", fails)
+    assert await outbox.publish_and_wait(publication), "a relay has it all the same"
+    outbox.put(publication)
     assert outbox.waiting == 1
     assert await outbox.wait_empty(10) and outbox.waiting == 0
-    assert [record.message for record in caplog.records].count("a letter could not be handled") == 2
+    assert [record.message for record in caplog.records].count("a publication could not be handled") == 2

@@ -1,4 +1,4 @@
-"""Which relays letters go over, and how long they are waited for: relays that are silent for as long as told."""
+"""Which relays publications go over, and how long they are waited for: relays that are silent for as long as told."""
 
 import asyncio
 from collections import Counter
@@ -82,7 +82,7 @@ async def outbox(relays: Relays):
 
 
 @asynccontextmanager
-async def letters(carrying: OutboxRelays, count: int, near: str):
+async def publications(carrying: OutboxRelays, count: int, near: str):
     tasks = [asyncio.create_task(carrying.first(event(number), [near])) for number in range(count)]
     await settled()
     try:
@@ -97,18 +97,18 @@ def done(tasks) -> int:
     return sum(task.done() and task.result() for task in tasks)
 
 
-async def test_many_letters_for_a_silent_relay_hold_up_none_for_a_good_one():
+async def test_many_publications_for_a_silent_relay_hold_up_none_for_a_good_one():
     relays = Relays(GOOD, BAD)
     relays.silent = {BAD}
-    async with outbox(relays) as carrying, letters(carrying, 200, BAD) as waiting, asyncio.timeout(10):
+    async with outbox(relays) as carrying, publications(carrying, 200, BAD) as waiting, asyncio.timeout(10):
         assert await carrying.first(event(200), [GOOD])
         assert relays.sent.count(GOOD) == 1 and done(waiting) == 0
 
 
-async def test_letters_for_a_silent_relay_go_over_another_after_its_head_start_those_behind_as_well():
+async def test_publications_for_a_silent_relay_go_over_another_after_its_head_start_those_behind_as_well():
     relays = Relays(GOOD, BAD)
     relays.silent = {BAD}
-    async with outbox(relays) as carrying, letters(carrying, 200, BAD) as waiting:
+    async with outbox(relays) as carrying, publications(carrying, 200, BAD) as waiting:
         await relays.passes(HEAD_START_S / 2)
         assert done(waiting) == 0
         await relays.passes(HEAD_START_S / 2)
@@ -121,29 +121,29 @@ async def test_letters_for_a_silent_relay_go_over_another_after_its_head_start_t
 async def test_what_goes_over_another_relay_at_once_is_tried_at_the_silent_one_all_the_same():
     relays = Relays(GOOD, BAD)
     relays.silent = {BAD}
-    async with outbox(relays) as carrying, letters(carrying, IN_A_ROW, BAD), asyncio.timeout(10):
+    async with outbox(relays) as carrying, publications(carrying, IN_A_ROW, BAD), asyncio.timeout(10):
         await relays.passes(HEAD_START_S)
         relays.sent.clear()
         assert await carrying.first(event(200), [BAD])
         assert sorted(relays.sent) == [BAD, GOOD]
 
 
-async def test_a_relay_that_never_answers_has_so_many_letters_at_once_and_no_more():
+async def test_a_relay_that_never_answers_has_so_many_publications_at_once_and_no_more():
     relays = Relays(GOOD, BAD)
     relays.silent = {BAD}
     async with outbox(relays) as carrying, asyncio.timeout(20):
         for turn in range(4):
-            async with letters(carrying, 200, BAD) as waiting:
+            async with publications(carrying, 200, BAD) as waiting:
                 await relays.passes(HEAD_START_S)
                 assert done(waiting) == 200, turn
         # In their places, and beside those that are counted on.
         assert AT_ONCE <= relays.most[BAD] <= 2 * AT_ONCE
 
 
-async def test_a_relay_that_takes_a_letter_again_is_waited_for_again():
+async def test_a_relay_that_takes_a_publication_again_is_waited_for_again():
     relays = Relays(GOOD, BAD)
     relays.silent = {BAD}
-    async with outbox(relays) as carrying, letters(carrying, IN_A_ROW, BAD) as waiting, asyncio.timeout(10):
+    async with outbox(relays) as carrying, publications(carrying, IN_A_ROW, BAD) as waiting, asyncio.timeout(10):
         await relays.passes(HEAD_START_S)
         assert done(waiting) == IN_A_ROW
         relays.silent = set()
@@ -168,7 +168,7 @@ async def test_a_relay_that_says_no_is_no_silent_one():
 async def test_where_there_is_no_other_the_relay_is_waited_for_as_long_as_all_are():
     relays = Relays(BAD)
     relays.silent = {BAD}
-    async with outbox(relays) as carrying, letters(carrying, 1, BAD) as waiting:
+    async with outbox(relays) as carrying, publications(carrying, 1, BAD) as waiting:
         await relays.passes(HEAD_START_S)
         assert not waiting[0].done()
         await relays.passes(PATIENCE_S - HEAD_START_S)
@@ -181,7 +181,7 @@ async def test_where_no_other_is_connected_a_relay_that_needs_its_time_is_counte
     relays.down, relays.silent = {GOOD}, {BAD}
     async with outbox(relays) as carrying:
         for _ in range(2 * IN_A_ROW):
-            async with letters(carrying, 1, BAD) as waiting:
+            async with publications(carrying, 1, BAD) as waiting:
                 await relays.passes(HEAD_START_S)
                 assert not waiting[0].done()
                 relays.answer(BAD)
@@ -189,15 +189,15 @@ async def test_where_no_other_is_connected_a_relay_that_needs_its_time_is_counte
                 assert waiting[0].result()
 
 
-async def test_where_all_relays_are_silent_letters_wait_for_their_places_there():
+async def test_where_all_relays_are_silent_publications_wait_for_their_places_there():
     relays = Relays(GOOD, BAD)
     relays.silent = {GOOD, BAD}
     async with outbox(relays) as carrying:
-        async with letters(carrying, IN_A_ROW, BAD) as waiting:
+        async with publications(carrying, IN_A_ROW, BAD) as waiting:
             await relays.passes(HEAD_START_S)
             await relays.passes(PATIENCE_S)
             assert [task.result() for task in waiting] == [False] * IN_A_ROW
-        async with letters(carrying, 2 * AT_ONCE, BAD) as waiting:
+        async with publications(carrying, 2 * AT_ONCE, BAD) as waiting:
             assert relays.under_way == {GOOD: AT_ONCE, BAD: AT_ONCE}
             assert not any(task.done() for task in waiting)
             relays.silent = set()
@@ -205,7 +205,7 @@ async def test_where_all_relays_are_silent_letters_wait_for_their_places_there()
             assert done(waiting) == AT_ONCE
 
 
-async def test_a_letter_that_its_relay_takes_costs_no_task_and_no_timer(monkeypatch):
+async def test_a_publication_that_its_relay_takes_costs_no_task_and_no_timer(monkeypatch):
     relays = Relays(GOOD, BAD)
     loop = asyncio.get_running_loop()
     made: list[object] = []

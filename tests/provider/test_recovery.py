@@ -41,13 +41,13 @@ class Outbox:
     """A stand-in for relays that take what they are told to."""
 
     def __init__(self) -> None:
-        self.letters = []
+        self.publications = []
 
     def event_bytes(self, relay):
         return 65_536
 
-    def put(self, letter) -> None:
-        self.letters.append(letter)
+    def put(self, publication) -> None:
+        self.publications.append(publication)
 
 
 class InHand:
@@ -141,8 +141,8 @@ async def machine(tmp_path):
 def told(process: Process):
     """What was sent of jobs that are not done: (code, words), by request."""
     found = {}
-    for letter in process.outbox.letters:
-        feedback = parse_feedback(letter.event, ConversationKeys(CUSTOMER))
+    for publication in process.outbox.publications:
+        feedback = parse_feedback(publication.event, ConversationKeys(CUSTOMER))
         found[feedback.address.request] = (feedback.code, feedback.text)
     return found
 
@@ -164,7 +164,7 @@ async def test_jobs_are_taken_up_in_the_order_in_which_they_came_each_as_it_stoo
     ]
     assert [(job.again, job.sent) for job, _ in after.in_hand.restored] == [(True, Usage(5, 3)), (False, None)]
     assert [job.id for job in after.followed] == [runs.id, waits.id]
-    assert after.outbox.letters == []
+    assert after.outbox.publications == []
 
 
 async def test_what_waits_for_a_payment_may_run_where_none_is_taken_any_more(machine):
@@ -185,9 +185,11 @@ async def test_a_signed_result_goes_out_again_as_the_very_same_event_until_a_rel
     for _ in range(2):
         after = machine.starts()
         await after.recovery.run()
-        assert [(letter.event, letter.relay) for letter in after.outbox.letters] == [(result, "ws://r")]
+        assert [(publication.event, publication.relay) for publication in after.outbox.publications] == [
+            (result, "ws://r")
+        ]
         assert after.in_hand.restored == []
-    after.outbox.letters[0].done(True)
+    after.outbox.publications[0].done(True)
     await after.written()
     assert await machine.rows() == [("settled", "")]
 
@@ -204,7 +206,7 @@ async def test_whoever_is_not_served_after_a_restart_hears_why(machine, changes,
     after = machine.starts(replace(SETTINGS, **changes))
     await after.recovery.run()
     assert told(after) == {job.id: (code, words)}
-    assert [letter.relay for letter in after.outbox.letters] == ["ws://r"]
+    assert [publication.relay for publication in after.outbox.publications] == ["ws://r"]
     assert await machine.rows() == [(state, code.value)]
     assert after.in_hand.restored == after.followed == []
 
@@ -294,7 +296,7 @@ async def test_a_customer_that_is_not_heard_any_more_hears_nothing(machine):
     await machine.starts().take(machine.request())
     after = machine.starts(replace(SETTINGS, blocked=frozenset({CUSTOMER.public})))
     await after.recovery.run()
-    assert after.outbox.letters == [] and after.in_hand.restored == []
+    assert after.outbox.publications == [] and after.in_hand.restored == []
     assert await machine.rows() == [("failed", "")]
 
 
@@ -303,18 +305,18 @@ async def test_a_word_that_no_relay_had_before_a_crash_goes_out_again_as_the_sam
     strict = replace(SETTINGS, max_prompt_bytes=3)
     first = machine.starts(strict)
     await first.recovery.run()
-    (lost,) = first.outbox.letters
+    (lost,) = first.outbox.publications
     # Killed before a relay had it. The owner changes the setting back: whoever was told no is not served after all.
     second = machine.starts()
     await second.recovery.run()
-    (again,) = second.outbox.letters
+    (again,) = second.outbox.publications
     assert (again.event, again.relay) == (lost.event, "ws://r")
     assert second.in_hand.restored == []
     again.done(True)
     await second.written()
     third = machine.starts()
     await third.recovery.run()
-    assert third.outbox.letters == [] and third.in_hand.restored == []
+    assert third.outbox.publications == [] and third.in_hand.restored == []
     assert await machine.rows() == [("failed", "too_large")]
     assert await third.journal.known([job.id]) == {job.id: None}
 
@@ -323,17 +325,17 @@ async def test_whoever_took_its_job_back_hears_that_it_costs_nothing_once_though
     first = machine.starts()
     job = await first.take(machine.request())
     await first.results.end_without(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
-    (lost,) = first.outbox.letters
+    (lost,) = first.outbox.publications
     assert told(first)[job.id][0] is ErrorCode.CANCELLED
     second = machine.starts()
     await second.recovery.run()
-    (again,) = second.outbox.letters
+    (again,) = second.outbox.publications
     assert (again.event, again.relay) == (lost.event, "ws://r")
     again.done(True)
     await second.written()
     third = machine.starts()
     await third.recovery.run()
-    assert third.outbox.letters == [] and third.in_hand.restored == []
+    assert third.outbox.publications == [] and third.in_hand.restored == []
     assert await machine.rows() == [("cancelled", "cancelled")]
 
 
@@ -341,12 +343,12 @@ async def test_of_what_is_free_and_was_taken_back_nobody_hears_and_of_too_many_w
     trusts = machine.starts(replace(SETTINGS, trusted=frozenset({CUSTOMER.public})))
     free = await trusts.take(machine.request("free"))
     await trusts.results.end_without(free, JobState.CANCELLED, ErrorCode.CANCELLED, "")
-    assert trusts.outbox.letters == []
+    assert trusts.outbox.publications == []
     often = machine.starts()
     job = await often.take(machine.request("often"))
     often.results._replies._budget.allow = lambda *_: False
     await often.results.end_without(job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
-    assert often.outbox.letters == []
+    assert often.outbox.publications == []
     assert [state for state, _ in await machine.rows()] == ["cancelled"] * 2
 
 
@@ -354,7 +356,7 @@ async def test_a_word_that_has_expired_before_a_relay_had_it_is_given_up(machine
     await machine.starts().take(machine.request())
     after = machine.starts(replace(SETTINGS, max_prompt_bytes=3))
     await after.recovery.run()
-    after.outbox.letters[0].done(False)
+    after.outbox.publications[0].done(False)
     await after.written()
     assert [one async for one in after.journal.pending()] == []
 
@@ -364,7 +366,7 @@ async def test_a_key_that_was_told_no_too_often_hears_no_more_and_its_job_ends_a
     after = machine.starts(replace(SETTINGS, max_prompt_bytes=3))
     after.results._replies._budget.allow = lambda *_: False
     await after.recovery.run()
-    assert after.outbox.letters == []
+    assert after.outbox.publications == []
     assert await machine.rows() == [("failed", "too_large")]
 
 

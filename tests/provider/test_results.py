@@ -33,7 +33,7 @@ class Stage:
     """Results, and stand-ins that note in which order they are called."""
 
     def __init__(self) -> None:
-        self.clock, self.said, self.letters = ManualClock(), [], []
+        self.clock, self.said, self.publications = ManualClock(), [], []
         self.limit, self.broken, self.known_result = 65_536, False, None
         self.feedback = US.sign(EventDraft(7000, "cancelled", created_at=1))
         self.model = SimpleNamespace(id="m", sha256="ab" * 32, quantization="f32")
@@ -78,11 +78,11 @@ class Stage:
         assert relay == "ws://r"
         return self.limit
 
-    def put(self, letter) -> None:
-        self.letters.append(letter)
+    def put(self, publication) -> None:
+        self.publications.append(publication)
 
-    async def carry(self, letter) -> bool:
-        self.letters.append(letter)
+    async def publish_and_wait(self, publication) -> bool:
+        self.publications.append(publication)
         return True
 
     def drop_error(self, job_id) -> None:
@@ -148,7 +148,7 @@ async def test_whoever_took_back_what_is_free_is_told_nothing(stage):
     free = replace(stage.job, terms=replace(stage.job.terms, quote=Msat(0)))
     await stage.results.end_without(free, JobState.CANCELLED, ErrorCode.CANCELLED, "")
     assert stage.said == [("written", JobState.CANCELLED, "cancelled", None)]
-    assert stage.letters == []
+    assert stage.publications == []
 
 
 async def test_whoever_took_its_job_back_is_told_that_it_costs_nothing_once_that_is_written_and_until_a_relay_has_it(
@@ -156,13 +156,13 @@ async def test_whoever_took_its_job_back_is_told_that_it_costs_nothing_once_that
 ):
     await stage.results.end_without(stage.job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
     assert stage.said == [("written", JobState.CANCELLED, "cancelled", stage.feedback)]
-    [letter] = stage.letters
-    assert (letter.event, letter.relay, letter.worth_s) == (stage.feedback, "ws://r", inf)
-    letter.done(True)
+    [publication] = stage.publications
+    assert (publication.event, publication.relay, publication.give_up_after_s) == (stage.feedback, "ws://r", inf)
+    publication.done(True)
     assert stage.said[1:] == [("told", stage.job.id)]
     stage.broken = True
     await stage.results.end_without(stage.job, JobState.CANCELLED, ErrorCode.CANCELLED, "")
-    assert stage.letters == [letter]
+    assert stage.publications == [publication]
 
 
 async def test_of_an_end_that_is_not_on_disk_nobody_hears(stage):
@@ -177,19 +177,19 @@ async def test_of_an_end_that_is_not_on_disk_nobody_hears(stage):
 async def test_a_published_result_settles_its_job_and_one_that_expired_first_does_not(stage, published):
     event = await stage.results.sign(stage.job, "eight", Finish.STOP, USAGE, 0)
     stage.results.publish(event, stage.job.id, "ws://r")
-    assert await stage.results.carry(event, stage.job)
-    for letter in stage.letters:
-        assert (letter.event, letter.relay, letter.worth_s) == (event, "ws://r", inf)
-        letter.done(published)
+    assert await stage.results.publish_and_wait(event, stage.job)
+    for publication in stage.publications:
+        assert (publication.event, publication.relay, publication.give_up_after_s) == (event, "ws://r", inf)
+        publication.done(published)
     assert stage.said == [("settled" if published else "undelivered", stage.job.id)] * 2
 
 
 async def test_a_repeated_result_is_for_whoever_waits_now_and_changes_nothing_of_its_job(stage):
     event = await stage.results.sign(stage.job, "eight", Finish.STOP, USAGE, 0)
     stage.results.repeat(event, "ws://other")
-    (letter,) = stage.letters
-    assert (letter.event, letter.relay, letter.done) == (event, "ws://other", None)
-    assert letter.worth_s == REPEAT_S
+    (publication,) = stage.publications
+    assert (publication.event, publication.relay, publication.done) == (event, "ws://other", None)
+    assert publication.give_up_after_s == REPEAT_S
 
 
 async def test_the_result_that_stands_in_the_journal_is_found(stage):

@@ -98,12 +98,12 @@ class Outbox:
     def event_bytes(self, relay):
         return 65_536
 
-    async def carry(self, letter) -> bool:
-        self.published.append(letter.event)
+    async def publish_and_wait(self, publication) -> bool:
+        self.published.append(publication.event)
         return True
 
-    def put(self, letter) -> None:
-        self.published.append(letter.event)
+    def put(self, publication) -> None:
+        self.published.append(publication.event)
 
 
 class Stage:

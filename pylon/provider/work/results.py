@@ -16,7 +16,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.provider.customers import Customers
 from pylon.provider.journal import Journal
-from pylon.provider.outbox import Letter, Outbox
+from pylon.provider.outbox import Outbox, Publication
 from pylon.provider.payments.settlement import Settlement
 from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal, taken_back
@@ -146,22 +146,22 @@ class Results:
         def told(_: bool) -> None:
             self._journal.drop_error(job_id)
 
-        self._outbox.put(Letter(feedback, relay, done=told))
+        self._outbox.put(Publication(feedback, relay, done=told))
 
     def publish(self, event: Event, job_id: str, relay: str) -> None:
         """Publishes a journaled result until a relay has it, and then settles the job; or until it has expired."""
-        self._outbox.put(self._letter(event, job_id, relay))
+        self._outbox.put(self._publication(event, job_id, relay))
 
     def repeat(self, event: Event, relay: str) -> None:
         """Publishes a result once more, for a customer that asked again and waits for it now."""
-        self._outbox.put(Letter(event, relay, worth_s=REPEAT_S))
+        self._outbox.put(Publication(event, relay, give_up_after_s=REPEAT_S))
 
-    async def carry(self, event: Event, job: Job) -> bool:
+    async def publish_and_wait(self, event: Event, job: Job) -> bool:
         """Like `publish`, but in the calling task. Returns whether a relay has the result."""
-        return await self._outbox.carry(self._letter(event, job.id, job.relay))
+        return await self._outbox.publish_and_wait(self._publication(event, job.id, job.relay))
 
-    def _letter(self, event: Event, job_id: str, relay: str) -> Letter:
-        return Letter(event, relay, done=partial(self._published, job_id))
+    def _publication(self, event: Event, job_id: str, relay: str) -> Publication:
+        return Publication(event, relay, done=partial(self._published, job_id))
 
     def _published(self, job_id: str, published: bool) -> None:
         if published:

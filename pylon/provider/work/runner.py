@@ -168,7 +168,7 @@ class Runner:
             self._feed()
             self._check_idle()
         if event is not None:
-            published = await self._results.carry(event, job)
+            published = await self._results.publish_and_wait(event, job)
             if published and running.answered:
                 published_s = self._clock.monotonic() - running.answered
                 self.latency.note(running.queued_s, running.answered - running.began, published_s)
