@@ -1,7 +1,7 @@
 """The provider's journal: one row a job, written before each step of the job is taken.
 
-- An `awaiting_funds` row waits for its customer's payment (`payments/till`), a `queued` one for the engine. Both hold
-  the request event (encrypted, in the private form). After a crash their jobs wait or run again.
+- An `awaiting_funds` row waits for its customer's payment (`payments/payment_gate`), a `queued` one for the engine.
+  Both hold the request event (encrypted, in the private form). After a crash their jobs wait or run again.
 - A `signed` row holds the whole result event. After a crash it is published again under the same id.
 - A `settled` row keeps its result until nobody may ask for it again, and then only its numbers.
 - An `undelivered` row has lost its result: no relay took it before it expired. Its charge stands, because later

@@ -25,8 +25,8 @@ from pylon.provider.judge import Judge
 from pylon.provider.occupancy import Occupancy
 from pylon.provider.outbox import Outbox
 from pylon.provider.payments.asking import Asking
+from pylon.provider.payments.payment_gate import PaymentGate
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
-from pylon.provider.payments.till import Till
 from pylon.provider.recovery import Recovery
 from pylon.provider.replies import Replies
 from pylon.provider.settings import ProviderSettings
@@ -67,14 +67,14 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answering:
-    """From a job to its published result. `till` is None where work is free."""
+    """From a job to its published result. `payment_gate` is None where work is free."""
 
     outbox: Outbox
     replies: Replies
     settlement: Settlement
     results: Results
     runner: Runner
-    till: Till | None
+    payment_gate: PaymentGate | None
     in_hand: InHand
 
 
@@ -117,9 +117,9 @@ def answering(around: Surroundings, payments: Payments | None) -> Answering:
         clock=clock,
         processing_after_s=settings.processing_after_s,
     )
-    till: Till | None = None
+    payment_gate: PaymentGate | None = None
     if payments is not None and accounts is not None:
-        till = Till(
+        payment_gate = PaymentGate(
             asking=payments.asking(clock),
             settlement=accounts,
             replies=replies,
@@ -134,8 +134,8 @@ def answering(around: Surroundings, payments: Payments | None) -> Answering:
         settlement=settlement,
         results=results,
         runner=runner,
-        till=till,
-        in_hand=InHand(till=till, runner=runner),
+        payment_gate=payment_gate,
+        in_hand=InHand(payment_gate=payment_gate, runner=runner),
     )
 
 

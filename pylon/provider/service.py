@@ -94,7 +94,7 @@ class Provider:
         )
         answers = answering(around, payments)
         self._outbox, self._runner = answers.outbox, answers.runner
-        self._till, self._in_hand = answers.till, answers.in_hand
+        self._payment_gate, self._in_hand = answers.payment_gate, answers.in_hand
         self._disk = Writable(journal=journal, clock=clock, changed=self._changed)
         self._pauses = Pauses(journal, self._disk)
         occupancy = Occupancy(
@@ -124,8 +124,8 @@ class Provider:
         """Takes up what the last process left, then listens for requests and announces itself."""
         await self._pauses.start()
         self._customers.restore(await self._journal.customers(LOOK_BACK_JOBS))
-        if self._till is not None:
-            await self._till.start()
+        if self._payment_gate is not None:
+            await self._payment_gate.start()
         await self._recovery.run()
         await self._not_taken.start()
         self._intake.start()
@@ -155,8 +155,8 @@ class Provider:
             parts.push_async_callback(self._outbox.close)
             parts.push_async_callback(self._presence.close)
             parts.push_async_callback(self._runner.close)
-            if self._till is not None:
-                parts.push_async_callback(self._till.close)
+            if self._payment_gate is not None:
+                parts.push_async_callback(self._payment_gate.close)
             parts.push_async_callback(self._disk.close)
             parts.push_async_callback(self._not_taken.close)
             parts.push_async_callback(self._intake.close)

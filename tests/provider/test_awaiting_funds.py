@@ -26,8 +26,8 @@ from pylon.provider.customers import Customers, Standing
 from pylon.provider.journal import Journal
 from pylon.provider.payments import collecting, waiting
 from pylon.provider.payments.asking import Asking
+from pylon.provider.payments.payment_gate import PaymentGate
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
-from pylon.provider.payments.till import Till
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, JobState, Work
 from pylon.provider.work.results import Results
@@ -56,7 +56,7 @@ class SilentWallet:
 
 
 class Desk:
-    """A till over a real database, in which two jobs of strangers may wait; `ran` are those the runner was given."""
+    """A payment gate over a real database, where two jobs of strangers may wait; `ran` are those for the runner."""
 
     def __init__(self, database, group) -> None:
         self.database, self.clock, journal = database, SystemClock(), Journal(database, group)
@@ -80,7 +80,7 @@ class Desk:
             clock=self.clock,
             customers=Customers(),
         )
-        self.till = Till(
+        self.payment_gate = PaymentGate(
             asking=Asking(database=database, wallet=SilentWallet(), receiver=Nobody(), clock=self.clock),
             settlement=self.settlement,
             replies=replies,
@@ -91,7 +91,7 @@ class Desk:
         )
 
     async def taken(self, text: str = "prompt", *, received_at: float | None = None, key: SecretKey = KEY) -> Job:
-        """A job that waits in the journal, and that the till has not heard of."""
+        """A job that waits in the journal, and that the payment gate has not heard of."""
         now = self.clock.wall() if received_at is None else received_at
         event = key.sign(EventDraft(5940, text, created_at=int(now)))
         request = ReceivedRequest(event.id, event.pubkey, int(now), JobRequest(text), True, ("p",))
@@ -100,9 +100,9 @@ class Desk:
         return job
 
     async def waiting(self, text: str = "prompt", *, received_at: float | None = None) -> Job:
-        """A job that waits with the till."""
+        """A job that waits with the payment gate."""
         job = await self.taken(text, received_at=received_at)
-        self.till._waiting.add(job)
+        self.payment_gate._waiting.add(job)
         return job
 
     async def pay(self, msat: int = 5_000, *, key: SecretKey = KEY) -> None:
@@ -135,16 +135,16 @@ async def test_a_job_that_its_customer_has_paid_for_does_not_wait_among_stranger
     job = await desk.waiting()
     assert job.standing is Standing.STRANGER
     await desk.pay()
-    await desk.till._decide_on_all(KEY.public, "")
+    await desk.payment_gate._decide_on_all(KEY.public, "")
     assert [(one.id, one.standing) for one in desk.ran] == [(job.id, Standing.RECENT)]
 
 
 async def test_a_job_that_is_taken_back_while_it_is_paid_for_runs_and_is_not_ended(desk):
     job = await desk.waiting()
     await desk.pay()
-    paid = asyncio.create_task(desk.till._decide_on_all(KEY.public, ""))
+    paid = asyncio.create_task(desk.payment_gate._decide_on_all(KEY.public, ""))
     await asyncio.sleep(0)
-    await asyncio.gather(paid, desk.till.cancel(job.id, KEY.public))
+    await asyncio.gather(paid, desk.payment_gate.cancel(job.id, KEY.public))
     # Whoever takes it back asks the runner next.
     assert [one.id for one in desk.ran] == [job.id]
     assert await desk.states() == ["queued"]
@@ -154,9 +154,9 @@ async def test_a_job_that_is_taken_back_while_it_is_paid_for_runs_and_is_not_end
 async def test_a_job_that_is_taken_back_first_is_not_run_when_it_is_paid_for(desk):
     job = await desk.waiting()
     await desk.pay()
-    taken_back = asyncio.create_task(desk.till.cancel(job.id, KEY.public))
+    taken_back = asyncio.create_task(desk.payment_gate.cancel(job.id, KEY.public))
     await asyncio.sleep(0)
-    await asyncio.gather(taken_back, desk.till._decide_on_all(KEY.public, ""))
+    await asyncio.gather(taken_back, desk.payment_gate._decide_on_all(KEY.public, ""))
     assert desk.told == [job.id]
     assert desk.ran == []
     assert await desk.states() == ["cancelled"]
@@ -168,19 +168,19 @@ async def test_a_job_whose_payment_comes_between_its_row_and_the_till_runs_at_on
     job = await desk.taken()
     await desk.pay()
     # Whoever learns of the payment does not find the job yet.
-    await desk.till._collecting.credited(Credited(KEY.public, "", "f" * 64, Msat(5_000), False))
-    await desk.till.handle(job, decided)
+    await desk.payment_gate._collecting.credited(Credited(KEY.public, "", "f" * 64, Msat(5_000), False))
+    await desk.payment_gate.handle(job, decided)
     assert [one.id for one in desk.ran] == [job.id]
     assert await desk.states() == ["queued"]
 
 
 async def test_a_long_job_that_waits_for_its_payment_leaves_what_it_says_in_the_journal(desk):
     job = await desk.taken("words " * 2_000)
-    await desk.till.restore(job)
-    waits = desk.till._waiting.get(job.id)
+    await desk.payment_gate.restore(job)
+    waits = desk.payment_gate._waiting.get(job.id)
     assert (waits.event, waits.request.job.text) == (None, "")
     await desk.pay()
-    await desk.till._decide_on_all(KEY.public, "")
+    await desk.payment_gate._decide_on_all(KEY.public, "")
     assert [one.id for one in desk.ran] == [job.id]
     assert await desk.states() == ["queued"]
 
@@ -189,8 +189,8 @@ async def test_a_job_that_has_ended_holds_nothing_when_it_is_decided_on(desk):
     job = await desk.waiting()
     await desk.pay()
     await desk.settlement.end(job.id, JobState.EXPIRED, code="expired", finished_at=2.0)
-    await desk.till._decide_on_all(KEY.public, "")
-    assert desk.ran == [] and desk.till.waiting == 0
+    await desk.payment_gate._decide_on_all(KEY.public, "")
+    assert desk.ran == [] and desk.payment_gate.waiting == 0
     assert await desk.held() == 0
 
 
@@ -209,9 +209,9 @@ async def test_a_job_that_has_ended_is_never_charged(desk):
 async def test_whoever_takes_a_job_back_waits_for_one_decision_and_not_for_those_on_all_jobs(desk):
     jobs = [await desk.waiting(f"job {n}") for n in range(5)]
     await desk.pay(20_000)
-    paid = asyncio.create_task(desk.till._decide_on_all(KEY.public, ""))
+    paid = asyncio.create_task(desk.payment_gate._decide_on_all(KEY.public, ""))
     await asyncio.sleep(0)
-    await desk.till.cancel(jobs[-1].id, KEY.public)
+    await desk.payment_gate.cancel(jobs[-1].id, KEY.public)
     await paid
     assert [one.id for one in desk.ran] == [job.id for job in jobs[:-1]]
     assert (await desk.states())[-1] == "cancelled"
@@ -219,24 +219,24 @@ async def test_whoever_takes_a_job_back_waits_for_one_decision_and_not_for_those
 
 async def test_strangers_fill_the_place_for_what_waits_and_whoever_has_paid_before_finds_room(desk):
     for text in "abc":
-        await desk.till.handle(await desk.taken(text), WaitForTopUp(QUOTE, QUOTE))
+        await desk.payment_gate.handle(await desk.taken(text), WaitForTopUp(QUOTE, QUOTE))
     assert desk.errors == ["busy"]
     assert (await desk.states())[-1] == "failed"
-    await desk.till.handle(await desk.taken("dear"), TooMuch())
+    await desk.payment_gate.handle(await desk.taken("dear"), TooMuch())
     assert desk.errors.pop() == "credit_exhausted"
     await desk.pay(1_000, key=OTHER)
-    await desk.till.handle(await desk.taken("d", key=OTHER), WaitForTopUp(QUOTE, QUOTE))
+    await desk.payment_gate.handle(await desk.taken("d", key=OTHER), WaitForTopUp(QUOTE, QUOTE))
     assert desk.errors == ["busy"]
-    assert desk.till.of_customer(OTHER.public) == 1
+    assert desk.payment_gate.of_customer(OTHER.public) == 1
 
 
 async def test_a_job_waits_for_its_payment_as_long_as_an_invoice_may_be_paid(desk, monkeypatch):
     monkeypatch.setattr(collecting, "TICK_S", 0.01)
     late = await desk.waiting("late", received_at=desk.clock.wall() - waiting.PATIENCE_S)
     early = await desk.waiting("early", received_at=desk.clock.wall() - waiting.PATIENCE_S + 60)
-    await desk.till.start()
-    await until(lambda: desk.till.waiting <= 1)
+    await desk.payment_gate.start()
+    await until(lambda: desk.payment_gate.waiting <= 1)
     assert await desk.states() == ["expired", "awaiting_funds"]
     assert desk.errors == ["payment_timeout"]
-    assert desk.till.has(early.id) and not desk.till.has(late.id)
-    await desk.till.close()
+    assert desk.payment_gate.has(early.id) and not desk.payment_gate.has(late.id)
+    await desk.payment_gate.close()

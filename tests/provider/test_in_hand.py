@@ -1,4 +1,4 @@
-"""Till and runner as one: who has a job, how many there are, and who is told when one is taken back."""
+"""Payment gate and runner as one: who has a job, how many there are, and who is told when one is taken back."""
 
 from types import SimpleNamespace
 
@@ -39,7 +39,7 @@ class Runner:
         self.said.append(("runner lets go", job_id, customer))
 
 
-class Till:
+class PaymentGate:
     """A stand-in with one job of Alice's that waits for its payment."""
 
     down, waiting = False, 1
@@ -57,7 +57,7 @@ class Till:
         self.said.append(("decided", job.id, decision))
 
     def say_again(self, job_id) -> None:
-        self.said.append(("till says again", job_id))
+        self.said.append(("gate says again", job_id))
 
     async def restore(self, job) -> None:
         self.said.append(("waits", job.id))
@@ -65,15 +65,15 @@ class Till:
     async def cancel(self, job_id, customer) -> None:
         if job_id == self.fails_for:
             raise RuntimeError("a bug")
-        self.said.append(("till lets go", job_id, customer))
+        self.said.append(("gate lets go", job_id, customer))
 
 
 class Both:
     def __init__(self, *, paid: bool = True) -> None:
         self.said: list = []
         self.runner = Runner(self.said)
-        self.till = Till(self.said) if paid else None
-        self.in_hand = InHand(till=self.till, runner=self.runner)
+        self.payment_gate = PaymentGate(self.said) if paid else None
+        self.in_hand = InHand(payment_gate=self.payment_gate, runner=self.runner)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def both():
 def test_whoever_has_a_job_says_again_how_that_stands(both):
     for number in (1, 2):
         both.in_hand.say_again(job(number).id)
-    assert both.said == [("till says again", job(1).id), ("runner says again", job(2).id)]
+    assert both.said == [("gate says again", job(1).id), ("runner says again", job(2).id)]
 
 
 def test_jobs_that_wait_for_money_the_engine_or_are_run_all_count_and_each_once(both):
@@ -105,7 +105,7 @@ def test_where_work_is_free_nothing_waits_for_money_and_no_wallet_is_down():
 
 def test_the_wallet_is_down_when_the_till_says_so(both):
     assert both.in_hand.takes_payment and not both.in_hand.wallet_down
-    both.till.down = True
+    both.payment_gate.down = True
     assert both.in_hand.wallet_down
 
 
@@ -132,15 +132,15 @@ async def test_a_cancellation_is_its_author_s_and_the_till_hears_of_each_job_bef
     event = CUSTOMER.sign(cancel_draft((job(1).id, job(3).id, job(2).id), 5940, US, created_at=1))
     assert await both.in_hand.take_back(event) == [(ALICE, job(3).id)]
     assert both.said == [
-        (who, one.id, ALICE) for one in (job(1), job(2)) for who in ("till lets go", "runner lets go")
+        (who, one.id, ALICE) for one in (job(1), job(2)) for who in ("gate lets go", "runner lets go")
     ]
 
 
 async def test_a_job_that_cannot_be_let_go_keeps_no_other_from_it(both):
-    both.till.fails_for = job(1).id
+    both.payment_gate.fails_for = job(1).id
     both.runner.queue.push(job(2))
     await both.in_hand.take_back(CUSTOMER.sign(cancel_draft((job(1).id, job(2).id), 5940, US, created_at=1)))
-    assert both.said == [("till lets go", job(2).id, ALICE), ("runner lets go", job(2).id, ALICE)]
+    assert both.said == [("gate lets go", job(2).id, ALICE), ("runner lets go", job(2).id, ALICE)]
 
 
 async def test_a_deletion_that_names_no_job_is_passed_over(both):

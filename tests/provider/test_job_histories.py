@@ -1,4 +1,4 @@
-"""Random histories of jobs through runner and till over a real database, crashes included.
+"""Random histories of jobs through runner and payment gate over a real database, crashes included.
 
 The engine, the wallet and the relays are stand-ins that do what the history says. Whatever happens at once: every job
 has one end, and its customer pays for what it got.
@@ -40,8 +40,8 @@ from pylon.provider.journal import Journal
 from pylon.provider.outbox import Publication
 from pylon.provider.payments import collecting
 from pylon.provider.payments.asking import Asking
+from pylon.provider.payments.payment_gate import PaymentGate
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
-from pylon.provider.payments.till import Till
 from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal
 from pylon.provider.rows import SCHEMA, JobState
@@ -144,7 +144,7 @@ class World:
             clock=self.clock,
             processing_after_s=60.0,
         )
-        self.till = Till(
+        self.payment_gate = PaymentGate(
             asking=Asking(database=self.database, wallet=None, receiver=self, clock=self.clock),
             settlement=self.settlement,
             replies=self,
@@ -155,7 +155,7 @@ class World:
         )
 
     async def stop(self) -> None:
-        await self.till.close()
+        await self.payment_gate.close()
         await self.runner.close()
         await self.group.close()
         await self.database.close()
@@ -220,7 +220,7 @@ class World:
         return []
 
     async def pay(self, customer: str) -> None:
-        """The customer pays what it was asked, and the till hears of it."""
+        """The customer pays what it was asked, and the payment gate hears of it."""
         async with self.database.transaction() as tx:
             issued = await invoice_store.open_of(tx, customer)
             if issued is None:
@@ -229,7 +229,7 @@ class World:
             await invoice_store.move(tx, issued, InvoiceState.SETTLED, now)
             await book(tx, [ledger.topup_received(now, customer, issued.payment_hash, issued.amount)])
         credited = Credited(customer, issued.job, issued.payment_hash, issued.amount, False)
-        await self.till._collecting.credited(credited)
+        await self.payment_gate._collecting.credited(credited)
 
 
 class History:
@@ -261,7 +261,7 @@ class History:
         world = self.world
         for _ in range(3):
             while (
-                world.till._asks
+                world.payment_gate._asks
                 or len(world.runner.running) > len(world.engine.in_hand)
                 or world.runner._overdue._ending
             ):
@@ -281,7 +281,7 @@ class History:
         self.jobs.append(job)
         decision = await self.world.settlement.take(job)
         assert decision is not None
-        await self.world.till.handle(job, decision)
+        await self.world.payment_gate.handle(job, decision)
 
     async def cancels(self, which: int, own: bool) -> None:
         job = self.jobs[which % len(self.jobs)]
@@ -291,7 +291,7 @@ class History:
                 self.taken_back.add(job.id)
         else:
             customer = next(key.public for key in CUSTOMERS if key.public != customer)
-        await self.world.till.cancel(job.id, customer)
+        await self.world.payment_gate.cancel(job.id, customer)
         await self.world.runner.cancel(job.id, customer)
 
     async def streams(self, which: int) -> None:
@@ -320,8 +320,8 @@ class History:
     async def passes(self, seconds: float) -> None:
         self.world.clock.now += seconds
         self.world.runner._overdue.look()
-        if self.world.till.waiting:
-            await self.world.till._collecting.watch()
+        if self.world.payment_gate.waiting:
+            await self.world.payment_gate._collecting.watch()
 
     async def delivers(self) -> None:
         publications, self.world.publications = self.world.publications, []
@@ -350,7 +350,7 @@ class History:
                 again_out = world.published.publish if pending.state is JobState.SIGNED else world.published.tell
                 again_out(pending.result, pending.result.tag("e") or "", pending.relay)
             elif pending.state is JobState.AWAITING_FUNDS:
-                await world.till.restore(by_id[pending.event.id])
+                await world.payment_gate.restore(by_id[pending.event.id])
             else:
                 world.runner.add(replace(by_id[pending.event.id], sent=pending.sent, again=pending.begun))
 
@@ -466,7 +466,7 @@ class History:
             assert finish is not Finish.CANCELLED or id_ in self.taken_back
         waiting = {row["id"] for row in rows if row["state"] == "awaiting_funds"}
         queued = {row["id"] for row in rows if row["state"] == "queued"}
-        assert world.till.waiting == len(waiting), "what waits for money waits with the till"
+        assert world.payment_gate.waiting == len(waiting), "what waits for money waits with the payment gate"
         here = {job.id for job in self.jobs if job.id in world.runner.running or world.runner.queue.get(job.id)}
         assert here == queued, "what may run is with the runner"
 

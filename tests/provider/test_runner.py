@@ -394,7 +394,7 @@ async def test_jobs_that_wait_and_are_taken_back_together_share_a_flush(stage, m
 
     monkeypatch.setattr(stage.database, "transaction_here", counted)
     cancellation = CUSTOMER.sign(cancel_draft(tuple(job.id for job in jobs), 5940, US.public, created_at=1))
-    assert await InHand(till=None, runner=stage.runner).take_back(cancellation) == []
+    assert await InHand(payment_gate=None, runner=stage.runner).take_back(cancellation) == []
     assert len(flushes) <= 2
     assert sorted(await stage.states()) == ["cancelled"] * 40 + ["queued"]
     stage.engine.answer.set()

@@ -26,7 +26,7 @@ def invoice(payment_hash: str) -> SimpleNamespace:
 
 
 class Rooms(RuleBasedStateMachine):
-    """What happens at a till, in any order, beside plain sets that say who should be where."""
+    """What happens at a payment gate, in any order, beside plain sets that say who should be where."""
 
     def __init__(self) -> None:
         super().__init__()

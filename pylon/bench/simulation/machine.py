@@ -202,7 +202,7 @@ class Machine:
                 self._bases[job.id] = basis
                 if basis is Basis.TRIAL:
                     self._trial_left = self._trial_left - quote
-                # As `provider.payments.till` has it: who pays ahead does not wait among strangers.
+                # As `provider.payments.payment_gate` has it: who pays ahead does not wait among strangers.
                 paid = basis is Basis.PREPAID and job.standing is Standing.STRANGER
                 self._queue.push(replace(job, standing=Standing.RECENT) if paid else job)
                 self._work()

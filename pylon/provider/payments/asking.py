@@ -1,6 +1,6 @@
 """Makes invoices for jobs, and learns from the wallet which open ones were paid.
 
-It only talks to the wallet and the database. The till decides what that means for the jobs that wait.
+It only talks to the wallet and the database. The payment gate decides what that means for the jobs that wait.
 """
 
 from collections.abc import AsyncIterator

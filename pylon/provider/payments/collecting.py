@@ -58,8 +58,8 @@ class Collecting:
         """Looks up what was paid before this process began, then listens."""
         await self.check(at_start=True)
         self._checked = self._clock.monotonic()
-        self._tasks.start(forever(self._listen, "till hints"), "till hints")
-        self._tasks.start(forever(self.watch, "till"), "till")
+        self._tasks.start(forever(self._listen, "payment hints"), "payment hints")
+        self._tasks.start(forever(self.watch, "payments"), "payments")
 
     async def close(self) -> None:
         """Stops looking."""

@@ -7,7 +7,7 @@ from pylon.errors import MalformedError
 from pylon.jobs.cancel import parse_cancel
 from pylon.money.accounts.account import Decision
 from pylon.nostr.event import Event
-from pylon.provider.payments.till import Till
+from pylon.provider.payments.payment_gate import PaymentGate
 from pylon.provider.queue import Job
 from pylon.provider.rows import JobState
 from pylon.provider.work.runner import Runner
@@ -16,35 +16,35 @@ logger = log.get("provider")
 
 
 class InHand:
-    """Till and runner as one. Without a till, work is free."""
+    """Payment gate and runner as one. Without a payment gate, work is free."""
 
-    def __init__(self, *, till: Till | None, runner: Runner) -> None:
-        self._till = till
+    def __init__(self, *, payment_gate: PaymentGate | None, runner: Runner) -> None:
+        self._payment_gate = payment_gate
         self._runner = runner
 
     @property
     def takes_payment(self) -> bool:
         """Whether jobs may have to wait for a payment."""
-        return self._till is not None
+        return self._payment_gate is not None
 
     @property
     def unpaid(self) -> int:
         """How many jobs wait for a payment."""
-        return 0 if self._till is None else self._till.waiting
+        return 0 if self._payment_gate is None else self._payment_gate.waiting
 
     @property
     def newcomers_full(self) -> bool:
         """Whether no further job of a customer that has never paid may wait for a payment."""
-        return self._till is not None and self._till.full
+        return self._payment_gate is not None and self._payment_gate.full
 
     @property
     def wallet_down(self) -> bool:
         """Whether the wallet does not answer, so that no payment can be asked for."""
-        return self._till is not None and self._till.down
+        return self._payment_gate is not None and self._payment_gate.down
 
     def unpaid_of(self, customer: str) -> int:
         """How many of this customer's jobs wait for its payment."""
-        return 0 if self._till is None else self._till.of_customer(customer)
+        return 0 if self._payment_gate is None else self._payment_gate.of_customer(customer)
 
     def paid_of(self, customer: str) -> int:
         """How many of this customer's jobs wait for the engine or run."""
@@ -55,26 +55,26 @@ class InHand:
         """Whether this job is in hand."""
         if job_id in self._runner.running or self._runner.queue.get(job_id) is not None:
             return True
-        return self._till is not None and self._till.has(job_id)
+        return self._payment_gate is not None and self._payment_gate.has(job_id)
 
     def say_again(self, job_id: str) -> None:
         """Tells the customer of a job in hand again how that stands."""
-        if self._till is not None and self._till.has(job_id):
-            self._till.say_again(job_id)
+        if self._payment_gate is not None and self._payment_gate.has(job_id):
+            self._payment_gate.say_again(job_id)
         else:
             self._runner.say_again(job_id)
 
     async def take(self, job: Job, decision: Decision) -> None:
         """Takes on a job that is in the journal, by the decision on its payment."""
-        if self._till is None:
+        if self._payment_gate is None:
             self._runner.add(job)
         else:
-            await self._till.handle(job, decision)
+            await self._payment_gate.handle(job, decision)
 
     async def restore(self, job: Job, state: JobState) -> None:
         """Takes up a job that an earlier process left in this state."""
-        if state is JobState.AWAITING_FUNDS and self._till is not None:
-            await self._till.restore(job)
+        if state is JobState.AWAITING_FUNDS and self._payment_gate is not None:
+            await self._payment_gate.restore(job)
         else:
             self._runner.add(job)
 
@@ -95,9 +95,9 @@ class InHand:
 
     async def _let_go(self, job_id: str, customer: str) -> None:
         try:
-            # The till first: a job that is paid for meanwhile is with the runner when that is asked.
-            if self._till is not None:
-                await self._till.cancel(job_id, customer)
+            # The payment gate first: a job that is paid for meanwhile is with the runner when that is asked.
+            if self._payment_gate is not None:
+                await self._payment_gate.cancel(job_id, customer)
             await self._runner.cancel(job_id, customer)
         except Exception:
             logger.exception("a job could not be released", job=job_id)

@@ -1,4 +1,4 @@
-"""The till looks often while somebody waits, and hardly ever otherwise."""
+"""The payment gate looks often while somebody waits, and hardly ever otherwise."""
 
 import asyncio
 import sqlite3
@@ -15,7 +15,7 @@ from pylon.money.msat import Msat
 from pylon.money.wallet import Hint, WalletCode, WalletError
 from pylon.provider.payments import asking, collecting
 from pylon.provider.payments.asking import Asking
-from pylon.provider.payments.till import Till
+from pylon.provider.payments.payment_gate import PaymentGate
 from tests.waiting import until
 
 
@@ -43,16 +43,16 @@ def clock():
 
 
 @pytest.fixture
-async def till(clock, monkeypatch):
+async def payment_gate(clock, monkeypatch):
     # Whoever looked as often as while somebody waits would look many times within a test.
     monkeypatch.setattr(collecting, "TICK_S", 0.02)
     monkeypatch.setattr(collecting, "CHECK_S", 0.02)
     monkeypatch.setattr(asking.invoice_store, "open_of", still_open)
     monkeypatch.setattr(asking, "behind", nothing_open)
-    till = till_of(clock, Nobody(), settlement=Settlement(WaitForTopUp(Msat(1_000), Msat(1_000))))
-    await till.start()
-    yield till
-    await till.close()
+    payment_gate = gate_of(clock, Nobody(), settlement=Settlement(WaitForTopUp(Msat(1_000), Msat(1_000))))
+    await payment_gate.start()
+    yield payment_gate
+    await payment_gate.close()
 
 
 @pytest.fixture(autouse=True)
@@ -64,12 +64,12 @@ async def nothing_written(*_):
     pass
 
 
-def till_of(clock, receiver, *, wallet=None, settlement=None, end=nothing_written, most=10) -> Till:
-    """A till whose customers hear nothing."""
+def gate_of(clock, receiver, *, wallet=None, settlement=None, end=nothing_written, most=10) -> PaymentGate:
+    """A payment gate whose customers hear nothing."""
     database = SimpleNamespace(transaction=nullcontext)
     wallet = wallet or SilentWallet()
     replies = SimpleNamespace(processing=lambda *_: None, payment_required=lambda *_: None)
-    return Till(
+    return PaymentGate(
         asking=Asking(database=database, wallet=wallet, receiver=receiver, clock=clock),
         settlement=settlement,
         replies=replies,
@@ -126,14 +126,14 @@ def job(now: float, customer: str = "alice", relay: str = "") -> SimpleNamespace
     )
 
 
-async def test_it_sleeps_while_nobody_waits(till, clock):
+async def test_it_sleeps_while_nobody_waits(payment_gate, clock):
     await asyncio.sleep(0.3)
     assert clock.looks == 0
 
 
-async def test_it_looks_again_and_again_as_soon_as_a_job_waits(till, clock):
+async def test_it_looks_again_and_again_as_soon_as_a_job_waits(payment_gate, clock):
     await asyncio.sleep(0.05)
-    await till.handle(job(clock.wall()), WaitForTopUp(Msat(1_000), Msat(1_000)))
+    await payment_gate.handle(job(clock.wall()), WaitForTopUp(Msat(1_000), Msat(1_000)))
     before = clock.looks
     await until(lambda: clock.looks >= before + 3)
 
@@ -150,12 +150,12 @@ async def test_a_job_whose_invoice_is_being_made_is_not_decided_on_anew_meanwhil
     monkeypatch.setattr(collecting, "CHECK_S", 0.0)
     monkeypatch.setattr(asking.invoice_store, "open_of", none_open)
     settlement = Settlement(AskTopUp(Msat(1_000)))
-    till = till_of(clock, Slow(), settlement=settlement)
-    await till.start()
-    await till.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
+    payment_gate = gate_of(clock, Slow(), settlement=settlement)
+    await payment_gate.start()
+    await payment_gate.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
     await asyncio.sleep(0.2)
     assert settlement.decided == 1, "when it came"
-    await till.close()
+    await payment_gate.close()
 
 
 async def none_open(database, customer):
@@ -193,10 +193,10 @@ async def test_an_error_of_the_database_ends_neither_the_looking_nor_the_listeni
     monkeypatch.setattr(collecting, "IDLE_CHECK_S", 0.01)
     monkeypatch.setattr(forever, "REST_S", 0.01)
     receiver = Broken()
-    till = till_of(clock, receiver, wallet=Chatty())
-    await till.start()
+    payment_gate = gate_of(clock, receiver, wallet=Chatty())
+    await payment_gate.start()
     await until(lambda: receiver.looks >= 4 and len(receiver.hints) >= 4)
-    await till.close()
+    await payment_gate.close()
 
 
 class Unable(Nobody):
@@ -222,14 +222,14 @@ async def test_a_wallet_that_is_down_counts_as_back_when_it_has_answered_and_no_
     monkeypatch.setattr(collecting, "TICK_S", 0.01)
     monkeypatch.setattr(collecting, "CHECK_S", 0.0)
     wallet, settlement = Mute(), Settlement(AskTopUp(Msat(1_000)))
-    till = till_of(clock, Unable(), wallet=wallet, settlement=settlement)
-    await till.start()
-    await till.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
+    payment_gate = gate_of(clock, Unable(), wallet=wallet, settlement=settlement)
+    await payment_gate.start()
+    await payment_gate.handle(job(clock.wall()), AskTopUp(Msat(1_000)))
     await until(lambda: wallet.asked >= 3)
-    assert till.down
+    assert payment_gate.down
     wallet.back = True
-    await until(lambda: not till.down)
-    await till.close()
+    await until(lambda: not payment_gate.down)
+    await payment_gate.close()
 
 
 class Ending(Settlement):
@@ -257,29 +257,29 @@ class Crowded(Nobody):
         return SimpleNamespace(payment_hash=customer, amount=amount, invoice="lnbc", customer=customer, job=job)
 
 
-def crowded(clock, receiver: Crowded, most: int) -> tuple[Till, Ending]:
+def crowded(clock, receiver: Crowded, most: int) -> tuple[PaymentGate, Ending]:
     settlement = Ending()
-    return till_of(clock, receiver, settlement=settlement, end=settlement.end, most=most), settlement
+    return gate_of(clock, receiver, settlement=settlement, end=settlement.end, most=most), settlement
 
 
-async def asked(till: Till) -> None:
-    while till._asks:
+async def asked(payment_gate: PaymentGate) -> None:
+    while payment_gate._asks:
         await asyncio.sleep(0)
 
 
 async def test_a_full_room_takes_a_newcomer_for_whoever_did_not_pay_within_a_minute(clock, monkeypatch):
     monkeypatch.setattr(asking.invoice_store, "open_of", still_open)
-    till, settlement = crowded(clock, Crowded(9), most=3)
+    payment_gate, settlement = crowded(clock, Crowded(9), most=3)
     now = clock.wall()
     for number in range(3):
-        await till.handle(job(now, f"silent {number}", "wss://a"), AskTopUp(Msat(1_000)))
-    await till.handle(job(now, "early"), AskTopUp(Msat(1_000)))
+        await payment_gate.handle(job(now, f"silent {number}", "wss://a"), AskTopUp(Msat(1_000)))
+    await payment_gate.handle(job(now, "early"), AskTopUp(Msat(1_000)))
     assert settlement.ended == {"job of early": "busy"}
     clock.moved = 61.0
-    await till.handle(job(now + 61, "late"), AskTopUp(Msat(1_000)))
-    await till._collecting.watch()
+    await payment_gate.handle(job(now + 61, "late"), AskTopUp(Msat(1_000)))
+    await payment_gate._collecting.watch()
     assert settlement.ended == {"job of early": "busy", "job of silent 0": "payment_timeout"}
-    await till.close()
+    await payment_gate.close()
 
 
 async def test_who_comes_after_a_flood_is_asked_for_its_payment_before_those_of_the_flood(clock, monkeypatch):
@@ -289,18 +289,18 @@ async def test_who_comes_after_a_flood_is_asked_for_its_payment_before_those_of_
         return "an invoice" if customer in receiver.made else None
 
     monkeypatch.setattr(asking.invoice_store, "open_of", open_of)
-    till, settlement = crowded(clock, receiver, most=100)
+    payment_gate, settlement = crowded(clock, receiver, most=100)
     for number in range(20):
-        await till.handle(job(clock.wall(), f"silent {number}", "wss://a"), AskTopUp(Msat(1_000)))
-        await asked(till)
+        await payment_gate.handle(job(clock.wall(), f"silent {number}", "wss://a"), AskTopUp(Msat(1_000)))
+        await asked(payment_gate)
     for customer, relay in (("same relay", "wss://a"), ("other relay", "wss://b")):
-        await till.handle(job(clock.wall(), customer, relay), AskTopUp(Msat(1_000)))
-        await asked(till)
+        await payment_gate.handle(job(clock.wall(), customer, relay), AskTopUp(Msat(1_000)))
+        await asked(payment_gate)
     assert receiver.made == []
     for _ in range(3):
         receiver.left = 1
-        await till._collecting.check()
-        await asked(till)
+        await payment_gate._collecting.check()
+        await asked(payment_gate)
     assert receiver.made == ["same relay", "other relay", "silent 19"]
     assert settlement.ended == {}
-    await till.close()
+    await payment_gate.close()

@@ -1,4 +1,4 @@
-"""The till: runs jobs whose payment is there, and asks customers for the others.
+"""The payment gate: runs jobs whose payment is there, and asks customers for the others.
 
 A customer has at most one open invoice. Its other jobs wait for the same one, and feedback for each names it: events
 get lost, and a customer that comes back must be able to pay. `Waiting` knows which jobs wait, `Asking` makes the
@@ -33,7 +33,7 @@ logger = log.get("provider")
 type End = Callable[[Job, JobState, ErrorCode, str], Awaitable[None]]
 
 
-class Till:
+class PaymentGate:
     """`run` queues a job that may run; `end` ends one without a result and tells its customer. At most `most` jobs of
     customers that have never paid may wait."""
 
