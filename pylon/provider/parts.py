@@ -24,7 +24,7 @@ from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge
 from pylon.provider.occupancy import Occupancy
 from pylon.provider.outbox import Outbox
-from pylon.provider.payments.asking import Asking
+from pylon.provider.payments.invoice_issuer import InvoiceIssuer
 from pylon.provider.payments.payment_gate import PaymentGate
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy, FreeSettlement, Settlement
 from pylon.provider.recovery import Recovery
@@ -46,9 +46,9 @@ class Payments:
     receiver: Receiver
     credit: CreditPolicy = field(default_factory=CreditPolicy)
 
-    def asking(self, clock: Clock) -> Asking:
-        """What asks customers for payments."""
-        return Asking(database=self.database, wallet=self.wallet, receiver=self.receiver, clock=clock)
+    def issuer(self, clock: Clock) -> InvoiceIssuer:
+        """What makes invoices for customers."""
+        return InvoiceIssuer(database=self.database, wallet=self.wallet, receiver=self.receiver, clock=clock)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ def answering(around: Surroundings, payments: Payments | None) -> Answering:
     payment_gate: PaymentGate | None = None
     if payments is not None and accounts is not None:
         payment_gate = PaymentGate(
-            asking=payments.asking(clock),
+            issuer=payments.issuer(clock),
             settlement=accounts,
             replies=replies,
             clock=clock,

@@ -24,8 +24,8 @@ from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
 from pylon.provider.customers import Customers, Standing
 from pylon.provider.journal import Journal
-from pylon.provider.payments import collecting, waiting
-from pylon.provider.payments.asking import Asking
+from pylon.provider.payments import payment_watch, waiting
+from pylon.provider.payments.invoice_issuer import InvoiceIssuer
 from pylon.provider.payments.payment_gate import PaymentGate
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
@@ -81,7 +81,7 @@ class Desk:
             customers=Customers(),
         )
         self.payment_gate = PaymentGate(
-            asking=Asking(database=database, wallet=SilentWallet(), receiver=Nobody(), clock=self.clock),
+            issuer=InvoiceIssuer(database=database, wallet=SilentWallet(), receiver=Nobody(), clock=self.clock),
             settlement=self.settlement,
             replies=replies,
             clock=self.clock,
@@ -168,7 +168,7 @@ async def test_a_job_whose_payment_comes_between_its_row_and_the_till_runs_at_on
     job = await desk.taken()
     await desk.pay()
     # Whoever learns of the payment does not find the job yet.
-    await desk.payment_gate._collecting.credited(Credited(KEY.public, "", "f" * 64, Msat(5_000), False))
+    await desk.payment_gate._watch.credited(Credited(KEY.public, "", "f" * 64, Msat(5_000), False))
     await desk.payment_gate.handle(job, decided)
     assert [one.id for one in desk.ran] == [job.id]
     assert await desk.states() == ["queued"]
@@ -231,7 +231,7 @@ async def test_strangers_fill_the_place_for_what_waits_and_whoever_has_paid_befo
 
 
 async def test_a_job_waits_for_its_payment_as_long_as_an_invoice_may_be_paid(desk, monkeypatch):
-    monkeypatch.setattr(collecting, "TICK_S", 0.01)
+    monkeypatch.setattr(payment_watch, "TICK_S", 0.01)
     late = await desk.waiting("late", received_at=desk.clock.wall() - waiting.PATIENCE_S)
     early = await desk.waiting("early", received_at=desk.clock.wall() - waiting.PATIENCE_S + 60)
     await desk.payment_gate.start()

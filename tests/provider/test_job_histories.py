@@ -38,8 +38,8 @@ from pylon.provider.contents import Contents
 from pylon.provider.customers import Customers
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Publication
-from pylon.provider.payments import collecting
-from pylon.provider.payments.asking import Asking
+from pylon.provider.payments import payment_watch
+from pylon.provider.payments.invoice_issuer import InvoiceIssuer
 from pylon.provider.payments.payment_gate import PaymentGate
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
@@ -145,7 +145,7 @@ class World:
             processing_after_s=60.0,
         )
         self.payment_gate = PaymentGate(
-            asking=Asking(database=self.database, wallet=None, receiver=self, clock=self.clock),
+            issuer=InvoiceIssuer(database=self.database, wallet=None, receiver=self, clock=self.clock),
             settlement=self.settlement,
             replies=self,
             clock=self.clock,
@@ -229,7 +229,7 @@ class World:
             await invoice_store.move(tx, issued, InvoiceState.SETTLED, now)
             await book(tx, [ledger.topup_received(now, customer, issued.payment_hash, issued.amount)])
         credited = Credited(customer, issued.job, issued.payment_hash, issued.amount, False)
-        await self.payment_gate._collecting.credited(credited)
+        await self.payment_gate._watch.credited(credited)
 
 
 class History:
@@ -321,7 +321,7 @@ class History:
         self.world.clock.now += seconds
         self.world.runner._overdue.look()
         if self.world.payment_gate.waiting:
-            await self.world.payment_gate._collecting.watch()
+            await self.world.payment_gate._watch.watch()
 
     async def delivers(self) -> None:
         publications, self.world.publications = self.world.publications, []
@@ -499,7 +499,7 @@ class History:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_history_of_jobs_ends_well(tmp_path, monkeypatch, seed) -> None:
-    monkeypatch.setattr(collecting, "TICK_S", 0.0)
+    monkeypatch.setattr(payment_watch, "TICK_S", 0.0)
     history = History(tmp_path, seed)
     try:
         for _ in range(30):

@@ -21,7 +21,7 @@ from pylon.money.price import Price
 from pylon.money.wallet import PayState
 from pylon.provider import housekeeping
 from pylon.provider.parts import Payments
-from pylon.provider.payments import collecting
+from pylon.provider.payments import payment_watch
 from pylon.provider.payments.settlement import CreditPolicy
 from pylon.provider.rows import JobState
 from pylon.provider.work import results
@@ -241,8 +241,8 @@ async def test_the_invoice_of_a_job_that_was_taken_back_is_paid_for_the_next_one
 
 @pytest.mark.parametrize("had", [None, 10_000], ids=["too small", "too large"])
 async def test_an_invoice_that_fits_no_job_any_more_gives_way_to_another(paid, customer, bank, monkeypatch, had):
-    monkeypatch.setattr(collecting, "KEEP_INVOICE_S", 0.0)
-    monkeypatch.setattr(collecting, "CHECK_S", 0.2)
+    monkeypatch.setattr(payment_watch, "KEEP_INVOICE_S", 0.0)
+    monkeypatch.setattr(payment_watch, "CHECK_S", 0.2)
     serving = await paid(credit=CreditPolicy())
     wallet = await bank.wallet("customer", 100)
     await customer.result(await customer.ask(serving.public, paying("on trial")))

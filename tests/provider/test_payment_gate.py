@@ -13,8 +13,8 @@ from pylon.money.accounts.account import AskTopUp, WaitForTopUp
 from pylon.money.invoices.receiver import ReceiveCode, ReceiveError
 from pylon.money.msat import Msat
 from pylon.money.wallet import Hint, WalletCode, WalletError
-from pylon.provider.payments import asking, collecting
-from pylon.provider.payments.asking import Asking
+from pylon.provider.payments import invoice_issuer, payment_watch
+from pylon.provider.payments.invoice_issuer import InvoiceIssuer
 from pylon.provider.payments.payment_gate import PaymentGate
 from tests.waiting import until
 
@@ -45,10 +45,10 @@ def clock():
 @pytest.fixture
 async def payment_gate(clock, monkeypatch):
     # Whoever looked as often as while somebody waits would look many times within a test.
-    monkeypatch.setattr(collecting, "TICK_S", 0.02)
-    monkeypatch.setattr(collecting, "CHECK_S", 0.02)
-    monkeypatch.setattr(asking.invoice_store, "open_of", still_open)
-    monkeypatch.setattr(asking, "behind", nothing_open)
+    monkeypatch.setattr(payment_watch, "TICK_S", 0.02)
+    monkeypatch.setattr(payment_watch, "CHECK_S", 0.02)
+    monkeypatch.setattr(invoice_issuer.invoice_store, "open_of", still_open)
+    monkeypatch.setattr(invoice_issuer, "invoice_for", nothing_open)
     payment_gate = gate_of(clock, Nobody(), settlement=Settlement(WaitForTopUp(Msat(1_000), Msat(1_000))))
     await payment_gate.start()
     yield payment_gate
@@ -57,7 +57,7 @@ async def payment_gate(clock, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def strangers(monkeypatch):
-    monkeypatch.setattr(asking.invoice_store, "has_paid", never_paid)
+    monkeypatch.setattr(invoice_issuer.invoice_store, "has_paid", never_paid)
 
 
 async def nothing_written(*_):
@@ -70,7 +70,7 @@ def gate_of(clock, receiver, *, wallet=None, settlement=None, end=nothing_writte
     wallet = wallet or SilentWallet()
     replies = SimpleNamespace(processing=lambda *_: None, payment_required=lambda *_: None)
     return PaymentGate(
-        asking=Asking(database=database, wallet=wallet, receiver=receiver, clock=clock),
+        issuer=InvoiceIssuer(database=database, wallet=wallet, receiver=receiver, clock=clock),
         settlement=settlement,
         replies=replies,
         clock=clock,
@@ -146,9 +146,9 @@ class Slow(Nobody):
 
 
 async def test_a_job_whose_invoice_is_being_made_is_not_decided_on_anew_meanwhile(clock, monkeypatch):
-    monkeypatch.setattr(collecting, "TICK_S", 0.01)
-    monkeypatch.setattr(collecting, "CHECK_S", 0.0)
-    monkeypatch.setattr(asking.invoice_store, "open_of", none_open)
+    monkeypatch.setattr(payment_watch, "TICK_S", 0.01)
+    monkeypatch.setattr(payment_watch, "CHECK_S", 0.0)
+    monkeypatch.setattr(invoice_issuer.invoice_store, "open_of", none_open)
     settlement = Settlement(AskTopUp(Msat(1_000)))
     payment_gate = gate_of(clock, Slow(), settlement=settlement)
     await payment_gate.start()
@@ -190,7 +190,7 @@ class Chatty:
 
 
 async def test_an_error_of_the_database_ends_neither_the_looking_nor_the_listening(clock, monkeypatch):
-    monkeypatch.setattr(collecting, "IDLE_CHECK_S", 0.01)
+    monkeypatch.setattr(payment_watch, "IDLE_CHECK_S", 0.01)
     monkeypatch.setattr(forever, "REST_S", 0.01)
     receiver = Broken()
     payment_gate = gate_of(clock, receiver, wallet=Chatty())
@@ -219,8 +219,8 @@ class Mute(SilentWallet):
 
 
 async def test_a_wallet_that_is_down_counts_as_back_when_it_has_answered_and_no_sooner(clock, monkeypatch):
-    monkeypatch.setattr(collecting, "TICK_S", 0.01)
-    monkeypatch.setattr(collecting, "CHECK_S", 0.0)
+    monkeypatch.setattr(payment_watch, "TICK_S", 0.01)
+    monkeypatch.setattr(payment_watch, "CHECK_S", 0.0)
     wallet, settlement = Mute(), Settlement(AskTopUp(Msat(1_000)))
     payment_gate = gate_of(clock, Unable(), wallet=wallet, settlement=settlement)
     await payment_gate.start()
@@ -268,7 +268,7 @@ async def asked(payment_gate: PaymentGate) -> None:
 
 
 async def test_a_full_room_takes_a_newcomer_for_whoever_did_not_pay_within_a_minute(clock, monkeypatch):
-    monkeypatch.setattr(asking.invoice_store, "open_of", still_open)
+    monkeypatch.setattr(invoice_issuer.invoice_store, "open_of", still_open)
     payment_gate, settlement = crowded(clock, Crowded(9), most=3)
     now = clock.wall()
     for number in range(3):
@@ -277,7 +277,7 @@ async def test_a_full_room_takes_a_newcomer_for_whoever_did_not_pay_within_a_min
     assert settlement.ended == {"job of early": "busy"}
     clock.moved = 61.0
     await payment_gate.handle(job(now + 61, "late"), AskTopUp(Msat(1_000)))
-    await payment_gate._collecting.watch()
+    await payment_gate._watch.watch()
     assert settlement.ended == {"job of early": "busy", "job of silent 0": "payment_timeout"}
     await payment_gate.close()
 
@@ -288,7 +288,7 @@ async def test_who_comes_after_a_flood_is_asked_for_its_payment_before_those_of_
     async def open_of(database, customer):
         return "an invoice" if customer in receiver.made else None
 
-    monkeypatch.setattr(asking.invoice_store, "open_of", open_of)
+    monkeypatch.setattr(invoice_issuer.invoice_store, "open_of", open_of)
     payment_gate, settlement = crowded(clock, receiver, most=100)
     for number in range(20):
         await payment_gate.handle(job(clock.wall(), f"silent {number}", "wss://a"), AskTopUp(Msat(1_000)))
@@ -299,7 +299,7 @@ async def test_who_comes_after_a_flood_is_asked_for_its_payment_before_those_of_
     assert receiver.made == []
     for _ in range(3):
         receiver.left = 1
-        await payment_gate._collecting.check()
+        await payment_gate._watch.check()
         await asked(payment_gate)
     assert receiver.made == ["same relay", "other relay", "silent 19"]
     assert settlement.ended == {}

@@ -1,8 +1,8 @@
 """The payment gate: runs jobs whose payment is there, and asks customers for the others.
 
 A customer has at most one open invoice. Its other jobs wait for the same one, and feedback for each names it: events
-get lost, and a customer that comes back must be able to pay. `Waiting` knows which jobs wait, `Asking` makes the
-invoices, and `Collecting` learns what was paid.
+get lost, and a customer that comes back must be able to pay. `Waiting` knows which jobs wait, `InvoiceIssuer` makes
+the invoices, and `PaymentWatch` learns what was paid.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from pylon.money.invoices.allowance import PACE_S
 from pylon.money.invoices.store import Issued
 from pylon.provider.contents import put_aside
 from pylon.provider.customers import Standing
-from pylon.provider.payments.asking import Asking, NotAsked
-from pylon.provider.payments.behind import Misfit, unpaid
-from pylon.provider.payments.collecting import Collecting
+from pylon.provider.payments.invoice_issuer import InvoiceIssuer, NotIssued
+from pylon.provider.payments.open_invoice import Misfit, unpaid
+from pylon.provider.payments.payment_watch import PaymentWatch
 from pylon.provider.payments.settlement import AccountSettlement
 from pylon.provider.payments.waiting import Waiting
 from pylon.provider.queue import Job
@@ -40,7 +40,7 @@ class PaymentGate:
     def __init__(
         self,
         *,
-        asking: Asking,
+        issuer: InvoiceIssuer,
         settlement: AccountSettlement,
         replies: Replies,
         clock: Clock,
@@ -48,7 +48,7 @@ class PaymentGate:
         end: End,
         most: int,
     ) -> None:
-        self._asking = asking
+        self._issuer = issuer
         self._settlement = settlement
         self._replies = replies
         self._clock = clock
@@ -60,14 +60,14 @@ class PaymentGate:
         self._turn = asyncio.Lock()
         # The tasks that are making invoices.
         self._asks = Tasks()
-        self._collecting = Collecting(
-            waiting=self._waiting, asking=asking, clock=clock, decide=self._decide_on_all, time_out=self._time_out
+        self._watch = PaymentWatch(
+            waiting=self._waiting, issuer=issuer, clock=clock, decide=self._decide_on_all, time_out=self._time_out
         )
 
     @property
     def down(self) -> bool:
         """Whether the wallet does not answer."""
-        return self._asking.down
+        return self._issuer.down
 
     @property
     def full(self) -> bool:
@@ -98,12 +98,12 @@ class PaymentGate:
 
     async def start(self) -> None:
         """Looks up what was paid before this process began, then listens for payments."""
-        await self._collecting.start()
+        await self._watch.start()
 
     async def close(self) -> None:
         """Stops. Waiting jobs stay in the journal."""
         try:
-            await self._collecting.close()
+            await self._watch.close()
         finally:
             await self._asks.close()
 
@@ -119,13 +119,13 @@ class PaymentGate:
             await self._do(job, decision)
             return
         # Keys cost nothing, so a flood of them gets limited room. A customer that has paid before is not part of one.
-        newcomer = not await self._asking.has_paid(job.request.customer)
+        newcomer = not await self._issuer.has_paid(job.request.customer)
         if newcomer and not self._waiting.makes_room(self._clock.wall()):
             reason = f"{self._waiting.newcomers} jobs of new customers are waiting for payment here"
             await self._write_end(job, JobState.FAILED, ErrorCode.BUSY, reason)
             return
         self._waiting.add(put_aside(job), newcomer=newcomer)
-        self._collecting.wake()
+        self._watch.wake()
         # Decided again, since a payment may have come before the job was added to those that wait.
         await self._decide(job.id)
 
@@ -151,7 +151,7 @@ class PaymentGate:
             self._asks.start(self._ask(job, decision), f"job {job.id[:8]} asks for a payment")
 
     async def _show_open(self, job: Job, decision: WaitForTopUp) -> None:
-        found = await self._asking.behind(job, decision)
+        found = await self._issuer.invoice_for(job, decision)
         if isinstance(found, Misfit):
             self._waiting.misfits(job.request.customer, True)
         if isinstance(found, Issued):
@@ -172,9 +172,9 @@ class PaymentGate:
 
     async def _ask(self, job: Job, decision: AskTopUp) -> None:
         try:
-            answer = await self._asking.issue(job, decision.amount)
-            if isinstance(answer, NotAsked):
-                await self._not_asked(job, answer)
+            answer = await self._issuer.issue(job, decision.amount)
+            if isinstance(answer, NotIssued):
+                await self._not_issued(job, answer)
             else:
                 self._show_new(job, answer)
         except Exception:
@@ -193,18 +193,18 @@ class PaymentGate:
         for other in self._waiting.of_customer(job.request.customer):
             self._show(other, issued)
 
-    async def _not_asked(self, job: Job, why: NotAsked) -> None:
+    async def _not_issued(self, job: Job, why: NotIssued) -> None:
         match why:
-            case NotAsked.ANOTHER:
+            case NotIssued.ANOTHER:
                 self._waiting.left(job.request.customer)
-            case NotAsked.LATER:
+            case NotIssued.LATER:
                 self._stand_in_line(job)
-            case NotAsked.RAN_OUT:
+            case NotIssued.RAN_OUT:
                 await self._time_out(job)
-            case NotAsked.PAID:
+            case NotIssued.PAID:
                 await self._end(job, JobState.FAILED, ErrorCode.CREDIT_EXHAUSTED, "ask again with a new request")
-            case NotAsked.WALLET:
-                self._collecting.wake()
+            case NotIssued.WALLET:
+                self._watch.wake()
                 await self._end(job, JobState.FAILED, ErrorCode.PAUSED, "wallet")
 
     # --- a job ends without having run --------------------------------------------------------------------------

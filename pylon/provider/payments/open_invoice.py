@@ -21,7 +21,9 @@ class Misfit:
     """The job that the open invoice was made for is gone, and for this job it is too small, too large or too old."""
 
 
-async def behind(tx: Transaction, job: Job, waits: WaitForTopUp, *, payable_until: float) -> Issued | Misfit | None:
+async def invoice_for(
+    tx: Transaction, job: Job, waits: WaitForTopUp, *, payable_until: float
+) -> Issued | Misfit | None:
     """The customer's open invoice, which this job waits for; None if there is none any more.
 
     If the invoice's own job is gone, it is handed over to this one. It is a `Misfit` if it does not fit, or expires

@@ -15,7 +15,7 @@ from pylon.money.invoices.store import Issued
 from pylon.money.msat import Msat
 from pylon.money.states import InvoiceState
 from pylon.money.wallet import Hint, Wallet, WalletError
-from pylon.provider.payments.behind import Misfit, behind, give_up
+from pylon.provider.payments.open_invoice import Misfit, give_up, invoice_for
 from pylon.provider.queue import Job
 from pylon.store.database import Database
 
@@ -25,7 +25,7 @@ logger = log.get("provider")
 LEAST_LEFT_S = 45.0
 
 
-class NotAsked(Enum):
+class NotIssued(Enum):
     """Why no invoice could be made for a job."""
 
     # The customer has an open invoice already, for another job.
@@ -40,7 +40,7 @@ class NotAsked(Enum):
     WALLET = auto()
 
 
-class Asking:
+class InvoiceIssuer:
     """A wallet, and the invoices that it made for customers. A job has at most one invoice of its own."""
 
     def __init__(self, *, database: Database, wallet: Wallet, receiver: Receiver, clock: Clock) -> None:
@@ -59,15 +59,15 @@ class Asking:
         """This customer's open invoice; None if there is none."""
         return await invoice_store.open_of(self._database, customer)
 
-    async def behind(self, job: Job, waits: WaitForTopUp) -> Issued | Misfit | None:
+    async def invoice_for(self, job: Job, waits: WaitForTopUp) -> Issued | Misfit | None:
         """The open invoice that this job waits for; None if there is none, or too little time to pay it."""
         payable_until = self._clock.wall() + LEAST_LEFT_S
         async with self._database.transaction() as tx:
-            found = await behind(tx, job, waits, payable_until=payable_until)
+            found = await invoice_for(tx, job, waits, payable_until=payable_until)
         # An invoice of another waiting job is no misfit, even if it is about to expire.
         return None if isinstance(found, Issued) and found.expires_at < payable_until else found
 
-    async def issue(self, job: Job, amount: Msat) -> Issued | NotAsked:
+    async def issue(self, job: Job, amount: Msat) -> Issued | NotIssued:
         """Makes an invoice for this job. It is on disk before anybody hears of it."""
         seconds = int(job.terms.expires_at - self._clock.wall())
         try:
@@ -83,17 +83,17 @@ class Asking:
         self.down = False
         return issued
 
-    async def _why_not(self, job: Job, error: ReceiveError) -> NotAsked:
+    async def _why_not(self, job: Job, error: ReceiveError) -> NotIssued:
         if error.code is ReceiveCode.TOPUP_OPEN:
-            return NotAsked.ANOTHER
+            return NotIssued.ANOTHER
         if error.code is ReceiveCode.TOO_MANY:
-            return NotAsked.LATER
+            return NotIssued.LATER
         logger.warning("no invoice could be made", job=job.id, code=error.code.value, error=str(error))
         if error.code is ReceiveCode.JOB_HAD_INVOICE:
             had = await invoice_store.of_job(self._database, job.id)
-            return NotAsked.RAN_OUT if had is not None and had.state is InvoiceState.EXPIRED else NotAsked.PAID
+            return NotIssued.RAN_OUT if had is not None and had.state is InvoiceState.EXPIRED else NotIssued.PAID
         self.down = True
-        return NotAsked.WALLET
+        return NotIssued.WALLET
 
     def hints(self) -> AsyncIterator[Hint]:
         """The wallet's notifications of payments. They are no proof, only a reason to look the payment up."""

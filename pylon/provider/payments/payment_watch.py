@@ -13,7 +13,7 @@ from pylon.forever import forever
 from pylon.money.invoices.receiver import Credited, ReceiveError
 from pylon.money.invoices.store import Issued
 from pylon.money.wallet import WalletError
-from pylon.provider.payments.asking import Asking
+from pylon.provider.payments.invoice_issuer import InvoiceIssuer
 from pylon.provider.payments.waiting import Waiting
 from pylon.provider.queue import Job
 from pylon.tasks import Tasks
@@ -31,20 +31,20 @@ KEEP_INVOICE_S = 10.0
 type Decide = Callable[[str, str], Awaitable[None]]
 
 
-class Collecting:
+class PaymentWatch:
     """`time_out` ends a job that has waited for as long as it may."""
 
     def __init__(
         self,
         *,
         waiting: Waiting,
-        asking: Asking,
+        issuer: InvoiceIssuer,
         clock: Clock,
         decide: Decide,
         time_out: Callable[[Job], Awaitable[None]],
     ) -> None:
         self._waiting = waiting
-        self._asking = asking
+        self._issuer = issuer
         self._clock = clock
         self._decide = decide
         self._time_out = time_out
@@ -70,9 +70,9 @@ class Collecting:
         self._woken.set()
 
     async def _listen(self) -> None:
-        async for hint in self._asking.hints():
+        async for hint in self._issuer.hints():
             try:
-                credited = await self._asking.look_up(hint.payment_hash)
+                credited = await self._issuer.look_up(hint.payment_hash)
             except (WalletError, ReceiveError) as error:
                 logger.warning("a payment could not be looked up", payment=hint.payment_hash, error=str(error))
                 continue
@@ -97,11 +97,11 @@ class Collecting:
 
     @property
     def _is_waited_for(self) -> bool:
-        return len(self._waiting) > 0 or self._asking.down
+        return len(self._waiting) > 0 or self._issuer.down
 
     async def check(self, *, at_start: bool = False) -> None:
         """Asks the wallet what was paid, and decides again on the jobs for which that changes something."""
-        credited = await self._asking.check(at_start=at_start)
+        credited = await self._issuer.check(at_start=at_start)
         if credited is None:
             return
         for item in credited:
@@ -109,7 +109,7 @@ class Collecting:
         if (job := self._waiting.next_in_line()) is not None:
             await self._decide(job.request.customer, job.id)
         for customer in self._waiting.behind_invoices():
-            issued = await self._asking.open_of(customer)
+            issued = await self._issuer.open_of(customer)
             if issued is None:
                 # It expired unpaid, and another one can be made.
                 await self._decide(customer, "")
@@ -129,7 +129,7 @@ class Collecting:
     async def _replace(self, issued: Issued) -> None:
         """Gives up an invoice that no job waits for, so that another can be made."""
         try:
-            credited = await self._asking.give_up(issued)
+            credited = await self._issuer.give_up(issued)
         except (WalletError, ReceiveError) as error:
             logger.warning("an invoice could not be looked up", payment=issued.payment_hash, error=str(error))
             return
