@@ -64,7 +64,7 @@ CIRCLES = [
 EDGES = {"asyncio", "socket", "time", "os", "pathlib", "sqlite3", "websockets", "subprocess"}
 DECIDERS = [
     "provider/admission.py",
-    "provider/payments/newcomers.py",
+    "provider/payments/fair_queue.py",
     "provider/work/pieces.py",
     "provider/queue.py",
     "provider/refusal_budget.py",

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pylon.provider.payments.newcomers import PATIENCE_S as TO_MAKE_ROOM_S
+from pylon.provider.payments.fair_queue import PATIENCE_S as TO_MAKE_ROOM_S
 from pylon.provider.payments.waiting import PATIENCE_S, Waiting
 
 MOST = 3

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pylon.money.invoices.receiver import EXPIRY_S, GRACE_S
 from pylon.money.invoices.store import Issued
-from pylon.provider.payments.newcomers import Newcomers
+from pylon.provider.payments.fair_queue import FairQueue
 from pylon.provider.queue import Job
 
 # How long a job waits for a payment: as long as an invoice can be paid.
@@ -52,7 +52,7 @@ class Waiting:
         self._jobs: dict[str, WaitingJob] = {}
         self._customers: dict[str, Customer] = {}
         # Jobs whose customers have never paid, and those of them for which no invoice may be made yet.
-        self._newcomers, self._line = Newcomers(), Newcomers()
+        self._newcomers, self._line = FairQueue(), FairQueue()
 
     def __len__(self) -> int:
         return len(self._jobs)

@@ -14,7 +14,7 @@ from pylon.provider.queue import Job
 PATIENCE_S = 60.0
 
 
-class Newcomers:
+class FairQueue:
     """Pure: `now` is passed in, in Unix seconds."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.provider.payments.newcomers import PATIENCE_S, Newcomers
+from pylon.provider.payments.fair_queue import PATIENCE_S, FairQueue
 
 
 def job(id_: str, relay: str, at: float) -> SimpleNamespace:
@@ -14,7 +14,7 @@ def job(id_: str, relay: str, at: float) -> SimpleNamespace:
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.sampled_from("abcd"), st.integers(0, 10))
 def test_who_comes_after_a_flood_has_its_turn_within_one_turn_a_relay(flood, relay, served_before):
-    line = Newcomers()
+    line = FairQueue()
     for number, through in enumerate(flood):
         assert line.add(job(f"silent {number}", through, 0.0))
     for _ in range(served_before):
@@ -31,7 +31,7 @@ def test_who_comes_after_a_flood_has_its_turn_within_one_turn_a_relay(flood, rel
 
 @given(st.lists(st.sampled_from("ab"), min_size=1, max_size=30))
 def test_a_relay_whose_newcomers_come_one_by_one_leaves_the_others_their_turns(comes):
-    line, turns = Newcomers(), []
+    line, turns = FairQueue(), []
     for number in range(20):
         line.add(job(f"waits {number}", "c", 0.0))
     for number, relay in enumerate(comes):
@@ -44,7 +44,7 @@ def test_a_relay_whose_newcomers_come_one_by_one_leaves_the_others_their_turns(c
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 200)), min_size=1, max_size=40))
 def test_room_is_made_by_the_fullest_relay_alone_and_by_nobody_within_a_minute(came):
-    room, now = Newcomers(), 200.0
+    room, now = FairQueue(), 200.0
     came = sorted(came, key=lambda one: one[1])
     for number, (relay, at) in enumerate(came):
         room.add(job(str(number), relay, at))
@@ -63,7 +63,7 @@ def test_room_is_made_by_the_fullest_relay_alone_and_by_nobody_within_a_minute(c
 
 
 def test_a_job_is_here_once_and_one_that_is_not_can_go():
-    line = Newcomers()
+    line = FairQueue()
     assert line.add(job("one", "a", 0.0))
     assert not line.add(job("one", "a", 0.0))
     line.remove("two")
