@@ -7,7 +7,7 @@ from pylon.provider.admission import Load
 from pylon.provider.customers import Customers, Standing
 from pylon.provider.pauses import Pauses
 from pylon.provider.queue import Job
-from pylon.provider.work.in_hand import InHand
+from pylon.provider.work.active_jobs import ActiveJobs
 from pylon.provider.work.runner import Runner
 
 
@@ -20,22 +20,22 @@ class Occupancy:
         inference: InferenceService,
         model: str,
         runner: Runner,
-        in_hand: InHand,
+        active_jobs: ActiveJobs,
         pauses: Pauses,
         customers: Customers,
     ) -> None:
         self._inference = inference
         self._model = model
         self._runner = runner
-        self._in_hand = in_hand
+        self._active_jobs = active_jobs
         self._pauses = pauses
         self._customers = customers
 
     def load(self, customer: str, ahead: Sequence[Job]) -> Load:
         """The load that a request of this customer is judged by, with the jobs `ahead` of it counted."""
-        model, in_hand = self._inference.model, self._in_hand
-        unpaid = in_hand.unpaid_of(customer)
-        paid = in_hand.paid_of(customer) + sum(1 for job in ahead if job.request.customer == customer)
+        model, active_jobs = self._inference.model, self._active_jobs
+        unpaid = active_jobs.unpaid_of(customer)
+        paid = active_jobs.paid_of(customer) + sum(1 for job in ahead if job.request.customer == customer)
         standing = self._customers.standing(customer)
         waiting, others = self._runner.queue.in_line(standing)
         if ahead:
@@ -51,8 +51,8 @@ class Occupancy:
             turn_s=others / self._inference.slots * self._runner.seconds_per_job,
             of_customer=unpaid + paid,
             paused=self._pauses.public_reason or ("engine" if self._inference.state == "failed" else ""),
-            newcomers_full=standing is Standing.STRANGER and in_hand.newcomers_full,
-            wallet_down=in_hand.wallet_down,
+            newcomers_full=standing is Standing.STRANGER and active_jobs.newcomers_full,
+            wallet_down=active_jobs.wallet_down,
             schemas=self._inference.follows_schemas,
             unpaid_of_customer=unpaid,
             max_completion_tokens=0 if model is None else model.max_completion_tokens,

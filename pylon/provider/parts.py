@@ -30,7 +30,7 @@ from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy, 
 from pylon.provider.recovery import Recovery
 from pylon.provider.replies import Replies
 from pylon.provider.settings import ProviderSettings
-from pylon.provider.work.in_hand import InHand
+from pylon.provider.work.active_jobs import ActiveJobs
 from pylon.provider.work.results import Results
 from pylon.provider.work.runner import Runner
 from pylon.provider.writable import Writable
@@ -75,7 +75,7 @@ class Answering:
     results: Results
     runner: Runner
     payment_gate: PaymentGate | None
-    in_hand: InHand
+    active_jobs: ActiveJobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ def answering(around: Surroundings, payments: Payments | None) -> Answering:
         results=results,
         runner=runner,
         payment_gate=payment_gate,
-        in_hand=InHand(payment_gate=payment_gate, runner=runner),
+        active_jobs=ActiveJobs(payment_gate=payment_gate, runner=runner),
     )
 
 
@@ -144,13 +144,13 @@ def listening(
 ) -> Listening:
     """Puts together what takes jobs on. Requests from before `since` (Unix seconds) are ignored."""
     secret, journal, settings, clock = around.secret, around.journal, around.settings, around.clock
-    in_hand, results = answers.in_hand, answers.results
+    active_jobs, results = answers.active_jobs, answers.results
     judge = Judge(provider=secret.public, keys=around.keys, settings=settings, clock=clock, load=occupancy.load)
-    open_cancels = OpenCancels(around.pool, in_hand.has, in_hand.take_back)
+    open_cancels = OpenCancels(around.pool, active_jobs.has, active_jobs.take_back)
     not_taken = NotTaken(
         trusted=settings.trusted.__contains__,
         journal=journal,
-        in_hand=in_hand,
+        active_jobs=active_jobs,
         results=results,
         replies=answers.replies,
         refused=Refused(journal, clock),
@@ -164,10 +164,12 @@ def listening(
         filters=lambda: for_provider(secret.public, settings, clock.wall(), since),
         judge=judge,
         settlement=answers.settlement,
-        in_hand=in_hand,
+        active_jobs=active_jobs,
         open_cancels=open_cancels,
         not_taken=not_taken,
         cannot_write=disk.failed,
     )
-    recovery = Recovery(journal=journal, judge=judge, in_hand=in_hand, open_cancels=open_cancels, results=results)
+    recovery = Recovery(
+        journal=journal, judge=judge, active_jobs=active_jobs, open_cancels=open_cancels, results=results
+    )
     return Listening(intake=intake, not_taken=not_taken, open_cancels=open_cancels, recovery=recovery)

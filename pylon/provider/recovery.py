@@ -6,7 +6,7 @@ from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge
 from pylon.provider.queue import Job
 from pylon.provider.rows import JobState, Pending
-from pylon.provider.work.in_hand import InHand
+from pylon.provider.work.active_jobs import ActiveJobs
 from pylon.provider.work.results import Results
 
 logger = log.get("provider")
@@ -22,13 +22,13 @@ class Recovery:
         *,
         journal: Journal,
         judge: Judge,
-        in_hand: InHand,
+        active_jobs: ActiveJobs,
         open_cancels: OpenCancels,
         results: Results,
     ) -> None:
         self._journal = journal
         self._judge = judge
-        self._in_hand = in_hand
+        self._active_jobs = active_jobs
         self._open_cancels = open_cancels
         self._results = results
 
@@ -51,8 +51,8 @@ class Recovery:
             await self._results.end_left(pending.event.id, job)
             return False
         self._open_cancels.add(job)
-        if pending.state is JobState.AWAITING_FUNDS and not self._in_hand.takes_payment:
+        if pending.state is JobState.AWAITING_FUNDS and not self._active_jobs.takes_payment:
             # The provider has become free of charge since. A result is written only for a job that is queued.
             await self._journal.may_run(job.id)
-        await self._in_hand.restore(job, pending.state)
+        await self._active_jobs.restore(job, pending.state)
         return True

@@ -94,14 +94,14 @@ class Provider:
         )
         answers = answering(around, payments)
         self._outbox, self._runner = answers.outbox, answers.runner
-        self._payment_gate, self._in_hand = answers.payment_gate, answers.in_hand
+        self._payment_gate, self._active_jobs = answers.payment_gate, answers.active_jobs
         self._disk = Writable(journal=journal, clock=clock, changed=self._changed)
         self._pauses = Pauses(journal, self._disk)
         occupancy = Occupancy(
             inference=inference,
             model=model,
             runner=self._runner,
-            in_hand=self._in_hand,
+            active_jobs=self._active_jobs,
             pauses=self._pauses,
             customers=self._customers,
         )
@@ -209,8 +209,8 @@ class Provider:
             queued=len(self._runner.queue),
             running=len(self._runner.running),
             unpublished=self._outbox.waiting,
-            awaiting_funds=self._in_hand.unpaid,
-            wallet_down=self._in_hand.wallet_down,
+            awaiting_funds=self._active_jobs.unpaid,
+            wallet_down=self._active_jobs.wallet_down,
             engine=self._inference.status(),
             latency=self._runner.latency.as_dict(),
             unannounced=self._presence.fault,

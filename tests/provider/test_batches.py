@@ -72,9 +72,9 @@ async def test_a_fault_over_one_event_costs_no_other_of_its_batch_its_answer():
     unused: Any = None
     judges: Any = SimpleNamespace(judge=judge)
     refuses: Any = SimpleNamespace(refuse=refuse)
-    in_hand: Any = SimpleNamespace(take_back=take_back)
+    active_jobs: Any = SimpleNamespace(take_back=take_back)
     intake = Intake(
-        pool=unused, filters=unused, judge=judges, settlement=unused, in_hand=in_hand, open_cancels=unused,
+        pool=unused, filters=unused, judge=judges, settlement=unused, active_jobs=active_jobs, open_cancels=unused,
         not_taken=refuses, cannot_write=unused,
     )  # fmt: skip
     kinds = dict.fromkeys("01234", RLM_REQUEST) | dict.fromkeys("abc", DELETION)
@@ -110,7 +110,7 @@ async def test_of_a_job_that_the_journal_has_nobody_hears_that_it_is_not_done(se
     async def fails(*_):
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(intake._in_hand, "take", fails)
+    monkeypatch.setattr(intake._active_jobs, "take", fails)
     monkeypatch.setattr(serving.journal, "known", fails)
     await intake._take(batch, live=True)
     assert await serving.journal.counts() == {JobState.QUEUED: 1}

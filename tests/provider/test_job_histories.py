@@ -86,16 +86,16 @@ class Engine:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.in_hand: dict[str, tuple[asyncio.Future[Generation], Any]] = {}
+        self.active_jobs: dict[str, tuple[asyncio.Future[Generation], Any]] = {}
 
     async def generate(self, request: GenerationRequest, progress: Any) -> Generation:
         self.asked.append(request.id)
         answer = asyncio.get_running_loop().create_future()
-        self.in_hand[request.id] = (answer, progress)
+        self.active_jobs[request.id] = (answer, progress)
         try:
             return await answer
         finally:
-            del self.in_hand[request.id]
+            del self.active_jobs[request.id]
 
 
 class World:
@@ -262,7 +262,7 @@ class History:
         for _ in range(3):
             while (
                 world.payment_gate._asks
-                or len(world.runner.running) > len(world.engine.in_hand)
+                or len(world.runner.running) > len(world.engine.active_jobs)
                 or world.runner._overdue._ending
             ):
                 await asyncio.sleep(0)
@@ -302,7 +302,7 @@ class History:
 
     async def answers(self, which: int, how: str) -> None:
         for id_, _ in self.at(which):
-            future = self.world.engine.in_hand[id_][0]
+            future = self.world.engine.active_jobs[id_][0]
             if future.done():
                 continue
             if how == "answers":
@@ -314,7 +314,7 @@ class History:
                 future.set_exception(RuntimeError("a bug") if how == "bug" else error)
 
     def at(self, which: int) -> list[tuple[str, Any]]:
-        held = [(id_, progress) for id_, (_, progress) in self.world.engine.in_hand.items()]
+        held = [(id_, progress) for id_, (_, progress) in self.world.engine.active_jobs.items()]
         return [held[which % len(held)]] if held else []
 
     async def passes(self, seconds: float) -> None:

@@ -28,7 +28,7 @@ class Desk:
         self.not_taken = NotTaken(
             trusted={"friend"}.__contains__,
             journal=self,
-            in_hand=SimpleNamespace(
+            active_jobs=SimpleNamespace(
                 has=self.here.__contains__, say_again=lambda job_id: self.did.append(("said again", job_id))
             ),
             results=SimpleNamespace(repeat=lambda result, relay: self.did.append(("repeated", result, relay))),

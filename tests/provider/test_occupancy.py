@@ -21,7 +21,7 @@ class Machine:
     def __init__(self) -> None:
         self.engine = SimpleNamespace(slots=2, state="ready", model=None, follows_schemas=True)
         self.runner = SimpleNamespace(queue=Queue(), running=[], computing=0, seconds_per_job=3.0)
-        self.in_hand = SimpleNamespace(
+        self.active_jobs = SimpleNamespace(
             wallet_down=False, newcomers_full=True, paid_of=lambda _: 2, unpaid_of=lambda _: 1
         )
         self.pauses = SimpleNamespace(public_reason="")
@@ -30,7 +30,7 @@ class Machine:
             inference=self.engine,
             model="m",
             runner=self.runner,
-            in_hand=self.in_hand,
+            active_jobs=self.active_jobs,
             pauses=self.pauses,
             customers=self.customers,
         )

@@ -50,7 +50,7 @@ class Outbox:
         self.publications.append(publication)
 
 
-class InHand:
+class ActiveJobs:
     """A stand-in that keeps what it is given."""
 
     def __init__(self, takes_payment: bool) -> None:
@@ -67,7 +67,7 @@ class Process:
     def __init__(self, database, group, clock, settings, model, longest, takes_payment) -> None:
         self.journal = Journal(database, group)
         self.group = group
-        self.outbox, self.in_hand, self.followed = Outbox(), InHand(takes_payment), []
+        self.outbox, self.active_jobs, self.followed = Outbox(), ActiveJobs(takes_payment), []
         keys = ConversationKeys(US)
         # A stranger has a job on credit, and the next one has to be paid for.
         policy = CreditPolicy(stranger=Terms(credit=Msat(1_000)), trial=None)
@@ -96,7 +96,7 @@ class Process:
         self.recovery = Recovery(
             journal=self.journal,
             judge=self.judge,
-            in_hand=self.in_hand,
+            active_jobs=self.active_jobs,
             open_cancels=SimpleNamespace(add=self.followed.append),
             results=self.results,
         )
@@ -157,12 +157,12 @@ async def test_jobs_are_taken_up_in_the_order_in_which_they_came_each_as_it_stoo
     await before.written()
     after = machine.starts()
     await after.recovery.run()
-    restored = [(job.id, state, job.received_at) for job, state in after.in_hand.restored]
+    restored = [(job.id, state, job.received_at) for job, state in after.active_jobs.restored]
     assert restored == [
         (runs.id, JobState.QUEUED, runs.received_at),
         (waits.id, JobState.AWAITING_FUNDS, waits.received_at),
     ]
-    assert [(job.again, job.sent) for job, _ in after.in_hand.restored] == [(True, Usage(5, 3)), (False, None)]
+    assert [(job.again, job.sent) for job, _ in after.active_jobs.restored] == [(True, Usage(5, 3)), (False, None)]
     assert [job.id for job in after.followed] == [runs.id, waits.id]
     assert after.outbox.publications == []
 
@@ -188,7 +188,7 @@ async def test_a_signed_result_goes_out_again_as_the_very_same_event_until_a_rel
         assert [(publication.event, publication.relay) for publication in after.outbox.publications] == [
             (result, "ws://r")
         ]
-        assert after.in_hand.restored == []
+        assert after.active_jobs.restored == []
     after.outbox.publications[0].done(True)
     await after.written()
     assert await machine.rows() == [("settled", "")]
@@ -208,7 +208,7 @@ async def test_whoever_is_not_served_after_a_restart_hears_why(machine, changes,
     assert told(after) == {job.id: (code, words)}
     assert [publication.relay for publication in after.outbox.publications] == ["ws://r"]
     assert await machine.rows() == [(state, code.value)]
-    assert after.in_hand.restored == after.followed == []
+    assert after.active_jobs.restored == after.followed == []
 
 
 async def test_whose_deadline_passed_while_nobody_was_here_hears_that_it_expired(machine):
@@ -228,11 +228,11 @@ async def test_a_job_that_ends_every_process_that_takes_it_up_ends_when_it_was_t
         machine.clock.advance(kept / 5)
         after = machine.starts()
         await after.recovery.run()
-        assert [one.terms.expires_at for one, _ in after.in_hand.restored] == [job.terms.expires_at]
+        assert [one.terms.expires_at for one, _ in after.active_jobs.restored] == [job.terms.expires_at]
     machine.clock.advance(kept / 5)
     after = machine.starts()
     await after.recovery.run()
-    assert after.in_hand.restored == []
+    assert after.active_jobs.restored == []
     assert told(after) == {job.id: (ErrorCode.EXPIRED, "the deadline passed before the job was done")}
     assert await machine.rows() == [("expired", "expired")]
 
@@ -267,7 +267,7 @@ async def test_a_job_that_is_taken_up_costs_what_it_was_taken_on_for_whatever_is
     dearer = replace(then, price=Price(Msat(900), Msat(1_000), Msat(200_000)), max_tokens=4_096)
     after = machine.starts(dearer, model=model)
     await after.recovery.run()
-    (again, _), (still_waits, _) = after.in_hand.restored
+    (again, _), (still_waits, _) = after.active_jobs.restored
     assert [again.terms, still_waits.terms] == [runs.terms, waits.terms]
     assert again.terms.quote == 820
     receipts = []
@@ -289,14 +289,14 @@ async def test_an_answer_is_no_longer_than_was_quoted_though_nobody_knows_yet_ho
     assert job.terms.max_tokens == 8
     loading = machine.starts(longest=0)
     await loading.recovery.run()
-    assert [one.terms for one, _ in loading.in_hand.restored] == [job.terms]
+    assert [one.terms for one, _ in loading.active_jobs.restored] == [job.terms]
 
 
 async def test_a_customer_that_is_not_heard_any_more_hears_nothing(machine):
     await machine.starts().take(machine.request())
     after = machine.starts(replace(SETTINGS, blocked=frozenset({CUSTOMER.public})))
     await after.recovery.run()
-    assert after.outbox.publications == [] and after.in_hand.restored == []
+    assert after.outbox.publications == [] and after.active_jobs.restored == []
     assert await machine.rows() == [("failed", "")]
 
 
@@ -311,12 +311,12 @@ async def test_a_word_that_no_relay_had_before_a_crash_goes_out_again_as_the_sam
     await second.recovery.run()
     (again,) = second.outbox.publications
     assert (again.event, again.relay) == (lost.event, "ws://r")
-    assert second.in_hand.restored == []
+    assert second.active_jobs.restored == []
     again.done(True)
     await second.written()
     third = machine.starts()
     await third.recovery.run()
-    assert third.outbox.publications == [] and third.in_hand.restored == []
+    assert third.outbox.publications == [] and third.active_jobs.restored == []
     assert await machine.rows() == [("failed", "too_large")]
     assert await third.journal.known([job.id]) == {job.id: None}
 
@@ -335,7 +335,7 @@ async def test_whoever_took_its_job_back_hears_that_it_costs_nothing_once_though
     await second.written()
     third = machine.starts()
     await third.recovery.run()
-    assert third.outbox.publications == [] and third.in_hand.restored == []
+    assert third.outbox.publications == [] and third.active_jobs.restored == []
     assert await machine.rows() == [("cancelled", "cancelled")]
 
 
@@ -374,7 +374,7 @@ async def test_a_job_for_named_weights_is_run_though_the_model_is_still_being_lo
     job = await machine.starts().take(machine.request(model=f"sha256:{SHA256}"))
     loading = machine.starts(model=("m", ""))
     await loading.recovery.run()
-    assert [one.id for one, _ in loading.in_hand.restored] == [job.id]
+    assert [one.id for one, _ in loading.active_jobs.restored] == [job.id]
     # Of another model, or of other weights that have been read, it is known that they are not meant.
     for model in (("another", ""), ("m", "00" * 32)):
         other = machine.starts(model=model)

@@ -30,7 +30,7 @@ from pylon.provider.journal import Journal
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA
-from pylon.provider.work.in_hand import InHand
+from pylon.provider.work.active_jobs import ActiveJobs
 from pylon.provider.work.results import Results
 from pylon.provider.work.runner import Runner
 from pylon.store.database import Database
@@ -394,7 +394,7 @@ async def test_jobs_that_wait_and_are_taken_back_together_share_a_flush(stage, m
 
     monkeypatch.setattr(stage.database, "transaction_here", counted)
     cancellation = CUSTOMER.sign(cancel_draft(tuple(job.id for job in jobs), 5940, US.public, created_at=1))
-    assert await InHand(payment_gate=None, runner=stage.runner).take_back(cancellation) == []
+    assert await ActiveJobs(payment_gate=None, runner=stage.runner).take_back(cancellation) == []
     assert len(flushes) <= 2
     assert sorted(await stage.states()) == ["cancelled"] * 40 + ["queued"]
     stage.engine.answer.set()

@@ -22,7 +22,7 @@ from pylon.provider.payments.settlement import Settlement
 from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal, taken_back
 from pylon.provider.settings import ProviderSettings
-from pylon.provider.work.in_hand import InHand
+from pylon.provider.work.active_jobs import ActiveJobs
 from pylon.tasks import Tasks
 
 logger = log.get("provider")
@@ -63,7 +63,7 @@ class Intake:
         filters: Filters,
         judge: Judge,
         settlement: Settlement,
-        in_hand: InHand,
+        active_jobs: ActiveJobs,
         open_cancels: OpenCancels,
         not_taken: NotTaken,
         cannot_write: Callable[[sqlite3.Error], str],
@@ -72,7 +72,7 @@ class Intake:
         self._filters = filters
         self._judge = judge
         self._settlement = settlement
-        self._in_hand = in_hand
+        self._active_jobs = active_jobs
         self._open_cancels = open_cancels
         self._not_taken = not_taken
         self._cannot_write = cannot_write
@@ -138,7 +138,7 @@ class Intake:
         return taken_back(found) if (found.request.customer, found.id) in self._early else found
 
     async def _take_back(self, cancellation: Event) -> None:
-        for request in await self._in_hand.take_back(cancellation):
+        for request in await self._active_jobs.take_back(cancellation):
             self._early.put(request, None)
 
     async def _take_all_on(self, queued: Sequence[Job], *, live: bool) -> None:
@@ -165,7 +165,7 @@ class Intake:
                 await self._not_taken.repeat(job)
             return
         self._open_cancels.add(job)
-        await self._in_hand.take(job, decision)
+        await self._active_jobs.take(job, decision)
 
 
 async def _alone(part: Awaitable[None]) -> None:

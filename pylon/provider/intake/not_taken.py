@@ -15,7 +15,7 @@ from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal
 from pylon.provider.refusal_budget import RefusalBudget, RefusalLimits
 from pylon.provider.replies import Replies
-from pylon.provider.work.in_hand import InHand
+from pylon.provider.work.active_jobs import ActiveJobs
 from pylon.provider.work.results import Results
 
 logger = log.get("provider")
@@ -37,7 +37,7 @@ class NotTaken:
         *,
         trusted: Callable[[str], bool],
         journal: Journal,
-        in_hand: InHand,
+        active_jobs: ActiveJobs,
         results: Results,
         replies: Replies,
         refused: Refused,
@@ -48,7 +48,7 @@ class NotTaken:
     ) -> None:
         self._trusted = trusted
         self._journal = journal
-        self._in_hand = in_hand
+        self._active_jobs = active_jobs
         self._results = results
         self._replies = replies
         self._refused = refused
@@ -129,9 +129,9 @@ class NotTaken:
             return
         if result is not None:
             self._results.repeat(result, relay)
-        elif self._in_hand.has(job_id):
+        elif self._active_jobs.has(job_id):
             self._outbox.also(job_id, relay)
-            self._in_hand.say_again(job_id)
+            self._active_jobs.say_again(job_id)
 
     def _feedback(self, refusal: Refusal) -> Event | None:
         customer, code = refusal.customer, refusal.code

@@ -1,6 +1,6 @@
 """Cancellations that name a request but not the provider, as plain NIP-90 customers send them (kind 5, NIP-09).
 
-They are subscribed to by request id, and only for open jobs that have been in hand for a while. Most jobs end before
+They are subscribed to by request id, and only for open jobs that have been active for a while. Most jobs end before
 a subscription would be worth it, and customers of the private form name the provider.
 """
 
@@ -23,7 +23,7 @@ MOST = 100
 
 
 class OpenCancels:
-    """`is_here` says whether a job is still in hand; `take` is given each cancellation."""
+    """`is_here` says whether a job is still active; `take` is given each cancellation."""
 
     def __init__(
         self, pool: RelayPool, is_here: Callable[[str], bool], take: Callable[[Event], Awaitable[object]]

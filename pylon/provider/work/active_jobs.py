@@ -15,7 +15,7 @@ from pylon.provider.work.runner import Runner
 logger = log.get("provider")
 
 
-class InHand:
+class ActiveJobs:
     """Payment gate and runner as one. Without a payment gate, work is free."""
 
     def __init__(self, *, payment_gate: PaymentGate | None, runner: Runner) -> None:
@@ -52,13 +52,13 @@ class InHand:
         return self._runner.queue.of_customer(customer) + running
 
     def has(self, job_id: str) -> bool:
-        """Whether this job is in hand."""
+        """Whether this job is active."""
         if job_id in self._runner.running or self._runner.queue.get(job_id) is not None:
             return True
         return self._payment_gate is not None and self._payment_gate.has(job_id)
 
     def say_again(self, job_id: str) -> None:
-        """Tells the customer of a job in hand again how that stands."""
+        """Tells the customer of an active job again how that stands."""
         if self._payment_gate is not None and self._payment_gate.has(job_id):
             self._payment_gate.say_again(job_id)
         else:
@@ -81,7 +81,7 @@ class InHand:
     async def take_back(self, event: Event) -> list[tuple[str, str]]:
         """Cancels the jobs that this deletion request (NIP-09) names, if they are its author's.
 
-        Returns those that are not in hand, as pairs of author and job id. A malformed event names none.
+        Returns those that are not active, as pairs of author and job id. A malformed event names none.
         """
         try:
             cancellation = parse_cancel(event)

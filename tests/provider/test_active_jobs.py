@@ -11,7 +11,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.provider.customers import Standing
 from pylon.provider.queue import JobQueue
 from pylon.provider.rows import JobState
-from pylon.provider.work.in_hand import InHand
+from pylon.provider.work.active_jobs import ActiveJobs
 
 US, ALICE, BOB = (SecretKey(bytes(31) + bytes([n])).public for n in (7, 8, 9))
 CUSTOMER = SecretKey(bytes(31) + b"\x08")
@@ -73,7 +73,7 @@ class Both:
         self.said: list = []
         self.runner = Runner(self.said)
         self.payment_gate = PaymentGate(self.said) if paid else None
-        self.in_hand = InHand(payment_gate=self.payment_gate, runner=self.runner)
+        self.active_jobs = ActiveJobs(payment_gate=self.payment_gate, runner=self.runner)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def both():
 
 def test_whoever_has_a_job_says_again_how_that_stands(both):
     for number in (1, 2):
-        both.in_hand.say_again(job(number).id)
+        both.active_jobs.say_again(job(number).id)
     assert both.said == [("gate says again", job(1).id), ("runner says again", job(2).id)]
 
 
@@ -91,46 +91,46 @@ def test_jobs_that_wait_for_money_the_engine_or_are_run_all_count_and_each_once(
     both.runner.queue.push(job(2))
     both.runner.queue.push(job(3, BOB))
     both.runner.running[job(4).id] = SimpleNamespace(job=job(4))
-    assert both.in_hand.unpaid == 1
-    assert (both.in_hand.paid_of(ALICE), both.in_hand.paid_of(BOB)) == (2, 1)
-    assert (both.in_hand.unpaid_of(ALICE), both.in_hand.unpaid_of(BOB)) == (1, 0)
-    assert [both.in_hand.has(job(n).id) for n in range(1, 6)] == [True, True, True, True, False]
+    assert both.active_jobs.unpaid == 1
+    assert (both.active_jobs.paid_of(ALICE), both.active_jobs.paid_of(BOB)) == (2, 1)
+    assert (both.active_jobs.unpaid_of(ALICE), both.active_jobs.unpaid_of(BOB)) == (1, 0)
+    assert [both.active_jobs.has(job(n).id) for n in range(1, 6)] == [True, True, True, True, False]
 
 
 def test_where_work_is_free_nothing_waits_for_money_and_no_wallet_is_down():
-    free = Both(paid=False).in_hand
+    free = Both(paid=False).active_jobs
     assert (free.takes_payment, free.unpaid, free.unpaid_of(ALICE), free.wallet_down) == (False, 0, 0, False)
     assert not free.has(job(1).id) and free.paid_of(ALICE) == 0
 
 
 def test_the_wallet_is_down_when_the_till_says_so(both):
-    assert both.in_hand.takes_payment and not both.in_hand.wallet_down
+    assert both.active_jobs.takes_payment and not both.active_jobs.wallet_down
     both.payment_gate.down = True
-    assert both.in_hand.wallet_down
+    assert both.active_jobs.wallet_down
 
 
 async def test_a_new_job_is_the_till_s_to_decide_on_where_there_is_one_and_runs_otherwise(both):
     decision = Run(Basis.METERED)
-    await both.in_hand.take(job(2), decision)
+    await both.active_jobs.take(job(2), decision)
     assert both.said == [("decided", job(2).id, decision)]
     free = Both(paid=False)
-    await free.in_hand.take(job(2), decision)
+    await free.active_jobs.take(job(2), decision)
     assert free.said == [("run", job(2).id)]
 
 
 async def test_a_job_of_an_earlier_process_goes_where_it_was_and_runs_where_work_has_become_free(both):
-    await both.in_hand.restore(job(2), JobState.AWAITING_FUNDS)
-    await both.in_hand.restore(job(3), JobState.QUEUED)
+    await both.active_jobs.restore(job(2), JobState.AWAITING_FUNDS)
+    await both.active_jobs.restore(job(3), JobState.QUEUED)
     assert both.said == [("waits", job(2).id), ("run", job(3).id)]
     free = Both(paid=False)
-    await free.in_hand.restore(job(2), JobState.AWAITING_FUNDS)
+    await free.active_jobs.restore(job(2), JobState.AWAITING_FUNDS)
     assert free.said == [("run", job(2).id)]
 
 
 async def test_a_cancellation_is_its_author_s_and_the_till_hears_of_each_job_before_the_runner(both):
     both.runner.queue.push(job(2))
     event = CUSTOMER.sign(cancel_draft((job(1).id, job(3).id, job(2).id), 5940, US, created_at=1))
-    assert await both.in_hand.take_back(event) == [(ALICE, job(3).id)]
+    assert await both.active_jobs.take_back(event) == [(ALICE, job(3).id)]
     assert both.said == [
         (who, one.id, ALICE) for one in (job(1), job(2)) for who in ("gate lets go", "runner lets go")
     ]
@@ -139,10 +139,10 @@ async def test_a_cancellation_is_its_author_s_and_the_till_hears_of_each_job_bef
 async def test_a_job_that_cannot_be_let_go_keeps_no_other_from_it(both):
     both.payment_gate.fails_for = job(1).id
     both.runner.queue.push(job(2))
-    await both.in_hand.take_back(CUSTOMER.sign(cancel_draft((job(1).id, job(2).id), 5940, US, created_at=1)))
+    await both.active_jobs.take_back(CUSTOMER.sign(cancel_draft((job(1).id, job(2).id), 5940, US, created_at=1)))
     assert both.said == [("gate lets go", job(2).id, ALICE), ("runner lets go", job(2).id, ALICE)]
 
 
 async def test_a_deletion_that_names_no_job_is_passed_over(both):
-    await both.in_hand.take_back(CUSTOMER.sign(EventDraft(5, "", (("k", "5940"),), 1)))
+    await both.active_jobs.take_back(CUSTOMER.sign(EventDraft(5, "", (("k", "5940"),), 1)))
     assert both.said == []
