@@ -4,7 +4,7 @@ import asyncio
 
 from pylon.clock import Clock
 from pylon.forever import forever
-from pylon.provider.intake.refused import KEEP_S as KEEP_REFUSED_S
+from pylon.provider.intake.refused_requests import KEEP_S as KEEP_REFUSED_S
 from pylon.provider.journal import Journal
 from pylon.provider.payments.settlement import Settlement
 from pylon.tasks import Tasks

@@ -15,11 +15,11 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.provider.contents import Contents
 from pylon.provider.customers import Customers
-from pylon.provider.intake.crowd import Crowd
 from pylon.provider.intake.intake import Intake, for_provider
-from pylon.provider.intake.not_taken import NotTaken
 from pylon.provider.intake.open_cancels import OpenCancels
-from pylon.provider.intake.refused import Refused
+from pylon.provider.intake.refusals import Refusals
+from pylon.provider.intake.refused_requests import RefusedRequests
+from pylon.provider.intake.shared_refusals import SharedRefusals
 from pylon.provider.journal import Journal
 from pylon.provider.judge import Judge
 from pylon.provider.occupancy import Occupancy
@@ -83,7 +83,7 @@ class Listening:
     """From an event of a relay, or a row that an earlier process left, to a job or a refusal."""
 
     intake: Intake
-    not_taken: NotTaken
+    refusals: Refusals
     open_cancels: OpenCancels
     recovery: Recovery
 
@@ -147,14 +147,14 @@ def listening(
     active_jobs, results = answers.active_jobs, answers.results
     judge = Judge(provider=secret.public, keys=around.keys, settings=settings, clock=clock, load=occupancy.load)
     open_cancels = OpenCancels(around.pool, active_jobs.has, active_jobs.take_back)
-    not_taken = NotTaken(
+    refusals = Refusals(
         trusted=settings.trusted.__contains__,
         journal=journal,
         active_jobs=active_jobs,
         results=results,
         replies=answers.replies,
-        refused=Refused(journal, clock),
-        crowd=Crowd(answers.replies),
+        refused=RefusedRequests(journal, clock),
+        shared_refusals=SharedRefusals(answers.replies),
         outbox=answers.outbox,
         clock=clock,
         customers=around.customers,
@@ -166,10 +166,10 @@ def listening(
         settlement=answers.settlement,
         active_jobs=active_jobs,
         open_cancels=open_cancels,
-        not_taken=not_taken,
+        refusals=refusals,
         cannot_write=disk.failed,
     )
     recovery = Recovery(
         journal=journal, judge=judge, active_jobs=active_jobs, open_cancels=open_cancels, results=results
     )
-    return Listening(intake=intake, not_taken=not_taken, open_cancels=open_cancels, recovery=recovery)
+    return Listening(intake=intake, refusals=refusals, open_cancels=open_cancels, recovery=recovery)

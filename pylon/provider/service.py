@@ -106,7 +106,7 @@ class Provider:
             customers=self._customers,
         )
         listens = listening(around, answers, occupancy, self._disk, since)
-        self._intake, self._not_taken = listens.intake, listens.not_taken
+        self._intake, self._refusals = listens.intake, listens.refusals
         self._open_cancels, self._recovery = listens.open_cancels, listens.recovery
         self._presence = Presence(
             secret=secret,
@@ -127,7 +127,7 @@ class Provider:
         if self._payment_gate is not None:
             await self._payment_gate.start()
         await self._recovery.run()
-        await self._not_taken.start()
+        await self._refusals.start()
         self._intake.start()
         self._open_cancels.start()
         self._presence.start()
@@ -158,7 +158,7 @@ class Provider:
             if self._payment_gate is not None:
                 parts.push_async_callback(self._payment_gate.close)
             parts.push_async_callback(self._disk.close)
-            parts.push_async_callback(self._not_taken.close)
+            parts.push_async_callback(self._refusals.close)
             parts.push_async_callback(self._intake.close)
             parts.push_async_callback(self._open_cancels.close)
             parts.push_async_callback(self._housekeeping.close)

@@ -7,7 +7,7 @@ import orjson
 
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
-from pylon.provider.intake import crowd, not_taken
+from pylon.provider.intake import refusals, shared_refusals
 from pylon.provider.refusal_budget import RefusalLimits
 from pylon.swarm.client import SwarmClient
 from tests.interop.sdk import peer, tags_of
@@ -54,9 +54,9 @@ async def test_nostr_sdk_opens_our_refusal(relay, serve):
 
 
 async def test_nostr_sdk_finds_itself_among_those_whom_we_refuse_in_one_event(relay, serve, monkeypatch):
-    monkeypatch.setattr(not_taken, "STRANGERS", RefusalLimits(total_burst=0.0, total_per_s=0.0))
+    monkeypatch.setattr(refusals, "STRANGERS", RefusalLimits(total_burst=0.0, total_per_s=0.0))
     # Long enough for both to be asked about together.
-    monkeypatch.setattr(crowd, "GATHER_S", 2.0)
+    monkeypatch.setattr(shared_refusals, "GATHER_S", 2.0)
     serving = await serve()
     async with peer(relay.url) as first, peer(relay.url) as second:
         asked = []

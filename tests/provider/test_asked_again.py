@@ -10,7 +10,7 @@ from pylon.jobs.kinds import RESULT_KINDS
 from pylon.jobs.request import private_draft
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
-from pylon.provider.intake import intake, not_taken
+from pylon.provider.intake import intake, refusals
 from pylon.provider.refusal_budget import RefusalLimits
 from pylon.relay.server import RelayServer
 from tests.customer import Customer
@@ -104,7 +104,7 @@ async def test_what_is_published_to_two_relays_at_once_is_answered_over_one(serv
 async def test_a_copy_counts_once_a_relay_and_no_key_is_answered_anew_without_end(
     serve, customer, there, far, monkeypatch
 ):
-    monkeypatch.setattr(not_taken, "AGAIN", RefusalLimits(burst=2.0, per_s=0.0))
+    monkeypatch.setattr(refusals, "AGAIN", RefusalLimits(burst=2.0, per_s=0.0))
     serving = await serve(others=(far.url,))
     requests = [await customer.ask(serving.public, customer.job(f"question {n}")) for n in range(3)]
     for request in requests:

@@ -13,7 +13,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.kinds import DELETION, RLM_REQUEST
 from pylon.jobs.request import private_draft
 from pylon.nostr.pool_subscription import Received
-from pylon.provider.intake import not_taken
+from pylon.provider.intake import refusals
 from pylon.provider.intake.intake import Intake
 from pylon.provider.refusal_budget import RefusalBudget, RefusalLimits
 from pylon.provider.rows import JobState
@@ -75,7 +75,7 @@ async def test_a_fault_over_one_event_costs_no_other_of_its_batch_its_answer():
     active_jobs: Any = SimpleNamespace(take_back=take_back)
     intake = Intake(
         pool=unused, filters=unused, judge=judges, settlement=unused, active_jobs=active_jobs, open_cancels=unused,
-        not_taken=refuses, cannot_write=unused,
+        refusals=refuses, cannot_write=unused,
     )  # fmt: skip
     kinds = dict.fromkeys("01234", RLM_REQUEST) | dict.fromkeys("abc", DELETION)
     events: list[Any] = [SimpleNamespace(id=id_, kind=kind) for id_, kind in kinds.items()]
@@ -86,8 +86,8 @@ async def test_a_fault_over_one_event_costs_no_other_of_its_batch_its_answer():
 async def test_a_refusal_that_nobody_is_told_is_not_logged(serve, customer, monkeypatch):
     serving = await serve()
     intake, logged = serving.provider._intake, []
-    monkeypatch.setattr(intake._not_taken._replies, "_budget", RefusalBudget(RefusalLimits(burst=2, per_s=0.0)))
-    monkeypatch.setattr(not_taken.logger, "info", lambda said, **about: logged.append((said, about["job"])))
+    monkeypatch.setattr(intake._refusals._replies, "_budget", RefusalBudget(RefusalLimits(burst=2, per_s=0.0)))
+    monkeypatch.setattr(refusals.logger, "info", lambda said, **about: logged.append((said, about["job"])))
     now = int(SystemClock().wall())
     drafts = [
         private_draft(customer.job(f"{n}", model="another"), serving.public, customer.keys, created_at=now)
@@ -114,4 +114,4 @@ async def test_of_a_job_that_the_journal_has_nobody_hears_that_it_is_not_done(se
     monkeypatch.setattr(serving.journal, "known", fails)
     await intake._take(batch, live=True)
     assert await serving.journal.counts() == {JobState.QUEUED: 1}
-    assert intake._not_taken._refused.code(request.id) is None
+    assert intake._refusals._refused.code(request.id) is None

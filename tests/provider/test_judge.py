@@ -16,7 +16,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import Received
 from pylon.provider.admission import Load
 from pylon.provider.customers import Standing
-from pylon.provider.intake.refused import KEEP_S
+from pylon.provider.intake.refused_requests import KEEP_S
 from pylon.provider.judge import LOOK_BACK_S, Judge
 from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal

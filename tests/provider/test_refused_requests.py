@@ -5,8 +5,8 @@ import sqlite3
 import pytest
 
 from pylon.jobs.codes import ErrorCode
-from pylon.provider.intake import refused as module
-from pylon.provider.intake.refused import KEEP_S, Refused
+from pylon.provider.intake import refused_requests as module
+from pylon.provider.intake.refused_requests import KEEP_S, RefusedRequests
 from pylon.provider.journal import Journal
 from pylon.provider.rows import SCHEMA
 from tests.manual_clock import ManualClock
@@ -24,8 +24,8 @@ async def journal(tmp_path):
         yield Journal(database, group)
 
 
-async def next_process(journal, clock) -> Refused:
-    refused = Refused(journal, clock)
+async def next_process(journal, clock) -> RefusedRequests:
+    refused = RefusedRequests(journal, clock)
     await refused.start()
     return refused
 

@@ -15,8 +15,8 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import PoolSubscription, Received
 from pylon.provider.contents import length
-from pylon.provider.intake.not_taken import NotTaken
 from pylon.provider.intake.open_cancels import OpenCancels
+from pylon.provider.intake.refusals import Refusals
 from pylon.provider.judge import LOOK_BACK_S, Judge
 from pylon.provider.payments.settlement import Settlement
 from pylon.provider.queue import Job
@@ -65,7 +65,7 @@ class Intake:
         settlement: Settlement,
         active_jobs: ActiveJobs,
         open_cancels: OpenCancels,
-        not_taken: NotTaken,
+        refusals: Refusals,
         cannot_write: Callable[[sqlite3.Error], str],
     ) -> None:
         self._pool = pool
@@ -74,7 +74,7 @@ class Intake:
         self._settlement = settlement
         self._active_jobs = active_jobs
         self._open_cancels = open_cancels
-        self._not_taken = not_taken
+        self._refusals = refusals
         self._cannot_write = cannot_write
         # Pairs of customer and request id. A cancellation can come before its request: over another relay, or because
         # stored events come newest first.
@@ -124,7 +124,7 @@ class Intake:
                 refused.append(found)
         await self._take_all_on(queued, live=live)
         if refused:
-            await _alone(self._not_taken.refuse(refused, live=live))
+            await _alone(self._refusals.refuse(refused, live=live))
         for received in batch:
             if received.event.kind == DELETION:
                 await _alone(self._take_back(received.event))
@@ -133,7 +133,7 @@ class Intake:
         found = self._judge.judge(received, queued)
         if not isinstance(found, Job):
             return found
-        if (refusal := self._not_taken.before(found)) is not None:
+        if (refusal := self._refusals.earlier(found)) is not None:
             return refusal
         return taken_back(found) if (found.request.customer, found.id) in self._early else found
 
@@ -156,13 +156,13 @@ class Intake:
             reason = self._cannot_write(error)
             if live:
                 # A customer that hears nothing would wait.
-                await self._not_taken.say_no([Refusal.of(job, ErrorCode.PAUSED, reason)])
+                await self._refusals.send([Refusal.of(job, ErrorCode.PAUSED, reason)])
             raise
         # From here on the job is in the journal: even if something fails, it may be done and charged after all.
         if decision is None:
             # Taken on before: this is a copy over another relay, from before a restart, or too old to be remembered.
             if live:
-                await self._not_taken.repeat(job)
+                await self._refusals.repeat(job)
             return
         self._open_cancels.add(job)
         await self._active_jobs.take(job, decision)

@@ -7,8 +7,8 @@ from pylon.clock import Clock
 from pylon.jobs.codes import ErrorCode
 from pylon.nostr.event import Event
 from pylon.provider.customers import Customers, Standing
-from pylon.provider.intake.crowd import Crowd
-from pylon.provider.intake.refused import Refused
+from pylon.provider.intake.refused_requests import RefusedRequests
+from pylon.provider.intake.shared_refusals import SharedRefusals
 from pylon.provider.journal import Journal
 from pylon.provider.outbox import Outbox
 from pylon.provider.queue import Job
@@ -29,7 +29,7 @@ STRANGERS = RefusalLimits(total_burst=200.0, total_per_s=50.0)
 SHARED = RefusalLimits(burst=1_000.0, per_s=20.0, total_burst=20_000.0, total_per_s=5_000.0)
 
 
-class NotTaken:
+class Refusals:
     """`live` requests were sent just now. Others were stored at a relay, and their customers may wait no more."""
 
     def __init__(
@@ -40,8 +40,8 @@ class NotTaken:
         active_jobs: ActiveJobs,
         results: Results,
         replies: Replies,
-        refused: Refused,
-        crowd: Crowd,
+        refused: RefusedRequests,
+        shared_refusals: SharedRefusals,
         outbox: Outbox,
         clock: Clock,
         customers: Customers,
@@ -52,7 +52,7 @@ class NotTaken:
         self._results = results
         self._replies = replies
         self._refused = refused
-        self._crowd = crowd
+        self._shared_refusals = shared_refusals
         self._outbox = outbox
         self._clock = clock
         self._again = RefusalBudget(AGAIN)
@@ -63,13 +63,13 @@ class NotTaken:
     async def start(self) -> None:
         """Reads what earlier processes refused. Raises `sqlite3.Error`."""
         await self._refused.start()
-        self._crowd.start()
+        self._shared_refusals.start()
 
     async def close(self) -> None:
         """Stops telling strangers that they were refused."""
-        await self._crowd.close()
+        await self._shared_refusals.close()
 
-    def before(self, job: Job) -> Refusal | None:
+    def earlier(self, job: Job) -> Refusal | None:
         """The refusal of a job that was refused before; None if it was not. It stays refused: its customer has gone
         elsewhere."""
         code = self._refused.code(job.id)
@@ -90,30 +90,30 @@ class NotTaken:
                     self._repeat(refusal.customer, refusal.id, refusal.relay, known[refusal.id])
             elif live or self._refused.code(refusal.id) is None:
                 unsaid.append(refusal)
-        await self.say_no(unsaid)
+        await self.send(unsaid)
 
     async def repeat(self, job: Job) -> None:
         """Answers a job that was taken on before: over the relay where it was asked again, and without more work."""
         known = await self._journal.known([job.id])
         self._repeat(job.request.customer, job.id, job.relay, known.get(job.id))
 
-    async def say_no(self, refused: Sequence[Refusal]) -> None:
+    async def send(self, refused: Sequence[Refusal]) -> None:
         """Tells the customers of requests that are not in the journal."""
         answers: list[tuple[Refusal, Event]] = []
-        crowd: list[Refusal] = []
+        shared: list[Refusal] = []
         for refusal in refused:
             if self._is_one_of_many(refusal):
                 if self._shared.allow(refusal.customer, self._clock.monotonic()):
-                    crowd.append(refusal)
+                    shared.append(refusal)
             elif (feedback := self._feedback(refusal)) is not None:
                 answers.append((refusal, feedback))
-        if told := [*(refusal for refusal, _ in answers), *crowd]:
+        if told := [*(refusal for refusal, _ in answers), *shared]:
             # Before they are told: a refusal must hold even if this process crashes.
             await self._refused.remember([(refusal.id, refusal.code) for refusal in told])
         for refusal, feedback in answers:
             self._replies.say(feedback, refusal.relay)
-        for refusal in crowd:
-            self._crowd.add(refusal)
+        for refusal in shared:
+            self._shared_refusals.add(refusal)
 
     def _is_stranger(self, customer: str) -> bool:
         return not self._trusted(customer) and self._customers.standing(customer) is Standing.STRANGER

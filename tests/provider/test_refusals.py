@@ -6,15 +6,15 @@ import pytest
 
 from pylon.jobs.codes import ErrorCode
 from pylon.provider.customers import Customers
-from pylon.provider.intake import not_taken as module
-from pylon.provider.intake.not_taken import NotTaken
+from pylon.provider.intake import refusals as module
+from pylon.provider.intake.refusals import Refusals
 from pylon.provider.refusal import Refusal
 from pylon.provider.refusal_budget import RefusalLimits
 from tests.manual_clock import ManualClock
 
 
 class Desk:
-    """`NotTaken` with stand-ins around it, which note in which order they are called."""
+    """`Refusals` with stand-ins around it, which note in which order they are called."""
 
     def __init__(self) -> None:
         self.did: list[tuple[str, ...]] = []
@@ -25,7 +25,7 @@ class Desk:
         self.mute: set[str] = set()
         self.customers = Customers()
         self.forgotten_until = 0.0
-        self.not_taken = NotTaken(
+        self.refusals = Refusals(
             trusted={"friend"}.__contains__,
             journal=self,
             active_jobs=SimpleNamespace(
@@ -34,7 +34,7 @@ class Desk:
             results=SimpleNamespace(repeat=lambda result, relay: self.did.append(("repeated", result, relay))),
             replies=self,
             refused=self,
-            crowd=self,
+            shared_refusals=self,
             outbox=SimpleNamespace(also=lambda job_id, relay: self.did.append(("also", job_id, relay))),
             clock=ManualClock(),
             customers=self.customers,
@@ -80,7 +80,7 @@ def job(id_: str, customer: str = "somebody") -> SimpleNamespace:
 
 
 async def test_every_no_is_on_disk_before_the_first_is_said(desk):
-    await desk.not_taken.refuse([no("a"), no("b", code=ErrorCode.PAUSED)], live=True)
+    await desk.refusals.refuse([no("a"), no("b", code=ErrorCode.PAUSED)], live=True)
     assert desk.did == [
         ("remembered", "a", "busy"),
         ("remembered", "b", "paused"),
@@ -91,14 +91,14 @@ async def test_every_no_is_on_disk_before_the_first_is_said(desk):
 
 async def test_what_is_not_said_is_not_remembered(desk):
     desk.mute = {"somebody"}
-    await desk.not_taken.refuse([no("a")], live=True)
+    await desk.refusals.refuse([no("a")], live=True)
     assert desk.did == []
 
 
 async def test_noise_is_answered_to_friends_and_to_whoever_had_a_job_here_and_to_nobody_else(desk):
     noise = [no(f"of {who}", who, ErrorCode.MALFORMED) for who in ("stranger", "friend", "regular")]
     desk.customers.served("regular", 0.0)
-    await desk.not_taken.refuse(noise, live=True)
+    await desk.refusals.refuse(noise, live=True)
     assert [words for words in desk.did if words[0] != "remembered"] == [
         ("no to of friend", "ws://r"),
         ("no to of regular", "ws://r"),
@@ -107,13 +107,13 @@ async def test_noise_is_answered_to_friends_and_to_whoever_had_a_job_here_and_to
 
 async def test_what_was_refused_before_is_said_again_to_whoever_asks_now_and_not_of_stored_requests(desk):
     desk.codes["a"] = ErrorCode.BUSY
-    await desk.not_taken.refuse([no("a")], live=False)
+    await desk.refusals.refuse([no("a")], live=False)
     assert desk.did == []
-    await desk.not_taken.refuse([no("a"), no("b")], live=True)
+    await desk.refusals.refuse([no("a"), no("b")], live=True)
     assert desk.did[-2:] == [("no to a", "ws://r"), ("no to b", "ws://r")]
-    before = desk.not_taken.before(job("a"))
+    before = desk.refusals.earlier(job("a"))
     assert (before.id, before.code) == ("a", ErrorCode.BUSY)
-    assert desk.not_taken.before(job("b")) is None
+    assert desk.refusals.earlier(job("b")) is None
 
 
 async def test_when_many_strangers_are_refused_they_share_words_and_customers_keep_theirs(desk, monkeypatch):
@@ -122,7 +122,7 @@ async def test_when_many_strangers_are_refused_they_share_words_and_customers_ke
     desk.customers.served("customer", 0.0)
     crowd = [no(f"s{number}", f"stranger {number}") for number in range(4)]
     others = [no("c", "customer"), no("f", "friend"), no("p", "another stranger", ErrorCode.PAUSED)]
-    await desk.not_taken.refuse([*crowd, *others], live=True)
+    await desk.refusals.refuse([*crowd, *others], live=True)
     remembered = [words[1] for words in desk.did if words[0] == "remembered"]
     assert sorted(remembered) == sorted(one.id for one in (*crowd, *others))
     assert desk.did[len(remembered) :] == [
@@ -139,29 +139,29 @@ async def test_when_many_strangers_are_refused_they_share_words_and_customers_ke
 async def test_a_stranger_s_noise_gets_no_word_in_a_crowd_either(desk, monkeypatch):
     monkeypatch.setattr(module, "STRANGERS", RefusalLimits(total_burst=0.0, total_per_s=0.0))
     desk = Desk()
-    await desk.not_taken.refuse([no("a", code=ErrorCode.MALFORMED)], live=True)
+    await desk.refusals.refuse([no("a", code=ErrorCode.MALFORMED)], live=True)
     assert desk.did == []
 
 
 async def test_what_may_have_been_refused_and_is_forgotten_is_not_taken_on(desk):
     asked = job("a")
-    assert desk.not_taken.before(asked) is None
+    assert desk.refusals.earlier(asked) is None
     desk.forgotten_until = asked.request.created_at
-    assert desk.not_taken.before(asked).code is ErrorCode.BUSY
+    assert desk.refusals.earlier(asked).code is ErrorCode.BUSY
 
 
 async def test_what_was_taken_on_before_is_answered_as_it_was_then_and_only_where_it_is_asked_for_now(desk):
     desk.taken_on = {"done": "its result", "runs": None, "over": None}
     desk.here.add("runs")
     asked = [no("done"), no("runs"), no("over")]
-    await desk.not_taken.refuse(asked, live=False)
+    await desk.refusals.refuse(asked, live=False)
     assert desk.did == []
     said = [("repeated", "its result", "ws://r"), ("also", "runs", "ws://r"), ("said again", "runs")]
-    await desk.not_taken.refuse(asked, live=True)
+    await desk.refusals.refuse(asked, live=True)
     assert desk.did == said
     desk.did.clear()
     for one in asked:
-        await desk.not_taken.repeat(job(one.id))
+        await desk.refusals.repeat(job(one.id))
     assert desk.did == said
 
 
@@ -170,8 +170,8 @@ async def test_no_key_is_answered_anew_without_end_but_friends_are(desk, monkeyp
     desk = Desk()
     desk.taken_on = {"done": "its result"}
     for _ in range(5):
-        await desk.not_taken.repeat(job("done"))
+        await desk.refusals.repeat(job("done"))
     assert len(desk.did) == 2
     for _ in range(5):
-        await desk.not_taken.repeat(job("done", "friend"))
+        await desk.refusals.repeat(job("done", "friend"))
     assert len(desk.did) == 7

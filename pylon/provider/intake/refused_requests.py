@@ -22,7 +22,7 @@ MOST = 100_000
 SURPLUS = 5_000
 
 
-class Refused:
+class RefusedRequests:
     """The refused requests, by id. Of those beyond the latest `MOST` it is only remembered when there were any."""
 
     def __init__(self, journal: Journal, clock: Clock) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 
 from pylon.jobs.codes import ErrorCode
-from pylon.provider.intake import crowd as module
-from pylon.provider.intake.crowd import TOGETHER, Crowd
+from pylon.provider.intake import shared_refusals as module
+from pylon.provider.intake.shared_refusals import TOGETHER, SharedRefusals
 from pylon.provider.refusal import Refusal
 
 
@@ -31,15 +31,15 @@ def no(id_: str, relay: str = "ws://r", code: ErrorCode = ErrorCode.BUSY) -> Ref
     return Refusal("customer", id_, True, relay, code, "")
 
 
-async def told(monkeypatch, refusals) -> tuple[Crowd, Replies]:
+async def told(monkeypatch, refusals) -> tuple[SharedRefusals, Replies]:
     monkeypatch.setattr(module, "GATHER_S", 0.0)
     replies = Replies()
-    crowd = Crowd(replies)
-    crowd.start()
+    shared = SharedRefusals(replies)
+    shared.start()
     for refusal in refusals:
-        crowd.add(refusal)
+        shared.add(refusal)
     await settled()
-    return crowd, replies
+    return shared, replies
 
 
 async def settled() -> None:
@@ -49,7 +49,7 @@ async def settled() -> None:
 
 async def test_they_are_told_together_where_they_came_from_and_by_what_they_are_told(monkeypatch):
     many = [no(str(number)) for number in range(TOGETHER + 2)]
-    crowd, replies = await told(
+    shared, replies = await told(
         monkeypatch, [many[0], no("x", "ws://other"), *many[1:], no("y", code=ErrorCode.PAUSED)]
     )
     assert replies.said == [
@@ -58,35 +58,35 @@ async def test_they_are_told_together_where_they_came_from_and_by_what_they_are_
         ([str(TOGETHER), str(TOGETHER + 1)], "ws://r"),
         ("y", "ws://r"),
     ]
-    await crowd.close()
+    await shared.close()
 
 
 async def test_a_relay_that_is_slow_has_few_of_them_to_take_and_hears_of_the_rest_when_it_has_those(monkeypatch):
     monkeypatch.setattr(module, "MOST_OUT", 2)
     events = 4
-    crowd, replies = await told(monkeypatch, [no(str(number)) for number in range(events * TOGETHER)])
+    shared, replies = await told(monkeypatch, [no(str(number)) for number in range(events * TOGETHER)])
     assert len(replies.said) == 2
     for one in range(2):
         replies.unacknowledged[one](bool(one))
         await settled()
         assert len(replies.said) == 3 + one
     assert sorted(int(id_) for ids, _ in replies.said for id_ in ids) == list(range(events * TOGETHER))
-    await crowd.close()
+    await shared.close()
 
 
 async def test_a_refusal_that_nobody_shares_is_sealed_for_its_customer_as_long_as_that_has_not_had_too_many(
     monkeypatch,
 ):
-    crowd, replies = await told(monkeypatch, [no("had too many")])
+    shared, replies = await told(monkeypatch, [no("had too many")])
     assert replies.said == [(["had too many"], "ws://r")]
-    crowd.add(no("x"))
+    shared.add(no("x"))
     await settled()
     assert replies.said[1:] == [("x", "ws://r")]
-    await crowd.close()
+    await shared.close()
 
 
 async def test_of_too_many_the_latest_are_told(monkeypatch):
     monkeypatch.setattr(module, "MOST_WAITING", 3)
-    crowd, replies = await told(monkeypatch, [no(str(number)) for number in range(5)])
+    shared, replies = await told(monkeypatch, [no(str(number)) for number in range(5)])
     assert replies.said == [(["2", "3", "4"], "ws://r")]
-    await crowd.close()
+    await shared.close()

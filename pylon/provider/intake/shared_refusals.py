@@ -20,8 +20,8 @@ MOST_OUT = 32
 MOST_WAITING = 2_048
 
 
-class Crowd:
-    """The strangers that wait for the word that they are refused."""
+class SharedRefusals:
+    """The refusals that wait to be told together."""
 
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
