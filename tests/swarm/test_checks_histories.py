@@ -159,7 +159,7 @@ def test_whatever_comes_every_answer_is_decided_once(
     assert history.checks.examination.asked <= 0.05 * JOBS + 1 + MUST + votes
     history.checks.closed(RUN, range(history.slots))
     assert (
-        not history.checks._docket
+        not history.checks._cases
         and not history.checks._witnesses._examined
         and not history.checks._early_opinions._early
     )

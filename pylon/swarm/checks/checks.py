@@ -18,10 +18,10 @@ from pylon.swarm.checks.allowance import Allowance
 from pylon.swarm.checks.case import Case
 from pylon.swarm.checks.commands import CheckCommand, Wait
 from pylon.swarm.checks.conclusions import Conclusions
-from pylon.swarm.checks.docket import Docket
 from pylon.swarm.checks.early_opinions import Early, EarlyOpinions, Question
 from pylon.swarm.checks.evidence import Evidence
 from pylon.swarm.checks.examination import Examination
+from pylon.swarm.checks.open_cases import OpenCases
 from pylon.swarm.checks.reputation import Reputation, Seen
 from pylon.swarm.checks.ruling import Note
 from pylon.swarm.checks.selection import Selection
@@ -43,12 +43,12 @@ class Checks:
         self._evidence = Evidence(reputation)
         self._unchecked = self._evidence.unchecked
         self._witnesses = Witnesses(self._evidence, rng)
-        self._docket = Docket(self._witnesses, self._unchecked)
+        self._cases = OpenCases(self._witnesses, self._unchecked)
         self._allowance = Allowance(settings.share)
         self._selection = Selection(self._allowance, self._evidence, self._witnesses, rng)
         self._early_opinions = EarlyOpinions(self._allowance, self._selection, self._witnesses, rng)
-        self.examination = Examination(self._docket, self._selection, self._unchecked)
-        self._conclusions = Conclusions(self._docket, self.examination, self._evidence, self._witnesses)
+        self.examination = Examination(self._cases, self._selection, self._unchecked)
+        self._conclusions = Conclusions(self._cases, self.examination, self._evidence, self._witnesses)
 
     def observe(self, change: Change) -> None:
         """A provider appeared, changed or left."""
@@ -63,7 +63,7 @@ class Checks:
         """A run of so many jobs began; with `final`, what was delivered is never asked again."""
         self._allowance.added(run, jobs)
         if final:
-            self._docket.final.add(run)
+            self._cases.final.add(run)
 
     def taken_up(self, run: int, answered: int, asked: int) -> None:
         """A run that has just begun was taken up: an earlier process had so many answers, and asked so many
@@ -73,16 +73,16 @@ class Checks:
     def closed(self, run: int, slots: Iterable[int]) -> None:
         """A run ended: its slots cannot be asked again."""
         self._allowance.ended(run)
-        self._docket.final.discard(run)
+        self._cases.final.discard(run)
         slots = tuple(slots)
-        self._docket.closed(slots)
+        self._cases.closed(slots)
         self._early_opinions.closed(slots)
         self._unchecked.closed(slots)
 
     def beside(self, questions: Iterable[Question], waiting: int) -> list[CheckCommand]:
         """Picks which of these questions, all in flight, are asked of a second provider too; `waiting` jobs are
         left."""
-        asks = self._early_opinions.ask(questions, waiting, self.examination.holds, self._docket.final)
+        asks = self._early_opinions.ask(questions, waiting, self.examination.holds, self._cases.final)
         self.examination.asked += len(asks)
         return list(asks)
 
@@ -95,13 +95,13 @@ class Checks:
         case = Case(slot, asked, doubts_of(asked, answer), answer, run)
         if self._reputation.is_out(provider, now):
             # Its provider was caught while this answer was on its way.
-            self._docket.again(case)
+            self._cases.again(case)
         elif asked.votes > 1:
-            self._docket.open(case)
+            self._cases.open(case)
             self._conclusions.vote(case, now)
         elif early is None or not self._join(case, early, now):
             self._consider(case, now, passed_over=passed_over)
-        return self._docket.take()
+        return self._cases.take()
 
     def came(self, provider: str, now: float) -> None:
         """An answer without a fault came from this provider, whatever checks may still find."""
@@ -113,28 +113,28 @@ class Checks:
 
     def scored(self, slot: int, verdict: Verdict, now: float) -> list[CheckCommand]:
         """Our own model has scored the answer in this slot."""
-        case = self._docket.get(slot)
+        case = self._cases.get(slot)
         if case is None or case.waiting:
             return []
         answer = case.first
         if verdict is not Verdict.UNCLEAR:
-            self._docket.close(case)
+            self._cases.close(case)
         if verdict is Verdict.PASSED:
             case.how.append("rescored")
             self._conclusions.note(Note(answer, Seen.PASSED), now)
-            self._docket.accept(case, answer)
+            self._cases.accept(case, answer)
         elif verdict is Verdict.FAILED:
             self._conclusions.note(
                 Note(answer, Seen.FORGED, "its stated model, loaded here, would not have written this"), now
             )
-            self._docket.again(case)
+            self._cases.again(case)
         elif not self.examination.second(case):
             self._conclusions.leave(case, now)
-        return self._docket.take()
+        return self._cases.take()
 
     def second(self, slot: int, answer: Answer, now: float) -> list[CheckCommand]:
         """Another provider has answered this slot's question."""
-        case = self._docket.get(slot)
+        case = self._cases.get(slot)
         if case is None:
             self._early_opinions.heard(slot, answer)
             return []
@@ -144,11 +144,11 @@ class Checks:
         case.waiting -= 1
         case.answers.append(answer)
         self._conclusions.decide(case, now)
-        return self._docket.take()
+        return self._cases.take()
 
     def no_second(self, slot: int, now: float) -> list[CheckCommand]:
         """Nobody gave a second answer to this slot's question."""
-        case = self._docket.get(slot)
+        case = self._cases.get(slot)
         if case is None:
             self._early_opinions.heard(slot, None)
         else:
@@ -157,7 +157,7 @@ class Checks:
             again = case.asked.votes <= 1 and case.unanswered < TRIES and self.examination.second(case)
             if not case.waiting and not again:
                 self._conclusions.settle(case, now)
-        return self._docket.take()
+        return self._cases.take()
 
     def note(self, provider: str, seen: Seen, now: float, detail: str) -> list[CheckCommand]:
         """Books something that was seen of a provider without a check, such as a fault."""
@@ -168,7 +168,7 @@ class Checks:
 
         `passed_over`: while it was in flight a draw decided against a second opinion.
         """
-        free, final = case.weights in self.examination.holds, case.run in self._docket.final
+        free, final = case.weights in self.examination.holds, case.run in self._cases.final
         if self._early_opinions.owes(case.provider):
             wanted = True
         elif passed_over and self._selection.is_by_turns(case):
@@ -176,7 +176,7 @@ class Checks:
         else:
             wanted = self._selection.wants(case, free=free, final=final)
         if not wanted:
-            self._docket.deliver(case, case.first)
+            self._cases.deliver(case, case.first)
         elif not self.examination.begin(case):
             self._conclusions.leave(case, now)
 
@@ -184,15 +184,15 @@ class Checks:
         """Joins an answer and the second opinion that was asked for early; whether that opinion is of use."""
         if early.waiting:
             case.waiting = 1
-            self._docket.open(case)
-            self._docket.out.append(Wait(case.slot, case.patience_s))
+            self._cases.open(case)
+            self._cases.out.append(Wait(case.slot, case.patience_s))
             return True
         opinion = early.opinion
         if opinion is None or not self._counts(case, opinion, now):
             return False
         case.tried.add(opinion.provider)
         case.answers.append(opinion)
-        self._docket.open(case)
+        self._cases.open(case)
         self._conclusions.decide(case, now)
         return True
 

@@ -1,9 +1,9 @@
 """What follows from the opinions on an answer: accept it, ask for more, and what is noted of its provider."""
 
 from pylon.swarm.checks.case import Case
-from pylon.swarm.checks.docket import Docket
 from pylon.swarm.checks.evidence import Evidence
 from pylon.swarm.checks.examination import Examination
+from pylon.swarm.checks.open_cases import OpenCases
 from pylon.swarm.checks.reputation import Seen
 from pylon.swarm.checks.ruling import Note, Ruling, compare, settle, vote
 from pylon.swarm.checks.witnesses import Witnesses
@@ -12,8 +12,8 @@ from pylon.swarm.checks.witnesses import Witnesses
 class Conclusions:
     """See the module. Times are Unix seconds."""
 
-    def __init__(self, docket: Docket, examination: Examination, evidence: Evidence, witnesses: Witnesses) -> None:
-        self._docket = docket
+    def __init__(self, cases: OpenCases, examination: Examination, evidence: Evidence, witnesses: Witnesses) -> None:
+        self._cases = cases
         self._examination = examination
         self._evidence = evidence
         self._reputation = evidence.reputation
@@ -29,7 +29,7 @@ class Conclusions:
         # The answer of a provider that was caught meanwhile does not count.
         case.answers = [answer for answer in case.answers if not self._reputation.is_out(answer.provider, now)]
         if first not in case.answers:
-            self._docket.deliver(case, last)
+            self._cases.deliver(case, last)
             return
         ruling = compare(case, self._reputation)
         if ruling.chosen is not None:
@@ -62,12 +62,12 @@ class Conclusions:
         """Delivers a single answer on which no other opinion can be had."""
         if not case.doubts and self._witnesses.is_alone(case):
             self.note(Note(case.first, Seen.ALONE), now)
-        self._docket.deliver(case, case.first)
+        self._cases.deliver(case, case.first)
 
     def note(self, note: Note, now: float) -> None:
         """Books for or against its provider what an answer turned out to be."""
         provider = note.answer.provider
-        self._docket.out += self._evidence.note(provider, note.seen, now, note.detail, note.by)
+        self._cases.out += self._evidence.note(provider, note.seen, now, note.detail, note.by)
         if note.seen is Seen.PASSED:
             self._witnesses.agreed(provider, note.by)
         if not self._reputation.is_out(provider, now):
@@ -75,12 +75,12 @@ class Conclusions:
 
     def _follow(self, case: Case, ruling: Ruling, now: float) -> None:
         chosen = ruling.chosen or case.first
-        self._docket.close(case)
+        self._cases.close(case)
         for note in ruling.notes:
             self.note(note, now)
         by = next((note.by for note in ruling.notes if note.answer is chosen), ())
         if not by:
-            self._docket.deliver(case, chosen)
+            self._cases.deliver(case, chosen)
             return
         case.how.append(ruling.how)
-        self._docket.confirm(case, chosen, by[0])
+        self._cases.confirm(case, chosen, by[0])

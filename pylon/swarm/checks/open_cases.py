@@ -9,7 +9,7 @@ from pylon.swarm.checks.witnesses import Witnesses
 from pylon.swarm.job import Answer
 
 
-class Docket:
+class OpenCases:
     """See the module. `final` are the runs whose answers stay once they were delivered."""
 
     def __init__(self, witnesses: Witnesses, unchecked: Unchecked) -> None:
