@@ -194,9 +194,7 @@ class Standing:
         if sent_at < self.missed_at:
             return
         self.misses, self.missed_at = self.misses + 1, now
-        if self.misses >= MISSES:
-            times = f"{self.misses} times in a row"
-            self._rest(now, _REST_S * 2 ** min(self.misses - MISSES, 10), f"failed or did not answer, {times}")
+        self._rest_after(self.misses, MISSES, now, "failed or did not answer")
 
     def silent(self, now: float, sent_at: float, enough: int) -> None:
         """It met a request with silence that was sent at `sent_at`.
@@ -207,18 +205,12 @@ class Standing:
         if sent_at < self.silent_at:
             return
         self.silences, self.silent_at = self.silences + 1, now
-        if self.silences >= enough:
-            times = f"{self.silences} times in a row"
-            self._rest(
-                now, _REST_S * 2 ** min(self.silences - enough, 10), f"did not react to what it was sent, {times}"
-            )
+        self._rest_after(self.silences, enough, now, "did not react to what it was sent")
 
     def refused(self, now: float) -> None:
         """It refused a job. After several refusals in a row it rests."""
         self.refusals += 1
-        if self.refusals >= REFUSALS:
-            times = f"{self.refusals} times in a row"
-            self._rest(now, _REST_S * 2 ** min(self.refusals - REFUSALS, 10), f"refused what it was sent, {times}")
+        self._rest_after(self.refusals, REFUSALS, now, "refused what it was sent")
 
     def was_busy(self, now: float) -> None:
         """It said that it is busy: its limit becomes what is in flight there; if that is nothing, it rests
@@ -227,6 +219,11 @@ class Standing:
         if not self.in_flight:
             self._rest(now, _BUSY_S * 2 ** min(self.busy, 5), "said that it is busy")
             self.busy += 1
+
+    def _rest_after(self, times: int, enough: int, now: float, what: str) -> None:
+        """It rests once it did `what` `enough` times in a row: half a minute, and twice as long each further time."""
+        if times >= enough:
+            self._rest(now, _REST_S * 2 ** min(times - enough, 10), f"{what}, {times} times in a row")
 
     def _rest(self, now: float, seconds: float, why: str) -> None:
         until = now + min(seconds, _MOST_S)
