@@ -29,7 +29,7 @@ class _End:
 
     @property
     def live(self) -> bool:
-        return any(not slot.done and slot.ends_at == self.when for slot in self.slots)
+        return any(map(self.is_of, self.slots))
 
     def is_of(self, slot: Slot) -> bool:
         return not slot.done and slot.ends_at == self.when
@@ -153,8 +153,7 @@ class OpenSlots:
         """Queues a slot again after an attempt failed, unless another is in flight, or gives it up after too many."""
         if slot.live:
             return
-        rules = self._settings
-        if slot.failures >= rules.attempts or slot.refusals >= rules.refusals or slot.silences >= rules.silences:
+        if self._is_exhausted(slot):
             self.give_up(slot, m.Failure.EXHAUSTED, now)
         elif slot.final_refusals >= FINAL_REFUSALS:
             self.give_up(slot, m.Failure.REFUSED, now)
@@ -162,15 +161,19 @@ class OpenSlots:
             self.give_up(slot, m.Failure.UNCONFIRMED if slot.unconfirmed else m.Failure.NOT_SENT, now)
         else:
             slot.queued_at = now
-            slot.on_last_try = (
-                slot.failures + 1 >= rules.attempts
-                or slot.refusals + 1 >= rules.refusals
-                or slot.silences + 1 >= rules.silences
-                or slot.final_refusals + 1 >= FINAL_REFUSALS
-            )
+            slot.on_last_try = self._is_exhausted(slot, 1) or slot.final_refusals + 1 >= FINAL_REFUSALS
             slot.lane.again.append(slot)
             if not slot.lane.members:
                 self.look_for_nobody(slot.lane, now)
+
+    def _is_exhausted(self, slot: Slot, more: int = 0) -> bool:
+        """Whether as many attempts of a kind have failed as may, or would have with so many more of that kind."""
+        rules = self._settings
+        return (
+            slot.failures + more >= rules.attempts
+            or slot.refusals + more >= rules.refusals
+            or slot.silences + more >= rules.silences
+        )
 
     def look_for_nobody(self, lane: Lane, now: float) -> None:
         """The lane has no member: if none comes in time, its waiting jobs are given up."""
@@ -240,7 +243,7 @@ class OpenSlots:
             slot.ends_at = when
         self._timers.at(when, self._ended, _End(slots, when))
 
-    def _ended(self, end: "_End", now: float) -> None:
+    def _ended(self, end: _End, now: float) -> None:
         for slot in end.slots:
             if end.is_of(slot):
                 unheard = slot.silences and not any(attempt.acknowledged for attempt in slot.attempts)
