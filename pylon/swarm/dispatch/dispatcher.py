@@ -18,7 +18,7 @@ from pylon.swarm.dispatch.in_flight import InFlight
 from pylon.swarm.dispatch.lane import Lane
 from pylon.swarm.dispatch.open_slots import OpenSlots
 from pylon.swarm.dispatch.outcomes import Outcomes
-from pylon.swarm.dispatch.queues import Queues
+from pylon.swarm.dispatch.rebalancing import Rebalancing
 from pylon.swarm.dispatch.room import RelayRoom
 from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.silence import Silence
@@ -49,7 +49,7 @@ class Dispatcher:
             slots=self._slots,
             in_flight=self._in_flight,
             hedging=Hedging(settings, self._roster, self._in_flight, self._timers, self._silence, rng),
-            queues=Queues(self._roster, self._in_flight, rng),
+            rebalancing=Rebalancing(self._roster, self._in_flight, rng),
             silence=self._silence,
             timers=self._timers,
         )

@@ -6,7 +6,7 @@ from pylon.jobs.codes import ErrorCode
 from pylon.swarm.dispatch.hedging import Hedging
 from pylon.swarm.dispatch.in_flight import InFlight
 from pylon.swarm.dispatch.open_slots import OpenSlots
-from pylon.swarm.dispatch.queues import Queues
+from pylon.swarm.dispatch.rebalancing import Rebalancing
 from pylon.swarm.dispatch.roster import Roster
 from pylon.swarm.dispatch.silence import Silence
 from pylon.swarm.dispatch.slot import Attempt
@@ -33,7 +33,7 @@ class Outcomes:
         slots: OpenSlots,
         in_flight: InFlight,
         hedging: Hedging,
-        queues: Queues,
+        rebalancing: Rebalancing,
         silence: Silence,
         timers: Timers,
     ) -> None:
@@ -42,7 +42,7 @@ class Outcomes:
         self._slots = slots
         self._in_flight = in_flight
         self._hedging = hedging
-        self._queues = queues
+        self._rebalancing = rebalancing
         self._silence = silence
         self._timers = timers
         self._look_s = max(_LEAST_LOOK_S, settings.answer_s)
@@ -51,14 +51,11 @@ class Outcomes:
         """An attempt was sent: starts the timers for its slot and its answer."""
         if len(attempt.slot.attempts) == 1:
             self._slots.sent(attempt.slot, now)
-        # A provider that announced that it is slow gets the time that it needs.
-        expected_s, answer_s = (
-            attempt.slot.lane.seconds_at(attempt.standing) * attempt.rounds,
-            self._settings.answer_s,
-        )
+        expected_s = attempt.slot.lane.seconds_at(attempt.standing) * attempt.rounds
         attempt.expected_at = now + expected_s
-        self._timers.at(now + max(answer_s, _TIMES * expected_s), self._unanswered, attempt)
-        if expected_s > answer_s:
+        # A provider that announced that it is slow gets the time that it needs.
+        self._timers.at(now + max(self._settings.answer_s, _TIMES * expected_s), self._unanswered, attempt)
+        if expected_s > self._settings.answer_s:
             self._timers.at(now + self._look_s, self._slow, attempt)
 
     def published(self, attempt: Attempt, now: float) -> None:
@@ -80,28 +77,29 @@ class Outcomes:
             # Its run could not pay for a second one beside it: if anybody works on this one, its answer is wanted.
             self.published(attempt, now)
             return
+        slot, provider = attempt.slot, attempt.standing.provider
         self._in_flight.release(attempt, now, None if unknown else 0)
         if unknown:
-            attempt.slot.unconfirmed = True
+            slot.unconfirmed = True
             self._in_flight.cancel(attempt)
         if too_large:
             # It would be as large next time. There may be many such providers, and one that is reached elsewhere.
-            attempt.slot.barred |= {attempt.standing.provider}
-            attempt.slot.too_large = True
-            self._slots.again(attempt.slot, now)
-            return
-        attempt.slot.send_failures += 1
-        if unmade:
-            # The next try goes to another provider. Nothing is held against this one: most often the job is at fault.
-            attempt.slot.tried |= {attempt.standing.provider}
-        self._slots.again(attempt.slot, now)
+            slot.barred |= {provider}
+            slot.too_large = True
+        else:
+            slot.send_failures += 1
+            if unmade:
+                # The next try goes to another provider. Nothing is held against this one: most often the job is at
+                # fault.
+                slot.tried |= {provider}
+        self._slots.again(slot, now)
 
     def acknowledged(self, attempt: Attempt, wait_s: float | None, now: float) -> None:
         """The provider has the job, and begins with it in `wait_s` seconds (None: it did not say)."""
         self._heard(attempt, now)
         attempt.acknowledged = True
         if wait_s is not None:
-            self._queues.told(attempt, wait_s, now)
+            self._rebalancing.told(attempt, wait_s, now)
 
     def answered(self, attempt: Attempt, charged: int | None, now: float) -> None:
         """An answer came. `charged` is in msat; None: not known yet."""
@@ -117,7 +115,7 @@ class Outcomes:
             self._in_flight.charge(attempt, charged)
             self._roster.place(standing, now)
         self._slots.deliver(attempt, now)
-        self._queues.answered(attempt, now)
+        self._rebalancing.answered(attempt, now)
 
     def refused(
         self, attempt: Attempt, code: ErrorCode | None, now: float, *, ours: bool, unpaid: bool = False
@@ -203,7 +201,7 @@ class Outcomes:
     def _slow(self, attempt: Attempt, now: float) -> None:
         """Its provider needs long by its own figures. They may be made up, and must not keep the job from others."""
         if now < attempt.expected_at:
-            self._queues.slow(attempt, now)
+            self._rebalancing.slow(attempt, now)
             self._timers.at(now + self._look_s, self._slow, attempt)
 
     def _unanswered(self, attempt: Attempt, now: float) -> None:

@@ -23,7 +23,7 @@ from pylon.swarm.dispatch.messages import (
     Send,
     SlotJob,
 )
-from pylon.swarm.dispatch.queues import MOST_MOVES
+from pylon.swarm.dispatch.rebalancing import MOST_MOVES
 from pylon.swarm.dispatch.standing import MISSES
 from pylon.swarm.providers.directory import ProviderDown, ProviderUp
 from pylon.swarm.providers.listing import Listing, Need

@@ -29,7 +29,7 @@ _LOOKED_AT = 8
 _OVER = 100
 
 
-class Queues:
+class Rebalancing:
     """See the module."""
 
     def __init__(self, roster: Roster, in_flight: InFlight, rng: random.Random) -> None:
