@@ -3,13 +3,13 @@ from datetime import datetime
 import pytest
 
 from pylon.host.readings import Heat, MemoryPressure, Power, Readings
-from pylon.provider.owner.rules import Battery, InUse, Overheated, ShortOfMemory, duration
+from pylon.provider.owner.rules import Battery, InUse, Moment, Overheated, ShortOfMemory, duration
 
 NOON = datetime(2026, 11, 27, 12, 0)
 
 
 def look(rule, held=False, **readings):
-    return rule.look(Readings(**readings), NOON, held=held)
+    return rule.look(Moment(Readings(**readings), NOON, held))
 
 
 @pytest.mark.parametrize(

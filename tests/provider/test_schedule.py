@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.host.readings import Readings
+from pylon.provider.owner.rules import Moment
 from pylon.provider.owner.schedule import OutOfHours, parse_spans
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -18,7 +19,7 @@ def rule(*texts: str) -> OutOfHours:
 
 
 def look(closed: OutOfHours, at: datetime):
-    return closed.look(Readings(), at, held=False)
+    return closed.look(Moment(Readings(), at, held=False))
 
 
 def opened(closed: OutOfHours, day: str, time: str) -> bool:

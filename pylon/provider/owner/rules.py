@@ -16,6 +16,15 @@ _CHARGED = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """What a rule looks at: the machine's readings, the local time, and whether this rule pauses (`held`) already."""
+
+    readings: Readings
+    local: datetime
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What a rule sees: whether there is a reason to pause, and for people the reading and what ends the pause."""
 
@@ -33,8 +42,8 @@ class Rule(Protocol):
     settle_s: float
     yielding: bool
 
-    def look(self, readings: Readings, local: datetime, *, held: bool) -> Look:
-        """`local` is the local time; `held` says that this rule pauses already."""
+    def look(self, now: Moment) -> Look:
+        """What the rule sees now."""
 
 
 class InUse:
@@ -53,8 +62,8 @@ class InUse:
         self._alone_s = alone_s
         self._attended = attended
 
-    def look(self, readings: Readings, local: datetime, *, held: bool) -> Look:  # noqa: ARG002
-        age, ends = readings.input_age_s, f"{duration(self._alone_s)} without input"
+    def look(self, now: Moment) -> Look:
+        age, ends = now.readings.input_age_s, f"{duration(self._alone_s)} without input"
         if age is None:
             return Look(pauses=False, reading=UNKNOWN, ends=ends)
         reading = f"last input {duration(age)} ago"
@@ -77,11 +86,11 @@ class Battery:
         self._least = least
         self._serve = serve
 
-    def look(self, readings: Readings, local: datetime, *, held: bool) -> Look:  # noqa: ARG002
-        power = readings.power
+    def look(self, now: Moment) -> Look:
+        power = now.readings.power
         if power is None:
             return Look(pauses=False, reading=UNKNOWN, ends="mains power")
-        percent, least = power.percent, min(100, self._least + (_CHARGED if held and self._least else 0))
+        percent, least = power.percent, min(100, self._least + (_CHARGED if now.held and self._least else 0))
         low = percent is not None and percent < least
         drawn = power.on_battery and not self._serve
         source = "on battery" if power.on_battery else "no battery" if percent is None else "on mains"
@@ -102,8 +111,8 @@ class Overheated:
     def __init__(self, level: Heat) -> None:
         self._level = level
 
-    def look(self, readings: Readings, local: datetime, *, held: bool) -> Look:  # noqa: ARG002
-        heat, ends = readings.heat, f"a minute below {self._level.name.lower()} heat"
+    def look(self, now: Moment) -> Look:
+        heat, ends = now.readings.heat, f"a minute below {self._level.name.lower()} heat"
         if heat is None:
             return Look(pauses=False, reading=UNKNOWN, ends=ends)
         return Look(heat >= self._level, f"{heat.name.lower()} ({heat.value} of 4)", ends)
@@ -120,8 +129,8 @@ class ShortOfMemory:
     def __init__(self, level: MemoryPressure) -> None:
         self._level = level
 
-    def look(self, readings: Readings, local: datetime, *, held: bool) -> Look:  # noqa: ARG002
-        pressure, ends = readings.memory, f"a minute without {self._level.name.lower()} memory pressure"
+    def look(self, now: Moment) -> Look:
+        pressure, ends = now.readings.memory, f"a minute without {self._level.name.lower()} memory pressure"
         if pressure is None:
             return Look(pauses=False, reading=UNKNOWN, ends=ends)
         return Look(pressure >= self._level, f"{pressure.name.lower()} pressure", ends)

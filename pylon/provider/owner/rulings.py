@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pylon.host.readings import Readings, Sense
-from pylon.provider.owner.rules import Rule
+from pylon.provider.owner.rules import Moment, Rule
 
 # The longest that rules can be waived for, in seconds: for longer, an owner should change the settings.
 MOST_WAIVED_S = 30 * 86_400.0
@@ -76,7 +76,7 @@ class OwnerRules:
         self, rule: Rule, readings: Readings, local: datetime, now: float, wall: float, *, waived: bool
     ) -> Ruling:
         held = self._held.get(rule.name)
-        look = rule.look(readings, local, held=held is not None)
+        look = rule.look(Moment(readings, local, held=held is not None))
         if rule.yielding and waived:
             self._held.pop(rule.name, None)
             return Ruling(rule.name, False, look.pauses, rule.yielding, None, look.reading, look.ends)

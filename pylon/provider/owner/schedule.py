@@ -11,10 +11,9 @@ clocks change, an hour that comes twice is open twice, and one that is skipped i
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from pylon.host.readings import Readings, Sense
-from pylon.provider.owner.rules import Look
+from pylon.host.readings import Sense
+from pylon.provider.owner.rules import Look, Moment
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = 24 * 60
@@ -70,7 +69,8 @@ class OutOfHours:
     def __init__(self, spans: Sequence[Span]) -> None:
         self._spans = tuple(spans)
 
-    def look(self, readings: Readings, local: datetime, *, held: bool) -> Look:  # noqa: ARG002
+    def look(self, now: Moment) -> Look:
+        local = now.local
         minute = local.weekday() * _DAY + local.hour * 60 + local.minute
         if not self._spans or any(span.holds(minute) for span in self._spans):
             return Look(pauses=False, reading="open", ends="")
