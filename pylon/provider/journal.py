@@ -78,12 +78,6 @@ class Journal:
         write. What a crash loses of it is not charged."""
         self._group.execute_later(rows.SENT, (sent.prompt_tokens, sent.completion_tokens, job_id))
 
-    async def ended(
-        self, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
-    ) -> None:
-        """Ends a job without a result. `feedback`, its error, is kept until `drop_error`."""
-        await self._group.execute(rows.END, rows.ending(job_id, state, code, finished_at, feedback))
-
     async def pending(self) -> AsyncIterator[Pending]:
         """What an earlier process left unfinished, oldest first. Rows are read one by one: all of them may be more
         than memory holds."""

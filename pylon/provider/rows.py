@@ -194,16 +194,11 @@ async def sign(tx: Transaction, results: Iterable[tuple[str, Event, Work, int]])
     return await tx.execute_many(SIGN, [signature(*result) for result in results])
 
 
-def ending(job_id: str, state: JobState, code: str, finished_at: float, feedback: Event | None) -> tuple[object, ...]:
-    """The values of `END`."""
-    return (state.value, code, finished_at, None if feedback is None else feedback.to_json(), job_id)
-
-
 async def end(
     tx: Transaction, job_id: str, state: JobState, *, code: str, finished_at: float, feedback: Event | None = None
 ) -> None:
     """Ends a job without a result. `feedback`, its error, is kept until a relay has it."""
-    await tx.execute(END, ending(job_id, state, code, finished_at, feedback))
+    await tx.execute(END, (state.value, code, finished_at, None if feedback is None else feedback.to_json(), job_id))
 
 
 _LEFT = (

@@ -18,6 +18,7 @@ from pylon.money.msat import ZERO, Msat
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool_subscription import Received
+from pylon.provider import rows
 from pylon.provider.admission import Accept
 from pylon.provider.contents import SHORT, Contents, length, put_aside
 from pylon.provider.intake import intake as intake_module
@@ -101,7 +102,7 @@ def test_no_job_that_waits_says_more_than_is_short(text, system, tags):
 async def test_what_has_ended_is_not_read_again(journal):
     job = received(JobRequest(LONG))
     await journal.admitted(job)
-    await journal.ended(job.id, JobState.CANCELLED, code="cancelled", finished_at=1.0)
+    await journal.transact(lambda tx: rows.end(tx, job.id, JobState.CANCELLED, code="cancelled", finished_at=1.0))
     with pytest.raises(LookupError):
         await Contents(journal, KEYS).whole(put_aside(job))
 

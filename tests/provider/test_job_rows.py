@@ -27,12 +27,7 @@ STEPS = {
     "signed": (rows.SIGN, rows.signature(ID, RESULT, WORK, 1_000), {"queued"}, "signed"),
     "settled": (rows.SETTLE, (ID,), {"signed"}, "settled"),
     "undelivered": (rows.GIVE_UP, (ID,), {"signed"}, "undelivered"),
-    "failed": (
-        rows.END,
-        rows.ending(ID, JobState.FAILED, "busy", 9.0, None),
-        {"awaiting_funds", "queued"},
-        "failed",
-    ),
+    "failed": (rows.END, ("failed", "busy", 9.0, None, ID), {"awaiting_funds", "queued"}, "failed"),
     "begun": (rows.BEGIN, (ID,), {"queued"}, "queued"),
     "sent": (rows.SENT, (5, 3, ID), {"queued"}, "queued"),
 }

@@ -41,7 +41,7 @@ async def test_what_is_queued_or_signed_is_pending_and_nothing_else(journal):
     await sign(journal, answered, result)
     await sign(journal, done, event("other result", 6940))
     journal.settled(done.id)
-    await journal.ended(dropped.id, JobState.CANCELLED, code="cancelled", finished_at=3.0)
+    await journal.transact(lambda tx: rows.end(tx, dropped.id, JobState.CANCELLED, code="cancelled", finished_at=3.0))
     pending = [one async for one in journal.pending()]
     assert [(p.event, p.result) for p in pending] == [(waiting, None), (result, result)]
 
@@ -66,7 +66,7 @@ async def test_an_answered_job_cannot_end_otherwise(journal):
     request = event("q")
     await queue(journal, request)
     await sign(journal, request, event("r", 6940))
-    await journal.ended(request.id, JobState.EXPIRED, code="expired", finished_at=3.0)
+    await journal.transact(lambda tx: rows.end(tx, request.id, JobState.EXPIRED, code="expired", finished_at=3.0))
     assert await journal.counts() == {"signed": 1}
 
 

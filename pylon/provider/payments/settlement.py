@@ -49,7 +49,7 @@ class Settlement(Protocol):
         feedback: Event | None = None,
         wasted: bool = False,
     ) -> None:
-        """Ends a job without a result: it costs nothing. See `Journal.ended` for `feedback`.
+        """Ends a job without a result: it costs nothing. See `rows.end` for `feedback`.
 
         `wasted`: it had begun when its customer took it back.
         """
