@@ -15,7 +15,7 @@ async def load(database: Database, now: float) -> Reputation:
     async with database.transaction() as tx:
         await tx.execute("DELETE FROM swarm_reputation WHERE at <= ?", (now - FORGOTTEN_S,))
     rows = await database.fetch_all("SELECT record FROM swarm_reputation ORDER BY at DESC LIMIT ?", (REMEMBERED,))
-    return Reputation(_record(orjson.loads(row["record"])) for row in rows)
+    return Reputation(_record(row["record"]) for row in rows)
 
 
 async def save(database: Database, reputation: Reputation) -> None:
@@ -40,8 +40,7 @@ async def save(database: Database, reputation: Reputation) -> None:
         raise
 
 
-def _record(row: dict[str, object]) -> Record:
-    # A field of earlier versions: nobody is proven by answers that were not checked.
-    row.pop("unchecked", None)
-    reasons = [Reason(r["at"], Seen(r["seen"]), r["detail"]) for r in row.pop("reasons")]  # type: ignore[attr-defined]
-    return Record(**row, reasons=reasons)  # type: ignore[arg-type]
+def _record(written: str) -> Record:
+    row = orjson.loads(written)
+    reasons = [Reason(one["at"], Seen(one["seen"]), one["detail"]) for one in row["reasons"]]
+    return Record(**{**row, "reasons": reasons})
