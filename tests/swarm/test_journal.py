@@ -168,7 +168,7 @@ def test_an_answer_that_waited_in_a_relay_while_nobody_ran_took_as_long_as_it_wa
     flight.result = JobResult(
         Address("1" * 64, "c" * 64), 6_940, "word " * 400, used, Usage(10, 400), Timing(1_000, 20_000), Finish.STOP
     )
-    answer, spec = answer_of(flight, 1, 100.006), JobSpec("tell me a story", max_tokens=512)
+    answer, spec = answer_of(flight, 100.006, ()), JobSpec("tell me a story", max_tokens=512)
     assert answer.latency_ms == 30_006
     assert fault_of(spec, answer) is None and Doubt.TIMING not in doubts_of(spec, answer)
 

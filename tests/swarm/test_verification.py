@@ -210,7 +210,7 @@ def test_of_two_answers_of_one_model_the_shorter_is_no_lie_where_it_was_said_tha
 def test_an_answer_names_the_longest_that_its_provider_announced_with_its_model(offered, longest) -> None:
     result = JobResult(Address("1" * 64, "c" * 64, True), 6940, "text", ModelUsed("m", "b" * 64))
     flight = Flight("1" * 64, 5940, 0, 1, "a" * 64, 1, 0.0, result=result)
-    assert answer_of(flight, 1, 0.0, offered).max_completion_tokens == longest
+    assert answer_of(flight, 0.0, offered).max_completion_tokens == longest
 
 
 def test_a_bid_covers_the_system_prompt_too() -> None:

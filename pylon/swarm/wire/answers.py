@@ -118,7 +118,7 @@ class Answers:
         if run is not None:
             run.msat += charged or 0
         offered = self._offered(flight)
-        answer = answer_of(flight, 1, now, offered)
+        answer = answer_of(flight, now, offered)
         try:
             self._deciders.answered(flight.slot, flight.attempt, answer, charged=charged, offered=offered)
         except Exception as error:

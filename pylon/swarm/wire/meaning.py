@@ -84,7 +84,7 @@ def read_answer(event: Event, flight: Flight, keys: ConversationKeys) -> Meaning
     return None
 
 
-def answer_of(flight: Flight, attempts: int, now: float, offered: Iterable[OfferedModel] = ()) -> Answer:
+def answer_of(flight: Flight, now: float, offered: Iterable[OfferedModel]) -> Answer:
     """The answer in a flight's result. `offered` are the models of its provider; `now` is monotonic seconds.
 
     Raises `ValueError` when there is no result.
@@ -105,7 +105,8 @@ def answer_of(flight: Flight, attempts: int, now: float, offered: Iterable[Offer
         queue_ms=0 if timing is None else timing.queue_ms,
         run_ms=0 if timing is None else timing.run_ms,
         latency_ms=round(1_000 * (now - flight.sent_at + flight.age_s)),
-        attempts=attempts,
+        # Of this request; `Piece.fill` counts the others.
+        attempts=1,
         request_id=flight.request,
         result_id=flight.result_id,
         paid=flight.charge.paid,
