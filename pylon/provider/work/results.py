@@ -65,30 +65,23 @@ class Results:
         now = self._clock.wall()
         run_s = run_ms / 1_000
         model = self._inference.model
-        with_account = partial(
-            JobResult,
-            Address(job.id, job.request.customer, job.request.private, answer_expiry(job.terms.expires_at, now)),
-            result_kind(job.request.job.kind),
-            text,
-            None if model is None else ModelUsed(model.id, model.sha256, model.quantization),
-            usage,
-            Timing.rounded(max(0.0, now - job.received_at - run_s), run_s),
-            finish,
-        )
+        address = Address(job.id, job.request.customer, job.request.private, answer_expiry(job.terms.expires_at, now))
         limit = self._outbox.event_bytes(job.relay)
 
         def sign(receipt: AccountReceipt | None) -> Event:
-            result = with_account(account=receipt)
-            return self._secret.sign(
-                result_draft(
-                    result,
-                    self._keys,
-                    request=asked,
-                    created_at=int(now),
-                    limit=limit,
-                    plain=job.request.plain,
-                )
+            result = JobResult(
+                address,
+                result_kind(job.request.job.kind),
+                text,
+                model=None if model is None else ModelUsed(model.id, model.sha256, model.quantization),
+                usage=usage,
+                timing=Timing.rounded(max(0.0, now - job.received_at - run_s), run_s),
+                finish=finish,
+                account=receipt,
             )
+            plain = job.request.plain
+            draft = result_draft(result, self._keys, request=asked, created_at=int(now), limit=limit, plain=plain)
+            return self._secret.sign(draft)
 
         work = Work(usage.prompt_tokens, usage.completion_tokens, run_ms, now)
         event = await self._settlement.finish(job, work, sign)
