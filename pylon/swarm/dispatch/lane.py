@@ -8,13 +8,13 @@ import random
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from heapq import nsmallest
 from itertools import islice
 
 from pylon.swarm.dispatch.candidates import step
+from pylon.swarm.dispatch.cheapest import Cheapest
 from pylon.swarm.dispatch.constraints import Constraints, May
 from pylon.swarm.dispatch.figures import Figures
-from pylon.swarm.dispatch.messages import Failure, SlotJob
+from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.dispatch.seats import Seat, Seats
 from pylon.swarm.dispatch.slot import Attempt, Slot
 from pylon.swarm.dispatch.standing import Standing
@@ -24,10 +24,9 @@ from pylon.swarm.settings import DispatchSettings
 
 # How many of the jobs to be sent again are looked at per decision, so that its cost does not grow with the queue.
 _LOOKED_AT = 16
-# How many of the cheapest members are cached, and for how many seconds: finding them looks at all members.
-_CHEAPEST, _CHEAPEST_S = 8, 1.0
-# The same of familiar members: a job on its last try may have been with a few dozen of them.
-_CHEAPEST_FAMILIAR = 64
+# How many of the cheapest members are kept. Of familiar ones more: a job on its last try may have been with a few
+# dozen of them.
+_CHEAPEST, _CHEAPEST_FAMILIAR = 8, 64
 # This share of first sendings goes to providers that answered before, while they have room; the rest is open to new
 # keys, which cost nothing to make.
 _TO_FAMILIAR = 0.5
@@ -63,13 +62,9 @@ class Lane:
         self.least_wait_s = math.inf
         # When the first request was sent that has met silence since a provider of this lane last said anything.
         self.unheard_since = math.inf
-        # The cheapest members for jobs of that size, with room or not, and until when this is taken as true.
-        self._cheapest: list[Seat] = []
-        self._cheapest_size = (0, 0)
-        self._cheapest_until = -math.inf
-        # The cheapest familiar members, in the same way.
-        self._cheapest_familiar: list[Seat] = []
-        self._cheapest_familiar_until = -math.inf
+        # With room or not.
+        self._cheapest = Cheapest(_CHEAPEST)
+        self._cheapest_familiar = Cheapest(_CHEAPEST_FAMILIAR)
         # When the waiting jobs are next looked at, by the failure with which they would be given up.
         self.looks = {Failure.NO_PROVIDER: math.inf, Failure.UNHEARD: math.inf}
 
@@ -201,41 +196,23 @@ class Lane:
 
     def is_cheaper(self, slot: Slot, msat: int, now: float) -> bool:
         """Whether a member would do the job for at most `msat`, so that waiting for it to have room helps."""
-        job = slot.job
-        seats = (self.members.get(key) for key in job.to) if job.to else self._cheapest_for(job, now)
-        return any(
-            seat is not None
-            and seat.provider not in slot.barred
-            and seat.standing.quote(job.prompt_tokens, job.max_tokens) <= msat
-            for seat in seats
-        )
-
-    def _cheapest_for(self, job: SlotJob, now: float) -> Iterable[Seat | None]:
-        size = job.prompt_tokens, job.max_tokens
-        if size != self._cheapest_size or now >= self._cheapest_until:
-            self._cheapest = nsmallest(_CHEAPEST, self.members.values(), key=lambda seat: seat.standing.quote(*size))
-            self._cheapest_size, self._cheapest_until = size, now + _CHEAPEST_S
-        # Some may have left since.
-        return (self.members.get(seat.provider) for seat in self._cheapest)
+        size = slot.job.prompt_tokens, slot.job.max_tokens
+        keys = slot.job.to or [seat.provider for seat in self._cheapest.of(self.members.values(), size, now)]
+        seats = (self.members.get(key) for key in keys if key not in slot.barred)
+        return any(seat is not None and seat.standing.quote(*size) <= msat for seat in seats)
 
     def has_familiar_for(self, slot: Slot, msat: int, now: float) -> bool:
         """Whether a member that answered us before, and does not rest, would do a job for at most `msat` that it has
         not had yet."""
-        if now >= self._cheapest_familiar_until:
-            # By the size that stands for all. Sizes differ from job to job, and only the order matters here.
-            familiar = (seat for seat in self.members.values() if seat.is_familiar)
-            self._cheapest_familiar = nsmallest(
-                _CHEAPEST_FAMILIAR,
-                familiar,
-                key=lambda seat: seat.standing.quote(self._prompt_tokens, self._max_tokens),
-            )
-            self._cheapest_familiar_until = now + _CHEAPEST_S
+        familiar = (seat for seat in self.members.values() if seat.is_familiar)
         job, known = slot.job, slot.tried | slot.barred
+        # By the size that stands for all. Sizes differ from job to job, and only the order matters here.
+        cheapest = self._cheapest_familiar.of(familiar, (self._prompt_tokens, self._max_tokens), now)
         return any(
             seat.is_familiar
             and seat.provider not in known
             and seat.standing.quote(job.prompt_tokens, job.max_tokens) <= msat
-            for seat in self._cheapest_familiar
+            for seat in cheapest
         )
 
     def others_for(self, slot: Slot) -> bool:
