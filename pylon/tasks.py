@@ -86,6 +86,13 @@ class Tasks:
                 self._ended()
 
 
+def this_task() -> asyncio.Task[Any]:
+    """The task of the coroutine that calls this. Raises `RuntimeError` outside of one."""
+    if (task := asyncio.current_task()) is None:
+        raise RuntimeError("no task runs here")
+    return task
+
+
 async def end(*tasks: asyncio.Future[Any] | None, expected: Errors = ()) -> None:
     """Cancels tasks and waits for their ends; None is skipped.
 

@@ -23,6 +23,7 @@ from pylon.collect import collect_rarely
 from pylon.errors import InterruptError, PylonError, error_row, refused
 from pylon.inference.models import needle
 from pylon.store.faults import told
+from pylon.tasks import this_task
 from pylon.text import clean_text, escaped_in_json, whole_characters
 
 # How long a node that is told to stop may take to finish its jobs, in seconds.
@@ -137,8 +138,7 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
 
     They come from `pylon stop --now`, a service manager, or a terminal that closes.
     """
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    assert task is not None  # noqa: S101 - commands run in one
+    task, loop = this_task(), asyncio.get_running_loop()
     # Ctrl-C itself is asyncio's: a second one ends whatever still goes on.
     numbers = [number for number in end_signals() if number is not signal.SIGINT]
     for number in numbers:

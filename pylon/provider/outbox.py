@@ -14,7 +14,7 @@ from pylon.nostr.event import Event, expiration
 from pylon.nostr.pool import RelayPool
 from pylon.provider.outbox_relays import OutboxRelays
 from pylon.records import record
-from pylon.tasks import end
+from pylon.tasks import end, this_task
 
 logger = log.get("provider")
 
@@ -76,8 +76,7 @@ class Outbox:
 
     async def publish_and_wait(self, publication: Publication) -> bool:
         """Publishes it in the calling task, which `close` cancels; returns whether a relay has it."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in one
+        task = this_task()
         self._track(task)
         try:
             return await self._send(publication)

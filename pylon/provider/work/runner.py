@@ -24,7 +24,7 @@ from pylon.provider.work.overdue import Overdue
 from pylon.provider.work.results import Results
 from pylon.provider.work.running import Phase, Running
 from pylon.provider.work.stream import Stream
-from pylon.tasks import end
+from pylon.tasks import end, this_task
 
 logger = log.get("provider")
 
@@ -154,9 +154,7 @@ class Runner:
     # --- one that runs ------------------------------------------------------------------------------------------
 
     async def _work(self, job: Job) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in one
-        running = self.running[job.id] = Running(job, task)
+        running = self.running[job.id] = Running(job, this_task())
         try:
             event = await self._result(job, running)
         except Exception:
