@@ -182,10 +182,15 @@ class BatchedEngine(EngineHooks):
 
     def _affordable(self, group: Sequence[BatchedRequest]) -> list[BatchedRequest]:
         """As many requests of a group as memory has room for; the first in any case."""
-        chosen = [group[0]]
+        running = list(self._running.values())
+        # Most often all have room. Adding them one by one takes time that is quadratic in the slots.
+        if self._admits([*running, *group[:-1]], group[-1]):
+            return list(group)
+        chosen, beside = [group[0]], [*running, group[0]]
         for each in group[1:]:
-            if self._admits([*self._running.values(), *chosen], each):
+            if self._admits(beside, each):
                 chosen.append(each)
+                beside.append(each)
         return chosen
 
     def _start(self, group: Sequence[BatchedRequest], prefix: Prefix[Any] | None = None) -> None:
