@@ -24,7 +24,7 @@ LATE = "ws://one did not acknowledge an event in time"
 # What is said, how the relays are, and what only the hint of this reason says.
 REASONS = {
     "restricted": ("ws://one refused an event: restricted: members only", OPEN, "household"),
-    "auth-required": ("ws://one refused an event: auth-required: who are you?", OPEN, "`secret`"),
+    "auth-required": ("ws://one refused an event: auth-required: who are you?", OPEN, "authenticate"),
     "blocked": ("ws://one refused an event: blocked: no events of kind 5940", OPEN, "of this kind"),
     "pow": ("ws://one refused an event: pow: 26 bits of work", OPEN, "proof of work"),
     "invalid": ("ws://one refused an event: invalid: created_at is ahead", OPEN, "clock"),

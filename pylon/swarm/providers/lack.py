@@ -88,11 +88,9 @@ class Quoted:
     longest: int = 0
 
     def __str__(self) -> str:
-        return (
-            f"{self.msat:,} msat for {self.prompt_tokens:,} prompt tokens and {self.max_tokens:,} "
-            "answer "
-            f"tokens{f', though it gives at most {self.longest:,}' if self.is_short else ''}"
-        )
+        though = f", though it gives at most {self.longest:,}" if self.is_short else ""
+        tokens = f"{self.prompt_tokens:,} prompt tokens and {self.max_tokens:,} answer tokens"
+        return f"{self.msat:,} msat for {tokens}{though}"
 
     @property
     def is_short(self) -> bool:

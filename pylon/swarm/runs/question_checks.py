@@ -156,17 +156,17 @@ _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
     "top_k": (_is_whole, "a whole number"),
     "frequency_penalty": (_is_number, "a number"),
     "seed": (_is_whole, "a whole number"),
-    "schema": (lambda value: isinstance(value, dict), "a JSON schema, which is a dict"),
+    "schema": (lambda value: isinstance(value, dict), "a JSON schema, which is an object"),
     "bid_msat": (_within(0, MAX_MSAT), "a whole number of msat, not below zero"),
 }
 _NEEDED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "stop": (_is_stop, "a tuple of texts"),
+    "stop": (_is_stop, "a text or a list of texts"),
     "timeout": (
         lambda value: _is_number(value) and 0 <= value <= LONGEST_S,
         f"a number of seconds, up to {LONGEST_S}",
     ),
     "votes": (_within(1, math.inf), "a whole number of one or more"),
-    "stream": (lambda value: isinstance(value, bool), "True or False"),
+    "stream": (lambda value: isinstance(value, bool), "true or false"),
 }
 _NAMES = tuple(one.name for one in fields(JobSpec) if one.name != "prompt")
 _rest = attrgetter(*_NAMES)

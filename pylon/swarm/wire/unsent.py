@@ -13,8 +13,8 @@ from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import Fault
 
 _NOT_LET_IN = (
-    "The relay does not admit this key. If it is a household's relay, this machine may have been "
-    "removed from the household."
+    "The relay does not admit this key. If it is a household's relay, this machine may have been removed from the "
+    "household."
 )
 _ANOTHER = "Set another relay in `relays` of config.toml."
 # By the word with which a refusal begins. Of several refusals the first one here decides: those that no other attempt
@@ -22,12 +22,11 @@ _ANOTHER = "Set another relay in `relays` of config.toml."
 _REFUSED = {
     "restricted": _NOT_LET_IN,
     "auth-required": (
-        "The relay accepts events only from clients that authenticate (NIP-42), and this client has "
-        "no key for that: give its `RelayPool` a `secret`."
+        f"The relay accepts events only from clients that authenticate (NIP-42), and this one did not. {_ANOTHER}"
     ),
     "blocked": f"The relay accepts nothing from this key, or no events of this kind. {_ANOTHER}",
     "pow": f"The relay demands proof of work (NIP-13), which Pylon does not do. {_ANOTHER}",
-    "invalid": (f"If it is about time, set this machine's clock. Otherwise: {_ANOTHER[0].lower()}{_ANOTHER[1:]}"),
+    "invalid": f"If it is about time, set this machine's clock. Otherwise: {_ANOTHER[0].lower()}{_ANOTHER[1:]}",
     "rate-limited": "The relay limits each sender's events: ask again later, or for less at once.",
 }
 _REFUSAL = re.compile(r"refused an event: ([a-z-]+):")
