@@ -7,7 +7,7 @@ from pylon.swarm.checks import commands as c
 from pylon.swarm.compose import priced_size
 from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flights
-from pylon.swarm.job import Fault, failed
+from pylon.swarm.job import FailureDetail, failed
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.providers.listing import Need
 from pylon.swarm.runs.deciders import Deciders
@@ -100,7 +100,7 @@ class Conductor:
             and self._flights.of_attempt(command.attempt) is None
         ]
 
-    def _do(self, command: RunCommand, together: "_Together") -> None:
+    def _do(self, command: RunCommand, together: _Together) -> None:
         match command:
             case m.Lapsed(attempt):
                 self._flights.lapse(attempt)
@@ -121,8 +121,8 @@ class Conductor:
                     together.nobody[asked] = (str(lack), lack.hint)
                 self._runs.settle(run, place, failed(failure, code, attempts, *together.nobody[asked]))
             case Fail(run, place, failure, code, attempts):
-                fault = self._runs.by_number[run].faults.get((place, failure), Fault(failure, ""))
-                self._runs.settle(run, place, failed(failure, code, attempts, fault.detail, fault.hint))
+                told = self._runs.by_number[run].details.get((place, failure), FailureDetail(failure, ""))
+                self._runs.settle(run, place, failed(failure, code, attempts, told.detail, told.hint))
             case c.Rescore(slot, answer):
                 self._answers.rescoring.begin(slot, self._deciders.pieces.spec_of(slot), answer)
             case c.Changed(provider):

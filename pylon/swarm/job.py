@@ -170,7 +170,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FailureDetail:
     """Details for a job that ends for this `reason`: what happened, and what to do about it (`hint`, may be
     empty)."""
 

@@ -10,7 +10,7 @@ from pylon.swarm.compose import job_of
 from pylon.swarm.dispatch import messages as m
 from pylon.swarm.dispatch.in_flight import LAPSE_S
 from pylon.swarm.flights import Flight, Flights
-from pylon.swarm.job import Answer, Fault, JobSpec, Outcome, failed
+from pylon.swarm.job import Answer, FailureDetail, JobSpec, Outcome, failed
 from pylon.swarm.providers.listing import Need
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.runs.kept import Kept
@@ -181,11 +181,11 @@ class OpenRuns:
         number = self._deciders.pieces.run_of(slot)
         return None if number is None else self.by_number.get(number)
 
-    def fault(self, slot: int, fault: Fault) -> None:
+    def explain(self, slot: int, detail: FailureDetail) -> None:
         """Notes what to tell a person if this slot's place ends with this failure."""
         run, place = self.of_slot(slot), self._deciders.pieces.place_of(slot)
         if run is not None and place is not None:
-            run.faults[place, fault.reason] = fault
+            run.details[place, detail.reason] = detail
 
     def lose(self, run: Run | None, error: Exception) -> None:
         """Ends a run by a fault of ours; nothing happens for None, or if it is over."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pylon.swarm.dispatch.budget import RunBudget
 from pylon.swarm.dispatch.messages import Failure
-from pylon.swarm.job import Answer, Fault, JobFailed, JobSpec, Outcome, Progress
+from pylon.swarm.job import Answer, FailureDetail, JobFailed, JobSpec, Outcome, Progress
 from pylon.swarm.runs.callbacks import call
 from pylon.swarm.runs.journal import RunJournal
 
@@ -46,7 +46,7 @@ class Run:
     budget: RunBudget | None = None
     broken: BaseException | None = None
     # What to tell a person of a place that ends with this failure.
-    faults: dict[tuple[int, Failure], Fault] = field(default_factory=dict)
+    details: dict[tuple[int, Failure], FailureDetail] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.outcomes = [None] * len(self.specs)

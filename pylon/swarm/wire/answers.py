@@ -13,7 +13,7 @@ from pylon.swarm.checks.rescoring import Rescorer, Rescoring
 from pylon.swarm.checks.verification import Verdict
 from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flight, Flights
-from pylon.swarm.job import Fault
+from pylon.swarm.job import FailureDetail
 from pylon.swarm.outlook import Outlook
 from pylon.swarm.runs.deciders import Deciders
 from pylon.swarm.runs.open_runs import OpenRuns
@@ -130,7 +130,7 @@ class Answers:
 
     def not_paid(self, slot: int, detail: str) -> None:
         """See `Settled`."""
-        self._runs.fault(slot, Fault(m.Failure.UNPAID, detail))
+        self._runs.explain(slot, FailureDetail(m.Failure.UNPAID, detail))
 
     def not_offered(self, slot: int, provider: str) -> None:
         """See `Settled`."""

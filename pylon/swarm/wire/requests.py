@@ -23,7 +23,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.swarm.compose import bounds_of, request_draft
 from pylon.swarm.dispatch import messages as m
 from pylon.swarm.flights import Flight, Flights
-from pylon.swarm.job import Fault
+from pylon.swarm.job import FailureDetail
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import Row, written
 from pylon.swarm.runs.deciders import Deciders
@@ -96,7 +96,7 @@ class Requests:
         except Exception as error:
             # A fault of ours. Nothing was sent, so its job must not wait for an answer.
             logger.error("a request could not be created", exc_info=error)
-            self.runs.fault(send.slot, not_made(error))
+            self.runs.explain(send.slot, not_made(error))
             self.deciders.tell(m.SendFailed(send.attempt, unmade=True))
             return None
 
@@ -116,7 +116,7 @@ class Requests:
             offer = self._offer(piece, listing)
             if offer is not None and offer.quote > self.deciders.dispatcher.cost(send.attempt):
                 # The provider raised its price after it was chosen: bid and budget were checked against the old one.
-                self.runs.fault(send.slot, dearer())
+                self.runs.explain(send.slot, dearer())
                 self.deciders.tell(m.SendFailed(send.attempt, unmade=True))
                 return None
             draft, chosen = self._draft(piece, listing, offer, relays, int(wall), expires_at)
@@ -175,7 +175,7 @@ class Requests:
             self.deciders.tell(m.Refused(send.attempt, ErrorCode.UNSUPPORTED_PARAM))
             return
         reason = m.Failure.TOO_LARGE if isinstance(error, TooLargeError) else m.Failure.MALFORMED
-        self.runs.fault(send.slot, Fault(reason, str(error)))
+        self.runs.explain(send.slot, FailureDetail(reason, str(error)))
         if reason is m.Failure.MALFORMED:
             self.deciders.tell(m.Drop((send.slot,), reason))
         elif (there := self.routes.shared(listing)) and self.routes.takes(there) < self.routes.takes(None):
@@ -202,7 +202,9 @@ class Requests:
         except Exception as error:
             # It was not sent, and its job goes to another provider.
             logger.failed("a request could not be written down", error)
-            self.runs.fault(flight.slot, not_written(error) if isinstance(error, sqlite3.Error) else not_made(error))
+            self.runs.explain(
+                flight.slot, not_written(error) if isinstance(error, sqlite3.Error) else not_made(error)
+            )
             self.deciders.tell(m.SendFailed(flight.attempt))
             return
         try:
@@ -224,7 +226,7 @@ class Requests:
         unwanted = not self.deciders.dispatcher.is_live(flight.attempt)
         level = logging.DEBUG if unwanted else logging.WARNING
         logger.log(level, "request not accepted", relays=relays or "all", error=str(error))
-        self.runs.fault(flight.slot, not_taken(error, self.pool.statuses))
+        self.runs.explain(flight.slot, not_taken(error, self.pool.statuses))
         if error.may_have_arrived:
             # Its provider may be working on it, and its answer is looked for.
             self.flights.went_out(flight.attempt, self.clock.monotonic())

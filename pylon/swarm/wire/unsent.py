@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pylon.errors import RelayError
 from pylon.nostr.client.connection import RelayStatus
 from pylon.swarm.dispatch.messages import Failure
-from pylon.swarm.job import Fault
+from pylon.swarm.job import FailureDetail
 
 _NOT_LET_IN = (
     "The relay does not admit this key. If it is a household's relay, this machine may have been removed from the "
@@ -37,12 +37,12 @@ def refusals(said: str) -> frozenset[str]:
     return frozenset(_REFUSAL.findall(said))
 
 
-def not_taken(error: RelayError, relays: Sequence[RelayStatus]) -> Fault:
+def not_taken(error: RelayError, relays: Sequence[RelayStatus]) -> FailureDetail:
     """No relay is known to have taken the request. `error` is the pool's, which names every relay; `relays` are their
     states."""
     # A relay that stayed silent may have passed it on, and it may be worked on now.
     reason = Failure.UNCONFIRMED if error.may_have_arrived else Failure.NOT_SENT
-    return Fault(reason, *_why(str(error), relays))
+    return FailureDetail(reason, *_why(str(error), relays))
 
 
 def _why(said: str, relays: Sequence[RelayStatus]) -> tuple[str, str]:
@@ -67,21 +67,21 @@ def _why(said: str, relays: Sequence[RelayStatus]) -> tuple[str, str]:
     return detail, f"`pylon doctor` examines why a relay keeps a node out. {_ANOTHER}"
 
 
-def dearer() -> Fault:
+def dearer() -> FailureDetail:
     """The provider raised its price after the request's cost was reserved."""
     hint = "Ask again: providers are chosen by their new prices. `pylon providers` shows prices."
-    return Fault(Failure.NOT_SENT, "the provider raised its price before the request went out", hint)
+    return FailureDetail(Failure.NOT_SENT, "the provider raised its price before the request went out", hint)
 
 
-def not_written(error: Exception) -> Fault:
+def not_written(error: Exception) -> FailureDetail:
     """The rows that must be on disk before a request is published could not be written."""
     hint = (
         "Pylon sends nothing that it could not resume. Check for space on the disk, and that PYLON_HOME is writable."
     )
-    return Fault(Failure.NOT_SENT, f"it could not be stored ({error})", hint)
+    return FailureDetail(Failure.NOT_SENT, f"it could not be stored ({error})", hint)
 
 
-def not_made(error: Exception) -> Fault:
+def not_made(error: Exception) -> FailureDetail:
     """A fault of ours kept the request from being made."""
     hint = "This is a bug in Pylon. For details, see logs/pylon.log in PYLON_HOME."
-    return Fault(Failure.NOT_SENT, f"the request could not be created ({type(error).__name__})", hint)
+    return FailureDetail(Failure.NOT_SENT, f"the request could not be created ({type(error).__name__})", hint)
