@@ -114,20 +114,17 @@ class Dispatcher:
     def handle(self, event: m.SwarmEvent, now: float) -> list[m.DispatchCommand]:
         """Takes in an event and returns what is to be done. Events about slots and attempts that are over do
         nothing."""
-        became, attempts = self._outcomes, self._in_flight.attempts
+        outcomes, attempts = self._outcomes, self._in_flight.attempts
         # The most frequent come first.
         match event:
-            case m.Answered(number, charged):
-                if (attempt := attempts.get(number)) is not None:
-                    became.answered(attempt, charged, now)
-            case m.Published(number):
-                if (attempt := attempts.get(number)) is not None:
-                    became.published(attempt, now)
+            case m.Answered(number, charged) if (attempt := attempts.get(number)) is not None:
+                outcomes.answered(attempt, charged, now)
+            case m.Published(number) if (attempt := attempts.get(number)) is not None:
+                outcomes.published(attempt, now)
             case ProviderUp(listing):
                 self._roster.up(listing, now)
-            case m.Acknowledged(number, wait_s):
-                if (attempt := attempts.get(number)) is not None:
-                    became.acknowledged(attempt, wait_s, now)
+            case m.Acknowledged(number, wait_s) if (attempt := attempts.get(number)) is not None:
+                outcomes.acknowledged(attempt, wait_s, now)
             case ProviderDown(provider):
                 self._roster.down(provider, now)
             case m.Add(jobs):
@@ -147,20 +144,16 @@ class Dispatcher:
                 self._in_flight.budgets.end(run)
             case m.Bound(slot, ends_at):
                 self._slots.bound(slot, ends_at)
-            case m.SendFailed(number, unmade, too_large, unknown):
-                if (attempt := attempts.get(number)) is not None:
-                    became.send_failed(attempt, now, unmade=unmade, too_large=too_large, unknown=unknown)
-            case m.Rerouted(number, relay):
-                if (attempt := attempts.get(number)) is not None and attempt.live:
-                    self._in_flight.reroute(attempt, relay)
+            case m.SendFailed(number, unmade, too_large, unknown) if (attempt := attempts.get(number)) is not None:
+                outcomes.send_failed(attempt, now, unmade=unmade, too_large=too_large, unknown=unknown)
+            case m.Rerouted(number, relay) if (attempt := attempts.get(number)) is not None and attempt.live:
+                self._in_flight.reroute(attempt, relay)
             case m.RelaysDown(urls, gone):
                 self._room.lost(urls, gone)
-            case m.Unheard(number):
-                if (attempt := attempts.get(number)) is not None:
-                    became.unheard(attempt, now)
-            case m.Refused(number, code, ours, unpaid):
-                if (attempt := attempts.get(number)) is not None:
-                    became.refused(attempt, code, now, ours=ours, unpaid=unpaid)
+            case m.Unheard(number) if (attempt := attempts.get(number)) is not None:
+                outcomes.unheard(attempt, now)
+            case m.Refused(number, code, ours, unpaid) if (attempt := attempts.get(number)) is not None:
+                outcomes.refused(attempt, code, now, ours=ours, unpaid=unpaid)
             case m.Charged(number, charged):
                 if (attempt := attempts.get(number)) is None:
                     self._in_flight.charge_late(number, charged)
