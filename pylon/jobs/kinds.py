@@ -15,11 +15,11 @@ FEEDBACK: Final = 7000
 HEARTBEAT: Final = 11998
 ANNOUNCEMENT: Final = 31990
 
-REQUEST_KINDS: Final = frozenset({TEXT_REQUEST, RLM_REQUEST})
-# NIP-90: the kind of a result is the kind of its request plus 1000.
-RESULT_KINDS: Final = frozenset(kind + 1_000 for kind in REQUEST_KINDS)
-
 
 def result_kind(request_kind: int) -> int:
     """The kind of the result to a request of this kind (NIP-90)."""
     return request_kind + 1_000
+
+
+REQUEST_KINDS: Final = frozenset({TEXT_REQUEST, RLM_REQUEST})
+RESULT_KINDS: Final = frozenset(map(result_kind, REQUEST_KINDS))
