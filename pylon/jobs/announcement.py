@@ -133,7 +133,8 @@ def withdrawal_draft(provider: str, d: str, *, created_at: int) -> EventDraft:
 
 
 def check_name(d: str) -> str:
-    """Check the `d` of an announcement and its heartbeats. Raises `MalformedError` for one that relays may refuse."""
+    """Checks the `d` of an announcement and its heartbeats. Raises `MalformedError` for one that relays may
+    refuse."""
     if len(d) > MAX_D or not is_line(d):
         raise MalformedError(f"a d tag holds at most {MAX_D} characters, and no control characters")
     return d

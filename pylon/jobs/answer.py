@@ -119,6 +119,6 @@ def parse_amount(tag: Tag | None) -> Amount | None:
 
 
 def check_same[T](made: T, read: T) -> None:
-    """Check that what our own reader reads from a draft is what it was made of. Raises `MalformedError`."""
+    """Checks that what our own reader reads from a draft is what it was made of. Raises `MalformedError`."""
     if made != read:
         raise MalformedError(f"this {type(made).__name__} holds a value that cannot be written on the wire")

@@ -118,7 +118,7 @@ def open_payload(keys: ConversationKeys, peer: str, content: str, encoding: str 
 
 
 def load_json(data: bytes) -> Any:
-    """Parse a stranger's JSON. Raises `MalformedError`, and `TooLargeError` for more structure than a job needs."""
+    """Parses a stranger's JSON. Raises `MalformedError`, and `TooLargeError` for more structure than a job needs."""
     if len(data) > MAX_STRUCTURE_BYTES and _has_much_structure(data):
         raise TooLargeError("this JSON holds more lists and objects than any job needs")
     try:
@@ -138,7 +138,7 @@ def _has_much_structure(data: bytes) -> bool:
 
 
 def decompress(packed: bytes) -> bytes:
-    """Undo base64 and zstd, within bounds. Raises `MalformedError`, `TooLargeError`."""
+    """Undoes base64 and zstd, within bounds. Raises `MalformedError`, `TooLargeError`."""
     try:
         compressed = pybase64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -51,7 +51,7 @@ class Answers:
         self._outlook = outlook
 
     async def close(self) -> None:
-        """Wait until receipts and payments under way are booked, then stop."""
+        """Waits until receipts and payments under way are booked, then stops."""
         try:
             await self._settling.close()
         finally:
@@ -160,7 +160,7 @@ class Answers:
         return (*flight.offered, *listing.models)
 
     def _also(self, flight: Flight) -> None:
-        """Tell the budgets of earlier calls that count this request too."""
+        """Tells the budgets of earlier calls that count this request too."""
         for attempt in flight.also if flight.charge.is_known else ():
             self._deciders.tell(m.Charged(attempt, int(flight.charge.paid)))
 
@@ -171,6 +171,6 @@ class Answers:
             self._lose(self._runs.of_slot(slot), error)
 
     def _lose(self, run: Run | None, error: Exception) -> None:
-        """End a run: the deciders failed over one of its answers, and the state of that place is unknown."""
+        """Ends a run: the deciders failed over one of its answers, and the state of that place is unknown."""
         logger.error("an answer could not be processed", exc_info=error)
         self._runs.lose(run, error)

@@ -66,7 +66,7 @@ class Inbox:
         self._looks = Looks()
 
     async def run(self) -> None:
-        """Receive answers until cancelled."""
+        """Receives answers until cancelled."""
         subscription = self._pool.subscribe(self._filters, name="answers")
         try:
             await forever(partial(self._read, subscription), "answers")
@@ -80,7 +80,7 @@ class Inbox:
         await asyncio.sleep(0)
 
     async def look(self) -> None:
-        """Ask relays for stored answers to the requests that are due for that, if a look is due now."""
+        """Asks relays for stored answers to the requests that are due for that, if a look is due now."""
         now = self._clock.monotonic()
         if not self._looks.is_due(now):
             return
@@ -89,7 +89,7 @@ class Inbox:
         self._looks.found(len(silent), await self.look_for(silent))
 
     async def look_for(self, flights: list[Flight]) -> int:
-        """Ask relays for stored answers to these requests; returns for how many that brought the first word."""
+        """Asks relays for stored answers to these requests; returns for how many that brought the first word."""
         chunks = [flights[at : at + CHUNK] for at in range(0, len(flights), CHUNK)]
         return sum(await asyncio.gather(*map(self._look_for, chunks)))
 
@@ -126,7 +126,7 @@ class Inbox:
         return (Filter(kinds=ANSWER_KINDS, tags={"p": frozenset({self._public})}, since=oldest - SKEW_S),)
 
     def _receive(self, event: Event, relay: str | None = None) -> bool:
-        """Take in an event; whether it is the first word for one of our requests."""
+        """Takes in an event; whether it is the first word for one of our requests."""
         # All of them are told, also after the first for which it is news.
         return sum([self._answered(event, flight, relay) for flight in self._flights.asked(event, self._public)]) > 0
 

@@ -34,7 +34,7 @@ class Outbox:
         self._empty: asyncio.Event | None = None
 
     def put(self, make: Callable[[], Work | None], *, first: bool = False) -> None:
-        """Add one; with `first` ahead of all that wait."""
+        """Adds one; with `first` ahead of all that wait."""
         if first:
             self._waiting.appendleft(make)
         else:
@@ -42,7 +42,7 @@ class Outbox:
         self._ask_turn()
 
     async def close(self, *, within: float) -> None:
-        """Go on sending what is queued for `within` seconds, then cancel and drop the rest."""
+        """Goes on sending what is queued for `within` seconds, then cancels and drops the rest."""
         self._empty = asyncio.Event()
         self._after()
         try:

@@ -26,7 +26,7 @@ class Publisher:
     relays: RelayWatch
 
     async def publish(self, flight: Flight, event: Event, relays: list[str] | None) -> None:
-        """Publish a request; returns when a relay has acknowledged it.
+        """Publishes a request; returns when a relay has acknowledged it.
 
         `relays` is the one relay that was drawn for it, or None for all of ours. The drawn relay has a head start.
         When it is not connected, refuses the event or does not acknowledge it, the same event goes over one or two

@@ -34,7 +34,7 @@ class RelayWatch:
         return self._told.urls
 
     def look(self) -> None:
-        """See which relays are connected and not avoided now."""
+        """Sees which relays are connected and not avoided now."""
         now, known, statuses = self._clock.monotonic(), self._since, self._pool.statuses
         since = {one.url: known.get(one.url, now) for one in statuses if one.state != "open"}
         self._since = since

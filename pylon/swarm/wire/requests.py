@@ -57,15 +57,15 @@ class Requests:
     publisher: Publisher
 
     def send(self, send: m.Send) -> None:
-        """Make and publish the request when its turn comes, if its attempt is still live by then."""
+        """Makes and publishes the request when its turn comes, if its attempt is still live by then."""
         self.outbox.put(partial(self._made, send))
 
     def cancel(self, requests: tuple[str, ...], kind: int, provider: str) -> None:
-        """Tell a provider that these requests are no longer wanted, ahead of everything that waits in the outbox."""
+        """Tells a provider that these requests are no longer wanted, ahead of everything that waits in the outbox."""
         self.outbox.put(partial(self._cancel, requests, kind, provider), first=True)
 
     def repeat(self, flight: Flight) -> bool:
-        """Publish the same event over other relays that its provider uses; False when there are none.
+        """Publishes the same event over other relays that its provider uses; False when there are none.
 
         That happens at most once for a flight. The provider recognises the event and answers on those relays too.
         """
@@ -134,7 +134,7 @@ class Requests:
         return self._publish(flight, piece, event, chosen, expires_at)
 
     def _rerouted(self, send: m.Send, relays: list[str] | None) -> bool:
-        """Tell the dispatcher which relay the request goes over instead; False when its attempt is over after that.
+        """Tells the dispatcher which relay the request goes over instead; False when its attempt is over after that.
 
         Telling it frees a place on the relay that was drawn, and other requests go out before this returns.
         """

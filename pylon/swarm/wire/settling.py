@@ -59,7 +59,7 @@ class Settling:
     _paying: set[tuple[str, str]] = field(default_factory=set)
 
     async def close(self) -> None:
-        """Wait until all receipts that came are booked and all payments that began have ended, new ones included.
+        """Waits until all receipts that came are booked and all payments that began have ended, new ones included.
 
         The database must not be closed before that.
         """
