@@ -109,17 +109,14 @@ class Judge:
         room = Load(models, schemas=load.schemas, max_completion_tokens=load.max_completion_tokens)
         agreed = pending.agreed
         # Its price was agreed then, and its customer checks the receipt against that.
-        settings = replace(self._settings, price=FREE)
+        settings = self._settings if agreed is None else replace(self._settings, price=FREE)
         match admit(request, settings, room, provider=self._provider, now=now):
             case Accept() as terms:
-                terms = replace(
-                    terms,
-                    quote=agreed.quote,
-                    price=agreed.price,
-                    max_tokens=min(terms.max_tokens, agreed.max_tokens),
-                    # Otherwise a job that crashes the node would come back for ever.
-                    expires_at=pending.expires_at,
-                )
+                # The old deadline stands: otherwise a job that crashes the node would come back for ever.
+                terms = replace(terms, expires_at=pending.expires_at)
+                if agreed is not None:
+                    longest = min(terms.max_tokens, agreed.max_tokens)
+                    terms = replace(terms, quote=agreed.quote, price=agreed.price, max_tokens=longest)
                 trusted = request.customer in self._settings.trusted
                 return Job(
                     request, event, terms, pending.received_at, relay, trusted, load.standing,

@@ -19,43 +19,61 @@ from pylon.provider.queue import Job
 from pylon.records import record
 from pylon.store.database import Schema, Transaction
 
+# The columns of the tables that the first two migrations make.
+_JOB = """
+    id TEXT PRIMARY KEY,
+    customer TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    code TEXT NOT NULL DEFAULT '',
+    relay TEXT NOT NULL,
+    model TEXT NOT NULL DEFAULT '',
+    received_at REAL NOT NULL,
+    expires_at INTEGER NOT NULL,
+    finished_at REAL,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0,
+    run_ms INTEGER NOT NULL DEFAULT 0,
+    charge_msat INTEGER NOT NULL DEFAULT 0,
+    request BLOB,
+    result BLOB
+"""
+
 SCHEMA = Schema(
     "provider",
     (
-        """
-        -- With row numbers: in a table WITHOUT ROWID each change of a state writes the contents again.
-        CREATE TABLE job (
-            id TEXT PRIMARY KEY,
-            customer TEXT NOT NULL,
-            kind INTEGER NOT NULL,
-            state TEXT NOT NULL,
-            code TEXT NOT NULL DEFAULT '',
-            relay TEXT NOT NULL,
-            model TEXT NOT NULL DEFAULT '',
-            received_at REAL NOT NULL,
-            expires_at INTEGER NOT NULL,
-            finished_at REAL,
-            prompt_tokens INTEGER NOT NULL DEFAULT 0,
-            completion_tokens INTEGER NOT NULL DEFAULT 0,
-            run_ms INTEGER NOT NULL DEFAULT 0,
-            charge_msat INTEGER NOT NULL DEFAULT 0,
-            request BLOB,
-            result BLOB,
-            begun INTEGER NOT NULL DEFAULT 0,
-            quote_msat INTEGER NOT NULL DEFAULT 0,
-            base_msat INTEGER NOT NULL DEFAULT 0,
-            in_msat_per_1k INTEGER NOT NULL DEFAULT 0,
-            out_msat_per_1k INTEGER NOT NULL DEFAULT 0,
-            max_tokens INTEGER NOT NULL DEFAULT 0
-        ) STRICT;
+        f"""
+        CREATE TABLE job ({_JOB}) STRICT, WITHOUT ROWID;
         CREATE INDEX job_state ON job (state, received_at);
         CREATE INDEX job_received ON job (received_at);
-        -- Finds the few results that are still kept, among the rows of months.
-        CREATE INDEX job_result ON job (expires_at) WHERE state = 'settled' AND result NOT NULL;
         CREATE TABLE provider_setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-        -- Requests whose customers were told that they are refused.
-        CREATE TABLE refused_request (id TEXT PRIMARY KEY, code TEXT NOT NULL, said_at REAL NOT NULL) STRICT;
         """,
+        # With row numbers, unlike above: in a table WITHOUT ROWID each change of a state writes the contents again.
+        f"""
+        CREATE TABLE numbered_job ({_JOB}) STRICT;
+        INSERT INTO numbered_job SELECT * FROM job;
+        DROP TABLE job;
+        ALTER TABLE numbered_job RENAME TO job;
+        CREATE INDEX job_state ON job (state, received_at);
+        CREATE INDEX job_received ON job (received_at);
+        """,  # noqa: S608 - the columns above
+        # For jobs that wait already it is not known whether pieces of their answers are out: assume that they are.
+        """
+        ALTER TABLE job ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+        UPDATE job SET begun = 1 WHERE state = 'queued';
+        """,
+        # The quote, its price, and the longest answer in tokens; NULL in older rows.
+        """
+        ALTER TABLE job ADD COLUMN quote_msat INTEGER;
+        ALTER TABLE job ADD COLUMN base_msat INTEGER;
+        ALTER TABLE job ADD COLUMN in_msat_per_1k INTEGER;
+        ALTER TABLE job ADD COLUMN out_msat_per_1k INTEGER;
+        ALTER TABLE job ADD COLUMN max_tokens INTEGER;
+        """,
+        # Requests whose customers were told that they are refused.
+        "CREATE TABLE refused_request (id TEXT PRIMARY KEY, code TEXT NOT NULL, said_at REAL NOT NULL) STRICT;",
+        # Finds the few results that are still kept, among the rows of months.
+        "CREATE INDEX job_result ON job (expires_at) WHERE state = 'settled' AND result NOT NULL;",
     ),
 )
 
@@ -114,10 +132,11 @@ class Pending:
     result: Event | None
     # The id of the model that it was taken on for.
     model: str
-    agreed: Agreed
     # How much of the answer was sent in pieces; None if that is none, as is certain while `begun` is False.
     sent: Usage | None = None
     begun: bool = False
+    # None in a row that was written before the journal had these columns.
+    agreed: Agreed | None = None
 
 
 @record
@@ -236,10 +255,12 @@ def pending(row: sqlite3.Row) -> Pending | None:
     state = JobState(row["state"])
     begun = bool(row["begun"])
     times = (row["received_at"], row["expires_at"])
-    return Pending(event, row["relay"], *times, state, result, row["model"], _agreed(row), sent, begun)
+    return Pending(event, row["relay"], *times, state, result, row["model"], sent, begun, _agreed(row))
 
 
-def _agreed(row: sqlite3.Row) -> Agreed:
+def _agreed(row: sqlite3.Row) -> Agreed | None:
+    if row["quote_msat"] is None:
+        return None
     price = Price(Msat(row["base_msat"]), Msat(row["in_msat_per_1k"]), Msat(row["out_msat_per_1k"]))
     return Agreed(Msat(row["quote_msat"]), price, row["max_tokens"])
 

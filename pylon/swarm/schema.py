@@ -2,19 +2,8 @@
 
 from pylon.store.database import Schema
 
-_TABLES = """
-CREATE TABLE swarm_run (
-    id TEXT PRIMARY KEY,
-    digest TEXT NOT NULL,
-    jobs INTEGER NOT NULL,
-    created_at REAL NOT NULL,
-    ended_at REAL
-) STRICT;
-CREATE INDEX swarm_run_digest ON swarm_run (digest, created_at);
--- No query finds a request by its id, and a primary key by id scatters rows that are written together: each would
--- cost a page of the write-ahead log in every commit.
-CREATE TABLE swarm_request (
-    request TEXT NOT NULL,
+# Shared by both request tables below. Another column needs a migration of its own.
+_REQUEST = """\
     run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
     place INTEGER,
     provider TEXT NOT NULL,
@@ -27,20 +16,30 @@ CREATE TABLE swarm_request (
     prompt_bytes INTEGER NOT NULL,
     max_tokens INTEGER NOT NULL,
     price TEXT NOT NULL
+"""
+
+_RUNS = f"""
+CREATE TABLE swarm_run (
+    id TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    ended_at REAL
 ) STRICT;
+CREATE INDEX swarm_run_digest ON swarm_run (digest, created_at);
+CREATE TABLE swarm_request (
+    request TEXT PRIMARY KEY,
+{_REQUEST}) STRICT;
 CREATE INDEX swarm_request_run ON swarm_request (run);
--- Requests whose provider was told to stop. A table of its own, since request rows are found by run only.
-CREATE TABLE swarm_taken_back (
-    run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
-    request TEXT NOT NULL
-) STRICT;
-CREATE INDEX swarm_taken_back_run ON swarm_taken_back (run);
 CREATE TABLE swarm_outcome (
     run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
     place INTEGER NOT NULL,
     answer TEXT NOT NULL,
     PRIMARY KEY (run, place)
 ) STRICT;
+"""
+
+_REPUTATION = """
 CREATE TABLE swarm_reputation (
     provider TEXT PRIMARY KEY,
     at REAL NOT NULL,
@@ -48,4 +47,25 @@ CREATE TABLE swarm_reputation (
 ) STRICT;
 """
 
-SWARM = Schema("swarm", (_TABLES,))
+# No query finds a request by its id, and a primary key by id scatters rows that are written together: each would cost
+# a page of the write-ahead log in every commit.
+_REQUESTS_BY_RUN = f"""
+CREATE TABLE swarm_asked (
+    request TEXT NOT NULL,
+{_REQUEST}) STRICT;
+INSERT INTO swarm_asked SELECT * FROM swarm_request ORDER BY rowid;
+DROP TABLE swarm_request;
+ALTER TABLE swarm_asked RENAME TO swarm_request;
+CREATE INDEX swarm_request_run ON swarm_request (run);
+"""  # noqa: S608 - a constant
+
+# Requests whose provider was told to stop. A table of its own, since request rows are found by run only.
+_TAKEN_BACK = """
+CREATE TABLE swarm_taken_back (
+    run TEXT NOT NULL REFERENCES swarm_run (id) ON DELETE CASCADE,
+    request TEXT NOT NULL
+) STRICT;
+CREATE INDEX swarm_taken_back_run ON swarm_taken_back (run);
+"""
+
+SWARM = Schema("swarm", (_RUNS + _REPUTATION, _REQUESTS_BY_RUN, _TAKEN_BACK))

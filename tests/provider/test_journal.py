@@ -9,6 +9,7 @@ from pylon.provider.admission import Accept
 from pylon.provider.journal import Journal
 from pylon.provider.queue import Job
 from pylon.provider.rows import SCHEMA, JobState, Work
+from pylon.store.database import Schema
 from tests.opened import opened_database
 
 KEY = SecretKey(bytes(31) + b"\x07")
@@ -98,6 +99,33 @@ async def test_a_remembered_setting_is_read_back(journal):
     await journal.remember("paused", "owner")
     await journal.remember("paused", "battery")
     assert await journal.setting("paused") == "battery"
+
+
+async def test_jobs_of_the_first_schema_are_taken_over_with_all_that_they_hold(tmp_path):
+    waiting, answered, result = event("waiting"), event("answered"), event("result", 6940)
+    async with opened_database(tmp_path / "a.db", Schema(SCHEMA.room, SCHEMA.migrations[:1])) as (database, group):
+        journal = Journal(database, group)
+        for one, at in ((waiting, 1.0), (answered, 2.0)):
+            await group.execute(
+                "INSERT INTO job (id, customer, kind, state, relay, model, received_at, expires_at, request)"
+                " VALUES (?, ?, ?, 'queued', 'ws://r', 'm', ?, 100, ?)",
+                (one.id, one.pubkey, one.kind, at, one.to_json()),
+            )
+        await sign(journal, answered, result)
+        rows = await journal.rows()
+
+    async with opened_database(tmp_path / "a.db", SCHEMA) as (database, group):
+        journal = Journal(database, group)
+        assert await journal.rows() == rows
+        pending = [(one.event, one.relay, one.received_at, one.result) async for one in journal.pending()]
+        assert pending == [(waiting, "ws://r", 1.0, None), (result, "ws://r", 2.0, result)]
+        assert (await anext(journal.pending())).begun, "pieces of its answer may be out"
+        assert (await anext(journal.pending())).agreed is None
+        # Those that come after are told apart from those that were there.
+        await queue(journal, waiting)
+        assert await journal.counts() == {"queued": 1, "signed": 1}
+        indexes = await database.fetch_all("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL")
+        assert {row["name"] for row in indexes} == {"job_state", "job_received", "job_result"}
 
 
 @pytest.mark.parametrize(("statement", "index"), [(rows.FORGET_RESULTS, "job_result"), (rows.FORGET, "job_received")])

@@ -8,8 +8,8 @@ from pylon.jobs.codes import ErrorCode
 from pylon.jobs.parameters import JobParameters
 from pylon.jobs.request import JobRequest, open_draft, private_draft
 from pylon.money.accounts.usage import Usage
-from pylon.money.msat import ZERO, Msat
-from pylon.money.price import FREE, Price
+from pylon.money.msat import Msat
+from pylon.money.price import Price
 from pylon.nostr.crypto.nip44 import ConversationKeys
 from pylon.nostr.event import EventDraft
 from pylon.nostr.keys import SecretKey
@@ -20,7 +20,7 @@ from pylon.provider.intake.refused_requests import KEEP_S
 from pylon.provider.judge import LOOK_BACK_S, Judge
 from pylon.provider.queue import Job
 from pylon.provider.refusal import Refusal
-from pylon.provider.rows import Agreed, JobState, Pending
+from pylon.provider.rows import JobState, Pending
 from pylon.provider.settings import ProviderSettings
 from tests.manual_clock import ManualClock
 
@@ -52,8 +52,9 @@ def unreadable(*, provider=US.public, private=True):
 
 
 def left(event, state=JobState.QUEUED, **changes):
-    usual = {"expires_at": NOW + 60, "state": state, "result": None, "model": "m", "agreed": Agreed(ZERO, FREE, 512)}
-    return Pending(event, "ws://r", 5.0, **usual | changes)
+    return Pending(
+        event, "ws://r", 5.0, **{"expires_at": NOW + 60, "state": state, "result": None, "model": "m"} | changes
+    )
 
 
 def test_a_request_that_somebody_kept_is_not_taken_on_later_whatever_its_deadline():

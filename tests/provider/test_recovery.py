@@ -292,6 +292,15 @@ async def test_an_answer_is_no_longer_than_was_quoted_though_nobody_knows_yet_ho
     assert [one.terms for one, _ in loading.active_jobs.restored] == [job.terms]
 
 
+async def test_a_job_of_which_an_older_journal_says_no_price_is_done_for_todays(machine):
+    await machine.starts().take(machine.request())
+    async with machine.database.transaction() as tx:
+        await tx.execute("UPDATE job SET quote_msat = NULL", ())
+    after = machine.starts(replace(SETTINGS, price=Price(Msat(700), Msat(0), Msat(0))))
+    await after.recovery.run()
+    assert [job.terms.quote for job, _ in after.active_jobs.restored] == [700]
+
+
 async def test_a_customer_that_is_not_heard_any_more_hears_nothing(machine):
     await machine.starts().take(machine.request())
     after = machine.starts(replace(SETTINGS, blocked=frozenset({CUSTOMER.public})))

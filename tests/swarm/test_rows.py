@@ -11,7 +11,7 @@ import pytest
 
 from pylon.clock import SystemClock
 from pylon.nostr.keys import SecretKey
-from pylon.store.database import Schema, TransactionHere, Values
+from pylon.store.database import Database, Schema, TransactionHere, Values
 from pylon.swarm.client import SwarmClient
 from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import JobFailed, JobSpec
@@ -80,12 +80,15 @@ async def test_what_cannot_be_written_down_is_not_sent_and_its_job_fails_at_once
     assert relays.requests() == []
 
 
-async def test_requests_are_read_back_in_the_order_of_their_sending_and_go_with_their_run(tmp_path: Path) -> None:
+async def test_requests_written_in_the_order_of_their_ids_are_in_that_of_their_sending_after(tmp_path: Path) -> None:
+    path = tmp_path / "pylon.db"
+    old = await Database.open(path, [Schema(SWARM.room, SWARM.migrations[:1])])
+    async with old.transaction() as tx:
+        await tx.execute("INSERT INTO swarm_run VALUES ('run', 'digest', 3, 1.0, NULL)")
+        for request in ("cc", "aa", "bb"):
+            await tx.execute(REQUEST, (request,))
+    await old.close()
     async with opened_database(tmp_path / "pylon.db", SWARM) as (database, group):
-        async with database.transaction() as tx:
-            await tx.execute("INSERT INTO swarm_run VALUES ('run', 'digest', 3, 1.0, NULL)")
-            for request in ("cc", "aa", "bb"):
-                await tx.execute(REQUEST, (request,))
         journal = RunJournal("run", database, group, SystemClock())
         assert (await journal.kept()).requests == ("cc", "aa", "bb")
         async with database.transaction() as tx:

@@ -42,5 +42,7 @@ async def save(database: Database, reputation: Reputation) -> None:
 
 def _record(written: str) -> Record:
     row = orjson.loads(written)
+    # Homes that were made before have it: nobody is proven by answers that were not checked.
+    row.pop("unchecked", None)
     reasons = [Reason(one["at"], Seen(one["seen"]), one["detail"]) for one in row["reasons"]]
     return Record(**{**row, "reasons": reasons})
