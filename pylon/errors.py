@@ -32,6 +32,8 @@ prompt or an answer.
 """
 
 import errno
+import os
+import re
 
 
 class PylonError(Exception):
@@ -55,6 +57,13 @@ def error_row(error: PylonError) -> dict[str, str]:
 def refusal(error: OSError) -> str:
     """The system's reason and the file that it concerns, in words for people."""
     return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+
+
+def system_reason(error: OSError) -> str:
+    """The system's reason alone. asyncio puts an address and the number of the error in place of its words."""
+    numbers = [error.errno] if error.errno else [int(each) for each in re.findall(r"\[Errno (\d+)\]", str(error))]
+    reasons = dict.fromkeys(os.strerror(number) for number in numbers if number > 0)
+    return ", ".join(reasons) or error.strerror or str(error)
 
 
 def refused(error: OSError) -> PylonError:

@@ -27,7 +27,7 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Generated from the code by `scripts/make_docs.py`. Commands take `--json` and `--help`. Exit codes are in",
+        "Generated from the code by `scripts/make_docs.py`. Every command also takes `--help`. Exit codes are in",
         "[exit-codes.md](exit-codes.md).",
         "",
     ]

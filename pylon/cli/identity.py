@@ -88,7 +88,8 @@ def restore(
         home = _home_to_restore_into()
         text = _read(file)
         given = _passphrase() if text.startswith("ncryptsec1") else ""
-        secret = keyfile.parse(text, given or None)
+        otherwise = "name the file that holds the key, or another backup"
+        secret = keyfile.parse(text, given or None, where=f"the content of {file}", otherwise=otherwise)
         protection = (given or new_passphrase(BARE)) if passphrase else ""
         make_home(home, secret, passphrase=protection)
     except PylonError as error:

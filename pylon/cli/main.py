@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -194,12 +195,18 @@ def _run_as_asked(as_json: bool) -> NoReturn:
     sys.exit(ended if isinstance(ended, int) else 0)
 
 
+# How Pydantic says that an option is no number, and the kinds of number in words for people.
+_UNREAD = re.compile(r"it must be a valid (?P<kind>integer|number), unable to parse string as an? \w+")
+_NUMBERS = {"integer": "a whole number", "number": "a number"}
+
+
 def _misuse(error: TyperException) -> UsageError:
     context: Any = getattr(error, "ctx", None)
     hint = f"Run `{context.command_path} --help` to see how to use it." if context else ""
     said = " ".join(error.format_message().split())
     # Pydantic checks some options, in words for programmers.
     said = said.replace("Value error, ", "").replace(": Input should be ", ": it must be ")
+    said = _UNREAD.sub(lambda found: f"it must be {_NUMBERS[found['kind']]}", said)
     return UsageError(f"{said[:1].lower()}{said[1:].rstrip('.')}", hint=hint)
 
 

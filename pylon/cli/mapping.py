@@ -113,7 +113,9 @@ def map_(
     except UsageError as error:
         fail(error, as_json=as_json)
     if not jobs:
-        raise typer.BadParameter("it contains no prompts", param_hint="FILE")
+        name = "standard input" if str(file) == "-" else str(file)
+        hint = "Write one prompt per line into it; `pylon map --help` names the other forms."
+        fail(UsageError(f"{name} contains no prompts", hint=hint), as_json=as_json)
     params = {
         "jobs": jobs,
         "timeout_s": timeout,

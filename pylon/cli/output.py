@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Column, Table
 from rich.text import Text
 
 from pylon.cli.wrapping import wrapped
@@ -16,6 +16,10 @@ _SMALL = 10
 _SHORTEST_S = 0.001
 # The least speed that is shown as a figure, in tokens per second.
 _SLOWEST = 0.01
+# A column of words is not made narrower than this, in characters, however narrow the terminal is.
+_NARROWEST = 10
+# The blanks between two columns.
+_GAP = 2
 
 
 class _Terminal(Console):
@@ -39,10 +43,32 @@ class _Terminal(Console):
 
 
 class _Table(Table):
-    """A table whose cells have no line breaks and no control characters."""
+    """A table whose cells have no line breaks and no control characters.
+
+    On a terminal too narrow for it, its lines are longer than the terminal's: a column that vanished would be missed,
+    and a figure that was cut would read as a smaller one.
+    """
+
+    def add_column(self, header: RenderableType = "", *args: Any, **options: Any) -> None:
+        super().add_column(header, *args, **options)
+        self._widen(self.columns[-1], header)
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
-        super().add_row(*(clean_line(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+        clean = [clean_line(cell) if isinstance(cell, str) else cell for cell in cells]
+        super().add_row(*clean, **options)
+        for column, cell in zip(self.columns, clean, strict=False):
+            self._widen(column, cell)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        needed = sum((column.min_width or 0) + _GAP for column in self.columns) - _GAP
+        return super().__rich_console__(console, options.update(max_width=max(options.max_width, needed)))
+
+    def _widen(self, column: Column, cell: RenderableType | None) -> None:
+        if not isinstance(cell, str | Text):
+            return
+        width = Text(cell).cell_len if isinstance(cell, str) else cell.cell_len
+        needed = width if column.no_wrap else min(width, _NARROWEST)
+        column.min_width = max(column.min_width or 0, needed)
 
 
 out = _Terminal()

@@ -40,7 +40,7 @@ async def _show(as_json: bool) -> None:
         now = None
     if as_json:
         print_json({**_object(wished, network), "now": None if now is None else _object(now, network)})
-    elif now in (None, wished):
+    elif now in (None, wished) or now["pricing"] == wished["pricing"] == "free":
         _print(wished, network)
     else:
         out.print("now", style="bold")
@@ -104,6 +104,8 @@ async def _restart(home: Home) -> str:
 
 def takes_effect(before: str, now: str, restart: str) -> str:
     """When a new price applies, with the commands that restart the node (`restart`, empty if none runs)."""
+    if before == now == "free":
+        return "work was free and stays free"
     changed = f"the price was {before} and will be {now}" if before != now else "the new price applies"
     return f"{changed} from the next start on{f': {restart}' if restart else ''}"
 

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 
 from pylon.cli.ask import Model
-from pylon.cli.output import err, out, rest_text, short, speed, table
+from pylon.cli.output import counted, err, out, rest_text, short, speed, table
 from pylon.cli.running import Json, print_json, run
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
@@ -97,7 +97,9 @@ async def _providers(params: dict[str, Any], live: bool, as_json: bool) -> None:
             if row["rests"] is not None:
                 err.print(f"{short(row['provider'])} {rest_text(row['rests'])}: {row['rests']['why']}", style="dim")
     elif data["heard_of"]:
-        out.print(f"{data['heard_of']} providers were heard of, but none is alive and matches")
+        known = data["heard_of"]
+        were = "was" if known == 1 else "were"
+        out.print(f"{counted(known, 'provider')} {were} heard of, but none is alive and matches")
     else:
         out.print(
             "no provider is alive on " + ", ".join(config.relays) + "\n  Run `pylon start` to make this machine one."

@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -81,7 +82,7 @@ def print_text(text: str) -> None:
 
 def say(text: str, *, err: bool = False, **style: Any) -> None:
     """Prints a line for people without loading rich. Raises `OSError` when nobody reads it any more."""
-    typer.secho(_fitted(text, sys.stderr if err else sys.stdout), err=err, **style)
+    typer.secho(_fitted(text, sys.stderr if err else sys.stdout), err=err, **(style if _may_style() else {}))
 
 
 def say_if_heard(text: str, *, err: bool = False, **style: Any) -> None:
@@ -92,6 +93,11 @@ def say_if_heard(text: str, *, err: bool = False, **style: Any) -> None:
 
 def _fitted(text: str, stream: TextIO) -> str:
     return wrapped(text, shutil.get_terminal_size().columns) if stream.isatty() else text
+
+
+def _may_style() -> bool:
+    """Whether the terminal is to get colours: not if it has none, or its user wants none (https://no-color.org)."""
+    return os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
 
 
 def holder(pinged: dict[str, Any]) -> str:
@@ -111,7 +117,8 @@ def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
     """Prints the error and its hint, and exits with its code. Raises `typer.Exit`."""
     if as_json or (_Output.wants_json and not _Output.printed_json):
         print_json({"error": error_row(error)})
-    typer.secho("pylon:", fg=typer.colors.RED, bold=True, nl=False, err=True)
+    style: dict[str, Any] = {"fg": typer.colors.RED, "bold": True} if _may_style() else {}
+    typer.secho("pylon:", nl=False, err=True, **style)
     # Messages quote relays and providers, whose control characters a terminal would obey.
     hint = f"\n  {clean_text(error.hint)}" if error.hint else ""
     typer.echo(_fitted(f"pylon: {clean_text(str(error))}{hint}", sys.stderr).removeprefix("pylon:"), err=True)

@@ -87,11 +87,14 @@ def load(path: Path, passphrase: str | None = None) -> SecretKey:
     return parse(text, given, where=f"the content of {path}")
 
 
-def parse(text: str, passphrase: str | None = None, *, where: str = "this") -> SecretKey:
+def parse(
+    text: str, passphrase: str | None = None, *, where: str = "this", otherwise: str = "restore it from a backup"
+) -> SecretKey:
     """A key in any form that people keep: nsec or 64 hex characters (NIP-19), ncryptsec with its passphrase (NIP-49),
     or a seed phrase (NIP-06).
 
-    Raises `SetupError`. Its message names `where` the text is from, and never contains it.
+    Raises `SetupError`. Its message names `where` the text is from, and never contains it; its hint says to do
+    `otherwise` what the caller knows to help.
     """
     text = text.strip()
     try:
@@ -105,9 +108,9 @@ def parse(text: str, passphrase: str | None = None, *, where: str = "this") -> S
             return nip06.secret_key_from_words(text, passphrase=passphrase or "")
         return nip19.parse_secret_key(text)
     except WireError as error:
-        hint = "Restore it from a backup."
+        hint = f"{otherwise[:1].upper()}{otherwise[1:]}."
         if text.startswith("ncryptsec1"):
-            hint = f"Check {PASSPHRASE_VARIABLE}. If it is right, restore the key from a backup."
+            hint = f"Check {PASSPHRASE_VARIABLE}. If it is right, {otherwise}."
         raise SetupError(f"{where} is not a usable key: {error}", hint=hint) from error
 
 

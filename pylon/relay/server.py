@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 
 from pylon import log
 from pylon.clock import Clock, SystemClock
-from pylon.errors import SetupError
+from pylon.errors import SetupError, system_reason
 from pylon.host.names import multicast_name
 from pylon.host.open_files import allow_files
 from pylon.nostr.event import Event
@@ -160,7 +160,7 @@ class RelayServer:
         except OSError as error:
             await self.stop()
             raise SetupError(
-                f"the relay cannot listen on {self._host} port {self._port}: {error.strerror}",
+                f"the relay cannot listen on {self._host} port {self._port}: {system_reason(error)}",
                 hint=_bind_hint(error),
             ) from error
         self._port = self._server.sockets[0].getsockname()[1]

@@ -439,6 +439,8 @@ def test_a_node_that_runs_keeps_the_price_of_its_start_and_both_are_said():
         "the node serves for 100 msat per job, 10 and 50 per 1,000 tokens in and out, but from its next start on"
         " for free"
     )
+    dearer_if_paid = replace(FREE, terms=FREE_TERMS, now=FREE_TERMS | {"base_msat": 7})
+    assert offer.judge_offer(dearer_if_paid, wallet) == offer.judge_offer(FREE, wallet)
     paid = replace(FREE, terms=PAID_TERMS, now=FREE_TERMS)
     assert offer.judge_offer(paid, wallet).said.startswith("the node serves for free, but from its next start on")
     lacking = offer.judge_offer(paid, NO_WALLET)

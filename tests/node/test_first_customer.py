@@ -105,6 +105,14 @@ async def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, code: str) ->
         assert said[:2] == (1, "") and said[2].startswith(f"{file} cannot be read as text: ")
 
 
+@pytest.mark.parametrize(("relay", "provider"), [("ws://127.0.0.1:9", "npub1wrong"), ("elsewhere", "ab" * 32)])
+async def test_the_program_without_pylon_says_in_a_line_what_cannot_be_read(
+    tmp_path: Path, relay: str, provider: str
+) -> None:
+    code, out, err = await program(WITHOUT_PYLON, relay, provider, "anybody?", folder=tmp_path)
+    assert (code, out) == (1, "") and err.startswith("no answer: ") and err.count("\n") == 1
+
+
 @pytest.mark.slow
 async def test_the_first_program_says_that_no_relay_or_nobody_is_there(tmp_path: Path) -> None:
     (tmp_path / "questions.txt").write_text("anybody?\n", "utf-8")

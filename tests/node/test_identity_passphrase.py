@@ -97,6 +97,14 @@ def test_a_restored_key_is_protected_when_asked(knowing, tmp_path, plain):
     assert (run("identity", "show", env=protected))[1]["npub"] == made["npub"]
 
 
+def test_a_file_without_a_key_is_named_and_nobody_is_sent_to_the_backup_that_it_was_to_be(bare, tmp_path):
+    letter = tmp_path / "letter"
+    letter.write_text("dear reader of this letter")
+    code, error, _ = run("identity", "restore", str(letter), env=bare)
+    assert code == 3 and str(letter) in error["error"]["message"] and "dear" not in error["error"]["message"]
+    assert error["error"]["hint"] == "Name the file that holds the key, or another backup."
+
+
 def test_a_restored_key_is_bare_unless_asked(knowing, tmp_path):
     run("init", env=knowing)
     backup = tmp_path / "backup"

@@ -156,3 +156,30 @@ def test_what_is_small_keeps_two_digits_and_is_never_shown_as_nothing() -> None:
         "3.1 s",
         "140 s",
     ]
+
+
+def test_a_narrow_terminal_cuts_no_figure_and_hides_no_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = table("day", ">paid jobs", ">earned", ">free tokens")
+    made.add_row("2026-11-29", "1,234", "12,345,678 play sat", "34,505")
+    monkeypatch.setattr(out, "_width", 20)
+    with out.capture() as shown:
+        out.print(made)
+    # The terminal breaks these lines.
+    assert shown.get().splitlines() == [
+        "day         paid jobs               earned  free tokens",
+        "2026-11-29      1,234  12,345,678 play sat       34,505",
+    ]
+
+
+@pytest.mark.parametrize("setting", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_an_error_has_no_colour_where_none_is_wanted(setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    styles: list[dict] = []
+    monkeypatch.setattr(typer, "secho", lambda _text, *, nl, err, **style: styles.append(style))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for wished in ({}, setting):
+        for name, value in wished.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(typer.Exit):
+            fail(SetupError("no home"))
+    assert styles == [{"fg": "red", "bold": True}, {}]

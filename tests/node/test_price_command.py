@@ -109,7 +109,7 @@ def test_a_price_says_from_when_it_counts_and_when_a_free_node_becomes_paid(home
     assert said.endswith("the price was free and will be paid from the next start on")
     again = " ".join(price("set", "--base", "600")[1].split())
     assert again.endswith("the new price applies from the next start on")
-    assert takes_effect("free", "free", "`x`") == "the new price applies from the next start on: `x`"
+    assert takes_effect("free", "free", "`x`") == "work was free and stays free"
 
 
 async def test_a_node_that_serves_at_another_price_than_the_settings_have_is_asked_and_both_are_shown(home):

@@ -7,7 +7,7 @@ from websockets.http11 import Request
 from pylon import __version__
 from pylon.errors import RelayError
 from pylon.nostr.client.nip11 import fetch_relay_information
-from pylon.nostr.websocket.opening import open_socket, proxy_for
+from pylon.nostr.websocket.opening import open_socket, proxy_for, why_not_open
 from pylon.relay.server import RelayServer
 
 
@@ -48,3 +48,10 @@ async def test_relays_are_told_the_name_of_the_program_and_not_what_it_is_made_o
         with pytest.raises(RelayError):
             await fetch_relay_information(url)
     assert told == [f"pylon/{__version__}"] * 2
+
+
+async def test_why_a_relay_is_not_reached_is_told_without_numbers_and_names_of_classes():
+    with pytest.raises(ConnectionRefusedError) as refused:
+        await open_socket("ws://127.0.0.1:9", None)
+    assert why_not_open(refused.value) == "Connection refused"
+    assert why_not_open(TimeoutError()) == "no answer in time"

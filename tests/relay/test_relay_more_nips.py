@@ -551,5 +551,5 @@ async def test_tag_values_are_limited_where_asked_for(clock):
 
 async def test_a_port_that_is_taken_is_named_in_the_error(relay):
     port = int(relay.url.rpartition(":")[2])
-    with pytest.raises(SetupError, match=str(port)):
+    with pytest.raises(SetupError, match=f"port {port}: Address already in use"):
         await RelayServer(port=port).start()

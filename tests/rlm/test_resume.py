@@ -382,8 +382,10 @@ async def test_the_seconds_that_a_run_took_are_taken(tmp_path):
 )
 def test_what_cannot_be_taken_up_says_why(tmp_path, begun, says):
     begun = {"replay_of": None, "shared": False, "sub": {"name": "swarm"}, "sandbox": "wasm"} | begun
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=says) as refused:
         _check(Run(tmp_path), begun, unsafe=False, own=False)
+    if begun["replay_of"]:
+        assert "`pylon rlm resume x`" in refused.value.hint
     assert begun.get("shared") or begun["replay_of"] or _check(Run(tmp_path), begun, unsafe=True, own=True) is None
 
 

@@ -30,7 +30,7 @@ def test_a_line_may_have_a_context_of_its_own_and_fields_for_whoever_reads_the_r
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "not valid JSON"),
+        ("{", r"not valid JSON\n"),
         ("[]", "not a JSON object"),
         ('{"text": "t"}', "`question` is missing"),
         ('{"question": 1}', "`question` must be text"),

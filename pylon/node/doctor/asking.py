@@ -55,8 +55,7 @@ async def read_relay(url: str, public: str, secret: SecretKey | None) -> RelayRe
         status = pool.statuses[0]
         if status.state != "open":
             instead = await what_answers(url)
-            # Without the name of the exception class, which is for programmers.
-            why = status.error.partition(": ")[2] or status.error or "it does not answer as a websocket"
+            why = status.error or "it does not answer as a websocket"
             return RelayReading(url, why, answers=instead, elsewhere=other_scheme(url), here=here, near=near)
         events, refusal = await _events_of(pool, public)
     finally:

@@ -49,7 +49,8 @@ def judge_offer(read: OfferReading, wallet: WalletReading) -> Finding:
     planned = _judge_planned(read, wallet)
     if read.now is None or (read.household and not read.strangers):
         return planned
-    if read.now == read.terms:
+    both_free = read.now["pricing"] == read.terms["pricing"] == "free"
+    if both_free or read.now == read.terms:
         # What would keep a node from starting did not; but permission for live money can be withdrawn while it runs.
         return replace(planned, no_jobs=planned.no_jobs and read.live_not_allowed)
     said = f"the node serves {_at(read.now)}, but from its next start on {_at(read.terms)}"

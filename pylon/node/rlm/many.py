@@ -196,7 +196,7 @@ def _row(where: str, line: str) -> Row:
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"{where}: this is not valid JSON: {error}", hint=_FORM) from error
+        raise UsageError(f"{where}: this is not valid JSON", hint=_FORM) from error
     if not isinstance(row, dict):
         raise UsageError(f"{where}: this is not a JSON object", hint=_FORM)
     question, context, text = row.get("question"), row.get("context"), row.get("text")

@@ -91,7 +91,10 @@ def _check(run: Run, begun: Event, *, unsafe: bool, own: bool) -> None:
     """Checks that a run of this kind can be resumed; `own` tells that the caller has a sub-LM of its own. Raises
     `UsageError`."""
     if begun.get("replay_of") is not None:
-        raise UsageError(f"run {run.id} is a replay and cannot be resumed")
+        raise UsageError(
+            f"run {run.id} is a replay and cannot be resumed",
+            hint=f"To continue the run itself: `pylon rlm resume {begun['replay_of']}`.",
+        )
     if begun.get("shared"):
         raise UsageError(
             f"run {run.id} belongs to a set with one shared budget",

@@ -34,7 +34,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.websocket.dialing import Dial
-from pylon.nostr.websocket.opening import open_socket
+from pylon.nostr.websocket.opening import open_socket, why_not_open
 from pylon.nostr.websocket.sending import Sender
 from pylon.nostr.websocket.sockets import ClientSocket
 from pylon.relay_url import normalize_relay_url
@@ -200,7 +200,7 @@ class RelayConnection:
                 why = clean_line(socket.close_reason or "")
                 reason = f"the relay closed the connection ({socket.close_code} {why})"
             except (OSError, WebSocketException, TimeoutError) as error:
-                reason = clean_line(f"{type(error).__name__}: {error}")
+                reason = why_not_open(error)
             except RelayError as error:
                 reason, flooded = str(error), True
             except Exception as error:

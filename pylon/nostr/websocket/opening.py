@@ -1,15 +1,18 @@
 """Opens a websocket to a relay: with TLS for `wss:`, and by `dial` where not every address may be connected to."""
 
+import ssl
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 
 from pylon import __version__
+from pylon.errors import system_reason
 from pylon.nostr.websocket.dialing import NEXT_ADDRESS_S, Dial
 from pylon.nostr.websocket.sockets import ClientSocket
 from pylon.nostr.websocket.tls import context_for
 from pylon.relay_url import is_loopback
+from pylon.text import clean_line
 
 MAX_FRAME_BYTES = 2 * 1024 * 1024
 # The library would tell the version of Python, and some services in front of relays turn away what names a library or
@@ -40,6 +43,14 @@ async def open_socket(url: str, dial: Dial | None) -> ClientSocket:
         # A redirect to an invalid address or, where we dial ourselves, any redirect to another host.
         raise ConnectionError(str(error)) from error
     return cast("ClientSocket", socket)
+
+
+def why_not_open(error: Exception) -> str:
+    """Why a connection was not made or ended, for people: `error` is what `open_socket` or the socket raised."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        # A timeout may say nothing.
+        return clean_line(system_reason(error)) or "no answer in time"
+    return clean_line(str(error))
 
 
 def proxy_for(url: str) -> Literal[True] | None:
