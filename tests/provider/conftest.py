@@ -1,5 +1,6 @@
 """A provider on a real relay with the stand-in engine."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import pytest
 from pylon.clock import SystemClock
 from pylon.inference.child.process import COMMAND
 from pylon.inference.child.supervisor import ChildLimits
-from pylon.inference.engine import EngineSpec
+from pylon.inference.engine import EngineSpec, Generation
 from pylon.inference.service import InferenceService
 from pylon.money.msat import Msat
 from pylon.money.network import Network
@@ -54,6 +55,17 @@ class Serving:
 
     async def stop(self) -> None:
         await self.stack.aclose()
+
+    def hold(self) -> asyncio.Event:
+        """From now on the engine is given no job before this is set."""
+        let, generate = asyncio.Event(), self.inference.generate
+
+        async def when_let(*args: Any) -> Generation:
+            await let.wait()
+            return await generate(*args)
+
+        self.inference.generate = when_let  # type: ignore[method-assign]
+        return let
 
 
 type Serve = Callable[..., Awaitable[Serving]]
