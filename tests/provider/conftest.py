@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pylon.clock import SystemClock
+from pylon.clock import Clock, SystemClock
 from pylon.inference.child.process import COMMAND
 from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.engine import EngineSpec, Generation
@@ -91,6 +91,7 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
         command: Sequence[str] = COMMAND,
         payments: Callable[[Database], Payments] | None = None,
         others: tuple[str, ...] = (),
+        provider_clock: Clock | None = None,
         **changes: Any,
     ) -> Serving:
         mine = AsyncExitStack()
@@ -119,6 +120,7 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
             settings=settings,
             model=MODEL,
             payments=None if payments is None else payments(database),
+            clock=provider_clock,
         )
         await provider.start()
         mine.push_async_callback(provider.close)
