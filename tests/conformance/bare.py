@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 
 import orjson
 
@@ -18,8 +19,9 @@ STRANGER = SecretKey(bytes(31) + b"\x63")
 MODEL = ("bare-model", "ab" * 32, "none")
 # No fault: each refusal is one for many.
 SHARES = "shares its refusals"
-# A cancellation that comes at once is in time for a long answer, and an ignored one is seen to be.
-LONG_S = 1.6
+# How long after its cancellation a long answer is there: between `GRACE_S` and the end of the silence that is waited
+# for, so that an ignored one is seen to be.
+LONG_S = 1.4
 EVERY_KIND = ("serves every kind", "bills every kind")
 # Faults of reading: what is served nevertheless, by a word of our reader's objection; what is met with silence.
 OVERLOOKS = {"overlooks parameters": "the parameter 'x-", "fetches inputs": "inputs of type"}
@@ -36,6 +38,7 @@ class BareProvider:
         self._pool = RelayPool([relay], secret=self.secret)
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._customers: dict[str, str] = {}
+        self._taken_back: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -98,6 +101,7 @@ class BareProvider:
 
     async def _cancel(self, event: Event) -> None:
         for request in event.tag_values("e"):
+            self._taken_back[request].set()
             allowed = self._customers.get(request) == event.pubkey or self.fault == "lets anybody cancel"
             if request not in self._jobs or not allowed or self.fault == "ignores cancellations":
                 continue
@@ -118,7 +122,10 @@ class BareProvider:
         elif self._bills(event):
             await self._feedback(event.pubkey, event.id, ("payment-required", ""), private=private)
         elif self._heeds(event, request, private=private):
-            await asyncio.sleep(LONG_S if request.job.parameters.max_tokens == 512 else 0)
+            if request.job.parameters.max_tokens == 512:
+                # From when somebody, its customer or not, has taken it back: however long that is on its way.
+                await self._taken_back[event.id].wait()
+                await asyncio.sleep(LONG_S)
             for number in range(2 if self.fault == "answers twice" else 1):
                 await self._answer(event, request, number)
 

@@ -37,7 +37,7 @@ async def test_a_node_that_serves_conforms(tmp_path):
     async with AsyncExitStack() as stack:
         relay = await stack.enter_async_context(RelayServer())
         # An answer must take a moment, or no cancellation would ever come in time.
-        env = programs.environment(tmp_path / "home", relay.url, PYLON_INFERENCE__INSTANT_DELAY_S="0.3")
+        env = programs.environment(tmp_path / "home", relay.url, PYLON_INFERENCE__INSTANT_DELAY_S="1")
         _, made, _ = await programs.run("init", env=env)
         await programs.start(env, stack)
         await until_a_model_is_announced(relay)

@@ -1,7 +1,7 @@
 """A child whose engine does what its prompts say: `die`, `leave`, `hang`, `garbage` and so on.
 
 With ` once` behind it, a prompt is answered when it comes again: what happened is marked by a file in
-`options["marks"]`.
+`options["marks"]`. One that begins with `held` is answered by any child but the first that has one of these.
 """
 
 import os
@@ -76,7 +76,7 @@ class MisbehavingEngine:
         events = []
         for request_id, prompt in list(self.running.items()):
             self.taken += 1
-            if prompt == "endless":
+            if prompt == "endless" or (prompt.startswith("held") and self.holds()):
                 events.append(Progress(request_id, "on and on", self.taken))
                 continue
             self.do(prompt)
@@ -85,6 +85,12 @@ class MisbehavingEngine:
             events.append(Finished(request_id, Generation(answer, "stop", 1, 1, 0)))
         time.sleep(0.002)
         return events
+
+    def holds(self):
+        first = Path(self.spec.options["marks"]) / "held"
+        if not first.exists():
+            first.write_text(str(os.getpid()))
+        return first.read_text() == str(os.getpid())
 
     def score(self, request):
         self.do(request.answer)

@@ -111,16 +111,16 @@ async def test_a_child_that_ends_over_a_schema_costs_no_request_but_that_one(ser
     beside.cancel()
 
 
-async def test_a_child_killed_from_outside_loses_nothing(misbehave, ask) -> None:
+async def test_a_child_killed_from_outside_loses_nothing(misbehave, ask, tmp_path) -> None:
     service = await misbehave()
     await service.generate(ask("first", model="misbehaving"))
     pid = service.status().pid
-    work = [asyncio.create_task(service.generate(ask(f"{n}", model="misbehaving"))) for n in range(50)]
-    await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-    assert not all(one.done() for one in work)
+    prompts = [f"{n}" if n < 10 else f"held {n}" for n in range(50)]
+    work = [asyncio.create_task(service.generate(ask(prompt, model="misbehaving"))) for prompt in prompts]
+    await until((tmp_path / "held").exists)
     os.kill(pid, signal.SIGKILL)
     answers = await asyncio.gather(*work)
-    assert [answer.text.split(":")[0] for answer in answers] == [str(n) for n in range(50)]
+    assert [answer.text.split(":")[0] for answer in answers] == prompts
     assert service.status().pid != pid
 
 
@@ -165,12 +165,13 @@ async def test_cancelling_frees_the_slot(misbehave, ask) -> None:
 
 async def test_progress_comes_with_the_callers_id_and_not_for_every_token(misbehave, ask) -> None:
     service = await misbehave()
+    await service.generate(ask("first", model="misbehaving"))
     seen = []
+    # From before the child has it: on a slow machine some of it comes late.
+    began = time.monotonic()
     task = asyncio.create_task(service.generate(ask("endless", key="mine", model="misbehaving"), seen.append))
-    await until(lambda: len(seen) >= 2)
-    began, before = time.monotonic(), len(seen)
-    await asyncio.sleep(1)
-    assert len(seen) - before <= (time.monotonic() - began) / 0.25 + 1
+    await until(lambda: len(seen) >= 4)
+    assert len(seen) <= (time.monotonic() - began) / 0.25 + 1
     assert {progress.id for progress in seen} == {"mine"}
     assert seen[-1].completion_tokens > seen[0].completion_tokens
     task.cancel()
@@ -354,7 +355,7 @@ def test_a_killed_node_takes_its_child_and_scratch_folder_along_even_amid_a_comp
     assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o700]
     node.kill()
     node.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (gone(pid) and not list(tmp_path.iterdir())):
         time.sleep(0.02)
     assert gone(pid)

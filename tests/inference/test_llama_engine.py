@@ -17,6 +17,7 @@ from pylon.inference.llama.cells import CellPlan
 from pylon.inference.models import needle
 from pylon.inference.models.weights import PACKAGED, weights_sha256
 from tests.inference.conftest import LLAMA
+from tests.waiting import until
 
 GGUF = PACKAGED / f"{needle.MODEL_ID}.gguf"
 NEEDLE = EngineSpec("llama", needle.MODEL_ID, slots=32, model_file=GGUF)
@@ -134,8 +135,11 @@ async def test_it_answers_from_its_child_even_after_a_kill(serve, ask) -> None:
         return [one.text for one in await asyncio.gather(*asked)]
 
     first = await answers("one")
+    pid = service.status().pid
+    # It cannot be done before it is killed.
+    os.kill(pid, signal.SIGSTOP)
     again = asyncio.create_task(answers("another"))
-    await asyncio.sleep(0.02)
-    os.kill(service.status().pid, signal.SIGKILL)
+    await until(lambda: service.status().active == len(prompts))
+    os.kill(pid, signal.SIGKILL)
     assert await again == first
     assert service.status().restarts == 1

@@ -6,12 +6,14 @@ import signal
 
 from pylon.inference.child.supervisor import ChildLimits
 from pylon.inference.models.weights import weights_sha256
+from tests.inference.children import TALKATIVE
+from tests.waiting import until
 
 
 async def test_a_real_model_answers_from_its_child_even_after_a_kill_and_its_answers_only_grow(
     serve, babble, ask
 ) -> None:
-    service = await serve(babble, limits=ChildLimits(backoff_s=0.01))
+    service = await serve(babble, command=TALKATIVE, limits=ChildLimits(backoff_s=0.01))
     prompts = [f"What is {number} and one?" for number in range(12)]
 
     async def answers(customer: str) -> list[str]:
@@ -32,9 +34,12 @@ async def test_a_real_model_answers_from_its_child_even_after_a_kill_and_its_ans
     assert scratch.stat().st_mode & 0o777 == 0o700
     assert {path.name for path in scratch.iterdir()} <= {"mlx", "hf"}, "kernels belong into the private folder"
     # Another customer: what one has been answered is given again to that one alone, without any work.
+    pid = service.status().pid
+    # It cannot be done before it is killed.
+    os.kill(pid, signal.SIGSTOP)
     again = asyncio.create_task(answers("another"))
-    await asyncio.sleep(0.02)
-    os.kill(service.status().pid, signal.SIGKILL)
+    await until(lambda: service.status().active == len(prompts))
+    os.kill(pid, signal.SIGKILL)
     assert await again == first
     assert service.status().restarts == 1
     await service.close()

@@ -1,5 +1,6 @@
 """A provider on a real relay with the stand-in engine."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -8,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pylon.clock import SystemClock
+from pylon.clock import Clock, SystemClock
 from pylon.inference.child.process import COMMAND
 from pylon.inference.child.supervisor import ChildLimits
-from pylon.inference.engine import EngineSpec
+from pylon.inference.engine import EngineSpec, Generation
 from pylon.inference.service import InferenceService
 from pylon.money.msat import Msat
 from pylon.money.network import Network
@@ -55,6 +56,17 @@ class Serving:
     async def stop(self) -> None:
         await self.stack.aclose()
 
+    def hold(self) -> asyncio.Event:
+        """From now on the engine is given no job before this is set."""
+        let, generate = asyncio.Event(), self.inference.generate
+
+        async def when_let(*args: Any) -> Generation:
+            await let.wait()
+            return await generate(*args)
+
+        self.inference.generate = when_let  # type: ignore[method-assign]
+        return let
+
 
 type Serve = Callable[..., Awaitable[Serving]]
 
@@ -79,6 +91,7 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
         command: Sequence[str] = COMMAND,
         payments: Callable[[Database], Payments] | None = None,
         others: tuple[str, ...] = (),
+        provider_clock: Clock | None = None,
         **changes: Any,
     ) -> Serving:
         mine = AsyncExitStack()
@@ -107,6 +120,7 @@ async def serve(relay: RelayServer, tmp_path: Path) -> AsyncIterator[Serve]:
             settings=settings,
             model=MODEL,
             payments=None if payments is None else payments(database),
+            clock=provider_clock,
         )
         await provider.start()
         mine.push_async_callback(provider.close)

@@ -16,6 +16,7 @@ from pylon.relay.server import RelayServer
 from tests.customer import Customer
 from tests.provider.test_paid import paid as paid
 from tests.provider.test_paid import paying
+from tests.waiting import until
 
 LATER_S = 0.3
 
@@ -67,12 +68,15 @@ async def test_the_result_that_there_is_goes_to_where_its_customer_asks_again(se
 
 
 async def test_a_job_in_hand_is_told_of_and_answered_over_both_relays(serve, customer, there, far):
-    serving = await serve(others=(far.url,), delay_s=1.5)
+    serving = await serve(others=(far.url,))
+    let = serving.hold()
     request = await customer.ask(serving.public, customer.job())
+    await until(lambda: serving.provider._runner.running)
     await again(there, request)
     assert await there.until(lambda: there.feedback(request))
     assert there.feedback(request)[0].status is Status.PROCESSING
     assert not there.results(request)
+    let.set()
     assert await there.result(request) == await customer.result(request)
     assert await stored(there) == await stored(customer)
 
@@ -112,5 +116,5 @@ async def test_a_copy_counts_once_a_relay_and_no_key_is_answered_anew_without_en
     await asyncio.sleep(LATER_S)
     for request in requests:
         await there.pool.publish(request)
-    await asyncio.sleep(LATER_S)
+    await there.until(lambda: sum(bool(there.results(request)) for request in requests) >= 2)
     assert len(await stored(there)) == 2

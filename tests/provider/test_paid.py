@@ -26,6 +26,7 @@ from pylon.provider.payments.settlement import CreditPolicy
 from pylon.provider.rows import JobState
 from pylon.provider.work import results
 from pylon.store.database import Database
+from tests.swarm.test_reservation import Ahead
 
 PRICE = Price(Msat(1_000), Msat(0), Msat(0))
 NO_TRIAL = CreditPolicy(stranger=Terms(), trial=None)
@@ -136,11 +137,13 @@ async def test_a_bid_below_the_quote_is_refused_before_any_invoice_is_made(paid,
 
 
 async def test_a_job_that_is_not_paid_in_time_expires_and_a_late_payment_is_credit_for_the_next(paid, customer, bank):
-    serving = await paid()
+    clock = Ahead()
+    serving = await paid(provider_clock=clock)
     wallet = await bank.wallet("customer", 100)
     now = int(SystemClock().wall())
-    request = await customer.ask(serving.public, JobRequest("late", bid=Msat(2_000), expiration=now + 2))
+    request = await customer.ask(serving.public, JobRequest("late", bid=Msat(2_000), expiration=now + 30))
     amount = await asked(customer, request)
+    clock.by_s = 30.0
     assert (await customer.refusal(request)).code is ErrorCode.PAYMENT_TIMEOUT
     await wallet.pay(amount.bolt11, fee_limit=FEES)
     while not await serving.database.fetch_all("SELECT * FROM money_ledger"):
@@ -280,11 +283,14 @@ async def test_a_job_that_waits_behind_one_that_is_taken_back_goes_on_with_its_i
 
 
 async def test_a_job_that_ends_unpaid_says_what_it_waited_for(paid, customer):
-    serving = await paid()
+    clock = Ahead()
+    serving = await paid(provider_clock=clock)
     now = int(SystemClock().wall())
     first = await customer.ask(serving.public, paying("first"))
     await asked(customer, first)
-    second = await customer.ask(serving.public, JobRequest("second", bid=Msat(2_000), expiration=now + 2))
+    second = await customer.ask(serving.public, JobRequest("second", bid=Msat(2_000), expiration=now + 30))
+    await asked(customer, second)
+    clock.by_s = 30.0
     refusal = await customer.refusal(second)
     assert refusal.code is ErrorCode.PAYMENT_TIMEOUT
     assert refusal.text == (

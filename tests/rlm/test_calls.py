@@ -25,6 +25,7 @@ from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import FunctionSubLM, SubFailure
 from pylon.rlm.trajectory import Trajectory, TrajectoryError
 from pylon.sections import RlmSection
+from tests.manual_clock import ManualClock
 from tests.rlm.fakes import Stage, repl
 from tests.waiting import until
 
@@ -102,26 +103,29 @@ async def test_a_failure_is_not_remembered(tmp_path):
 
 
 async def test_calls_of_one_cell_go_out_together(tmp_path):
-    running = most = 0
+    # None is answered before all are out.
+    all_out = asyncio.Barrier(200)
 
     async def answer(prompt):
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.02)
-        running -= 1
+        await all_out.wait()
         return prompt
 
     stage = Stage(tmp_path, [repl(BATCH % 200)], answer)
-    await stage.run()
-    assert most == 200
+    assert (await stage.run()).answer == "200 [] 0"
 
 
 async def test_when_time_is_up_open_calls_fail_and_the_root_still_has_its_last_turn(tmp_path):
+    # Until the call is out, no time passes.
+    clock = ManualClock()
+
     def turns(messages):
         return "nothing came" if "last turn" in messages[-1].content else repl("print(llm_query('x'))")
 
-    stage = Stage(tmp_path, turns, lambda prompt: asyncio.sleep(60), settings=LoopSettings(last_s=5))
+    async def answer(prompt):
+        clock.advance(0.6)
+        await asyncio.Event().wait()
+
+    stage = Stage(tmp_path, turns, answer, settings=LoopSettings(last_s=5), clock=clock)
     outcome = await stage.run(limits=Limits(wall_s=0.6))
     assert (outcome.answer, outcome.partial, outcome.reason) == ("nothing came", True, Reason.BUDGET)
     assert stage.events("returned")[0]["code"] == "budget_wall_time"
@@ -259,7 +263,7 @@ async def test_a_cell_that_is_ended_does_not_take_the_equal_prompt_of_another_lo
     asking[0].cancel()
     await asyncio.sleep(0)
     gate.settle(budget, held, Cost())
-    assert [one.text for one in await asyncio.wait_for(asking[1], 5)] == ["answer"]
+    assert [one.text for one in await asyncio.wait_for(asking[1], 20)] == ["answer"]
 
 
 async def test_an_equal_prompt_that_nobody_waits_for_any_more_is_not_sent(tmp_path):
@@ -337,7 +341,7 @@ async def test_what_one_call_left_is_nobody_elses_before_all_that_went_out_with_
     sub = FunctionSubLM(answer, msat=1, most_msat=1_000)
     room = SubCallRunner(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     asking = asyncio.create_task(room.ask(Caller("0", budget, 1), ["a", "b"], ["early", "late"], None))
-    await asyncio.sleep(0.05)
+    await until(lambda: [event for event in Run(tmp_path / "run").events() if event["type"] == "returned"])
     # The two prices, and half of the rest: all of that may yet be charged for the one that is out.
     assert budget.left(now=clock.monotonic()).msat == 10_000 - 2_000 - 4_000
     late.set()
@@ -456,7 +460,7 @@ async def test_a_room_whose_close_is_cancelled_half_way_holds_nothing_either(tmp
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
-    [outcome] = await asyncio.wait_for(asking, 5)
+    [outcome] = await asyncio.wait_for(asking, 20)
     assert outcome.code == "cancelled" and (budget.reserved.msat, budget.reserved.calls) == (0, 0)
 
 
@@ -474,7 +478,7 @@ async def test_calls_of_a_room_that_is_closed_at_any_moment_are_written_down_and
     for _ in range(turns):
         await asyncio.sleep(0)
     await room.close()
-    outcomes = await asyncio.wait_for(asking, 5)
+    outcomes = await asyncio.wait_for(asking, 20)
     assert [outcome.code for outcome in outcomes] == ["cancelled"] * 2
     assert (budget.reserved.msat, budget.reserved.calls) == (0, 0)
     assert [event["call"] for event in Run(tmp_path / "run").events() if event["type"] == "returned"] == ["a", "b"]
@@ -510,13 +514,13 @@ async def test_on_a_full_disk_all_calls_end_are_settled_and_no_more_is_sent(tmp_
     if when == "before they are sent":
         fill_disk()
     asking = room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["first", "second", "third"], None)
-    outcomes = await asyncio.wait_for(asking, 5)
+    outcomes = await asyncio.wait_for(asking, 20)
     assert budget.reserved == Cost()
     if when == "before they are sent":
         assert not sub.jobs
         assert {outcome.code for outcome in outcomes} == {"internal"}
     else:
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 20)
         assert outcomes[0].text == "first" and [outcome.code for outcome in outcomes[1:]] == ["internal"] * 2
         assert (budget.spent.msat, budget.spent.calls) == (331, 3)
     await room.close()
@@ -532,7 +536,7 @@ async def test_a_call_that_waited_is_refused_on_a_full_disk_and_what_was_set_asi
     sub = FunctionSubLM(answer, msat=331, most_msat=900)
     room = SubCallRunner(sub, SubSettings(), Gate(clock), Trajectory(tmp_path / "run", clock), clock)
     asking = room.ask(Caller("0", budget, 1), ["a", "b", "c"], ["first", "second", "waits"], None)
-    outcomes = await asyncio.wait_for(asking, 5)
+    outcomes = await asyncio.wait_for(asking, 20)
     assert outcomes[0].text == "first" and [one.code for one in outcomes[1:]] == ["internal", "budget_calls"]
     assert (budget.reserved, budget.spent.msat) == (Cost(), 331)
     await room.close()

@@ -26,6 +26,7 @@ from pylon.rlm.sublm import FunctionSubLM
 from pylon.rlm.trajectory import Trajectory
 from pylon.rlm.unsettled import Unsettled
 from pylon.unsettled import CameTo
+from tests.manual_clock import ManualClock
 from tests.rlm.fakes import Stage
 from tests.waiting import until
 
@@ -69,7 +70,8 @@ class Shared:
     """A purse of 10,000 msat, and a run that spends from it until `close`."""
 
     def __init__(self, folder, sub, *, wall_s=None):
-        clock = SystemClock()
+        # No time passes before an ask is out, and it has `wall_s` from then.
+        clock = ManualClock()
         self.shared_budget = SharedBudget(Limits(msat=10_000), clock)
         self.budget = Budget(Limits(wall_s=wall_s), now=clock.monotonic(), parent=self.shared_budget.budget)
         self.trajectory = Trajectory(folder / "run", clock)

@@ -12,6 +12,7 @@ from pylon.rlm.repl.protocol import Answer, CellLimits
 from pylon.rlm.root import Reply, RootError, ScriptedRoot
 from pylon.rlm.settings import LoopSettings, SubSettings
 from pylon.rlm.sublm import FunctionSubLM, SubModels
+from tests.manual_clock import ManualClock
 from tests.rlm.fakes import InProcessRepl, Stage, repl
 from tests.waiting import until
 
@@ -241,20 +242,22 @@ async def test_a_cell_has_no_more_time_than_its_run(tmp_path, blocks):
     def turns(chat):
         return "nothing came" if "last turn" in chat[-1].content else "\n".join([repl(code)] * blocks)
 
-    code = "import time\ntime.sleep(1)" if blocks == 2 else "import time\ntime.sleep(50)"
-    asked = []
+    code = "x = 1" if blocks == 2 else "import time\ntime.sleep(600)"
+    # No time passes but that of the cell, which takes all that there is.
+    asked, clock = [], ManualClock()
 
     class Remembering(InProcessRepl):
         async def run(self, code, *, seconds):
             asked.append(seconds)
+            clock.advance(seconds)
             return await super().run(code)
 
     settings = LoopSettings(last_s=0.5, cell=CellLimits(seconds=50))
-    stage = Stage(tmp_path, turns, settings=settings, open_repl=Remembering)
+    stage = Stage(tmp_path, turns, settings=settings, open_repl=Remembering, clock=clock)
     # Cut short by the loop, whatever the REPL makes of it.
-    outcome = await stage.run(limits=Limits(wall_s=1.2), within_s=20)
+    outcome = await stage.run(limits=Limits(wall_s=1.2))
     assert (outcome.answer, outcome.reason) == ("nothing came", Reason.BUDGET) and "--seconds" in outcome.hint
-    assert len(asked) == 1 and 0 < asked[0] <= 0.7
+    assert asked == [pytest.approx(0.7)]
 
 
 async def test_a_lost_sandbox_ends_the_run_with_a_last_turn(tmp_path):

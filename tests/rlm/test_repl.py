@@ -61,9 +61,8 @@ async def test_code_that_computes_while_a_call_is_open_has_no_more_time_for_it(o
     if not backend.threads:
         pytest.skip("a sandbox without threads does nothing while it waits")
 
-    async def slow(calls):
-        await asyncio.sleep(12)
-        return [SubReply("late") for _ in calls.prompts]
+    async def silent(calls):
+        await asyncio.Event().wait()
 
     ask, spin = ("llm_query('x')", "spin()") if computing == "a thread" else ("spin()", "llm_query('x')")
     code = f"""
@@ -74,8 +73,8 @@ def spin():
 threading.Thread(target=lambda: {spin}, daemon=True).start()
 {ask}
 """
-    repl = await open_repl(limits=CellLimits(seconds=2), on_calls=slow)
-    async with asyncio.timeout(10):
+    repl = await open_repl(limits=CellLimits(seconds=2), on_calls=silent)
+    async with asyncio.timeout(60):
         outcome = await repl.run(code)
     assert outcome.error is not None and outcome.error.kind == "time"
 
@@ -548,10 +547,10 @@ async def test_a_sandbox_that_the_system_does_not_start_is_not_the_contexts_faul
 async def test_a_sandbox_whose_start_fails_in_any_way_leaves_no_process(tmp_path):
     (tmp_path / "context").write_text("x")
     source = ContextSource("text", (ContextFile("\udce9", tmp_path / "context"),))
-    before = psutil.Process().children()
+    before = {*psutil.Process().children()}
     with pytest.raises(MalformedError):
         await ChildRepl(PROCESS).open(source, CellLimits(), shout)
-    assert psutil.Process().children() == before
+    assert {*psutil.Process().children()} <= before
 
 
 async def test_a_repl_whose_closing_is_cut_short_leaves_no_context_and_no_process_behind(

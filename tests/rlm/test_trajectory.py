@@ -381,7 +381,7 @@ async def test_a_run_is_followed_while_it_goes_on_and_the_following_ends_with_it
     assert not seen.done()
     trajectory.write("final")
     trajectory.close()
-    assert await asyncio.wait_for(seen, 5) == ["run", "turn", "final"]
+    assert await asyncio.wait_for(seen, 20) == ["run", "turn", "final"]
 
 
 async def test_old_runs_go_and_runs_under_way_stay(tmp_path):

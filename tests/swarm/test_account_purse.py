@@ -408,7 +408,7 @@ async def test_a_provider_whose_invoice_was_not_paid_is_asked_again_once_it_ran_
     await asyncio.sleep(0.1)
     assert purse.width(PRICED) == 0
     lightning.clock.advance(61)
-    await asyncio.wait_for(again.wait(), 5)
+    await asyncio.wait_for(again.wait(), 20)
     assert purse.width(PRICED) == 1
     await purse.pay(bill(purse, "2" * 64), offer, await asked(lightning))
     assert purse.width(PRICED) == 3
@@ -445,7 +445,7 @@ async def test_what_keeps_from_paying_for_long_bars_a_provider_until_its_invoice
     assert (purse.width(PRICED), purse.barred(PRICED)) == (0, why)
     purse.changed = lambda _: again.set()
     lightning.clock.advance(unpaid_invoices.MOST_UNPAID_S)
-    await asyncio.wait_for(again.wait(), 5)
+    await asyncio.wait_for(again.wait(), 20)
     assert (purse.width(PRICED), purse.barred(PRICED)) == (1, "")
 
 
@@ -466,7 +466,7 @@ async def test_a_wallet_that_was_filled_makes_its_providers_worth_waiting_for(pu
     purse.changed = lambda _: again.set()
     lightning.payer.msat = Msat(3_100)
     lightning.clock.advance(1)
-    await asyncio.wait_for(again.wait(), 5)
+    await asyncio.wait_for(again.wait(), 20)
     # Not before that invoice has run out, but it is no longer so that nothing may go there.
     assert (purse.width(PRICED), purse.barred(PRICED)) == (0, "")
 
@@ -488,7 +488,7 @@ async def test_whom_an_empty_wallet_did_not_pay_gets_nothing_from_the_next_proce
     for _ in range(3):
         lightning.clock.advance(1)
         await asyncio.sleep(0.05)
-    assert (again.width(PRICED), again.barred(PRICED)) == (0, why)
+    await until(lambda: (again.width(PRICED), again.barred(PRICED)) == (0, why))
     lightning.clock.advance(unpaid_invoices.MOST_UNPAID_S)
     await until(lambda: (again.width(PRICED), again.barred(PRICED)) == (1, ""))
     await again.close()
@@ -524,7 +524,7 @@ async def test_a_wallet_that_was_filled_a_little_makes_no_more_worth_waiting_for
         lightning.payer.msat = Msat(held)
         lightning.clock.advance(1)
         await asyncio.sleep(0.1)
-    assert sorted(purse.barred(other) for other in others) == ["", "", UNFUNDED]
+    await until(lambda: sorted(purse.barred(other) for other in others) == ["", "", UNFUNDED])
 
 
 async def test_a_wallet_that_does_not_answer_holds_nothing_up(purse, lightning, quick, monkeypatch):
@@ -541,10 +541,10 @@ async def test_a_wallet_that_does_not_answer_holds_nothing_up(purse, lightning, 
     with pytest.raises(MoneyError):
         await purse.pay(bill(purse), purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=9), await asked(lightning))
     monkeypatch.setattr(lightning.payer, "balance", hangs)
-    await asyncio.wait_for(asked_for.wait(), 5)
+    await asyncio.wait_for(asked_for.wait(), 20)
     purse.changed = lambda _: again.set()
     lightning.clock.advance(unpaid_invoices.MOST_UNPAID_S)
-    await asyncio.wait_for(again.wait(), 5)
+    await asyncio.wait_for(again.wait(), 20)
     assert purse.barred(PRICED) == "" and purse.width(PRICED) == 1
 
 
@@ -558,7 +558,7 @@ async def test_when_the_stop_file_is_gone_providers_are_worth_waiting_for(purse,
     assert purse.barred(PRICED) == STOPPED
     purse.changed = lambda _: again.set()
     stopped.clear()
-    await asyncio.wait_for(again.wait(), 5)
+    await asyncio.wait_for(again.wait(), 20)
     assert purse.barred(PRICED) == ""
 
 
@@ -586,7 +586,7 @@ async def test_a_provider_with_another_payee_is_named_and_asked_again_at_once_wh
     async with purse.database.transaction() as tx:
         now = lightning.clock.wall()
         await payee_store.trust(tx, them.provider, pinned=offer.pinned, offered=offer.offered, now=now)
-    await asyncio.wait_for(again.wait(), 5)
+    await asyncio.wait_for(again.wait(), 20)
     assert (purse.barred(them), purse.width(them)) == ("", 2)
     await pay(3, key=OTHER_KEY)
     assert len(lightning.moved) == 2
@@ -636,8 +636,23 @@ async def test_a_deposit_that_its_owner_decided_to_be_paid_counts_at_once(purse,
     again = asyncio.Event()
     purse.changed = lambda _: again.set()
     await purse.sender.decide(payment.payment_hash, Decision(paid=True))
-    await asyncio.wait_for(again.wait(), 5)
+    await asyncio.wait_for(again.wait(), 20)
     assert purse.width(PRICED) == 3
+
+
+def refused_once(purse: AccountPurse, monkeypatch) -> asyncio.Event:
+    """Is set when the sender has refused a payment, which is tried again."""
+    pay, refused = purse.sender.pay, asyncio.Event()
+
+    async def tried(ask, order):
+        try:
+            return await pay(ask, order)
+        except PaymentRefusedError:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(purse.sender, "pay", tried)
+    return refused
 
 
 async def test_a_deposit_waits_until_it_is_known_what_became_of_the_one_before(purse, lightning, quick):
@@ -649,22 +664,23 @@ async def test_a_deposit_waits_until_it_is_known_what_became_of_the_one_before(p
     await asyncio.sleep(0.1)
     assert len(lightning.moved) == 1 and not second.done()
     lightning.payer.stuck.clear()
-    await asyncio.wait_for(second, 5)
+    await asyncio.wait_for(second, 20)
     assert len(lightning.moved) == 2
     # The first one counts as well, once it is known.
     assert purse.width(PRICED) == 6
 
 
-async def test_a_deposit_does_not_wait_forever_for_the_one_before(purse, lightning, quick):
+async def test_a_deposit_does_not_wait_forever_for_the_one_before(purse, lightning, quick, monkeypatch):
     await purse.start()
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     lightning.payer.next_pay = ["stuck"]
     await purse.pay(bill(purse), offer, await asked(lightning))
+    refused = refused_once(purse, monkeypatch)
     second = asyncio.create_task(purse.pay(bill(purse, "2" * 64), offer, await asked(lightning)))
-    await asyncio.sleep(0.05)
+    await refused.wait()
     lightning.clock.advance(61)
     with pytest.raises(PaymentRefusedError) as caught:
-        await asyncio.wait_for(second, 5)
+        await asyncio.wait_for(second, 20)
     assert caught.value.code is Refusal.TOPUP_IN_FLIGHT
     assert purse.width(PRICED) == 0
 
@@ -677,25 +693,16 @@ async def test_a_deposit_that_has_to_wait_is_not_made_when_nobody_waits_for_its_
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
     lightning.payer.next_pay = ["stuck"]
     await purse.pay(bill(purse), offer, await asked(lightning))
-    pay, refused, wanted = purse.sender.pay, asyncio.Event(), [True]
-
-    async def tried(ask, order):
-        try:
-            return await pay(ask, order)
-        except PaymentRefusedError:
-            refused.set()
-            raise
-
-    monkeypatch.setattr(purse.sender, "pay", tried)
+    refused, wanted = refused_once(purse, monkeypatch), [True]
     second = asyncio.create_task(
         purse.pay(bill(purse, "2" * 64), offer, await asked(lightning), wanted=lambda: bool(wanted))
     )
-    await asyncio.wait_for(refused.wait(), 5)
+    await refused.wait()
     lightning.payer.stuck.clear()
     assert [payment.state for payment in await purse.sender.check()] == [PaymentState.SETTLED]
     wanted.clear()
     with pytest.raises(MoneyError):
-        await asyncio.wait_for(second, 5)
+        await asyncio.wait_for(second, 20)
     assert len(lightning.moved) == 1
 
 
@@ -727,7 +734,7 @@ async def test_a_deposit_that_settles_while_it_is_looked_up_counts_once(purse, l
     monkeypatch.setattr(wallet, "lookup", slow_lookup)
     monkeypatch.setattr(wallet, "pay", slow_pay)
     offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
-    await asyncio.wait_for(purse.pay(bill(purse), offer, await asked(lightning)), 5)
+    await asyncio.wait_for(purse.pay(bill(purse), offer, await asked(lightning)), 20)
     before = purse.width(PRICED)
     settled.set()
     await asyncio.sleep(0.2)

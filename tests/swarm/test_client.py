@@ -146,7 +146,7 @@ async def test_an_answer_that_cannot_be_read_by_a_fault_of_ours_keeps_no_other_f
     swarm = await customer()
     first = asyncio.create_task(swarm.complete("the first"))
     await until(lambda: failed)
-    assert (await asyncio.wait_for(swarm.complete("the second"), 5.0)).text == "echo: the second"
+    assert (await asyncio.wait_for(swarm.complete("the second"), 20.0)).text == "echo: the second"
     # Not by a look at what relays have stored.
     assert all_goes_on(swarm)
     first.cancel()

@@ -145,13 +145,13 @@ async def test_a_map_whose_wallet_is_empty_ends_soon_and_says_so() -> None:
     async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=Empty()) as client:
         await client.caught_up()
         with pytest.raises(UnreachableError, match="1 not paid, because the wallet holds too little") as caught:
-            await asyncio.wait_for(client.map(["one", "another"]), 5.0)
+            await asyncio.wait_for(client.map(["one", "another"]), 20.0)
         assert "pylon wallet balance" in caught.value.hint
         for _ in range(2):
             FakeProvider(relays, now=time.time(), price=Price(Msat(int(EACH) * 2)), network="play")
-        await asyncio.sleep(0.1)
+        await until(lambda: len(client.directory) == 3)
         with pytest.raises(UnreachableError, match=r"1 not paid, because .*; 2 too expensive") as caught:
-            await asyncio.wait_for(client.map(["one", "another"]), 5.0)
+            await asyncio.wait_for(client.map(["one", "another"]), 20.0)
         assert "pylon wallet balance" in caught.value.hint
         # What costs nothing goes on.
         FakeProvider(relays, now=time.time())
@@ -233,16 +233,24 @@ async def test_what_a_relay_without_an_ok_passed_on_is_charged_to_the_budget_and
     monkeypatch.setattr(publishing, "PATIENCE_S", 0.2)
     relays, till = FakeRelays(passes_on=True), Till()
     relays.mute = set(relays.urls)
-    providers = [FakeProvider(relays, now=time.time(), price=PRICE, network="play", delay_s=0.5) for _ in range(2)]
+    providers = [FakeProvider(relays, now=time.time(), price=PRICE, network="play") for _ in range(2)]
+    # None of them answers before it is let.
+    for one in providers:
+        await one._slots.acquire()
     reservation = CallReservation(jobs_paid_for * int(EACH))
     settings = SwarmSettings(bid=EACH, checks=None)
     async with SwarmClient(relays, SecretKey.generate(), settings=settings, purse=till) as swarm:
         await swarm.caught_up()
-        asking = swarm.map([JobSpec("one question", max_tokens=8)], reservation=reservation)
-        async with asyncio.timeout(10):
-            [answer] = await asking
-            assert isinstance(answer, Answer)
-            await until(lambda: len(till.receipts) >= jobs_paid_for and reservation.decided)
+        asking = asyncio.create_task(swarm.map([JobSpec("one question", max_tokens=8)], reservation=reservation))
+        await until(lambda: len(relays.requests()) == jobs_paid_for)
+        if jobs_paid_for == 1:
+            # The relay has been given up.
+            await until(lambda: not relays.publishing)
+        for one in providers:
+            one._slots.release()
+        [answer] = await asking
+        assert isinstance(answer, Answer)
+        await until(lambda: len(till.receipts) >= jobs_paid_for and reservation.decided)
     asked = [event.id for event in relays.requests()]
     cancelled = [request for one in providers for request in one.cancelled]
     # Where the budget has nothing for a second one, the first is waited for.

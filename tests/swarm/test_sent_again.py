@@ -51,7 +51,7 @@ async def test_what_meets_silence_goes_once_over_two_others_that_both_use_and_is
     one.silent = True
     async with customer(relays) as swarm:
         await swarm.caught_up()
-        asking = asyncio.create_task(swarm.map(["one"], deadline_s=3.0))
+        asking = asyncio.create_task(swarm.map(["one"], deadline_s=60.0))
         await until(lambda: len(relays.sent_to) >= 2)
         [request] = relays.requests()
         await looked_for(relays, request.id, 2)
@@ -68,7 +68,7 @@ async def test_over_the_only_relay_that_both_use_nothing_is_sent_again_or_kept(r
     one.silent = True
     async with customer(relays) as swarm:
         await swarm.caught_up()
-        asking = asyncio.create_task(swarm.map(["one"], deadline_s=3.0))
+        asking = asyncio.create_task(swarm.map(["one"], deadline_s=60.0))
         await received(one, 1)
         [flight] = swarm._parts.flights
         await until(lambda: flight.event is None)
@@ -83,7 +83,7 @@ async def test_what_its_provider_has_a_word_for_is_neither_sent_again_nor_kept(r
     one.acknowledge, one.delay_s = True, 60.0
     async with customer(relays) as swarm:
         await swarm.caught_up()
-        asking = asyncio.create_task(swarm.map(["one"], deadline_s=5.0))
+        asking = asyncio.create_task(swarm.map(["one"], deadline_s=60.0))
         await until(lambda: any(flight.heard for flight in swarm._parts.flights))
         [flight] = swarm._parts.flights
         assert flight.event is None
@@ -176,7 +176,7 @@ async def test_no_more_than_so_many_are_sent_again_in_one_look(relays, monkeypat
         await swarm.caught_up()
         looking = swarm._parts.inbox
         swarm._parts.answers.unheard = unheard.append
-        asking = asyncio.create_task(swarm.map([str(n) for n in range(8)], deadline_s=5.0))
+        asking = asyncio.create_task(swarm.map([str(n) for n in range(8)], deadline_s=60.0))
         await received(one, 8)
         # All of them are due for a look, and for a word.
         await asyncio.sleep(0.3)
@@ -192,7 +192,7 @@ async def test_a_relay_is_blamed_only_for_what_another_brought(relays) -> None:
     one.silent = True
     async with customer(relays) as swarm:
         await swarm.caught_up()
-        asking = asyncio.create_task(swarm.map(["one"], deadline_s=5.0))
+        asking = asyncio.create_task(swarm.map(["one"], deadline_s=60.0))
         await received(one, 1)
         [flight] = swarm._parts.flights
         over, other = flight.relay, ({A, B} - {flight.relay}).pop()

@@ -94,10 +94,10 @@ def test_an_answer_of_more_values_than_its_tokens_can_hold_or_its_reader_can_che
 
 def test_an_answer_that_would_take_seconds_to_check_is_judged_at_once() -> None:
     text = f"[{','.join('7' * 200_000)}]"
-    began = time.perf_counter()
+    began = time.process_time()
     assert fault_of(NUMBERS, answer(text)) is Fault.FORMAT
     assert value_of(text) == value_of(text)
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 def test_an_answer_that_says_it_was_cut_off_is_none() -> None:
