@@ -3,7 +3,9 @@
 import time
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -11,6 +13,9 @@ from pylon.cli.wrapping import wrapped
 from pylon.nostr.bech32 import nip19
 from pylon.text import clean_line, clean_text
 
+# The narrowest column in which words are still read, and the space between two columns.
+_LETTERS = 4
+_GAP = 2
 # Figures below this have two digits.
 _SMALL = 10
 _SHORTEST_S = 0.001
@@ -39,10 +44,26 @@ class _Terminal(Console):
 
 
 class _Table(Table):
-    """A table whose cells have no line breaks and no control characters."""
+    """A table whose cells have no line breaks and no control characters. Where its figures and keys would be cut off,
+    which makes other ones of them, each row is a paragraph instead."""
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         super().add_row(*(clean_line(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = [(str(column.header), list(map(str, column.cells))) for column in self.columns]
+        widths = (max(map(cell_len, (head, *cells))) for head, cells in columns)
+        least = [
+            wide if column.no_wrap else min(wide, _LETTERS) for column, wide in zip(self.columns, widths, strict=True)
+        ]
+        if sum(least) + _GAP * (len(least) - 1) <= options.max_width:
+            yield from super().__rich_console__(console, options)
+            return
+        heads = [head for head, _ in columns[1:]]
+        for first, *others in zip(*(cells for _, cells in columns), strict=True):
+            yield Text(first)
+            told = ", ".join(f"{head} {cell}" for head, cell in zip(heads, others, strict=True) if cell)
+            yield Padding(Text(told, no_wrap=False, overflow="fold"), (0, 0, 0, _GAP))
 
 
 out = _Terminal()

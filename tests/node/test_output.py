@@ -7,6 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from pylon.cli.output import brief, counted, out, short, speed, table
 from pylon.cli.running import fail, print_json, print_text, run
@@ -155,4 +157,25 @@ def test_what_is_small_keeps_two_digits_and_is_never_shown_as_nothing() -> None:
         "0.04 s",
         "3.1 s",
         "140 s",
+    ]
+
+
+def rendered(made: Table, width: int) -> str:
+    with (console := Console(file=io.StringIO(), width=width, soft_wrap=True)).capture() as shown:
+        console.print(made)
+    return shown.get()
+
+
+def test_no_figure_or_key_is_cut_off_by_a_narrow_terminal() -> None:
+    made = table("|provider", "model", ">slots free", ">tok/s", ">price")
+    made.add_row("npub1aaaaaaaaa…", "a-model-with-a-long-name", "1,000/1,000", "1,234", "free")
+    made.add_row("npub1bbbbbbbbb…", "", "2/2", "5", "0.5+")
+    assert rendered(made, 80).splitlines()[0].split() == ["provider", "model", "slots", "free", "tok/s", "price"]
+    assert rendered(made, 40).splitlines() == [
+        "npub1aaaaaaaaa…",
+        "  model a-model-with-a-long-name, slots ",
+        "  free 1,000/1,000, tok/s 1,234, price  ",
+        "  free                                  ",
+        "npub1bbbbbbbbb…",
+        "  slots free 2/2, tok/s 5, price 0.5+   ",
     ]
