@@ -125,5 +125,5 @@ class Tally:
     def line(self, unit: str) -> str:
         """One line for people; `unit` is the unit of money (`Network.unit`)."""
         failed = f" ({self.failed:,} failed)" if self.failed else ""
-        back = f"{self.back:,} sub-calls back{failed}"
+        back = f"{self.back:,} sub-call{'' if self.back == 1 else 's'} back{failed}"
         return f"turn {self.turns}, {len(self.out):,} in flight, {back}, {sats_text(self.msat, unit)}"
