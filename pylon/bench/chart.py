@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 70, 24, 48, 56
+# The height of a line of the key, which stands above the plot: inside it, lines would run through its words.
+KEY = 18
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,11 @@ def draw(
     """An SVG of these lines; `scale` maps x before it is laid out (a logarithm, for instance)."""
     low, high = scale(x_ticks[0][0]), scale(x_ticks[-1][0])
     bottom, top = y_ticks[0][0], y_ticks[-1][0]
+    ceiling = TOP + KEY * len(lines)
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = LEFT + (scale(x) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
-        up = HEIGHT - BOTTOM - (y - bottom) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
+        up = HEIGHT - BOTTOM - (y - bottom) / (top - bottom) * (HEIGHT - ceiling - BOTTOM)
         return round(across, 1), round(up, 1)
 
     out = [
@@ -48,7 +51,6 @@ def draw(
     for value, name in x_ticks:
         x, _ = place(value, bottom)
         out.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{escape(name)}</text>')
-    left = _key_from(lines)
     for i, line in enumerate(lines):
         path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in line.points))
         out.append(f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="2.5"/>')
@@ -57,19 +59,12 @@ def draw(
                 f'<circle cx="{x}" cy="{y}" r="3.5" fill="{line.colour}"/>'
                 for x, y in (place(*point) for point in line.points)
             ]
-        key = TOP + 18 + 18 * i
+        key = TOP - 4 + KEY * i
         stroke = f'stroke="{line.colour}" stroke-width="3"'
-        out.append(f'<line x1="{left}" x2="{left + 24}" y1="{key}" y2="{key}" {stroke}/>')
-        out.append(f'<text x="{left + 30}" y="{key + 4}">{escape(line.name)}</text>')
+        out.append(f'<line x1="{LEFT}" x2="{LEFT + 24}" y1="{key}" y2="{key}" {stroke}/>')
+        out.append(f'<text x="{LEFT + 30}" y="{key + 4}">{escape(line.name)}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     out.append(f'<text x="{middle}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_label)}</text>')
-    centre = (TOP + HEIGHT - BOTTOM) / 2
+    centre = (ceiling + HEIGHT - BOTTOM) / 2
     out.append(f'<text transform="translate(18 {centre}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
     return "\n".join([*out, "</svg>"]) + "\n"
-
-
-def _key_from(lines: Sequence[Line]) -> float:
-    """The x of the key: on the left, or in the middle if lines begin high and end lower."""
-    first = max((line.points[0][1] for line in lines if line.points), default=0.0)
-    last = max((line.points[-1][1] for line in lines if line.points), default=0.0)
-    return LEFT + 12 if first <= last else (LEFT + WIDTH - RIGHT) / 2 + 12

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.constrain import Constrain
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pylon.cli.output import counted, err
+from pylon.cli.output import counted, err, figure
 from pylon.money.msat import sats_text
 from pylon.swarm.dispatch.messages import RETRYABLE
 
@@ -53,14 +53,15 @@ class MapProgress:
         self._print_line(event["in_flight"])
         task = self._bar.tasks[0]
         rate = task.finished_speed or task.speed or 0.0
-        says = f"{rate:.0f}/s, {paid}, {event['in_flight']} in flight, {counted(event['providers'], 'provider')}"
+        in_flight, providers = f"{event['in_flight']:,} in flight", counted(event["providers"], "provider")
+        says = f"{figure(rate)}/s, {paid}, {in_flight}, {providers}"
         self._bar.update(self._task, completed=event["done"], description=says)
 
     def _print_line(self, in_flight: int) -> None:
         now = time.monotonic()
         if self._prints_lines and now >= self._line_due:
             self._line_due = now + _LINE_EVERY_S
-            err.print(f"{self.so_far}, {in_flight} in flight")
+            err.print(f"{self.so_far}, {in_flight:,} in flight")
 
 
 class _Bar(Progress):

@@ -3,14 +3,19 @@
 import time
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.table import Column, Table
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from pylon.cli.wrapping import wrapped
 from pylon.nostr.bech32 import nip19
 from pylon.text import clean_line, clean_text
 
+# The narrowest column in which words are still read, and the space between two columns.
+_LETTERS = 4
+_GAP = 2
 # Figures below this have two digits.
 _SMALL = 10
 _SHORTEST_S = 0.001
@@ -43,32 +48,30 @@ class _Terminal(Console):
 
 
 class _Table(Table):
-    """A table whose cells have no line breaks and no control characters.
-
-    On a terminal too narrow for it, its lines are longer than the terminal's: a column that vanished would be missed,
-    and a figure that was cut would read as a smaller one.
-    """
-
-    def add_column(self, header: RenderableType = "", *args: Any, **options: Any) -> None:
-        super().add_column(header, *args, **options)
-        self._widen(self.columns[-1], header)
+    """A table whose cells have no line breaks and no control characters. Where its figures and keys would be cut off,
+    which makes other ones of them, each row is a paragraph instead."""
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
-        clean = [clean_line(cell) if isinstance(cell, str) else cell for cell in cells]
-        super().add_row(*clean, **options)
-        for column, cell in zip(self.columns, clean, strict=False):
-            self._widen(column, cell)
+        super().add_row(*(clean_line(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        needed = sum((column.min_width or 0) + _GAP for column in self.columns) - _GAP
-        return super().__rich_console__(console, options.update(max_width=max(options.max_width, needed)))
-
-    def _widen(self, column: Column, cell: RenderableType | None) -> None:
-        if not isinstance(cell, str | Text):
+        columns = [(str(column.header), list(map(str, column.cells))) for column in self.columns]
+        widths = [max(map(cell_len, (head, *cells))) for head, cells in columns]
+        least = [
+            wide if column.no_wrap else min(wide, _LETTERS) for column, wide in zip(self.columns, widths, strict=True)
+        ]
+        gaps = _GAP * (len(widths) - 1)
+        if not console.is_terminal:
+            # A file or a program that reads lines: each row is one, however long.
+            options = options.update(max_width=max(options.max_width, sum(widths) + gaps))
+        if sum(least) + gaps <= options.max_width:
+            yield from super().__rich_console__(console, options)
             return
-        width = Text(cell).cell_len if isinstance(cell, str) else cell.cell_len
-        needed = width if column.no_wrap else min(width, _NARROWEST)
-        column.min_width = max(column.min_width or 0, needed)
+        heads = [head for head, _ in columns[1:]]
+        for first, *others in zip(*(cells for _, cells in columns), strict=True):
+            yield Text(first)
+            told = ", ".join(f"{head} {cell}" for head, cell in zip(heads, others, strict=True) if cell)
+            yield Padding(Text(told, no_wrap=False, overflow="fold"), (0, 0, 0, _GAP))
 
 
 out = _Terminal()

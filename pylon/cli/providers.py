@@ -1,9 +1,10 @@
 """`pylon providers`: lists the live providers, once or until Ctrl-C, or explains what is known about one."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
@@ -18,8 +19,10 @@ from pylon.node.session import open_node
 
 # How often the table is updated with --live, in seconds.
 REFRESH_S = 1.0
-# The most rows with --live, where the table must fit on the screen.
-LIVE_ROWS = 40
+# The most rows with --live, which asks for them every second.
+_LIVE_ROWS = 40
+# The lines of the screen that hold no row: how many there are, the headings, and the cursor.
+_NO_ROWS = 3
 
 
 def providers(
@@ -85,9 +88,9 @@ async def _why(key: str, model: str | None, wait: float, as_json: bool) -> None:
 async def _providers(params: dict[str, Any], live: bool, as_json: bool) -> None:
     home, config = open_home()
     async with open_node(home, config) as node:
-        data = await result_of(node, "providers", params)
         if live:
-            await _follow(node, params, data)
+            await _follow(node, {**params, "limit": _LIVE_ROWS})
+        data = await result_of(node, "providers", params)
     # Without the node, which may run in this process: to print ten thousand rows takes seconds.
     if as_json:
         print_json(data)
@@ -106,15 +109,23 @@ async def _providers(params: dict[str, Any], live: bool, as_json: bool) -> None:
         )
 
 
-async def _follow(node: Node, params: dict[str, Any], data: dict[str, Any]) -> None:
+async def _follow(node: Node, params: dict[str, Any]) -> NoReturn:
+    """Keeps the table on the screen until Ctrl-C."""
+    # The node, which may run in this process, chooses the rows: to describe and sort ten thousand every second would
+    # leave it little time for anything else.
+    data = await result_of(node, "providers", params)
     with Live(console=out, auto_refresh=False) as screen:
         while True:
-            rows = sorted(data["providers"], key=lambda row: (-row["trust"], row["provider"]))
-            screen.update(_table(rows[:LIVE_ROWS]), refresh=True)
+            screen.update(_screen(data["providers"][: max(1, out.height - _NO_ROWS)], data["matching"]), refresh=True)
             await asyncio.sleep(REFRESH_S)
             data = await result_of(node, "providers", {**params, "wait_s": 0})
-            if not data["providers"]:
-                err.print("no provider matches right now", style="dim")
+
+
+def _screen(rows: list[dict[str, Any]], matching: int) -> RenderableType:
+    if not rows:
+        return "no provider matches right now"
+    few = f"the {len(rows)} most trusted of " if len(rows) < matching else ""
+    return Group(f"{few}{counted(matching, 'provider')}", _table(rows))
 
 
 def _unit(row: dict[str, Any]) -> str:

@@ -187,7 +187,8 @@ def _shown(providers: Json) -> Json:
 
 def _bounded(value: Any) -> Any:
     if isinstance(value, str):
-        return clean_line(value)[:_LONGEST]
+        line = clean_line(value)
+        return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
     if isinstance(value, list):
         return [_bounded(each) for each in value[:MOST_PROVIDERS]]
     if isinstance(value, dict):

@@ -5,7 +5,8 @@ They ask no provider. They use announcements, heartbeats, and the reputation fro
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
+import heapq
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from pylon.errors import UsageError, WireError
@@ -40,8 +41,8 @@ async def providers(
     household's members by public key; they override the names that providers give themselves.
 
     Filters: `model` (an id or `sha256:…`), `free`, `most_msat` (highest base price), `network`, `context` (least
-    window in tokens), `trust` (least trust, 0 to 1). Raises `UsageError`, and `UnreachableError` if it is to listen
-    and no relay is reached.
+    window in tokens), `trust` (least trust, 0 to 1). With `limit` only so many of those that match are described, the
+    most trusted first. Raises `UsageError`, and `UnreachableError` if it is to listen and no relay is reached.
     """
     wait_s = number(params, "wait_s", LISTEN_S)
     wanted = _Wanted(
@@ -52,27 +53,39 @@ async def providers(
         context=whole(params, "context", 0),
         trust=number(params, "trust", 0.0),
     )
+    limit = whole(params, "limit", None)
     if wait_s:
         # Without a relay nobody can be heard, which would look as if nobody were alive.
         await pool.wait_open(settings.patience_s)
     caught_up = await client.caught_up(wait_s)
     if not len(client.directory) and wait_s:
         await asyncio.sleep(wait_s)
-    rows: list[dict[str, Any]] = []
     # A copy: providers come and go between two turns.
-    for described, listing in enumerate(list(client.directory), 1):
-        if _shown(client, listing, wanted):
-            rows.append(_listing(client, listing, names))
-        if described % _AT_ONCE == 0:
-            await asyncio.sleep(0)
+    matching = [one async for one in _in_turns(list(client.directory)) if _shown(client, one, wanted)]
+    told = matching if limit is None else await _most_trusted(client, matching, limit)
     return {
-        "providers": rows,
+        "providers": [_listing(client, listing, names) async for listing in _in_turns(told)],
+        "matching": len(matching),
         "heard_of": client.directory.known,
         "caught_up": caught_up,
         "bid_msat": int(client.settings.bid),
         # A request may go over any of the relays, so this is what the strictest of them accepts.
         "event_bytes": min(pool.event_bytes([url], most=MAX_EVENT_BYTES) for url in pool.urls),
     }
+
+
+async def _in_turns(listings: Sequence[Listing]) -> AsyncIterator[Listing]:
+    """The listings, with turns for others in between."""
+    for told, listing in enumerate(listings, 1):
+        yield listing
+        if told % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+
+
+async def _most_trusted(client: SwarmClient, listings: Sequence[Listing], most: int) -> list[Listing]:
+    """Up to `most` of these, in an order that stays the same as long as trust does."""
+    trusted = [(-client.reputation.trust(one.provider), one.provider, one) async for one in _in_turns(listings)]
+    return [one for _, _, one in heapq.nsmallest(most, trusted)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

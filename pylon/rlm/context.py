@@ -24,8 +24,11 @@ from pylon.rlm.trajectory import TrajectoryError
 from pylon.text import clean_line
 
 type Shape = Literal["auto", "text", "json", "files"]
+type Kind = Literal["text", "PDF", "UTF-16", "binary"]
 
 _PIECE = 1 << 20
+# The marks with which Windows and spreadsheets begin such a file.
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _REPLACEMENT = "\ufffd"
 _MOST_DOUBTS = 8
 MAX_FILES = 100_000
@@ -37,8 +40,8 @@ class FileFacts:
     """One file as it was when the run began: `size` in bytes, `chars` in characters. `name` is valid Unicode,
     whatever the disk calls it.
 
-    `replaced` counts the characters U+FFFD that replace bytes which are not UTF-8; `kind` is `PDF` or `binary` if the
-    file is not text.
+    `replaced` counts the characters U+FFFD that replace bytes which are not UTF-8; `kind` is `PDF`, `UTF-16` or
+    `binary` if the file is not text that the REPL can read.
     """
 
     name: str
@@ -47,7 +50,7 @@ class FileFacts:
     chars: int
     sha256: str
     replaced: int = 0
-    kind: Literal["text", "PDF", "binary"] = "text"
+    kind: Kind = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +202,8 @@ def _doubt(file: FileFacts) -> str:
     name = clean_line(file.name)
     if file.kind == "PDF":
         return f"{name} is a PDF; the REPL sees its bytes, not its text. Convert it to text first"
+    if file.kind == "UTF-16":
+        return f"{name} is UTF-16: the REPL finds no words in it. Convert it to UTF-8 first: iconv -f UTF-16 -t UTF-8"
     unread = f"{file.replaced:,} of its {file.chars:,} characters could not be read and were replaced by U+FFFD"
     if file.kind == "binary":
         return f"{name} is not text: it contains NUL bytes" + (f", and {unread}" if file.replaced else "")
@@ -251,7 +256,7 @@ def file_facts(name: str, path: Path) -> FileFacts:
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     digest = hashlib.sha256()
     size = chars = replaced = 0
-    kind: Literal["text", "PDF", "binary"] = "text"
+    kind: Kind = "text"
     before = b""
     try:
         with path.open("rb") as file:
@@ -259,6 +264,8 @@ def file_facts(name: str, path: Path) -> FileFacts:
                 digest.update(piece)
                 if not size and piece.startswith(withheld.PDF):
                     kind = "PDF"
+                elif not size and piece.startswith(_UTF_16):
+                    kind = "UTF-16"
                 elif kind == "text" and b"\0" in piece:
                     kind = "binary"
                 size += len(piece)

@@ -105,7 +105,7 @@ async def test_what_strangers_wrote_is_one_bounded_line(tmp_path):
         said = (await client.get("/api/now")).json()["providers"]
     assert said["alive"] == 300 and len(said["rows"]) == 200
     for text in (said["rows"][0]["name"], said["rows"][0]["models"][0]):
-        assert len(text) == 120 and "\n" not in text and "\u202e" not in text
+        assert len(text) == 120 and text.endswith("…") and "\n" not in text and "\u202e" not in text
 
 
 async def test_what_the_core_cannot_say_now_is_left_out(tmp_path):

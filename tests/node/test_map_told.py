@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn, Task, TextColumn
 
 from pylon.cli import map_report, mapping
 from pylon.cli.estimate_rows import estimated
@@ -77,6 +77,13 @@ def test_where_nobody_watches_a_line_now_and_then_says_how_far_it_is(monkeypatch
         progress.update(EVENT)
         quiet.update(EVENT)
     assert lines == ["2 of 10 answered, 1 failed, 2 play sat spent, 4 in flight"] * 2
+
+
+def test_a_map_of_less_than_one_answer_a_second_has_a_speed_too(monkeypatch):
+    monkeypatch.setattr(Task, "speed", 0.25)
+    progress = map_report.MapProgress(10, "play sat", quiet=True)
+    progress.update({**EVENT, "in_flight": 4_000})
+    assert progress._bar.tasks[0].description.startswith("0.25/s, 2 play sat, 4,000 in flight, ")
 
 
 @pytest.mark.parametrize("resume", [False, True])

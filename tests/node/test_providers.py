@@ -10,7 +10,7 @@ import pytest
 
 from pylon.cli import providers as cli_providers
 from pylon.cli.providers import _columns
-from pylon.errors import PylonError, UsageError
+from pylon.errors import InterruptError, PylonError, UsageError
 from pylon.jobs.codes import ErrorCode
 from pylon.money.msat import Msat
 from pylon.money.price import FREE, Price
@@ -78,6 +78,53 @@ async def test_others_are_served_while_thousands_of_providers_are_described(monk
     beside.cancel()
     assert len(found["providers"]) == 2_000
     assert max(after - before for before, after in itertools.pairwise([0, *turns, 2_000])) <= 200
+
+
+async def test_with_a_limit_the_most_trusted_are_described_and_the_others_counted(monkeypatch):
+    described = []
+    monkeypatch.setattr(node_providers, "_listing", lambda _, one, __: described.append(one) or {"key": one.provider})
+    monkeypatch.setattr(node_providers, "_shown", lambda *_: True)
+
+    class Directory(list):
+        known = 3_000
+
+    async def caught_up(_):
+        return True
+
+    client = SimpleNamespace(
+        directory=Directory(SimpleNamespace(provider=f"{number:04}") for number in reversed(range(2_000))),
+        reputation=SimpleNamespace(trust=lambda key: 0.9 if key == "1234" else 0.5),
+        caught_up=caught_up,
+        settings=SimpleNamespace(bid=0),
+    )
+    relays = SimpleNamespace(urls=("ws://a",), event_bytes=lambda _, most: most)
+    found = await list_providers(client, relays, CustomerSection(), {"wait_s": 0, "limit": 3}, {})
+    assert [row["key"] for row in found["providers"]] == ["1234", "0000", "0001"]
+    assert len(described) == 3 and found["matching"] == 2_000
+
+
+async def test_a_live_table_asks_for_no_more_rows_than_it_shows_and_says_how_many_there_are(monkeypatch):
+    asked, screens = [], []
+
+    class Node:
+        async def call(self, method, params):
+            asked.append(params)
+            if len(asked) == 3:
+                raise InterruptError("Ctrl-C")
+            rows = [gateway_fakes.listing()] * 40 if len(asked) == 1 else []
+            yield Result({"providers": rows, "matching": 10_000 if rows else 0, "heard_of": 1})
+
+    shown = cli_providers._screen
+    monkeypatch.setattr(cli_providers, "_screen", lambda *of: screens.append(shown(*of)) or screens[-1])
+    monkeypatch.setattr(cli_providers, "REFRESH_S", 0.0)
+    with pytest.raises(InterruptError):
+        await cli_providers._follow(Node(), {"wait_s": 2.0, "limit": 40})
+    assert [params["limit"] for params in asked] == [40, 40, 40]
+    [few, made] = screens[0].renderables
+    # It fits the screen: what a terminal cannot hold is not seen at all.
+    assert few == f"the {made.row_count} most trusted of 10,000 providers"
+    assert made.row_count == min(40, cli_providers.out.height - 3)
+    assert screens[1] == "no provider matches right now"
 
 
 async def test_the_node_is_let_go_before_its_providers_are_printed(monkeypatch):

@@ -407,6 +407,7 @@ async def test_counts_tell_what_was_sent_from_what_was_refused_and_repeated(tmp_
     assert counts["calls"] == stage.events("final")[0]["spent"]["calls"]
     assert len(stage.sub.jobs) == 4
     assert tally.line("play sat") == "turn 1, 0 in flight, 4 sub-calls back (1 failed), 0 play sat"
+    assert Tally(back=1).line("play sat") == "turn 0, 0 in flight, 1 sub-call back, 0 play sat"
 
 
 async def test_an_answer_that_was_cut_off_is_told_from_a_whole_one(tmp_path):

@@ -234,6 +234,13 @@ def test_a_pdf_and_a_binary_file_that_are_named_are_doubted(tmp_path):
     assert "b.bin is not text: it contains NUL bytes, and 1 of its 5 characters" in binary
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_text_of_windows_is_called_what_it_is_with_what_makes_it_readable(tmp_path, encoding):
+    (tmp_path / "a.txt").write_bytes("\ufeffGröße and more".encode(encoding))
+    [doubt] = from_paths([str(tmp_path / "a.txt")], shape="auto", spool=tmp_path / "s").doubts()
+    assert "a.txt is UTF-16" in doubt and doubt.endswith("iconv -f UTF-16 -t UTF-8")
+
+
 def test_of_many_doubtful_files_some_are_named_and_the_others_counted(tmp_path):
     for number in range(12):
         (tmp_path / f"{number}.txt").write_bytes(b"\xff")

@@ -32,6 +32,13 @@ FAILED = "a failed call (failed): failed on purpose: FAIL"
         ("def f(): pass\nFINAL(f)", "a function"),
         ("FINAL(print)", "a builtin_function_or_method"),
         ("class A: pass\nFINAL(A)", "a type"),
+        (
+            "FINAL(x for x in 'ab')",
+            "a generator, whose values were not drawn yet; make a list or a text of them first",
+        ),
+        ("FINAL(map(str, [1]))", "a map, whose"),
+        ("g = (llm_query(f'{n}') for n in range(3))\nprint(end='')\nFINAL_VAR('g')", "a generator, whose"),
+        ("async def f(): pass\nFINAL(f())", "a coroutine"),
     ],
 )
 async def test_what_is_no_answer_is_not_taken_and_the_code_hears_why(open_repl, code, why):

@@ -65,7 +65,7 @@ _SIZES = (100, 300, 1_000, 3_000, 10_000)
 _SIZE = ("providers", _SIZES)
 
 SWEEPS = (
-    Sweep("size", *_SIZE, "Completion time against swarm size", "providers", "s", _TIMES, logarithmic=True),
+    Sweep("size", *_SIZE, "Completion time against swarm size", "providers", "seconds", _TIMES, logarithmic=True),
     Sweep(
         "cost",
         *_SIZE,

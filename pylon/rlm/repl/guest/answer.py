@@ -1,6 +1,6 @@
 """The answer that a cell gives: its text, what the text lacks, or why the value cannot be an answer."""
 
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CoroutineType, FunctionType, GeneratorType, MethodType, ModuleType
 
 from .calls import SubCallError, as_text
 from .endings import CellTime
@@ -12,7 +12,9 @@ from .shown import preview, type_name
 ANSWER_BYTES = 2 * 1024 * 1024
 PARTIAL_CHARS = 2_000
 _SAID_CHARS = 300
-_NO_ANSWERS = (ModuleType, FunctionType, BuiltinFunctionType, MethodType, type)
+_NO_ANSWERS = (ModuleType, FunctionType, BuiltinFunctionType, MethodType, CoroutineType, type)
+# Their text is an address. To draw from them may run code and ask sub-calls, so that is left to the code.
+_UNDRAWN = (GeneratorType, map, filter, zip, enumerate, reversed)
 
 
 def read(answer: object) -> tuple[Message | None, str]:
@@ -48,6 +50,8 @@ def no_answer(value: object) -> str:
         return "nothing"
     if issubclass(kind, _NO_ANSWERS):
         return f"a {type_name(value)}"
+    if issubclass(kind, _UNDRAWN):
+        return f"a {type_name(value)}, whose values were not drawn yet; make a list or a text of them first"
     failed, count = _failed(value)
     if failed and len(failed) == count:
         code = failed[0].code if type(failed[0].code) is str else "failed"
