@@ -158,6 +158,43 @@ async def test_a_job_whose_invoice_is_being_made_is_not_decided_on_anew_meanwhil
     await till.close()
 
 
+class Held(Settlement):
+    """A stand-in that decides on Alice's jobs only once it is let, and notes whose decisions have begun."""
+
+    def __init__(self) -> None:
+        super().__init__(WaitForTopUp(Msat(1_000), Msat(1_000)))
+        self.let, self.begun = asyncio.Event(), []
+
+    async def decide(self, job):
+        self.begun.append(job.id)
+        if job.request.customer == "alice":
+            await self.let.wait()
+        return await super().decide(job)
+
+
+async def test_a_customer_waits_for_no_decision_on_another_ones_job(clock, monkeypatch):
+    monkeypatch.setattr(asking, "behind", nothing_open)
+    settlement, ended = Held(), []
+
+    async def end(job, *_):
+        ended.append(job.id)
+
+    till = till_of(clock, Nobody(), settlement=settlement, end=end)
+    waits = WaitForTopUp(Msat(1_000), Msat(1_000))
+    alice, bob = job(clock.wall()), job(clock.wall(), "bob")
+    first = asyncio.create_task(till.handle(alice, waits))
+    await until(lambda: settlement.begun == ["job of alice"])
+    taken_back = asyncio.create_task(till.cancel(alice.id, "alice"))
+    async with asyncio.timeout(5):
+        await till.handle(bob, waits)
+        await till.cancel(bob.id, "bob")
+    # Her own job ends only after the decision on it: it could run all the same.
+    assert ended == ["job of bob"] and till.has(alice.id)
+    settlement.let.set()
+    await asyncio.gather(first, taken_back)
+    assert ended == ["job of bob", "job of alice"] and not till.has(alice.id)
+
+
 async def none_open(database, customer):
     return None
 
