@@ -66,7 +66,7 @@ async def nothing_written(*_):
 
 def till_of(clock, receiver, *, wallet=None, settlement=None, end=nothing_written, most=10) -> Till:
     """A till whose customers hear nothing."""
-    database = SimpleNamespace(transaction=nullcontext)
+    database = SimpleNamespace(transaction_here=nullcontext)
     wallet = wallet or SilentWallet()
     replies = SimpleNamespace(processing=lambda *_: None, payment_required=lambda *_: None)
     return Till(
