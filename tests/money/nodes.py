@@ -6,7 +6,7 @@ messages that are lost or late; an inference that costs what it likes within its
 
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pylon.money.network import Network
 from pylon.money.payment import Ask, Order, PaymentRefusedError, Refusal
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.schema import MONEY
-from pylon.store.database import Database, Schema, Transaction
+from pylon.store.database import Database, Schema, Transaction, TransactionHere
 from tests.manual_clock import ManualClock
 from tests.money.fakes import FakeLightning, FakeWallet, begin_database
 
@@ -90,9 +90,19 @@ class MortalDatabase(Database):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
+        async with self._mortal(super().transaction()) as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def transaction_here(self) -> AsyncIterator[TransactionHere]:
+        async with self._mortal(super().transaction_here()) as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def _mortal[T](self, transaction: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
         death = self.death or Death()
         death.step()
-        async with super().transaction() as tx:
+        async with transaction as tx:
             yield tx
             death.step()
         death.step()

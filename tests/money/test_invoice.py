@@ -1,11 +1,14 @@
 import json
 import random
+import sys
 from pathlib import Path
 
 import bolt11
 import pytest
 from bech32 import CHARSET, bech32_decode, bech32_encode
+from bolt11.bit_utils import u5_to_bitarray
 
+from pylon.money.invoices import library
 from pylon.money.invoices.invoice import MAX_LENGTH, InvoiceCode, InvoiceError, check, decode
 from pylon.money.msat import Msat
 from pylon.money.network import Network
@@ -41,8 +44,33 @@ def test_an_invoice_that_the_library_reads_otherwise_is_refused(monkeypatch, wha
             return None if name == what else getattr(self.decoded, name)
 
     decode(text)
+    decode.cache_clear()
     monkeypatch.setattr(bolt11, "decode", lambda given: Otherwise(read(given)))
     assert refused(text) is InvoiceCode.DECODERS_DISAGREE
+
+
+def test_an_invoice_is_read_once_however_often_it_is_asked_for(monkeypatch):
+    read, given = bolt11.decode, []
+    decode.cache_clear()
+    monkeypatch.setattr(bolt11, "decode", lambda text: given.append(text) or read(text))
+    assert decode(honest(5)) == decode(honest(5))
+    decode(honest(6))
+    assert given == [honest(5), honest(6)]
+
+
+def test_a_broken_invoice_is_refused_again_when_it_comes_again():
+    broken = craft(signature=b"\x00" * 65)
+    assert refused(broken) is refused(broken) is InvoiceCode.SIGNATURE
+
+
+@pytest.mark.parametrize("text", [vector["invoice"] for vector in VECTORS] + [honest(), craft()])
+def test_the_library_gets_the_bits_that_its_own_function_makes(text):
+    decoding = sys.modules[library.bolt11().decode.__module__]
+    assert decoding.u5_to_bitarray is not u5_to_bitarray
+    assert "u5_to_bitarray" in decoding.decode.__code__.co_names, "it is what the library calls"
+    _, values = bech32_decode(text.lower())
+    values = values or [1]
+    assert decoding.u5_to_bitarray(values) == u5_to_bitarray(values)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["title"][:50])

@@ -1,4 +1,5 @@
 import asyncio
+import sqlite3
 
 import pytest
 
@@ -63,6 +64,22 @@ async def test_a_paid_invoice_is_credited_once_for_its_stored_amount(side):
     books = await audit.collect(side.database)
     assert audit.examine(books) == []
     assert await audit.compare_with_wallet(side.wallet, books) == []
+
+
+async def test_an_invoice_and_its_payment_hold_the_database_no_longer_than_a_flush_takes(side, monkeypatch):
+    writer = side.database._writer
+    handed_over, run = [], writer.run
+
+    def counted(work, **how):
+        handed_over.append(work)
+        return run(work, **how)
+
+    monkeypatch.setattr(writer, "run", counted)
+    issued = await side.issue()
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    assert await side.receiver.look_up(issued.payment_hash) is not None
+    # Each statement that waits for the writer's thread waits for a turn of a loop that a flood keeps busy.
+    assert set(handed_over) <= {sqlite3.Connection.commit}
 
 
 async def test_two_lookups_at_once_credit_once(side):

@@ -66,7 +66,7 @@ async def nothing_written(*_):
 
 def gate_of(clock, receiver, *, wallet=None, settlement=None, end=nothing_written, most=10) -> PaymentGate:
     """A payment gate whose customers hear nothing."""
-    database = SimpleNamespace(transaction=nullcontext)
+    database = SimpleNamespace(transaction_here=nullcontext)
     wallet = wallet or SilentWallet()
     replies = SimpleNamespace(processing=lambda *_: None, payment_required=lambda *_: None)
     return PaymentGate(
@@ -156,6 +156,43 @@ async def test_a_job_whose_invoice_is_being_made_is_not_decided_on_anew_meanwhil
     await asyncio.sleep(0.2)
     assert settlement.decided == 1, "when it came"
     await payment_gate.close()
+
+
+class Held(Settlement):
+    """A stand-in that decides on Alice's jobs only once it is let, and notes whose decisions have begun."""
+
+    def __init__(self) -> None:
+        super().__init__(WaitForTopUp(Msat(1_000), Msat(1_000)))
+        self.let, self.begun = asyncio.Event(), []
+
+    async def decide(self, job):
+        self.begun.append(job.id)
+        if job.request.customer == "alice":
+            await self.let.wait()
+        return await super().decide(job)
+
+
+async def test_a_customer_waits_for_no_decision_on_another_ones_job(clock, monkeypatch):
+    monkeypatch.setattr(invoice_issuer, "invoice_for", nothing_open)
+    settlement, ended = Held(), []
+
+    async def end(job, *_):
+        ended.append(job.id)
+
+    gate = gate_of(clock, Nobody(), settlement=settlement, end=end)
+    waits = WaitForTopUp(Msat(1_000), Msat(1_000))
+    alice, bob = job(clock.wall()), job(clock.wall(), "bob")
+    first = asyncio.create_task(gate.handle(alice, waits))
+    await until(lambda: settlement.begun == ["job of alice"])
+    taken_back = asyncio.create_task(gate.cancel(alice.id, "alice"))
+    async with asyncio.timeout(5):
+        await gate.handle(bob, waits)
+        await gate.cancel(bob.id, "bob")
+    # Her own job ends only after the decision on it: it could run all the same.
+    assert ended == ["job of bob"] and gate.has(alice.id)
+    settlement.let.set()
+    await asyncio.gather(first, taken_back)
+    assert ended == ["job of bob", "job of alice"] and not gate.has(alice.id)
 
 
 async def none_open(database, customer):

@@ -7,11 +7,13 @@ equal. Whatever is wrong with an invoice, this module raises `InvoiceError` with
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from bech32 import bech32_decode
 
 from pylon.errors import MoneyError
 from pylon.money.invoices import fields as fields
+from pylon.money.invoices.library import bolt11
 from pylon.money.msat import MAX_MSAT, MSAT_PER_SAT, Msat
 from pylon.money.network import Network
 
@@ -26,6 +28,8 @@ LONGEST_S = 86_400
 MIN_LEFT_S = 30
 # Clocks differ, and wallets date invoices with their own.
 MAX_AHEAD_S = 15 * 60
+# How many decoded invoices are kept, at 1 to 4 KB each.
+KEPT = 1_000
 
 
 class InvoiceCode(StrEnum):
@@ -72,6 +76,9 @@ class Invoice:
     expires_at: int
 
 
+# It takes milliseconds, and the same invoice is decoded again and again: by whoever made or pays it, by the guard of
+# its wallet, for each job that waits for it.
+@lru_cache(KEPT)
 def decode(text: str) -> Invoice:
     """Decodes a BOLT-11 invoice. Raises `InvoiceError`, and nothing else, whatever the text."""
     if len(text) > MAX_LENGTH:
@@ -153,12 +160,9 @@ def _read_prefix(prefix: str) -> tuple[str, Msat | None]:
 
 
 def _second_opinion(text: str, currency: str, amount: Msat | None, payment_hash: str, created_at: int) -> str:
-    # Imported late: with its bit strings it takes megabytes, and most nodes never see an invoice.
-    import bolt11
-
     # The library checks the signature; it raises at least five kinds of exception on the way.
     try:
-        decoded = bolt11.decode(text)
+        decoded = bolt11().decode(text)
         theirs = (decoded.currency, decoded.amount_msat, decoded.payment_hash, decoded.date)
         payee = decoded.payee
     except Exception as error:

@@ -123,7 +123,7 @@ class Receiver:
                     "hour; the next one has to wait",
                 )
             issued = await self.prepare(customer, job, amount, description=description, expiry_s=expiry_s)
-            async with self._database.transaction() as tx:
+            async with self._database.transaction_here() as tx:
                 await self.record(tx, issued)
         return issued
 
@@ -176,7 +176,7 @@ class Receiver:
         if issued is None or issued.state is InvoiceState.SETTLED:
             return None
         lookup = await self._wallet.lookup(payment_hash)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction_here() as tx:
             return await self.apply(tx, payment_hash, lookup)
 
     async def apply(self, tx: Transaction, payment_hash: str, lookup: Lookup) -> Credited | None:
@@ -252,7 +252,7 @@ class Receiver:
         return credited
 
     async def _give_up(self, issued: Issued) -> None:
-        async with self._database.transaction() as tx:
+        async with self._database.transaction_here() as tx:
             # A notice may have had it looked up meanwhile.
             now = await invoice_store.get(tx, issued.payment_hash)
             if now is not None and now.state is InvoiceState.PENDING:

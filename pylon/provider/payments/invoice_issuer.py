@@ -62,7 +62,7 @@ class InvoiceIssuer:
     async def invoice_for(self, job: Job, waits: WaitForTopUp) -> Issued | Misfit | None:
         """The open invoice that this job waits for; None if there is none, or too little time to pay it."""
         payable_until = self._clock.wall() + LEAST_LEFT_S
-        async with self._database.transaction() as tx:
+        async with self._database.transaction_here() as tx:
             found = await invoice_for(tx, job, waits, payable_until=payable_until)
         # An invoice of another waiting job is no misfit, even if it is about to expire.
         return None if isinstance(found, Issued) and found.expires_at < payable_until else found
@@ -127,6 +127,6 @@ class InvoiceIssuer:
         """
         credited = await self.look_up(issued.payment_hash)
         if credited is None:
-            async with self._database.transaction() as tx:
+            async with self._database.transaction_here() as tx:
                 await give_up(tx, issued, self._clock.wall())
         return credited

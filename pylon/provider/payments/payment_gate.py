@@ -8,6 +8,7 @@ the invoices, and `PaymentWatch` learns what was paid.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from pylon import log
 from pylon.clock import Clock
@@ -55,9 +56,8 @@ class PaymentGate:
         self._run = run
         self._end_job = end
         self._waiting = Waiting(most)
-        # Held from a decision on a waiting job until memory agrees with the disk. Otherwise a job could be both
-        # cancelled and run, or two invoices be asked for.
-        self._turn = asyncio.Lock()
+        # A lock for each customer, for as long as somebody holds it or waits for it; see `_turn`.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # The tasks that are making invoices.
         self._asks = Tasks()
         self._watch = PaymentWatch(
@@ -215,7 +215,7 @@ class PaymentGate:
 
     async def _end(self, job: Job, state: JobState, code: ErrorCode, reason: str) -> None:
         """Ends a waiting job without a result, unless it was paid for or has ended meanwhile."""
-        async with self._turn:
+        async with self._turn(job.request.customer):
             if self.has(job.id):
                 await self._write_end(job, state, code, reason)
 
@@ -231,8 +231,11 @@ class PaymentGate:
             await self._decide(job.id)
 
     async def _decide(self, job_id: str) -> None:
+        if (waiting := self._waiting.get(job_id)) is None:
+            return
         # The lock is taken for each job, so that cancelling one does not wait for all others of its customer.
-        async with self._turn:
+        async with self._turn(waiting.request.customer):
+            # Again: it may have ended meanwhile.
             if (job := self._waiting.get(job_id)) is None:
                 return
             decision = await self._settlement.decide(job)
@@ -240,6 +243,14 @@ class PaymentGate:
                 self._waiting.remove(job_id)
             else:
                 await self._do(job, decision)
+
+    def _turn(self, customer: str) -> asyncio.Lock:
+        """Held from a decision on a waiting job until memory agrees with the disk.
+
+        Otherwise a job could be both cancelled and run, or two invoices be asked for. Each customer has its own: a
+        flood has a thousand jobs that wait, and each is decided on with a flush to the disk.
+        """
+        return self._turns.setdefault(customer, asyncio.Lock())
 
     async def _do(self, job: Job, decision: Decision) -> None:
         match decision:
