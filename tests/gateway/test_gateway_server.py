@@ -14,7 +14,7 @@ from pylon.gateway.upstream import Ended, Said
 from pylon.money.msat import Msat
 from pylon.money.price import Price
 from tests.gateway.fakes import CHAT, TOKEN, FakeCore, answer, cost, gateway_of, listing
-from tests.waiting import until
+from tests.waiting import pass_time, until
 
 URL = "/v1/chat/completions"
 
@@ -146,22 +146,24 @@ async def test_whoever_sends_no_whole_head_is_let_go_of(tmp_path, monkeypatch):
         reader, writer = await raw(port, b"GET /health HTTP/1.1\r\nhost: localhost\r\nx: ")
         assert await reader.read() == b""
         writer.close()
-        # The second request of a connection as well.
+        # The second request of a connection as well; the first one has all the time that it needs.
+        monkeypatch.setattr(connection, "HEAD_S", 20.0)
         reader, writer = await raw(port, b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
         await reader.readuntil(b'{"status":"ok"}')
+        monkeypatch.setattr(connection, "HEAD_S", 0.1)
         writer.write(b"GET /health HTTP/1.1\r\n")
         assert await reader.read() == b""
         writer.close()
 
 
 async def test_an_answer_may_take_longer_than_a_head(tmp_path, monkeypatch):
-    monkeypatch.setattr(connection, "HEAD_S", 0.05)
     go = asyncio.Event()
     core = FakeCore(lambda _: [go, Ended(answer("late"))])
     async with served(core, tmp_path) as (_, port), client(port) as http:
         asking = asyncio.create_task(http.post(URL, json=CHAT))
         await until(lambda: core.under_way)
-        await asyncio.sleep(0.2)
+        pass_time(monkeypatch, connection.HEAD_S)
+        await asyncio.sleep(0.1)
         go.set()
         assert (await asking).status_code == 200
 
@@ -230,7 +232,7 @@ async def test_silent_connections_make_room_for_who_has_something_to_say(tmp_pat
         assert (await http.get("/v1/models")).status_code == 200
         assert core.under_way == 1
         # The oldest went, the newest are there.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             with suppress(ConnectionError):
                 assert await held[0][0].read() == b""
         assert not held[-1][0].at_eof()
@@ -263,11 +265,11 @@ async def until_answered(http):
 
 
 async def test_slow_keys_hold_up_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "KEY_S", 0.5)
     async with served(FakeCore(), tmp_path) as (_, port), client(port) as http:
         head = b"POST /session HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4096\r\n\r\n"
         slow = [await raw(port, head + b"x" * 4_095) for _ in range(40)]
         assert (await http.post("/session", json={"key": TOKEN})).status_code == 200
+        pass_time(monkeypatch, page.KEY_S)
         assert b" 408 " in await slow[0][0].readline()
         for _, writer in slow:
             writer.close()

@@ -5,6 +5,7 @@ import threading
 
 from pylon.host.reader import Reader
 from pylon.host.readings import Power, Readings, Sense
+from tests.waiting import until
 
 POWER = Power(on_battery=True, percent=50)
 
@@ -26,6 +27,9 @@ async def test_a_machine_that_hangs_is_unknown_and_asked_by_one_thread_only():
     reader = Reader(machine, frozenset({Sense.POWER}), within_s=0.02)
     for _ in range(3):
         assert await reader.read() == Readings()
+    # However late its thread begins.
+    await until(lambda: machine.asked)
+    assert await reader.read() == Readings()
     assert machine.asked == 1
     machine.let.set()
     async with asyncio.timeout(20):

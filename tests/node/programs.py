@@ -1,8 +1,10 @@
 """Pylon's commands as processes, as a person starts them."""
 
 import asyncio
+import itertools
 import os
 import signal
+import socket
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,6 +19,9 @@ from tests.node.spelling import misspelt
 READY_S = 180.0
 # Their figures have names of their own.
 OTHERWISE = {"bench", "simulate"}
+# Below those of Linux (from 32768) and macOS (from 49152) for whoever connects or asks for any: one of these that is
+# free when a test chooses it is free when its program listens there. Each of the tests' processes has its own.
+_PORTS = itertools.count(20_000 + os.getpid() % 10_000)
 
 
 def environment(home: Path, relay: str, **settings: str) -> dict[str, str]:
@@ -32,6 +37,15 @@ def environment(home: Path, relay: str, **settings: str) -> dict[str, str]:
         "PYLON_HOUSEHOLD__LAN_INTERFACES": '["127.0.0.1"]',
         **settings,
     }
+
+
+def free_port() -> int:
+    """A port at which nobody listens."""
+    for port in _PORTS:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                break
+    return port
 
 
 async def spawn(*arguments: str, env: dict[str, str], **options: Any) -> Any:

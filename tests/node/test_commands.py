@@ -111,10 +111,8 @@ async def test_three_commands_at_once_make_one_core_and_right_answers(tmp_path, 
 
 
 async def test_a_start_that_fails_makes_no_household_and_one_that_serves_says_whom(tmp_path, stack):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    port = programs.free_port()
+    with socket.create_server(("127.0.0.1", port)):
         env = programs.environment(tmp_path / "a", "ws://127.0.0.1:7447", PYLON_RELAY__PORT=str(port))
         env |= {"PYLON_RELAY__HOST": "127.0.0.1"}
         await programs.run("init", env=env)

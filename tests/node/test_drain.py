@@ -18,6 +18,7 @@ from pylon.provider.journal import Journal
 from pylon.relay.server import RelayServer
 from tests.customer import Customer
 from tests.node import programs
+from tests.node.held import hold_answers
 from tests.waiting import until
 
 # No test waits for that long.
@@ -56,14 +57,18 @@ async def busy_node(tmp_path, stack, delay_s: float) -> Core:
 async def test_a_drain_tells_what_is_left_without_counting_the_journal_and_ends_when_nothing_is(
     tmp_path, stack, monkeypatch
 ):
-    core = await busy_node(tmp_path, stack, 2.0)
+    let = hold_answers(monkeypatch)
+    core = await busy_node(tmp_path, stack, 0.0)
 
     async def counted(_: Journal) -> dict[str, int]:
         raise AssertionError("the rows of ninety days were counted")
 
     monkeypatch.setattr(Journal, "counts", counted)
+    answers = []
     async with asyncio.timeout(60):
-        answers = [answer async for answer in RemoteNode(core.home.socket).call("drain")]
+        async for answer in RemoteNode(core.home.socket).call("drain"):
+            answers.append(answer)
+            let.set()
     assert answers[0] == Event({"running": 1, "queued": 0, "unpublished": 0})
     assert answers[-1] == Result({"drained": True})
     assert core.serving.provider.draining and not core.serving.provider.left.running

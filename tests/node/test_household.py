@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import socket
 import time
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.nostr.pool_subscription import Received
 from pylon.relay.server import RelayServer
 from pylon.swarm.checks import reputation_store
+from tests.node import programs
 from tests.waiting import until
 
 HEAD, MEMBER, OTHER, GUEST = (SecretKey(bytes([n]) * 32) for n in (1, 2, 3, 4))
@@ -305,13 +305,13 @@ async def test_a_relay_that_sends_anything_but_lists_fills_no_log(tmp_path, monk
 
 async def test_a_used_invite_lets_nobody_else_in(house, monkeypatch):
     head, url, file = house
-    monkeypatch.setattr("pylon.node.household.joining.ANSWER_S", 2.0)
     steps = head.invite(2, 60, (url,), "desk")
     lines = [await anext(steps), await anext(steps)]
     waiting = asyncio.create_task(anext(steps))
     await join(decode(lines[0]), MEMBER, "kitchen", SystemClock())
     await waiting
     waiting = asyncio.create_task(anext(steps))
+    monkeypatch.setattr("pylon.node.household.joining.ANSWER_S", 2.0)
     with pytest.raises(UnreachableError):
         await join(decode(lines[0]), OTHER, "thief", SystemClock())
     waiting.cancel()
@@ -371,10 +371,7 @@ async def test_who_joins_where_no_relay_answers_is_told_what_has_to_run_over_the
 
 
 async def test_a_head_without_its_relay_hands_out_no_invites(tmp_path, monkeypatch):
-    monkeypatch.setattr("pylon.node.household.calls.OPEN_S", 0.5)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = programs.free_port()
     home = Home(tmp_path)
     home.create()
     head = identity.create(home.identity_file).public
@@ -382,8 +379,10 @@ async def test_a_head_without_its_relay_hands_out_no_invites(tmp_path, monkeypat
     file = HouseholdFile(home.folder)
     file.save(new_household(head, (), "desk"))
     async with Core(home, config, serve=False) as core:
-        with pytest.raises(UnreachableError, match=f"ws://127.0.0.1:{port} ") as caught:
-            await result_of(LocalNode(core), "invite", {})
+        with monkeypatch.context() as hasty:
+            hasty.setattr("pylon.node.household.calls.OPEN_S", 0.5)
+            with pytest.raises(UnreachableError, match=f"ws://127.0.0.1:{port} ") as caught:
+                await result_of(LocalNode(core), "invite", {})
         assert "pylon start --relay" in caught.value.hint
         assert (file.get() or new_household("", (), "")).guests == {}
     async with RelayServer(port=port), Core(home, config, serve=False) as core:

@@ -1,24 +1,17 @@
 """Three homes and a relay of their own, as processes: joined by invite, free to each other, closed to others."""
 
 import asyncio
-import socket
 from contextlib import AsyncExitStack
 
 import orjson
 import pytest
-from programs import environment, run, serve, spawn
 
 from pylon.nostr.bech32 import nip19
+from tests.node.programs import environment, free_port, run, serve, spawn
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 PROMPTS = "\n".join(f"question {number}" for number in range(12)) + "\n"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def member(home) -> dict[str, str]:

@@ -44,6 +44,8 @@ async def test_a_client_asks_follows_and_cancels(tmp_path, stack):
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "long.txt").write_text(" ".join(map(str, range(60_000))))
+    # Far from read when its run is cancelled.
+    (folder / "longest.txt").write_text(" ".join(map(str, range(600_000))))
     async with client_of(env, folder) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         assert set(tools) == {"rlm", "rlm_status", "rlm_cancel"}
@@ -85,6 +87,7 @@ async def test_a_client_asks_follows_and_cancels(tmp_path, stack):
             empty = await client.call_tool("rlm", {"question": "What is it?", "text": text})
             assert empty.is_error and said(empty)["error"]["type"] == "UsageError"
 
+        asked = {"paths": ["longest.txt"]}
         begun = said(await client.call_tool("rlm", {**asked, "question": "And that?", "wait": False}))
         assert begun["state"] == "running"
         with anyio.fail_after(60):

@@ -31,6 +31,7 @@ from pylon.relay.server import RelayServer
 from pylon.sections import OwnerSection
 from tests.customer import Customer
 from tests.node import programs
+from tests.node.held import hold_answers
 from tests.waiting import until
 
 ON_BATTERY, ON_MAINS = Power(True, 80), Power(False, 80)
@@ -174,12 +175,15 @@ async def test_a_laptop_on_battery_refuses_with_the_reason_and_serves_again_on_m
         await said(pool, serving.public, "")
 
 
-async def test_what_runs_when_a_rule_begins_is_finished(tmp_path, relay, customer):
+async def test_what_runs_when_a_rule_begins_is_finished(tmp_path, relay, customer, monkeypatch):
+    let = hold_answers(monkeypatch)
     async with node(tmp_path / "home", relay, FakeMachine()) as serving:
         taken = await customer.ask(serving.public, customer.job())
         await until(lambda: serving.core.serving.provider.busy)
         await serving.becomes(input_age_s=0.0)
         assert (await customer.refusal(await customer.ask(serving.public, customer.job()))).text == "in use"
+        assert serving.core.serving.provider.busy
+        let.set()
         assert await customer.result(taken)
 
 

@@ -32,7 +32,7 @@ async def test_a_command_that_has_the_home_is_named_at_once_and_left_alone(
     monkeypatch.setattr("sys.argv", ["/somewhere/pylon", "map", "a secret prompt"])
     async with RelayServer() as relay:
         async with Core(home, settings.parse({"relays": [relay.url]}), serve=False) as core:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 with pytest.raises(HomeBusyError, match=r"`pylon map` \(process \d+, since [\d:]+\)") as told:
                     await command._stop(now=False, timeout=60, as_json=True)
             assert "secret" not in str(told.value) and "--now" in told.value.hint
@@ -73,7 +73,7 @@ async def test_now_ends_that_command_and_a_node_that_waited_for_the_home_may_hav
 async def test_now_ends_a_command_that_a_script_has_in_the_background(tmp_path: Path, asking: str) -> None:
     async with AsyncExitStack() as stack:
         relay = await stack.enter_async_context(RelayServer())
-        slow = programs.environment(tmp_path / "serves", relay.url, PYLON_INFERENCE__INSTANT_DELAY_S="30")
+        slow = programs.environment(tmp_path / "serves", relay.url, PYLON_INFERENCE__INSTANT_DELAY_S="600")
         env = programs.environment(tmp_path / "asks", relay.url)
         for one in (slow, env):
             await programs.run("init", env=one)

@@ -29,10 +29,14 @@ PROMPT_TOKENS = 9
 
 
 class Storyteller:
-    """A server of `/v1/chat/completions` whose answers are a word each twentieth of a second."""
+    """A server of `/v1/chat/completions` whose answers are a word each twentieth of a second.
+
+    Before the end is `let` it goes no further than the middle: whoever takes a story back does so in time.
+    """
 
     def __init__(self, words: int = 150) -> None:
         self.words = words
+        self.let = asyncio.Event()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> "Storyteller":
@@ -42,6 +46,7 @@ class Storyteller:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
+        self.let.set()
         self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,6 +55,8 @@ class Storyteller:
             writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
             if head.startswith("POST"):
                 for number in range(self.words):
+                    if number == self.words // 2:
+                        await self.let.wait()
                     self._say(writer, {"delta": {"content": f"word{number} "}, "finish_reason": None})
                     await writer.drain()
                     await asyncio.sleep(0.05)
@@ -65,10 +72,12 @@ class Storyteller:
 class Stage:
     """A relay with its playbank, a provider that charges 10 msat a token, a customer's home."""
 
-    def __init__(self, folder: Path, stack: AsyncExitStack, relay: RelayServer, bank: RemoteNode, url: str) -> None:
-        self.folder, self.stack, self.relay, self.bank = folder, stack, relay, bank
+    def __init__(
+        self, folder: Path, stack: AsyncExitStack, relay: RelayServer, bank: RemoteNode, teller: Storyteller
+    ) -> None:
+        self.folder, self.stack, self.relay, self.bank, self.teller = folder, stack, relay, bank, teller
         self.provider = programs.environment(
-            folder / "provider", relay.url, PYLON_INFERENCE__ENGINE="openai", PYLON_INFERENCE__OPENAI_URL=url,
+            folder / "provider", relay.url, PYLON_INFERENCE__ENGINE="openai", PYLON_INFERENCE__OPENAI_URL=teller.url,
             PYLON_INFERENCE__MODEL="storyteller", PYLON_PROVIDER__PRICING="paid", PYLON_PROVIDER__BASE_MSAT="100",
             PYLON_PROVIDER__IN_MSAT_PER_1K="1000", PYLON_PROVIDER__OUT_MSAT_PER_1K="10000",
         )  # fmt: skip
@@ -114,7 +123,7 @@ async def stage(tmp_path):
         relay = await stack.enter_async_context(RelayServer())
         await stack.enter_async_context(BankHost(tmp_path / "bank", relay.url))
         teller = await stack.enter_async_context(Storyteller())
-        stage = Stage(tmp_path, stack, relay, RemoteNode(bank_socket(tmp_path / "bank")), teller.url)
+        stage = Stage(tmp_path, stack, relay, RemoteNode(bank_socket(tmp_path / "bank")), teller)
         await stage.move_in()
         yield stage
 
@@ -134,6 +143,7 @@ async def test_a_story_that_is_taken_back_is_paid_as_far_as_it_was_heard_and_the
         assert len(heard[-1].split()) <= written < 100
         assert ours["paid_msat"] == theirs["earned_msat"] == charge == 100 + read + 10 * written
         # Nothing that was taken back is anybody's answer, and the account goes on.
+        stage.teller.let.set()
         answer = await (await core.customer()).client.complete(STORY)
         assert isinstance(answer, Answer)
         assert len(answer.text.split()) == 150

@@ -8,7 +8,7 @@ import pytest
 from pylon.nostr.client import authentication
 from tests.nostr.scripted import ScriptedRelay
 from tests.nostr.test_connection import KEY, NOTES, connected
-from tests.waiting import until
+from tests.waiting import pass_time, until
 
 
 def accepts(relay, socket, message):
@@ -82,7 +82,6 @@ async def test_a_relay_that_asks_anew_is_answered_anew_at_once():
 
 
 async def test_a_challenge_that_waits_for_its_time_is_forgotten_with_its_connection(monkeypatch):
-    monkeypatch.setattr(authentication, "EVERY_SECONDS", 0.3)
     async with ScriptedRelay(accepts) as relay, connected(relay, KEY):
         await relay.until(lambda: relay.sockets)
         for number in range(authentication.BURST + 1):
@@ -92,7 +91,8 @@ async def test_a_challenge_that_waits_for_its_time_is_forgotten_with_its_connect
         await relay.until(lambda: relay.connections == 2 and relay.sockets)
         await relay.say(["AUTH", "of the second"])
         await relay.until(lambda: "of the second" in answered(relay))
-        await asyncio.sleep(0.5)
+        pass_time(monkeypatch, authentication.EVERY_SECONDS)
+        await asyncio.sleep(0.1)
         assert answered(relay) == ["0", "1", "2", "of the second"]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from pylon.errors import NotAcknowledgedError, RelayError
 from pylon.nostr import messages as m
+from pylon.nostr.client import authentication, subscriptions
 from pylon.nostr.client.authentication import CHALLENGE_SECONDS
 from pylon.nostr.client.backoff import SOON, Backoff
 from pylon.nostr.client.connection import RelayConnection
@@ -18,7 +19,7 @@ from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from tests.nostr.scripted import ScriptedRelay, polite
-from tests.waiting import until
+from tests.waiting import pass_time, until
 
 QUICK = Backoff(first=0.02, most=0.05)
 KEY = SecretKey(bytes(31) + b"\x07")
@@ -322,11 +323,17 @@ async def test_a_relay_that_refuses_our_key_is_given_up_at_once_by_what_is_to_go
         assert not late.value.may_have_arrived
 
 
-async def test_after_a_failure_it_is_known_whether_the_relay_may_have_the_event():
+async def test_after_a_failure_it_is_known_whether_the_relay_may_have_the_event(monkeypatch):
     async def may_have(connection, text, **options):
         with pytest.raises(RelayError) as failed:
             await connection.publish(note(text), **{"timeout": 0.1, **options})
         return failed.value.may_have_arrived
+
+    async def may_have_been_limited(connection):
+        limited = asyncio.create_task(may_have(connection, "limited", timeout=5))
+        await until(lambda: connection._publications._slowed)
+        pass_time(monkeypatch, 5)
+        return await limited
 
     said = iter([[], ["OK", False, "blocked: no"], ["OK", False, "rate-limited: slow down"]])
 
@@ -337,8 +344,8 @@ async def test_after_a_failure_it_is_known_whether_the_relay_may_have_the_event(
         return [[words[0], message[1]["id"], *words[1:]]] if words and words != "hang up" else []
 
     async with ScriptedRelay(script) as relay, connected(relay) as connection:
-        silent, refused, limited = [await may_have(connection, text) for text in ("silent", "refused", "limited")]
-        assert (silent, refused, limited) == (True, False, False)
+        silent, refused = [await may_have(connection, "silent"), await may_have(connection, "refused", timeout=10)]
+        assert (silent, refused, await may_have_been_limited(connection)) == (True, False, False)
     async with ScriptedRelay(script) as relay, connected(relay) as connection:
         assert await may_have(connection, "lost", timeout=10, once=True)
         await relay.down()
@@ -364,7 +371,8 @@ async def test_an_answer_that_comes_when_nobody_waits_any_more_is_passed_over():
         assert (await connection.publish(note("another"))).accepted
 
 
-async def test_a_query_waits_until_the_relay_knows_who_asks():
+async def test_a_query_waits_until_the_relay_knows_who_asks(monkeypatch):
+    monkeypatch.setattr(authentication, "CHALLENGE_SECONDS", 30.0)
     event = note()
 
     def shows_its_parties_alone(relay, socket, message):
@@ -383,7 +391,7 @@ async def test_a_query_waits_until_the_relay_knows_who_asks():
         assert await asked == [event]
 
 
-async def test_a_query_on_a_new_connection_waits_anew():
+async def test_a_query_on_a_new_connection_waits_anew(monkeypatch):
     event, shown = note(), []
 
     def shows_its_parties_alone(relay, socket, message):
@@ -401,6 +409,7 @@ async def test_a_query_on_a_new_connection_waits_anew():
         connection = RelayConnection(relay.url, secret=KEY, backoff=away)
         connection.start()
         assert await connection.wait_open(10)
+        monkeypatch.setattr(authentication, "CHALLENGE_SECONDS", 30.0)
         await relay.down()
         await relay.up()
         await relay.until(lambda: relay.connections == 2)
@@ -420,7 +429,7 @@ async def test_a_query_does_not_wait_for_a_challenge_that_never_comes():
 async def test_without_a_key_a_challenge_is_not_answered():
     async with ScriptedRelay(wants_auth, ["AUTH", "riddle"]) as relay, connected(relay) as connection:
         with pytest.raises(RelayError, match="auth-required"):
-            await connection.publish(note(), timeout=0.5)
+            await connection.publish(note(), timeout=10)
         assert relay.of("AUTH") == []
 
 
@@ -484,7 +493,8 @@ async def test_that_a_relay_wanted_to_know_who_we_are_is_no_news_once_it_knows()
             assert connection.status.notice == left
 
 
-async def test_that_a_subscription_was_closed_is_no_news_once_it_is_open():
+async def test_that_a_subscription_was_closed_is_no_news_once_it_is_open(monkeypatch):
+    monkeypatch.setattr(subscriptions, "RETRY_SECONDS", (5.0,))
     refused: list[str] = []
 
     def takes(relay, socket, message):
@@ -502,6 +512,7 @@ async def test_that_a_subscription_was_closed_is_no_news_once_it_is_open():
         await relay.until(lambda: refused)
         await connection.publish(note())
         assert connection.status.notice == "subscription closed: error: try again"
+        pass_time(monkeypatch, 5)
         await asyncio.wait_for(eose.wait(), 10)
         assert connection.status.notice == ""
         await relay.say(["CLOSED", "another", "auth-required: who are you"])
@@ -573,7 +584,7 @@ async def test_a_key_that_the_relay_refuses_is_named_in_the_status():
 
 
 async def test_a_subscription_that_waits_to_be_asked_for_again_can_be_ended(monkeypatch):
-    monkeypatch.setattr("pylon.nostr.client.subscriptions.RETRY_SECONDS", (0.1,))
+    monkeypatch.setattr(subscriptions, "RETRY_SECONDS", (5.0,))
 
     def close(relay, socket, message):
         return [["CLOSED", message[1], "error: busy"]] if message[0] == "REQ" else polite(relay, socket, message)
@@ -583,6 +594,7 @@ async def test_a_subscription_that_waits_to_be_asked_for_again_can_be_ended(monk
         ended, kept = (connection.subscribe(lambda: NOTES, lambda _: None) for _ in range(2))
         await connection.publish(note())
         connection.unsubscribe(ended)
+        pass_time(monkeypatch, 5)
         await relay.until(lambda: [message[1] for message in relay.of("REQ")].count(kept) > 1)
         assert [message[1] for message in relay.of("REQ")].count(ended) == 1
 
@@ -656,12 +668,15 @@ async def test_a_query_that_a_lost_connection_cut_is_asked_again_without_a_key_t
 
 
 async def test_a_stream_of_refusals_is_no_stream_of_requests(monkeypatch):
-    monkeypatch.setattr("pylon.nostr.client.subscriptions.RETRY_SECONDS", (0.2,))
+    monkeypatch.setattr(subscriptions, "RETRY_SECONDS", (5.0,))
     async with ScriptedRelay(lambda *_: []) as relay, connected(relay) as connection:
         name = connection.subscribe(lambda: NOTES, lambda _: None)
         await relay.until(lambda: relay.of("REQ"))
         for _ in range(50):
             await relay.say(["CLOSED", name, "error: not now"])
+        await relay.say(["NOTICE", "that was all"])
+        await until(lambda: connection.status.notice == "that was all")
+        pass_time(monkeypatch, 5)
         await relay.until(lambda: len(relay.of("REQ")) > 1)
         await asyncio.sleep(0.1)
         assert len(relay.of("REQ")) == 2

@@ -11,7 +11,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from tests.nostr.scripted import ScriptedRelay, polite
-from tests.waiting import until
+from tests.waiting import pass_time, until
 
 QUICK = Backoff(first=0.02, most=0.05)
 KEY = SecretKey(bytes(31) + b"\x07")
@@ -127,15 +127,19 @@ async def test_a_publication_that_is_given_up_goes_out_nowhere(relays, monkeypat
     await pool.close()
 
 
-async def test_publish_says_whether_one_of_several_relays_may_have_it():
+async def test_publish_says_whether_one_of_several_relays_may_have_it(monkeypatch):
     def refuse(relay, socket, message):
         return [["OK", message[1]["id"], False, "blocked: no"]]
 
     for other, may_have in ((refuse, False), (lambda *_: [], True)):
         async with ScriptedRelay(refuse) as a, ScriptedRelay(other) as b, pooled(a, b) as pool:
             await pool.opened(10)
+            publishing = asyncio.create_task(pool.publish(note(), timeout=5))
+            await b.until(lambda b=b: b.of("EVENT"))
+            await until(lambda a=a, pool=pool: not pool._connections[a.url]._publications._open)
+            pass_time(monkeypatch, 5)
             with pytest.raises(RelayError, match="blocked") as failed:
-                await pool.publish(note(), timeout=0.2)
+                await publishing
             assert failed.value.may_have_arrived is may_have
 
 
@@ -156,11 +160,15 @@ async def test_a_query_joins_what_relays_have_and_drops_what_is_forged():
             assert {event.content for event in await pool.query(NOTES)} == {"first", "second"}
 
 
-async def test_a_query_is_answered_by_the_relays_that_are_there():
+async def test_a_query_is_answered_by_the_relays_that_are_there(monkeypatch):
     event = note()
     async with ScriptedRelay(serving(event.to_dict())) as good, ScriptedRelay(lambda *_: []) as silent:
         async with pooled(good, silent) as pool:
-            assert await pool.query(NOTES, timeout=0.5) == [event]
+            asking = asyncio.create_task(pool.query(NOTES, timeout=5))
+            # It has all that this one has.
+            await good.until(lambda: good.of("CLOSE"))
+            pass_time(monkeypatch, 5)
+            assert await asking == [event]
 
 
 async def test_a_batch_is_what_is_there_up_to_its_limit():

@@ -26,7 +26,7 @@ from pylon.nostr.pool import RelayPool
 from pylon.relay.limits import RelayLimits
 from pylon.relay.server import RelayServer
 from tests.nostr.scripted import ScriptedRelay, polite
-from tests.waiting import until
+from tests.waiting import pass_time, until
 
 KEY = SecretKey(bytes(31) + b"\x07")
 QUICK = Backoff(first=0.02, most=0.05)
@@ -309,8 +309,7 @@ async def test_events_published_meanwhile_wait_behind_those_that_were_turned_awa
     async with ScriptedRelay(Bucket(per_s=5, burst=1)) as relay, connected(relay) as connection:
         early = [note(f"early {n}") for n in range(4)]
         publishing = [asyncio.create_task(connection.publish(event, timeout=30)) for event in early]
-        await relay.until(lambda: len(relay.of("EVENT")) == 4)
-        await asyncio.sleep(0.05)
+        await until(lambda: len(connection._publications._pacer._held) == 3)
         late = note("late")
         await connection.publish(late, timeout=30)
         await asyncio.gather(*publishing)
@@ -343,15 +342,17 @@ async def test_what_is_to_go_once_hears_at_once_that_the_relay_is_too_fast_and_i
             await connection.close()
 
 
-async def test_who_waited_in_vain_for_a_relay_that_said_rate_limited_hears_that_also_behind_another():
+async def test_who_waited_in_vain_for_a_relay_that_said_rate_limited_hears_that_also_behind_another(monkeypatch):
     def never(relay, socket, message):
         return [["OK", message[1]["id"], False, "rate-limited: slow down"]] if message[0] == "EVENT" else []
 
     async with ScriptedRelay(never) as relay, connected(relay) as connection:
-        first = asyncio.create_task(connection.publish(note("first"), timeout=1))
-        await relay.until(lambda: relay.of("EVENT"))
-        await asyncio.sleep(0.1)
-        for told in (connection.publish(note("behind it"), timeout=0.2), first):
+        first = asyncio.create_task(connection.publish(note("first"), timeout=5))
+        await until(lambda: connection._publications._slowed)
+        behind = asyncio.create_task(connection.publish(note("behind it"), timeout=5))
+        await asyncio.sleep(0)
+        pass_time(monkeypatch, 5)
+        for told in (behind, first):
             with pytest.raises(RelayError, match="refused an event: rate-limited: slow down"):
                 await told
 

@@ -1,7 +1,7 @@
 """Commits that follow on each other leave each other room."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -16,8 +16,6 @@ from pylon.store.group import GroupCommit
 from pylon.store.rest import rest, rest_s
 
 NOTES = Schema("notes", ("CREATE TABLE note (text TEXT NOT NULL) STRICT;",))
-# Long enough for the slowest machine to ask for two writes meanwhile.
-LONG_S = 0.5
 
 
 class Store:
@@ -37,8 +35,13 @@ def event(text: str) -> Event:
     return SecretKey.generate().sign(EventDraft(1, text, created_at=1))
 
 
-async def long_rest(*_: float) -> None:
-    await asyncio.sleep(LONG_S)
+def rest_until(over: asyncio.Event) -> Callable[..., Awaitable[None]]:
+    """A rest that is as long as a test needs it."""
+
+    async def rests(*_: float) -> None:
+        await over.wait()
+
+    return rests
 
 
 async def said(submit: Callable[[Event, bytes, Callable[[bool, str], None]], None], text: str) -> None:
@@ -77,7 +80,8 @@ async def test_a_rest_goes_on_while_others_work(monkeypatch):
 
 
 async def test_writes_that_come_while_it_rests_share_one_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr("pylon.store.group.rest", long_rest)
+    rested = asyncio.Event()
+    monkeypatch.setattr("pylon.store.group.rest", rest_until(rested))
     database = await Database.open(tmp_path / "a.db", [NOTES])
     group = GroupCommit(database)
     commits = []
@@ -93,23 +97,29 @@ async def test_writes_that_come_while_it_rests_share_one_commit(tmp_path, monkey
     await group.execute(sql, ("the first waits for nobody",))
     second = group.execute(sql, ("second",))
     await asyncio.sleep(0.02)
-    await asyncio.gather(second, group.execute(sql, ("third",)))
+    third = group.execute(sql, ("third",))
+    rested.set()
+    await asyncio.gather(second, third)
     assert len(commits) == 2
     await group.close()
     await database.close()
 
 
 async def test_events_that_come_while_the_relay_rests_share_one_commit(monkeypatch):
-    monkeypatch.setattr("pylon.relay.intake.rest", long_rest)
+    rested = asyncio.Event()
+    monkeypatch.setattr("pylon.relay.intake.rest", rest_until(rested))
     store = Store()
     intake = Intake(store, lambda *_: None, max_bytes=1_000_000)
     running = asyncio.create_task(intake.run())
     await said(intake.submit, "the first waits for nobody")
     # What was said is done, rest or not.
-    async with asyncio.timeout(LONG_S / 2):
+    async with asyncio.timeout(20):
         await intake.drain()
     second = asyncio.create_task(said(intake.submit, "second"))
     await asyncio.sleep(0.02)
-    await asyncio.gather(second, said(intake.submit, "third"))
+    third = asyncio.create_task(said(intake.submit, "third"))
+    await asyncio.sleep(0)
+    rested.set()
+    await asyncio.gather(second, third)
     assert store.batches == [1, 2]
     running.cancel()
