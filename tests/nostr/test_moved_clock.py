@@ -9,7 +9,7 @@ from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.filter import Filter
 from tests.manual_clock import ManualClock
 from tests.nostr.scripted import ScriptedRelay, polite
-from tests.nostr.test_connection import KEY, QUICK
+from tests.nostr.test_connection import KEY, QUICK, Recorded
 from tests.waiting import until
 
 START = 1_700_000_000
@@ -55,6 +55,7 @@ class Client:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     monkeypatch.setattr(module, "CLOCK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "WANTED_SECONDS", 0.01)
 
 
 def sinces(relay: ScriptedRelay) -> list[int]:
@@ -97,3 +98,22 @@ async def test_who_was_not_believed_for_its_clock_is_answered_once_that_is_right
             lambda: not client.connection.refusal and relay.connections >= 2 and (sinces(relay)[-1] == START - SLACK)
         )
         assert client.connection.status.error == ""
+
+
+async def test_a_relay_that_was_away_is_tried_again_once_the_machine_has_slept():
+    relay, clock = ScriptedRelay(), ManualClock(START)
+    recorded = Recorded(60.0)
+    async with relay:
+        # To have its port.
+        await relay.down()
+        connection = RelayConnection(relay.url, clock=clock, backoff=recorded)
+        connection.start()
+        await until(lambda: recorded.failures)
+        await relay.up()
+        clock.sleep(3600)
+        await relay.until(lambda: relay.connections)
+        relay.sockets[0].transport.abort()
+        await until(lambda: len(recorded.failures) == 2)
+        # Those from before the sleep do not make it wait longer.
+        assert recorded.failures == [1, 1]
+        await connection.close()

@@ -47,6 +47,8 @@ logger = log.get("nostr")
 LEARN_SECONDS = 1.0
 # How often to look whether the clock was set or the machine slept.
 CLOCK_SECONDS = 5.0
+# While somebody waits for a relay that is away, it is tried again this often, however long it has been away.
+WANTED_SECONDS = 2.0
 
 
 class RelayConnection:
@@ -87,6 +89,9 @@ class RelayConnection:
         self._moved = ""
         self._sender = Sender()
         self._opened = asyncio.Event()
+        # How many wait for it to open; the event is set while somebody does.
+        self._waiting = 0
+        self._wanted = asyncio.Event()
         self._publications = Publications(url, self._sender.send, has_key=secret is not None)
         self._subscriptions = Subscriptions(
             url, self._sender.send_later, lambda: self.status.information, has_key=secret is not None
@@ -120,11 +125,18 @@ class RelayConnection:
             await self._publications.close()
 
     async def wait_open(self, timeout: float) -> bool:
-        """Whether the relay was connected within `timeout` seconds."""
+        """Whether the relay was connected within `timeout` seconds. Meanwhile it is tried more often."""
         if self._fault:
             return False
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._opened.wait(), timeout)
+        self._waiting += 1
+        self._wanted.set()
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), timeout)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._wanted.clear()
         return self._opened.is_set()
 
     @property
@@ -222,8 +234,26 @@ class RelayConnection:
                 (logger.debug, "relay not reached") if opened_at is None else (logger.info, "relay connection lost")
             )
             tell(what, relay=self.url, reason=reason, retry_s=round(delay, 1))
-            await asyncio.sleep(delay)
+            if flooded:
+                await asyncio.sleep(delay)
+            else:
+                await self._pause(delay)
             self.status.reconnects += 1
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt; less where the network may be there again, as after the machine has slept,
+        and where somebody waits for the relay.
+        """
+        loop, moves = asyncio.get_running_loop(), ClockMoves(self._clock)
+        until = loop.time() + seconds
+        await asyncio.sleep(min(seconds, WANTED_SECONDS))
+        while not self._wanted.is_set() and (left := until - loop.time()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), min(left, CLOCK_SECONDS))
+            if moves.in_words():
+                # The network takes some seconds to be there: they are not to count as failures from before.
+                self._retries.start_anew()
+                return
 
     async def _learn(self) -> None:
         # NIP-11. When the relay is asked again and does not answer, what it said before stays in force.
