@@ -1,4 +1,4 @@
-"""A clock that is set, or a machine that sleeps, under a connection that lasts."""
+"""A clock that is set, or a machine that sleeps or changes its network, under a connection that lasts."""
 
 import asyncio
 
@@ -117,3 +117,13 @@ async def test_a_relay_that_was_away_is_tried_again_once_the_machine_has_slept()
         # Those from before the sleep do not make it wait longer.
         assert recorded.failures == [1, 1]
         await connection.close()
+
+
+async def test_in_another_network_the_relay_is_connected_to_anew(monkeypatch):
+    async with ScriptedRelay() as relay, Client(relay, ManualClock(START)) as client:
+        await asyncio.sleep(0.1)
+        assert relay.connections == 1
+        old = relay.sockets[0].remote_address
+        monkeypatch.setattr(module, "is_still_ours", lambda address: address != old)
+        await relay.until(lambda: relay.connections == 2)
+        assert "another network address" in client.connection.status.error

@@ -34,6 +34,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.websocket.dialing import Dial
+from pylon.nostr.websocket.local_address import is_still_ours
 from pylon.nostr.websocket.opening import open_socket
 from pylon.nostr.websocket.sending import Sender
 from pylon.nostr.websocket.sockets import ClientSocket
@@ -45,7 +46,7 @@ logger = log.get("nostr")
 
 # How long a relay's first use waits for its limits (NIP-11). A relay that publishes none is used all the same.
 LEARN_SECONDS = 1.0
-# How often to look whether the clock was set or the machine slept.
+# How often to look whether the clock was set, the machine slept or its network is another.
 CLOCK_SECONDS = 5.0
 # While somebody waits for a relay that is away, it is tried again this often, however long it has been away.
 WANTED_SECONDS = 2.0
@@ -85,7 +86,7 @@ class RelayConnection:
         self._retries = Retries(backoff or Backoff(), rng or random.Random())  # noqa: S311 - jitter, nothing secret
         # Whether the relay did something that we asked for, on this connection.
         self._answered = False
-        # How the clock moved during this connection, in words.
+        # How the clock or the machine moved during this connection, in words.
         self._moved = ""
         self._sender = Sender()
         self._opened = asyncio.Event()
@@ -278,12 +279,17 @@ class RelayConnection:
             watch.cancel()
 
     async def _watch(self, socket: ClientSocket, moves: ClockMoves) -> None:
-        """Disconnect when the clock has moved: AUTH and the `since` of subscriptions were written by the old
-        time, and the relay goes by them for as long as the connection lasts.
+        """Disconnect when the clock or the machine has moved.
+
+        AUTH and the `since` of subscriptions were written by the old time, and the relay goes by them for as long as
+        the connection lasts. In another network the connection is dead.
         """
         while True:
             await asyncio.sleep(CLOCK_SECONDS)
-            if moved := moves.in_words():
+            moved = moves.in_words()
+            if not moved and not is_still_ours(socket.local_address):
+                moved = "this machine has another network address"
+            if moved:
                 self._moved = moved
                 await socket.close()
                 return
