@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError
 from typing import Any, Self
 
 from pylon.errors import PylonError, UnreachableError, UsageError
+from pylon.event_loop import EventLoop
 from pylon.tasks import end
 
 # A loop that takes no turn for so many seconds is blocked by a function that it called.
@@ -24,7 +25,7 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._process = os.getpid()
-        self._loop = asyncio.new_event_loop()
+        self._loop = EventLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pylon.cli.main import app  # noqa: E402
+from pylon.cli.program import app  # noqa: E402
 from pylon.node.example import example_toml  # noqa: E402
 from pylon.rlm.repl.guest.fanout import followed  # noqa: E402
 from pylon.sections import Config  # noqa: E402

@@ -22,6 +22,7 @@ from pylon import log
 from pylon.cli.wrapping import wrapped
 from pylon.collect import collect_rarely
 from pylon.errors import InterruptError, PylonError, error_row, refused
+from pylon.event_loop import EventLoop
 from pylon.inference.models import needle
 from pylon.store.faults import told
 from pylon.tasks import this_task
@@ -164,7 +165,7 @@ def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "
     log.configure(logs)
     collect_rarely()
     try:
-        return asyncio.run(work)
+        return asyncio.run(work, loop_factory=EventLoop)
     except PylonError as error:
         fail(error, as_json=as_json)
     except sqlite3.Error as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 from typer.testing import CliRunner
 
-from pylon.cli.main import app
+from pylon.cli.program import app
 from pylon.conformance.clauses import Clause
 from pylon.jobs.kinds import ANNOUNCEMENT
 from pylon.nostr.bech32 import nip19

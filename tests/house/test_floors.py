@@ -25,6 +25,7 @@ FLOORS = {
         "forever",
         "rounds",
         "unsettled",
+        "event_loop",
         "loop_thread",
         "frames",
         "latest",

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pylon.cli import models as command
-from pylon.cli.main import app
+from pylon.cli.program import app
 from pylon.inference.capacity import Capacity, save_capacity
 from pylon.inference.models.weights import PACKAGED, weights_sha256
 from pylon.node.example import example_toml

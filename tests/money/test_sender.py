@@ -19,6 +19,7 @@ from pylon.money.msat import MAX_MSAT, Msat
 from pylon.money.network import Network
 from pylon.money.payment import (
     ARRIVAL_GRACE_S,
+    NEVER_SENT,
     PRESUMED_FAILED,
     UNSETTLED_GRACE_S,
     Ask,
@@ -331,6 +332,27 @@ async def test_a_reservation_that_could_not_be_sent_is_released_while_the_node_r
     assert (released.payment_hash, released.reason) == (hash_of(ask), "never_sent")
     assert (await side.sender.pay(await side.ask(), ORDER)).state is PaymentState.SETTLED
     assert len(side.lightning.moved) == 1
+
+
+async def test_an_invoice_that_ran_out_while_the_machine_slept_is_not_sent_and_the_next_one_is_paid(
+    side, monkeypatch
+):
+    move = payment_store.move
+
+    async def slept(tx, payment_hash, state, *more):
+        moved = await move(tx, payment_hash, state, *more)
+        if state is PaymentState.SENDING:
+            side.clock.advance(601)
+        return moved
+
+    ask = await side.ask()
+    with monkeypatch.context() as patched:
+        patched.setattr(payment_store, "move", slept)
+        payment = await side.sender.pay(ask, ORDER)
+    assert (payment.state, payment.reason, side.lightning.moved) == (PaymentState.FAILED, NEVER_SENT, [])
+    again = await side.sender.pay(await side.ask(), ORDER)
+    assert again.state is PaymentState.SETTLED and side.lightning.moved == [again.payment_hash]
+    assert audit.examine(await audit.collect(side.database)) == []
 
 
 async def test_32_asks_at_once_for_one_account_make_one_payment(side):

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pylon import config
-from pylon.cli.main import app
+from pylon.cli.program import app
 from pylon.errors import HomeBusyError, SetupError
 from pylon.node import identity
 from pylon.node.bank import BankHost, bank_socket

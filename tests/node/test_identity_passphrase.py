@@ -10,7 +10,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from pylon.cli.main import app
+from pylon.cli.program import app
 from pylon.relay.server import RelayServer
 from tests.node import programs
 

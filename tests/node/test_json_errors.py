@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from pylon import __version__
-from pylon.cli import main, running
+from pylon.cli import main, program, running
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, Any, str]:
@@ -36,7 +36,7 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 
 def test_an_option_that_no_command_has_is_an_object_for_each_of_them(monkeypatch, capsys):
-    every = list(commands(typer.main.get_command(main.app)))
+    every = list(commands(typer.main.get_command(program.app)))
     assert len(every) > 40 and ("wallet", "balance") in every
     for path in every:
         code, error, told = run(monkeypatch, capsys, *path, "--no-such-option", "--json")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import pylon
 from pylon import config as settings
-from pylon.cli.main import app
+from pylon.cli.program import app
 from pylon.cli.wallet_live import spending_lines
 from pylon.errors import PylonError, SetupError, UsageError
 from pylon.money.invoices.receiver import ReceiveCode, ReceiveError

@@ -4,7 +4,7 @@ import json
 
 from typer.testing import CliRunner
 
-from pylon.cli.main import app
+from pylon.cli.program import app
 from pylon.money.nwc.uri import NwcUri
 from pylon.nostr.keys import SecretKey
 

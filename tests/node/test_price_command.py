@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from pylon import config as settings
 from pylon.cli import price as command
-from pylon.cli.main import app
 from pylon.cli.price import takes_effect
+from pylon.cli.program import app
 from pylon.node.calls.protocol import Result
 from pylon.node.calls.server import ControlServer
 from pylon.node.home import Home

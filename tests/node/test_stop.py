@@ -10,7 +10,7 @@ from typer.exceptions import TyperException
 
 from pylon import config as settings
 from pylon.cli import stop as command
-from pylon.cli.main import app
+from pylon.cli.program import app
 from pylon.errors import HomeBusyError, InterruptError, UnreachableError, UsageError
 from pylon.node import identity
 from pylon.node.calls.protocol import result_of

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pylon import config as settings
-from pylon.cli.main import app
+from pylon.cli.program import app
 from pylon.money.payments import payees as payee_store
 from pylon.money.schema import MONEY
 from pylon.node import identity

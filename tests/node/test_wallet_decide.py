@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pylon import config as settings
-from pylon.cli.main import app
+from pylon.cli.program import app
 from pylon.cli.wallet_live import spending_lines
 from pylon.errors import MoneyError, UsageError
 from pylon.loop_thread import Blocking

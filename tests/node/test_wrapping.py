@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from pylon.cli.main import _command, app
 from pylon.cli.output import _Terminal, table
+from pylon.cli.program import _command, app
 from pylon.cli.providers import _columns
 from pylon.cli.wrapping import wrapped
 

@@ -9,6 +9,7 @@ import pytest
 from pylon.errors import NotAcknowledgedError, RelayError
 from pylon.nostr import messages as m
 from pylon.nostr.client import authentication, subscriptions
+from pylon.nostr.client import connection as module
 from pylon.nostr.client.authentication import CHALLENGE_SECONDS
 from pylon.nostr.client.backoff import SOON, Backoff
 from pylon.nostr.client.connection import RelayConnection
@@ -116,12 +117,13 @@ async def test_what_was_not_acknowledged_is_sent_again_after_a_reconnection():
 
 
 class Recorded(Backoff):
-    def __init__(self):
+    def __init__(self, seconds=0.01):
+        super().__init__(first=seconds)
         object.__setattr__(self, "failures", [])
 
     def delay(self, attempt, rng):
         self.failures.append(attempt)
-        return 0.01
+        return self.first
 
 
 async def test_a_relay_that_accepts_and_hangs_up_is_asked_later_each_time_and_one_that_answers_soon():
@@ -145,6 +147,25 @@ async def test_a_relay_that_accepts_and_hangs_up_is_asked_later_each_time_and_on
         relay.sockets[-1].transport.abort()
         await relay.until(lambda: len(recorded.failures) > failed)
         assert recorded.failures[failed] == SOON
+        await connection.close()
+
+
+async def test_a_relay_that_was_away_for_long_is_tried_at_once_when_somebody_waits_for_it(monkeypatch):
+    monkeypatch.setattr(module, "WANTED_SECONDS", 0.01)
+    recorded = Recorded(60.0)
+    async with ScriptedRelay() as relay:
+        # To have its port.
+        await relay.down()
+        connection = RelayConnection(relay.url, backoff=recorded)
+        connection.start()
+        # Nobody waits for it now: one that is away for days is not tried a hundred times a second.
+        await until(lambda: recorded.failures)
+        assert not await connection.wait_open(0.1)
+        tried = len(recorded.failures)
+        await asyncio.sleep(0.1)
+        assert 1 < tried <= len(recorded.failures) <= tried + 1
+        await relay.up()
+        assert await connection.wait_open(10)
         await connection.close()
 
 

@@ -1,4 +1,4 @@
-"""A clock that is set, or a machine that sleeps, under a connection that lasts."""
+"""A clock that is set, or a machine that sleeps or changes its network, under a connection that lasts."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from pylon.nostr.client.connection import RelayConnection
 from pylon.nostr.filter import Filter
 from tests.manual_clock import ManualClock
 from tests.nostr.scripted import ScriptedRelay, polite
-from tests.nostr.test_connection import KEY, QUICK
+from tests.nostr.test_connection import KEY, QUICK, Recorded
 from tests.waiting import until
 
 START = 1_700_000_000
@@ -55,6 +55,7 @@ class Client:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     monkeypatch.setattr(module, "CLOCK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "WANTED_SECONDS", 0.01)
 
 
 def sinces(relay: ScriptedRelay) -> list[int]:
@@ -97,3 +98,32 @@ async def test_who_was_not_believed_for_its_clock_is_answered_once_that_is_right
             lambda: not client.connection.refusal and relay.connections >= 2 and (sinces(relay)[-1] == START - SLACK)
         )
         assert client.connection.status.error == ""
+
+
+async def test_a_relay_that_was_away_is_tried_again_once_the_machine_has_slept():
+    relay, clock = ScriptedRelay(), ManualClock(START)
+    recorded = Recorded(60.0)
+    async with relay:
+        # To have its port.
+        await relay.down()
+        connection = RelayConnection(relay.url, clock=clock, backoff=recorded)
+        connection.start()
+        await until(lambda: recorded.failures)
+        await relay.up()
+        clock.sleep(3600)
+        await relay.until(lambda: relay.connections)
+        relay.sockets[0].transport.abort()
+        await until(lambda: len(recorded.failures) == 2)
+        # Those from before the sleep do not make it wait longer.
+        assert recorded.failures == [1, 1]
+        await connection.close()
+
+
+async def test_in_another_network_the_relay_is_connected_to_anew(monkeypatch):
+    async with ScriptedRelay() as relay, Client(relay, ManualClock(START)) as client:
+        await asyncio.sleep(0.1)
+        assert relay.connections == 1
+        old = relay.sockets[0].remote_address
+        monkeypatch.setattr(module, "is_still_ours", lambda address: address != old)
+        await relay.until(lambda: relay.connections == 2)
+        assert "another network address" in client.connection.status.error

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from pylon.cli.main import app
+from pylon.cli.program import app
 from pylon.errors import UsageError
 from pylon.rlm import skill
 

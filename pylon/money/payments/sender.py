@@ -223,6 +223,10 @@ class Sender:
         async with self._database.transaction() as tx:
             # Raises if the payment has ended meanwhile: then nothing may be sent.
             await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", self._clock.wall())
+        if payment.expires_at <= self._clock.wall():
+            # The machine slept since it was reserved. A wallet would say PAYMENT_FAILED, which proves nothing: until
+            # a lookup decides, ten minutes later, this provider would be paid nothing else.
+            return await outcomes.fail(payment, NEVER_SENT)
         result = await self._wallet.pay(payment.invoice, fee_limit=payment.fee_limit)
         if result.state is PayState.SETTLED and proves(result.preimage, payment.payment_hash):
             fee = result.fee if result.fee is not None else await outcomes.ask_fee(payment)

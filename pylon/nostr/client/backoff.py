@@ -49,3 +49,7 @@ class Retries:
         else:
             self._failures += 1
         return self._backoff.delay(self._failures, self._rng)
+
+    def start_anew(self) -> None:
+        """Forget the failures in a row: what they were due to may be over. Floods are remembered."""
+        self._failures = 0

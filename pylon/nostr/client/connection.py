@@ -34,6 +34,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
 from pylon.nostr.websocket.dialing import Dial
+from pylon.nostr.websocket.local_address import is_still_ours
 from pylon.nostr.websocket.opening import open_socket, why_not_open
 from pylon.nostr.websocket.sending import Sender
 from pylon.nostr.websocket.sockets import ClientSocket
@@ -45,8 +46,10 @@ logger = log.get("nostr")
 
 # How long a relay's first use waits for its limits (NIP-11). A relay that publishes none is used all the same.
 LEARN_SECONDS = 1.0
-# How often to look whether the clock was set or the machine slept.
+# How often to look whether the clock was set, the machine slept or its network is another.
 CLOCK_SECONDS = 5.0
+# While somebody waits for a relay that is away, it is tried again this often, however long it has been away.
+WANTED_SECONDS = 2.0
 
 
 class RelayConnection:
@@ -83,10 +86,13 @@ class RelayConnection:
         self._retries = Retries(backoff or Backoff(), rng or random.Random())  # noqa: S311 - jitter, nothing secret
         # Whether the relay did something that we asked for, on this connection.
         self._answered = False
-        # How the clock moved during this connection, in words.
+        # How the clock or the machine moved during this connection, in words.
         self._moved = ""
         self._sender = Sender()
         self._opened = asyncio.Event()
+        # How many wait for it to open; the event is set while somebody does.
+        self._waiting = 0
+        self._wanted = asyncio.Event()
         self._publications = Publications(url, self._sender.send, has_key=secret is not None)
         self._subscriptions = Subscriptions(
             url, self._sender.send_later, lambda: self.status.information, has_key=secret is not None
@@ -120,11 +126,18 @@ class RelayConnection:
             await self._publications.close()
 
     async def wait_open(self, timeout: float) -> bool:
-        """Whether the relay was connected within `timeout` seconds."""
+        """Whether the relay was connected within `timeout` seconds. Meanwhile it is tried more often."""
         if self._fault:
             return False
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._opened.wait(), timeout)
+        self._waiting += 1
+        self._wanted.set()
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), timeout)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._wanted.clear()
         return self._opened.is_set()
 
     @property
@@ -222,8 +235,26 @@ class RelayConnection:
                 (logger.debug, "relay not reached") if opened_at is None else (logger.info, "relay connection lost")
             )
             tell(what, relay=self.url, reason=reason, retry_s=round(delay, 1))
-            await asyncio.sleep(delay)
+            if flooded:
+                await asyncio.sleep(delay)
+            else:
+                await self._pause(delay)
             self.status.reconnects += 1
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt; less where the network may be there again, as after the machine has slept,
+        and where somebody waits for the relay.
+        """
+        loop, moves = asyncio.get_running_loop(), ClockMoves(self._clock)
+        until = loop.time() + seconds
+        await asyncio.sleep(min(seconds, WANTED_SECONDS))
+        while not self._wanted.is_set() and (left := until - loop.time()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), min(left, CLOCK_SECONDS))
+            if moves.in_words():
+                # The network takes some seconds to be there: they are not to count as failures from before.
+                self._retries.start_anew()
+                return
 
     async def _learn(self) -> None:
         # NIP-11. When the relay is asked again and does not answer, what it said before stays in force.
@@ -248,12 +279,17 @@ class RelayConnection:
             watch.cancel()
 
     async def _watch(self, socket: ClientSocket, moves: ClockMoves) -> None:
-        """Disconnect when the clock has moved: AUTH and the `since` of subscriptions were written by the old
-        time, and the relay goes by them for as long as the connection lasts.
+        """Disconnect when the clock or the machine has moved.
+
+        AUTH and the `since` of subscriptions were written by the old time, and the relay goes by them for as long as
+        the connection lasts. In another network the connection is dead.
         """
         while True:
             await asyncio.sleep(CLOCK_SECONDS)
-            if moved := moves.in_words():
+            moved = moves.in_words()
+            if not moved and not is_still_ours(socket.local_address):
+                moved = "this machine has another network address"
+            if moved:
                 self._moved = moved
                 await socket.close()
                 return
