@@ -190,7 +190,11 @@ async def _answered(tx: Transaction, provider: str) -> int:
 
 
 async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
-    """What receipts charge for each of these jobs, in msat, waiting ones included. Jobs without one are left out."""
+    """What receipts charge for each of these jobs, in msat, waiting ones included. Jobs without one are left out.
+
+    A job that was given more back than it cost has cost nothing: what one provider gives back stays with that provider
+    and makes no room for what others charge.
+    """
     found: dict[str, int] = {}
     for start in range(0, len(jobs), _CHUNK):
         chunk = jobs[start : start + _CHUNK]
@@ -203,7 +207,7 @@ async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
             f" WHERE w.job IN ({marks}) AND m.ended IS NULL) GROUP BY job",
             (*chunk, *chunk),
         )
-        found.update((row[0], int(row[1])) for row in rows)
+        found.update((row[0], max(0, int(row[1]))) for row in rows)
     return found
 
 
