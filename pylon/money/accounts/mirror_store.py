@@ -192,8 +192,8 @@ async def _answered(tx: Transaction, provider: str) -> int:
 async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
     """What receipts charge for each of these jobs, in msat, waiting ones included. Jobs without one are left out.
 
-    A job that was given more back than it cost has cost nothing: what one provider gives back stays with that provider
-    and makes no room for what others charge.
+    A job for which more was given back than it cost has cost nothing: what a provider gives back stays with it, and
+    makes no room for what others charge.
     """
     found: dict[str, int] = {}
     for start in range(0, len(jobs), _CHUNK):
