@@ -191,12 +191,20 @@ def test_who_has_worked_nothing_off_is_offered_no_second_deposit():
     assert relation.topup(Msat(1_000), jobs_left=9, most=Msat(100_000), now=0.0) == 0
     # A larger job takes what is there, and the rest of a stranger's three.
     assert relation.topup(Msat(2_500), jobs_left=9, most=Msat(100_000), now=0.0) == 5_000
-    relation.verified = 1
+    relation.done = 1_000
     assert relation.topup(Msat(1_000), jobs_left=9, most=Msat(100_000), now=0.0) > 0
 
 
+def test_who_has_done_one_job_and_asks_for_deposits_instead_of_working_has_its_work_s_worth_and_no_more():
+    relation = Relation(done=1_000)
+    for _ in range(50):
+        relation.balance += relation.topup(Msat(1_000), jobs_left=9, most=Msat(100_000), now=0.0)
+    assert relation.balance == 1_000 * GROWTH
+    assert relation.topup(Msat(5_000), jobs_left=9, most=Msat(100_000), now=0.0) == 3 * 5_000 - relation.balance
+
+
 def test_who_runs_one_job_at_a_time_offers_what_was_worked_on_credit_along_with_it():
-    relation = Relation(verified=1, balance=-550)
+    relation = Relation(done=660, balance=-550)
     assert relation.topup(Msat(660), jobs_left=1, most=Msat(100_000), now=0.0) >= 660 + 550
     assert relation.topup(Msat(660), jobs_left=1, most=Msat(1_500), now=0.0) == 1_000
     relation.balance = 0
@@ -204,19 +212,19 @@ def test_who_runs_one_job_at_a_time_offers_what_was_worked_on_credit_along_with_
 
 
 @given(
-    quote=st.integers(1, 50_000), verified=st.integers(0, 3), balance=st.integers(-60_000, 60_000),
+    quote=st.integers(1, 50_000), done=st.integers(0, 150_000), balance=st.integers(-60_000, 60_000),
     jobs_left=st.integers(1, 100), affordable=st.none() | st.integers(0, 200_000),
 )  # fmt: skip
 def test_no_deposit_is_offered_that_cannot_be_paid_but_for_what_the_job_itself_needs(
-    quote, verified, balance, jobs_left, affordable
+    quote, done, balance, jobs_left, affordable
 ):
     def topup(affordable):
-        relation = Relation(verified=verified, balance=balance if verified else max(0, balance))
+        relation = Relation(done=done, balance=balance if done else max(0, balance))
         known = None if affordable is None else Msat(affordable)
         return relation.topup(Msat(quote), jobs_left=jobs_left, most=Msat(100_000), now=0.0, affordable=known)
 
     wished, offered = topup(None), topup(affordable)
-    needs = quote - min(0, balance) if verified else quote - max(0, balance)
+    needs = max(0, quote - (balance if done else max(0, balance)))
     assert offered % 1_000 == 0 and offered <= wished
     assert offered >= min(wished, needs)
     if affordable is not None and offered < wished:

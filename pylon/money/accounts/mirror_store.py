@@ -88,10 +88,10 @@ async def positions(reader: Reader) -> dict[str, Position]:
     }
 
 
-async def verified(reader: Reader) -> dict[str, int]:
-    """How many receipts of each provider were accepted, by provider."""
-    rows = await reader.fetch_all("SELECT provider, count(*) AS n FROM money_claim GROUP BY provider")
-    return {row["provider"]: row["n"] for row in rows}
+async def done(reader: Reader) -> dict[str, int]:
+    """The sum of the quotes of the jobs whose receipts were accepted, in msat, by provider."""
+    rows = await reader.fetch_all("SELECT provider, sum(quote) AS quotes FROM money_claim GROUP BY provider")
+    return {row["provider"]: row["quotes"] for row in rows}
 
 
 async def paid(reader: Reader, provider: str, claims: Sequence[Claim] = ()) -> Paid:

@@ -166,10 +166,12 @@ class AccountPurse:
             signed_at=bill.signed_at, now=self.clock.wall(), fault=usage_fault(bill, offer, result),
         )  # fmt: skip
         # Results come in crowds: what has gathered shares a flush.
-        return self._booked(bill.author, receipt, self.group.submit(observe))
+        return self._booked(bill.author, offer.quote, receipt, self.group.submit(observe))
 
-    async def _booked(self, provider: str, receipt: AccountReceipt, booking: Awaitable[Step]) -> Msat | None:
-        if not self._relations.booked(provider, receipt, await booking):
+    async def _booked(
+        self, provider: str, quote: Msat, receipt: AccountReceipt, booking: Awaitable[Step]
+    ) -> Msat | None:
+        if not self._relations.booked(provider, quote, receipt, await booking):
             return None
         return Msat(max(0, receipt.charge_msat))
 
