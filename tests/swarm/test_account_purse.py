@@ -618,8 +618,33 @@ async def test_a_full_limit_or_the_stop_file_is_named_as_the_reason(purse, light
 
         monkeypatch.setattr(purse.sender, "pay", refuse)
         with pytest.raises(PaymentRefusedError):
-            await purse.pay(bill(purse), offer, None)
+            await purse.pay(bill(purse), offer, None, wanted=lambda: False)
         assert purse.barred(PRICED) == why
+
+
+async def test_a_deposit_waits_a_moment_for_others_that_are_under_way_and_no_longer(
+    purse, lightning, monkeypatch, quick
+):
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    pay, refused = purse.sender.pay, []
+
+    async def tried(ask, order):
+        if len(refused) < 3:
+            refused.append(order.job)
+            raise PaymentRefusedError(Limit.IN_FLIGHT, "no")
+        return await pay(ask, order)
+
+    monkeypatch.setattr(purse.sender, "pay", tried)
+    await purse.pay(bill(purse), offer, await asked(lightning))
+    assert (len(refused), len(lightning.moved)) == (3, 1)
+    refused.clear()
+    waits = asyncio.create_task(purse.pay(bill(purse, "2" * 64), offer, await asked(lightning)))
+    while not refused:
+        await asyncio.sleep(0)
+    lightning.clock.advance(11)
+    refused.clear()
+    with pytest.raises(PaymentRefusedError):
+        await waits
 
 
 async def test_what_its_owner_had_paid_makes_no_relation(purse, lightning, quick):
