@@ -17,8 +17,7 @@ from pylon.money.msat import ZERO, Msat
 HOUR_S = 3_600.0
 DAY_S = 86_400.0
 MAX_IN_FLIGHT = 20
-# A payee can hold a payment for days. After so many seconds it takes no other payment's place; what was set aside for it
-# goes on counting.
+# A payee can hold a payment for days. After so many seconds it takes no other one's place; its money still counts.
 HELD_S = 600.0
 
 
