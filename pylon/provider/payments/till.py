@@ -199,6 +199,9 @@ class Till:
                 self._waiting.left(job.request.customer)
             case NotAsked.LATER:
                 self._stand_in_line(job)
+            case NotAsked.UNPAID:
+                reason = "too many invoices of this customer were not paid within the last hour"
+                await self._end(job, JobState.FAILED, ErrorCode.CUSTOMER_LIMIT, reason)
             case NotAsked.RAN_OUT:
                 await self._time_out(job)
             case NotAsked.PAID:
