@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pylon import forever as loops
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
+from pylon.jobs.kinds import RLM_REQUEST
 from pylon.jobs.result import Finish, JobResult
 from pylon.money.accounts import mirror_store
 from pylon.money.accounts.deposit import GROWTH
@@ -27,8 +28,10 @@ from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
 from pylon.money.states import PaymentState
 from pylon.money.wallet import WalletCode
+from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit
+from pylon.swarm.flights import Flight
 from pylon.swarm.providers.lack import STOPPED, UNFUNDED
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import written
@@ -37,6 +40,7 @@ from pylon.swarm.spending.account_purse import AccountPurse
 from pylon.swarm.spending.purse import Bill
 from pylon.swarm.spending.relation import QUOTE_S, Relation
 from pylon.swarm.spending.unpaid import OTHER_PAYEE
+from pylon.swarm.wire.settling import bill_of
 from tests.money.craft import OTHER_KEY
 from tests.money.fakes import FakeLightning, clock, open_database
 from tests.waiting import until
@@ -645,6 +649,23 @@ async def test_a_deposit_waits_a_moment_for_others_that_are_under_way_and_no_lon
     refused.clear()
     with pytest.raises(PaymentRefusedError):
         await waits
+
+
+@pytest.mark.parametrize("dated", [0, -86_400])
+async def test_a_receipt_that_is_dated_back_lacks_a_payment_like_any_other(purse, lightning, dated):
+    """It answers a request that was made after the payment, so it was signed after that."""
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    await purse.pay(bill(purse), offer, await asked(lightning))
+    lightning.clock.advance(120)
+    made_at = int(purse.clock.wall())
+    flight = Flight("1" * 64, RLM_REQUEST, 1, 1, THEM, made_at, 0.0, offer)
+    event = Event("0" * 64, THEM, made_at + dated, 6940, (), "", "")
+    signed = bill_of(event, flight, result(None))
+    assert await purse.accept(replace(signed, customer=US), offer, result(receipt(1, 1_000, 1_000))) == 1_000
+    with pytest.raises(PaymentRefusedError) as caught:
+        await purse.pay(bill(purse, "2" * 64), offer, await asked(lightning))
+    assert caught.value.code is Refusal.CREDIT_MISSING
 
 
 async def test_what_its_owner_had_paid_makes_no_relation(purse, lightning, quick):

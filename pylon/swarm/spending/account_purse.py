@@ -134,7 +134,12 @@ class AccountPurse:
         since = self.clock.wall() - order_store.KEEP_S
         orders = await order_store.unanswered(self.database, since=since, providers=gaps)
         return [
-            Owed(one.job, one.kind, Offer(Listing(one.provider, price=one.price), one.bounds, one.quote, one.quote))
+            Owed(
+                one.job,
+                one.kind,
+                Offer(Listing(one.provider, price=one.price), one.bounds, one.quote, one.quote),
+                one.at,
+            )
             for one in orders
         ]
 
