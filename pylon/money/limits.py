@@ -17,6 +17,8 @@ from pylon.money.msat import ZERO, Msat
 HOUR_S = 3_600.0
 DAY_S = 86_400.0
 MAX_IN_FLIGHT = 20
+# A payee can hold a payment for days. After so many seconds it takes no other one's place; its money still counts.
+HELD_S = 600.0
 
 
 class Limit(StrEnum):
@@ -35,7 +37,8 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The limits, in msat. `in_flight` is a number of payments.
+    """The limits, in msat. `in_flight` is a number of payments, of which half may go to providers that have done no
+    work for us: keys cost nothing, and each could hold a payment.
 
     Fees are included in all but `payment` and `provider`, which is what a provider may hold of ours. `hour` and `day`
     are the last 3,600 and 86,400 s. The caps for live money are in `payments.agreed`.
@@ -84,7 +87,10 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What counts against the limits already, in msat, and how many payments are in flight."""
+    """What counts against the limits already, in msat, and how many payments are in flight.
+
+    `newcomers` is how many of these go to providers that have done no work for us; None for a payment to any other.
+    """
 
     job: Msat = ZERO
     provider: Msat = ZERO
@@ -93,6 +99,7 @@ class Used:
     run: Msat = ZERO
     all: Msat = ZERO
     in_flight: int = 0
+    newcomers: int | None = None
 
 
 def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
@@ -101,7 +108,7 @@ def allow(caps: Caps, used: Used, spend: Spend) -> Limit | None:
         return Limit.PAYMENT
     if spend.fee_limit > caps.fee:
         return Limit.FEE
-    if used.in_flight >= caps.in_flight:
+    if used.in_flight >= caps.in_flight or (used.newcomers or 0) >= max(1, caps.in_flight // 2):
         return Limit.IN_FLIGHT
     for limit, left in _left(caps, used, spend):
         if int(spend.amount) > left:

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 
 from pylon.errors import MalformedError
@@ -90,11 +91,13 @@ def bounds_of(spec: JobSpec) -> Bounds:
 def _bid(listing: Listing, offer: Offer | None) -> Msat | None:
     """The bid that the request states; None: none.
 
-    A provider without a price list is told that the bid is nothing, so that one that wants to be paid can decline.
+    No more than the job may cost by the price list that it was offered by. A provider that has raised its price
+    meanwhile then refuses the job, instead of charging what this customer would take for fraud; and none learns how
+    much more this customer would pay. One that is free, or has no price list, is told that the bid is nothing.
     """
     if not listing.priced:
         return ZERO
-    return offer.bid if offer is not None and offer.bid > ZERO else None
+    return None if offer is None else min(offer.bid, offer.quote)
 
 
 def request_draft(
@@ -117,6 +120,9 @@ def request_draft(
         text, parameters = spec.text, spec.parameters
     except TypeError as error:
         raise MalformedError(f"this prompt cannot be written as JSON: {error}") from error
+    if offer is not None and offer.quote:
+        # Its answer is judged by this length, which is not every provider's own.
+        parameters = replace(parameters, max_tokens=offer.bounds.max_tokens)
     job = JobRequest(
         text,
         parameters,

@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
 from pylon.money.invoices.invoice import Invoice
-from pylon.money.limits import DAY_S, HOUR_S, PLAY_CAPS, Caps, Limit, Spend, Used, allow, room
+from pylon.money.limits import DAY_S, HELD_S, HOUR_S, PLAY_CAPS, Caps, Limit, Spend, Used, allow, room
 from pylon.money.msat import Msat
+from pylon.money.payment import BY_HAND
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.agreed import FIRST
 from pylon.money.states import PaymentState
@@ -44,6 +45,8 @@ SPEND = Spend(sats(10), sats(1), "j", "p", "r")
         (replace(SPEND, run=""), Used(run=Msat(89_001)), None),
         (SPEND, Used(all=Msat(189_001)), Limit.ALL),
         (SPEND, Used(in_flight=5), Limit.IN_FLIGHT),
+        (SPEND, Used(in_flight=4, newcomers=2), Limit.IN_FLIGHT),
+        (SPEND, Used(in_flight=4, newcomers=1), None),
         (
             SPEND,
             Used(Msat(14_000), Msat(50_000), Msat(69_000), Msat(139_000), Msat(89_000), Msat(189_000), 4),
@@ -117,16 +120,52 @@ async def test_a_payment_of_unknown_outcome_goes_on_counting(tmp_path):
         await payment_store.move(tx, f"{1:064x}", PaymentState.SENDING, "", NOW)
         await payment_store.move(tx, f"{1:064x}", PaymentState.UNKNOWN, "?", NOW)
     week = NOW + 7 * 86_400.0
-    counted = replace(Used(*[Msat(11_000)] * 6, in_flight=1), provider=Msat(10_000))
+    counted = replace(Used(*[Msat(11_000)] * 6, newcomers=0), provider=Msat(10_000))
     assert await payment_store.used(database, SPEND, week) == counted
     await database.close()
 
 
+async def has_worked(database, provider: str, seq: int = 1) -> None:
+    """A receipt of this provider was accepted."""
+    async with database.transaction() as tx:
+        row = (provider, "e", seq, f"did {provider} {seq}", 1, 1, 1, 1, NOW, NOW)
+        await tx.execute("INSERT INTO money_claim VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+
+async def fifty_at_once(database, who: str, now: float = NOW) -> list[Limit | None]:
+    wanted = [(n, Spend(sats(1), sats(1), f"{who}{n}{now}", f"{who}{n}", "r")) for n in range(50)]
+    base = int(now) * 1_000 + ord(who) * 100
+    return await asyncio.gather(*(reserve(database, spend, base + n, now, PLAY_CAPS) for n, spend in wanted))
+
+
 async def test_no_more_than_twenty_payments_are_in_flight(tmp_path):
     database = await open_database(tmp_path)
-    wanted = [Spend(sats(1), sats(1), f"j{n}", f"p{n}", "r") for n in range(50)]
-    found = await asyncio.gather(*(reserve(database, s, n, float(NOW), PLAY_CAPS) for n, s in enumerate(wanted)))
+    for n in range(50):
+        await has_worked(database, f"p{n}")
+    found = await fifty_at_once(database, "p")
     assert (found.count(None), found.count(Limit.IN_FLIGHT)) == (20, 30)
+    await database.close()
+
+
+async def test_keys_without_number_that_hold_what_they_are_paid_keep_nobody_else_from_being_paid(tmp_path):
+    """Whoever has a payment hang (by a hold invoice) need not have any money, only keys."""
+    database = await open_database(tmp_path)
+    assert (await fifty_at_once(database, "x")).count(None) == 10
+    for n in range(50):
+        await has_worked(database, f"p{n}")
+    assert (await fifty_at_once(database, "p")).count(None) == 10, "half of the places are kept for those that worked"
+    later = NOW + HELD_S + 1
+    assert (await fifty_at_once(database, "y", later)).count(None) == 10, "what is held takes no place for long"
+    used = await payment_store.used(database, SPEND, later)
+    assert used.all == used.day == sats(2 * 30), "all that is held counts against the limits"
+    await database.close()
+
+
+async def test_what_the_owner_pays_by_hand_waits_for_no_place_behind_new_providers(tmp_path):
+    database = await open_database(tmp_path)
+    await fifty_at_once(database, "x")
+    spend = Spend(sats(1), sats(1), "invoice:1", f"{BY_HAND}node", "", by_hand=True)
+    assert await reserve(database, spend, 1, float(NOW), PLAY_CAPS) is None
     await database.close()
 
 
@@ -140,10 +179,10 @@ class Record:
     open: bool
 
 
-def used(records: Iterable[Record], spend: Spend, now: float, worked_off: Mapping[str, int] | None = None) -> Used:
+def used(records: Iterable[Record], spend: Spend, now: float, worked_off: Mapping[str, int]) -> Used:
     """What `payments.store.used` is to say. `worked_off` is what each provider has charged so far, in msat."""
-    job = provider = hour = day = run = total = in_flight = 0
-    left = -(worked_off or {}).get(spend.provider, 0)
+    job = provider = hour = day = run = total = in_flight = newcomers = 0
+    left = -worked_off.get(spend.provider, 0)
     for record in records:
         counted = int(record.counted)
         job += counted * (record.spend.job == spend.job)
@@ -154,9 +193,13 @@ def used(records: Iterable[Record], spend: Spend, now: float, worked_off: Mappin
         hour += counted * (record.open or record.at > now - HOUR_S)
         day += counted * (record.open or record.at > now - DAY_S)
         total += counted
-        in_flight += record.open
+        in_flight += record.open and record.at > now - HELD_S
+        newcomers += record.open and record.at > now - HELD_S and record.spend.provider not in worked_off
     provider += max(0, left)
-    return Used(Msat(job), Msat(provider), Msat(hour), Msat(day), Msat(run), Msat(total), in_flight)
+    return Used(
+        Msat(job), Msat(provider), Msat(hour), Msat(day), Msat(run), Msat(total), in_flight,
+        None if spend.provider in worked_off else newcomers,
+    )  # fmt: skip
 
 
 @dataclass
@@ -242,6 +285,7 @@ class SpendHistory(RuleBasedStateMachine):
             async with self.database.transaction() as tx:
                 reference = f"{provider}/e/{self.count}"
                 await ledger_store.book(tx, ledger.work_received(self.now, provider, reference, amount * 1_000))
+            await has_worked(self.database, provider, self.count)
 
         self.loop.run_until_complete(act())
 
@@ -253,7 +297,7 @@ class SpendHistory(RuleBasedStateMachine):
     def caps_hold(self) -> None:
         # A wallet may take a larger fee than it was told: nothing here can prevent that one sat.
         over = sum(max(0, int(r.counted) - r.spend.amount - r.spend.fee_limit) for r in self.counting())
-        totals = used(self.counting(), SPEND, self.now)
+        totals = used(self.counting(), SPEND, self.now, self.worked_off)
         assert totals.all <= CAPS.all + over
         assert totals.day <= CAPS.day + over
         assert totals.in_flight <= CAPS.in_flight

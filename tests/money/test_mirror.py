@@ -349,6 +349,12 @@ async def test_what_jobs_cost_is_the_sum_of_their_receipts(database):
     assert await mirror_store.charged(database, [*"abc", *map(str, range(600))]) == {"a": 0, "b": 1_000}
 
 
+async def test_what_is_given_back_for_a_job_beyond_its_cost_pays_for_no_other_job(database):
+    for one in (claim(1, job="a"), claim(2, -900, 100, job="b"), claim(3, 500, 600, job="c")):
+        assert (await see(database, one)).mirror.ended is None
+    assert await mirror_store.charged(database, ["b", "c"]) == {"b": 0, "c": 500}
+
+
 async def test_what_receipts_charge_that_wait_is_left_with_their_provider_no_more(database):
     await see(database, claim(1))
     assert (await mirror_store.positions(database))["pp"].balance == 9_000

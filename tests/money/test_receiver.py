@@ -395,6 +395,21 @@ async def test_more_than_was_asked_is_credited_as_what_was_asked(side):
     assert credited.amount == sats(5)
 
 
+async def test_who_has_paid_once_gets_no_invoices_without_end(side):
+    paid = await side.issue(job="paid")
+    await side.payer.pay(paid.invoice, fee_limit=sats(1))
+    await side.receiver.check()
+    for n in range(allowance.MAX_UNPAID_INVOICES):
+        issued = await side.issue(job=f"j{n}")
+        side.clock.advance(10)
+        async with side.database.transaction() as tx:
+            await invoice_store.move(tx, issued, InvoiceState.EXPIRED, side.clock.wall())
+    assert await side.refused(job="j") is ReceiveCode.TOO_MANY_UNPAID
+    await side.issue(customer="bob", job="b")
+    side.clock.advance(3_600 + 600)
+    await side.issue(job="j")
+
+
 async def test_invoices_to_unknown_keys_are_capped_an_hour(side, monkeypatch):
     monkeypatch.setattr(allowance, "MAX_STRANGER_INVOICES", 3)
     for number in range(3):

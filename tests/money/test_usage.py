@@ -1,6 +1,5 @@
 import pytest
 
-from pylon.money.accounts import deposit
 from pylon.money.accounts.account import Account, AskTopUp, Basis, Terms, admit, charge, credit, hold
 from pylon.money.accounts.deposit import wish
 from pylon.money.accounts.usage import TEMPLATE_TOKENS, Bounds, Usage, UsageFault, check_usage, quote_bound
@@ -39,28 +38,44 @@ def test_the_bound_of_a_quote_covers_any_honest_charge():
 
 
 def test_a_first_deposit_is_worth_at_most_three_jobs():
-    assert wish(sats(5), verified_jobs=0, jobs_left=100, most=sats(1_000)) == sats(15)
-    assert wish(Msat(1_500), verified_jobs=0, jobs_left=100, most=sats(1_000)) == sats(5)
+    assert wish(sats(5), done=0, left=0, jobs_left=100, most=sats(1_000)) == sats(15)
+    assert wish(Msat(1_500), done=0, left=0, jobs_left=100, most=sats(1_000)) == sats(5)
 
 
 def test_deposits_grow_with_verified_work_and_never_past_the_work_that_is_left():
-    assert wish(sats(5), verified_jobs=4, jobs_left=100, most=sats(1_000)) == sats(240)
-    assert wish(sats(5), verified_jobs=40, jobs_left=10, most=sats(1_000)) == sats(50)
-    assert wish(sats(5), verified_jobs=40, jobs_left=0, most=sats(1_000)) == sats(5)
+    assert wish(sats(5), done=sats(20), left=0, jobs_left=100, most=sats(1_000)) == sats(240)
+    assert wish(sats(5), done=sats(200), left=0, jobs_left=10, most=sats(1_000)) == sats(50)
+    assert wish(sats(5), done=sats(200), left=0, jobs_left=0, most=sats(1_000)) == sats(5)
+
+
+def test_many_cheap_jobs_that_were_done_well_buy_no_deposit_for_dear_ones():
+    """A provider that raises its price after a hundred jobs of a msat each is a stranger at that price."""
+    assert wish(sats(50), done=100, left=0, jobs_left=100, most=sats(1_000)) == sats(150)
+    assert wish(sats(50), done=sats(20), left=0, jobs_left=100, most=sats(1_000)) == sats(240)
+
+
+def test_a_provider_that_asks_again_and_again_never_has_more_than_its_work_is_worth():
+    for done in (0, sats(5), sats(20)):
+        left = Msat(0)
+        for _ in range(20):
+            left += wish(sats(5), done=done, left=left, jobs_left=8, most=sats(1_000))
+        assert left <= max(3 * sats(5), 12 * done)
 
 
 def test_a_deposit_is_whole_sats_and_stays_below_what_is_allowed():
-    assert wish(sats(5), verified_jobs=0, jobs_left=100, most=Msat(9_999)) == sats(9)
-    assert wish(sats(5), verified_jobs=2, jobs_left=100, most=sats(99)) == sats(99)
+    assert wish(sats(5), done=0, left=0, jobs_left=100, most=Msat(9_999)) == sats(9)
+    assert wish(sats(5), done=sats(10), left=0, jobs_left=100, most=sats(99)) == sats(99)
 
 
-def test_a_hundred_jobs_at_one_provider_take_three_payments_with_eight_in_flight():
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_a_hundred_jobs_at_one_provider_take_three_payments(at_once):
     quote, account, terms = sats(5), Account("00" * 8), Terms()
     to_send, waiting, running, verified, payments = 100, [], 0, 0, 0
     while verified < 100:
-        # As many at once as the work that was done well allows, as deposits grow.
-        while to_send and running + len(waiting) < min(8, max(1, deposit.GROWTH * verified)):
-            waiting.append(wish(quote, verified_jobs=verified, jobs_left=to_send, most=sats(5_000)))
+        # As many at once as our money there covers, as deposits grow.
+        while to_send and running + len(waiting) < min(at_once, max(1, account.balance // quote)):
+            left = max(0, account.balance)
+            waiting.append(wish(quote, done=quote * verified, left=left, jobs_left=to_send, most=sats(5_000)))
             to_send -= 1
         while waiting:
             decision = admit(account, terms, quote, wish=waiting[0])

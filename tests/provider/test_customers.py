@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylon.provider import customers as module
-from pylon.provider.customers import REGULAR_AFTER_S, Customers, Standing
+from pylon.provider.customers import REGULAR_AFTER_S, WASTED, Customers, Standing
 
 
 def test_a_key_is_recent_with_its_first_job_and_a_regular_when_it_comes_back_much_later():
@@ -29,6 +29,27 @@ def test_a_flood_makes_a_provider_forget_who_was_recent_and_no_regular(monkeypat
         customers.served(f"flood {number}", REGULAR_AFTER_S + number)
     assert customers.standing("regular") is Standing.REGULAR
     assert customers.standing("recent") is Standing.STRANGER
+
+
+def test_who_takes_back_more_than_it_has_done_is_a_stranger_however_long_it_is_known():
+    customers = Customers()
+    for now in (0.0, REGULAR_AFTER_S):
+        customers.served("alice", now)
+    for _ in range(WASTED - 1):
+        customers.wasted("alice")
+    assert customers.standing("alice") is Standing.REGULAR, "customers have reasons to take something back"
+    for _ in range(50):
+        customers.wasted("alice")
+    assert customers.standing("alice") is Standing.STRANGER
+    customers.served("alice", REGULAR_AFTER_S + 1)
+    assert customers.standing("alice") is Standing.REGULAR
+    customers.wasted("alice")
+    assert customers.standing("alice") is Standing.STRANGER, "one job that was done makes up for one"
+    assert customers.standing("bob") is Standing.STRANGER
+    for _ in range(WASTED):
+        customers.served("alice", REGULAR_AFTER_S + 2)
+        customers.wasted("alice")
+    assert customers.standing("alice") is Standing.STRANGER
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 3 * REGULAR_AFTER_S)), max_size=20))

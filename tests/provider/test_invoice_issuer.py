@@ -4,6 +4,7 @@ import pytest
 
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money.accounts.account import AskTopUp, Terms, WaitForTopUp
+from pylon.money.invoices import receiver
 from pylon.money.invoices import store as invoice_store
 from pylon.money.invoices.receiver import EXPIRY_S, GRACE_S, ReceiveCode, ReceiveError, Receiver
 from pylon.money.msat import Msat
@@ -99,6 +100,14 @@ async def test_a_job_whose_invoice_ran_out_or_was_paid_gets_no_other(desk):
     assert await desk.issuer.issue(paid, ASKED) is NotIssued.PAID
     assert not desk.issuer.down
     assert (await desk.issuer.has_paid(OTHER.public), await desk.issuer.has_paid(KEY.public)) == (True, False)
+
+
+async def test_who_left_too_many_invoices_unpaid_is_given_no_other_and_that_is_not_the_wallet_s_fault(
+    desk, monkeypatch
+):
+    monkeypatch.setattr(receiver, "MAX_UNPAID_INVOICES", 0)
+    assert await desk.issuer.issue(await desk.job("a"), ASKED) is NotIssued.UNPAID
+    assert not desk.issuer.down
 
 
 async def test_too_many_strangers_are_told_to_come_later_and_that_is_not_the_wallet_s_fault(desk, monkeypatch):

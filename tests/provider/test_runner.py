@@ -25,7 +25,7 @@ from pylon.nostr.event import Event, EventDraft, Tag
 from pylon.nostr.keys import SecretKey
 from pylon.provider.admission import Accept
 from pylon.provider.contents import Contents
-from pylon.provider.customers import Customers
+from pylon.provider.customers import WASTED, Customers, Standing
 from pylon.provider.journal import Journal
 from pylon.provider.payments.settlement import AccountSettlement, CreditPolicy
 from pylon.provider.queue import Job
@@ -114,7 +114,7 @@ class Stage:
         self.engine, self.replies, self.outbox = Engine(), Replies(), Outbox()
         self.journal = journal = Journal(database, group)
         self.settlement = AccountSettlement(journal, CreditPolicy(stranger=Terms(credit=Msat(4_000)), trial=None))
-        clock = SystemClock()
+        clock, self.customers = SystemClock(), Customers()
         results = Results(
             secret=US,
             keys=ConversationKeys(US),
@@ -124,7 +124,7 @@ class Stage:
             outbox=self.outbox,
             replies=self.replies,
             clock=clock,
-            customers=Customers(),
+            customers=self.customers,
         )
         self.runner = Runner(
             inference=self.engine,
@@ -316,6 +316,20 @@ async def test_a_running_job_that_is_taken_back_before_anything_was_sent_costs_n
     await stage.idle()
     assert await stage.states() == ["cancelled"]
     assert ((await stage.account()).held, stage.outbox.published) == (0, [])
+
+
+@pytest.mark.parametrize(("quote", "standing"), [(1_000, Standing.STRANGER), (0, Standing.RECENT)])
+async def test_who_takes_priced_jobs_back_again_and_again_once_the_model_works_waits_among_strangers(
+    stage, quote, standing
+):
+    stage.customers.served(CUSTOMER.public, 0.0)
+    for n in range(WASTED):
+        job = await stage.add(f"story {n}", quote=quote)
+        await until(lambda job=job: job.id in stage.runner.running)
+        await stage.runner.cancel(job.id, CUSTOMER.public)
+        await stage.idle()
+    assert await stage.states() == ["cancelled"] * WASTED
+    assert stage.customers.standing(CUSTOMER.public) is standing
 
 
 async def test_a_free_job_that_is_taken_back_while_it_is_streamed_has_no_result(stage):

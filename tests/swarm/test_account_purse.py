@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pylon import forever as loops
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Address, Amount
+from pylon.jobs.kinds import RLM_REQUEST
 from pylon.jobs.result import Finish, JobResult
 from pylon.money.accounts import mirror_store
 from pylon.money.accounts.deposit import GROWTH
@@ -27,8 +28,10 @@ from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.price import Price
 from pylon.money.states import PaymentState
 from pylon.money.wallet import WalletCode
+from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
 from pylon.store.group import GroupCommit
+from pylon.swarm.flights import Flight
 from pylon.swarm.providers.lack import STOPPED, UNFUNDED
 from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import written
@@ -37,6 +40,7 @@ from pylon.swarm.spending.account_purse import AccountPurse
 from pylon.swarm.spending.purse import Bill
 from pylon.swarm.spending.relation import QUOTE_S, Relation
 from pylon.swarm.spending.unpaid import OTHER_PAYEE
+from pylon.swarm.wire.settling import bill_of
 from tests.money.craft import OTHER_KEY
 from tests.money.fakes import FakeLightning, clock, open_database
 from tests.waiting import until
@@ -191,12 +195,20 @@ def test_who_has_worked_nothing_off_is_offered_no_second_deposit():
     assert relation.topup(Msat(1_000), jobs_left=9, most=Msat(100_000), now=0.0) == 0
     # A larger job takes what is there, and the rest of a stranger's three.
     assert relation.topup(Msat(2_500), jobs_left=9, most=Msat(100_000), now=0.0) == 5_000
-    relation.verified = 1
+    relation.done = 1_000
     assert relation.topup(Msat(1_000), jobs_left=9, most=Msat(100_000), now=0.0) > 0
 
 
+def test_who_has_done_one_job_and_asks_for_deposits_instead_of_working_has_its_work_s_worth_and_no_more():
+    relation = Relation(done=1_000)
+    for _ in range(50):
+        relation.balance += relation.topup(Msat(1_000), jobs_left=9, most=Msat(100_000), now=0.0)
+    assert relation.balance == 1_000 * GROWTH
+    assert relation.topup(Msat(5_000), jobs_left=9, most=Msat(100_000), now=0.0) == 3 * 5_000 - relation.balance
+
+
 def test_who_runs_one_job_at_a_time_offers_what_was_worked_on_credit_along_with_it():
-    relation = Relation(verified=1, balance=-550)
+    relation = Relation(done=660, balance=-550)
     assert relation.topup(Msat(660), jobs_left=1, most=Msat(100_000), now=0.0) >= 660 + 550
     assert relation.topup(Msat(660), jobs_left=1, most=Msat(1_500), now=0.0) == 1_000
     relation.balance = 0
@@ -204,19 +216,19 @@ def test_who_runs_one_job_at_a_time_offers_what_was_worked_on_credit_along_with_
 
 
 @given(
-    quote=st.integers(1, 50_000), verified=st.integers(0, 3), balance=st.integers(-60_000, 60_000),
+    quote=st.integers(1, 50_000), done=st.integers(0, 150_000), balance=st.integers(-60_000, 60_000),
     jobs_left=st.integers(1, 100), affordable=st.none() | st.integers(0, 200_000),
 )  # fmt: skip
 def test_no_deposit_is_offered_that_cannot_be_paid_but_for_what_the_job_itself_needs(
-    quote, verified, balance, jobs_left, affordable
+    quote, done, balance, jobs_left, affordable
 ):
     def topup(affordable):
-        relation = Relation(verified=verified, balance=balance if verified else max(0, balance))
+        relation = Relation(done=done, balance=balance if done else max(0, balance))
         known = None if affordable is None else Msat(affordable)
         return relation.topup(Msat(quote), jobs_left=jobs_left, most=Msat(100_000), now=0.0, affordable=known)
 
     wished, offered = topup(None), topup(affordable)
-    needs = quote - min(0, balance) if verified else quote - max(0, balance)
+    needs = max(0, quote - (balance if done else max(0, balance)))
     assert offered % 1_000 == 0 and offered <= wished
     assert offered >= min(wished, needs)
     if affordable is not None and offered < wished:
@@ -610,8 +622,50 @@ async def test_a_full_limit_or_the_stop_file_is_named_as_the_reason(purse, light
 
         monkeypatch.setattr(purse.sender, "pay", refuse)
         with pytest.raises(PaymentRefusedError):
-            await purse.pay(bill(purse), offer, None)
+            await purse.pay(bill(purse), offer, None, wanted=lambda: False)
         assert purse.barred(PRICED) == why
+
+
+async def test_a_deposit_waits_a_moment_for_others_that_are_under_way_and_no_longer(
+    purse, lightning, monkeypatch, quick
+):
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    pay, refused = purse.sender.pay, []
+
+    async def tried(ask, order):
+        if len(refused) < 3:
+            refused.append(order.job)
+            raise PaymentRefusedError(Limit.IN_FLIGHT, "no")
+        return await pay(ask, order)
+
+    monkeypatch.setattr(purse.sender, "pay", tried)
+    await purse.pay(bill(purse), offer, await asked(lightning))
+    assert (len(refused), len(lightning.moved)) == (3, 1)
+    refused.clear()
+    waits = asyncio.create_task(purse.pay(bill(purse, "2" * 64), offer, await asked(lightning)))
+    while not refused:
+        await asyncio.sleep(0)
+    lightning.clock.advance(11)
+    refused.clear()
+    with pytest.raises(PaymentRefusedError):
+        await waits
+
+
+@pytest.mark.parametrize("dated", [0, -86_400])
+async def test_a_receipt_that_is_dated_back_lacks_a_payment_like_any_other(purse, lightning, dated):
+    """It answers a request that was made after the payment, so it was signed after that."""
+    await purse.start()
+    offer = purse.offer(PRICED, BOUNDS, bid=BID, jobs_left=100)
+    await purse.pay(bill(purse), offer, await asked(lightning))
+    lightning.clock.advance(120)
+    made_at = int(purse.clock.wall())
+    flight = Flight("1" * 64, RLM_REQUEST, 1, 1, THEM, made_at, 0.0, offer)
+    event = Event("0" * 64, THEM, made_at + dated, 6940, (), "", "")
+    signed = bill_of(event, flight, result(None))
+    assert await purse.accept(replace(signed, customer=US), offer, result(receipt(1, 1_000, 1_000))) == 1_000
+    with pytest.raises(PaymentRefusedError) as caught:
+        await purse.pay(bill(purse, "2" * 64), offer, await asked(lightning))
+    assert caught.value.code is Refusal.CREDIT_MISSING
 
 
 async def test_what_its_owner_had_paid_makes_no_relation(purse, lightning, quick):

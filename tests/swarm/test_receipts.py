@@ -32,7 +32,7 @@ from pylon.swarm.providers.listing import Listing
 from pylon.swarm.rows import written
 from pylon.swarm.spending import receipts
 from pylon.swarm.spending.account_purse import AccountPurse
-from pylon.swarm.spending.purse import Offer, Owed
+from pylon.swarm.spending.purse import Bill, Offer, Owed
 from pylon.swarm.spending.receipts import LateReceipts
 from tests.money.fakes import FakeLightning, open_database
 from tests.swarm.fakes import FakeRelays
@@ -248,6 +248,29 @@ async def test_who_signs_many_results_of_a_cancelled_job_does_not_keep_the_recei
     await asyncio.wait_for(late.caught_up.wait(), 10)
     task.cancel()
     assert len(relays.queries) == 2, "one for results, and one for what was sent of the job"
+
+
+async def test_a_late_receipt_that_is_dated_back_counts_as_signed_when_its_job_was_ordered():
+    signed: list[float] = []
+
+    class Purse:
+        async def unanswered(self, *, at_start: bool) -> list[Owed]:
+            offer = Offer(Listing(them.public, price=PRICE), Bounds(100, 16), Msat(1_000), Msat(1_000))
+            return [Owed("1" * 64, RLM_REQUEST, offer, asked_at=500.0)] if at_start else []
+
+        def accept(self, bill: Bill, *_: object) -> None:
+            signed.append(bill.signed_at)
+
+    relays, us, them = FakeRelays(), SecretKey.generate(), SecretKey.generate()
+    asked = us.sign(EventDraft(RLM_REQUEST, "", (), 0))
+    for created_at in (100, 900):
+        result = JobResult(Address("1" * 64, us.public), result_kind(RLM_REQUEST), "text", usage=Usage(50, 10))
+        relays.give(them.sign(result_draft(result, ConversationKeys(them), request=asked, created_at=created_at)))
+    late = LateReceipts(relays, Purse(), ConversationKeys(us), us.public, lambda _: False, lambda *_: None)  # type: ignore[arg-type]
+    task = asyncio.create_task(late.run())
+    await asyncio.wait_for(late.caught_up.wait(), 10)
+    task.cancel()
+    assert signed == [500.0, 900]
 
 
 async def test_a_look_for_late_receipts_that_fails_is_not_the_last(monkeypatch):

@@ -94,6 +94,6 @@ class Books:
         if after.ended is not None:
             return False
         relation.seen = after.seen
-        relation.verified += 1
+        relation.done += int(offer.quote)
         relation.balance -= receipt.charge_msat
         return True

@@ -278,6 +278,8 @@ class Machine:
         self._asked.pop(job.id, None)
         self._told.discard(job.id)
         self._of_customer[job.request.customer] -= 1
+        if wasted and job.terms.quote:
+            self._customers.wasted(job.request.customer)
         self._release(job, wasted=wasted)
 
     def _release(self, job: Job, *, wasted: bool = False) -> None:

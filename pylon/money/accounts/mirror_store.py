@@ -88,10 +88,10 @@ async def positions(reader: Reader) -> dict[str, Position]:
     }
 
 
-async def verified(reader: Reader) -> dict[str, int]:
-    """How many receipts of each provider were accepted, by provider."""
-    rows = await reader.fetch_all("SELECT provider, count(*) AS n FROM money_claim GROUP BY provider")
-    return {row["provider"]: row["n"] for row in rows}
+async def done(reader: Reader) -> dict[str, int]:
+    """The sum of the quotes of the jobs whose receipts were accepted, in msat, by provider."""
+    rows = await reader.fetch_all("SELECT provider, sum(quote) AS quotes FROM money_claim GROUP BY provider")
+    return {row["provider"]: row["quotes"] for row in rows}
 
 
 async def paid(reader: Reader, provider: str, claims: Sequence[Claim] = ()) -> Paid:
@@ -190,7 +190,11 @@ async def _answered(tx: Transaction, provider: str) -> int:
 
 
 async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
-    """What receipts charge for each of these jobs, in msat, waiting ones included. Jobs without one are left out."""
+    """What receipts charge for each of these jobs, in msat, waiting ones included. Jobs without one are left out.
+
+    A job for which more was given back than it cost has cost nothing: what a provider gives back stays with it, and
+    makes no room for what others charge.
+    """
     found: dict[str, int] = {}
     for start in range(0, len(jobs), _CHUNK):
         chunk = jobs[start : start + _CHUNK]
@@ -203,7 +207,7 @@ async def charged(reader: Reader, jobs: Sequence[str]) -> dict[str, int]:
             f" WHERE w.job IN ({marks}) AND m.ended IS NULL) GROUP BY job",
             (*chunk, *chunk),
         )
-        found.update((row[0], int(row[1])) for row in rows)
+        found.update((row[0], max(0, int(row[1]))) for row in rows)
     return found
 
 

@@ -18,6 +18,8 @@ MAX_STRANGER_INVOICES = 200
 # Beyond that one more is made in so many seconds: a flood must not use up an hour's invoices and leave none to
 # others.
 PACE_S = HOUR_S / MAX_STRANGER_INVOICES
+# Invoices of one customer that nobody pays, in an hour. One who pays has its invoice for ten minutes.
+MAX_UNPAID_INVOICES = 30
 # How many are made at once: a wallet asked for hundreds answers none in time, also not for customers that have paid.
 AT_ONCE = 8
 

@@ -18,8 +18,9 @@ from pylon.money.books import ledger
 from pylon.money.books.store import book
 from pylon.money.invoices import invoice as invoices
 from pylon.money.invoices import store as invoice_store
-from pylon.money.invoices.allowance import MAX_STRANGER_INVOICES, Allowance
+from pylon.money.invoices.allowance import MAX_STRANGER_INVOICES, MAX_UNPAID_INVOICES, Allowance
 from pylon.money.invoices.store import Issued
+from pylon.money.limits import HOUR_S
 from pylon.money.msat import Msat
 from pylon.money.network import Network
 from pylon.money.states import InvoiceState
@@ -52,6 +53,7 @@ class ReceiveCode(StrEnum):
     WALLET_AMOUNT = "wallet_changed_amount"  # it was made for another amount: some wallets floor or drop it
     HASH_REUSED = "wallet_reused_hash"
     TOO_MANY = "too_many_stranger_invoices"
+    TOO_MANY_UNPAID = "too_many_unpaid_invoices"  # this customer has paid before, and left many unpaid since
     TOPUP_OPEN = "topup_open"  # this customer has an unpaid invoice already
     JOB_HAD_INVOICE = "job_had_invoice"  # this job's invoice was paid, or given up: a customer pays a job once
     NOT_PROVEN = "wallet_settled_without_proof"
@@ -115,6 +117,12 @@ class Receiver:
             )
         if before is not None:
             return before
+        given_up = await invoice_store.count_given_up(self._database, customer, since=self._clock.wall() - HOUR_S)
+        if given_up >= MAX_UNPAID_INVOICES:
+            raise ReceiveError(
+                ReceiveCode.TOO_MANY_UNPAID,
+                f"{MAX_UNPAID_INVOICES} invoices of this customer were not paid within the last hour",
+            )
         async with self._allowance.place(customer) as is_free:
             if not is_free:
                 raise ReceiveError(

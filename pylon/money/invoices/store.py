@@ -94,6 +94,16 @@ async def has_paid(reader: Reader, customer: str) -> bool:
     return row is not None
 
 
+async def count_given_up(reader: Reader, customer: str, *, since: float) -> int:
+    """How many invoices of this customer were given up that expired, or will, after `since` (Unix seconds)."""
+    row = await reader.fetch_one(
+        "SELECT count(*) FROM money_invoice INDEXED BY money_invoice_given_up"
+        " WHERE state = 'expired' AND expires_at >= ? AND customer = ?",
+        (since, customer),
+    )
+    return int(row[0]) if row else 0
+
+
 async def count_to_strangers(reader: Reader, *, since: float) -> int:
     """How many invoices since `since` (Unix seconds) went to customers that have never paid one."""
     row = await reader.fetch_one(

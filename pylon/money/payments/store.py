@@ -7,7 +7,7 @@ from pylon.money.accounts import mirror_store
 from pylon.money.books import ledger
 from pylon.money.books.store import Reader, balance
 from pylon.money.invoices.invoice import Invoice
-from pylon.money.limits import DAY_S, HOUR_S, Spend, Used
+from pylon.money.limits import DAY_S, HELD_S, HOUR_S, Spend, Used
 from pylon.money.msat import ZERO, Msat
 from pylon.money.payment import BY_HAND, DECIDED, PRESUMED_FAILED, Known, Order
 from pylon.money.payments import payees as payee_store
@@ -21,8 +21,11 @@ FEE_MEMORY_S = DAY_S
 # last day's payments among all settled ones.
 _USED = """
 WITH
-    open AS (SELECT coalesce(sum(msat + fee_limit), 0) AS msat, count(*) AS number,
-            coalesce(sum(msat) FILTER (WHERE provider = :provider), 0) AS there
+    open AS (SELECT coalesce(sum(msat + fee_limit), 0) AS msat,
+            coalesce(sum(msat) FILTER (WHERE provider = :provider), 0) AS there,
+            count(*) FILTER (WHERE reserved_at > :held) AS number,
+            count(*) FILTER (WHERE reserved_at > :held AND NOT instr(provider, :by_hand) AND NOT EXISTS
+                (SELECT 1 FROM money_claim WHERE provider = money_payment.provider)) AS newcomers
         FROM money_payment WHERE state IN ('reserved', 'sending', 'unknown')),
     lately AS (SELECT coalesce(sum(msat + fee) FILTER (WHERE reserved_at > :hour), 0) AS hour,
             coalesce(sum(msat + fee), 0) AS day
@@ -34,7 +37,9 @@ SELECT
         WHERE :run <> '' AND run = :run AND state <> 'failed'),
     open.there, open.msat, lately.hour, lately.day,
     (SELECT coalesce(sum(credit), 0) FROM money_sum WHERE account = :wallet),
-    open.number
+    open.number,
+    CASE WHEN NOT instr(:provider, :by_hand) AND NOT EXISTS (SELECT 1 FROM money_claim WHERE provider = :provider)
+        THEN open.newcomers END
 FROM open, lately
 """
 
@@ -120,14 +125,16 @@ async def used(reader: Reader, spend: Spend, now: float) -> Used:
             "run": "" if spend.by_hand else spend.run,
             "hour": now - HOUR_S,
             "day": now - DAY_S,
+            "held": now - HELD_S,
+            "by_hand": BY_HAND,
             "wallet": ledger.WALLET,
         },
     )
     assert row is not None  # noqa: S101 - an aggregate has one row
-    *sums, in_flight = row
+    *sums, in_flight, newcomers = row
     job, run, provider, opened, hour, day, paid = map(Msat, sums)
     left = Msat(max(0, await balance(reader, ledger.provider(spend.provider))))
-    return Used(job, provider + left, opened + hour, opened + day, run, opened + paid, in_flight)
+    return Used(job, provider + left, opened + hour, opened + day, run, opened + paid, in_flight, newcomers)
 
 
 async def used_now(reader: Reader, now: float) -> Used:

@@ -32,6 +32,8 @@ class NotIssued(Enum):
     ANOTHER = auto()
     # Too many customers that have never paid got an invoice lately.
     LATER = auto()
+    # Too many invoices of this customer were not paid lately.
+    UNPAID = auto()
     # The job had an invoice, which was not paid in time.
     RAN_OUT = auto()
     # The job had an invoice, and what was paid for it is credit: the customer must send a new request.
@@ -88,6 +90,8 @@ class InvoiceIssuer:
             return NotIssued.ANOTHER
         if error.code is ReceiveCode.TOO_MANY:
             return NotIssued.LATER
+        if error.code is ReceiveCode.TOO_MANY_UNPAID:
+            return NotIssued.UNPAID
         logger.warning("no invoice could be made", job=job.id, code=error.code.value, error=str(error))
         if error.code is ReceiveCode.JOB_HAD_INVOICE:
             had = await invoice_store.of_job(self._database, job.id)

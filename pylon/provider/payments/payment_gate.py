@@ -199,6 +199,9 @@ class PaymentGate:
                 self._waiting.left(job.request.customer)
             case NotIssued.LATER:
                 self._stand_in_line(job)
+            case NotIssued.UNPAID:
+                reason = "too many invoices of this customer were not paid within the last hour"
+                await self._end(job, JobState.FAILED, ErrorCode.CUSTOMER_LIMIT, reason)
             case NotIssued.RAN_OUT:
                 await self._time_out(job)
             case NotIssued.PAID:

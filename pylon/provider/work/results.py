@@ -99,6 +99,8 @@ class Results:
         Raises what the write raises, and then tells nobody: the next start finds the job's row unchanged and may
         answer it after all, and a customer that had gone elsewhere would pay twice.
         """
+        if wasted and job.terms.quote:
+            self._customers.wasted(job.request.customer)
         refusal = taken_back(job) if state is JobState.CANCELLED else None
         feedback = None if refusal is None else self._replies.refusal(refusal)
         await self._settlement.end(

@@ -134,7 +134,12 @@ class AccountPurse:
         since = self.clock.wall() - order_store.KEEP_S
         orders = await order_store.unanswered(self.database, since=since, providers=gaps)
         return [
-            Owed(one.job, one.kind, Offer(Listing(one.provider, price=one.price), one.bounds, one.quote, one.quote))
+            Owed(
+                one.job,
+                one.kind,
+                Offer(Listing(one.provider, price=one.price), one.bounds, one.quote, one.quote),
+                one.at,
+            )
             for one in orders
         ]
 
@@ -166,10 +171,12 @@ class AccountPurse:
             signed_at=bill.signed_at, now=self.clock.wall(), fault=usage_fault(bill, offer, result),
         )  # fmt: skip
         # Results come in crowds: what has gathered shares a flush.
-        return self._booked(bill.author, receipt, self.group.submit(observe))
+        return self._booked(bill.author, offer.quote, receipt, self.group.submit(observe))
 
-    async def _booked(self, provider: str, receipt: AccountReceipt, booking: Awaitable[Step]) -> Msat | None:
-        if not self._relations.booked(provider, receipt, await booking):
+    async def _booked(
+        self, provider: str, quote: Msat, receipt: AccountReceipt, booking: Awaitable[Step]
+    ) -> Msat | None:
+        if not self._relations.booked(provider, quote, receipt, await booking):
             return None
         return Msat(max(0, receipt.charge_msat))
 

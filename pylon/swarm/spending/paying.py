@@ -8,8 +8,9 @@ from pylon.clock import Clock
 from pylon.errors import MoneyError
 from pylon.jobs.answer import Amount
 from pylon.money.invoices.invoice import decode
+from pylon.money.limits import Limit
 from pylon.money.msat import ZERO, sats_text
-from pylon.money.payment import Ask, Order, PaymentRefusedError, Refusal
+from pylon.money.payment import Ask, Code, Order, PaymentRefusedError, Refusal
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.sender import Sender
 from pylon.money.payments.store import Payment
@@ -22,10 +23,13 @@ from pylon.swarm.spending.relations import Relations
 from pylon.swarm.spending.unpaid_invoices import UnpaidInvoices
 
 CHECK_S = 3.0
-# Refusals that a lookup or a receipt may lift, and for how many seconds a payment is tried again before it is
-# refused.
-PASSING = frozenset({Refusal.TOPUP_IN_FLIGHT, Refusal.RECEIPTS_PENDING})
-PASSING_S = 60.0
+# For how many seconds a payment is tried again before it is refused, where a lookup or a receipt may lift the refusal
+# or other payments may end. Most of these take less than a second; what takes longer may be held.
+PASSING_S: dict[Code, float] = {
+    Refusal.TOPUP_IN_FLIGHT: 60.0,
+    Refusal.RECEIPTS_PENDING: 60.0,
+    Limit.IN_FLIGHT: 10.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,13 @@ class Paying:
             self.relations.deposited(payment)
 
     async def _paid(self, ask: Ask, order: Order, wanted: Callable[[], bool]) -> Payment:
-        kept_until = self.clock.monotonic() + PASSING_S
+        began_at = self.clock.monotonic()
         while True:
             try:
                 return await self.sender.pay(ask, order)
             except PaymentRefusedError as refused:
-                if refused.code not in PASSING or self.clock.monotonic() > kept_until or not wanted():
+                waited_s = self.clock.monotonic() - began_at
+                if waited_s > PASSING_S.get(refused.code, -1.0) or not wanted():
                     raise
             await asyncio.sleep(CHECK_S)
             if not wanted():

@@ -38,6 +38,8 @@ class Offer:
 class Bill:
     """A provider's event about one job of ours: its author, the customer, and when it was signed (Unix seconds).
 
+    `signed_at` is never before the request was made, whatever the event's date: a receipt that is dated back would
+    lack no payment, however long ago that was made.
     `sent_bytes` is how much of the answer had come in pieces when we took the job back; None: we did not. `let_go`:
     its author had said with an error that it does not do the job.
     """
@@ -45,18 +47,19 @@ class Bill:
     author: str
     customer: str
     request: str
-    signed_at: int
+    signed_at: float
     sent_bytes: int | None = None
     let_go: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A request without a receipt that its provider may have charged for."""
+    """A request, made at `asked_at` (Unix seconds), without a receipt that its provider may have charged for."""
 
     request: str
     kind: int
     offer: Offer
+    asked_at: float = 0.0
 
 
 def usage_fault(bill: Bill, offer: Offer, result: JobResult) -> End | None:

@@ -106,7 +106,8 @@ class LateReceipts:
                     # A relay that was not reached may have the proof. Without it the account keeps its gap.
                     logger.info("nothing shows that this was sent", job=owed.request, provider=event.pubkey)
                     return
-            bill = Bill(event.pubkey, self._customer, owed.request, event.created_at, sent_bytes)
+            signed_at = max(event.created_at, owed.asked_at)
+            bill = Bill(event.pubkey, self._customer, owed.request, signed_at, sent_bytes)
             if (booking := self._purse.accept(bill, owed.offer, result)) is None:
                 # This copy has no receipt; another one may have.
                 return

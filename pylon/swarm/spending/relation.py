@@ -18,10 +18,13 @@ QUOTE_S = 600.0
 
 @dataclass(slots=True)
 class Relation:
-    """See the module. `balance` is our money there, in msat; `quote` the most that a recent job there could cost."""
+    """See the module. `balance` is our money there, in msat; `quote` the most that a recent job there could cost.
+
+    `done` is the sum of the quotes of the jobs whose receipts were accepted, in msat.
+    """
 
     seen: AccountSeen | None = None
-    verified: int = 0
+    done: int = 0
     ended: End | None = None
     suspended: bool = False
     """Whether nothing is sent there for a while, since receipts are missing."""
@@ -78,18 +81,15 @@ class Relation:
         `affordable` is what can be paid, if known: more is offered only if the job itself needs it.
         """
         self.quoted(quote, now)
-        wished = wish(quote, verified_jobs=self.verified, jobs_left=jobs_left, most=most)
-        wished_sats, most_sats = int(wished) // MSAT_PER_SAT, int(most) // MSAT_PER_SAT
-        if self.verified:
-            # A provider asks for the work it did on credit together with the next job: a customer that runs one job
-            # at a time would otherwise offer less than any provider takes.
-            least_sats = min(-((min(0, self.balance) - int(quote)) // MSAT_PER_SAT), most_sats)
+        left = max(0, self.balance)
+        wished = wish(quote, done=self.done, left=left, jobs_left=jobs_left, most=most)
+        wished_sats = int(wished) // MSAT_PER_SAT
+        # What the job itself lacks. A provider asks for the work it did on credit together with the next job: a
+        # customer that runs one job at a time would otherwise offer less than any provider takes.
+        owed = max(0, -self.balance) if self.done else 0
+        least_sats = min(max(0, -((left - owed - int(quote)) // MSAT_PER_SAT)), int(most) // MSAT_PER_SAT)
+        if self.done:
             wished_sats = max(wished_sats, least_sats)
-        else:
-            # A provider that has not answered yet gets no more than a stranger, however often it asks.
-            left = max(0, self.balance)
-            least_sats = -((left - int(quote)) // MSAT_PER_SAT)
-            wished_sats = max(0, wished_sats - left // MSAT_PER_SAT)
         if affordable is not None:
             wished_sats = min(wished_sats, max(least_sats, int(affordable) // MSAT_PER_SAT))
         return Msat(wished_sats * MSAT_PER_SAT)

@@ -13,7 +13,7 @@ from pylon.money.accounts import mirror_store
 from pylon.money.accounts import orders as order_store
 from pylon.money.accounts.mirror import Outcome, Step
 from pylon.money.accounts.receipt import AccountReceipt
-from pylon.money.msat import sats_text
+from pylon.money.msat import Msat, sats_text
 from pylon.money.payments.store import Payment
 from pylon.store.database import Database
 from pylon.swarm.spending.relation import QUOTE_S, Relation
@@ -54,8 +54,8 @@ class Relations:
         now = self.clock.wall()
         async with self.database.transaction() as tx:
             await mirror_store.resume(tx, now)
-        for provider, verified in (await mirror_store.verified(self.database)).items():
-            self[provider].verified = verified
+        for provider, done in (await mirror_store.done(self.database)).items():
+            self[provider].done = done
         for provider, position in (await mirror_store.positions(self.database)).items():
             relation = self[provider]
             relation.ended, relation.seen = position.ended, position.seen
@@ -69,8 +69,8 @@ class Relations:
         self[payment.provider].balance += int(payment.amount)
         self.changed(payment.provider)
 
-    def booked(self, provider: str, receipt: AccountReceipt, step: Step) -> bool:
-        """Updates a relation after a receipt was booked; False if the relation has ended."""
+    def booked(self, provider: str, quote: Msat, receipt: AccountReceipt, step: Step) -> bool:
+        """Updates a relation after the receipt of a job of this quote was booked; False if the relation has ended."""
         relation = self[provider]
         relation.ended, relation.suspended = step.mirror.ended, bool(step.mirror.suspended_until)
         if relation.ended is not None:
@@ -79,7 +79,7 @@ class Relations:
             return False
         relation.seen = step.mirror.seen
         if step.outcome in (Outcome.ACCEPTED, Outcome.PENDING):
-            relation.verified += 1
+            relation.done += int(quote)
             relation.balance += int(step.found) - receipt.charge_msat
         self.changed(provider)
         return True

@@ -112,7 +112,9 @@ class Settling:
         if self.purse is None or flight.offer is None:
             self.settled.answered(flight)
         elif (result := flight.result) is not None:
-            self._book(self.purse, flight, flight.offer, _bill(event, flight, result), result, self.settled.answered)
+            self._book(
+                self.purse, flight, flight.offer, bill_of(event, flight, result), result, self.settled.answered
+            )
 
     def taken_back(self, event: Event, flight: Flight, result: JobResult) -> None:
         """A provider was told to stop, and charges for the part of the answer that it had sent."""
@@ -124,7 +126,7 @@ class Settling:
             # It charges for more than we were shown, but relays lose events. Stored ones are looked for: by the inbox
             # while the slot is open, later when the account shows a gap, or at the next start.
             return
-        bill = _bill(event, flight, result, shown)
+        bill = bill_of(event, flight, result, shown)
         self._book(self.purse, flight, flight.offer, bill, result, self.settled.part_paid)
 
     def _book(
@@ -223,9 +225,11 @@ class Settling:
         self.deciders.tell(m.Refused(flight.attempt, None, ours=True))
 
 
-def _bill(event: Event, flight: Flight, result: JobResult, sent_bytes: int | None = None) -> Bill:
+def bill_of(event: Event, flight: Flight, result: JobResult, sent_bytes: int | None = None) -> Bill:
+    """The bill in a provider's result."""
     customer = result.address.customer
-    return Bill(event.pubkey, customer, flight.request, event.created_at, sent_bytes, flight.charge.waived)
+    signed_at = max(event.created_at, flight.created_at)
+    return Bill(event.pubkey, customer, flight.request, signed_at, sent_bytes, flight.charge.waived)
 
 
 def _offers(flight: Flight, amount: Msat) -> bool:
