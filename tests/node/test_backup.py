@@ -19,6 +19,7 @@ from pylon.node.doctor.examine import examine
 from pylon.node.home import BANK_DATABASE, Home
 from pylon.node.open_home import SCHEMAS
 from pylon.node.restored import refuse_backup_itself
+from pylon.relay.server import RelayServer
 from pylon.store import marks
 from pylon.store.database import Database
 from pylon.store.look import look_into
@@ -291,9 +292,10 @@ async def test_a_relay_does_not_go_on_with_the_playbank_of_the_backup_itself_and
     assert names(tmp_path / "kept") == before
     shutil.copytree(tmp_path / "kept", tmp_path / "life")
     refuse_backup_itself(Home(tmp_path / "life"))
-    for _ in range(2):
-        async with BankHost(tmp_path / "life", "ws://127.0.0.1:9"):
-            pass
+    async with RelayServer() as relay:
+        for _ in range(2):
+            async with BankHost(tmp_path / "life", relay.url):
+                pass
     books = await Database.open(tmp_path / "life" / BANK_DATABASE, [PLAYBANK], label=bank.LABEL)
     assert await marks.copied_at(books) is None
     await books.close()

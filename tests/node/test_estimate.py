@@ -126,6 +126,7 @@ def test_what_it_takes_can_be_read_on_eighty_columns(monkeypatch: pytest.MonkeyP
         "faults": [{"line": 7, "error": {"message": "a prompt of 120,000 characters does not fit one event"}}],
     }  # fmt: skip
     monkeypatch.setattr(out, "_width", 80)
+    monkeypatch.setattr(out, "_force_terminal", True)
     with out.capture() as shown:
         mapping._print_estimate(found, 5_000_000, "sat")
     lines = [line.rstrip() for line in shown.get().splitlines()]

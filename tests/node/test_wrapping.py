@@ -46,7 +46,7 @@ def test_figures_are_not_broken_and_a_long_model_is_folded_and_not_cut() -> None
     stream = io.StringIO()
     made = table("|provider", "model", ">price")
     made.add_row("npub1rmh2xcj27…", "mlx-community/Qwen3-4B-Instruct-2507-4bit", "0.5 play sat+")
-    _Terminal(file=stream, width=50).print(made)
+    _Terminal(file=stream, width=50, force_terminal=True, color_system=None).print(made)
     lines = stream.getvalue().split("\n")
     assert "0.5 play sat+" in lines[1]
     assert "".join(line[17:35].strip() for line in lines[1:]) == "mlx-community/Qwen3-4B-Instruct-2507-4bit"

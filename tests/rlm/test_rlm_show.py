@@ -119,7 +119,8 @@ def test_a_run_is_one_line_of_the_list_and_its_id_whole(width):
         "id": "20261128-164501-9f3c2b", "state": "ended", "reason": "interrupted", "partial": True, "turns": 12,
         "calls": 1_234, "paid_msat": 1_234_567, "question": "What is the number? " * 9, "answer": "5 " * 99,
     }  # fmt: skip
-    with Console(width=width) as console, console.capture() as shown:
+    terminal = Console(width=width, force_terminal=True, color_system=None)
+    with terminal as console, console.capture() as shown:
         console.print(_listing([row, {**row, "answer": None}], "play sat", width), crop=False)
     lines = shown.get().splitlines()
     assert len(lines) == 3 and all(len(line) <= width for line in lines)
