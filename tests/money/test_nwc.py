@@ -192,6 +192,18 @@ async def test_a_wallet_that_stays_silent_times_out(pair):
     assert caught.value.code is WalletCode.TIMEOUT
 
 
+async def test_an_invoice_is_asked_for_again_where_the_wallet_had_no_time_for_it(pair, monkeypatch):
+    wallet, service = pair
+    monkeypatch.setattr("pylon.money.nwc.requests.BUSY_S", 0.0)
+    busy = Response("make_invoice", error="RATE_LIMITED", message="m")
+    service.answers = {"make_invoice": [busy, busy, {"invoice": "lnbcrt1x"}]}
+    assert await wallet.create_invoice(Msat(5_000), description="d", expiry_s=60) == "lnbcrt1x"
+    service.answers = {"make_invoice": [busy]}
+    with pytest.raises(WalletError) as caught:
+        await wallet.create_invoice(Msat(5_000), description="d", expiry_s=60)
+    assert (caught.value.code, len(service.requests)) == (WalletCode.RATE_LIMITED, 6)
+
+
 @silent
 async def test_an_invoice_is_asked_for_once(pair):
     wallet, service = pair

@@ -1,4 +1,5 @@
 import asyncio
+import math
 import sqlite3
 
 import pytest
@@ -245,6 +246,53 @@ async def test_a_wallet_that_does_not_tell_of_what_was_given_up_long_ago_is_not_
     with pytest.raises(WalletError):
         await side.receiver.check()
     side.wallet.lookup = original
+
+
+async def test_a_wallet_with_no_time_for_a_lookup_is_not_taken_for_one_that_is_down_and_asked_no_more_for_now(
+    side, monkeypatch
+):
+    monkeypatch.setattr(receiver, "LOOKUPS_AT_ONCE", 1)
+    first, *_ = [await side.issue(job=f"j{n}", customer=f"{n:02x}" * 32) for n in range(5)]
+    await side.payer.pay(first.invoice, fee_limit=sats(1))
+    known, asked, busy = side.wallet.lookup, [], True
+
+    async def lookup(payment_hash):
+        asked.append(payment_hash)
+        if busy:
+            raise WalletError(WalletCode.RATE_LIMITED, "wait a second")
+        return await known(payment_hash)
+
+    side.wallet.lookup = lookup
+    assert await side.receiver.check() == []
+    assert len(asked) == 1
+    busy = False
+    side.clock.advance(1)
+    assert [one.payment_hash for one in await side.receiver.check()] == [first.payment_hash]
+    assert len(set(asked)) == 5
+
+
+async def test_of_a_floods_invoices_some_are_looked_up_at_a_time_and_all_in_turn(side, monkeypatch):
+    monkeypatch.setattr(receiver, "OPEN_LOOKUPS", 4)
+    issued = [await side.issue(job=f"j{n}", customer=f"{n:02x}" * 32) for n in range(10)]
+    for seen in (4, 8, 10):
+        side.wallet.calls.clear()
+        side.clock.advance(1)
+        await side.receiver.check()
+        assert side.wallet.calls == ["lookup"] * 4
+        asked = side.receiver._asked
+        assert sum(asked[one.payment_hash] > -math.inf for one in issued) == seen
+    side.wallet.calls.clear()
+    side.clock.advance(60)
+    await side.receiver.check(at_start=True)
+    assert side.wallet.calls == ["lookup"] * 10
+
+
+async def test_a_wallet_with_no_time_for_another_invoice_is_busy_and_not_down(side):
+    async def create_invoice(amount, *, description, expiry_s):
+        raise WalletError(WalletCode.RATE_LIMITED, "wait a second")
+
+    side.wallet.create_invoice = create_invoice
+    assert await side.refused() is ReceiveCode.WALLET_BUSY
 
 
 async def given_up(side, number: int) -> None:

@@ -110,9 +110,12 @@ async def test_who_left_too_many_invoices_unpaid_is_given_no_other_and_that_is_n
     assert not desk.issuer.down
 
 
-async def test_too_many_strangers_are_told_to_come_later_and_that_is_not_the_wallet_s_fault(desk, monkeypatch):
+@pytest.mark.parametrize("code", [ReceiveCode.TOO_MANY, ReceiveCode.WALLET_BUSY])
+async def test_a_job_comes_later_where_strangers_or_requests_are_too_many_and_the_wallet_is_not_down(
+    desk, monkeypatch, code
+):
     async def too_many(*_, **__):
-        raise ReceiveError(ReceiveCode.TOO_MANY, "too many")
+        raise ReceiveError(code, "too many")
 
     monkeypatch.setattr(desk.receiver, "issue", too_many)
     assert await desk.issuer.issue(await desk.job("a"), ASKED) is NotIssued.LATER

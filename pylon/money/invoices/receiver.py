@@ -35,8 +35,9 @@ GRACE_S = 60.0
 # Given-up invoices are looked up for this long after their expiry, at start and at times that double each time.
 MEMORY_S = 86_400.0
 LOOKUPS_AT_ONCE = 8
-# The most lookups of expired invoices in one call: after a night asleep all of a day's are due together.
-LATE_LOOKUPS = 64
+# The most lookups in one call of invoices that still count, and of expired ones: a flood's are due together, and
+# after a night asleep all of a day's. A wallet allows only so many requests a second, and notices come besides.
+OPEN_LOOKUPS = LATE_LOOKUPS = 64
 _DOWN = (WalletCode.UNREACHABLE, WalletCode.TIMEOUT)
 # A wallet may have forgotten an invoice that ran out, and wallets differ in how they say so.
 _MAY_BE_FORGOTTEN = (WalletCode.NOT_FOUND, WalletCode.INTERNAL, WalletCode.OTHER)
@@ -48,6 +49,7 @@ class ReceiveCode(StrEnum):
     """Why no invoice was made, or no payment credited."""
 
     WALLET_DOWN = "wallet_down"
+    WALLET_BUSY = "wallet_busy"  # it is there, and takes no more requests for a moment
     NOT_LIVE = "not_live"
     WALLET_INVOICE = "wallet_bad_invoice"  # our own wallet's invoice is malformed, expired or of another network
     WALLET_AMOUNT = "wallet_changed_amount"  # it was made for another amount: some wallets floor or drop it
@@ -142,6 +144,8 @@ class Receiver:
         try:
             text = await self._wallet.create_invoice(amount, description=description, expiry_s=expiry_s)
         except WalletError as error:
+            if error.code is WalletCode.RATE_LIMITED:
+                raise ReceiveError(ReceiveCode.WALLET_BUSY, f"the wallet made no invoice: {error}") from error
             raise ReceiveError(
                 ReceiveCode.WALLET_DOWN,
                 f"the wallet made no invoice: {error}",
@@ -207,8 +211,9 @@ class Receiver:
         """Looks up the invoices that are due, and returns what was credited.
 
         Invoices that have not expired are due every few seconds, and all of them `at_start`. Expired ones are due
-        more seldom the older they are, for a day; `LATE_LOOKUPS` of them at most, and the rest in the next call.
-        Raises `WalletError` when the wallet does not answer; paid work is to be paused then.
+        more seldom the older they are, for a day. Of either at most 64 are looked up, and the rest in the next call,
+        as when the wallet says that it has too much to do. Raises `WalletError` when the wallet does not answer; paid
+        work is to be paused then.
         """
         now, clock = self._clock.wall(), self._clock.boot()
         issued = await invoice_store.to_check(self._database, ended_since=now - MEMORY_S)
@@ -218,22 +223,27 @@ class Receiver:
         late = sorted([one for one in due if _is_late(one, now)], key=lambda one: self._asked[one.payment_hash])
         # Those that were asked about longest ago come first, since not all may be reached.
         due = sorted([one for one in due if not _is_late(one, now)], key=lambda one: self._asked[one.payment_hash])
-        due += late[:LATE_LOOKUPS]
+        due = (due if at_start else due[:OPEN_LOOKUPS]) + late[:LATE_LOOKUPS]
         slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
-        # The lookups without an answer since the last one with an answer.
+        # The lookups without an answer since the last one with an answer, and those that the wallet had no time for.
         unanswered: list[WalletError] = []
+        refused: list[WalletError] = []
 
         async def ask(one: Issued) -> Credited | None:
             async with slots:
                 if len(unanswered) >= LOOKUPS_AT_ONCE:
                     # A wallet that answers nothing would hold up hundreds of these for minutes, eight at a time.
                     raise unanswered[0]
+                if refused:
+                    raise refused[0]
                 self._asked[one.payment_hash] = clock
                 try:
                     credited = await self.look_up(one.payment_hash)
                 except WalletError as error:
                     if error.code in _DOWN:
                         unanswered.append(error)
+                    if error.code is WalletCode.RATE_LIMITED:
+                        refused.append(error)
                     raise
                 unanswered.clear()
                 return credited
@@ -244,6 +254,9 @@ class Receiver:
             if isinstance(answer, ReceiveError):
                 # One bad answer does not keep the other invoices from being credited.
                 logger.error("an invoice cannot be credited", payment=one.payment_hash, code=answer.code.value)
+            elif isinstance(answer, WalletError) and answer.code is WalletCode.RATE_LIMITED:
+                # The wallet is there: these are due again soon.
+                continue
             elif isinstance(answer, WalletError) and _ran_out(one, now):
                 if one.state is InvoiceState.EXPIRED:
                     if at_start and answer.code in _DOWN:

@@ -86,9 +86,8 @@ class NwcWallet:
 
     async def create_invoice(self, amount: Msat, *, description: str, expiry_s: int) -> str:
         params = {"amount": int(amount), "description": description, "expiry": expiry_s}
-        # Asked once: a second request after a lost answer would leave a second invoice behind.
-        response = await self._requests.call("make_invoice", params, self._read_timeout)
-        invoice = response.result.get("invoice")
+        # Not read: a second request after a lost answer would leave a second invoice behind.
+        invoice = (await self._requests.make("make_invoice", params)).get("invoice")
         if not isinstance(invoice, str):
             raise WalletError(WalletCode.MALFORMED, "the wallet made no invoice")
         return invoice

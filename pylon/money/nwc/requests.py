@@ -24,6 +24,8 @@ from pylon.tasks import Tasks
 logger = log.get("money")
 
 ATTEMPTS = 3
+# How long a wallet that has too much to do is left alone, the first time.
+BUSY_S = 1.0
 # An answer may still be on its way when its request expires.
 ANSWER_GRACE_S = 2.0
 QUEUE_HINTS = 1_000
@@ -88,15 +90,23 @@ class NwcRequests:
 
     async def read(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Calls a method that changes nothing, again if its answer is lost, and returns the result."""
+        return await self._until_done(method, params, frozenset({WalletCode.TIMEOUT, WalletCode.RATE_LIMITED}))
+
+    async def make(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Calls a method that makes something and returns the result: again only if the wallet had too much to do,
+        since it has done nothing then. After a lost answer it may have.
+        """
+        return await self._until_done(method, params, frozenset({WalletCode.RATE_LIMITED}))
+
+    async def _until_done(self, method: str, params: dict[str, Any], again: frozenset[WalletCode]) -> dict[str, Any]:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return (await self.call(method, params, self._read_timeout)).result
             except WalletError as error:
-                again = error.code in (WalletCode.TIMEOUT, WalletCode.RATE_LIMITED) and attempt < ATTEMPTS
-                if self._closed or not again:
+                if self._closed or error.code not in again or attempt == ATTEMPTS:
                     raise
                 if error.code is WalletCode.RATE_LIMITED:
-                    await asyncio.sleep(attempt)
+                    await asyncio.sleep(attempt * BUSY_S)
         raise AssertionError("unreachable")
 
     async def call(self, method: str, params: dict[str, Any], timeout: float) -> Response:

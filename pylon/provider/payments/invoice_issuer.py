@@ -30,7 +30,7 @@ class NotIssued(Enum):
 
     # The customer has an open invoice already, for another job.
     ANOTHER = auto()
-    # Too many customers that have never paid got an invoice lately.
+    # Too many customers that have never paid got an invoice lately, or the wallet has too much to do.
     LATER = auto()
     # Too many invoices of this customer were not paid lately.
     UNPAID = auto()
@@ -88,7 +88,7 @@ class InvoiceIssuer:
     async def _why_not(self, job: Job, error: ReceiveError) -> NotIssued:
         if error.code is ReceiveCode.TOPUP_OPEN:
             return NotIssued.ANOTHER
-        if error.code is ReceiveCode.TOO_MANY:
+        if error.code in (ReceiveCode.TOO_MANY, ReceiveCode.WALLET_BUSY):
             return NotIssued.LATER
         if error.code is ReceiveCode.TOO_MANY_UNPAID:
             return NotIssued.UNPAID
