@@ -232,7 +232,7 @@ def test_no_deposit_is_offered_that_cannot_be_paid_but_for_what_the_job_itself_n
     assert offered % 1_000 == 0 and offered <= wished
     assert offered >= min(wished, needs)
     if affordable is not None and offered < wished:
-        assert affordable - 1_000 < offered < max(affordable, needs + 1_000)
+        assert affordable - 1_000 < offered <= max(affordable, needs + 999)
 
 
 async def test_a_result_without_a_receipt_costs_nothing_only_where_nothing_was_offered(purse):
@@ -649,6 +649,39 @@ async def test_a_deposit_waits_a_moment_for_others_that_are_under_way_and_no_lon
     refused.clear()
     with pytest.raises(PaymentRefusedError):
         await waits
+
+
+async def test_deposits_that_wait_for_a_place_go_out_one_by_one_as_soon_as_another_has_ended(
+    purse, lightning, monkeypatch
+):
+    monkeypatch.setattr(paying, "CHECK_S", 1_000.0)
+    # Four want to pay, and there is one place.
+    pay, place, refused, let = purse.sender.pay, asyncio.Semaphore(1), [], asyncio.Event()
+
+    async def tried(ask, order):
+        if place.locked():
+            refused.append(order.job)
+            raise PaymentRefusedError(Limit.IN_FLIGHT, "no")
+        async with place:
+            await let.wait()
+            return await pay(ask, order)
+
+    monkeypatch.setattr(purse.sender, "pay", tried)
+    sides = [replace(PRICED, provider=f"{n}" * 64) for n in range(2, 6)]
+    offers = [purse.offer(side, BOUNDS, bid=BID, jobs_left=9) for side in sides]
+    payments = [
+        asyncio.create_task(
+            purse.pay(replace(bill(purse, f"{n}" * 64), author=side.provider), offer, await asked(lightning))
+        )
+        for n, (side, offer) in enumerate(zip(sides, offers, strict=True))
+    ]
+    await until(lambda: len(refused) == 3)
+    # One that nobody wants any more takes no turn of another.
+    payments.pop(1).cancel()
+    let.set()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*payments)
+    assert (len(refused), len(lightning.moved)) == (3, 3)
 
 
 @pytest.mark.parametrize("dated", [0, -86_400])

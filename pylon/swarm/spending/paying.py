@@ -1,8 +1,10 @@
 """Pays what a provider asks for a job: at once, once a passing obstacle is gone, or not at all, with the reason."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from pylon.clock import Clock
 from pylon.errors import MoneyError
@@ -44,6 +46,8 @@ class Paying:
     relations: Relations
     funds: Funds
     unpaid: UnpaidInvoices
+    # Payments that wait for the place of another, in order.
+    _waiting: deque[asyncio.Event] = field(default_factory=deque, init=False)
 
     async def pay(self, bill: Bill, offer: Offer, amount: Amount | None, wanted: Callable[[], bool]) -> None:
         """See `Purse`. A payment with an unknown outcome raises nothing: the job waits, and a lookup decides."""
@@ -79,14 +83,34 @@ class Paying:
         began_at = self.clock.monotonic()
         while True:
             try:
-                return await self.sender.pay(ask, order)
+                payment = await self.sender.pay(ask, order)
             except PaymentRefusedError as refused:
                 waited_s = self.clock.monotonic() - began_at
                 if waited_s > PASSING_S.get(refused.code, -1.0) or not wanted():
                     raise
-            await asyncio.sleep(CHECK_S)
+                why = refused.code
+            else:
+                if self._waiting:
+                    self._waiting.popleft().set()
+                return payment
+            if why is Limit.IN_FLIGHT:
+                await self._place()
+            else:
+                await asyncio.sleep(CHECK_S)
             if not wanted():
                 raise MoneyError("this job no longer needs an answer")
+
+    async def _place(self) -> None:
+        """Waits until another payment has ended, and no longer than `CHECK_S`: some are not made for this purse."""
+        ended = asyncio.Event()
+        self._waiting.append(ended)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_S):
+                    await ended.wait()
+        finally:
+            if not ended.is_set():
+                self._waiting.remove(ended)
 
     async def _before(self, invoice: str | None, provider: str) -> Payment | None:
         """The earlier payment of this invoice to this provider; None if there was none."""
