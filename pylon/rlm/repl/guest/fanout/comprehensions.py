@@ -10,10 +10,8 @@ from typing import Any
 from .machine import Frame, Variables
 from .methods import Method
 from .operations import Operations
-from .source import bound_names
+from .source import Comprehension, bound_names
 from .unknown import ITEMS, LIST_OF, Ended, Opaque, Unknown, item_of, joined
-
-type _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -46,7 +44,7 @@ class Comprehensions(Operations):
         """A list of all values of a generator expression."""
         return self.all_of(node, lambda: self.evaluate(node.elt))
 
-    def all_of(self, node: Any, element: Callable[[], Any]) -> Any:
+    def all_of(self, node: Comprehension, element: Callable[[], Any]) -> Any:
         """A list of all values of a comprehension."""
         kind = self._of_unknown(node, element)
         if kind is not None:
@@ -62,7 +60,7 @@ class Comprehensions(Operations):
         self.each(node, take)
         return found if sure else Unknown(LIST_OF.get(functools.reduce(joined, map(self.kind, found), ""), "list"))
 
-    def set_of(self, node: Any, element: Callable[[], Any]) -> set[Any]:
+    def set_of(self, node: Comprehension, element: Callable[[], Any]) -> set[Any]:
         """A set of all values of a comprehension."""
         start, made = self.doubt, set[Any]()
 
@@ -140,7 +138,7 @@ class Comprehensions(Operations):
             raise Ended
         return value
 
-    def _of_unknown(self, node: Any, element: Callable[[], Any]) -> str | None:
+    def _of_unknown(self, node: Comprehension, element: Callable[[], Any]) -> str | None:
         """The kind of the values of a comprehension over unknown items, None for any other."""
         first, *others = node.generators
         items = self.given.pop(first, None)
@@ -163,9 +161,9 @@ class Comprehensions(Operations):
         self.frames.pop()
         return functools.reduce(joined, kinds, "")
 
-    def each(self, node: Any, take: Callable[[], bool | None], depth: int = 0) -> bool | None:
+    def each(self, node: Comprehension, take: Callable[[], bool | None], depth: int = 0) -> bool | None:
         """Calls `take` in each round of a comprehension, until it returns True; whether it did."""
-        generator: ast.comprehension = node.generators[depth]
+        generator = node.generators[depth]
         if generator.is_async:
             raise Ended
         items = self.given.pop(generator, None)

@@ -79,8 +79,8 @@ class Machine(Knowledge):
         self.output: Any = None  # the cell's standard output
         # How many calls deep the rehearsal stands, those of the running code among them.
         self.depth = 0
-        # The items of loops and comprehensions that the running code has evaluated already; each is used once.
-        self.given: dict[ast.AST, Any] = {}
+        # The items of comprehensions that the running code has evaluated already; each is used once.
+        self.given: dict[ast.comprehension, Any] = {}
         # Frames that functions made in them refer to, and which hold those functions: cycles that `clear` breaks.
         self.enclosing: weakref.WeakSet[Frame] = weakref.WeakSet()
         self.found: list[Ask] = []
