@@ -172,38 +172,32 @@ class Machine(Knowledge):
 
     def look_up(self, name: str) -> Any:
         """The value of a name, looked for as Python does. Raises Ended where it may have none."""
-        frame: Frame | None = self.frames[-1]
-        while frame is not None:
-            if name in frame.outer:
-                frame = self.module
-            if frame.local is None or name in frame.local:
-                value = self.value_in(frame, name)
-                if value is not MAYBE:
-                    return value
-                if frame.local is not None or name in frame.variables:
-                    raise Ended
-            frame = frame.parent
-        if not hasattr(builtins, name):
+        frame = self._scope_of(name)
+        value = self.value_in(frame, name)
+        if value is not MAYBE:
+            return value
+        if frame is not self.module or name in frame.variables or not hasattr(builtins, name):
             raise Ended
         return self.shadows.of(getattr(builtins, name))
 
     def untouched(self, name: str) -> Any:
         """The running code's container in a variable if nothing of it has been copied yet; None for anything else."""
+        frame = self._scope_of(name)
+        value = None if name in frame.variables else frame.base.get(name)
+        return value if self.shadows.untouched(value) else None
+
+    def _scope_of(self, name: str) -> Frame:
+        """The frame of the scope that a name belongs to, whether or not it has a value there."""
         frame: Frame | None = self.frames[-1]
-        while frame is not None:
-            if name in frame.outer:
-                frame = self.module
-            if frame.local is None or name in frame.local:
-                value = None if name in frame.variables else frame.base.get(name)
-                return value if self.shadows.untouched(value) else None
+        while frame is not None and frame.local is not None and name not in frame.outer:
+            if name in frame.local:
+                return frame
             frame = frame.parent
-        return None
+        return self.module
 
     def value_in(self, frame: Frame, name: str) -> Any:
         """The value of a variable in one frame, MAYBE if it may have none."""
-        if name in frame.variables:
-            return frame.variables[name]
-        return self.shadows.of(frame.base[name]) if name in frame.base else MAYBE
+        return frame.variables[name] if name in frame.variables else self._base(frame, name)
 
     def assign(self, name: str, value: Any) -> None:
         frame = self.module if name in self.frames[-1].outer else self.frames[-1]
