@@ -122,15 +122,18 @@ class Calling(Methods):
         return Closure(node, frame, [self.shadows.of(one) for one in function.__defaults__ or ()], keywords)
 
     def _enter(self, closure: Closure, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        node, declared = closure.node, closure.node.args
-        names, outer = self.sources.scope(node)
         self.steps += _ENTERING
-        variables = bound(declared, closure, arguments, keywords)
-        frame = Frame((names | set(variables)) - outer, closure.frame, {}, variables, outer, True)
-        self.frames.append(frame)
-        result = self.deeper(lambda: self.run_body(node))
+        variables = bound(closure, arguments, keywords)
+        self.frames.append(self.function_frame(closure.node, closure.frame, variables))
+        result = self.deeper(lambda: self.run_body(closure.node))
         self.frames.pop()
         return result
+
+    def function_frame(self, node: Function, parent: Frame, variables: dict[str, Any]) -> Frame:
+        """The frame of a call of a function that was made in `parent`. `variables` are its arguments."""
+        names, outer = self.sources.scope(node)
+        local = (names | set(variables)) - outer
+        return Frame(local, parent, variables=variables, outer=outer, is_function=True)
 
     def _is_a(self, value: Any, of: Any) -> Any:
         classes = of if type(of) is tuple else (of,)

@@ -96,8 +96,5 @@ class Generators(Branches):
             raise Ended
         if code.co_freevars or code.co_cellvars:
             raise Ended
-        names, outer = self.sources.scope(node)
         variables = {name: self.shadows.of(value) for name, value in frame.f_locals.items()}
-        return self.yielded(
-            node.body, Frame((names | set(variables)) - outer, self.module, {}, variables, outer, True)
-        )
+        return self.yielded(node.body, self.function_frame(node, self.module, variables))
