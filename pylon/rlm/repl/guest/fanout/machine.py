@@ -48,6 +48,7 @@ class Frame:
     variables: dict[str, Any] = field(default_factory=dict)
     outer: frozenset[str] = frozenset()  # names declared `global`
     is_function: bool = False
+    result: Any = None  # the value of its latest `return`
     # Returns that may have happened: their value, and the variables at that point.
     returned: list[tuple[Any, Variables]] = field(default_factory=list)
 
@@ -98,7 +99,7 @@ class Machine(Knowledge):
     def clear(self) -> None:
         """Releases all values at once: they may be as large as the code's own, and refer to each other."""
         for frame in {self.module, self.root, *self.frames, *self.enclosing}:
-            frame.base, frame.variables, frame.returned = {}, {}, []
+            frame.base, frame.variables, frame.result, frame.returned = {}, {}, None, []
         self.frames, self.failing = [], []
         self.given, self.vague, self.members = {}, {}, {}
         self.shadows.clear()
