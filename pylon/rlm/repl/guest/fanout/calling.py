@@ -17,7 +17,7 @@ from .methods import DATA, Method, Methods, Pool, Task
 from .natives import CALLED, INTERPRETED, ITERATORS, SEARCHES, VIEWS, factory
 from .shadow import LazyMap
 from .source import Function
-from .unknown import Ended, Opaque, Unknown, made
+from .unknown import Ended, Opaque, Unknown, function_kind
 
 # Steps that entering a function costs.
 _ENTERING = 50
@@ -178,7 +178,7 @@ class Calling(Methods):
             if function in SEARCHES.values():
                 return self.searched(function.__name__, arguments, keywords)
             kinds = [self.kind(one) for one in every]
-            kind = None if keywords else made(CALLED[function], kinds)
+            kind = None if keywords else function_kind(CALLED[function], kinds)
             if function is Counter and kinds in (["lines"], ["numbers"]):
                 return self._counter()
             return self.may_fail_as(function, kinds) if kind is None else Unknown(kind)

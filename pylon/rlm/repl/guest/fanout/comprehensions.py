@@ -1,7 +1,6 @@
 """Comprehensions in a rehearsal, and generator expressions that a function draws to their end at once."""
 
 import ast
-import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from .machine import Frame, Variables
 from .methods import Method
 from .operations import Operations
 from .source import Comprehension, bound_names
-from .unknown import ITEMS, LIST_OF, Ended, Opaque, Unknown, item_of, joined
+from .unknown import ITEMS, LIST_OF, Ended, Opaque, Unknown, common_kind, item_of
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -58,7 +57,7 @@ class Comprehensions(Operations):
             found.append(element())
 
         self.each(node, take)
-        return found if sure else Unknown(LIST_OF.get(functools.reduce(joined, map(self.kind, found), ""), "list"))
+        return found if sure else Unknown(LIST_OF.get(common_kind(map(self.kind, found)), "list"))
 
     def set_of(self, node: Comprehension, element: Callable[[], Any]) -> set[Any]:
         """A set of all values of a comprehension."""
@@ -159,7 +158,7 @@ class Comprehensions(Operations):
 
         self.repeated(once)
         self.frames.pop()
-        return functools.reduce(joined, kinds, "")
+        return common_kind(kinds)
 
     def each(self, node: Comprehension, take: Callable[[], bool | None], depth: int = 0) -> bool | None:
         """Calls `take` in each round of a comprehension, until it returns True; whether it did."""

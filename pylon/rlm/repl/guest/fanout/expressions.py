@@ -7,7 +7,7 @@ from typing import Any
 from .comprehensions import Comprehensions, GeneratorArgument
 from .followed import EXPRESSIONS
 from .methods import DATA, Method
-from .unknown import ITEMS, Ended, Unknown, compared, concatenated, formats, item_of
+from .unknown import ITEMS, Ended, Unknown, can_compare, concatenated, formats, item_of
 
 _CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
@@ -97,7 +97,7 @@ class Expressions(Comprehensions):
         kinds = self.kind(left), self.kind(right)
         if isinstance(op, ast.Is | ast.IsNot) and kinds in (("str", "NoneType"), ("NoneType", "str")):
             return isinstance(op, ast.IsNot)
-        return Unknown("bool") if compared(type(op).__name__, *kinds) else self.may_fail()
+        return Unknown("bool") if can_compare(type(op).__name__, *kinds) else self.may_fail()
 
     def _formatted(self, parts: list[ast.expr]) -> Any:
         texts: list[Any] = []

@@ -1,12 +1,11 @@
 """What a rehearsal knows of values: their kind, and which containers have contents that it does not know."""
 
-import functools
 import gc
 from collections import defaultdict
 from typing import Any
 
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS
-from .unknown import Ended, Unknown, joined
+from .unknown import Ended, Unknown, common_kind
 
 # Levels of containers and bits of an int that can be turned into text in any case: Python's limit on an int's digits
 # may be set as low as 640.
@@ -140,14 +139,14 @@ class Knowledge:
         if id(container) in self._held:
             return self._held[id(container)]
         self.steps += len(container)
-        return functools.reduce(joined, map(self.kind, container.values()), "")
+        return common_kind(map(self.kind, container.values()))
 
     def put_somewhere(self, container: Any, value: Any) -> None:
         """Adds a value to a container under a key that is not known, so that its contents are not known any more."""
         self.shown([value])
         self.blur(container)
         if type(container) in DICTS:
-            self._held[id(container)] = joined(self._held[id(container)], self.kind(value))
+            self._held[id(container)] = common_kind((self._held[id(container)], self.kind(value)))
             if type(container) is defaultdict:
                 self._blur_part(value)
 

@@ -14,7 +14,7 @@ from .facts import assigned, held
 from .knowledge import Knowledge
 from .shadow import Shadows
 from .source import Sources
-from .unknown import LISTS, Ended, Found, Unknown, edges, joined, narrowed
+from .unknown import LISTS, Ended, Found, Unknown, common_kind, edges, narrowed
 
 # The most steps of a rehearsal, each about a microsecond: in all, and since it last found a sub-call.
 _STEPS = 1_000_000
@@ -255,4 +255,4 @@ class Machine(Knowledge):
             return one
         if isinstance(one, Found) and isinstance(other, Found) and one.pattern is other.pattern:
             return Found(one.pattern)
-        return Unknown(joined(*kinds))
+        return Unknown(common_kind(kinds))

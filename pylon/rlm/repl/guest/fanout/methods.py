@@ -13,7 +13,20 @@ from typing import Any
 from ..calls import Query, Reply
 from .machine import TOLD, Machine
 from .natives import ATOMS, CHANGING, CONTAINERS, DICTS, ITERATORS, METHODS, SEARCHES, VIEWS
-from .unknown import HASHABLE, LISTS, Ended, Found, Holding, Match, Opaque, Parts, Text, Unknown, joined, text_method
+from .unknown import (
+    HASHABLE,
+    LISTS,
+    Ended,
+    Found,
+    Holding,
+    Match,
+    Opaque,
+    Parts,
+    Text,
+    Unknown,
+    common_kind,
+    text_method_kind,
+)
 
 DATA = ATOMS | CONTAINERS | VIEWS
 ITERABLE = CONTAINERS | VIEWS | ITERATORS | {str, bytes, range}
@@ -138,7 +151,7 @@ class Methods(Machine):
             return [Unknown("str"), Unknown("str")]
         if keywords:
             return self.may_fail()
-        kind = text_method(name, [self.kind(one) for one in arguments], arguments)
+        kind = text_method_kind(name, [self.kind(one) for one in arguments], arguments)
         if kind is None:
             return self.may_fail()
         if name == "split" and arguments and arguments != [None]:
@@ -268,7 +281,7 @@ class Methods(Machine):
 
     def _got(self, of: Any, default: Any) -> str:
         """The kind of `of.get(…, default)`, `any` for a container: it may be one that is known by another name."""
-        kind = joined(self.held(of), self.kind(default))
+        kind = common_kind((self.held(of), self.kind(default)))
         return kind if kind in HASHABLE else "any"
 
     def items(self, value: Any) -> Any:

@@ -13,7 +13,7 @@ from .machine import Variables
 from .methods import DATA, ITERABLE
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
 from .shadow import LazyMap
-from .unknown import ITEMS, LISTS, Ended, Match, Parts, Unknown, added, concatenated
+from .unknown import ITEMS, LISTS, Ended, Match, Parts, Unknown, concatenated, operator_kind
 
 # Types of which equal constants may be the same object, or not.
 _MERGED = ATOMS | {tuple, frozenset}
@@ -95,7 +95,7 @@ class Operations(Calling):
             held = [self.members.get(id(one), one) for one in (left, right)]
             self.unordered(made).update(self.native(op, *held))
             return made
-        kind = added(type(op).__name__, self.kind(left), self.kind(right))
+        kind = operator_kind(type(op).__name__, self.kind(left), self.kind(right))
         if kind == "str":
             return concatenated([left, right])
         return self.may_fail() if kind is None else Unknown(kind)
