@@ -163,7 +163,7 @@ class Calling(Methods):
                 # An error, before anything is drawn.
                 raise Ended
             arguments = [list(self.mapped(arguments[0]))]
-        if function is len and self.holds(arguments[0] if arguments else None) and not keywords:
+        if function is len and self.contents_known(arguments[0] if arguments else None) and not keywords:
             (of,) = arguments
             return len(self.members.get(id(of), of))
         if callable(keywords.get("key")) or isinstance(keywords.get("key"), Opaque):
@@ -182,19 +182,19 @@ class Calling(Methods):
             if function is Counter and kinds in (["lines"], ["numbers"]):
                 return self._counter()
             return self.may_fail_as(function, kinds) if kind is None else Unknown(kind)
-        if function in (str, repr) and not self.shown(every):
+        if function in (str, repr) and not self.text_known(every):
             return Unknown("str")
         if function in (sum, max, min) and not keywords and self.holds_unknown(every):
             return self._reckoned(every)
         if function is set and self.holds_unknown(every):
             for value in self.items(every[0]):
-                self.keyed(value)
+                self.key_known(value)
             vague: set[Any] = set()
             self.blur(vague)
             return vague
         shallow = function in (len, list, tuple, bool)
-        self.plain([one for one in every if not shallow or type(one) in VIEWS | ITERATORS])
-        self.drew(every)
+        self.require_contents([one for one in every if not shallow or type(one) in VIEWS | ITERATORS])
+        self.mark_drawn(every)
         return function(*arguments, **keywords)
 
     def may_fail_as(self, function: Any, kinds: list[str]) -> Unknown:
@@ -224,7 +224,7 @@ class Calling(Methods):
             keys.append(self.deeper(functools.partial(self.call, key, [value], {})))
             if function is not sorted and self.kind(keys[-1]) not in ("int", "float", "bool"):
                 raise Ended
-        self.plain(keys)
+        self.require_contents(keys)
         if function is sorted:
             return [
                 values[place] for place in sorted(range(len(values)), key=keys.__getitem__, reverse=bool(reverse))
@@ -256,7 +256,7 @@ class Calling(Methods):
             raise Ended
         if any(self.kind(keywords.get(name)) not in ("str", "NoneType") for name in ("sep", "end")):
             raise Ended
-        self.shown(values)
+        self.text_known(values)
 
     def _defaultdict(self, made_by: Any = None) -> Any:
         made: defaultdict[Any, Any] = defaultdict(made_by)

@@ -65,7 +65,7 @@ class Comprehensions(Operations):
 
         def take() -> None:
             sure, value = self.doubt == start, element()
-            if self.keyed(value) and sure:
+            if self.key_known(value) and sure:
                 made.add(value)
             else:
                 self.blur(made)
@@ -129,7 +129,7 @@ class Comprehensions(Operations):
 
     def _key(self, node: ast.expr) -> Any:
         value = self.evaluate(node)
-        self.keyed(value)
+        self.key_known(value)
         return value
 
     def _number(self, value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..calls import Ask, Query, Reply, text_of
 from .budget import Budget
-from .facts import assigned, held
+from .facts import assigned, told
 from .knowledge import Knowledge
 from .shadow import Shadows
 from .source import Sources
@@ -127,7 +127,7 @@ class Machine(Knowledge):
                 raise Ended
             known = False
         else:
-            known = isinstance(prompt, str) or self.shown([prompt])
+            known = isinstance(prompt, str) or self.text_known([prompt])
         if not known:
             self._takers.setdefault((query.kind, model), set()).add(edges(prompt))
             return Unknown("str")
@@ -209,12 +209,12 @@ class Machine(Knowledge):
     def believing(self, test: ast.expr) -> Callable[[bool], None]:
         """To be called before a condition is evaluated: a function that takes its truth for given from then on."""
         variables = self.frames[-1].variables
-        before = {name: variables.get(name) for holds in (True, False) for name, _ in held(test, holds)}
+        before = {name: variables.get(name) for holds in (True, False) for name, _ in told(test, holds)}
         given = assigned(test)
 
         def believe(holds: bool) -> None:
             variables = self.frames[-1].variables
-            for name, fact in held(test, holds) if before else ():
+            for name, fact in told(test, holds) if before else ():
                 value = variables.get(name)
                 # The condition itself may have given the name another value.
                 if isinstance(value, Unknown) and (name == given or value is before[name]):
