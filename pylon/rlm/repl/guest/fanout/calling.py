@@ -173,15 +173,7 @@ class Calling(Methods):
             # It may be called, and change or ask anything.
             raise Ended
         if any(not self.is_known(one) for one in every):
-            if function is sorted and len(every) == 1 and id(every[0]) in self.members:
-                return self._sorted(self.members[id(every[0])])
-            if function in SEARCHES.values():
-                return self.searched(function.__name__, arguments, keywords)
-            kinds = [self.kind(one) for one in every]
-            kind = None if keywords else function_kind(CALLED[function], kinds)
-            if function is Counter and kinds in (["lines"], ["numbers"]):
-                return self._counter()
-            return self.may_fail_as(function, kinds) if kind is None else Unknown(kind)
+            return self._of_unknown_arguments(function, arguments, keywords)
         if function in (str, repr) and not self.text_known(every):
             return Unknown("str")
         if function in (sum, max, min) and not keywords and self.holds_unknown(every):
@@ -189,15 +181,26 @@ class Calling(Methods):
         if function is set and self.holds_unknown(every):
             for value in self.items(every[0]):
                 self.key_known(value)
-            vague: set[Any] = set()
-            self.blur(vague)
-            return vague
+            return self.blurred(set())
         shallow = function in (len, list, tuple, bool)
         self.require_contents([one for one in every if not shallow or type(one) in VIEWS | ITERATORS])
         self.mark_drawn(every)
         return function(*arguments, **keywords)
 
-    def may_fail_as(self, function: Any, kinds: list[str]) -> Unknown:
+    def _of_unknown_arguments(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """The result of a built-in function, as far as the kinds of its arguments tell it."""
+        every = [*arguments, *keywords.values()]
+        if function is sorted and len(every) == 1 and id(every[0]) in self.members:
+            return self._sorted(self.members[id(every[0])])
+        if function in SEARCHES.values():
+            return self.searched(function.__name__, arguments, keywords)
+        kinds = [self.kind(one) for one in every]
+        if function is Counter and kinds in (["lines"], ["numbers"]):
+            return self.blurred(Counter())
+        kind = None if keywords else function_kind(CALLED[function], kinds)
+        return self._may_fail_as(function, kinds) if kind is None else Unknown(kind)
+
+    def _may_fail_as(self, function: Any, kinds: list[str]) -> Unknown:
         """The result of a built-in function that may raise an error for arguments of these kinds; see `may_fail`."""
         self.may_fail(ValueError if function in (int, float) and kinds == ["str"] else Exception)
         if function is json.loads:
@@ -261,12 +264,6 @@ class Calling(Methods):
     def _defaultdict(self, made_by: Any = None) -> Any:
         made: defaultdict[Any, Any] = defaultdict(made_by)
         factory(made)
-        return made
-
-    def _counter(self) -> Any:
-        """A Counter of items that are not known."""
-        made: Counter[Any] = Counter()
-        self.blur(made)
         return made
 
     def _pool(self, max_workers: Any = None) -> Pool:

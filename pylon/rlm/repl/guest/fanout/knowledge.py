@@ -130,6 +130,11 @@ class Knowledge:
                 for one in container.values():
                     self._blur_part(one)
 
+    def blurred[T](self, container: T) -> T:
+        """A container that the rehearsal has just made, as one whose contents are not known."""
+        self.blur(container)
+        return container
+
     def _blur_part(self, value: Any) -> None:
         if type(value) in CONTAINERS and self.is_known(value):
             self.blur(value)

@@ -165,6 +165,4 @@ class Operations(Calling):
         if made_by not in CONTAINERS:
             return Unknown(made_by.__name__)
         # It may be any container in `of`; their contents are not known any more either.
-        value = made_by()
-        self.blur(value)
-        return value
+        return self.blurred(made_by())
