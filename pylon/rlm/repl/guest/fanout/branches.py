@@ -23,17 +23,6 @@ _NAMING = ast.Name | ast.Attribute | ast.Tuple | ast.expr_context
 class Branches(Expressions):
     """Conditions and `try` statements."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        # For each loop that is being rehearsed, the variables where its current round may have ended at a `continue`.
-        self.continued: list[list[Variables]] = []
-        # The same for its end, at a `break`.
-        self.broken: list[list[Variables]] = []
-
-    def clear(self) -> None:
-        super().clear()
-        self.continued, self.broken = [], []
-
     @abstractmethod
     def statements(self, body: list[ast.stmt]) -> Exit:
         """Rehearses statements one after the other."""
@@ -81,21 +70,23 @@ class Branches(Expressions):
 
     def _leave_early(self, way: Exit, result: Any, variables: Variables) -> None:
         """Records an exit that may have been taken: from here on the code may not be running."""
-        if way == "continue" and self.continued:
-            self.continued[-1].append(variables)
-        elif way == "break" and self.broken:
-            self.broken[-1].append(variables)
-        elif way == "return" and self.frames[-1].is_function:
-            self.frames[-1].returned.append((result, variables))
+        frame = self.frames[-1]
+        if way == "continue" and frame.continued:
+            frame.continued[-1].append(variables)
+        elif way == "break" and frame.broken:
+            frame.broken[-1].append(variables)
+        elif way == "return" and frame.is_function:
+            frame.returned.append((result, variables))
         else:
             raise Ended
         self.doubt += 1
 
     def looped(self, rounds: Callable[[], Exit], orelse: list[ast.stmt]) -> Exit:
         """How a loop ends, of which `rounds` rehearses all rounds. Joins the ways in which it may end."""
-        self.broken.append([])
+        frame = self.frames[-1]
+        frame.broken.append([])
         way = rounds()
-        left = self.broken.pop()
+        left = frame.broken.pop()
         # A `break` in the `else` is one of the loop around this one.
         way = self.statements(orelse) if way is None else None if way == "break" else way
         if left:
@@ -152,4 +143,4 @@ class Branches(Expressions):
 
     def _exits(self) -> int:
         """How many early exits are waiting to be joined."""
-        return sum(map(len, [*self.continued, *self.broken])) + sum(len(frame.returned) for frame in self.frames)
+        return sum(len(one.returned) + sum(map(len, [*one.continued, *one.broken])) for one in self.frames)

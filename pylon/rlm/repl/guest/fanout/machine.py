@@ -51,6 +51,15 @@ class Frame:
     result: Any = None  # the value of its latest `return`
     # Returns that may have happened: their value, and the variables at that point.
     returned: list[tuple[Any, Variables]] = field(default_factory=list)
+    # For each of its loops that is being rehearsed, the variables where the current round may have ended at a
+    # `continue`, and where the loop may have ended at a `break`.
+    continued: list[list[Variables]] = field(default_factory=list)
+    broken: list[list[Variables]] = field(default_factory=list)
+
+    def clear(self) -> None:
+        """Releases all values."""
+        self.base, self.variables, self.result = {}, {}, None
+        self.returned, self.continued, self.broken = [], [], []
 
 
 class Machine(Knowledge):
@@ -99,7 +108,7 @@ class Machine(Knowledge):
     def clear(self) -> None:
         """Releases all values at once: they may be as large as the code's own, and refer to each other."""
         for frame in {self.module, self.root, *self.frames, *self.enclosing}:
-            frame.base, frame.variables, frame.result, frame.returned = {}, {}, None, []
+            frame.clear()
         self.frames, self.failing = [], []
         self.given, self.vague, self.members = {}, {}, {}
         self.shadows.clear()

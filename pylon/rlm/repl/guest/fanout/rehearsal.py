@@ -66,9 +66,10 @@ class Rehearsal(Generators):
 
     def _round(self, body: list[ast.stmt]) -> Exit:
         """Rehearses one round of a loop; None if the next round follows."""
-        self.continued.append([])
+        frame = self.frames[-1]
+        frame.continued.append([])
         way = self.statements(body)
-        left = self.continued.pop()
+        left = frame.continued.pop()
         if left:
             self.doubt -= len(left)
             if way not in (None, "continue"):
