@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylon.rlm.repl.guest.fanout.unknown import added, formats
+from pylon.rlm.repl.guest.fanout.unknown import formats, operator_kind
 from tests.rlm.plain import run
 
 _VALUES = {
@@ -46,7 +46,7 @@ def test_a_form_that_may_fail_does_not_fit(form, kind):
     st.sampled_from(sorted(_VALUES)),
 )
 def test_an_operation_that_has_a_kind_gives_one_of_it(data, name, left, right):
-    kind = added(name, left, right)
+    kind = operator_kind(name, left, right)
     if kind is not None:
         result = _OPERATIONS[name](data.draw(_VALUES[left]), data.draw(_VALUES[right]))
         assert type(result).__name__ == kind

@@ -39,6 +39,16 @@ def pick(a):
 for p in P:
     if pick(llm_query(p)) is pick(llm_query('y' + p)):
         r.append(llm_query('same ' + p))""",
+    "the result of a function whose `finally` calls another": """
+def note():
+    return 'noted'
+def work(p):
+    try:
+        return ask(p)
+    finally:
+        note()
+for p in P:
+    r.append(llm_query('x' + work(p)))""",
     "one more round, or the end": """
 for p in P:
     for q in 'ab':

@@ -20,8 +20,8 @@ from pylon.rlm.repl import context
 from pylon.rlm.repl.guest.endings import CellTime
 from pylon.rlm.repl.guest.port import Message, to_bytes
 from pylon.rlm.repl.guest.session import Session, not_json, without_memory
+from pylon.rlm.repl.pipes import READ_BYTES, first_messages, private_pipes, write_all
 
-_READ_BYTES = 65_536
 _THREAD_STACK_BYTES = 1024 * 1024
 # Modules that need shared libraries from outside the standard library's folder, which the lock makes unreadable.
 _PRELOADED = ("bz2", "ctypes", "decimal", "hashlib", "lzma", "sqlite3", "zlib", "zoneinfo")
@@ -44,7 +44,7 @@ class PipePort:
     def read(self) -> None:
         """Reads messages until the pipe ends; then the host is gone, and this process ends too."""
         decoder = FrameDecoder()
-        while data := os.read(self._source, _READ_BYTES):
+        while data := os.read(self._source, READ_BYTES):
             for message in decoder.feed(data):
                 waiting = self._waiting.get(str(message.get("id")))
                 if waiting is not None:
@@ -55,13 +55,11 @@ class PipePort:
 
     def send(self, message: Message) -> None:
         body = to_bytes(message)
-        view = memoryview(len(body).to_bytes(4, "big") + body)
         main = threading.current_thread() is threading.main_thread()
         with self._lock:
             self.writing = main or self.writing
             try:
-                while view:
-                    view = view[os.write(self._sink, view) :]
+                write_all(self._sink, len(body).to_bytes(4, "big") + body)
             finally:
                 if main:
                     self.writing = False
@@ -134,9 +132,9 @@ class Runner:
 
 
 def main() -> None:
-    source, sink = _private_pipes()
+    source, sink = private_pipes()
     port = PipePort(source, sink)
-    hello = _first_message(source)
+    hello = first_messages(source, FrameDecoder())[0]
     for name in _PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -162,24 +160,6 @@ def main() -> None:
     runner = Runner(port, session)
     port.send({"type": "ready"})
     runner.serve()
-
-
-def _first_message(source: int) -> Message:
-    decoder = FrameDecoder()
-    while data := os.read(source, _READ_BYTES):
-        for message in decoder.feed(data):
-            return message
-    sys.exit(0)
-
-
-def _private_pipes() -> tuple[int, int]:
-    """Moves the pipes away from descriptors 0 and 1, which libraries may read from or print to."""
-    source, sink = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
-    os.close(nothing)
-    return source, sink
 
 
 if __name__ == "__main__":

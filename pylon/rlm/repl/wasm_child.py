@@ -16,10 +16,10 @@ import eryx
 import orjson
 
 from pylon.frames import FrameDecoder
+from pylon.rlm.repl.pipes import READ_BYTES, first_messages, private_pipes, write_all
 from pylon.rlm.repl.protocol import MIB
 from pylon.rlm.repl.wasm_program import program
 
-_READ_BYTES = 65_536
 # What the interpreter itself takes of the WebAssembly memory.
 _INTERPRETER_BYTES = 64 * MIB
 # How much more memory loading a context takes than its text: decoding holds it twice, JSON's objects take more.
@@ -56,20 +56,11 @@ class Replies:
 
 
 def main() -> None:
-    source, sink = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDWR)
     # The guest's own descriptors 0 and 1 are this process's: they lead nowhere.
-    os.dup2(nothing, 0)
-    os.dup2(nothing, 1)
-    os.close(nothing)
+    source, sink = private_pipes()
     folder = Path.cwd()
     decoder = FrameDecoder()
-    messages: list[dict[str, object]] = []
-    while not messages:
-        data = os.read(source, _READ_BYTES)
-        if not data:
-            sys.exit(0)
-        messages = decoder.feed(data)
+    messages = first_messages(source, decoder)
     replies = Replies(folder / "replies")
     hello = messages[0]
     for message in messages:
@@ -116,7 +107,7 @@ def _memory_bytes(hello: dict[str, object]) -> int:
 
 
 def _carry(source: int, decoder: FrameDecoder, replies: Replies) -> None:
-    while data := os.read(source, _READ_BYTES):
+    while data := os.read(source, READ_BYTES):
         for message in decoder.feed(data):
             replies.write(message)
     # The host is gone, and the guest may be computing something that nobody waits for.
@@ -124,10 +115,8 @@ def _carry(source: int, decoder: FrameDecoder, replies: Replies) -> None:
 
 
 def _write(sink: int, data: bytes) -> None:
-    view = memoryview(data)
     with contextlib.suppress(BrokenPipeError):
-        while view:
-            view = view[os.write(sink, view) :]
+        write_all(sink, data)
 
 
 if __name__ == "__main__":

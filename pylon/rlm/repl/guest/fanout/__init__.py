@@ -1,8 +1,32 @@
 """Automatic fan-out: the sub-calls that code is certain to make are sent together, before it makes them.
 
+A cell
+
+    for chunk in chunks:
+        found = llm_query(f"Which names? {chunk}")
+        if "NONE" not in found:
+            out.append(llm_query(f"Sort these: {found}"))
+
+is rewritten before it runs:
+
+    for chunk in __pylon__.loop(0, chunks):
+        __pylon__.ahead(1)
+        found = llm_query(f"Which names? {chunk}")
+        if "NONE" not in found:
+            out.append(llm_query(f"Sort these: {found}"))
+
+`loop` returns the chunks as they are. But first it interprets the whole loop on copies of the cell's values, where an
+answer is an `Unknown` text. An answer decides the condition, so the second calls are in doubt; the first call of each
+chunk is certain, and all of these are sent in one request. With their answers the loop is interpreted again, which
+finds the second calls. When fewer than two are found, the loop runs as it was written, and its calls find their
+answers waiting. `ahead` does the same for the statements that follow it, and does nothing while answers wait.
+
+In the field's terms a rehearsal is an interpretation that becomes abstract where an answer is involved: `Unknown` are
+its abstract values, `join` is the join where paths meet, `repeated` finds the fixpoint of a loop of unknown length,
+and `found` is what is asked on all paths.
+
 Read `runtime.py` first, which the running code calls, then `rewrite.py`, which inserts those calls. Both use
-`Rehearsal`, a small interpreter of Python, which is a chain of classes, each in a file of its own that knows only the
-ones before it:
+`Rehearsal`, the interpreter: a chain of classes, each in a file of its own that knows only the ones before it:
 
     Knowledge       what is known of values and containers
     Machine         state: variables, depth, sub-calls found
@@ -17,9 +41,8 @@ ones before it:
 
 Beside it: `unknown.py`, values of which only the type is known; `shadow.py`, copies of the running code's values;
 `closures.py`, functions of the code's own; `followed.py`, tables of all syntax, functions and methods that are
-followed; `natives.py`, the objects that these tables name;
-`source.py`, the syntax of the code's functions; `facts.py`, what conditions tell; `budget.py`, what rehearsing
-may cost.
+followed; `natives.py`, the objects that these tables name; `source.py`, the syntax of the code's functions;
+`facts.py`, what conditions tell; `budget.py`, what rehearsing may cost.
 
 The rules that hold all of it together:
 

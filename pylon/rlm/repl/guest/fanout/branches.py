@@ -23,18 +23,6 @@ _NAMING = ast.Name | ast.Attribute | ast.Tuple | ast.expr_context
 class Branches(Expressions):
     """Conditions and `try` statements."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.result: Any = None  # the value of the latest `return`
-        # For each loop that is being rehearsed, the variables where its current round may have ended at a `continue`.
-        self.continued: list[list[Variables]] = []
-        # The same for its end, at a `break`.
-        self.broken: list[list[Variables]] = []
-
-    def clear(self) -> None:
-        super().clear()
-        self.result, self.continued, self.broken = None, [], []
-
     @abstractmethod
     def statements(self, body: list[ast.stmt]) -> Exit:
         """Rehearses statements one after the other."""
@@ -47,45 +35,58 @@ class Branches(Expressions):
             return self.statements(body if truth else other)
         start = self.snapshot()
         believe(True)
-        one = self.doubtful(lambda: self.statements(body))
-        first, result = self.snapshot(), self.result
+        one = self._way(self.doubtful(lambda: self.statements(body)))
         self.restore(start)
         believe(False)
-        two = self.doubtful(lambda: self.statements(other))
-        if one == two:
-            self.join([self.snapshot(), first])
-            if one == "return":
-                self.result = self.either(result, self.result)
-                if self.result is MAYBE:
-                    raise Ended
-            return one
-        return self._parted((one, result, first), (two, self.result, self.snapshot()))
+        return self._either_way(one, self._way(self.doubtful(lambda: self.statements(other))))
 
-    def _parted(self, one: _Way, other: _Way) -> Exit:
-        """Continues where two ways part, one of which at least is an exit: as if that exit is not taken."""
+    def _way(self, way: Exit) -> _Way:
+        """The way that has been rehearsed just now, which ends like this."""
+        return way, self.frames[-1].result, self.snapshot()
+
+    def _either_way(self, one: _Way, other: _Way) -> Exit:
+        """Continues after two ways, of which the code takes one.
+
+        Where they end alike they are joined. Where they part, one of them at least is an exit: it continues as if
+        that exit is not taken.
+        """
         left, followed = sorted((one, other), key=lambda way: _LEFT.index(way[0]))
-        way, self.result, variables = followed
-        self.restore(variables)
-        self._leave_early(*left)
+        way, self.frames[-1].result, variables = followed
+        if left[0] == way:
+            self.join([variables, left[2]])
+            if way == "return":
+                self.return_either(left[1])
+        else:
+            self.restore(variables)
+            self._leave_early(*left)
         return way
+
+    def return_either(self, other: Any) -> None:
+        """Makes the result of the function one that may also be this other one. Raises Ended if nothing is known."""
+        frame = self.frames[-1]
+        frame.result = self.either(frame.result, other)
+        if frame.result is MAYBE:
+            raise Ended
 
     def _leave_early(self, way: Exit, result: Any, variables: Variables) -> None:
         """Records an exit that may have been taken: from here on the code may not be running."""
-        if way == "continue" and self.continued:
-            self.continued[-1].append(variables)
-        elif way == "break" and self.broken:
-            self.broken[-1].append(variables)
-        elif way == "return" and self.frames[-1].is_function:
-            self.frames[-1].returned.append((result, variables))
+        frame = self.frames[-1]
+        if way == "continue" and frame.continued:
+            frame.continued[-1].append(variables)
+        elif way == "break" and frame.broken:
+            frame.broken[-1].append(variables)
+        elif way == "return" and frame.is_function:
+            frame.returned.append((result, variables))
         else:
             raise Ended
         self.doubt += 1
 
     def looped(self, rounds: Callable[[], Exit], orelse: list[ast.stmt]) -> Exit:
         """How a loop ends, of which `rounds` rehearses all rounds. Joins the ways in which it may end."""
-        self.broken.append([])
+        frame = self.frames[-1]
+        frame.broken.append([])
         way = rounds()
-        left = self.broken.pop()
+        left = frame.broken.pop()
         # A `break` in the `else` is one of the loop around this one.
         way = self.statements(orelse) if way is None else None if way == "break" else way
         if left:
@@ -119,23 +120,14 @@ class Branches(Expressions):
 
     def _caught(self, handler: ast.ExceptHandler, failed: list[Variables], way: Exit) -> Exit:
         """Rehearses a handler, for the case that it catches what failed, and joins it with that it does not."""
-        result, after = self.result, self.snapshot()
+        settled = self._way(way)
         self.join(failed)
         if handler.name:
             self.assign(handler.name, Unknown("any"))
         other = self.doubtful(lambda: self.statements(handler.body))
         if handler.name:
             self.assign(handler.name, MAYBE)
-        caught, caught_result = self.snapshot(), self.result
-        if way == other:
-            self.join([after, caught])
-            self.result = result
-            if way == "return":
-                self.result = self.either(result, caught_result)
-                if self.result is MAYBE:
-                    raise Ended
-            return way
-        return self._parted((way, result, after), (other, caught_result, caught))
+        return self._either_way(settled, self._way(other))
 
     def _catching(self, node: ast.Try) -> tuple[tuple[type, ...], list[Variables]] | None:
         """The classes that its handlers catch, with a list for the points where errors may occur. None if unknown."""
@@ -151,4 +143,4 @@ class Branches(Expressions):
 
     def _exits(self) -> int:
         """How many early exits are waiting to be joined."""
-        return sum(map(len, [*self.continued, *self.broken])) + sum(len(frame.returned) for frame in self.frames)
+        return sum(len(one.returned) + sum(map(len, [*one.continued, *one.broken])) for one in self.frames)

@@ -17,7 +17,7 @@ from .methods import DATA, Method, Methods, Pool, Task
 from .natives import CALLED, INTERPRETED, ITERATORS, SEARCHES, VIEWS, factory
 from .shadow import LazyMap
 from .source import Function
-from .unknown import Ended, Opaque, Unknown, made
+from .unknown import Ended, Opaque, Unknown, function_kind
 
 # Steps that entering a function costs.
 _ENTERING = 50
@@ -122,15 +122,18 @@ class Calling(Methods):
         return Closure(node, frame, [self.shadows.of(one) for one in function.__defaults__ or ()], keywords)
 
     def _enter(self, closure: Closure, arguments: list[Any], keywords: dict[str, Any]) -> Any:
-        node, declared = closure.node, closure.node.args
-        names, outer = self.sources.scope(node)
         self.steps += _ENTERING
-        variables = bound(declared, closure, arguments, keywords)
-        frame = Frame((names | set(variables)) - outer, closure.frame, {}, variables, outer, True)
-        self.frames.append(frame)
-        result = self.deeper(lambda: self.run_body(node))
+        variables = bound(closure, arguments, keywords)
+        self.frames.append(self.function_frame(closure.node, closure.frame, variables))
+        result = self.deeper(lambda: self.run_body(closure.node))
         self.frames.pop()
         return result
+
+    def function_frame(self, node: Function, parent: Frame, variables: dict[str, Any]) -> Frame:
+        """The frame of a call of a function that was made in `parent`. `variables` are its arguments."""
+        names, outer = self.sources.scope(node)
+        local = (names | set(variables)) - outer
+        return Frame(local, parent, variables=variables, outer=outer, is_function=True)
 
     def _is_a(self, value: Any, of: Any) -> Any:
         classes = of if type(of) is tuple else (of,)
@@ -160,7 +163,7 @@ class Calling(Methods):
                 # An error, before anything is drawn.
                 raise Ended
             arguments = [list(self.mapped(arguments[0]))]
-        if function is len and self.holds(arguments[0] if arguments else None) and not keywords:
+        if function is len and self.contents_known(arguments[0] if arguments else None) and not keywords:
             (of,) = arguments
             return len(self.members.get(id(of), of))
         if callable(keywords.get("key")) or isinstance(keywords.get("key"), Opaque):
@@ -170,31 +173,34 @@ class Calling(Methods):
             # It may be called, and change or ask anything.
             raise Ended
         if any(not self.is_known(one) for one in every):
-            if function is sorted and len(every) == 1 and id(every[0]) in self.members:
-                return self._sorted(self.members[id(every[0])])
-            if function in SEARCHES.values():
-                return self.searched(function.__name__, arguments, keywords)
-            kinds = [self.kind(one) for one in every]
-            kind = None if keywords else made(CALLED[function], kinds)
-            if function is Counter and kinds in (["lines"], ["numbers"]):
-                return self._counter()
-            return self.may_fail_as(function, kinds) if kind is None else Unknown(kind)
-        if function in (str, repr) and not self.shown(every):
+            return self._of_unknown_arguments(function, arguments, keywords)
+        if function in (str, repr) and not self.text_known(every):
             return Unknown("str")
         if function in (sum, max, min) and not keywords and self.holds_unknown(every):
             return self._reckoned(every)
         if function is set and self.holds_unknown(every):
             for value in self.items(every[0]):
-                self.keyed(value)
-            vague: set[Any] = set()
-            self.blur(vague)
-            return vague
+                self.key_known(value)
+            return self.blurred(set())
         shallow = function in (len, list, tuple, bool)
-        self.plain([one for one in every if not shallow or type(one) in VIEWS | ITERATORS])
-        self.drew(every)
+        self.require_contents([one for one in every if not shallow or type(one) in VIEWS | ITERATORS])
+        self.mark_drawn(every)
         return function(*arguments, **keywords)
 
-    def may_fail_as(self, function: Any, kinds: list[str]) -> Unknown:
+    def _of_unknown_arguments(self, function: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        """The result of a built-in function, as far as the kinds of its arguments tell it."""
+        every = [*arguments, *keywords.values()]
+        if function is sorted and len(every) == 1 and id(every[0]) in self.members:
+            return self._sorted(self.members[id(every[0])])
+        if function in SEARCHES.values():
+            return self.searched(function.__name__, arguments, keywords)
+        kinds = [self.kind(one) for one in every]
+        if function is Counter and kinds in (["lines"], ["numbers"]):
+            return self.blurred(Counter())
+        kind = None if keywords else function_kind(CALLED[function], kinds)
+        return self._may_fail_as(function, kinds) if kind is None else Unknown(kind)
+
+    def _may_fail_as(self, function: Any, kinds: list[str]) -> Unknown:
         """The result of a built-in function that may raise an error for arguments of these kinds; see `may_fail`."""
         self.may_fail(ValueError if function in (int, float) and kinds == ["str"] else Exception)
         if function is json.loads:
@@ -221,7 +227,7 @@ class Calling(Methods):
             keys.append(self.deeper(functools.partial(self.call, key, [value], {})))
             if function is not sorted and self.kind(keys[-1]) not in ("int", "float", "bool"):
                 raise Ended
-        self.plain(keys)
+        self.require_contents(keys)
         if function is sorted:
             return [
                 values[place] for place in sorted(range(len(values)), key=keys.__getitem__, reverse=bool(reverse))
@@ -253,17 +259,11 @@ class Calling(Methods):
             raise Ended
         if any(self.kind(keywords.get(name)) not in ("str", "NoneType") for name in ("sep", "end")):
             raise Ended
-        self.shown(values)
+        self.text_known(values)
 
     def _defaultdict(self, made_by: Any = None) -> Any:
         made: defaultdict[Any, Any] = defaultdict(made_by)
         factory(made)
-        return made
-
-    def _counter(self) -> Any:
-        """A Counter of items that are not known."""
-        made: Counter[Any] = Counter()
-        self.blur(made)
         return made
 
     def _pool(self, max_workers: Any = None) -> Pool:

@@ -1,6 +1,5 @@
 """Functions of the code's own in a rehearsal, and how a call's arguments are bound to their parameters."""
 
-import ast
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +26,9 @@ def prompt_and_model(arguments: list[Any], keywords: dict[str, Any]) -> tuple[An
     return values["prompt"], values.get("model")
 
 
-def bound(
-    declared: ast.arguments, closure: Closure, arguments: list[Any], keywords: dict[str, Any]
-) -> dict[str, Any]:
+def bound(closure: Closure, arguments: list[Any], keywords: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a function with their values in a call. Raises Ended if the call does not fit them."""
+    declared = closure.node.args
     names = [one.arg for one in (*declared.posonlyargs, *declared.args)]
     values = dict(zip(names, arguments, strict=False))
     if len(arguments) > len(names) and declared.vararg is None:

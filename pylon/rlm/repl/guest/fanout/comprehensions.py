@@ -1,7 +1,6 @@
 """Comprehensions in a rehearsal, and generator expressions that a function draws to their end at once."""
 
 import ast
-import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,10 +9,8 @@ from typing import Any
 from .machine import Frame, Variables
 from .methods import Method
 from .operations import Operations
-from .source import bound_names
-from .unknown import ITEMS, LIST_OF, Ended, Opaque, Unknown, item_of, joined
-
-type _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+from .source import Comprehension, bound_names
+from .unknown import ITEMS, LIST_OF, Ended, Opaque, Unknown, common_kind, item_of
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -46,7 +43,7 @@ class Comprehensions(Operations):
         """A list of all values of a generator expression."""
         return self.all_of(node, lambda: self.evaluate(node.elt))
 
-    def all_of(self, node: Any, element: Callable[[], Any]) -> Any:
+    def all_of(self, node: Comprehension, element: Callable[[], Any]) -> Any:
         """A list of all values of a comprehension."""
         kind = self._of_unknown(node, element)
         if kind is not None:
@@ -60,15 +57,15 @@ class Comprehensions(Operations):
             found.append(element())
 
         self.each(node, take)
-        return found if sure else Unknown(LIST_OF.get(functools.reduce(joined, map(self.kind, found), ""), "list"))
+        return found if sure else Unknown(LIST_OF.get(common_kind(map(self.kind, found)), "list"))
 
-    def set_of(self, node: Any, element: Callable[[], Any]) -> set[Any]:
+    def set_of(self, node: Comprehension, element: Callable[[], Any]) -> set[Any]:
         """A set of all values of a comprehension."""
         start, made = self.doubt, set[Any]()
 
         def take() -> None:
             sure, value = self.doubt == start, element()
-            if self.keyed(value) and sure:
+            if self.key_known(value) and sure:
                 made.add(value)
             else:
                 self.blur(made)
@@ -132,7 +129,7 @@ class Comprehensions(Operations):
 
     def _key(self, node: ast.expr) -> Any:
         value = self.evaluate(node)
-        self.keyed(value)
+        self.key_known(value)
         return value
 
     def _number(self, value: Any) -> Any:
@@ -140,7 +137,7 @@ class Comprehensions(Operations):
             raise Ended
         return value
 
-    def _of_unknown(self, node: Any, element: Callable[[], Any]) -> str | None:
+    def _of_unknown(self, node: Comprehension, element: Callable[[], Any]) -> str | None:
         """The kind of the values of a comprehension over unknown items, None for any other."""
         first, *others = node.generators
         items = self.given.pop(first, None)
@@ -161,11 +158,11 @@ class Comprehensions(Operations):
 
         self.repeated(once)
         self.frames.pop()
-        return functools.reduce(joined, kinds, "")
+        return common_kind(kinds)
 
-    def each(self, node: Any, take: Callable[[], bool | None], depth: int = 0) -> bool | None:
+    def each(self, node: Comprehension, take: Callable[[], bool | None], depth: int = 0) -> bool | None:
         """Calls `take` in each round of a comprehension, until it returns True; whether it did."""
-        generator: ast.comprehension = node.generators[depth]
+        generator = node.generators[depth]
         if generator.is_async:
             raise Ended
         items = self.given.pop(generator, None)

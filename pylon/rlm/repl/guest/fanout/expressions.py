@@ -7,7 +7,7 @@ from typing import Any
 from .comprehensions import Comprehensions, GeneratorArgument
 from .followed import EXPRESSIONS
 from .methods import DATA, Method
-from .unknown import ITEMS, Ended, Unknown, compared, concatenated, formats, item_of
+from .unknown import ITEMS, Ended, Unknown, can_compare, concatenated, formats, item_of
 
 _CONVERSIONS = {-1: None, ord("s"): str, ord("r"): repr, ord("a"): ascii}
 
@@ -92,12 +92,12 @@ class Expressions(Comprehensions):
             return self.native(op, left, right)
         if isinstance(op, ast.Is | ast.IsNot) and left is right:
             return isinstance(op, ast.Is)
-        if isinstance(op, ast.In | ast.NotIn) and id(right) in self.members and self.keyed(left):
+        if isinstance(op, ast.In | ast.NotIn) and id(right) in self.members and self.key_known(left):
             return (left in self.members[id(right)]) is isinstance(op, ast.In)
         kinds = self.kind(left), self.kind(right)
         if isinstance(op, ast.Is | ast.IsNot) and kinds in (("str", "NoneType"), ("NoneType", "str")):
             return isinstance(op, ast.IsNot)
-        return Unknown("bool") if compared(type(op).__name__, *kinds) else self.may_fail()
+        return Unknown("bool") if can_compare(type(op).__name__, *kinds) else self.may_fail()
 
     def _formatted(self, parts: list[ast.expr]) -> Any:
         texts: list[Any] = []
@@ -109,7 +109,7 @@ class Expressions(Comprehensions):
                 raise Ended
             value = self.evaluate(part.value)
             form = "" if part.format_spec is None else self.evaluate(part.format_spec)
-            if not self.shown([value]):
+            if not self.text_known([value]):
                 convert = _CONVERSIONS[part.conversion]
                 if form != "" and not formats(form, "str" if convert else self.kind(value)):
                     self.may_fail()
@@ -153,7 +153,7 @@ class Expressions(Comprehensions):
         """The set that `{…}` makes. Its order is not known: it depends on what the compiler has compiled before."""
         values = self.evaluate_all(elements)
         made: set[Any] = set()
-        known = [self.keyed(value) for value in values]
+        known = [self.key_known(value) for value in values]
         if all(known):
             self.unordered(made).update(values)
         else:

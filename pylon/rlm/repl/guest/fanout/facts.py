@@ -11,13 +11,13 @@ class Fact(enum.Enum):
     NOT_NONE = enum.auto()
 
 
-def held(test: ast.expr, holds: bool) -> list[tuple[str, Fact | str]]:
+def told(test: ast.expr, holds: bool) -> list[tuple[str, Fact | str]]:
     """Names of which the condition tells something if it holds, or if it does not: a text in it, or a fact."""
     match test:
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return held(operand, not holds)
+            return told(operand, not holds)
         case ast.BoolOp(op=op, values=values) if isinstance(op, ast.And) is holds:
-            return [fact for value in values for fact in held(value, holds)]
+            return [fact for value in values for fact in told(value, holds)]
         case ast.Compare(left=ast.Constant(value=str(part)), ops=[op], comparators=[ast.Name(id=name)]) if part:
             return [(name, part)] if isinstance(op, ast.In if holds else ast.NotIn) else []
         case ast.Compare(

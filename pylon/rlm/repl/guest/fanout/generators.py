@@ -36,15 +36,12 @@ class Generators(Branches):
             yield item
 
     def _next(self, steps: _Steps, frame: Frame) -> Any:
-        # A `continue` or `break` of the generator's is none of the loop's that draws from it.
-        loops, self.continued, self.broken = (self.continued, self.broken), [], []
         self.frames.append(frame)
         item = self.deeper(lambda: next(steps, _END))
         if frame.returned:
             # It may have come to its end.
             raise Ended
         self.frames.pop()
-        self.continued, self.broken = loops
         return item
 
     def _steps(self, body: list[ast.stmt]) -> _Steps:
@@ -96,8 +93,5 @@ class Generators(Branches):
             raise Ended
         if code.co_freevars or code.co_cellvars:
             raise Ended
-        names, outer = self.sources.scope(node)
         variables = {name: self.shadows.of(value) for name, value in frame.f_locals.items()}
-        return self.yielded(
-            node.body, Frame((names | set(variables)) - outer, self.module, {}, variables, outer, True)
-        )
+        return self.yielded(node.body, self.function_frame(node, self.module, variables))

@@ -1,12 +1,11 @@
 """What a rehearsal knows of values: their kind, and which containers have contents that it does not know."""
 
-import functools
 import gc
 from collections import defaultdict
 from typing import Any
 
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS
-from .unknown import Ended, Unknown, joined
+from .unknown import Ended, Unknown, common_kind
 
 # Levels of containers and bits of an int that can be turned into text in any case: Python's limit on an int's digits
 # may be set as low as 640.
@@ -26,7 +25,7 @@ class Knowledge:
         self.vague: dict[int, Any] = {}
         # Of these, the sets whose members are known though their order is not, and the kind of the values of dicts.
         self.members: dict[int, set[Any]] = {}
-        self._held: dict[int, str] = {}
+        self._values_kind: dict[int, str] = {}
 
     def kind(self, value: Any) -> str:
         """The name of a value's type, `str` for a sub-call's answer too; of an unknown value, see `Unknown`."""
@@ -40,7 +39,7 @@ class Knowledge:
         """Whether the value itself is known. The values inside a known container may still be unknown."""
         return not isinstance(value, Unknown) and id(value) not in self.vague
 
-    def holds(self, value: Any) -> bool:
+    def contents_known(self, value: Any) -> bool:
         """Whether the contents of a container are known, in whatever order."""
         return self.is_known(value) or id(value) in self.members
 
@@ -57,7 +56,7 @@ class Knowledge:
                 waiting += one.values() if type(one) in DICTS else one
         return False
 
-    def plain(self, values: list[Any]) -> None:
+    def require_contents(self, values: list[Any]) -> None:
         """Raises Ended if a container whose contents are not known is among the values, or inside one of them.
 
         To be called before a built-in function looks into them."""
@@ -75,7 +74,7 @@ class Knowledge:
             elif type(one) in VIEWS | ITERATORS:
                 waiting += gc.get_referents(one)
 
-    def drew(self, values: list[Any]) -> None:
+    def mark_drawn(self, values: list[Any]) -> None:
         """Marks the iterators among the values as unknown if this code may not be running: they may have advanced.
 
         A defaultdict too: where a built-in function looks up what it lacks, it gets another key.
@@ -87,7 +86,7 @@ class Knowledge:
             self.blur(one)
             waiting += [inner for inner in gc.get_referents(one) if type(inner) in ITERATORS]
 
-    def shown(self, values: list[Any]) -> bool:
+    def text_known(self, values: list[Any]) -> bool:
         """Whether everything that the text of these values shows is known.
 
         Raises Ended if turning them into text may fail (nested too deep, an int of too many digits), or would show a
@@ -102,7 +101,7 @@ class Knowledge:
                 if not self.is_known(one):
                     known = False
                 elif kind in CONTAINERS or kind in VIEWS:
-                    self.plain([one] if kind in VIEWS else [])
+                    self.require_contents([one] if kind in VIEWS else [])
                     for held in (one.keys(), one.values()) if kind in DICTS else (one,):
                         if not set(map(type, held)) <= _SHOWN_WHOLE:
                             inside += held
@@ -113,7 +112,7 @@ class Knowledge:
             values = inside
         raise Ended
 
-    def changes(self, container: Any) -> bool:
+    def may_change(self, container: Any) -> bool:
         """Whether the caller may change this container. If not, its contents are not known from now on."""
         if self.doubt or not self.is_known(container):
             self.blur(container)
@@ -125,29 +124,34 @@ class Knowledge:
         self.vague[id(container)] = container
         self.members.pop(id(container), None)
         if type(container) in DICTS:
-            self._held[id(container)] = self.held(container)
+            self._values_kind[id(container)] = self.values_kind(container)
             if type(container) is defaultdict:
                 # A later lookup by an unknown key may return any of these, and change it.
                 for one in container.values():
                     self._blur_part(one)
 
+    def blurred[T](self, container: T) -> T:
+        """A container that the rehearsal has just made, as one whose contents are not known."""
+        self.blur(container)
+        return container
+
     def _blur_part(self, value: Any) -> None:
         if type(value) in CONTAINERS and self.is_known(value):
             self.blur(value)
 
-    def held(self, container: Any) -> str:
+    def values_kind(self, container: Any) -> str:
         """The kind that all values of a dict have, `any` if they differ, an empty text if there are none."""
-        if id(container) in self._held:
-            return self._held[id(container)]
+        if id(container) in self._values_kind:
+            return self._values_kind[id(container)]
         self.steps += len(container)
-        return functools.reduce(joined, map(self.kind, container.values()), "")
+        return common_kind(map(self.kind, container.values()))
 
     def put_somewhere(self, container: Any, value: Any) -> None:
         """Adds a value to a container under a key that is not known, so that its contents are not known any more."""
-        self.shown([value])
+        self.text_known([value])
         self.blur(container)
         if type(container) in DICTS:
-            self._held[id(container)] = joined(self._held[id(container)], self.kind(value))
+            self._values_kind[id(container)] = common_kind((self._values_kind[id(container)], self.kind(value)))
             if type(container) is defaultdict:
                 self._blur_part(value)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from ..calls import Ask, Query, Reply, text_of
 from .budget import Budget
-from .facts import assigned, held
+from .facts import assigned, told
 from .knowledge import Knowledge
 from .shadow import Shadows
 from .source import Sources
-from .unknown import LISTS, Ended, Found, Unknown, edges, joined, narrowed
+from .unknown import LISTS, Ended, Found, Unknown, common_kind, edges, narrowed
 
 # The most steps of a rehearsal, each about a microsecond: in all, and since it last found a sub-call.
 _STEPS = 1_000_000
@@ -48,8 +48,18 @@ class Frame:
     variables: dict[str, Any] = field(default_factory=dict)
     outer: frozenset[str] = frozenset()  # names declared `global`
     is_function: bool = False
+    result: Any = None  # the value of its latest `return`
     # Returns that may have happened: their value, and the variables at that point.
     returned: list[tuple[Any, Variables]] = field(default_factory=list)
+    # For each of its loops that is being rehearsed, the variables where the current round may have ended at a
+    # `continue`, and where the loop may have ended at a `break`.
+    continued: list[list[Variables]] = field(default_factory=list)
+    broken: list[list[Variables]] = field(default_factory=list)
+
+    def clear(self) -> None:
+        """Releases all values."""
+        self.base, self.variables, self.result = {}, {}, None
+        self.returned, self.continued, self.broken = [], [], []
 
 
 class Machine(Knowledge):
@@ -79,8 +89,8 @@ class Machine(Knowledge):
         self.output: Any = None  # the cell's standard output
         # How many calls deep the rehearsal stands, those of the running code among them.
         self.depth = 0
-        # The items of loops and comprehensions that the running code has evaluated already; each is used once.
-        self.given: dict[ast.AST, Any] = {}
+        # The items of comprehensions that the running code has evaluated already; each is used once.
+        self.given: dict[ast.comprehension, Any] = {}
         # Frames that functions made in them refer to, and which hold those functions: cycles that `clear` breaks.
         self.enclosing: weakref.WeakSet[Frame] = weakref.WeakSet()
         self.found: list[Ask] = []
@@ -98,7 +108,7 @@ class Machine(Knowledge):
     def clear(self) -> None:
         """Releases all values at once: they may be as large as the code's own, and refer to each other."""
         for frame in {self.module, self.root, *self.frames, *self.enclosing}:
-            frame.base, frame.variables, frame.returned = {}, {}, []
+            frame.clear()
         self.frames, self.failing = [], []
         self.given, self.vague, self.members = {}, {}, {}
         self.shadows.clear()
@@ -126,7 +136,7 @@ class Machine(Knowledge):
                 raise Ended
             known = False
         else:
-            known = isinstance(prompt, str) or self.shown([prompt])
+            known = isinstance(prompt, str) or self.text_known([prompt])
         if not known:
             self._takers.setdefault((query.kind, model), set()).add(edges(prompt))
             return Unknown("str")
@@ -172,38 +182,32 @@ class Machine(Knowledge):
 
     def look_up(self, name: str) -> Any:
         """The value of a name, looked for as Python does. Raises Ended where it may have none."""
-        frame: Frame | None = self.frames[-1]
-        while frame is not None:
-            if name in frame.outer:
-                frame = self.module
-            if frame.local is None or name in frame.local:
-                value = self.value_in(frame, name)
-                if value is not MAYBE:
-                    return value
-                if frame.local is not None or name in frame.variables:
-                    raise Ended
-            frame = frame.parent
-        if not hasattr(builtins, name):
+        frame = self._scope_of(name)
+        value = self.value_in(frame, name)
+        if value is not MAYBE:
+            return value
+        if frame is not self.module or name in frame.variables or not hasattr(builtins, name):
             raise Ended
         return self.shadows.of(getattr(builtins, name))
 
     def untouched(self, name: str) -> Any:
         """The running code's container in a variable if nothing of it has been copied yet; None for anything else."""
+        frame = self._scope_of(name)
+        value = None if name in frame.variables else frame.base.get(name)
+        return value if self.shadows.untouched(value) else None
+
+    def _scope_of(self, name: str) -> Frame:
+        """The frame of the scope that a name belongs to, whether or not it has a value there."""
         frame: Frame | None = self.frames[-1]
-        while frame is not None:
-            if name in frame.outer:
-                frame = self.module
-            if frame.local is None or name in frame.local:
-                value = None if name in frame.variables else frame.base.get(name)
-                return value if self.shadows.untouched(value) else None
+        while frame is not None and frame.local is not None and name not in frame.outer:
+            if name in frame.local:
+                return frame
             frame = frame.parent
-        return None
+        return self.module
 
     def value_in(self, frame: Frame, name: str) -> Any:
         """The value of a variable in one frame, MAYBE if it may have none."""
-        if name in frame.variables:
-            return frame.variables[name]
-        return self.shadows.of(frame.base[name]) if name in frame.base else MAYBE
+        return frame.variables[name] if name in frame.variables else self._base(frame, name)
 
     def assign(self, name: str, value: Any) -> None:
         frame = self.module if name in self.frames[-1].outer else self.frames[-1]
@@ -214,12 +218,12 @@ class Machine(Knowledge):
     def believing(self, test: ast.expr) -> Callable[[bool], None]:
         """To be called before a condition is evaluated: a function that takes its truth for given from then on."""
         variables = self.frames[-1].variables
-        before = {name: variables.get(name) for holds in (True, False) for name, _ in held(test, holds)}
+        before = {name: variables.get(name) for holds in (True, False) for name, _ in told(test, holds)}
         given = assigned(test)
 
         def believe(holds: bool) -> None:
             variables = self.frames[-1].variables
-            for name, fact in held(test, holds) if before else ():
+            for name, fact in told(test, holds) if before else ():
                 value = variables.get(name)
                 # The condition itself may have given the name another value.
                 if isinstance(value, Unknown) and (name == given or value is before[name]):
@@ -260,4 +264,4 @@ class Machine(Knowledge):
             return one
         if isinstance(one, Found) and isinstance(other, Found) and one.pattern is other.pattern:
             return Found(one.pattern)
-        return Unknown(joined(*kinds))
+        return Unknown(common_kind(kinds))

@@ -13,7 +13,20 @@ from typing import Any
 from ..calls import Query, Reply
 from .machine import TOLD, Machine
 from .natives import ATOMS, CHANGING, CONTAINERS, DICTS, ITERATORS, METHODS, SEARCHES, VIEWS
-from .unknown import HASHABLE, LISTS, Ended, Found, Holding, Match, Opaque, Parts, Text, Unknown, joined, text_method
+from .unknown import (
+    HASHABLE,
+    LISTS,
+    Ended,
+    Found,
+    Holding,
+    Match,
+    Opaque,
+    Parts,
+    Text,
+    Unknown,
+    common_kind,
+    text_method_kind,
+)
 
 DATA = ATOMS | CONTAINERS | VIEWS
 ITERABLE = CONTAINERS | VIEWS | ITERATORS | {str, bytes, range}
@@ -101,14 +114,14 @@ class Methods(Machine):
             raise Ended
         if not self.is_known(of) or any(not self.is_known(one) for one in every):
             if type(of) in DICTS and name == "get" and 1 <= len(arguments) <= 2 and not keywords:
-                self.keyed(arguments[0])
+                self.key_known(arguments[0])
                 return Unknown(self._got(of, (*arguments, None)[1]))
-            if type(of) is Counter and name == "most_common" and not every and self.held(of) in ("", "int"):
+            if type(of) is Counter and name == "most_common" and not every and self.values_kind(of) in ("", "int"):
                 return Unknown("list")
             return self.may_fail()
         if any(callable(one) for one in every):
             raise Ended
-        self.plain([] if name in ("get", "items", "keys", "values", "copy") else [of, *every])
+        self.require_contents([] if name in ("get", "items", "keys", "values", "copy") else [of, *every])
         return getattr(of, name)(*arguments, **keywords)
 
     def _text_method(self, of: Any, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
@@ -129,8 +142,8 @@ class Methods(Machine):
                 return Unknown("str")
             return self.may_fail()
         if known:
-            self.plain(every)
-            self.drew(every)
+            self.require_contents(every)
+            self.mark_drawn(every)
             return getattr(of, name)(*arguments, **keywords)
         separator = arguments[0] if arguments and isinstance(arguments[0], str) else ""
         splits = isinstance(of, Holding) and separator != "" and separator in of.part
@@ -138,7 +151,7 @@ class Methods(Machine):
             return [Unknown("str"), Unknown("str")]
         if keywords:
             return self.may_fail()
-        kind = text_method(name, [self.kind(one) for one in arguments], arguments)
+        kind = text_method_kind(name, [self.kind(one) for one in arguments], arguments)
         if kind is None:
             return self.may_fail()
         if name == "split" and arguments and arguments != [None]:
@@ -156,7 +169,7 @@ class Methods(Machine):
                 raise Ended
         every = [*arguments, *keywords.values()]
         unknown = [one for one in every if isinstance(one, Unknown)]
-        if not self.shown([one for one in every if not isinstance(one, Unknown)]):
+        if not self.text_known([one for one in every if not isinstance(one, Unknown)]):
             raise Ended
         if any(self.kind(one) != "str" for one in unknown):
             return self.may_fail()
@@ -212,22 +225,22 @@ class Methods(Machine):
                 if self.doubt or not self.is_known(of) or any(not self.is_known(one) for one in arguments):
                     raise Ended
                 # These two compare the items that are there.
-                self.plain([of, *arguments] if name in ("remove", "sort") else arguments)
-        if self.changes(of):
+                self.require_contents([of, *arguments] if name in ("remove", "sort") else arguments)
+        if self.may_change(of):
             return getattr(of, name)(*arguments)
-        self.shown(arguments)
+        self.text_known(arguments)
         return None
 
     def _counted(self, of: Any, value: Any) -> None:
         """Makes sure that a Counter can count these items. It is not known from now on if one of them is not."""
-        if self.held(of) not in ("", "int"):
+        if self.values_kind(of) not in ("", "int"):
             raise Ended
         if isinstance(value, Unknown):
             if value.kind not in ("str", "lines", "numbers"):
                 self.may_fail()
             self.blur(of)
         else:
-            known = [self.keyed(one) for one in self.items(value)]
+            known = [self.key_known(one) for one in self.items(value)]
             if not all(known):
                 self.blur(of)
 
@@ -239,8 +252,8 @@ class Methods(Machine):
         values = [value]
         if name == "update":
             values = list(self.members[id(value)] if id(value) in self.members else self.items(value))
-        known = [self.keyed(one) for one in values]
-        if not all(known) or self.doubt or not self.holds(of):
+        known = [self.key_known(one) for one in values]
+        if not all(known) or self.doubt or not self.contents_known(of):
             if name == "remove":
                 raise Ended
             self.blur(of)
@@ -255,7 +268,7 @@ class Methods(Machine):
             else:
                 self.unordered(of).update(values)
 
-    def keyed(self, value: Any) -> bool:
+    def key_known(self, value: Any) -> bool:
         """Whether a key is known. A value that may not be hashable is one that may fail."""
         if isinstance(value, Unknown):
             if value.kind not in HASHABLE:
@@ -268,14 +281,14 @@ class Methods(Machine):
 
     def _got(self, of: Any, default: Any) -> str:
         """The kind of `of.get(…, default)`, `any` for a container: it may be one that is known by another name."""
-        kind = joined(self.held(of), self.kind(default))
+        kind = common_kind((self.values_kind(of), self.kind(default)))
         return kind if kind in HASHABLE else "any"
 
     def items(self, value: Any) -> Any:
         """A value that is to be iterated over. Raises Ended unless its items are known."""
         if type(value) not in ITERABLE or not self.is_known(value):
             raise Ended
-        self.plain([value] if type(value) in VIEWS | ITERATORS else [])
+        self.require_contents([value] if type(value) in VIEWS | ITERATORS else [])
         return value
 
 

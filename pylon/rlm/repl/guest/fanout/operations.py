@@ -13,7 +13,7 @@ from .machine import Variables
 from .methods import DATA, ITERABLE
 from .natives import ATOMS, CONTAINERS, DICTS, ITERATORS, VIEWS, factory
 from .shadow import LazyMap
-from .unknown import ITEMS, LISTS, Ended, Match, Parts, Unknown, added, concatenated
+from .unknown import ITEMS, LISTS, Ended, Match, Parts, Unknown, concatenated, operator_kind
 
 # Types of which equal constants may be the same object, or not.
 _MERGED = ATOMS | {tuple, frozenset}
@@ -40,14 +40,14 @@ class Operations(Calling):
                 if self.vague and any(id(one) in self.vague for one in watched):
                     raise Ended
         finally:
-            self.drew([value])
+            self.mark_drawn([value])
 
     def truth(self, value: Any) -> bool | None:
         """Whether a value is true, None if an answer decides."""
-        if not self.holds(value):
+        if not self.contents_known(value):
             return None
         if type(value) in DATA:
-            self.plain([value] if type(value) in VIEWS else [])
+            self.require_contents([value] if type(value) in VIEWS else [])
             return bool(self.members.get(id(value), value))
         return True if isinstance(value, Closure) else None
 
@@ -89,13 +89,17 @@ class Operations(Calling):
         """The result of an operator with two operands."""
         if self.is_known(left) and self.is_known(right):
             return self.native(op, left, right)
-        if self.holds(left) and self.holds(right) and isinstance(op, ast.BitOr | ast.BitAnd | ast.Sub):
+        if (
+            self.contents_known(left)
+            and self.contents_known(right)
+            and isinstance(op, ast.BitOr | ast.BitAnd | ast.Sub)
+        ):
             # Two sets, one of them with an order that is not known.
             made: set[Any] = set()
             held = [self.members.get(id(one), one) for one in (left, right)]
             self.unordered(made).update(self.native(op, *held))
             return made
-        kind = added(type(op).__name__, self.kind(left), self.kind(right))
+        kind = operator_kind(type(op).__name__, self.kind(left), self.kind(right))
         if kind == "str":
             return concatenated([left, right])
         return self.may_fail() if kind is None else Unknown(kind)
@@ -104,7 +108,7 @@ class Operations(Calling):
         """Rehearses `container[key] = value`."""
         known = self.is_known(container) and self.is_known(key) and not self.doubt
         if type(container) in DICTS:
-            if self.keyed(key) and known:
+            if self.key_known(key) and known:
                 container[key] = value
             else:
                 self.put_somewhere(container, value)
@@ -122,10 +126,10 @@ class Operations(Calling):
         elif not {type(left), type(right)} <= DATA or type(op) not in OPERATORS:
             raise Ended
         if isinstance(op, ast.Mod) and isinstance(left, str | bytes):
-            if not self.shown([right]):
+            if not self.text_known([right]):
                 raise Ended
-            self.drew([right])
-        self.plain([left, right])
+            self.mark_drawn([right])
+        self.require_contents([left, right])
         return OPERATORS[type(op)](left, right)
 
     def part(self, of: Any, part: Any) -> Any:
@@ -152,15 +156,13 @@ class Operations(Calling):
     def _value_of(self, of: Any, key: Any) -> Any:
         """The value of `of[key]` in a defaultdict, which adds a missing key, or in a Counter, which does not."""
         made_by = factory(of)
-        if self.keyed(key) and self.is_known(of) and (key in of or not self.doubt):
+        if self.key_known(key) and self.is_known(of) and (key in of or not self.doubt):
             return of[key]
-        if made_by is type(None) or self.held(of) not in ("", made_by.__name__):
+        if made_by is type(None) or self.values_kind(of) not in ("", made_by.__name__):
             return self.may_fail()
         if type(of) is defaultdict:
             self.blur(of)
         if made_by not in CONTAINERS:
             return Unknown(made_by.__name__)
         # It may be any container in `of`; their contents are not known any more either.
-        value = made_by()
-        self.blur(value)
-        return value
+        return self.blurred(made_by())

@@ -13,7 +13,6 @@ from typing import Any
 from .branches import Exit
 from .followed import STATEMENTS
 from .generators import Generators
-from .machine import MAYBE
 from .methods import Pool
 from .natives import MODULES
 from .source import Function
@@ -56,22 +55,21 @@ class Rehearsal(Generators):
         frame = self.frames[-1]
         if self.sources.yields(node):
             return self.yielded(node.body, frame)
-        way = self.statements(node.body)
-        result = self.result if way == "return" else None
+        if self.statements(node.body) != "return":
+            frame.result = None
         if frame.returned:
             self.doubt -= len(frame.returned)
             self.join([self.snapshot(), *(variables for _, variables in frame.returned)])
             for value, _ in frame.returned:
-                result = self.either(result, value)
-            if result is MAYBE:
-                raise Ended
-        return result
+                self.return_either(value)
+        return frame.result
 
     def _round(self, body: list[ast.stmt]) -> Exit:
         """Rehearses one round of a loop; None if the next round follows."""
-        self.continued.append([])
+        frame = self.frames[-1]
+        frame.continued.append([])
         way = self.statements(body)
-        left = self.continued.pop()
+        left = frame.continued.pop()
         if left:
             self.doubt -= len(left)
             if way not in (None, "continue"):
@@ -119,7 +117,7 @@ class Rehearsal(Generators):
             case ast.Import() | ast.ImportFrom():
                 self._import(node)
             case ast.Return(value=value):
-                self.result = None if value is None else self.evaluate(value)
+                self.frames[-1].result = None if value is None else self.evaluate(value)
                 return "return"
             case ast.Assert(test=test):
                 truth = self.truth(self.evaluate(test))

@@ -7,7 +7,7 @@ from typing import Any
 
 from .followed import CALLED
 from .rehearsal import Rehearsal
-from .source import QUERIES, Sources
+from .source import QUERIES, Comprehension, Sources
 
 # Names of functions that draw a generator to its end at once; the rehearsal makes sure that they are what they seem.
 _TAKERS = frozenset({"list", "tuple", "set", "frozenset", "sorted", "dict", "sum", "max", "min", "any", "all"})
@@ -119,6 +119,7 @@ class _Rewriter(ast.NodeTransformer):
         return self._comprehension(node)
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.AST:
+        # Anchored by `visit_Call`, if a function draws all of it at once.
         return self._within(node)
 
     def visit_Await(self, node: ast.Await) -> ast.AST:
@@ -144,7 +145,7 @@ class _Rewriter(ast.NodeTransformer):
         self._anchored(node, self._twins[id(node)])
         return node
 
-    def _within(self, node: "ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp") -> ast.AST:
+    def _within(self, node: Comprehension) -> ast.AST:
         first = node.generators[0]
         first.iter = self.visit(first.iter)
         # Not visited again.
@@ -155,7 +156,7 @@ class _Rewriter(ast.NodeTransformer):
         first.iter = items
         return node
 
-    def _anchored(self, node: "ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp", twin: ast.AST) -> None:
+    def _anchored(self, node: Comprehension, twin: ast.AST) -> None:
         if not self._hidden and self._sources.asks(twin):
             node.generators[0].iter = self._wrapped(node.generators[0].iter, twin)
 

@@ -7,6 +7,7 @@ from types import CodeType
 QUERIES = frozenset({"llm_query", "rlm_query", "llm_query_batched", "llm_batch", "rlm_query_batched"})
 
 type Function = ast.FunctionDef | ast.Lambda
+type Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 class Sources:

@@ -5,6 +5,7 @@ too.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from .facts import Fact
@@ -152,7 +153,7 @@ _SIZED = LISTS | {"str", "dict", "set", "tuple"}
 LIST_OF = {"str": "lines", "int": "numbers", "bool": "numbers"}
 
 
-def text_method(name: str, arguments: list[str], texts: list[object]) -> str | None:
+def text_method_kind(name: str, arguments: list[str], texts: list[object]) -> str | None:
     """The kind of the result of a method of an unknown str, None if it may fail.
 
     `arguments` are the kinds of its arguments, `texts` the arguments themselves.
@@ -167,7 +168,7 @@ def text_method(name: str, arguments: list[str], texts: list[object]) -> str | N
     return kind if len(arguments) in counts and all(one == "str" for one in arguments) else None
 
 
-def compared(operator: str, left: str, right: str) -> bool:
+def can_compare(operator: str, left: str, right: str) -> bool:
     """Whether a comparison of values of two kinds cannot fail."""
     if operator in ("Eq", "NotEq", "Is", "IsNot"):
         return True
@@ -177,7 +178,7 @@ def compared(operator: str, left: str, right: str) -> bool:
     return left == right == "str" or (left in _NUMBER and right in _NUMBER)
 
 
-def added(operator: str, left: str, right: str) -> str | None:
+def operator_kind(operator: str, left: str, right: str) -> str | None:
     """The kind of the result of an operator on two kinds, None if it may fail."""
     if operator == "Add" and left == right == "str":
         return "str"
@@ -204,7 +205,7 @@ def formats(form: object, kind: str) -> bool:
     return True
 
 
-def made(function: str, kinds: list[str]) -> str | None:
+def function_kind(function: str, kinds: list[str]) -> str | None:
     """The kind of the result of a built-in function of one argument, None if it may fail."""
     if len(kinds) != 1:
         return None
@@ -219,11 +220,12 @@ def made(function: str, kinds: list[str]) -> str | None:
     return {"str": "str", "repr": "str", "bool": "bool"}.get(function)
 
 
-def joined(one: str, other: str) -> str:
-    """The kind of a value that has one of two kinds; an empty kind stands for no value."""
-    if one == other or not (one and other):
-        return one or other
-    return "list" if {one, other} <= LISTS else "any"
+def common_kind(kinds: Iterable[str]) -> str:
+    """The kind of a value that has one of these kinds, an empty text if there are none, or only empty ones."""
+    known = set(kinds) - {""}
+    if len(known) <= 1:
+        return "".join(known)
+    return "list" if known <= LISTS else "any"
 
 
 def item_of(value: Unknown) -> Unknown:
