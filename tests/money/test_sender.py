@@ -152,6 +152,7 @@ async def test_the_row_says_sending_before_the_wallet_is_asked(side):
         ({"invoice": honest(15, currency="tb")}, InvoiceCode.NETWORK),
         ({"invoice": honest(15, created_at=NOW - 601)}, InvoiceCode.EXPIRED),
         ({"invoice": honest(15, created_at=NOW - 580)}, InvoiceCode.EXPIRES_SOON),
+        ({"invoice": craft(but(d=groups(b"\xff")), prefix="lnbcrt150n")}, InvoiceCode.DECODERS_DISAGREE),
         ({"invoice": craft(but(d=groups(b"a"), h=groups(b"\x01" * 32)))}, InvoiceCode.MISSING_FIELD),
     ],
 )

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from pylon.clock import Clock
 from pylon.money.invoices import invoice as invoices
+from pylon.money.invoices import second_opinion
 from pylon.money.limits import Caps, Spend, allow, room
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
@@ -195,6 +196,7 @@ class Sender:
             invoice = invoices.decode(ask.invoice or "")
             longest_s = math.inf if order.by_hand else invoices.LONGEST_S
             amount = invoices.check(invoice, network=policy.network, now=now, longest_s=longest_s)
+            second_opinion.confirm(invoice)
         except invoices.InvoiceError as error:
             raise PaymentRefusedError(error.code, str(error)) from error
         refusal = judge_amount(amount, ask, order)
