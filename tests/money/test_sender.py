@@ -10,6 +10,7 @@ import pytest
 from pylon.errors import MoneyError
 from pylon.money import audit
 from pylon.money.accounts import mirror_store
+from pylon.money.accounts.mirror import Claim
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
@@ -244,7 +245,7 @@ async def test_a_provider_whose_receipts_were_wrong_is_not_paid(side):
     async def see(seq, charged):
         async with side.database.transaction() as tx:
             receipt = AccountReceipt("11" * 8, seq, 1_000, Msat(charged), Msat(0))
-            await mirror_store.observe(tx, PROVIDER, f"k{seq}", receipt, quote=sats(2), signed_at=NOW, now=NOW)
+            await mirror_store.observe(tx, PROVIDER, Claim(receipt, f"k{seq}", sats(2), NOW, NOW))
 
     await see(1, 1_000)
     await see(3, 3_000)
@@ -260,7 +261,7 @@ async def test_a_provider_that_does_not_show_our_payment_gets_no_second_one(side
         async with side.database.transaction() as tx:
             receipt = AccountReceipt("11" * 8, seq, 1_000, Msat(seq * 1_000), Msat(paid))
             at = NOW + 60 + seq
-            await mirror_store.observe(tx, PROVIDER, f"k{seq}", receipt, quote=sats(2), signed_at=at, now=at)
+            await mirror_store.observe(tx, PROVIDER, Claim(receipt, f"k{seq}", sats(2), at, at))
 
     await see(1, 1_000)
     second = replace(ORDER, job="j2")
@@ -752,5 +753,5 @@ async def test_a_payment_presumed_failed_that_was_made_after_all_is_no_fault_of_
     async with side.database.transaction() as tx:
         receipt = AccountReceipt("11" * 8, 1, 1_000, Msat(1_000), Msat(15_000))
         now = side.clock.wall()
-        step = await mirror_store.observe(tx, PROVIDER, "k1", receipt, quote=sats(2), signed_at=now, now=now)
+        step = await mirror_store.observe(tx, PROVIDER, Claim(receipt, "k1", sats(2), now, now))
     assert step.mirror.ended is None
