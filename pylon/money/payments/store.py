@@ -76,7 +76,7 @@ class Payment:
 
 async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> Known:
     """What our database knows that bears on paying this invoice for this order."""
-    row = await tx.fetch_one(
+    [row] = await tx.fetch_all(
         """
         SELECT
             EXISTS (SELECT 1 FROM money_payment WHERE payment_hash = :hash) AS hash_seen,
@@ -98,7 +98,6 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
             **dict(zip(("arrived", "settled", "decided", "answered"), PRESUMED_FAILED, strict=True)),
         },
     )
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     mirror = await mirror_store.load(tx, order.provider)
     return Known(
         hash_seen=bool(row["hash_seen"]),
@@ -116,7 +115,7 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
 
 async def used(reader: Reader, spend: Spend, now: float) -> Used:
     """What counts against the limits of this payment. Open payments count in every window, however old they are."""
-    row = await reader.fetch_one(
+    [(*sums, in_flight, newcomers)] = await reader.fetch_all(
         _USED,
         {
             "job": spend.job,
@@ -130,8 +129,6 @@ async def used(reader: Reader, spend: Spend, now: float) -> Used:
             "wallet": ledger.WALLET,
         },
     )
-    assert row is not None  # noqa: S101 - an aggregate has one row
-    *sums, in_flight, newcomers = row
     job, run, provider, opened, hour, day, paid = map(Msat, sums)
     left = Msat(max(0, await balance(reader, ledger.provider(spend.provider))))
     return Used(job, provider + left, opened + hour, opened + day, run, opened + paid, in_flight, newcomers)
@@ -166,20 +163,19 @@ async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -
     return await get(tx, invoice.payment_hash)
 
 
-async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: str, now: float) -> bool:
-    """Moves a payment to any state but `settled`; False when it was in that state before.
+async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: str, now: float) -> None:
+    """Moves a payment to any state but `settled`. One that is in that state already stays as it is.
 
     Raises `IllegalStepError`, and `MoneyError` where there is no such payment.
     """
     before = (await get(tx, payment_hash)).state
     if before is state:
-        return False
+        return
     check_step("a payment", before, state)
     await tx.execute(
         "UPDATE money_payment SET state = ?, reason = ?, changed_at = ? WHERE payment_hash = ?",
         (state.value, reason, now, payment_hash),
     )
-    return True
 
 
 async def settle(
@@ -221,11 +217,10 @@ async def in_state(reader: Reader, *states: PaymentState) -> list[Payment]:
 
 async def unknown(reader: Reader) -> tuple[int, Msat]:
     """How many payments are of unknown outcome, and what is set aside for them, in msat."""
-    row = await reader.fetch_one(
+    [(count, msat)] = await reader.fetch_all(
         "SELECT count(*), coalesce(sum(msat + fee_limit), 0) FROM money_payment WHERE state = 'unknown'"
     )
-    assert row is not None  # noqa: S101 - an aggregate has one row
-    return row[0], Msat(row[1])
+    return count, Msat(msat)
 
 
 async def decided(reader: Reader) -> list[Payment]:
