@@ -25,6 +25,7 @@ from pylon.money.payment import (
     UNSETTLED_GRACE_S,
     Ask,
     Order,
+    Payment,
     PaymentRefusedError,
     Refusal,
     resolve,
@@ -81,6 +82,13 @@ class Side:
 
 def hash_of(ask: Ask) -> str:
     return decode(ask.invoice or "").payment_hash
+
+
+# A payment that was sent, and of whose outcome nothing is known.
+SENT = Payment(
+    "00" * 32, "j1", PROVIDER, "r1", amount=sats(15), fee_limit=sats(10), fee=None, invoice="", payee="02" * 33,
+    expires_at=NOW, state=PaymentState.SENDING, preimage=None, reason="", reserved_at=NOW,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -735,13 +743,13 @@ async def test_what_has_ended_cannot_change_in_the_database(side):
 )
 def test_what_a_lookup_makes_of_a_payment(lookup, late, state):
     now = NOW + (ARRIVAL_GRACE_S + 1 if late else 0)
-    assert resolve(lookup, "00" * 32, expires_at=NOW, now=now).state is state
+    assert resolve(lookup, SENT, now).state is state
 
 
 def test_a_wallet_that_cannot_tell_failed_from_under_way_is_asked_for_an_hour():
     lookup = Lookup(LookupState.UNSETTLED)
     for seconds, state in ((UNSETTLED_GRACE_S, PaymentState.UNKNOWN), (UNSETTLED_GRACE_S + 1, PaymentState.FAILED)):
-        assert resolve(lookup, "00" * 32, expires_at=NOW, now=NOW + seconds).state is state
+        assert resolve(lookup, SENT, NOW + seconds).state is state
 
 
 async def test_a_payment_presumed_failed_that_was_made_after_all_is_no_fault_of_the_providers(side):

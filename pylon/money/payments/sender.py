@@ -26,6 +26,7 @@ from pylon.money.payment import (
     NEVER_SENT,
     Ask,
     Order,
+    Payment,
     PaymentRefusedError,
     Refusal,
     judge_amount,
@@ -37,7 +38,6 @@ from pylon.money.payments import store as payment_store
 from pylon.money.payments.decision import Decision, DecisionRefusedError
 from pylon.money.payments.outcome import Decided, PaymentOutcomes
 from pylon.money.payments.refused import WHY, refused
-from pylon.money.payments.store import Payment
 from pylon.money.states import PaymentState
 from pylon.money.wallet import PayState, Wallet, WalletCode, proves
 from pylon.nostr.bech32 import nip19

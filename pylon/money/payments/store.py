@@ -1,7 +1,5 @@
 """Our payments in SQLite: their states, and what of them counts against the limits."""
 
-from dataclasses import dataclass
-
 from pylon.errors import MoneyError
 from pylon.money.accounts import mirror_store
 from pylon.money.books import ledger
@@ -9,7 +7,7 @@ from pylon.money.books.store import Reader, balance
 from pylon.money.invoices.invoice import Invoice
 from pylon.money.limits import DAY_S, HELD_S, HOUR_S, Spend, Used
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import BY_HAND, DECIDED, PRESUMED_FAILED, Known, Order
+from pylon.money.payment import BY_HAND, DECIDED, PRESUMED_FAILED, Known, Order, Payment
 from pylon.money.payments import payees as payee_store
 from pylon.money.states import PaymentState, check_step
 from pylon.money.wallet import WalletCode
@@ -42,36 +40,6 @@ SELECT
         THEN open.newcomers END
 FROM open, lately
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """A payment of ours. `fee` is None until it is settled; times are Unix seconds."""
-
-    payment_hash: str
-    job: str
-    provider: str
-    run: str
-    amount: Msat
-    fee_limit: Msat
-    fee: Msat | None
-    invoice: str
-    payee: str
-    expires_at: float
-    state: PaymentState
-    preimage: str | None
-    reason: str
-    reserved_at: float
-
-    @property
-    def by_hand(self) -> bool:
-        """Whether the owner named the invoice."""
-        return self.provider.startswith(BY_HAND)
-
-    @property
-    def decided(self) -> bool:
-        """Whether the owner decided its outcome, since no wallet told it."""
-        return self.reason == DECIDED
 
 
 async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> Known:
