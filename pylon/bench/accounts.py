@@ -19,6 +19,7 @@ from pylon.jobs.kinds import RLM_REQUEST
 from pylon.jobs.request import JobRequest, ReceivedRequest
 from pylon.money.accounts import mirror_store
 from pylon.money.accounts.account import Terms
+from pylon.money.accounts.mirror import Claim
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.msat import Msat
 from pylon.money.schema import MONEY
@@ -117,6 +118,6 @@ async def _book(group: GroupCommit, provider: str, job: Job, receipt: AccountRec
     at = job.received_at
 
     async def step(tx: Transaction) -> None:
-        await mirror_store.observe(tx, provider, job.id, receipt, quote=job.terms.quote, signed_at=at, now=at)
+        await mirror_store.observe(tx, provider, Claim(receipt, job.id, job.terms.quote, at, at))
 
     await group.submit(step)

@@ -110,6 +110,36 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment of ours. `fee` is None until it is settled; times are Unix seconds."""
+
+    payment_hash: str
+    job: str
+    provider: str
+    run: str
+    amount: Msat
+    fee_limit: Msat
+    fee: Msat | None
+    invoice: str
+    payee: str
+    expires_at: float
+    state: PaymentState
+    preimage: str | None
+    reason: str
+    reserved_at: float
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether the owner named the invoice."""
+        return self.provider.startswith(BY_HAND)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the owner decided its outcome, since no wallet told it."""
+        return self.reason == DECIDED
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What our database knows that bears on a payment; `judge_known` has the refusals."""
 
@@ -199,8 +229,9 @@ class Verdict:
     reason: str = ""
 
 
-def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float) -> Verdict:
-    """The state of a payment that was sent, by a lookup; the wallet's answer to the payment does not matter.
+def resolve(lookup: Lookup, payment: Payment, now: float) -> Verdict:
+    """The state of a payment that was sent, by a lookup at `now` (Unix seconds); the wallet's answer to the payment
+    does not matter.
 
     A payment is settled only with proof, and failed only if the lookup says so. A wallet that does not know the
     payment proves nothing while the request may still be on its way, which ends some time after the invoice expired.
@@ -208,15 +239,15 @@ def resolve(lookup: Lookup, payment_hash: str, *, expires_at: float, now: float)
     goes on.
     """
     match lookup.state:
-        case LookupState.SETTLED if proves(lookup.preimage, payment_hash):
+        case LookupState.SETTLED if proves(lookup.preimage, payment.payment_hash):
             return Verdict(PaymentState.SETTLED)
         case LookupState.SETTLED:
             return Verdict(PaymentState.UNKNOWN, "settled_without_proof")
         case LookupState.FAILED:
             return Verdict(PaymentState.FAILED, LOOKUP_FAILED)
-        case LookupState.NOT_FOUND | LookupState.EXPIRED if now > expires_at + ARRIVAL_GRACE_S:
+        case LookupState.NOT_FOUND | LookupState.EXPIRED if now > payment.expires_at + ARRIVAL_GRACE_S:
             return Verdict(PaymentState.FAILED, NEVER_ARRIVED)
-        case LookupState.UNSETTLED if now > expires_at + UNSETTLED_GRACE_S:
+        case LookupState.UNSETTLED if now > payment.expires_at + UNSETTLED_GRACE_S:
             return Verdict(PaymentState.FAILED, NEVER_SETTLED)
         case _:
             return Verdict(PaymentState.UNKNOWN, f"lookup_{lookup.state.value}")

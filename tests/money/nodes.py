@@ -16,7 +16,7 @@ from pylon.money.accounts import mirror_store
 from pylon.money.accounts import store as account_store
 from pylon.money.accounts.account import AskTopUp, Run, Terms, Trial
 from pylon.money.accounts.holds import Admission
-from pylon.money.accounts.mirror import Outcome
+from pylon.money.accounts.mirror import Claim, Outcome
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.store import Done
 from pylon.money.invoices.invoice import InvoiceCode
@@ -280,15 +280,9 @@ class CustomerNode(Node):
         if isinstance(message, Answered):
             for receipt in message.receipts:
                 async with self.database.transaction() as tx:
-                    step = await mirror_store.observe(
-                        tx,
-                        PROVIDER,
-                        message.job,
-                        receipt,
-                        quote=quote,
-                        signed_at=message.at,
-                        now=self.clock.wall(),
-                    )
+                    now = self.clock.wall()
+                    claim = Claim(receipt, message.job, quote, min(message.at, now), now)
+                    step = await mirror_store.observe(tx, PROVIDER, claim)
                     await self.note(tx, message.job, "answered")
                 assert step.outcome is not Outcome.REFUSED, (step.mirror.ended, receipt)
             return

@@ -20,7 +20,7 @@ from pylon.money.payments.decision import Decision, DecisionRefusedError, Undeci
 from pylon.money.states import PaymentState
 from pylon.money.wallet import Lookup, WalletCode, WalletError
 from tests.money.fakes import FakeLightning, clock
-from tests.money.test_sender import ORDER, PROVIDER, Side, hash_of, sats
+from tests.money.test_sender import ORDER, PROVIDER, SENT, Side, hash_of, sats
 
 PREIMAGE = b"\x05" * 32
 HASH = hashlib.sha256(PREIMAGE).hexdigest()
@@ -76,10 +76,10 @@ def test_nothing_is_written_but_on_an_unknown_payment_with_a_proof_that_fits_or_
 ):
     decision = Decision(paid, proof, Msat(fee))
     try:
-        writes = judge(
-            decision, state=state, reason=reason, payment_hash=HASH, amount=Msat(10_000),
-            expires_at=100_000.0 + left, now=100_000.0,
-        )  # fmt: skip
+        payment = replace(
+            SENT, state=state, reason=reason, payment_hash=HASH, amount=Msat(10_000), expires_at=100_000.0 + left
+        )
+        writes = judge(decision, payment, 100_000.0)
     except DecisionRefusedError:
         return
     assert proof in ("", PREIMAGE.hex()) and (paid or not proof)
@@ -94,16 +94,14 @@ def test_nothing_is_written_but_on_an_unknown_payment_with_a_proof_that_fits_or_
 @pytest.mark.parametrize("state", [one for one in PaymentState if one is not PaymentState.UNKNOWN])
 def test_what_is_not_unknown_is_refused_with_what_it_is(state):
     with pytest.raises(DecisionRefusedError, match=r"this payment is (in progress|paid|not paid)") as caught:
-        judge(PAID, state=state, reason="", payment_hash=HASH, amount=sats(5), expires_at=0.0, now=1e9)
+        judge(PAID, replace(SENT, state=state), 1e9)
     assert caught.value.code is Undecidable.NOT_UNKNOWN and caught.value.hint
 
 
 def test_when_it_may_be_said_is_told_as_a_date():
     with pytest.raises(DecisionRefusedError) as caught:
-        judge(
-            NOT_PAID, state=PaymentState.UNKNOWN, reason="", payment_hash=HASH, amount=sats(5),
-            expires_at=1_800_000_000.0, now=1_799_000_000.0,
-        )  # fmt: skip
+        payment = replace(SENT, state=PaymentState.UNKNOWN, expires_at=1_800_000_000.0)
+        judge(NOT_PAID, payment, 1_799_000_000.0)
     assert caught.value.hint == "Try again after 2027-01-15 08:10:00 UTC."
 
 

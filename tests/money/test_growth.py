@@ -9,6 +9,7 @@ from pylon.money.accounts import holds, mirror_store
 from pylon.money.accounts import store as account_store
 from pylon.money.accounts.account import Terms, Trial
 from pylon.money.accounts.holds import Admission
+from pylon.money.accounts.mirror import Claim
 from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
 from pylon.money.accounts.store import Done
 from pylon.money.books import ledger
@@ -96,7 +97,7 @@ async def a_receipt(tx: TransactionHere) -> None:
     mirror = await mirror_store.load(tx, THEM)
     total = Msat(int(mirror.charged_total) + 10)
     receipt = AccountReceipt(EPOCH, mirror.seq + 1, 10, total, mirror.paid_seen)
-    step = await mirror_store.observe(tx, THEM, "new", receipt, quote=Msat(20), signed_at=NOW, now=NOW)
+    step = await mirror_store.observe(tx, THEM, Claim(receipt, "new", Msat(20), NOW, NOW))
     assert step.mirror.ended is None
     assert step.booked
 

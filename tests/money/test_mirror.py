@@ -290,9 +290,7 @@ async def database(tmp_path):
 
 async def see(database, one: Claim):
     async with database.transaction() as tx:
-        return await mirror_store.observe(
-            tx, "pp", one.job, one.receipt, quote=one.quote, signed_at=one.signed_at, now=one.at
-        )
+        return await mirror_store.observe(tx, "pp", one)
 
 
 async def test_accepted_receipts_are_booked_and_waiting_ones_survive_a_restart(database):
@@ -332,10 +330,7 @@ async def test_a_fault_in_what_brought_a_receipt_ends_the_relation_once_the_rece
     if again:
         await see(database, one)
     async with database.transaction() as tx:
-        step = await mirror_store.observe(
-            tx, "pp", one.job, one.receipt,
-            quote=one.quote, signed_at=one.signed_at, now=one.at, fault=UsageFault.CHARGE,
-        )  # fmt: skip
+        step = await mirror_store.observe(tx, "pp", one, fault=UsageFault.CHARGE)
     assert step.outcome is (Outcome.DUPLICATE if again else Outcome.ACCEPTED)
     assert step.mirror.ended is UsageFault.CHARGE
     assert await mirror_store.load(database, "pp") == step.mirror

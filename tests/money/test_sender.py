@@ -10,6 +10,7 @@ import pytest
 from pylon.errors import MoneyError
 from pylon.money import audit
 from pylon.money.accounts import mirror_store
+from pylon.money.accounts.mirror import Claim
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.books import ledger
 from pylon.money.books import store as ledger_store
@@ -24,6 +25,7 @@ from pylon.money.payment import (
     UNSETTLED_GRACE_S,
     Ask,
     Order,
+    Payment,
     PaymentRefusedError,
     Refusal,
     resolve,
@@ -80,6 +82,13 @@ class Side:
 
 def hash_of(ask: Ask) -> str:
     return decode(ask.invoice or "").payment_hash
+
+
+# A payment that was sent, and of whose outcome nothing is known.
+SENT = Payment(
+    "00" * 32, "j1", PROVIDER, "r1", amount=sats(15), fee_limit=sats(10), fee=None, invoice="", payee="02" * 33,
+    expires_at=NOW, state=PaymentState.SENDING, preimage=None, reason="", reserved_at=NOW,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -152,6 +161,7 @@ async def test_the_row_says_sending_before_the_wallet_is_asked(side):
         ({"invoice": honest(15, currency="tb")}, InvoiceCode.NETWORK),
         ({"invoice": honest(15, created_at=NOW - 601)}, InvoiceCode.EXPIRED),
         ({"invoice": honest(15, created_at=NOW - 580)}, InvoiceCode.EXPIRES_SOON),
+        ({"invoice": craft(but(d=groups(b"\xff")), prefix="lnbcrt150n")}, InvoiceCode.DECODERS_DISAGREE),
         ({"invoice": craft(but(d=groups(b"a"), h=groups(b"\x01" * 32)))}, InvoiceCode.MISSING_FIELD),
     ],
 )
@@ -243,7 +253,7 @@ async def test_a_provider_whose_receipts_were_wrong_is_not_paid(side):
     async def see(seq, charged):
         async with side.database.transaction() as tx:
             receipt = AccountReceipt("11" * 8, seq, 1_000, Msat(charged), Msat(0))
-            await mirror_store.observe(tx, PROVIDER, f"k{seq}", receipt, quote=sats(2), signed_at=NOW, now=NOW)
+            await mirror_store.observe(tx, PROVIDER, Claim(receipt, f"k{seq}", sats(2), NOW, NOW))
 
     await see(1, 1_000)
     await see(3, 3_000)
@@ -259,7 +269,7 @@ async def test_a_provider_that_does_not_show_our_payment_gets_no_second_one(side
         async with side.database.transaction() as tx:
             receipt = AccountReceipt("11" * 8, seq, 1_000, Msat(seq * 1_000), Msat(paid))
             at = NOW + 60 + seq
-            await mirror_store.observe(tx, PROVIDER, f"k{seq}", receipt, quote=sats(2), signed_at=at, now=at)
+            await mirror_store.observe(tx, PROVIDER, Claim(receipt, f"k{seq}", sats(2), at, at))
 
     await see(1, 1_000)
     second = replace(ORDER, job="j2")
@@ -733,13 +743,13 @@ async def test_what_has_ended_cannot_change_in_the_database(side):
 )
 def test_what_a_lookup_makes_of_a_payment(lookup, late, state):
     now = NOW + (ARRIVAL_GRACE_S + 1 if late else 0)
-    assert resolve(lookup, "00" * 32, expires_at=NOW, now=now).state is state
+    assert resolve(lookup, SENT, now).state is state
 
 
 def test_a_wallet_that_cannot_tell_failed_from_under_way_is_asked_for_an_hour():
     lookup = Lookup(LookupState.UNSETTLED)
     for seconds, state in ((UNSETTLED_GRACE_S, PaymentState.UNKNOWN), (UNSETTLED_GRACE_S + 1, PaymentState.FAILED)):
-        assert resolve(lookup, "00" * 32, expires_at=NOW, now=NOW + seconds).state is state
+        assert resolve(lookup, SENT, NOW + seconds).state is state
 
 
 async def test_a_payment_presumed_failed_that_was_made_after_all_is_no_fault_of_the_providers(side):
@@ -751,5 +761,5 @@ async def test_a_payment_presumed_failed_that_was_made_after_all_is_no_fault_of_
     async with side.database.transaction() as tx:
         receipt = AccountReceipt("11" * 8, 1, 1_000, Msat(1_000), Msat(15_000))
         now = side.clock.wall()
-        step = await mirror_store.observe(tx, PROVIDER, "k1", receipt, quote=sats(2), signed_at=now, now=now)
+        step = await mirror_store.observe(tx, PROVIDER, Claim(receipt, "k1", sats(2), now, now))
     assert step.mirror.ended is None

@@ -20,8 +20,8 @@ from pylon.money.invoices.invoice import decode
 from pylon.money.limits import Spend
 from pylon.money.msat import Msat
 from pylon.money.nwc.nip47 import Response
+from pylon.money.payment import Payment
 from pylon.money.payments import store as payment_store
-from pylon.money.payments.store import Payment
 from pylon.money.states import PaymentState
 from pylon.node.calls.protocol import result_of
 from pylon.node.core import Core

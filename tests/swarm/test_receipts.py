@@ -12,7 +12,7 @@ from pylon.jobs.feedback import Feedback, Status, feedback_draft
 from pylon.jobs.kinds import RLM_REQUEST, result_kind
 from pylon.jobs.result import Finish, JobResult, result_draft
 from pylon.money.accounts import mirror_store
-from pylon.money.accounts.mirror import Fault
+from pylon.money.accounts.mirror import Claim, Fault
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.usage import Bounds, Usage
 from pylon.money.books import ledger
@@ -196,7 +196,7 @@ async def test_a_gap_that_shows_later_is_asked_for_until_it_is_filled(side, monk
     receipt = AccountReceipt(EPOCH, 2, 1_000, Msat(2_000), ZERO)
     now = SystemClock().wall()
     async with purse.database.transaction() as tx:
-        await mirror_store.observe(tx, side.them.public, came, receipt, quote=Msat(1_000), signed_at=now, now=now)
+        await mirror_store.observe(tx, side.them.public, Claim(receipt, came, Msat(1_000), now, now))
     async with asyncio.timeout(10):
         while (await mirror_store.load(purse.database, side.them.public)).seq != 2:
             await asyncio.sleep(0.05)

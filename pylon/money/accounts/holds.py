@@ -60,8 +60,7 @@ async def admit(tx: Transaction, asked: Sequence[Admission]) -> list[Decision]:
         customer, now = ask.customer, ask.now
         account = accounts.get(customer)
         values = {"job": ask.job, "customer": customer}
-        row = await tx.fetch_one(_ADMIT if account is None else _BEFORE, values)
-        assert row is not None  # noqa: S101 - a LEFT JOIN of one row
+        [row] = await tx.fetch_all(_ADMIT if account is None else _BEFORE, values)
         if row["holder"] == customer and row["state"] == HoldState.HELD:
             decisions.append(Run(Basis(row["basis"])))
             continue
@@ -99,8 +98,10 @@ async def trial_left(reader: Reader, trial: Trial, now: float, unwritten: Iterab
     if trial.per_day is None:
         return trial.per_job
     day = now - now % DAY_S
-    row = await reader.fetch_one("SELECT coalesce(sum(tried_msat), 0) FROM money_account WHERE tried_at >= ?", (day,))
-    given = (row[0] if row else 0) + sum(msat for at, msat in unwritten if at >= day)
+    [(given,)] = await reader.fetch_all(
+        "SELECT coalesce(sum(tried_msat), 0) FROM money_account WHERE tried_at >= ?", (day,)
+    )
+    given += sum(msat for at, msat in unwritten if at >= day)
     return Msat(max(0, int(trial.per_day) - given))
 
 

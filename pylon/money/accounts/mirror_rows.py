@@ -40,11 +40,10 @@ async def mirror(reader: Reader, provider: str, row: Row) -> Mirror:
 
 async def accepted(tx: Transaction, provider: str, receipt: AccountReceipt) -> tuple[AccountReceipt, str]:
     """The receipt that was accepted under this receipt's epoch and number, and the job that it came with."""
-    row = await tx.fetch_one(
+    [row] = await tx.fetch_all(
         "SELECT * FROM money_claim WHERE provider = ? AND epoch = ? AND seq = ?",
         (provider, receipt.epoch, receipt.seq),
     )
-    assert row is not None  # noqa: S101 - the caller looked
     return _claim(row).receipt, row["job"]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pylon.money.accounts import following, gaps, mirror_rows, orders
 from pylon.money.accounts.mirror import Claim, End, Mirror, Paid, Step, balance, looks_back_to
-from pylon.money.accounts.receipt import AccountReceipt, AccountSeen
+from pylon.money.accounts.receipt import AccountSeen
 from pylon.money.books import ledger
 from pylon.money.books.store import Reader
 from pylon.money.msat import ZERO, Msat
@@ -39,12 +39,11 @@ SELECT p.provider, coalesce(s.debit, 0) AS paid FROM (SELECT DISTINCT provider F
 
 async def load(reader: Reader, provider: str) -> Mirror:
     """Our account with a provider; an empty mirror if there is none."""
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = :provider) AS waits"
         " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = :provider",
         {"provider": provider},
     )
-    assert row is not None  # noqa: S101 - a LEFT JOIN of one row
     return await mirror_rows.mirror(reader, provider, row)
 
 
@@ -108,24 +107,14 @@ async def paid(reader: Reader, provider: str, claims: Sequence[Claim] = ()) -> P
     )
 
 
-async def observe(
-    tx: Transaction,
-    provider: str,
-    job: str,
-    receipt: AccountReceipt,
-    *,
-    quote: Msat,
-    signed_at: float,
-    now: float,
-    fault: End | None = None,
-) -> Step:
+async def observe(tx: Transaction, provider: str, claim: Claim, *, fault: End | None = None) -> Step:
     """Checks and books a receipt that came with a result or a feedback for a job of ours.
 
-    `quote` is the most that the job may cost, `signed_at` the `created_at` of the event that carried the receipt
-    (Unix seconds), `fault` what that event itself showed to be wrong: it ends the relation once the receipt is
+    `fault` is what the event that carried it showed to be wrong itself: it ends the relation once the receipt is
     booked. The step's `outcome` says what was made of the receipt, and `mirror.ended` why the relation ended, if it
     did.
     """
+    receipt = claim.receipt
     # One query for all of it: most often there is a mirror, and nothing else.
     [row] = await tx.fetch_all(
         "SELECT m.*, EXISTS (SELECT 1 FROM money_waiting WHERE provider = :provider) AS waits,"
@@ -133,10 +122,9 @@ async def observe(
         " EXISTS (SELECT 1 FROM money_claim WHERE provider = :provider AND epoch = :epoch AND seq = :seq) AS known,"
         " (SELECT coalesce(sum(charge), 0) FROM money_claim WHERE job = :job AND provider = :provider) AS job_charged"
         " FROM (SELECT 1) LEFT JOIN money_mirror m ON m.provider = :provider",
-        {"provider": provider, "epoch": receipt.epoch, "seq": receipt.seq, "job": job},
+        {"provider": provider, "epoch": receipt.epoch, "seq": receipt.seq, "job": claim.job},
     )
     mirror = await mirror_rows.mirror(tx, provider, row)
-    claim = Claim(receipt, job, quote, min(signed_at, now), now)
     step = following.observe(
         mirror,
         claim,
@@ -147,7 +135,7 @@ async def observe(
     if fault is not None:
         step = replace(step, mirror=following.end(step.mirror, fault))
     if step.mirror is not mirror:
-        await mirror_rows.save(tx, provider, mirror, step, now)
+        await mirror_rows.save(tx, provider, mirror, step, claim.at)
     return step
 
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from pylon.money.books import ledger
 from pylon.money.books.ledger import Entry, Kind
-
-_CUSTOMER = "customer:"
 
 
 class By(StrEnum):
@@ -43,7 +42,7 @@ def earnings(entries: Iterable[Entry], by: By, *, model_of: Mapping[str, str] | 
             case By.MODEL:
                 group = (model_of or {}).get(entry.reference, "?")
             case By.CUSTOMER:
-                group = entry.debit.removeprefix(_CUSTOMER)
+                group = entry.debit.removeprefix(ledger.customer(""))
         counts[group] = counts.get(group, 0) + 1
         sums[group] = sums.get(group, 0) + int(entry.amount)
     lines = [Line(group, counts[group], sums[group]) for group in sums]

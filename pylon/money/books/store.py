@@ -45,11 +45,10 @@ async def book(tx: Transaction, entries: Iterable[Entry]) -> int:
 
 async def balance(reader: Reader, account: str) -> int:
     """The balance of an account, in msat, with the sign that `ledger.balances` has."""
-    row = await reader.fetch_one(
+    [(raised,)] = await reader.fetch_all(
         "SELECT coalesce(sum(debit) - sum(credit), 0) FROM money_sum WHERE account = ?", (account,)
     )
-    raised = int(row[0]) if row else 0
-    return raised if is_debit_account(account) else -raised
+    return int(raised) if is_debit_account(account) else -int(raised)
 
 
 async def balances(reader: Reader) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Literal
 PREFIX = re.compile(r"ln(?P<currency>bcrt|bc|tbs|tb)(?:(?P<digits>[0-9]{1,20})(?P<multiplier>[munp]?))?")
 
 _TIMESTAMP = 7
-_SIGNATURE = 104
+SIGNATURE = 104
 
 # The five-bit values of the field letters.
 _P, _R, _FEATURES, _X, _F, _D, _S, _N, _H, _C, _M = 1, 3, 5, 6, 9, 13, 16, 19, 23, 24, 27
@@ -40,19 +40,23 @@ class FieldError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields that we use. `timestamp` is in Unix seconds, `expiry` in seconds, None when the field is absent."""
+    """The fields that we use; None for one that is absent.
+
+    `timestamp` is in Unix seconds, `expiry` in seconds. `payment_hash` and `payee`, a public key, are in hex.
+    """
 
     timestamp: int
     payment_hash: str
     expiry: int | None
+    payee: str | None
 
 
 def read(values: Sequence[int]) -> Fields:
     """Reads the fields of an invoice's data part (five-bit values, without the checksum). Raises `FieldError`."""
-    if len(values) < _TIMESTAMP + _SIGNATURE:
+    if len(values) < _TIMESTAMP + SIGNATURE:
         raise FieldError("malformed", "an invoice is too short to hold a signature")
     single: dict[int, Sequence[int]] = {}
-    for tag, data in _split(values[_TIMESTAMP:-_SIGNATURE]):
+    for tag, data in _split(values[_TIMESTAMP:-SIGNATURE]):
         if len(data) != _LENGTHS.get(tag, len(data)):
             raise FieldError("field_length", f"an invoice's field {tag} has {len(data)} values")
         if tag in _MINIMAL and (not data or data[0] == 0):
@@ -67,13 +71,23 @@ def read(values: Sequence[int]) -> Fields:
         raise FieldError("missing_field", "an invoice has either a description or the hash of one")
     if _FEATURES in single:
         _check_features(single[_FEATURES])
-    expiry = single.get(_X)
+    expiry, payee = single.get(_X), single.get(_N)
     return Fields(
-        timestamp=_number(values[:_TIMESTAMP]),
+        timestamp=number(values[:_TIMESTAMP]),
         # 52 values are 260 bits; the last four pad.
-        payment_hash=(_number(single[_P]) >> 4).to_bytes(32).hex(),
-        expiry=None if expiry is None else _number(expiry),
+        payment_hash=(number(single[_P]) >> 4).to_bytes(32).hex(),
+        expiry=None if expiry is None else number(expiry),
+        # 265 bits, of which the last pads.
+        payee=None if payee is None else (number(payee) >> 1).to_bytes(33).hex(),
     )
+
+
+def number(values: Sequence[int]) -> int:
+    """Five-bit values as one number, the most significant first."""
+    found = 0
+    for value in values:
+        found = found << 5 | value
+    return found
 
 
 def _split(values: Sequence[int]) -> list[tuple[int, Sequence[int]]]:
@@ -92,8 +106,8 @@ def _split(values: Sequence[int]) -> list[tuple[int, Sequence[int]]]:
 
 
 def _check_features(values: Sequence[int]) -> None:
-    number = _number(values)
-    bits = {bit for bit in range(number.bit_length()) if number >> bit & 1}
+    flags = number(values)
+    bits = {bit for bit in range(flags.bit_length()) if flags >> bit & 1}
     # "It's ok to be odd": an unknown even bit must be understood, an odd one may be ignored.
     unknown = sorted(bit for bit in bits if bit % 2 == 0 and bit not in _KNOWN)
     if unknown:
@@ -101,10 +115,3 @@ def _check_features(values: Sequence[int]) -> None:
     for feature, needed in _DEPENDS.items():
         if bits & {feature, feature + 1} and not bits & {needed, needed + 1}:
             raise FieldError("unknown_feature", f"an invoice's feature {feature} needs feature {needed}")
-
-
-def _number(values: Sequence[int]) -> int:
-    number = 0
-    for value in values:
-        number = number << 5 | value
-    return number

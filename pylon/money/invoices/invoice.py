@@ -1,8 +1,8 @@
 """Lightning invoices (BOLT-11): reads them strictly (`decode`), and checks whether one may be paid now (`check`).
 
-The library `bolt11` decodes between two checks of ours. Before it, since the library accepts mixed case, junk after
-the prefix, doubled fields and unknown required features. After it, what we read and what the library read must be
-equal. Whatever is wrong with an invoice, this module raises `InvoiceError` with a code.
+The reader is our own, since the library `bolt11` accepts mixed case, junk after the prefix, doubled fields and
+unknown required features; before an invoice is paid, the library has to read the same in it (`second_opinion`).
+Whatever is wrong with an invoice, this module raises `InvoiceError` with a code.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ from functools import lru_cache
 from bech32 import bech32_decode
 
 from pylon.errors import MoneyError
-from pylon.money.invoices import fields as fields
-from pylon.money.invoices.library import bolt11
+from pylon.money.invoices import fields, signature
 from pylon.money.msat import MAX_MSAT, MSAT_PER_SAT, Msat
 from pylon.money.network import Network
 
@@ -76,8 +75,8 @@ class Invoice:
     expires_at: int
 
 
-# It takes milliseconds, and the same invoice is decoded again and again: by whoever made or pays it, by the guard of
-# its wallet, for each job that waits for it.
+# The same invoice is decoded again and again: by whoever made or pays it, by the guard of its wallet, for each job
+# that waits for it.
 @lru_cache(KEPT)
 def decode(text: str) -> Invoice:
     """Decodes a BOLT-11 invoice. Raises `InvoiceError`, and nothing else, whatever the text."""
@@ -99,7 +98,10 @@ def decode(text: str) -> Invoice:
     expiry = DEFAULT_EXPIRY_S if found.expiry is None else found.expiry
     if not 1 <= expiry <= MAX_EXPIRY_S:
         raise InvoiceError(InvoiceCode.EXPIRY, f"an invoice that lasts {expiry} s makes no sense")
-    payee = _second_opinion(text, currency, amount, found.payment_hash, created_at)
+    try:
+        payee = signature.payee(prefix, values, found.payee)
+    except ValueError as error:
+        raise InvoiceError(InvoiceCode.SIGNATURE, "the invoice's signature is invalid") from error
     return Invoice(text, currency, amount, found.payment_hash, payee, created_at, created_at + expiry)
 
 
@@ -157,18 +159,3 @@ def _read_prefix(prefix: str) -> tuple[str, Msat | None]:
     if not 0 < msat <= MAX_MSAT:
         raise InvoiceError(InvoiceCode.AMOUNT, "an invoice's amount is more than there is")
     return currency, Msat(msat)
-
-
-def _second_opinion(text: str, currency: str, amount: Msat | None, payment_hash: str, created_at: int) -> str:
-    # The library checks the signature; it raises at least five kinds of exception on the way.
-    try:
-        decoded = bolt11().decode(text)
-        theirs = (decoded.currency, decoded.amount_msat, decoded.payment_hash, decoded.date)
-        payee = decoded.payee
-    except Exception as error:
-        raise InvoiceError(
-            InvoiceCode.SIGNATURE, f"the invoice's signature is invalid ({type(error).__name__})"
-        ) from error
-    if theirs != (currency, None if amount is None else int(amount), payment_hash, created_at) or not payee:
-        raise InvoiceError(InvoiceCode.DECODERS_DISAGREE, "two readings of the invoice differ")
-    return str(payee)

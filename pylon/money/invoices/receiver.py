@@ -215,15 +215,46 @@ class Receiver:
         as when the wallet says that it has too much to do. Raises `WalletError` when the wallet does not answer; paid
         work is to be paused then.
         """
-        now, clock = self._clock.wall(), self._clock.boot()
+        now = self._clock.wall()
+        due = await self._due(now, at_start=at_start)
+        answers = await self._ask(due)
+        silent: list[BaseException] = []
+        for one, answer in zip(due, answers, strict=True):
+            match answer:
+                case ReceiveError():
+                    # One bad answer does not keep the other invoices from being credited.
+                    logger.error("an invoice cannot be credited", payment=one.payment_hash, code=answer.code.value)
+                case WalletError(code=WalletCode.RATE_LIMITED):
+                    # The wallet is there, and the invoice due again soon.
+                    pass
+                case WalletError() if _is_late(one, now) and not (at_start and answer.code in _DOWN):
+                    # Given up already: nothing waits for the answer.
+                    pass
+                case WalletError() if _ran_out(one, now) and answer.code in _MAY_BE_FORGOTTEN:
+                    await self._give_up(one)
+                case BaseException():
+                    silent.append(answer)
+        credited = [answer for answer in answers if isinstance(answer, Credited)]
+        if silent and not credited:
+            raise silent[0]
+        return credited
+
+    async def _due(self, now: float, *, at_start: bool) -> list[Issued]:
+        clock = self._clock.boot()
         issued = await invoice_store.to_check(self._database, ended_since=now - MEMORY_S)
         # Drops the times of invoices that are looked up no more.
         self._asked = {one.payment_hash: self._asked.get(one.payment_hash, -math.inf) for one in issued}
         due = [one for one in issued if at_start or clock >= self._asked[one.payment_hash] + _patience(one, now)]
-        late = sorted([one for one in due if _is_late(one, now)], key=lambda one: self._asked[one.payment_hash])
         # Those that were asked about longest ago come first, since not all may be reached.
-        due = sorted([one for one in due if not _is_late(one, now)], key=lambda one: self._asked[one.payment_hash])
-        due = (due if at_start else due[:OPEN_LOOKUPS]) + late[:LATE_LOOKUPS]
+        due.sort(key=lambda one: self._asked[one.payment_hash])
+        late = [one for one in due if _is_late(one, now)]
+        counting = [one for one in due if not _is_late(one, now)]
+        return (counting if at_start else counting[:OPEN_LOOKUPS]) + late[:LATE_LOOKUPS]
+
+    async def _ask(self, due: list[Issued]) -> list[Credited | BaseException | None]:
+        """Looks invoices up, some at a time, and gives what came of each; the rest is not asked about once the wallet
+        answers nothing, or has no time."""
+        clock = self._clock.boot()
         slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         # The lookups without an answer since the last one with an answer, and those that the wallet had no time for.
         unanswered: list[WalletError] = []
@@ -248,29 +279,7 @@ class Receiver:
                 unanswered.clear()
                 return credited
 
-        answers = await asyncio.gather(*(ask(one) for one in due), return_exceptions=True)
-        silent: list[BaseException] = []
-        for one, answer in zip(due, answers, strict=True):
-            if isinstance(answer, ReceiveError):
-                # One bad answer does not keep the other invoices from being credited.
-                logger.error("an invoice cannot be credited", payment=one.payment_hash, code=answer.code.value)
-            elif isinstance(answer, WalletError) and answer.code is WalletCode.RATE_LIMITED:
-                # The wallet is there: these are due again soon.
-                continue
-            elif isinstance(answer, WalletError) and _ran_out(one, now):
-                if one.state is InvoiceState.EXPIRED:
-                    if at_start and answer.code in _DOWN:
-                        silent.append(answer)
-                elif answer.code in _MAY_BE_FORGOTTEN:
-                    await self._give_up(one)
-                else:
-                    silent.append(answer)
-            elif isinstance(answer, BaseException):
-                silent.append(answer)
-        credited = [answer for answer in answers if isinstance(answer, Credited)]
-        if silent and not credited:
-            raise silent[0]
-        return credited
+        return await asyncio.gather(*(ask(one) for one in due), return_exceptions=True)
 
     async def _give_up(self, issued: Issued) -> None:
         async with self._database.transaction_here() as tx:

@@ -96,22 +96,22 @@ async def has_paid(reader: Reader, customer: str) -> bool:
 
 async def count_given_up(reader: Reader, customer: str, *, since: float) -> int:
     """How many invoices of this customer were given up that expired, or will, after `since` (Unix seconds)."""
-    row = await reader.fetch_one(
+    [(count,)] = await reader.fetch_all(
         "SELECT count(*) FROM money_invoice INDEXED BY money_invoice_given_up"
         " WHERE state = 'expired' AND expires_at >= ? AND customer = ?",
         (since, customer),
     )
-    return int(row[0]) if row else 0
+    return int(count)
 
 
 async def count_to_strangers(reader: Reader, *, since: float) -> int:
     """How many invoices since `since` (Unix seconds) went to customers that have never paid one."""
-    row = await reader.fetch_one(
+    [(count,)] = await reader.fetch_all(
         "SELECT count(*) FROM money_invoice WHERE created_at >= ? AND NOT EXISTS"
         " (SELECT 1 FROM money_sum WHERE account = ? || customer AND kind = 'topup_received')",
         (since, ledger.customer("")),
     )
-    return int(row[0]) if row else 0
+    return int(count)
 
 
 def _issued(row: Row | None) -> Issued | None:

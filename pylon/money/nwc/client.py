@@ -96,11 +96,14 @@ class NwcWallet:
         try:
             result = await self._requests.read("lookup_invoice", {"payment_hash": payment_hash})
         except WalletError as error:
-            # Some wallets look up invoices only, or nothing, and list payments elsewhere.
-            lists = since is not None and "list_transactions" in (await self._requests.ready()).methods
-            if error.code is not WalletCode.NOT_FOUND and not (lists and error.code is WalletCode.NOT_IMPLEMENTED):
+            if error.code not in (WalletCode.NOT_FOUND, WalletCode.NOT_IMPLEMENTED):
                 raise
-            found = await self._find_listed(payment_hash, since) if lists and since is not None else None
+            found = None
+            # Some wallets look up invoices only, or nothing, and list payments elsewhere.
+            if since is not None and "list_transactions" in (await self._requests.ready()).methods:
+                found = await self._find_listed(payment_hash, since)
+            elif error.code is WalletCode.NOT_IMPLEMENTED:
+                raise
             if found is None:
                 return Lookup(LookupState.NOT_FOUND)
             result = found

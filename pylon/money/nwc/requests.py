@@ -99,7 +99,8 @@ class NwcRequests:
         return await self._until_done(method, params, frozenset({WalletCode.RATE_LIMITED}))
 
     async def _until_done(self, method: str, params: dict[str, Any], again: frozenset[WalletCode]) -> dict[str, Any]:
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
                 return (await self.call(method, params, self._read_timeout)).result
             except WalletError as error:
@@ -107,7 +108,7 @@ class NwcRequests:
                     raise
                 if error.code is WalletCode.RATE_LIMITED:
                     await asyncio.sleep(attempt * BUSY_S)
-        raise AssertionError("unreachable")
+            attempt += 1
 
     async def call(self, method: str, params: dict[str, Any], timeout: float) -> Response:
         """Sends one request, once, and returns its answer. `timeout` is in seconds."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from pylon.errors import MoneyError
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import ARRIVAL_GRACE_S, DECIDED
+from pylon.money.payment import ARRIVAL_GRACE_S, Payment
 from pylon.money.states import PaymentState
 from pylon.money.wallet import proves
 
@@ -47,38 +47,28 @@ class DecisionRefusedError(MoneyError):
         self.code = code
 
 
-def judge(
-    decision: Decision,
-    *,
-    state: PaymentState,
-    reason: str,
-    payment_hash: str,
-    amount: Msat,
-    expires_at: float,
-    now: float,
-) -> bool:
-    """Whether a decision is to be written; False when the same was decided before. Times are Unix seconds.
+def judge(decision: Decision, payment: Payment, now: float) -> bool:
+    """Whether a decision is to be written; False when the same was decided before. `now` is in Unix seconds.
 
     Deciding that a payment was not made frees its money for another one, and is refused while a delayed request to
     pay could still reach the wallet. Raises `DecisionRefusedError`.
     """
-    if decision.preimage and not (decision.paid and proves(decision.preimage, payment_hash)):
+    state = payment.state
+    if decision.preimage and not (decision.paid and proves(decision.preimage, payment.payment_hash)):
         raise DecisionRefusedError(
             Undecidable.PREIMAGE,
             "that is not the preimage of this payment",
             hint=("The wallet shows it with the payment, as 64 hex digits. Its SHA-256 is the payment hash."),
         )
     if state is not PaymentState.UNKNOWN:
-        if reason == DECIDED and state is (PaymentState.SETTLED if decision.paid else PaymentState.FAILED):
+        if payment.decided and state is (PaymentState.SETTLED if decision.paid else PaymentState.FAILED):
             return False
-        raise DecisionRefusedError(
-            Undecidable.NOT_UNKNOWN, f"this payment is {told(state, reason)}", hint=_NEXT[state]
-        )
-    if decision.fee > amount:
+        raise DecisionRefusedError(Undecidable.NOT_UNKNOWN, f"this payment is {_told(payment)}", hint=_NEXT[state])
+    if decision.fee > payment.amount:
         raise DecisionRefusedError(
             Undecidable.FEE, "its fee would be more than the payment", hint="--fee takes only the fee, in whole sats."
         )
-    if not decision.paid and (until := expires_at + ARRIVAL_GRACE_S) >= now:
+    if not decision.paid and (until := payment.expires_at + ARRIVAL_GRACE_S) >= now:
         raise DecisionRefusedError(
             Undecidable.MAY_ARRIVE,
             "it may still be paid: a delayed request to pay can arrive until ten minutes after the invoice expires",
@@ -87,14 +77,13 @@ def judge(
     return True
 
 
-def told(state: PaymentState, reason: str) -> str:
-    """The state of a payment in words, for messages."""
-    by = ", decided by its owner" if reason == DECIDED else ""
-    match state:
+def _told(payment: Payment) -> str:
+    by = ", decided by its owner" if payment.decided else ""
+    match payment.state:
         case PaymentState.SETTLED:
             return f"paid{by or ', which its preimage proves'}"
         case PaymentState.FAILED:
-            return f"not paid{by or f' ({reason})'}"
+            return f"not paid{by or f' ({payment.reason})'}"
         case PaymentState.UNKNOWN:
             return "of unknown outcome"
         case PaymentState.RESERVED | PaymentState.SENDING:

@@ -7,18 +7,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pylon import log
 from pylon.clock import Clock
 from pylon.money.books import ledger
 from pylon.money.books.store import book
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import DECIDED, NEVER_SENT, not_before, resolve
+from pylon.money.payment import DECIDED, NEVER_SENT, Payment, not_before, resolve
 from pylon.money.payments import decision as decisions
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.decision import Decision
-from pylon.money.payments.store import Payment
 from pylon.money.states import PaymentState
 from pylon.money.wallet import Lookup, Wallet, WalletCode, WalletError
 from pylon.store.database import Database, Transaction
@@ -124,10 +123,9 @@ class PaymentOutcomes:
                 if payment.state is (PaymentState.SETTLED if decision.paid else PaymentState.FAILED):
                     return Decided(payment, changed=True, by_wallet=True)
                 self._judge(payment, decision)
-            now = self._clock.wall()
             async with self._database.transaction() as tx:
                 if decision.paid:
-                    await self._settle_in(tx, payment, decision.preimage, decision.fee, now, decided=True)
+                    await self._settle_in(tx, payment, decision.preimage, decision.fee, decided=True)
                 else:
                     await self._move_in(tx, payment, PaymentState.FAILED, DECIDED)
             payment = await payment_store.get(self._database, payment_hash)
@@ -150,7 +148,7 @@ class PaymentOutcomes:
         except WalletError as error:
             logger.info("payment unknown, wallet does not say", payment=payment.payment_hash, code=error.code.value)
             raise
-        verdict = resolve(lookup, payment.payment_hash, expires_at=payment.expires_at, now=self._clock.wall())
+        verdict = resolve(lookup, payment, self._clock.wall())
         match verdict.state:
             case PaymentState.SETTLED:
                 return await self.settle(payment, lookup.preimage or "", lookup.fee)
@@ -170,9 +168,8 @@ class PaymentOutcomes:
 
     async def settle(self, payment: Payment, preimage: str, fee: Msat | None) -> Payment:
         """Writes that a payment was made, which `preimage` proves. A `fee` of None counts as zero."""
-        now = self._clock.wall()
         async with self._database.transaction() as tx:
-            await self._settle_in(tx, payment, preimage, ZERO if fee is None else min(fee, _MOST_FEE), now)
+            await self._settle_in(tx, payment, preimage, ZERO if fee is None else min(fee, _MOST_FEE))
         if fee is not None and fee > payment.fee_limit:
             logger.warning("a payment's fee was above its limit", payment=payment.payment_hash, fee_msat=int(fee))
         return await payment_store.get(self._database, payment.payment_hash)
@@ -196,29 +193,25 @@ class PaymentOutcomes:
         return True
 
     def _judge(self, payment: Payment, decision: Decision) -> bool:
-        return decisions.judge(
-            decision,
-            state=PaymentState.SENDING if payment.payment_hash in self._in_hand else payment.state,
-            reason=payment.reason,
-            payment_hash=payment.payment_hash,
-            amount=payment.amount,
-            expires_at=payment.expires_at,
-            now=self._clock.wall(),
-        )
+        if payment.payment_hash in self._in_hand:
+            payment = replace(payment, state=PaymentState.SENDING)
+        return decisions.judge(decision, payment, self._clock.wall())
 
     async def _ask(self, payment: Payment) -> Lookup:
         since = not_before(payment.invoice, payment.reserved_at)
         return await self._wallet.lookup(payment.payment_hash, since=since)
 
     async def _settle_in(
-        self, tx: Transaction, payment: Payment, preimage: str, fee: Msat, now: float, *, decided: bool = False
+        self, tx: Transaction, payment: Payment, preimage: str, fee: Msat, *, decided: bool = False
     ) -> None:
+        now = self._clock.wall()
         # A lookup beside the wallet's answer may have settled it before; then its ledger entries are there.
         if await payment_store.settle(tx, payment.payment_hash, preimage, fee, now, decided=decided):
-            booked, party = (
-                (ledger.paid_by_hand, payment.payee) if payment.by_hand else (ledger.topup_paid, payment.provider)
-            )
-            await book(tx, booked(now, party, payment.payment_hash, payment.amount, fee))
+            if payment.by_hand:
+                entries = ledger.paid_by_hand(now, payment.payee, payment.payment_hash, payment.amount, fee)
+            else:
+                entries = ledger.topup_paid(now, payment.provider, payment.payment_hash, payment.amount, fee)
+            await book(tx, entries)
 
     async def _move(self, payment: Payment, state: PaymentState, reason: str) -> Payment:
         async with self._database.transaction() as tx:

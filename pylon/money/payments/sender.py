@@ -17,6 +17,7 @@ from typing import Protocol
 
 from pylon.clock import Clock
 from pylon.money.invoices import invoice as invoices
+from pylon.money.invoices import second_opinion
 from pylon.money.limits import Caps, Spend, allow, room
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
@@ -25,6 +26,7 @@ from pylon.money.payment import (
     NEVER_SENT,
     Ask,
     Order,
+    Payment,
     PaymentRefusedError,
     Refusal,
     judge_amount,
@@ -36,7 +38,6 @@ from pylon.money.payments import store as payment_store
 from pylon.money.payments.decision import Decision, DecisionRefusedError
 from pylon.money.payments.outcome import Decided, PaymentOutcomes
 from pylon.money.payments.refused import WHY, refused
-from pylon.money.payments.store import Payment
 from pylon.money.states import PaymentState
 from pylon.money.wallet import PayState, Wallet, WalletCode, proves
 from pylon.nostr.bech32 import nip19
@@ -195,6 +196,7 @@ class Sender:
             invoice = invoices.decode(ask.invoice or "")
             longest_s = math.inf if order.by_hand else invoices.LONGEST_S
             amount = invoices.check(invoice, network=policy.network, now=now, longest_s=longest_s)
+            second_opinion.confirm(invoice)
         except invoices.InvoiceError as error:
             raise PaymentRefusedError(error.code, str(error)) from error
         refusal = judge_amount(amount, ask, order)

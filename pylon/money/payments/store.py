@@ -1,7 +1,5 @@
 """Our payments in SQLite: their states, and what of them counts against the limits."""
 
-from dataclasses import dataclass
-
 from pylon.errors import MoneyError
 from pylon.money.accounts import mirror_store
 from pylon.money.books import ledger
@@ -9,7 +7,7 @@ from pylon.money.books.store import Reader, balance
 from pylon.money.invoices.invoice import Invoice
 from pylon.money.limits import DAY_S, HELD_S, HOUR_S, Spend, Used
 from pylon.money.msat import ZERO, Msat
-from pylon.money.payment import BY_HAND, DECIDED, PRESUMED_FAILED, Known, Order
+from pylon.money.payment import BY_HAND, DECIDED, PRESUMED_FAILED, Known, Order, Payment
 from pylon.money.payments import payees as payee_store
 from pylon.money.states import PaymentState, check_step
 from pylon.money.wallet import WalletCode
@@ -44,39 +42,9 @@ FROM open, lately
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """A payment of ours. `fee` is None until it is settled; times are Unix seconds."""
-
-    payment_hash: str
-    job: str
-    provider: str
-    run: str
-    amount: Msat
-    fee_limit: Msat
-    fee: Msat | None
-    invoice: str
-    payee: str
-    expires_at: float
-    state: PaymentState
-    preimage: str | None
-    reason: str
-    reserved_at: float
-
-    @property
-    def by_hand(self) -> bool:
-        """Whether the owner named the invoice."""
-        return self.provider.startswith(BY_HAND)
-
-    @property
-    def decided(self) -> bool:
-        """Whether the owner decided its outcome, since no wallet told it."""
-        return self.reason == DECIDED
-
-
 async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> Known:
     """What our database knows that bears on paying this invoice for this order."""
-    row = await tx.fetch_one(
+    [row] = await tx.fetch_all(
         """
         SELECT
             EXISTS (SELECT 1 FROM money_payment WHERE payment_hash = :hash) AS hash_seen,
@@ -98,7 +66,6 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
             **dict(zip(("arrived", "settled", "decided", "answered"), PRESUMED_FAILED, strict=True)),
         },
     )
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     mirror = await mirror_store.load(tx, order.provider)
     return Known(
         hash_seen=bool(row["hash_seen"]),
@@ -116,7 +83,7 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
 
 async def used(reader: Reader, spend: Spend, now: float) -> Used:
     """What counts against the limits of this payment. Open payments count in every window, however old they are."""
-    row = await reader.fetch_one(
+    [(*sums, in_flight, newcomers)] = await reader.fetch_all(
         _USED,
         {
             "job": spend.job,
@@ -130,8 +97,6 @@ async def used(reader: Reader, spend: Spend, now: float) -> Used:
             "wallet": ledger.WALLET,
         },
     )
-    assert row is not None  # noqa: S101 - an aggregate has one row
-    *sums, in_flight, newcomers = row
     job, run, provider, opened, hour, day, paid = map(Msat, sums)
     left = Msat(max(0, await balance(reader, ledger.provider(spend.provider))))
     return Used(job, provider + left, opened + hour, opened + day, run, opened + paid, in_flight, newcomers)
@@ -166,20 +131,19 @@ async def reserve(tx: Transaction, invoice: Invoice, spend: Spend, now: float) -
     return await get(tx, invoice.payment_hash)
 
 
-async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: str, now: float) -> bool:
-    """Moves a payment to any state but `settled`; False when it was in that state before.
+async def move(tx: Transaction, payment_hash: str, state: PaymentState, reason: str, now: float) -> None:
+    """Moves a payment to any state but `settled`. One that is in that state already stays as it is.
 
     Raises `IllegalStepError`, and `MoneyError` where there is no such payment.
     """
     before = (await get(tx, payment_hash)).state
     if before is state:
-        return False
+        return
     check_step("a payment", before, state)
     await tx.execute(
         "UPDATE money_payment SET state = ?, reason = ?, changed_at = ? WHERE payment_hash = ?",
         (state.value, reason, now, payment_hash),
     )
-    return True
 
 
 async def settle(
@@ -221,11 +185,10 @@ async def in_state(reader: Reader, *states: PaymentState) -> list[Payment]:
 
 async def unknown(reader: Reader) -> tuple[int, Msat]:
     """How many payments are of unknown outcome, and what is set aside for them, in msat."""
-    row = await reader.fetch_one(
+    [(count, msat)] = await reader.fetch_all(
         "SELECT count(*), coalesce(sum(msat + fee_limit), 0) FROM money_payment WHERE state = 'unknown'"
     )
-    assert row is not None  # noqa: S101 - an aggregate has one row
-    return row[0], Msat(row[1])
+    return count, Msat(msat)
 
 
 async def decided(reader: Reader) -> list[Payment]:

@@ -7,7 +7,7 @@ again gives the same preimage and moves nothing.
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pylon.clock import Clock
 from pylon.errors import MoneyError
@@ -114,11 +114,11 @@ class PlayBank:
         """
         now = self._clock.wall()
         async with self._database.transaction() as tx:
-            row = await tx.fetch_one(
+            [(given,)] = await tx.fetch_all(
                 "SELECT coalesce(sum(msat), 0) FROM bank_entry WHERE source = ? AND target = ? AND at > ?",
                 (FAUCET, account, now - DAY_S),
             )
-            if amount == 0 or (row[0] if row else 0) + amount > FAUCET_PER_DAY:
+            if amount == 0 or given + amount > FAUCET_PER_DAY:
                 raise BankError(
                     ErrorCode.QUOTA_EXCEEDED,
                     f"the faucet gives at most {FAUCET_PER_DAY.whole_sats():,} play sat an account and day",
@@ -195,9 +195,7 @@ class PlayBank:
                 "UPDATE bank_invoice SET payer = ?, client = ?, settled_at = ? WHERE payment_hash = ?",
                 (connection.account, connection.client, int(now), invoice.payment_hash),
             )
-            paid = await tx.fetch_one("SELECT * FROM bank_invoice WHERE payment_hash = ?", (invoice.payment_hash,))
-        assert paid is not None  # noqa: S101 - written a line above
-        return _invoice(paid), True
+        return replace(invoice, payer=connection.account, settled_at=int(now)), True
 
     async def find(self, account: str, *, payment_hash: str = "", text: str = "") -> BankInvoice | None:
         """An invoice that this account made or paid, by its payment hash or text."""
@@ -235,11 +233,11 @@ async def _budget_left(tx: Transaction, connection: Connection, now: float) -> i
         return 0
     if connection.budget is None:
         return int(MAX_INVOICE)
-    row = await tx.fetch_one(
+    [(spent,)] = await tx.fetch_all(
         "SELECT coalesce(sum(msat), 0) FROM bank_invoice WHERE client = ? AND settled_at > ?",
         (connection.client, now - connection.budget_period_s),
     )
-    return int(connection.budget) - (row[0] if row else 0)
+    return int(connection.budget) - int(spent)
 
 
 def _connection(row: Row) -> Connection:

@@ -3,7 +3,7 @@
 Parameters come from strangers and are checked here; wrong ones are answered with an error code of NIP-47.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from pylon.clock import Clock
@@ -32,23 +32,21 @@ class BankMethods:
 
     async def act(self, connection: Connection, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Carries out a request and returns its result. Raises `BankError`."""
-        act: Callable[[Connection, dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
         match method:
             case "pay_invoice":
-                act = self._pay_invoice
+                return await self._pay_invoice(connection, params)
             case "make_invoice":
-                act = self._make_invoice
+                return await self._make_invoice(connection, params)
             case "lookup_invoice":
-                act = self._lookup_invoice
+                return await self._lookup_invoice(connection, params)
             case "list_transactions":
-                act = self._list_transactions
+                return await self._list_transactions(connection, params)
             case "get_balance":
                 return {"balance": int(await self._bank.balance(connection.account))}
             case "get_info":
                 return self._info(connection)
             case _:
                 raise BankError(ErrorCode.NOT_IMPLEMENTED, "this bank does not know that method")
-        return await act(connection, params)
 
     def _info(self, connection: Connection) -> dict[str, Any]:
         return {

@@ -5,11 +5,10 @@ from typing import Any
 from pylon.errors import UsageError
 from pylon.money.msat import ZERO, Msat
 from pylon.money.network import Network
-from pylon.money.payment import ARRIVAL_GRACE_S
+from pylon.money.payment import ARRIVAL_GRACE_S, Payment
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.decision import Decision
 from pylon.money.payments.sender import Sender
-from pylon.money.payments.store import Payment
 from pylon.money.states import PaymentState
 from pylon.node.calls.params import flag, text, whole
 from pylon.nostr.bech32 import nip19

@@ -12,7 +12,7 @@ from pylon.jobs.answer import Amount
 from pylon.jobs.result import JobResult
 from pylon.money.accounts import mirror_store
 from pylon.money.accounts import orders as order_store
-from pylon.money.accounts.mirror import Step
+from pylon.money.accounts.mirror import Claim, Step
 from pylon.money.accounts.orders import Ordered
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.accounts.usage import Bounds, quote_bound
@@ -166,10 +166,10 @@ class AccountPurse:
         receipt = result.account
         if receipt is None:
             return None if offer.quote else _nothing()
-        observe = partial(
-            mirror_store.observe, provider=bill.author, job=bill.request, receipt=receipt, quote=offer.quote,
-            signed_at=bill.signed_at, now=self.clock.wall(), fault=usage_fault(bill, offer, result),
-        )  # fmt: skip
+        now = self.clock.wall()
+        claim = Claim(receipt, bill.request, offer.quote, min(bill.signed_at, now), now)
+        fault = usage_fault(bill, offer, result)
+        observe = partial(mirror_store.observe, provider=bill.author, claim=claim, fault=fault)
         # Results come in crowds: what has gathered shares a flush.
         return self._booked(bill.author, offer.quote, receipt, self.group.submit(observe))
 

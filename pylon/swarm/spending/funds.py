@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from pylon.clock import Clock
 from pylon.money.msat import Msat
+from pylon.money.payment import Payment
 from pylon.money.payments.sender import Sender
-from pylon.money.payments.store import Payment
 from pylon.money.states import PaymentState
 from pylon.money.wallet import WalletCode, WalletError
 

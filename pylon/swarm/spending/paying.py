@@ -12,10 +12,9 @@ from pylon.jobs.answer import Amount
 from pylon.money.invoices.invoice import decode
 from pylon.money.limits import Limit
 from pylon.money.msat import ZERO, sats_text
-from pylon.money.payment import Ask, Code, Order, PaymentRefusedError, Refusal
+from pylon.money.payment import Ask, Code, Order, Payment, PaymentRefusedError, Refusal
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.sender import Sender
-from pylon.money.payments.store import Payment
 from pylon.money.states import PaymentState
 from pylon.money.wallet import WalletCode
 from pylon.store.database import Database

@@ -26,21 +26,19 @@ class Relation:
     seen: AccountSeen | None = None
     done: int = 0
     ended: End | None = None
+    # Whether nothing is sent there for a while, since receipts are missing.
     suspended: bool = False
-    """Whether nothing is sent there for a while, since receipts are missing."""
     balance: int = 0
     quote: Msat = ZERO
+    # Whether it has asked to be paid: until it has answered something, no more trial job is to be had.
     asked: bool = False
-    """Whether it has asked to be paid: until it has answered something, no more trial job is to be had."""
+    # When its unpaid invoice expires, in seconds of `Clock.boot`; 0: there is none. Until then it would hold any job
+    # that it is sent.
     unpaid_until: float = 0.0
-    """When its unpaid invoice expires, in seconds of `Clock.boot`; 0: there is none.
-
-    Until then it would hold any job that it is sent.
-    """
+    # Why that was not paid, in a few words for people; empty if the reason may pass by itself.
     unpaid_why: str = ""
-    """Why it was not paid, in a few words for people; empty if that may pass by itself."""
+    # The amount of that invoice.
     unpaid: Msat = ZERO
-    """The amount of that invoice."""
     # The number of the present stretch of `QUOTE_S`, the highest quote in it, and in the one before.
     _stretch: int = 0
     _dearest: Msat = ZERO

@@ -14,7 +14,7 @@ from pylon.money.accounts import orders as order_store
 from pylon.money.accounts.mirror import Outcome, Step
 from pylon.money.accounts.receipt import AccountReceipt
 from pylon.money.msat import Msat, sats_text
-from pylon.money.payments.store import Payment
+from pylon.money.payment import Payment
 from pylon.store.database import Database
 from pylon.swarm.spending.relation import QUOTE_S, Relation
 

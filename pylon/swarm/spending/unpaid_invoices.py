@@ -13,9 +13,9 @@ from pylon.clock import Clock
 from pylon.money.invoices.invoice import InvoiceError, decode
 from pylon.money.invoices.receiver import GRACE_S
 from pylon.money.msat import ZERO, Msat
+from pylon.money.payment import Payment
 from pylon.money.payments import payees as payee_store
 from pylon.money.payments.sender import Sender
-from pylon.money.payments.store import Payment
 from pylon.money.wallet import WalletError
 from pylon.store.database import Database
 from pylon.swarm.providers.lack import STOPPED, UNFUNDED
