@@ -84,6 +84,8 @@ class RelayConnection:
         self._known = False
         self._clock = clock or SystemClock()
         self._retries = Retries(backoff or Backoff(), rng or random.Random())  # noqa: S311 - jitter, nothing secret
+        # When this connection opened, in monotonic seconds; None while it has not.
+        self._opened_at: float | None = None
         # Whether the relay did something that we asked for, on this connection.
         self._answered = False
         # How the clock or the machine moved during this connection, in words.
@@ -193,25 +195,9 @@ class RelayConnection:
 
     async def _run(self) -> None:
         while True:
-            opened_at: float | None = None
-            flooded, self._answered, self._moved = False, False, ""
-            learning = self._tasks.start(self._learn(), f"limits of {self.url}")
+            self._opened_at, self._answered, self._moved, flooded = None, False, "", False
             try:
-                async with await open_socket(self.url, self._dial) as socket:
-                    opened_at = self._clock.monotonic()
-                    if not self._known:
-                        await asyncio.wait({learning}, timeout=LEARN_SECONDS)
-                    try:
-                        await self._serve(socket)
-                    except asyncio.CancelledError:
-                        # `close` was called: leaving the block by an exception would close with an error code.
-                        await socket.close()
-                        raise
-                    except RelayError:
-                        await socket.close(CloseCode.POLICY_VIOLATION)
-                        raise
-                why = clean_line(socket.close_reason or "")
-                reason = f"the relay closed the connection ({socket.close_code} {why})"
+                reason = await self._connect()
             except (OSError, WebSocketException, TimeoutError) as error:
                 reason = why_not_open(error)
             except RelayError as error:
@@ -220,26 +206,49 @@ class RelayConnection:
                 # An error in our handling of a message must not end this connection for good.
                 reason = f"{type(error).__name__}: {error}"
                 logger.exception("a relay's message could not be processed", relay=self.url)
-            finally:
-                self._sender.lost()
-                self._publications.lost()
-                self._opened.clear()
-                self._authentication.lost()
-                learning.cancel()
             reason = self._moved or reason
             self.status.turn("connecting", self._clock.wall(), reason)
-            lasted = 0.0 if opened_at is None else self._clock.monotonic() - opened_at
+            lasted = 0.0 if self._opened_at is None else self._clock.monotonic() - self._opened_at
             delay = self._retries.lost(lasted, answered=self._answered, flooded=flooded)
-            # A failed attempt is no news: those who wait for the relay report it, once.
-            tell, what = (
-                (logger.debug, "relay not reached") if opened_at is None else (logger.info, "relay connection lost")
-            )
-            tell(what, relay=self.url, reason=reason, retry_s=round(delay, 1))
+            if self._opened_at is None:
+                # No news: those who wait for the relay report it, once.
+                logger.debug("relay not reached", relay=self.url, reason=reason, retry_s=round(delay, 1))
+            else:
+                logger.info("relay connection lost", relay=self.url, reason=reason, retry_s=round(delay, 1))
             if flooded:
                 await asyncio.sleep(delay)
             else:
                 await self._pause(delay)
             self.status.reconnects += 1
+
+    async def _connect(self) -> str:
+        """Use one connection from its opening to its end; returns why the relay closed it.
+
+        Raises what `open_socket` raises, and `RelayError` for a relay that floods us.
+        """
+        learning = self._tasks.start(self._learn(), f"limits of {self.url}")
+        try:
+            async with await open_socket(self.url, self._dial) as socket:
+                self._opened_at = self._clock.monotonic()
+                if not self._known:
+                    await asyncio.wait({learning}, timeout=LEARN_SECONDS)
+                try:
+                    await self._serve(socket)
+                except asyncio.CancelledError:
+                    # `close` was called: leaving the block by an exception would close with an error code.
+                    await socket.close()
+                    raise
+                except RelayError:
+                    await socket.close(CloseCode.POLICY_VIOLATION)
+                    raise
+            why = clean_line(socket.close_reason or "")
+            return f"the relay closed the connection ({socket.close_code} {why})"
+        finally:
+            self._sender.lost()
+            self._publications.lost()
+            self._opened.clear()
+            self._authentication.lost()
+            learning.cancel()
 
     async def _pause(self, seconds: float) -> None:
         """Wait before the next attempt; less where the network may be there again, as after the machine has slept,
