@@ -48,8 +48,9 @@ logger = log.get("nostr")
 LEARN_SECONDS = 1.0
 # How often to look whether the clock was set, the machine slept or its network is another.
 CLOCK_SECONDS = 5.0
-# While somebody waits for a relay that is away, it is tried again this often, however long it has been away.
-WANTED_SECONDS = 2.0
+# While somebody waits for a relay that is away, it is tried again this often, however long it has been away. In a
+# long wait it is tried less often: each time that the wait has grown by this share.
+WANTED_SECONDS, WANTED_SHARE = 2.0, 0.1
 
 
 class RelayConnection:
@@ -92,8 +93,9 @@ class RelayConnection:
         self._moved = ""
         self._sender = Sender()
         self._opened = asyncio.Event()
-        # How many wait for it to open; the event is set while somebody does.
-        self._waiting = 0
+        # How many wait for it to open, and when the last of them began to, in the event loop's time; the event is set
+        # when somebody began to since the last attempt.
+        self._waiting, self._wanted_at = 0, 0.0
         self._wanted = asyncio.Event()
         self._publications = Publications(url, self._sender.send, has_key=secret is not None)
         self._subscriptions = Subscriptions(
@@ -129,17 +131,15 @@ class RelayConnection:
 
     async def wait_open(self, timeout: float) -> bool:
         """Whether the relay was connected within `timeout` seconds. Meanwhile it is tried more often."""
-        if self._fault:
-            return False
-        self._waiting += 1
+        if self._fault or self._opened.is_set():
+            return self._opened.is_set()
+        self._waiting, self._wanted_at = self._waiting + 1, asyncio.get_running_loop().time()
         self._wanted.set()
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._opened.wait(), timeout)
         finally:
             self._waiting -= 1
-            if not self._waiting:
-                self._wanted.clear()
         return self._opened.is_set()
 
     @property
@@ -255,7 +255,11 @@ class RelayConnection:
         and where somebody waits for the relay.
         """
         loop, moves = asyncio.get_running_loop(), ClockMoves(self._clock)
-        until = loop.time() + seconds
+        begun = loop.time()
+        if self._waiting:
+            seconds = min(seconds, max(WANTED_SECONDS, (begun - self._wanted_at) * WANTED_SHARE))
+        until = begun + seconds
+        self._wanted.clear()
         await asyncio.sleep(min(seconds, WANTED_SECONDS))
         while not self._wanted.is_set() and (left := until - loop.time()) > 0:
             with suppress(TimeoutError):
