@@ -59,14 +59,7 @@ class Session:
             max_frames=limits.queue_frames,
         )
         self._reading = Reading(shared, self._outbox, self._tell, self._lagging.set)
-        self._publishing = Publishing(
-            shared.intake,
-            self._tell,
-            limits=limits,
-            clock=shared.clock,
-            require_auth=shared.require_auth,
-            writers=shared.writers,
-        )
+        self._publishing = Publishing(shared, self._tell)
 
     async def run(self) -> None:
         """Serves the connection until it ends."""
