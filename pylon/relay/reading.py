@@ -65,10 +65,7 @@ class Reading:
 
     def recheck(self) -> None:
         """Closes all subscriptions, with the reason, if the client was taken off the list of readers meanwhile."""
-        readers = self._shared.readers
-        if readers is None or not self._subscriptions:
-            return
-        reason = access.refuse_reader(self.keys, require_auth=True, readers=readers)
+        reason = self._refuse_client()
         if reason is not None:
             for name in list(self._subscriptions):
                 self.unsubscribe(name)
@@ -77,8 +74,7 @@ class Reading:
     def deliver(self, name: str, event: Event, raw: bytes, seq: int, *, private: bool) -> None:
         """Sends a live event to the subscription `name`, if the client may see it; `raw` is its JSON."""
         subscription = self._subscriptions[name]
-        readers = self._shared.readers
-        if readers is not None and access.refuse_reader(self.keys, require_auth=True, readers=readers):
+        if self._shared.readers is not None and self._refuse_client():
             # `recheck` tells the client.
             return
         if private and not access.may_read(event, self.keys):
@@ -200,9 +196,11 @@ class Reading:
         self._tell(Closed(name, reason))
 
     def _refuse(self, filters: Iterable[Filter]) -> str | None:
+        return self._refuse_client() or refuse_filters(filters, self._shared.limits)
+
+    def _refuse_client(self) -> str | None:
         shared = self._shared
-        refused = access.refuse_reader(self.keys, require_auth=shared.require_auth, readers=shared.readers)
-        return refused or refuse_filters(filters, shared.limits)
+        return access.refuse_reader(self.keys, require_auth=shared.require_auth, readers=shared.readers)
 
     def _reader(self) -> Reader:
         return Reader(self.keys, int(self._shared.clock.wall()), self._client)
