@@ -23,7 +23,7 @@ class RelayLimits:
     filter_values: int = 3_000
     """Values in all lists of all filters of one REQ or COUNT: a bound on what looking them up costs."""
     open_values: int = 30_000
-    """Memory for the open subscriptions of a connection, in the units of `room.weigh`: an id is one."""
+    """Memory for a connection's open subscriptions, in the units of `subscription_memory.weigh`: an id is one."""
     all_open_values: int = 1_000_000
     """The same for all connections together, except that each of them always gets its first 500."""
     results: int = 500

@@ -19,8 +19,8 @@ from pylon.relay.outbox import Outbox
 from pylon.relay.paging import pages
 from pylon.relay.queries import Client, Reader, Withheld
 from pylon.relay.refusals import refuse_filters
-from pylon.relay.room import weigh
 from pylon.relay.shared import Shared
+from pylon.relay.subscription_memory import weigh
 
 _log = log.get("relay")
 
@@ -52,7 +52,7 @@ class Reading:
         self._tell = tell
         self._lag = lag
         self._subscriptions: dict[str, _Subscription] = {}
-        # What the open subscriptions take of the relay's `Room`.
+        # What the open subscriptions take of the relay's `SubscriptionMemory`.
         self._weight = 0
         self._held_bytes = 0
         self._told = False
@@ -96,7 +96,7 @@ class Reading:
         if reason is None and len(self._subscriptions) >= shared.limits.subscriptions:
             reason = f"error: {shared.limits.subscriptions} subscriptions are open already; close one first"
         weight = weigh(filters)
-        reason = reason or shared.room.refuse(self._weight, weight)
+        reason = reason or shared.memory.refuse(self._weight, weight)
         if reason is not None:
             self._tell(Closed(name, reason))
             return
@@ -104,7 +104,7 @@ class Reading:
         # Open before the query, so that no event is missed between the stored and the live ones.
         self._subscriptions[name] = subscription
         self._weight += weight
-        shared.room.take(weight)
+        shared.memory.take(weight)
         shared.index.add(self, name, filters)
         try:
             await self._send_stored(subscription, Eose(name))
@@ -154,7 +154,7 @@ class Reading:
         if subscription is not None:
             subscription.open = False
             self._weight -= subscription.weight
-            self._shared.room.give_back(subscription.weight)
+            self._shared.memory.give_back(subscription.weight)
             self._shared.index.remove(self, name)
 
     async def count(self, name: str, filters: tuple[Filter, ...]) -> None:

@@ -10,7 +10,7 @@ import orjson
 from pylon.nostr.event import Event, expiration
 from pylon.records import record
 from pylon.relay.access import is_private
-from pylon.relay.retention import DELETION_KIND, STALE_S, Known, Plan, Room, address, deletions
+from pylon.relay.retention import DELETION_KIND, STALE_S, Known, Plan, Space, address, deletions
 
 PURGE = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE expires_at <= ? LIMIT ?)"
 # Written exactly as in the index `event_of_jobs`, or SQLite would not use that index.
@@ -59,9 +59,9 @@ def known_of(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
     return known
 
 
-def room(connection: sqlite3.Connection, bound: int, now: int) -> Room:
+def space(connection: sqlite3.Connection, bound: int, now: int) -> Space:
     """How full the file is, of `bound` bytes. If nearly full, some expired events are deleted first (NIP-40)."""
-    found = Room(bound, _used(connection), now)
+    found = Space(bound, _used(connection), now)
     if found.used > found.lasting and connection.execute(PURGE, (now, _PURGED_FIRST)).rowcount:
         found.used = _used(connection)
     return found
@@ -69,7 +69,7 @@ def room(connection: sqlite3.Connection, bound: int, now: int) -> Room:
 
 def make_room(bound: int, now: int, limit: int, connection: sqlite3.Connection) -> int:
     """Deletes up to `limit` jobs and cancellations older than `STALE_S`, if room is scarce; returns how many."""
-    if not Room(bound, _used(connection), now).is_scarce:
+    if not Space(bound, _used(connection), now).is_scarce:
         return 0
     found = connection.execute(_STALE, (now - STALE_S, limit)).fetchall()
     stale = (orjson.dumps([seq for (seq,) in found]).decode(),)

@@ -29,10 +29,10 @@ from pylon.relay.information import CONTENT_TYPE, information
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
 from pylon.relay.open_files import say_once
-from pylon.relay.room import Room
 from pylon.relay.session import Session
 from pylon.relay.shared import Shared
 from pylon.relay.store import EventStore
+from pylon.relay.subscription_memory import SubscriptionMemory
 from pylon.relay.subscriptions import SubscriptionIndex
 from pylon.tasks import Tasks
 
@@ -124,7 +124,7 @@ class RelayServer:
             store=store,
             intake=intake,
             index=SubscriptionIndex(),
-            room=Room(self._limits),
+            memory=SubscriptionMemory(self._limits),
             limits=self._limits,
             clock=self._clock,
             require_auth=self._require_auth,

@@ -120,11 +120,11 @@ class EventStore:
 
         async with self._database.transaction_here() as tx:
             known = rows.known_of(tx.connection, events)
-            room = None
+            space = None
             if self._max_bytes is not None:
-                room = rows.room(tx.connection, self._max_bytes, int(self._clock.wall()))
+                space = rows.space(tx.connection, self._max_bytes, int(self._clock.wall()))
                 rows.measure(tx.connection, batch, known)
-            todo = plan(events, known, room)
+            todo = plan(events, known, space)
             numbers = {id_: last_seq + n for n, id_ in enumerate(todo.keep, 1)}
             rows.write(tx.connection, todo, numbers, raw)
         self._last_seq += len(numbers)

@@ -13,7 +13,7 @@ from pylon.nostr import messages as m
 from pylon.nostr.client.log_limit import LogLimit
 from pylon.nostr.client.nip11 import RelayInformation
 from pylon.nostr.client.pages import Pages
-from pylon.nostr.client.stored import Room, StoredAnswer
+from pylon.nostr.client.stored import MemoryBudget, StoredAnswer
 from pylon.nostr.client.tolerance import tolerance
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
@@ -66,7 +66,7 @@ class Subscriptions:
         self._names = 0
         self._queries = 0
         self._query_ended = asyncio.Event()
-        self._room = Room()
+        self._query_memory = MemoryBudget()
         self._tolerance, self._warned = tolerance(), False
         # The reason of the last closed subscription that was logged as a warning, and the limit of such warnings.
         self._told, self._refusals = "", LogLimit()
@@ -91,7 +91,7 @@ class Subscriptions:
 
     async def query(self, filters: tuple[Filter, ...], known: dict[str, Event]) -> list[Event]:
         """See `RelayConnection.query`."""
-        answer = StoredAnswer(self._room, known)
+        answer = StoredAnswer(self._query_memory, known)
         try:
             if len(filters) == 1:
                 await self._pages(filters[0], answer)
