@@ -4,7 +4,7 @@ Source: NIP-01 "From client to relay: sending events and creating subscriptions"
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -195,7 +195,7 @@ class Reading:
             reason = "error: the relay could not read its events; try again later"
         self._tell(Closed(name, reason))
 
-    def _refuse(self, filters: Iterable[Filter]) -> str | None:
+    def _refuse(self, filters: Sequence[Filter]) -> str | None:
         return self._refuse_client() or refuse_filters(filters, self._shared.limits)
 
     def _refuse_client(self) -> str | None:
@@ -205,7 +205,7 @@ class Reading:
     def _reader(self) -> Reader:
         return Reader(self.keys, int(self._shared.clock.wall()), self._client)
 
-    def _tell_of_private(self, filters: Iterable[Filter]) -> None:
+    def _tell_of_private(self, filters: Sequence[Filter]) -> None:
         if not self.keys and not self._told and access.may_match_private(filters):
             self._told = True
             self._tell(Notice(access.TO_READ_PRIVATE))
