@@ -9,7 +9,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -17,40 +17,18 @@ from typing import Any
 class EventLoop(asyncio.SelectorEventLoop):
     """The loop that asyncio uses on Unix, with lookups of its own."""
 
-    async def getaddrinfo(
-        self,
-        host: Any,
-        port: Any,
-        *,
-        family: int = 0,
-        type: int = 0,  # noqa: A002 - asyncio's name
-        proto: int = 0,
-        flags: int = 0,
-    ) -> Any:
+    async def getaddrinfo(self, host: Any, port: Any, **hints: int) -> Any:
         """As asyncio's; every connection to a host name calls it."""
-        found: asyncio.Future[Any] = self.create_future()
-        look_up = partial(socket.getaddrinfo, host, port, family, type, proto, flags)
-        threading.Thread(target=_look_up, args=(look_up, found), name="name lookup", daemon=True).start()
-        return await found
+        found: Future[Any] = Future()
+        # As with a pool's threads: from here on its outcome is set also when whoever asked has given up.
+        found.set_running_or_notify_cancel()
+        look_up = partial(socket.getaddrinfo, host, port, **hints)
+        threading.Thread(target=_settle, args=(found, look_up), name="name lookup", daemon=True).start()
+        return await asyncio.wrap_future(found)
 
 
-def _look_up(look_up: Callable[[], Any], found: asyncio.Future[Any]) -> None:
-    tell: Callable[[], None]
+def _settle(found: Future[Any], look_up: Callable[[], Any]) -> None:
     try:
-        tell = partial(_settle, found, look_up())
+        found.set_result(look_up())
     except Exception as error:
-        tell = partial(_fail, found, error)
-    # The loop may be closed by now.
-    with suppress(RuntimeError):
-        found.get_loop().call_soon_threadsafe(tell)
-
-
-def _settle(found: asyncio.Future[Any], addresses: Any) -> None:
-    # Whoever asked may have given up.
-    if not found.done():
-        found.set_result(addresses)
-
-
-def _fail(found: asyncio.Future[Any], error: Exception) -> None:
-    if not found.done():
         found.set_exception(error)

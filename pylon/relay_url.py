@@ -67,6 +67,17 @@ def shared_relays(theirs: Iterable[str], ours: Iterable[str]) -> list[str]:
     return [url for url in ours if relay_spelling(url) in named]
 
 
+def host_and_port(url: str) -> tuple[str, int]:
+    """Where a relay listens, by its address; the host is empty if there is none in it.
+
+    Raises `ValueError` for a text that is not an address, or not one of a relay.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError("a relay address must start with wss:// or ws://")
+    return parts.hostname or "", _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+
+
 def is_loopback(host: str) -> bool:
     """Whether this name or address is the machine itself: what listens there is reached from nowhere else."""
     if host == "localhost":

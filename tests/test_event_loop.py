@@ -23,7 +23,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Lookups hang until this is set."""
     answered = threading.Event()
 
-    def hangs(*_: Any) -> Any:
+    def hangs(*_: Any, **__: Any) -> Any:
         answered.wait(HANGS_S)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 

@@ -165,9 +165,9 @@ def _to_list(message: ClientMessage | RelayMessage) -> list[Any]:
 def parse_client_message(frame: str | BytesLike) -> ClientMessage:
     """The message in a frame from a client. Raises `MalformedError`."""
     kind, items = _split(frame)
-    if kind == "EVENT":
-        return EventMessage(parse_event(_only(kind, items)))
     match kind:
+        case "EVENT":
+            return EventMessage(parse_event(_only(kind, items)))
         case "REQ" | "COUNT":
             if len(items) < 2:
                 raise MalformedError(f"{kind} needs a subscription id and at least one filter")

@@ -66,7 +66,10 @@ class PoolSubscription:
 
     async def offer(self, event: Event, relay: str) -> bool:
         """Add an event that a query found; whether it is new. Waits for room. Raises `SignatureError`."""
-        return self._is_new(event) and await self._put(Received(event, relay))
+        if event.id in self._seen:
+            return False
+        verify(event)
+        return await self._put(Received(event, relay))
 
     def open_on(self, connection: RelayConnection, filters: Filters) -> None:
         """Subscribe on one more relay."""
@@ -86,12 +89,6 @@ class PoolSubscription:
             self.close_on(connection)
         # A connection that waits for room would wait for ever: nobody reads the queue any more.
         self._taken(len(self._queue))
-
-    def _is_new(self, event: Event) -> bool:
-        if event.id in self._seen:
-            return False
-        verify(event)
-        return True
 
     def _is_wanted_copy(self, event: Event, relay: str) -> bool:
         if self._copies is None or not self._copies.is_first(event.id, relay):
@@ -138,11 +135,12 @@ class PoolSubscription:
         if isinstance(item, m.Eose):
             self.caught_up.set()
             return None
-        if not self._is_new(item):
+        if item.id in self._seen:
             # A copy is not worth waiting for room.
             if not self._is_full and self._is_wanted_copy(item, relay):
                 self._add(Received(item, relay))
             return None
+        verify(item)
         received = Received(item, relay)
         if self._is_full:
             return self._put_later(received)

@@ -6,11 +6,8 @@ is compared too, since that relay may run on this machine. The `Host` header is 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from pylon.relay_url import MAX_URL, is_loopback, normalize_relay_url
-
-_DEFAULT_PORTS = {"ws": 80, "wss": 443}
+from pylon.relay_url import MAX_URL, host_and_port, is_loopback, normalize_relay_url
 
 type Authority = tuple[str, int]
 
@@ -40,11 +37,10 @@ def authority(url: str) -> Authority | None:
     if len(url) > MAX_URL:
         return None
     try:
-        parts = urlsplit(url)
-        usual = _DEFAULT_PORTS[parts.scheme]
-        return None if parts.hostname is None else (parts.hostname, usual if parts.port is None else parts.port)
-    except (ValueError, KeyError):
+        host, port = host_and_port(url)
+    except ValueError:
         return None
+    return (host, port) if host else None
 
 
 def public_authorities(urls: Iterable[str]) -> frozenset[Authority]:

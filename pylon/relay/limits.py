@@ -1,4 +1,4 @@
-"""The relay's limits, and the token bucket that limits how fast a connection publishes."""
+"""The relay's limits."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class RelayLimits:
     filter_values: int = 3_000
     """Values in all lists of all filters of one REQ or COUNT: a bound on what looking them up costs."""
     open_values: int = 30_000
-    """Memory for the open subscriptions of a connection, in the units of `room.weigh`: an id is one."""
+    """Memory for a connection's open subscriptions, in the units of `subscription_memory.weigh`: an id is one."""
     all_open_values: int = 1_000_000
     """The same for all connections together, except that each of them always gets its first 500."""
     results: int = 500
@@ -50,22 +50,3 @@ class RelayLimits:
     """Bytes of the file; its last tenth is for events that expire within a day. None: as large as the disk."""
     kinds: frozenset[int] | None = None
     """The kinds of events that are accepted. None: all."""
-
-
-class TokenBucket:
-    """Allows `per_minute` events a minute, and as many at once after a pause. Times are monotonic seconds."""
-
-    def __init__(self, per_minute: int, now: float) -> None:
-        self._per_minute = per_minute
-        self._tokens = float(per_minute)
-        self._at = now
-
-    def take(self, now: float) -> bool:
-        """Whether one more event is allowed now; if so, it is counted."""
-        refill = (now - self._at) * self._per_minute / 60
-        self._tokens = min(float(self._per_minute), self._tokens + refill)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True

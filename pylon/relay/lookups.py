@@ -101,7 +101,7 @@ class Lookups:
 
         connection.set_progress_handler(is_over, _LOOK_STEPS)
         try:
-            return [connection.execute(query.where, query.values).fetchall() for query in queries]
+            return [connection.execute(query.sql, query.values).fetchall() for query in queries]
         finally:
             connection.set_progress_handler(None, 0)
 

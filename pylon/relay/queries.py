@@ -6,9 +6,8 @@ share a prepared statement in SQLite's cache; a list of values is passed as one 
 
 # ruff: noqa: S608 - the text is made of this file's own words and of one-letter tag names; every value is a parameter.
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import orjson
 
@@ -17,6 +16,8 @@ from pylon.nostr.filter import Filter
 # The most kinds of a filter that are queried separately (`apart`), since each query may return as many events as the
 # whole filter.
 _KINDS_APART = 16
+
+type Value = str | int
 
 
 class Client:
@@ -48,24 +49,24 @@ class Withheld:
 class Query:
     """SQL (a condition over the table `event`, or a whole statement) and the values of its parameters."""
 
-    where: str
-    values: tuple[Any, ...]
+    sql: str
+    values: tuple[Value, ...]
 
 
 def where(wanted: Filter, reader: Reader, withheld: Withheld | None = None) -> Query:
     """The condition on the table `event` for events that match the filter and that the reader may see; of these only
     the ones that were `withheld` until now, if that is given."""
     parts: list[str] = []
-    values: list[Any] = []
+    values: list[Value] = []
 
-    def add(condition: str, *more: Any) -> None:
+    def add(condition: str, *more: Value) -> None:
         parts.append(condition)
         values.extend(more)
 
     for letter in sorted(wanted.tags):
         query = _tagged(letter, wanted)
         # A set of sequence numbers, so that an event with two matching tags counts once.
-        add(f"seq IN ({query.where})", *query.values)
+        add(f"seq IN ({query.sql})", *query.values)
     if wanted.ids is not None:
         add(*_among("id", wanted.ids))
     # Unary plus keeps SQLite from using an index on the column. With a tag or an id, few rows are left to look at,
@@ -95,7 +96,7 @@ def _allowed(add: Callable[..., None], reader: Reader, withheld: Withheld | None
         add("private = 0")
 
 
-def _opened_by(keys: frozenset[str]) -> tuple[str, tuple[Any, ...]]:
+def _opened_by(keys: frozenset[str]) -> tuple[str, tuple[Value, ...]]:
     """The condition that one of these keys opens a private event, and its parameters."""
     if not keys:
         return "FALSE", ()
@@ -116,7 +117,7 @@ def newest(wanted: Filter, limit: int, reader: Reader, withheld: Withheld | None
     # As in `where`: it is slowest to go through all events by time for the few that have a tag or an id.
     order = "+created_at DESC, id" if wanted.tags or wanted.ids is not None else "created_at DESC, id"
     return Query(
-        f"SELECT seq, created_at, id, length(raw) FROM event WHERE {condition.where} ORDER BY {order} LIMIT ?",
+        f"SELECT seq, created_at, id, length(raw) FROM event WHERE {condition.sql} ORDER BY {order} LIMIT ?",
         (*condition.values, few),
     )
 
@@ -136,25 +137,24 @@ def apart(wanted: Filter) -> list[Filter]:
 def counted(filters: Sequence[Filter], reader: Reader) -> Query:
     """The statement that counts the events that match at least one filter; `limit` is ignored (NIP-45)."""
     queries = [where(wanted, reader) for wanted in filters]
-    text = " UNION ".join(f"SELECT seq FROM event WHERE {query.where}" for query in queries)
+    text = " UNION ".join(f"SELECT seq FROM event WHERE {query.sql}" for query in queries)
     return Query(f"SELECT count(*) FROM ({text})", tuple(value for query in queries for value in query.values))
 
 
 def _tagged(letter: str, wanted: Filter) -> Query:
     """Selects the sequence numbers of events with one of the values that the filter wants of this tag."""
-    conditions = [_among("value", wanted.tags[letter])]
+    conditions: list[tuple[str, Value]] = [("name = ?", letter), _among("value", wanted.tags[letter])]
     if wanted.kinds is not None:
         conditions.append(_among("kind", wanted.kinds))
     if wanted.since is not None:
         conditions.append(("created_at >= ?", wanted.since))
     if wanted.until is not None:
         conditions.append(("created_at <= ?", wanted.until))
-    text = " AND ".join(condition[0] for condition in conditions)
-    values = tuple(value for condition in conditions for value in condition[1:])
-    return Query(f"SELECT event FROM tag WHERE name = ? AND {text}", (letter, *values))
+    text = " AND ".join(condition for condition, _ in conditions)
+    return Query(f"SELECT event FROM tag WHERE {text}", tuple(value for _, value in conditions))
 
 
-def _among(column: str, values: Collection[str] | Collection[int]) -> tuple[Any, ...]:
+def _among[V: (str, int)](column: str, values: Collection[V]) -> tuple[str, Value]:
     """A condition that the column has one of these values, and the condition's one parameter."""
     # Most lists have one value, and with `=` an index also gives the order.
     if len(values) == 1:
@@ -162,5 +162,5 @@ def _among(column: str, values: Collection[str] | Collection[int]) -> tuple[Any,
     return f"{column} IN (SELECT value FROM json_each(?))", _listed(values)
 
 
-def _listed(values: Iterable[Any]) -> str:
+def _listed[V: (str, int)](values: Collection[V]) -> str:
     return orjson.dumps(sorted(values)).decode()

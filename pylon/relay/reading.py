@@ -4,7 +4,7 @@ Source: NIP-01 "From client to relay: sending events and creating subscriptions"
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -19,8 +19,8 @@ from pylon.relay.outbox import Outbox
 from pylon.relay.paging import pages
 from pylon.relay.queries import Client, Reader, Withheld
 from pylon.relay.refusals import refuse_filters
-from pylon.relay.room import weigh
 from pylon.relay.shared import Shared
+from pylon.relay.subscription_memory import weigh
 
 _log = log.get("relay")
 
@@ -52,7 +52,7 @@ class Reading:
         self._tell = tell
         self._lag = lag
         self._subscriptions: dict[str, _Subscription] = {}
-        # What the open subscriptions take of the relay's `Room`.
+        # What the open subscriptions take of the relay's `SubscriptionMemory`.
         self._weight = 0
         self._held_bytes = 0
         self._told = False
@@ -65,10 +65,7 @@ class Reading:
 
     def recheck(self) -> None:
         """Closes all subscriptions, with the reason, if the client was taken off the list of readers meanwhile."""
-        readers = self._shared.readers
-        if readers is None or not self._subscriptions:
-            return
-        reason = access.refuse_reader(self.keys, require_auth=True, readers=readers)
+        reason = self._refuse_client()
         if reason is not None:
             for name in list(self._subscriptions):
                 self.unsubscribe(name)
@@ -77,8 +74,7 @@ class Reading:
     def deliver(self, name: str, event: Event, raw: bytes, seq: int, *, private: bool) -> None:
         """Sends a live event to the subscription `name`, if the client may see it; `raw` is its JSON."""
         subscription = self._subscriptions[name]
-        readers = self._shared.readers
-        if readers is not None and access.refuse_reader(self.keys, require_auth=True, readers=readers):
+        if self._shared.readers is not None and self._refuse_client():
             # `recheck` tells the client.
             return
         if private and not access.may_read(event, self.keys):
@@ -100,7 +96,7 @@ class Reading:
         if reason is None and len(self._subscriptions) >= shared.limits.subscriptions:
             reason = f"error: {shared.limits.subscriptions} subscriptions are open already; close one first"
         weight = weigh(filters)
-        reason = reason or shared.room.refuse(self._weight, weight)
+        reason = reason or shared.memory.refuse(self._weight, weight)
         if reason is not None:
             self._tell(Closed(name, reason))
             return
@@ -108,7 +104,7 @@ class Reading:
         # Open before the query, so that no event is missed between the stored and the live ones.
         self._subscriptions[name] = subscription
         self._weight += weight
-        shared.room.take(weight)
+        shared.memory.take(weight)
         shared.index.add(self, name, filters)
         try:
             await self._send_stored(subscription, Eose(name))
@@ -158,7 +154,7 @@ class Reading:
         if subscription is not None:
             subscription.open = False
             self._weight -= subscription.weight
-            self._shared.room.give_back(subscription.weight)
+            self._shared.memory.give_back(subscription.weight)
             self._shared.index.remove(self, name)
 
     async def count(self, name: str, filters: tuple[Filter, ...]) -> None:
@@ -199,15 +195,17 @@ class Reading:
             reason = "error: the relay could not read its events; try again later"
         self._tell(Closed(name, reason))
 
-    def _refuse(self, filters: Iterable[Filter]) -> str | None:
+    def _refuse(self, filters: Sequence[Filter]) -> str | None:
+        return self._refuse_client() or refuse_filters(filters, self._shared.limits)
+
+    def _refuse_client(self) -> str | None:
         shared = self._shared
-        refused = access.refuse_reader(self.keys, require_auth=shared.require_auth, readers=shared.readers)
-        return refused or refuse_filters(filters, shared.limits)
+        return access.refuse_reader(self.keys, require_auth=shared.require_auth, readers=shared.readers)
 
     def _reader(self) -> Reader:
         return Reader(self.keys, int(self._shared.clock.wall()), self._client)
 
-    def _tell_of_private(self, filters: Iterable[Filter]) -> None:
+    def _tell_of_private(self, filters: Sequence[Filter]) -> None:
         if not self.keys and not self._told and access.may_match_private(filters):
             self._told = True
             self._tell(Notice(access.TO_READ_PRIVATE))

@@ -1,6 +1,6 @@
 """Refusals of client messages, in the form that the sender waits for if that can be told, and of too many filters."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import orjson
 
@@ -29,9 +29,8 @@ def refusal(frame: bytes, error: MalformedError) -> Ok | Closed | Notice:
             return Notice(text)
 
 
-def refuse_filters(filters: Iterable[Filter], limits: RelayLimits) -> str | None:
+def refuse_filters(filters: Sequence[Filter], limits: RelayLimits) -> str | None:
     """Why these filters of one REQ or COUNT exceed the relay's limits, or None."""
-    filters = tuple(filters)
     if len(filters) > limits.filters:
         return f"invalid: at most {limits.filters} filters at a time"
     lists = (part for wanted in filters for part in (wanted.ids, wanted.authors, wanted.kinds, *wanted.tags.values()))

@@ -29,7 +29,7 @@ class Outcome(Enum):
 
 
 @dataclass(slots=True)
-class Room:
+class Space:
     """How full the store is: `used` of `bound` bytes at the time `now` (Unix seconds).
 
     A full store refuses new events and does not delete useful ones for them, since strangers could then delete the
@@ -69,7 +69,7 @@ class Known:
     `ids` are the batch's ids that are stored already. `heads` maps an address to (`created_at`, id) of the newest
     version. `deleted` maps (id or address, author) to the `created_at` up to which the author's events are deleted.
     `sizes` maps ids, those of the batch and of `heads`, to bytes in the store; it is filled only if there is a
-    `Room`.
+    `Space`.
     """
 
     ids: set[str] = field(default_factory=set)
@@ -115,18 +115,18 @@ def deletions(event: Event) -> Iterable[tuple[str, int]]:
             yield value, event.created_at
 
 
-def plan(batch: Sequence[Event], known: Known, room: Room | None = None) -> Plan:
-    """What to write for these events, in order of arrival. Without a `room` every new event is kept.
+def plan(batch: Sequence[Event], known: Known, space: Space | None = None) -> Plan:
+    """What to write for these events, in order of arrival. Without a `space` every new event is kept.
 
-    Updates `known` and `room`, so that each event is placed by what the earlier ones of its batch changed.
+    Updates `known` and `space`, so that each event is placed by what the earlier ones of its batch changed.
     """
     result = Plan()
     for event in batch:
-        result.outcomes.append(_place(event, known, room, result))
+        result.outcomes.append(_place(event, known, space, result))
     return result
 
 
-def _place(event: Event, known: Known, room: Room | None, result: Plan) -> Outcome:
+def _place(event: Event, known: Known, space: Space | None, result: Plan) -> Outcome:
     where = address(event)
     # A deletion request cannot itself be deleted (NIP-09 "Deletion request against a deletion request").
     if event.kind != DELETION_KIND:
@@ -140,11 +140,11 @@ def _place(event: Event, known: Known, room: Room | None, result: Plan) -> Outco
     # A version that its author has deleted, as an earlier event of this batch may have done, bars no other one.
     if head is not None and (head[1], event.pubkey) not in known.deleted and not _newer(event, head):
         return Outcome.SUPERSEDED
-    if room is not None:
+    if space is not None:
         growth = known.sizes[event.id] - (0 if head is None else known.sizes[head[1]])
-        if not room.has(event, growth):
+        if not space.has(event, growth):
             return Outcome.FULL
-        room.used += growth
+        space.used += growth
     if where is not None:
         if head is not None:
             if result.keep.pop(head[1], None) is None:

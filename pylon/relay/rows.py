@@ -10,7 +10,7 @@ import orjson
 from pylon.nostr.event import Event, expiration
 from pylon.records import record
 from pylon.relay.access import is_private
-from pylon.relay.retention import DELETION_KIND, STALE_S, Known, Plan, Room, address, deletions
+from pylon.relay.retention import DELETION_KIND, STALE_S, Known, Plan, Space, address, deletions
 
 PURGE = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE expires_at <= ? LIMIT ?)"
 # Written exactly as in the index `event_of_jobs`, or SQLite would not use that index.
@@ -40,28 +40,26 @@ def known_of(connection: sqlite3.Connection, events: Sequence[Event]) -> Known:
     known = Known()
     ids = [event.id for event in events]
     addresses = [where for event in events if (where := address(event)) is not None]
-    for row in connection.execute(
-        "SELECT id FROM event WHERE id IN (SELECT value FROM json_each(?))", (orjson.dumps(ids).decode(),)
-    ):
+    for row in connection.execute("SELECT id FROM event WHERE id IN (SELECT value FROM json_each(?))", _listed(ids)):
         known.ids.add(row["id"])
     named = [target for event in events if event.kind == DELETION_KIND for target, _ in deletions(event)]
     for row in connection.execute(
         "SELECT target, pubkey, until FROM deletion WHERE target IN (SELECT value FROM json_each(?))",
-        (orjson.dumps([*ids, *addresses, *named]).decode(),),
+        _listed([*ids, *addresses, *named]),
     ):
         known.deleted[row["target"], row["pubkey"]] = row["until"]
     if addresses:
         for row in connection.execute(
             "SELECT address, created_at, id FROM event WHERE address IN (SELECT value FROM json_each(?))",
-            (orjson.dumps(addresses).decode(),),
+            _listed(addresses),
         ):
             known.heads[row["address"]] = (row["created_at"], row["id"])
     return known
 
 
-def room(connection: sqlite3.Connection, bound: int, now: int) -> Room:
+def space(connection: sqlite3.Connection, bound: int, now: int) -> Space:
     """How full the file is, of `bound` bytes. If nearly full, some expired events are deleted first (NIP-40)."""
-    found = Room(bound, _used(connection), now)
+    found = Space(bound, _used(connection), now)
     if found.used > found.lasting and connection.execute(PURGE, (now, _PURGED_FIRST)).rowcount:
         found.used = _used(connection)
     return found
@@ -69,10 +67,10 @@ def room(connection: sqlite3.Connection, bound: int, now: int) -> Room:
 
 def make_room(bound: int, now: int, limit: int, connection: sqlite3.Connection) -> int:
     """Deletes up to `limit` jobs and cancellations older than `STALE_S`, if room is scarce; returns how many."""
-    if not Room(bound, _used(connection), now).is_scarce:
+    if not Space(bound, _used(connection), now).is_scarce:
         return 0
     found = connection.execute(_STALE, (now - STALE_S, limit)).fetchall()
-    stale = (orjson.dumps([seq for (seq,) in found]).decode(),)
+    stale = _listed([seq for (seq,) in found])
     # The jobs that these cancellations name are as old, and nobody publishes them again.
     connection.execute(
         "DELETE FROM deletion WHERE (target, pubkey) IN (SELECT tag.value, event.pubkey FROM tag JOIN event"
@@ -98,11 +96,10 @@ def measure(connection: sqlite3.Connection, batch: Sequence[Publication], known:
         event = publication.event
         rows = len(_indexed(event)) + sum(1 for _ in deletions(event))
         known.sizes[event.id] = len(publication.raw) + _ROW_BYTES + _TAG_BYTES * rows
-    heads = orjson.dumps([id_ for _, id_ in known.heads.values()]).decode()
     for row in connection.execute(
         "SELECT id, length(raw) AS bytes, (SELECT count(*) FROM tag WHERE tag.event = seq) AS tags"
         " FROM event WHERE id IN (SELECT value FROM json_each(?))",
-        (heads,),
+        _listed([id_ for _, id_ in known.heads.values()]),
     ):
         known.sizes[row["id"]] = row["bytes"] + _ROW_BYTES + _TAG_BYTES * row["tags"]
 
@@ -151,6 +148,11 @@ def write(connection: sqlite3.Connection, todo: Plan, numbers: dict[str, int], r
                 for (target, pubkey), until in todo.deleted.items()
             ],
         )
+
+
+def _listed(values: list[str] | list[int]) -> tuple[str]:
+    """The parameter of `IN (SELECT value FROM json_each(?))`: one, however many values there are."""
+    return (orjson.dumps(values).decode(),)
 
 
 def _indexed(event: Event) -> set[tuple[str, str]]:

@@ -5,7 +5,8 @@ import errno
 import logging
 import socket
 import tempfile
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -29,10 +30,10 @@ from pylon.relay.information import CONTENT_TYPE, information
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
 from pylon.relay.open_files import say_once
-from pylon.relay.room import Room
 from pylon.relay.session import Session
 from pylon.relay.shared import Shared
 from pylon.relay.store import EventStore
+from pylon.relay.subscription_memory import SubscriptionMemory
 from pylon.relay.subscriptions import SubscriptionIndex
 from pylon.tasks import Tasks
 
@@ -85,12 +86,12 @@ class RelayServer:
         self._writers = allow_writers
         self._readers = allow_readers
         self._public = public_authorities(public_urls)
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._server: Server | None = None
         self._shared: Shared | None = None
         self._sessions: set[Session] = set()
         self._tasks = Tasks()
-        self._unsay: Callable[[], None] | None = None
+        # What `stop` undoes, the last first.
+        self._opened = AsyncExitStack()
         self._about = orjson.dumps(
             information(
                 self._limits,
@@ -112,19 +113,29 @@ class RelayServer:
 
     async def start(self) -> None:
         """Opens the database and listens. Raises `SetupError` when the file or the port cannot be used."""
-        path = self._path
-        if path is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="pylon-relay-")
-            path = Path(self._scratch.name) / "relay.db"
+        try:
+            path = self._path
+            if path is None:
+                folder = self._opened.enter_context(tempfile.TemporaryDirectory(prefix="pylon-relay-"))
+                path = Path(folder) / "relay.db"
+            await self._open(path)
+            await self._listen()
+            _log.info("relay listens", url=self.url, database=path.name)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _open(self, path: Path) -> None:
         store = await EventStore.open(
             path, max_bytes=self._limits.store_bytes, lookup_s=self._limits.lookup_s, clock=self._clock
         )
+        self._opened.push_async_callback(store.close)
         intake = Intake(store, self._deliver, max_bytes=self._limits.waiting_bytes)
         self._shared = Shared(
             store=store,
             intake=intake,
             index=SubscriptionIndex(),
-            room=Room(self._limits),
+            memory=SubscriptionMemory(self._limits),
             limits=self._limits,
             clock=self._clock,
             require_auth=self._require_auth,
@@ -135,8 +146,12 @@ class RelayServer:
         self._tasks.start(self._purge(), "relay purge")
         if self._readers is not None:
             self._tasks.start(self._recheck(), "relay readers")
+        self._opened.push_async_callback(self._tasks.close)
+        self._opened.push_async_callback(intake.drain)
+
+    async def _listen(self) -> None:
         allow_files(self._limits.connections + _FILES_BESIDE)
-        self._unsay = say_once(asyncio.get_running_loop(), self._clock)
+        self._opened.callback(say_once(asyncio.get_running_loop(), self._clock))
         # Malformed input from strangers is not worth a stack trace each time.
         quiet = logging.getLogger("pylon.relay.websockets")
         quiet.setLevel(logging.CRITICAL)
@@ -158,13 +173,11 @@ class RelayServer:
                 backlog=_BACKLOG,
             )
         except OSError as error:
-            await self.stop()
             raise SetupError(
                 f"the relay cannot listen on {self._host} port {self._port}: {system_reason(error)}",
                 hint=_bind_hint(error),
             ) from error
         self._port = self._server.sockets[0].getsockname()[1]
-        _log.info("relay listens", url=self.url, database=path.name)
 
     async def stop(self) -> None:
         """Closes every connection (close code 1001), stores what was submitted, and closes the file."""
@@ -178,17 +191,8 @@ class RelayServer:
                     session.abort()
                 await self._server.wait_closed()
             self._server = None
-        if self._shared is not None:
-            await self._shared.intake.drain()
-            await self._tasks.close()
-            await self._shared.store.close()
-            self._shared = None
-        if self._unsay is not None:
-            self._unsay()
-            self._unsay = None
-        if self._scratch is not None:
-            self._scratch.cleanup()
-            self._scratch = None
+        await self._opened.aclose()
+        self._shared = None
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -36,8 +36,6 @@ from pylon.relay.refusals import refusal
 from pylon.relay.shared import Shared
 from pylon.tasks import end
 
-TEXT_ONLY = 1003
-TRY_AGAIN_LATER = 1013
 LAGGING = "the queue of unsent messages is full: this connection is read too slowly"
 _CLOSE_S = 10.0
 
@@ -59,14 +57,7 @@ class Session:
             max_frames=limits.queue_frames,
         )
         self._reading = Reading(shared, self._outbox, self._tell, self._lagging.set)
-        self._publishing = Publishing(
-            shared.intake,
-            self._tell,
-            limits=limits,
-            clock=shared.clock,
-            require_auth=shared.require_auth,
-            writers=shared.writers,
-        )
+        self._publishing = Publishing(shared, self._tell)
 
     async def run(self) -> None:
         """Serves the connection until it ends."""
@@ -92,7 +83,7 @@ class Session:
 
     def _take(self, frame: BytesLike, is_text: bool) -> Awaitable[None] | None:
         if not is_text:
-            return self._end(TEXT_ONLY, "Nostr messages are text")
+            return self._end(CloseCode.UNSUPPORTED_DATA, "Nostr messages are text")
         # Nothing is read from a client that does not read its answers.
         if not self._outbox.has_room_for_answers():
             return self._take_later(frame)
@@ -131,7 +122,7 @@ class Session:
         self._tell(refusal(frame, error))
         return None
 
-    async def _end(self, code: int, reason: str) -> None:
+    async def _end(self, code: CloseCode, reason: str) -> None:
         await self._websocket.close(code, reason)
         raise self._websocket.close_exc
 
@@ -165,7 +156,7 @@ class Session:
             async with asyncio.timeout(_CLOSE_S):
                 if self._lagging.is_set():
                     await self._websocket.send(encode(Notice(f"error: {LAGGING}")), text=True)
-                    await self._websocket.close(TRY_AGAIN_LATER, LAGGING)
+                    await self._websocket.close(CloseCode.TRY_AGAIN_LATER, LAGGING)
                 else:
                     await self._websocket.close()
         except ConnectionClosed:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pylon.clock import Clock
 from pylon.relay.intake import Intake
 from pylon.relay.limits import RelayLimits
-from pylon.relay.room import Room
 from pylon.relay.store import EventStore
+from pylon.relay.subscription_memory import SubscriptionMemory
 from pylon.relay.subscriptions import SubscriptionIndex
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Shared:
     store: EventStore
     intake: Intake
     index: "SubscriptionIndex[Reading]"
-    room: Room
+    memory: SubscriptionMemory
     limits: RelayLimits
     clock: Clock
     require_auth: bool

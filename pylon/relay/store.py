@@ -120,11 +120,11 @@ class EventStore:
 
         async with self._database.transaction_here() as tx:
             known = rows.known_of(tx.connection, events)
-            room = None
+            space = None
             if self._max_bytes is not None:
-                room = rows.room(tx.connection, self._max_bytes, int(self._clock.wall()))
+                space = rows.space(tx.connection, self._max_bytes, int(self._clock.wall()))
                 rows.measure(tx.connection, batch, known)
-            todo = plan(events, known, room)
+            todo = plan(events, known, space)
             numbers = {id_: last_seq + n for n, id_ in enumerate(todo.keep, 1)}
             rows.write(tx.connection, todo, numbers, raw)
         self._last_seq += len(numbers)
@@ -140,13 +140,12 @@ class EventStore:
 
         `limit` bounds the events of each filter. With `withheld`, only events that it names. Raises `sqlite3.Error`.
         """
+        wanted = [(filter_, apart(filter_)) for filter_ in filters if filter_.limit != 0]
+        queries = [newest(part, limit, reader, withheld) for _, parts in wanted for part in parts]
+        answers = iter(await self._lookups.look_up(queries, reader.client))
         found: dict[int, tuple[int, str, int]] = {}
-        wanted = [(part, filter_) for filter_ in filters if filter_.limit != 0 for part in apart(filter_)]
-        queries = [newest(part, limit, reader, withheld) for part, _ in wanted]
-        answers = await self._lookups.look_up(queries, reader.client)
-        for filter_ in filters:
-            parts = [answer for answer, (_, of) in zip(answers, wanted, strict=True) if of is filter_]
-            keyed = [(-at, id_, size, seq) for answer in parts for seq, at, id_, size in answer]
+        for filter_, parts in wanted:
+            keyed = [(-at, id_, size, seq) for _ in parts for seq, at, id_, size in next(answers)]
             few = limit if filter_.limit is None else min(limit, filter_.limit)
             found.update((seq, (at, id_, size)) for at, id_, size, seq in sorted(keyed)[:few])
         return {seq: found[seq][2] for seq in sorted(found, key=found.__getitem__)}

@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 from pylon.errors import SetupError
 from pylon.files import flush_to_disk
 from pylon.store.faults import cannot_be_opened, is_damage, named
-from pylon.store.label import need_beginning
-from pylon.store.look import check_pages, check_self, is_only_begun, opened_to_read
+from pylon.store.label import is_only_begun, need_beginning
+from pylon.store.look import check_pages, check_self, opened_to_read
 from pylon.store.marks import COPIED_AT, COPIED_TO, where
 
 # How many pages are copied at a time: a megabyte with pages of four kilobytes.

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Literal
 
 from pylon.store.faults import cannot_be_opened, named
-from pylon.store.label import APPLICATION_ID, beginning, check_label, check_version, need_beginning
+from pylon.store.label import (
+    APPLICATION_ID,
+    beginning,
+    check_label,
+    check_version,
+    is_only_begun,
+    need_beginning,
+)
 from pylon.store.steps import (
     LOG_CHANGES,
     begin,
@@ -123,7 +130,7 @@ class Database:
             raise
         database = cls(path, writer, reader, flushes=durability == "FULL")
         try:
-            await database._claim(label)
+            await database.write(partial(_claim, path=path, label=label))
             for schema in schemas:
                 await database._migrate(schema)
             beginning(path).unlink(missing_ok=True)
@@ -206,26 +213,6 @@ class Database:
         async with self._turn:
             return await self._writer.run(partial(transact, work=work))
 
-    async def _claim(self, label: str) -> None:
-        async with self.transaction() as tx:
-            row = await tx.fetch_one("PRAGMA application_id")
-            tables = await tx.fetch_one("SELECT count(*) FROM sqlite_schema")
-            if row is not None and row[0] == 0 and tables is not None and tables[0] == 0:
-                # A file that was copied without its write-ahead log may hold no table either, and is not new.
-                need_beginning(self.path)
-                await tx.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                await tx.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
-                await tx.execute(
-                    "CREATE TABLE schema_version (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT"
-                )
-                await tx.execute("INSERT INTO meta VALUES ('label', ?)", (label,))
-                return
-            ours = 0 if row is None else row[0]
-            found = (
-                await tx.fetch_one("SELECT value FROM meta WHERE name = 'label'") if ours == APPLICATION_ID else None
-            )
-            check_label(self.path, ours, found[0] if found else None, label)
-
     async def _migrate(self, schema: Schema) -> None:
         row = await self.fetch_one("SELECT version FROM schema_version WHERE room = ?", (schema.room,))
         version = row[0] if row else 0
@@ -239,6 +226,21 @@ class Database:
                     "INSERT INTO schema_version VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version",
                     (schema.room, number + 1),
                 )
+
+
+def _claim(connection: sqlite3.Connection, path: Path, label: str) -> None:
+    """Writes into a new file whose database it is, and checks that of every other. Raises `SetupError`."""
+    if is_only_begun(connection, path):
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
+        connection.execute("CREATE TABLE schema_version (room TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT")
+        connection.execute("INSERT INTO meta VALUES ('label', ?)", (label,))
+        return
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    # Another program's file need not have this table.
+    ours = application_id == APPLICATION_ID
+    row = connection.execute("SELECT value FROM meta WHERE name = 'label'").fetchone() if ours else None
+    check_label(path, application_id, row["value"] if row else None, label)
 
 
 async def _connect(path: Path, durability: str) -> SqliteThread:

@@ -32,13 +32,13 @@ type Batch[I, T] = Callable[[Transaction, list[I]], Coroutine[Any, Any, list[T]]
 class _Waiting:
     """A write that waits for the next commit: a step, an item of a batch, or else one SQL statement."""
 
-    step: Step[Any] | None
-    # None where no caller waits for the result.
-    done: asyncio.Future[Any] | None
+    step: Step[Any] | None = None
     sql: str = ""
     values: tuple[Any, ...] = ()
     batch: Batch[Any, Any] | None = None
     item: Any = None
+    # None where no caller waits for the result.
+    done: asyncio.Future[Any] | None = None
 
 
 class GroupCommit:
@@ -74,8 +74,7 @@ class GroupCommit:
         the others run a second time, and their last value counts. Cancelling the caller does not undo the step: it
         may be committed.
         """
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        return self._enqueue(_Waiting(step, done), done)
+        return self._enqueue(_Waiting(step))
 
     def submit_to[I, T](self, batch: Batch[I, T], item: I) -> asyncio.Future[T]:
         """Runs `batch` once for all items submitted to it that are committed together; gives the value of this item.
@@ -83,16 +82,14 @@ class GroupCommit:
         `batch` returns as many values as it got items, in their order. It runs where the first of the items stands,
         before other writes that were submitted in between. When something fails it is run again for each item alone.
         """
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        return self._enqueue(_Waiting(None, done, batch=batch, item=item), done)
+        return self._enqueue(_Waiting(batch=batch, item=item))
 
     def execute(self, sql: str, values: tuple[Any, ...] = (), *, soon: bool = True) -> asyncio.Future[int]:
         """Runs one statement; gives the number of rows it changed, once it is committed.
 
         That is at once or, unless `soon`, with the next commit, after `LATER_S` seconds at the latest.
         """
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        return self._enqueue(_Waiting(None, done, sql, values), done, soon=soon)
+        return self._enqueue(_Waiting(sql=sql, values=values), soon=soon)
 
     def execute_later(self, sql: str, values: tuple[Any, ...] = (), *, soon: bool = False) -> None:
         """Runs one statement, in order, that a crash may undo: with the next commit, or at once when `soon`.
@@ -102,9 +99,10 @@ class GroupCommit:
         if self._closed:
             _log.error("a write was lost", error="these writes were closed")
             return
-        self._add(_Waiting(None, None, sql, values), soon=soon)
+        self._add(_Waiting(sql=sql, values=values), soon=soon)
 
-    def _enqueue[T](self, waiting: _Waiting, done: asyncio.Future[T], *, soon: bool = True) -> asyncio.Future[T]:
+    def _enqueue(self, waiting: _Waiting, *, soon: bool = True) -> asyncio.Future[Any]:
+        done = waiting.done = asyncio.get_running_loop().create_future()
         if self._closed:
             done.set_exception(sqlite3.ProgrammingError("these writes were closed"))
             return done

@@ -1,5 +1,6 @@
 """What a database says of itself: that it is Pylon's, of which network, and of which version."""
 
+import sqlite3
 from pathlib import Path
 
 from pylon.errors import SetupError
@@ -42,3 +43,17 @@ def need_beginning(path: Path) -> None:
             f"{path} is empty, although it was not when it was created",
             hint="Restore it from a backup. Or delete it to start over without its content.",
         )
+
+
+def is_only_begun(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether no table was written yet, as when its first start was cut off.
+
+    Raises `SetupError` for a file without the marker: one that was copied without its write-ahead log may hold no
+    table either.
+    """
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application_id or tables:
+        return False
+    need_beginning(path)
+    return True

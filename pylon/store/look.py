@@ -10,7 +10,7 @@ from pathlib import Path
 from pylon.errors import SetupError
 from pylon.store.database import Schema
 from pylon.store.faults import cannot_be_opened, damaged
-from pylon.store.label import check_label, check_version, need_beginning
+from pylon.store.label import check_label, check_version, is_only_begun
 from pylon.store.marks import COPIED_AT, COPIED_TO, where
 
 # SQLite loses an interruption that comes before the statement has begun, so it is repeated.
@@ -86,16 +86,6 @@ def opened_to_read(path: Path) -> sqlite3.Connection:
     has_log = path.with_name(f"{path.name}-wal").exists() and path.exists() and path.stat().st_size > 0
     how = "mode=ro" if has_log else "mode=ro&immutable=1"
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)
-
-
-def is_only_begun(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether its first start was cut off before the first table. Raises `SetupError` if it once held tables."""
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if application_id or tables:
-        return False
-    need_beginning(path)
-    return True
 
 
 def check_self(connection: sqlite3.Connection, path: Path, schemas: Iterable[Schema], label: str) -> float | None:

@@ -32,6 +32,7 @@ FLOORS = {
         "childprocess",
         "records",
         "tasks",
+        "token_bucket",
         "relay_url",
         "text",
     },

@@ -169,6 +169,40 @@ async def test_a_relay_that_was_away_for_long_is_tried_at_once_when_somebody_wai
         await connection.close()
 
 
+@asynccontextmanager
+async def away(share: float, monkeypatch):
+    """A connection to a relay that stays away, and the attempts so far."""
+    monkeypatch.setattr(module, "WANTED_SECONDS", 0.001)
+    monkeypatch.setattr(module, "WANTED_SHARE", share)
+    recorded = Recorded(60.0)
+    async with ScriptedRelay() as relay:
+        # To have its port.
+        await relay.down()
+        connection = RelayConnection(relay.url, backoff=recorded)
+        connection.start()
+        try:
+            yield connection, recorded.failures
+        finally:
+            await connection.close()
+
+
+async def test_a_relay_that_stays_away_is_tried_ever_less_often_in_a_long_wait(monkeypatch):
+    async with away(0.1, monkeypatch) as (connection, attempts):
+        assert not await connection.wait_open(1.0)
+        # Once each time that the wait has grown by a tenth.
+        assert 5 < len(attempts) < 100
+
+
+async def test_a_relay_is_tried_soon_for_who_begins_to_wait_beside_others_that_have_waited_for_long(monkeypatch):
+    async with away(1e6, monkeypatch) as (connection, attempts):
+        long = asyncio.create_task(connection.wait_open(60))
+        await until(lambda: attempts)
+        tried = len(attempts)
+        assert not await connection.wait_open(0.1)
+        assert len(attempts) > tried and not long.done()
+        long.cancel()
+
+
 async def test_what_is_to_go_once_fails_with_its_connection_and_is_not_sent_again():
     def drop_first(relay, socket, message):
         if relay.connections == 1:

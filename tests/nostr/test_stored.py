@@ -10,7 +10,7 @@ from pylon.nostr import pool_subscription
 from pylon.nostr.client import stored, tolerance
 from pylon.nostr.client.backoff import Backoff
 from pylon.nostr.client.connection import RelayConnection
-from pylon.nostr.client.stored import Room, StoredAnswer, weight
+from pylon.nostr.client.stored import MemoryBudget, StoredAnswer, weight
 from pylon.nostr.event import Event, EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.pool_subscription import PoolSubscription
@@ -39,8 +39,8 @@ def endless(*events: Event):
     return answer
 
 
-def begun(*filters: Filter, room: Room | None = None) -> StoredAnswer:
-    answer = StoredAnswer(room or Room(), {})
+def begun(*filters: Filter, budget: MemoryBudget | None = None) -> StoredAnswer:
+    answer = StoredAnswer(budget or MemoryBudget(), {})
     answer.begin_page(filters)
     return answer
 
@@ -122,11 +122,11 @@ async def test_some_forgeries_are_no_flood(monkeypatch):
 async def test_of_an_endless_answer_so_much_is_kept_as_there_is_room_for():
     events = [note(f"{number} {'x' * 1_000}") for number in range(20)]
     async with ScriptedRelay(endless(*events)) as relay, connected(relay) as connection, asyncio.timeout(5):
-        connection._subscriptions._room.free = free = 10 * weight(events[0])
+        connection._subscriptions._query_memory.free = free = 10 * weight(events[0])
         for _ in range(2):
             # What was kept for one query is room for the next.
             assert len(await connection.query(NOTES, timeout=60)) in (9, 10)
-            assert connection._subscriptions._room.free == free
+            assert connection._subscriptions._query_memory.free == free
 
 
 async def test_copies_without_end_end_a_query(monkeypatch):
@@ -167,8 +167,8 @@ def test_an_event_counts_when_it_is_signed_and_was_asked_for():
 
 def test_the_answers_of_one_connection_share_its_room():
     event = note()
-    room = Room(weight(event))
-    first, second = begun(*NOTES, room=room), begun(*NOTES, room=room)
+    budget = MemoryBudget(weight(event))
+    first, second = begun(*NOTES, budget=budget), begun(*NOTES, budget=budget)
     assert first.take(event)
     assert not second.take(event)
     assert second.cut

@@ -13,7 +13,7 @@ from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 from pylon.relay.limits import RelayLimits
 from pylon.relay.queries import Reader
-from pylon.relay.retention import SOON_S, Known, Outcome, Room, address, plan
+from pylon.relay.retention import SOON_S, Known, Outcome, Space, address, plan
 from pylon.relay.rows import Publication
 from pylon.relay.server import RelayServer
 from pylon.relay.store import EventStore
@@ -53,10 +53,10 @@ def grown(events, outcomes, sizes):
 @given(batches())
 def test_nothing_is_taken_beyond_the_bound_and_nothing_is_refused_that_fits(case):
     events, sizes, bound, used = case
-    room = Room(bound, used, NOW)
-    outcomes = plan(events, Known(sizes=dict(sizes)), room).outcomes
-    assert room.used == used + grown(events, outcomes, sizes)
-    assert room.used <= max(bound, used)
+    space = Space(bound, used, NOW)
+    outcomes = plan(events, Known(sizes=dict(sizes)), space).outcomes
+    assert space.used == used + grown(events, outcomes, sizes)
+    assert space.used <= max(bound, used)
     for number, (event, outcome) in enumerate(zip(events, outcomes, strict=True)):
         before = used + grown(events[:number], outcomes[:number], sizes)
         soon = event.kind != 5 and any(int(tag[1]) <= NOW + SOON_S for tag in event.tags)
@@ -71,8 +71,8 @@ def test_nothing_is_taken_beyond_the_bound_and_nothing_is_refused_that_fits(case
 @given(batches())
 def test_a_store_with_room_for_all_keeps_what_one_without_a_bound_keeps(case):
     events, sizes, _, used = case
-    room = Room(10_000, used, NOW)
-    assert plan(events, Known(sizes=dict(sizes)), room) == plan(events, Known())
+    space = Space(10_000, used, NOW)
+    assert plan(events, Known(sizes=dict(sizes)), space) == plan(events, Known())
 
 
 async def test_a_flood_that_would_stay_for_ever_leaves_room_for_jobs(tmp_path):

@@ -100,7 +100,7 @@ def test_no_query_walks_the_whole_table(raw, step, withheld):
     for script in SCHEMA.migrations:
         database.executescript(script)
     query = newest(parse_filter(raw), 500, Reader(frozenset({ALICE.public}), 0), withheld)
-    steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query.where}", query.values)]
+    steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {query.sql}", query.values)]
     if withheld is not None:
         step = step.replace("event_by_kind", "event_private")
     assert any(step in line for line in steps), steps

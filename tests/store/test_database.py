@@ -409,7 +409,7 @@ async def test_a_creation_that_a_crash_cut_short_is_gone_on_with(tmp_path, monke
             await Database.open(path, [NOTES])
     assert path.stat().st_size == 0
     with monkeypatch.context() as patch:
-        patch.setattr("pylon.store.database.Database._claim", crash)
+        patch.setattr("pylon.store.database.Database.write", crash)
         with pytest.raises(KeyboardInterrupt):
             await Database.open(path, [NOTES])
     assert path.stat().st_size > 0

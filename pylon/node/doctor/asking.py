@@ -26,7 +26,7 @@ from pylon.nostr.keys import SecretKey
 from pylon.nostr.pool import RelayPool
 from pylon.nostr.websocket.opening import proxy_for
 from pylon.nostr.websocket.tls import context_for
-from pylon.relay_url import is_loopback, normalize_relay_url
+from pylon.relay_url import host_and_port, is_loopback, normalize_relay_url
 from pylon.text import clean_line
 
 OPEN_S, ANSWER_S = 5.0, 5.0
@@ -82,11 +82,10 @@ async def listens(port: int) -> bool:
 async def _connect(url: str) -> tuple[int | None, str]:
     """Why no TCP connection can be opened: the system's error number, if it has one, and words. The words are empty
     if one can."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    host, port = host_and_port(url)
     try:
         async with asyncio.timeout(OPEN_S):
-            _, writer = await asyncio.open_connection(parts.hostname, port, all_errors=True)
+            _, writer = await asyncio.open_connection(host, port, all_errors=True)
     except TimeoutError:
         return None, f"no answer within {OPEN_S:g} s"
     except OSError as error:

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 from typing import Any
-from urllib.parse import urlsplit
 
 from pylon.jobs.heartbeat import EXPIRY_S, INTERVAL_S, Heartbeat
 from pylon.jobs.size import MAX_EVENT_BYTES
 from pylon.node.doctor.finding import RESTART, Finding, Verdict, ok, warning, wrong
 from pylon.nostr.client.nip11 import RelayInformation
+from pylon.relay_url import host_and_port
 
 # `EHOSTUNREACH` on macOS: also the error for a program that the user has not allowed into the local network.
 MACOS_NO_ROUTE = 65
@@ -233,7 +233,7 @@ def _unreachable(check: str, read: RelayReading, system: str) -> Finding:
 def _other_place(read: RelayReading, system: str) -> str:
     if not read.here:
         return "Check the address and its path, and that the relay is running behind the server that answers."
-    port = urlsplit(read.url).port or (443 if read.url.startswith("wss:") else 80)
+    _, port = host_and_port(read.url)
     return (
         f"{_who_listens(port, system)} shows what it is. End it, or set another port, both as "
         "`port` in [relay] and in `relays` of config.toml."

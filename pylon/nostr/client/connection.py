@@ -48,8 +48,9 @@ logger = log.get("nostr")
 LEARN_SECONDS = 1.0
 # How often to look whether the clock was set, the machine slept or its network is another.
 CLOCK_SECONDS = 5.0
-# While somebody waits for a relay that is away, it is tried again this often, however long it has been away.
-WANTED_SECONDS = 2.0
+# While somebody waits for a relay that is away, it is tried again this often, however long it has been away. In a
+# long wait it is tried less often: each time that the wait has grown by this share.
+WANTED_SECONDS, WANTED_SHARE = 2.0, 0.1
 
 
 class RelayConnection:
@@ -84,14 +85,17 @@ class RelayConnection:
         self._known = False
         self._clock = clock or SystemClock()
         self._retries = Retries(backoff or Backoff(), rng or random.Random())  # noqa: S311 - jitter, nothing secret
+        # When this connection opened, in monotonic seconds; None while it has not.
+        self._opened_at: float | None = None
         # Whether the relay did something that we asked for, on this connection.
         self._answered = False
         # How the clock or the machine moved during this connection, in words.
         self._moved = ""
         self._sender = Sender()
         self._opened = asyncio.Event()
-        # How many wait for it to open; the event is set while somebody does.
-        self._waiting = 0
+        # How many wait for it to open, and when the last of them began to, in the event loop's time; the event is set
+        # when somebody began to since the last attempt.
+        self._waiting, self._wanted_at = 0, 0.0
         self._wanted = asyncio.Event()
         self._publications = Publications(url, self._sender.send, has_key=secret is not None)
         self._subscriptions = Subscriptions(
@@ -127,17 +131,15 @@ class RelayConnection:
 
     async def wait_open(self, timeout: float) -> bool:
         """Whether the relay was connected within `timeout` seconds. Meanwhile it is tried more often."""
-        if self._fault:
-            return False
-        self._waiting += 1
+        if self._fault or self._opened.is_set():
+            return self._opened.is_set()
+        self._waiting, self._wanted_at = self._waiting + 1, asyncio.get_running_loop().time()
         self._wanted.set()
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._opened.wait(), timeout)
         finally:
             self._waiting -= 1
-            if not self._waiting:
-                self._wanted.clear()
         return self._opened.is_set()
 
     @property
@@ -193,25 +195,9 @@ class RelayConnection:
 
     async def _run(self) -> None:
         while True:
-            opened_at: float | None = None
-            flooded, self._answered, self._moved = False, False, ""
-            learning = self._tasks.start(self._learn(), f"limits of {self.url}")
+            self._opened_at, self._answered, self._moved, flooded = None, False, "", False
             try:
-                async with await open_socket(self.url, self._dial) as socket:
-                    opened_at = self._clock.monotonic()
-                    if not self._known:
-                        await asyncio.wait({learning}, timeout=LEARN_SECONDS)
-                    try:
-                        await self._serve(socket)
-                    except asyncio.CancelledError:
-                        # `close` was called: leaving the block by an exception would close with an error code.
-                        await socket.close()
-                        raise
-                    except RelayError:
-                        await socket.close(CloseCode.POLICY_VIOLATION)
-                        raise
-                why = clean_line(socket.close_reason or "")
-                reason = f"the relay closed the connection ({socket.close_code} {why})"
+                reason = await self._connect()
             except (OSError, WebSocketException, TimeoutError) as error:
                 reason = why_not_open(error)
             except RelayError as error:
@@ -220,33 +206,60 @@ class RelayConnection:
                 # An error in our handling of a message must not end this connection for good.
                 reason = f"{type(error).__name__}: {error}"
                 logger.exception("a relay's message could not be processed", relay=self.url)
-            finally:
-                self._sender.lost()
-                self._publications.lost()
-                self._opened.clear()
-                self._authentication.lost()
-                learning.cancel()
             reason = self._moved or reason
             self.status.turn("connecting", self._clock.wall(), reason)
-            lasted = 0.0 if opened_at is None else self._clock.monotonic() - opened_at
+            lasted = 0.0 if self._opened_at is None else self._clock.monotonic() - self._opened_at
             delay = self._retries.lost(lasted, answered=self._answered, flooded=flooded)
-            # A failed attempt is no news: those who wait for the relay report it, once.
-            tell, what = (
-                (logger.debug, "relay not reached") if opened_at is None else (logger.info, "relay connection lost")
-            )
-            tell(what, relay=self.url, reason=reason, retry_s=round(delay, 1))
+            if self._opened_at is None:
+                # No news: those who wait for the relay report it, once.
+                logger.debug("relay not reached", relay=self.url, reason=reason, retry_s=round(delay, 1))
+            else:
+                logger.info("relay connection lost", relay=self.url, reason=reason, retry_s=round(delay, 1))
             if flooded:
                 await asyncio.sleep(delay)
             else:
                 await self._pause(delay)
             self.status.reconnects += 1
 
+    async def _connect(self) -> str:
+        """Use one connection from its opening to its end; returns why the relay closed it.
+
+        Raises what `open_socket` raises, and `RelayError` for a relay that floods us.
+        """
+        learning = self._tasks.start(self._learn(), f"limits of {self.url}")
+        try:
+            async with await open_socket(self.url, self._dial) as socket:
+                self._opened_at = self._clock.monotonic()
+                if not self._known:
+                    await asyncio.wait({learning}, timeout=LEARN_SECONDS)
+                try:
+                    await self._serve(socket)
+                except asyncio.CancelledError:
+                    # `close` was called: leaving the block by an exception would close with an error code.
+                    await socket.close()
+                    raise
+                except RelayError:
+                    await socket.close(CloseCode.POLICY_VIOLATION)
+                    raise
+            why = clean_line(socket.close_reason or "")
+            return f"the relay closed the connection ({socket.close_code} {why})"
+        finally:
+            self._sender.lost()
+            self._publications.lost()
+            self._opened.clear()
+            self._authentication.lost()
+            learning.cancel()
+
     async def _pause(self, seconds: float) -> None:
         """Wait before the next attempt; less where the network may be there again, as after the machine has slept,
         and where somebody waits for the relay.
         """
         loop, moves = asyncio.get_running_loop(), ClockMoves(self._clock)
-        until = loop.time() + seconds
+        begun = loop.time()
+        if self._waiting:
+            seconds = min(seconds, max(WANTED_SECONDS, (begun - self._wanted_at) * WANTED_SHARE))
+        until = begun + seconds
+        self._wanted.clear()
         await asyncio.sleep(min(seconds, WANTED_SECONDS))
         while not self._wanted.is_set() and (left := until - loop.time()) > 0:
             with suppress(TimeoutError):

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pylon.token_bucket import TokenBucket
+
 # The first few are logged, enough to see what is wrong with a relay; after that one every EVERY_S seconds.
 BURST, EVERY_S = 5, 60.0
 
@@ -10,15 +12,12 @@ class LogLimit:
     """The limit for one relay and one kind of message. Pure: time is given, in monotonic seconds."""
 
     def __init__(self) -> None:
-        self._left, self._at, self._left_out = float(BURST), 0.0, 0
+        self._bucket, self._left_out = TokenBucket(BURST, 1 / EVERY_S), 0
 
     def admit(self, now: float) -> dict[str, Any] | None:
         """None if the line is to be left out; else the fields to log with it: how many were left out before it."""
-        self._left = min(float(BURST), self._left + max(0.0, now - self._at) / EVERY_S)
-        self._at = now
-        if self._left < 1:
+        if not self._bucket.take(now):
             self._left_out += 1
             return None
-        self._left -= 1
         left_out, self._left_out = self._left_out, 0
         return {"left_out": left_out} if left_out else {}

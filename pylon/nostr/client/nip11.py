@@ -18,7 +18,7 @@ from pylon.nostr.filter import Filter
 from pylon.nostr.websocket.dialing import NEXT_ADDRESS_S, Dial
 from pylon.nostr.websocket.opening import USER_AGENT
 from pylon.nostr.websocket.tls import context_for
-from pylon.relay_url import normalize_relay_url
+from pylon.relay_url import host_and_port, normalize_relay_url
 
 MAX_DOCUMENT_BYTES = 64 * 1024
 TIMEOUT_SECONDS = 5.0
@@ -120,7 +120,7 @@ async def fetch_relay_information(
 async def _get(url: str, dial: Dial | None) -> Response:
     parts = urlsplit(url)
     secure = parts.scheme == "wss"
-    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    host, port = host_and_port(url)
     if dial is None:
         reader, writer = await asyncio.open_connection(
             host, port, ssl=context_for(secure), happy_eyeballs_delay=NEXT_ADDRESS_S

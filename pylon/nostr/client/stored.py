@@ -18,8 +18,8 @@ MAX_EVENTS = 100_000
 _FIXED_BYTES = 1_024
 
 
-class Room:
-    """A budget of memory, in bytes, that several answers share."""
+class MemoryBudget:
+    """How many bytes of memory are free for several answers together."""
 
     def __init__(self, free: int = MAX_HELD_BYTES) -> None:
         self.free = free
@@ -43,8 +43,8 @@ class StoredAnswer:
     `known` are verified events by their ids, which queries to several relays share: none is verified twice.
     """
 
-    def __init__(self, room: Room, known: dict[str, Event]) -> None:
-        self._room = room
+    def __init__(self, budget: MemoryBudget, known: dict[str, Event]) -> None:
+        self._budget = budget
         self._known = known
         self._held = 0
         self._filters: tuple[Filter, ...] = ()
@@ -79,10 +79,10 @@ class StoredAnswer:
             verify(event)
         if event.id not in self.events:
             taken = weight(true)
-            if taken > self._room.free:
+            if taken > self._budget.free:
                 self.cut = True
                 return False
-            self._room.free -= taken
+            self._budget.free -= taken
             self._held += taken
             self._known[event.id] = self.events[event.id] = true
         self.page[event.id] = true
@@ -90,5 +90,5 @@ class StoredAnswer:
 
     def let_go(self) -> None:
         """Give back the room that this answer took."""
-        self._room.free += self._held
+        self._budget.free += self._held
         self._held = 0

@@ -13,8 +13,8 @@ from pylon.nostr import messages as m
 from pylon.nostr.client.log_limit import LogLimit
 from pylon.nostr.client.nip11 import RelayInformation
 from pylon.nostr.client.pages import Pages
-from pylon.nostr.client.stored import Room, StoredAnswer
-from pylon.nostr.client.tolerance import Tolerance
+from pylon.nostr.client.stored import MemoryBudget, StoredAnswer
+from pylon.nostr.client.tolerance import tolerance
 from pylon.nostr.event import Event
 from pylon.nostr.filter import Filter
 
@@ -66,8 +66,8 @@ class Subscriptions:
         self._names = 0
         self._queries = 0
         self._query_ended = asyncio.Event()
-        self._room = Room()
-        self._tolerance, self._warned = Tolerance(), False
+        self._query_memory = MemoryBudget()
+        self._tolerance, self._warned = tolerance(), False
         # The reason of the last closed subscription that was logged as a warning, and the limit of such warnings.
         self._told, self._refusals = "", LogLimit()
 
@@ -91,7 +91,7 @@ class Subscriptions:
 
     async def query(self, filters: tuple[Filter, ...], known: dict[str, Event]) -> list[Event]:
         """See `RelayConnection.query`."""
-        answer = StoredAnswer(self._room, known)
+        answer = StoredAnswer(self._query_memory, known)
         try:
             if len(filters) == 1:
                 await self._pages(filters[0], answer)
@@ -112,7 +112,7 @@ class Subscriptions:
 
     def opened(self) -> None:
         """The connection is new: ask for all subscriptions again, and for queries when authentication is over."""
-        self._tolerance, self._warned = Tolerance(), False
+        self._tolerance, self._warned = tolerance(), False
         for name, subscription in list(self._open.items()):
             if subscription.ended is not None:
                 subscription.waits_for_auth = True
@@ -197,7 +197,7 @@ class Subscriptions:
         told = logger.debug if self._warned else logger.warning
         self._warned = True
         told("relay passed on a forged event, or one that was not asked for", relay=self._url, error=str(error))
-        if self._tolerance.wrong(asyncio.get_running_loop().time()):
+        if self._tolerance.take(asyncio.get_running_loop().time()):
             return
         flood = RelayError(f"{self._url} sends events that are forged or were not asked for: {error}")
         for subscription in self._open.values():

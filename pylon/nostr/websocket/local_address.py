@@ -5,8 +5,8 @@ import socket
 from typing import Any
 
 
-def is_still_ours(address: Any) -> bool:
-    """`address` is what a connected socket of IPv4 or IPv6 calls its own (`getsockname`).
+def is_still_ours(address: tuple[Any, ...]) -> bool:
+    """Whether this machine has the address that a connected socket of IPv4 or IPv6 calls its own (`getsockname`).
 
     When a laptop changes its network, its connections are not ended: what is sent on them is lost, and nothing says
     so for a minute or more.

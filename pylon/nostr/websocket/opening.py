@@ -11,7 +11,7 @@ from pylon.errors import system_reason
 from pylon.nostr.websocket.dialing import NEXT_ADDRESS_S, Dial
 from pylon.nostr.websocket.sockets import ClientSocket
 from pylon.nostr.websocket.tls import context_for
-from pylon.relay_url import is_loopback
+from pylon.relay_url import host_and_port, is_loopback
 from pylon.text import clean_line
 
 MAX_FRAME_BYTES = 2 * 1024 * 1024
@@ -62,7 +62,5 @@ def proxy_for(url: str) -> Literal[True] | None:
 
 
 async def _dialled(url: str, dial: Dial) -> dict[str, Any]:
-    parts = urlsplit(url)
-    default = 443 if parts.scheme == "wss" else 80
     # With a given socket the library uses no proxy, and follows no redirect to another host.
-    return {"sock": await dial(parts.hostname or "", parts.port or default)}
+    return {"sock": await dial(*host_and_port(url))}

@@ -27,7 +27,7 @@ def _units(value: str) -> int:
     return max(1, -(-len(value) // _CHARACTERS))
 
 
-class Room:
+class SubscriptionMemory:
     """What the subscriptions of all connections take together. Each connection keeps its own sum (`held`)."""
 
     def __init__(self, limits: RelayLimits) -> None:

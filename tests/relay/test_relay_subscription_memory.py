@@ -7,8 +7,8 @@ from relay_peer import ALICE, note, peer
 
 from pylon.nostr.filter import Filter
 from pylon.relay.limits import RelayLimits
-from pylon.relay.room import ASSURED, Room, weigh
 from pylon.relay.server import RelayServer
+from pylon.relay.subscription_memory import ASSURED, SubscriptionMemory, weigh
 
 ONE_FULL = "error: at most 1000 values in the open subscriptions of a connection; close some"
 ALL_FULL = "error: the open subscriptions of all connections fill this relay; ask for less, or later"
@@ -36,14 +36,14 @@ steps = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 400), st.booleans()
 @given(steps)
 def test_no_more_is_given_than_the_limits_say_and_a_little_always(steps):
     limits = RelayLimits(open_values=900, all_open_values=1_000)
-    room, held = Room(limits), [[] for _ in range(5)]
+    memory, held = SubscriptionMemory(limits), [[] for _ in range(5)]
     for who, weight, opens in steps:
         mine = sum(held[who])
         if not opens:
             if held[who]:
-                room.give_back(held[who].pop())
-        elif room.refuse(mine, weight) is None:
-            room.take(weight)
+                memory.give_back(held[who].pop())
+        elif memory.refuse(mine, weight) is None:
+            memory.take(weight)
             held[who].append(weight)
         else:
             assert mine + weight > ASSURED
