@@ -21,10 +21,6 @@ _SMALL = 10
 _SHORTEST_S = 0.001
 # The least speed that is shown as a figure, in tokens per second.
 _SLOWEST = 0.01
-# A column of words is not made narrower than this, in characters, however narrow the terminal is.
-_NARROWEST = 10
-# The blanks between two columns.
-_GAP = 2
 
 
 class _Terminal(Console):
