@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import SandboxError
@@ -24,7 +24,7 @@ from pylon.node.rlm import parts
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Bound, Estimate, Limits, estimate_map
-from pylon.rlm.context import Context, Shape, from_paths, from_value
+from pylon.rlm.context import Context, Readable, Shape, from_paths, from_value
 from pylon.rlm.loop_state import LoopOutcome, Reason
 from pylon.rlm.progress import Tally, told_spent
 from pylon.rlm.recorded_run import RecordedRun
@@ -57,7 +57,7 @@ class Question:
     shape: Shape = "auto"
     strategy: Strategy | None = None
     wishes: dict[str, Any] = field(default_factory=dict)
-    stdin: BinaryIO | None = None
+    stdin: Readable | None = None
     unsafe: bool = False
 
 
