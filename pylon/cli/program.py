@@ -4,6 +4,7 @@ A command's file is imported when that command is called. So a node that serves 
 that other commands need, and no command waits for them to load.
 """
 
+import codecs
 import contextlib
 import importlib
 import io
@@ -219,8 +220,21 @@ def _fail(error: PylonError) -> NoReturn:
         sys.exit(ended.exit_code)
 
 
+# What a terminal shows whose encoding, such as that of LC_ALL=C, lacks these characters of Pylon's messages.
+_PLAIN = {"…": "...", "→": "->", "←": "<-", "×": "x", "✗": "x"}
+_SPELT_OUT = "pylon-spelt-out"
+
+
+def _spelt_out(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Handles a character that cannot be encoded (`codecs.register_error`)."""
+    if isinstance(error, UnicodeEncodeError) and (plain := _PLAIN.get(error.object[error.start])):
+        return plain, error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
 def _make_streams() -> None:
     """Makes standard output and error accept any text, even if they are closed or have a narrow encoding."""
+    codecs.register_error(_SPELT_OUT, _spelt_out)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -228,7 +242,7 @@ def _make_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
         elif isinstance(stream, io.TextIOWrapper):
             # A terminal keeps its own encoding. Files and pipes get UTF-8, as JSON must be, whatever the locale says.
-            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors=_SPELT_OUT)
 
 
 def _give_up(error: OSError) -> NoReturn:

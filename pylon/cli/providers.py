@@ -32,7 +32,7 @@ def providers(
     most: Annotated[
         int | None, typer.Option(min=0, help="Only providers with at most this base price, in msat.")
     ] = None,
-    network: Annotated[str | None, typer.Option(help="Only providers paid on this network.")] = None,
+    network: Annotated[Network | None, typer.Option(help="Only providers paid on this network.")] = None,
     context: Annotated[
         int | None, typer.Option(min=1, help="Only models with a context window of at least this many tokens.")
     ] = None,
@@ -57,8 +57,6 @@ def providers(
     if why is not None:
         run(_why(why, model, wait, as_json), as_json=as_json)
         return
-    if network is not None and network not in {one.value for one in Network}:
-        raise typer.BadParameter(f"it must be one of {', '.join(Network)}", param_hint="--network")
     params = {
         "wait_s": wait,
         "model": model,
