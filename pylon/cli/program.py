@@ -103,23 +103,38 @@ def _unwrap(command: Any) -> None:
     """Joins the lines of each paragraph in a command's help and its subcommands', for the terminal to break them."""
     if command.help:
         command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in command.help.split("\n\n"))
-    _bare_switches(command)
+    _prepare_options(command)
     for each in getattr(command, "commands", {}).values():
         _unwrap(each)
 
 
-def _bare_switches(command: Any) -> None:
-    """Hides the metavar of options that take no value."""
-    for option in command.get_params(typer.Context(command)):
+def _prepare_options(command: Any) -> None:
+    """Hides the metavar of options that take no value, and lets --help heed --json."""
+    context = typer.Context(command)
+    for option in command.get_params(context):
         if getattr(option, "is_flag", False):
             option.metavar = ""
+        if option is command.get_help_option(context):
+            option.callback = _print_help
+
+
+def _print_help(context: Any, _option: object, asked: bool) -> None:
+    if not asked:
+        return
+    if wants_json():
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            context.get_help()
+        print_json({"help": text.getvalue()})
+    else:
+        context.get_help()
+    raise typer.Exit
 
 
 class _Pylon(TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands: Any = _Commands()
-        _bare_switches(self)
+        _prepare_options(self)
 
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - the signature is Typer's
         return list(self.commands)
@@ -127,9 +142,12 @@ class _Pylon(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # Other programs have taught people to type `pylon help map`.
         args = [*args[1:], "--help"] if args[:1] == ["help"] else args
-        # `pylon` itself has no --json, but programs add it to every call.
-        alone = {"--json"} < set(args) <= {"--json", "--help", "--version"}
-        return super().parse_args(ctx, [each for each in args if each != "--json"] if alone else args)
+        if set(args) == {"--json"}:
+            ctx.fail("no command is named")
+        # `pylon` itself and groups of commands have no --json, but programs add it to every call.
+        if ("--help" in args and "--" not in args) or set(args) == {"--json", "--version"}:
+            args = [each for each in args if each != "--json"]
+        return super().parse_args(ctx, args)
 
 
 def _print_version(asked: bool) -> None:
