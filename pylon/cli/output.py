@@ -120,8 +120,3 @@ def short(key: str) -> str:
     """A key cut short for a table. A Nostr key is the beginning of its npub, which commands accept."""
     key = nip19.shown_key(key)
     return f"{key[:14]}…" if key.startswith("npub1") else f"{key[:10]}…{key[-6:]}"
-
-
-def counted(number: int, noun: str, many: str = "") -> str:
-    """`1 provider`, `2 providers`; `many` is the plural if it is not the noun and an s."""
-    return f"{number:,} {noun if number == 1 else many or f'{noun}s'}"

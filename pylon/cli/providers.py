@@ -9,13 +9,14 @@ from rich.live import Live
 from rich.table import Table
 
 from pylon.cli.ask import Model
-from pylon.cli.output import counted, err, out, rest_text, short, speed, table
+from pylon.cli.output import err, out, rest_text, short, speed, table
 from pylon.cli.running import Json, print_json, run
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node.calls.protocol import Node, result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
+from pylon.text import counted
 
 # How often the table is updated with --live, in seconds.
 REFRESH_S = 1.0

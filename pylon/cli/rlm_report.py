@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from rich.status import Status
 
-from pylon.cli.output import counted, err
+from pylon.cli.output import err
 from pylon.cli.running import fail, print_json, print_text
 from pylon.errors import InterruptError, JobsFailedError, error_row
 from pylon.money.msat import sats_text
@@ -15,6 +15,7 @@ from pylon.rlm import runs
 from pylon.rlm.loop_state import in_words
 from pylon.rlm.progress import Tally
 from pylon.rlm.trajectory import Event
+from pylon.text import counted
 
 # Between two lines of progress in a log.
 _TELL_S = 10.0

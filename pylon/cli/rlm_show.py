@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from pylon.cli.output import ago, counted, out, short
+from pylon.cli.output import ago, out, short
 from pylon.cli.rlm_report import summary
 from pylon.cli.running import print_json, run
 from pylon.money.msat import sats_text
@@ -17,7 +17,7 @@ from pylon.rlm import runs
 from pylon.rlm.loop_state import in_words
 from pylon.rlm.progress import CANCELLED
 from pylon.rlm.trajectory import Event
-from pylon.text import clean_line
+from pylon.text import clean_line, counted
 
 RunId = Annotated[str, typer.Argument(help="A run's id or its beginning; `last` is the newest run.")]
 

@@ -27,7 +27,7 @@ from pylon.event_loop import EventLoop
 from pylon.inference.models import needle
 from pylon.store.faults import told
 from pylon.tasks import this_task
-from pylon.text import clean_text, escaped_in_json, whole_characters
+from pylon.text import clean_text, counted, escaped_in_json, whole_characters
 
 # How long a node that is told to stop may take to finish its jobs, in seconds.
 DRAIN_S = 60.0
@@ -110,9 +110,8 @@ def holder(pinged: dict[str, Any]) -> str:
 
 def household_line(household: dict[str, Any]) -> str:
     """The size of a node's household, and whether strangers are served. `household` is from the `status` call."""
-    machines = household["machines"]
     others = "are served too" if household["strangers"] else "are not served"
-    return f"household of {machines} machine{'' if machines == 1 else 's'}; strangers {others}"
+    return f"household of {counted(household['machines'], 'machine')}; strangers {others}"
 
 
 def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:

@@ -41,6 +41,7 @@ from pylon.rlm.strategies import Strategy
 from pylon.rlm.sublm import Job, SubLM, SubModels
 from pylon.rlm.trajectory import BLOBS, Event, Trajectory
 from pylon.sections import Config, RlmSection
+from pylon.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +265,7 @@ def _estimate(
 
 def _first_round(expected: Estimate, limits: Limits, unit: str) -> str:
     # The answers are asked about again, and failed calls are repeated, so this is no bound of the whole run.
-    calls = f"{expected.calls:,} sub-call{'' if expected.calls == 1 else 's'}"
+    calls = f"{counted(expected.calls, 'sub-call')}"
     if Bound.CALLS in expected.over:
         calls += f", of which the budget allows {limits.calls:,}"
     money = f"up to {sats_text(expected.msat, unit)}" if expected.msat else "free"
