@@ -195,7 +195,7 @@ async def test_what_is_missing_is_named(tmp_path, stack):
         (("rlm", "q", "--questions", "x", "-c", "-"), 2, "not both"),
         (("rlm", "q", "-c", "-", "--budget-each"), 2, "--questions"),
         (("rlm", "q", "-c", "x", "--resume", "x"), 2, "--resume"),
-        (("rlm", "q", "-c", "-", "--sandbox", "none"), 2, "auto, wasm, process"),
+        (("rlm", "q", "-c", "-", "--sandbox", "none"), 2, "'auto', 'wasm', 'process'"),
         (("rlm", "q", "-c", "/nowhere/at/all"), 2, "/nowhere/at/all"),
         (("rlm", "q", "-c", "-"), 4, "no provider"),
         (("rlm", "show", "nope"), 2, "no stored runs"),
