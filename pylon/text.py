@@ -46,3 +46,8 @@ def as_cell(name: str) -> str:
 def escaped_in_json(line: str) -> str:
     """JSON text of the same value, with the characters that `clean_line` removes written as escapes."""
     return _LINE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+
+
+def counted(number: int, noun: str, many: str = "") -> str:
+    """A number and its noun: `1 provider`, `1,200 providers`. `many` is the plural if it is not the noun and an s."""
+    return f"{number:,} {noun if number == 1 else many or f'{noun}s'}"

@@ -1,7 +1,6 @@
 """`pylon ask`: sends one prompt to the swarm. Its options are those of `pylon map`, too."""
 
 import asyncio
-from contextlib import aclosing
 from typing import Annotated, Any
 
 import typer
@@ -9,11 +8,10 @@ import typer
 from pylon.cli import stdin
 from pylon.cli.output import err, short
 from pylon.cli.running import NEEDLE_ONLY, Json, ended_as_by_ctrl_c, fail, print_json, print_text, run
-from pylon.cli.waiting import Waiting
+from pylon.cli.waiting import map_result
 from pylon.errors import InterruptError, JobsFailedError, UsageError
 from pylon.inference.models import needle
 from pylon.jobs.fit import misfit
-from pylon.node.calls.protocol import Event, Node
 from pylon.node.home import open_home
 from pylon.node.session import open_node
 
@@ -53,7 +51,7 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
     try:
         with ended_as_by_ctrl_c():
             async with open_node(home, config) as node:
-                result = await _asked(node, {"jobs": [job], "timeout_s": timeout}, quiet=as_json)
+                result = await map_result(node, {"jobs": [job], "timeout_s": timeout}, quiet=as_json)
     except asyncio.CancelledError:
         fail(InterruptError("interrupted"), as_json=as_json)
     outcome = result["outcomes"][0]
@@ -69,17 +67,6 @@ async def _ask(prompt: str, given: dict[str, Any], timeout: float | None, as_jso
     if outcome["error"] is not None:
         # The object with the error is printed already.
         fail(JobsFailedError(f"no answer: {outcome['error']['message']}", hint=outcome["error"]["hint"]))
-
-
-async def _asked(node: Node, params: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    async with Waiting(quiet=quiet) as waiting, aclosing(node.call("map", params)) as answers:
-        async for answer in answers:
-            if isinstance(answer, Event):
-                waiting.tell(answer.data)
-            else:
-                result = answer.data
-    return result
 
 
 def _cut(outcome: dict[str, Any]) -> str:

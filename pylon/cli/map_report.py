@@ -8,9 +8,10 @@ from rich.console import RenderableType
 from rich.constrain import Constrain
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pylon.cli.output import counted, err, figure
+from pylon.cli.output import err, figure
 from pylon.money.msat import sats_text
 from pylon.swarm.dispatch.messages import RETRYABLE
+from pylon.text import counted
 
 # How often a log gets a line of progress, in seconds.
 _LINE_EVERY_S = 10.0

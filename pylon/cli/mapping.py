@@ -18,14 +18,12 @@ from pylon.cli.map_report import MapProgress, retry_hint, summary
 from pylon.cli.output import err, out, table
 from pylon.cli.prompts import check_output, print_answers, read_jobs, with_ids, write_file, write_rows
 from pylon.cli.running import Json, ended_as_by_ctrl_c, fail, print_json, run
-from pylon.cli.waiting import Waiting
+from pylon.cli.waiting import map_result
 from pylon.errors import InterruptError, JobsFailedError, PylonError, UsageError
 from pylon.money.msat import MAX_SATS, Msat
 from pylon.money.network import Network
-from pylon.node.calls.protocol import Event
-from pylon.node.home import Home, open_home
+from pylon.node.home import open_home
 from pylon.node.session import open_node
-from pylon.sections import Config
 
 
 def map_(
@@ -155,7 +153,8 @@ def _read(file: Path, options: dict[str, Any]) -> tuple[list[dict[str, Any]], Se
 
 async def _dry_run(params: dict[str, Any], lines: Sequence[int], as_json: bool) -> None:
     home, config = open_home()
-    found = await _call(home, config, params, quiet=as_json)
+    async with open_node(home, config) as node:
+        found = await map_result(node, params, quiet=as_json)
     for fault in found["faults"]:
         fault["line"] = lines[fault["index"]]
     if as_json:
@@ -178,7 +177,8 @@ async def _map(params: dict[str, Any], ids: dict[int, str | float], output: Path
     progress = MapProgress(len(params["jobs"]), Network(config.network).unit, quiet=as_json)
     try:
         with ended_as_by_ctrl_c(), progress:
-            result = await _call(home, config, params, progress, quiet=as_json)
+            async with open_node(home, config) as node:
+                result = await map_result(node, params, quiet=as_json, hear=progress.update)
     except asyncio.CancelledError:
         fail(_interrupted(progress.so_far, resumed=params["resume"]), as_json=as_json)
     result["outcomes"] = with_ids(result["outcomes"], ids)
@@ -223,20 +223,3 @@ def _interrupted(so_far: str, *, resumed: bool) -> InterruptError:
     hint += " to print the answers so far without asking anyone."
     # A resumed run reports its earlier answers only together with the first new ones.
     return InterruptError(f"interrupted: {so_far or 'before any more answers arrived'}", hint=hint)
-
-
-async def _call(
-    home: Home, config: Config, params: dict[str, Any], progress: MapProgress | None = None, *, quiet: bool
-) -> dict[str, Any]:
-    """The result of the node's `map` call. Unless `quiet` it says what the call waits for; `progress` hears of the
-    run."""
-    result: dict[str, Any] = {}
-    async with open_node(home, config) as node, Waiting(quiet=quiet) as waiting:
-        async for answer in node.call("map", params):
-            if isinstance(answer, Event):
-                waiting.tell(answer.data)
-                if progress is not None:
-                    progress.update(answer.data)
-            else:
-                result = answer.data
-    return result

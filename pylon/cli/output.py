@@ -21,10 +21,6 @@ _SMALL = 10
 _SHORTEST_S = 0.001
 # The least speed that is shown as a figure, in tokens per second.
 _SLOWEST = 0.01
-# A column of words is not made narrower than this, in characters, however narrow the terminal is.
-_NARROWEST = 10
-# The blanks between two columns.
-_GAP = 2
 
 
 class _Terminal(Console):
@@ -124,8 +120,3 @@ def short(key: str) -> str:
     """A key cut short for a table. A Nostr key is the beginning of its npub, which commands accept."""
     key = nip19.shown_key(key)
     return f"{key[:14]}…" if key.startswith("npub1") else f"{key[:10]}…{key[-6:]}"
-
-
-def counted(number: int, noun: str, many: str = "") -> str:
-    """`1 provider`, `2 providers`; `many` is the plural if it is not the noun and an s."""
-    return f"{number:,} {noun if number == 1 else many or f'{noun}s'}"

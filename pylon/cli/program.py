@@ -4,6 +4,7 @@ A command's file is imported when that command is called. So a node that serves 
 that other commands need, and no command waits for them to load.
 """
 
+import codecs
 import contextlib
 import importlib
 import io
@@ -102,23 +103,38 @@ def _unwrap(command: Any) -> None:
     """Joins the lines of each paragraph in a command's help and its subcommands', for the terminal to break them."""
     if command.help:
         command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in command.help.split("\n\n"))
-    _bare_switches(command)
+    _prepare_options(command)
     for each in getattr(command, "commands", {}).values():
         _unwrap(each)
 
 
-def _bare_switches(command: Any) -> None:
-    """Hides the metavar of options that take no value."""
-    for option in command.get_params(typer.Context(command)):
+def _prepare_options(command: Any) -> None:
+    """Hides the metavar of options that take no value, and lets --help heed --json."""
+    context = typer.Context(command)
+    for option in command.get_params(context):
         if getattr(option, "is_flag", False):
             option.metavar = ""
+        if option is command.get_help_option(context):
+            option.callback = _print_help
+
+
+def _print_help(context: Any, _option: object, asked: bool) -> None:
+    if not asked:
+        return
+    if wants_json():
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            context.get_help()
+        print_json({"help": text.getvalue()})
+    else:
+        context.get_help()
+    raise typer.Exit
 
 
 class _Pylon(TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.commands: Any = _Commands()
-        _bare_switches(self)
+        _prepare_options(self)
 
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - the signature is Typer's
         return list(self.commands)
@@ -126,9 +142,12 @@ class _Pylon(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # Other programs have taught people to type `pylon help map`.
         args = [*args[1:], "--help"] if args[:1] == ["help"] else args
-        # `pylon` itself has no --json, but programs add it to every call.
-        alone = {"--json"} < set(args) <= {"--json", "--help", "--version"}
-        return super().parse_args(ctx, [each for each in args if each != "--json"] if alone else args)
+        if set(args) == {"--json"}:
+            ctx.fail("no command is named")
+        # `pylon` itself and groups of commands have no --json, but programs add it to every call.
+        if ("--help" in args and "--" not in args) or set(args) == {"--json", "--version"}:
+            args = [each for each in args if each != "--json"]
+        return super().parse_args(ctx, args)
 
 
 def _print_version(asked: bool) -> None:
@@ -219,8 +238,21 @@ def _fail(error: PylonError) -> NoReturn:
         sys.exit(ended.exit_code)
 
 
+# What a terminal shows whose encoding, such as that of LC_ALL=C, lacks these characters of Pylon's messages.
+_PLAIN = {"…": "...", "→": "->", "←": "<-", "×": "x", "✗": "x"}
+_SPELT_OUT = "pylon-spelt-out"
+
+
+def _spelt_out(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Handles a character that cannot be encoded (`codecs.register_error`)."""
+    if isinstance(error, UnicodeEncodeError) and (plain := _PLAIN.get(error.object[error.start])):
+        return plain, error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
 def _make_streams() -> None:
     """Makes standard output and error accept any text, even if they are closed or have a narrow encoding."""
+    codecs.register_error(_SPELT_OUT, _spelt_out)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -228,7 +260,7 @@ def _make_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
         elif isinstance(stream, io.TextIOWrapper):
             # A terminal keeps its own encoding. Files and pipes get UTF-8, as JSON must be, whatever the locale says.
-            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors=_SPELT_OUT)
 
 
 def _give_up(error: OSError) -> NoReturn:

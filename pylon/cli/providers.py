@@ -9,13 +9,14 @@ from rich.live import Live
 from rich.table import Table
 
 from pylon.cli.ask import Model
-from pylon.cli.output import counted, err, out, rest_text, short, speed, table
+from pylon.cli.output import err, out, rest_text, short, speed, table
 from pylon.cli.running import Json, print_json, run
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node.calls.protocol import Node, result_of
 from pylon.node.home import open_home
 from pylon.node.session import open_node
+from pylon.text import counted
 
 # How often the table is updated with --live, in seconds.
 REFRESH_S = 1.0
@@ -32,7 +33,7 @@ def providers(
     most: Annotated[
         int | None, typer.Option(min=0, help="Only providers with at most this base price, in msat.")
     ] = None,
-    network: Annotated[str | None, typer.Option(help="Only providers paid on this network.")] = None,
+    network: Annotated[Network | None, typer.Option(help="Only providers paid on this network.")] = None,
     context: Annotated[
         int | None, typer.Option(min=1, help="Only models with a context window of at least this many tokens.")
     ] = None,
@@ -57,8 +58,6 @@ def providers(
     if why is not None:
         run(_why(why, model, wait, as_json), as_json=as_json)
         return
-    if network is not None and network not in {one.value for one in Network}:
-        raise typer.BadParameter(f"it must be one of {', '.join(Network)}", param_hint="--network")
     params = {
         "wait_s": wait,
         "model": model,

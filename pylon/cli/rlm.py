@@ -24,6 +24,7 @@ from pylon.money.network import Network
 from pylon.node.home import open_home
 from pylon.node.rlm import run as node_rlm
 from pylon.rlm import runs
+from pylon.rlm.loop_state import Reason, in_words
 from pylon.rlm.table import as_csv, call_rows
 from pylon.rlm.viewer import export_rlm
 from pylon.text import clean_line
@@ -83,12 +84,19 @@ def _listing(rows: list[dict[str, Any]], unit: str, width: int) -> Table:
     columns = ["|run", "|state", *([">turns"] if wide else []), ">calls", f">{unit}", "question"]
     made = table(*columns, *(["answer"] if wide else []))
     for row in rows:
-        state = row["reason"] if row["partial"] else row["state"]
+        state = _state(row)
         turns = [str(row["turns"])] if wide else []
         answer = [_beginning(row["answer"] or "")] if wide else []
         paid = sats_text(row["paid_msat"], "").strip()
         made.add_row(row["id"], state, *turns, f"{row['calls']:,}", paid, _beginning(row["question"]), *answer)
     return made
+
+
+def _state(row: dict[str, Any]) -> str:
+    """Whether a run goes on, or how it ended; of a partial answer, what it lacked."""
+    if not row["partial"]:
+        return str(row["state"])
+    return "partial" if row["reason"] == Reason.FINAL else in_words(row["reason"])
 
 
 def _beginning(text: str) -> Text:

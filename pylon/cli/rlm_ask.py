@@ -5,7 +5,7 @@ import time
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,11 +21,8 @@ from pylon.node.rlm import run as node_rlm
 from pylon.node.rlm.run import Question
 from pylon.node.session import open_node
 from pylon.rlm import runs
+from pylon.rlm.context import Shape
 from pylon.rlm.strategies import Strategy
-
-_SHAPES = ("auto", "text", "json", "files")
-_STRATEGIES = ("rlm", "map-reduce", "search")
-_SANDBOXES = ("auto", "wasm", "process")
 
 
 def ask(
@@ -63,10 +60,10 @@ def ask(
         ),
     ] = None,
     shape: Annotated[
-        str, typer.Option("--as", help="What the REPL gets: auto, text, json, or files (a dict by name).")
+        Shape, typer.Option("--as", help="What the REPL gets: auto, text, json, or files (a dict by name).")
     ] = "auto",
     strategy: Annotated[
-        str | None,
+        Strategy | None,
         typer.Option(help="rlm, map-reduce or search (default: rlm if a root model is set, otherwise map-reduce)."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="The model for sub-calls (rlm.sub_model).")] = None,
@@ -91,7 +88,10 @@ def ask(
         float | None, typer.Option(help="The temperature of the root model (rlm.root_temperature).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed for sampled answers (rlm.seed).")] = None,
-    sandbox: Annotated[str | None, typer.Option(help="The sandbox: auto, wasm or process (rlm.sandbox).")] = None,
+    sandbox: Annotated[
+        Literal["auto", "wasm", "process"] | None,
+        typer.Option(help="The sandbox: auto, wasm or process (rlm.sandbox)."),
+    ] = None,
     unsafe: Annotated[
         bool,
         typer.Option(
@@ -109,13 +109,6 @@ def ask(
     swarm about the pieces. The answer goes to standard output, everything else to standard error. If the answer
     is partial (turns, budget or root model ran out) or missing, the command exits with status 5.
     """
-    for name, value, known in (
-        ("--as", shape, _SHAPES),
-        ("--strategy", strategy, _STRATEGIES),
-        ("--sandbox", sandbox, _SANDBOXES),
-    ):
-        if value is not None and value not in known:
-            raise typer.BadParameter(f"it must be one of {', '.join(known)}", param_hint=name)
     wishes = {
         "sub_model": model, "max_depth": max_depth, "turns": turns, "max_calls": calls, "max_sats": sats,
         "max_tokens": tokens, "max_wall_s": seconds, "sub_temperature": temperature, "sub_max_tokens": sub_max_tokens,
@@ -133,9 +126,8 @@ def ask(
         raise typer.BadParameter("it needs --questions", param_hint="--budget-each")
     if resume is not None and (questions is None or resume == "-"):
         raise typer.BadParameter("it is a file of reports, and needs --questions", param_hint="--resume")
-    chosen = cast("Strategy | None", strategy)
     given = StandardInput()
-    asked = Question(question or "", paths, "", cast("Any", shape), chosen, wishes, cast("Any", given), unsafe)
+    asked = Question(question or "", paths, "", shape, strategy, wishes, given, unsafe)
     if questions is None:
         run(_ask(asked, given, as_json), as_json=as_json)
     else:

@@ -7,13 +7,15 @@ from typing import Any, NoReturn
 
 from rich.status import Status
 
-from pylon.cli.output import counted, err
+from pylon.cli.output import err
 from pylon.cli.running import fail, print_json, print_text
 from pylon.errors import InterruptError, JobsFailedError, error_row
 from pylon.money.msat import sats_text
 from pylon.rlm import runs
+from pylon.rlm.loop_state import in_words
 from pylon.rlm.progress import Tally
 from pylon.rlm.trajectory import Event
+from pylon.text import counted
 
 # Between two lines of progress in a log.
 _TELL_S = 10.0
@@ -63,7 +65,7 @@ def tell_report(report: dict[str, Any], unit: str, as_json: bool) -> None:
         on = f"After that, `pylon rlm resume {report['id']}` continues the run. " if more else ""
         hint = f"`pylon rlm show {report['id']}` shows what it did."
         hint = f"{report['hint']} {on}{hint}" if report["hint"] else hint
-        fail(JobsFailedError(f"{what} ({report['reason']}): {report['detail']}", hint=hint))
+        fail(JobsFailedError(f"{what} ({in_words(report['reason'])}): {report['detail']}", hint=hint))
 
 
 def tell_interrupted(run: runs.Run, unit: str, as_json: bool) -> NoReturn:

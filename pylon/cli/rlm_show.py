@@ -7,16 +7,17 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from pylon.cli.output import ago, counted, out, short
+from pylon.cli.output import ago, out, short
 from pylon.cli.rlm_report import summary
 from pylon.cli.running import print_json, run
 from pylon.money.msat import sats_text
 from pylon.money.network import Network
 from pylon.node.home import open_home
 from pylon.rlm import runs
+from pylon.rlm.loop_state import in_words
 from pylon.rlm.progress import CANCELLED
 from pylon.rlm.trajectory import Event
-from pylon.text import clean_line
+from pylon.text import clean_line, counted
 
 RunId = Annotated[str, typer.Argument(help="A run's id or its beginning; `last` is the newest run.")]
 
@@ -57,7 +58,7 @@ def _head(found: runs.Run, unit: str) -> list[str]:
             question = found.text(event["question"])
         elif event["type"] == "final" and event["answer"] is not None:
             answer = found.text(event["answer"])
-    state = f"partial, {row['reason']}" if row["partial"] else row["state"]
+    state = f"partial, {in_words(row['reason'])}" if row["partial"] else row["state"]
     return [question, "", answer, "", f"{state}; {summary(row, unit)}", ""]
 
 
@@ -116,7 +117,7 @@ def _line(found: runs.Run, event: Event, unit: str) -> str:
             return f"  ← {event['call']} {first_words(event['text']['preview'])} ({told})"
         case "final":
             answer = "no answer" if event["answer"] is None else found.text(event["answer"])
-            return f"{'partial, ' if event['partial'] else ''}{event['reason']}: {answer}"
+            return f"{'partial, ' if event['partial'] else ''}{in_words(event['reason'])}: {answer}"
         case "budget":
             spent = event["spent"]
             used = f"{counted(spent['calls'], 'sub-call')}, {spent['tokens']:,} tokens"

@@ -9,8 +9,9 @@ import os
 import shutil
 import signal
 import sqlite3
+import stat
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Annotated, Any, NoReturn, TextIO
@@ -26,7 +27,7 @@ from pylon.event_loop import EventLoop
 from pylon.inference.models import needle
 from pylon.store.faults import told
 from pylon.tasks import this_task
-from pylon.text import clean_text, escaped_in_json, whole_characters
+from pylon.text import clean_text, counted, escaped_in_json, whole_characters
 
 # How long a node that is told to stop may take to finish its jobs, in seconds.
 DRAIN_S = 60.0
@@ -109,9 +110,8 @@ def holder(pinged: dict[str, Any]) -> str:
 
 def household_line(household: dict[str, Any]) -> str:
     """The size of a node's household, and whether strangers are served. `household` is from the `status` call."""
-    machines = household["machines"]
     others = "are served too" if household["strangers"] else "are not served"
-    return f"household of {machines} machine{'' if machines == 1 else 's'}; strangers {others}"
+    return f"household of {counted(household['machines'], 'machine')}; strangers {others}"
 
 
 def fail(error: PylonError, *, as_json: bool = False) -> NoReturn:
@@ -136,7 +136,7 @@ def stop_event() -> asyncio.Event:
     """An event that is set when one of `end_signals` comes."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in end_signals():
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _caught, number, stop.set)
     return stop
 
 
@@ -150,12 +150,30 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
     # Ctrl-C itself is asyncio's: a second one ends whatever still goes on.
     numbers = [number for number in end_signals() if number is not signal.SIGINT]
     for number in numbers:
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, _caught, number, task.cancel)
     try:
         yield
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def _caught(number: signal.Signals, act: Callable[[], object]) -> None:
+    if number is signal.SIGHUP:
+        _leave_lost_terminal()
+    act()
+
+
+def _leave_lost_terminal() -> None:
+    """Lets output lead nowhere if it was to a terminal that has gone. Else each write would fail, and that failure
+    would take the place of what the command ends with."""
+    for stream in (sys.stdout, sys.stderr):
+        descriptor = stream.fileno()
+        # A lost terminal is still a device, but no terminal any more.
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "warning") -> T:

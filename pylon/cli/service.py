@@ -21,6 +21,7 @@ from pylon.node.service.commands import run_command
 from pylon.node.service.place import Place, install_command, lingers, notes, place
 from pylon.node.session import running_node
 from pylon.sections import Config
+from pylon.text import counted
 
 app = typer.Typer(
     no_args_is_help=True, help="Run the node as a service that starts with the machine and restarts after a failure."
@@ -199,6 +200,6 @@ def _words(state: ServiceState) -> str:
     if not state.loaded:
         return "not loaded: run `pylon service restart` to load it"
     process = "" if state.pid is None else f", process {state.pid}"
-    times = "" if state.starts is None else f", started {state.starts} time{'' if state.starts == 1 else 's'}"
+    times = "" if state.starts is None else f", started {counted(state.starts, 'time')}"
     ended = f", last exit: {state.last_exit}" if state.last_exit else ""
     return f"{state.running}{process}{times}{ended}"

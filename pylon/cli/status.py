@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pylon.cli.output import ago, brief, counted, err, out, rest_text, short, speed, table
+from pylon.cli.output import ago, brief, err, out, rest_text, short, speed, table
 from pylon.cli.owner import rule_line, waived_line
 from pylon.cli.running import Json, household_line, print_json, run
 from pylon.cli.wallet_live import spending_lines
@@ -16,6 +16,7 @@ from pylon.node.calls.protocol import result_of
 from pylon.node.hindrance import paused_line
 from pylon.node.home import open_home
 from pylon.node.session import open_node, running_node
+from pylon.text import counted
 
 
 def status(

@@ -1,10 +1,13 @@
 """What a person is told who waits for relays and providers, before anybody works on what was asked."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
 from pylon.cli.output import err
+from pylon.node.calls.protocol import Event, Node
 from pylon.node.loading import LoadingNotes
 from pylon.tasks import end
 
@@ -54,6 +57,21 @@ class Waiting:
             await asyncio.sleep(_QUIET_S)
         if not self._settled:
             _say(NOBODY)
+
+
+async def map_result(
+    node: Node, params: dict[str, Any], *, quiet: bool, hear: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any]:
+    """The result of the node's `map` call. Unless `quiet` it says what the call waits for; `hear` gets its events."""
+    result: dict[str, Any] = {}
+    async with Waiting(quiet=quiet) as waiting, aclosing(node.call("map", params)) as answers:
+        async for answer in answers:
+            if isinstance(answer, Event):
+                waiting.tell(answer.data)
+                hear(answer.data)
+            else:
+                result = answer.data
+    return result
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from pylon.cli import stdin
 from pylon.cli.calling import call
-from pylon.cli.output import counted, err, out, short, table
+from pylon.cli.output import err, out, short, table
 from pylon.cli.running import Json, fail, print_json, run
 from pylon.cli.wallet_decide import decide
 from pylon.cli.wallet_live import go_live, spending_lines
@@ -23,6 +23,7 @@ from pylon.node.home import Home, open_home
 from pylon.node.identity import load
 from pylon.node.wallet.connection import save_link
 from pylon.nostr.bech32 import nip19
+from pylon.text import counted
 
 app = typer.Typer(no_args_is_help=True, help="The wallet: connect one, see what it holds, check the books.")
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pylon.cli import stdin
-from pylon.cli.output import counted, err, out
+from pylon.cli.output import err, out
 from pylon.cli.running import Json, print_json, run
 from pylon.errors import UsageError
 from pylon.money.msat import Msat, sats_text
@@ -14,6 +14,7 @@ from pylon.node.home import open_home
 from pylon.node.identity import load
 from pylon.node.wallet import live
 from pylon.nostr.bech32 import nip19
+from pylon.text import counted
 
 
 def go_live(

@@ -109,16 +109,17 @@ def socket_path(path: Path) -> Path:
     if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
         return path
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
-    return _short_folder() / f"{name}.sock"
+    return short_folder() / f"{name}.sock"
 
 
-def _short_folder() -> Path:
+def short_folder() -> Path:
+    """A folder of this user whose path is short, and which a user without a home folder has too."""
     return Path("/tmp") / f"pylon-{os.getuid()}"  # noqa: S108 - `private_folder` looks at what is there
 
 
 def private_folder(folder: Path) -> None:
     """Creates a folder that only this user can enter. Raises `SetupError` if it belongs to another user."""
-    if folder == _short_folder():
+    if folder == short_folder():
         _refuse_what_others_put_at(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal, Protocol
 
 import orjson
 
@@ -23,7 +23,7 @@ from pylon.rlm.repl.protocol import ContextFile, ContextSource
 from pylon.rlm.trajectory import TrajectoryError
 from pylon.text import clean_line
 
-type Shape = Literal["auto", "text", "json", "files"]
+Shape = Literal["auto", "text", "json", "files"]
 type Kind = Literal["text", "PDF", "UTF-16", "binary"]
 
 _PIECE = 1 << 20
@@ -33,6 +33,13 @@ _REPLACEMENT = "\ufffd"
 _MOST_DOUBTS = 8
 MAX_FILES = 100_000
 _REFUSED = "{} contains a secret key or a wallet link, and a context is sent to strangers"
+
+
+class Readable(Protocol):
+    """What standard input is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes; none at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ class Context:
         return f"a dict of {len(self.files):,} texts by name, {self.chars:,} characters in all ({names}{more})"
 
 
-def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: BinaryIO | None = None) -> Context:
+def from_paths(given: Sequence[str], *, shape: Shape, spool: Path, stdin: Readable | None = None) -> Context:
     """The context from files, folders, globs, and `-` for standard input, which is written to `spool` first.
 
     `auto` makes a str of a single file and a dict of texts by name of anything else. Since the text goes to
@@ -167,7 +174,7 @@ def _files_of(one: str, is_home: Callable[[Path], bool]) -> tuple[list[tuple[str
     raise UsageError(f"file {one} does not exist", hint="--context takes files, folders, globs, or - for stdin.")
 
 
-def _standard_input(stdin: BinaryIO | None, spool: Path) -> Path:
+def _standard_input(stdin: Readable | None, spool: Path) -> Path:
     """Writes standard input to `spool`, which it returns. Raises `UsageError` if there is none, or it holds a
     secret."""
     if stdin is None:

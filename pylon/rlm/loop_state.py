@@ -28,6 +28,26 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+_WORDS = {
+    Reason.FINAL: "answer found",
+    Reason.TURNS: "out of turns",
+    Reason.BUDGET: "over the budget",
+    Reason.ROOT_FAILED: "root failed",
+    Reason.ROOT_SILENT: "root silent",
+    Reason.PROGRAM_FAILED: "program failed",
+    Reason.NO_CODE: "no code written",
+    Reason.REPEATED: "same code again",
+    Reason.SANDBOX: "sandbox failed",
+    Reason.INTERRUPTED: "interrupted",
+}
+
+
+def in_words(reason: str) -> str:
+    """Why a loop ended, in two or three words for people. A reason that no loop has, as a record may hold, is
+    returned as it is."""
+    return _WORDS[Reason(reason)] if reason in Reason else reason
+
+
 @dataclass(frozen=True, slots=True)
 class LoopOutcome:
     """How a loop ended. `answer` None: there is not even a partial one. `detail` explains `reason` to people, and

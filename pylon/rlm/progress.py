@@ -8,6 +8,7 @@ from typing import Any
 from pylon.money.msat import sats_text
 from pylon.nostr.bech32.nip19 import shown_key
 from pylon.rlm.trajectory import Event
+from pylon.text import counted
 
 # The code of calls whose run or cell was ended.
 CANCELLED = "cancelled"
@@ -125,5 +126,5 @@ class Tally:
     def line(self, unit: str) -> str:
         """One line for people; `unit` is the unit of money (`Network.unit`)."""
         failed = f" ({self.failed:,} failed)" if self.failed else ""
-        back = f"{self.back:,} sub-call{'' if self.back == 1 else 's'} back{failed}"
+        back = f"{counted(self.back, 'sub-call')} back{failed}"
         return f"turn {self.turns}, {len(self.out):,} in flight, {back}, {sats_text(self.msat, unit)}"

@@ -5,7 +5,7 @@ from enum import Enum
 from pylon.errors import UsageError
 from pylon.rlm import budget_hints
 from pylon.rlm.budget import Bound, Limits
-from pylon.rlm.loop_state import Reason
+from pylon.rlm.loop_state import Reason, in_words
 from pylon.rlm.record import Record
 
 _LIMITS = {
@@ -49,7 +49,7 @@ def resume_plan(run_id: str, record: Record, limits: Limits, turns: int) -> Resu
     wants_more = end["reason"] in (Reason.BUDGET, Reason.TURNS) or "were refused" in end["detail"]
     if not wants_more:
         raise UsageError(
-            f"run {run_id} has already ended ({end['reason']}): {end['detail']}",
+            f"run {run_id} has already ended ({in_words(end['reason'])}): {end['detail']}",
             hint="Ask the question again; resuming the run would end the same way.",
         )
     if not more:

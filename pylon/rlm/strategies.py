@@ -16,7 +16,7 @@ from pylon.rlm.loop_state import LoopEnd, Reason
 from pylon.rlm.root import Charged, Message, Reply, unpaid
 from pylon.rlm.sublm import SubModels
 
-type Strategy = Literal["rlm", "map-reduce", "search"]
+Strategy = Literal["rlm", "map-reduce", "search"]
 
 READER_TOKENS = 16
 # Prose has about four bytes for a token; three are safe.

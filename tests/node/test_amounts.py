@@ -2,11 +2,11 @@
 
 from pylon.cli import earnings, map_report, rlm_report
 from pylon.cli.estimate_rows import estimated
-from pylon.cli.output import counted
 from pylon.node.rlm.run import _first_round
 from pylon.rlm.budget import Bound, Estimate, Limits
 from pylon.swarm.dispatch.messages import Failure
 from pylon.swarm.job import failed
+from pylon.text import counted
 
 FOUND = {
     "jobs": 2, "checks": 0, "unaskable": 0, "faults": [], "providers": 1, "slots": 1, "least_msat": 2_500,

@@ -423,7 +423,7 @@ def test_that_one_is_the_same_whatever_temporary_folder_a_caller_has(tmp_path, m
 def test_what_somebody_else_put_there_is_named_and_not_followed(tmp_path, monkeypatch, what):
     here, ours = tmp_path / "pylon-0", tmp_path / "ours"
     ours.mkdir(mode=0o755)
-    monkeypatch.setattr("pylon.node.home._short_folder", lambda: here)
+    monkeypatch.setattr("pylon.node.home.short_folder", lambda: here)
     if what == "a file":
         here.touch()
     else:

@@ -1,11 +1,11 @@
 """What commands and programs make of a node's word that providers are loading their model."""
 
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 
 import pytest
 
-from pylon.cli import ask, mapping
 from pylon.cli.map_report import MapProgress
+from pylon.cli.waiting import map_result
 from pylon.node.calls.protocol import Event, Result
 from pylon.node.swarm_client import _Asked
 from pylon.swarm.job import JobSpec
@@ -30,22 +30,20 @@ def said(capsys):
 
 @pytest.mark.parametrize("quiet", [False, True])
 async def test_one_question_tells_a_person_that_it_waits_each_time_that_more_are_loading(capsys, quiet):
-    assert await ask._asked(Node(), {}, quiet=quiet) == {"jobs": 1}
+    assert await map_result(Node(), {}, quiet=quiet) == {"jobs": 1}
     assert said(capsys) == ([] if quiet else [f"2 {WAITS}", f"3 {WAITS}"])
 
 
-@pytest.mark.parametrize("as_json", [False, True])
-@pytest.mark.parametrize("dry_run", [False, True])
-async def test_a_map_tells_the_same_and_is_no_further_before_its_run_begins(monkeypatch, capsys, as_json, dry_run):
-    @asynccontextmanager
-    async def node(*_):
-        yield Node()
-
-    monkeypatch.setattr(mapping, "open_node", node)
+async def test_a_map_is_no_further_before_its_run_begins():
     progress = MapProgress(4, "play sats", quiet=True)
-    assert await mapping._call(None, None, {}, None if dry_run else progress, quiet=as_json) == {"jobs": 1}
-    assert progress.so_far == ("" if dry_run else "0 of 4 answered, 0 play sats spent")
-    assert said(capsys) == ([] if as_json else [f"2 {WAITS}", f"3 {WAITS}"])
+    so_far = []
+
+    def hear(event):
+        progress.update(event)
+        so_far.append(progress.so_far)
+
+    await map_result(Node(), {}, quiet=True, hear=hear)
+    assert so_far == ["", "", "", "", "0 of 4 answered, 0 play sats spent"]
 
 
 async def test_a_program_is_told_of_progress_once_the_run_has_begun():

@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pylon.cli.output import brief, counted, out, short, speed, table
+from pylon.cli.output import brief, out, short, speed, table
 from pylon.cli.running import fail, print_json, print_text, run
 from pylon.errors import SetupError, UnreachableError
 from pylon.nostr.bech32 import nip19
 from pylon.nostr.keys import SecretKey
 from pylon.store.database import Database, Schema
+from pylon.text import counted
 
 
 def test_a_key_in_a_table_is_the_beginning_of_its_npub_and_names_it_again() -> None:

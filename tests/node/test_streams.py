@@ -66,6 +66,15 @@ def test_what_is_printed_into_a_file_is_utf8_whatever_the_locale_says(tmp_path):
     assert "×" in ended.stdout.decode()
 
 
+def test_a_terminal_that_lacks_a_character_gets_one_that_looks_like_it(tmp_path):
+    terminal, other_end = os.openpty()
+    ended = run(tmp_path, "rlm", "--help", stdout=other_end, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    os.close(other_end)
+    said = os.read(terminal, 65_536).decode("ascii")
+    os.close(terminal)
+    assert ended.returncode == 0 and "FILE..." in said and "\\u" not in said
+
+
 def test_a_folder_where_the_settings_should_be_and_a_byte_order_mark_before_them(tmp_path):
     (tmp_path / "config.toml").mkdir()
     ended = run(tmp_path, "status", "--json")

@@ -6,9 +6,10 @@ import pytest
 from rich.console import Console
 
 from pylon.cli.output import out
-from pylon.cli.rlm import _listing
+from pylon.cli.rlm import _listing, _state
 from pylon.cli.rlm_show import _head, _line, _lines, _print_cut
 from pylon.clock import SystemClock
+from pylon.rlm.loop_state import Reason, in_words
 from pylon.rlm.progress import Tally
 from pylon.rlm.runs import Run
 from pylon.rlm.trajectory import Trajectory
@@ -51,7 +52,7 @@ def test_question_answer_and_cost_stand_before_the_events(tmp_path):
     made.close()
     question, _, answer, _, took, _ = _head(Run(tmp_path / "run"), "sat")
     assert (question, answer) == ("Who, and " + "x" * 500, "He\nwas " + "y" * 500)
-    assert took.startswith("partial, turns; 0 turns, 0 sub-calls, 0 providers") and took.endswith("run run")
+    assert took.startswith("partial, out of turns; 0 turns, 0 sub-calls, 0 providers") and took.endswith("run run")
     (tmp_path / "run" / "events.jsonl").write_text('{"type": "run"}\n')
     assert _head(Run(tmp_path / "run"), "sat") == []
 
@@ -111,6 +112,14 @@ async def test_who_types_a_command_that_there_is_not_is_told_where_they_are_list
     for question, told_of in (("runs", True), ("Who signed it?", False)):
         code, report, _ = await programs.run("rlm", question, env=env)
         assert code == 2 and ("pylon rlm --help" in report["error"]["hint"]) is told_of
+
+
+def test_a_list_says_in_words_how_runs_ended_that_have_no_whole_answer():
+    ends = {"no_code": "no code written", "turns": "out of turns", "final": "partial", "of no Pylon": "of no Pylon"}
+    rows = [{"state": "ended", "partial": True, "reason": reason} for reason in ends]
+    assert [_state(row) for row in rows] == list(ends.values())
+    assert _state({"state": "ended", "partial": False, "reason": "final"}) == "ended"
+    assert all(in_words(reason).isprintable() and "_" not in in_words(reason) for reason in Reason)
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -28,8 +28,8 @@ from pylon.swarm.runs.callbacks import call, check_callbacks
 
 type Hear = Callable[[Tally], None]
 
-SHAPES = get_args(Shape.__value__)
-STRATEGIES = get_args(Strategy.__value__)
+SHAPES = get_args(Shape)
+STRATEGIES = get_args(Strategy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from pylon.rlm.root import Root
 from pylon.rlm.shared_budget import SharedBudget
 from pylon.sections import Config, RlmSection
 from pylon.tasks import end
+from pylon.text import counted
 
 _FORM = 'Write each line like {"question": "Who signed it?"}, plus `context` or `text` if the question has its own.'
 
@@ -157,7 +158,7 @@ def _once(tell: Callable[[str], None]) -> Callable[[str], None]:
 
 def _announced(count: int, section: RlmSection, unit: str, *, budget_each: bool) -> list[str]:
     """What a person is told before so many questions are asked."""
-    questions = f"{count:,} question{'' if count == 1 else 's'}"
+    questions = counted(count, "question")
     most = sats_text(1_000 * section.max_sats, unit)
     lines = [f"{questions}, {'each' if budget_each else 'together'} for at most {most}"]
     if count > section.keep_runs:

@@ -20,6 +20,7 @@ from pylon.rlm.runs import Run, answer_of, summary
 from pylon.rlm.sublm import SubLM
 from pylon.rlm.trajectory import EVENTS, Event, Trajectory
 from pylon.sections import Config, RlmSection
+from pylon.text import counted
 
 _UNSAFE = "unsafe"
 
@@ -170,10 +171,6 @@ def _whole_report(run: Run, recorded: RecordedRun) -> dict[str, Any]:
 def _resumed_line(recorded: RecordedRun) -> str:
     """What a person is told when a run is resumed."""
     spent, lost = recorded.spent, recorded.record.lost
-    again = f"; {_counted(lost, 'sub-call')} {'was' if lost == 1 else 'were'} unanswered, and will be asked again"
+    again = f"; {counted(lost, 'sub-call')} {'was' if lost == 1 else 'were'} unanswered, and will be asked again"
     out = again if lost else ""
-    return f"resumed after {_counted(spent.turns, 'turn')} and {_counted(spent.calls, 'sub-call')}{out}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"resumed after {counted(spent.turns, 'turn')} and {counted(spent.calls, 'sub-call')}{out}"

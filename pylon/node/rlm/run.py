@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pylon.clock import Clock, SystemClock
 from pylon.errors import SandboxError
@@ -24,7 +24,7 @@ from pylon.node.rlm import parts
 from pylon.node.rlm.sublm import SwarmSubLM
 from pylon.rlm import runs, strategies
 from pylon.rlm.budget import Bound, Estimate, Limits, estimate_map
-from pylon.rlm.context import Context, Shape, from_paths, from_value
+from pylon.rlm.context import Context, Readable, Shape, from_paths, from_value
 from pylon.rlm.loop_state import LoopOutcome, Reason
 from pylon.rlm.progress import Tally, told_spent
 from pylon.rlm.recorded_run import RecordedRun
@@ -41,6 +41,7 @@ from pylon.rlm.strategies import Strategy
 from pylon.rlm.sublm import Job, SubLM, SubModels
 from pylon.rlm.trajectory import BLOBS, Event, Trajectory
 from pylon.sections import Config, RlmSection
+from pylon.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Question:
     shape: Shape = "auto"
     strategy: Strategy | None = None
     wishes: dict[str, Any] = field(default_factory=dict)
-    stdin: BinaryIO | None = None
+    stdin: Readable | None = None
     unsafe: bool = False
 
 
@@ -264,7 +265,7 @@ def _estimate(
 
 def _first_round(expected: Estimate, limits: Limits, unit: str) -> str:
     # The answers are asked about again, and failed calls are repeated, so this is no bound of the whole run.
-    calls = f"{expected.calls:,} sub-call{'' if expected.calls == 1 else 's'}"
+    calls = f"{counted(expected.calls, 'sub-call')}"
     if Bound.CALLS in expected.over:
         calls += f", of which the budget allows {limits.calls:,}"
     money = f"up to {sats_text(expected.msat, unit)}" if expected.msat else "free"

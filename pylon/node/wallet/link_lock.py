@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pylon.errors import LinkBusyError
 from pylon.money.nwc.uri import NwcUri
-from pylon.node.home import Home, private_folder
+from pylon.node.home import Home, private_folder, short_folder
 
 
 class LinkLock:
@@ -67,15 +67,14 @@ class LinkLock:
 def locks_folder() -> Path:
     """The folder for locks: the same for all processes of a user, however they were started. It depends on no
     environment variable and no folder that a desktop session, an ssh session and a service do not share."""
-    user = os.getuid()
     with suppress(KeyError):
-        own = Path(pwd.getpwuid(user).pw_dir)
+        own = Path(pwd.getpwuid(os.getuid()).pw_dir)
         folder = locks_in(own)
         # A service may be denied its user's home folder, but is allowed this one.
         if folder.is_dir() or os.access(own, os.W_OK | os.X_OK):
             return folder
     # A system user without a home folder, as in a container.
-    return Path("/tmp") / f"pylon-{user}"  # noqa: S108 - `private_folder` looks at what is there
+    return short_folder()
 
 
 def locks_in(own: Path) -> Path:

@@ -6,6 +6,7 @@ from pylon.errors import UnreachableError
 from pylon.money.limits import Limit
 from pylon.money.wallet import WalletCode
 from pylon.swarm.providers.listing import LOADING, PAUSED, TOO_DEAR, TOO_SHORT, WITHOUT_MODEL, Need
+from pylon.text import counted
 
 # Its name in the API, and as an option of commands.
 ANSWER_TOKENS = "`max_tokens` (`--max-tokens` of a command)"
@@ -119,7 +120,7 @@ class Lack:
         why = "".join(f"; {self.reasons[reason]} {reason}" for reason in sorted(most))
         if rest := sum(self.reasons.values()) - sum(self.reasons[reason] for reason in most):
             why += f"; {rest} for other reasons"
-        return f"{self.known} provider{'' if self.known == 1 else 's'} heard of, {self.alive} alive{why}"
+        return f"{counted(self.known, 'provider')} heard of, {self.alive} alive{why}"
 
     @property
     def hint(self) -> str:
