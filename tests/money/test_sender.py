@@ -753,3 +753,35 @@ async def test_a_payment_presumed_failed_that_was_made_after_all_is_no_fault_of_
         now = side.clock.wall()
         step = await mirror_store.observe(tx, PROVIDER, "k1", receipt, quote=sats(2), signed_at=now, now=now)
     assert step.mirror.ended is None
+
+
+# --- a clock that jumps ---------------------------------------------------------------------------------------------
+
+YEAR_S = 365 * 86_400.0
+
+
+@pytest.fixture
+async def tight(tmp_path):
+    """A side whose limits of hour and day one payment uses up."""
+    caps = replace(PLAY_CAPS, hour=sats(30), day=sats(30))
+    side = await Side(tmp_path, FakeLightning(clock()), replace(POLICY, caps=caps)).start()
+    yield side
+    await side.sender.close()
+    await side.database.close()
+
+
+async def test_what_was_paid_while_the_date_was_a_year_ahead_uses_up_no_limit_once_it_is_right(tight):
+    other = replace(ORDER, job="j2")
+    tight.clock.set_by(YEAR_S)
+    tight.wallet.fee = 2 * PLAY_CAPS.fee
+    await tight.sender.pay(await tight.ask(1), replace(ORDER, topup=sats(1)))
+    assert await tight.refused(await tight.ask(job="j2"), other) is Refusal.FEES
+    tight.clock.set_by(-YEAR_S)
+    assert (await tight.sender.pay(await tight.ask(job="j2"), other)).state is PaymentState.SETTLED
+
+
+@pytest.mark.parametrize("back", [3_000, 3_700, 40_000])
+async def test_what_was_paid_before_the_clock_was_set_back_some_hours_counts(tight, back):
+    await tight.sender.pay(await tight.ask(), ORDER)
+    tight.clock.set_by(-back)
+    assert await tight.refused(await tight.ask(job="j2"), replace(ORDER, job="j2")) is Limit.HOUR

@@ -99,8 +99,11 @@ async def trial_left(reader: Reader, trial: Trial, now: float, unwritten: Iterab
     if trial.per_day is None:
         return trial.per_job
     day = now - now % DAY_S
-    row = await reader.fetch_one("SELECT coalesce(sum(tried_msat), 0) FROM money_account WHERE tried_at >= ?", (day,))
-    given = (row[0] if row else 0) + sum(msat for at, msat in unwritten if at >= day)
+    row = await reader.fetch_one(
+        "SELECT coalesce(sum(tried_msat), 0) FROM money_account WHERE tried_at >= ? AND tried_at < ?",
+        (day, day + DAY_S),
+    )
+    given = (row[0] if row else 0) + sum(msat for at, msat in unwritten if day <= at < day + DAY_S)
     return Msat(max(0, int(trial.per_day) - given))
 
 
