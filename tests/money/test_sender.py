@@ -31,6 +31,7 @@ from pylon.money.payment import (
 from pylon.money.payments import payees as payee_store
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.agreed import FIRST
+from pylon.money.payments.decision import Decision, DecisionRefusedError
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.states import IllegalStepError, PaymentState
 from pylon.money.wallet import Lookup, LookupState, WalletCode, WalletError
@@ -785,3 +786,18 @@ async def test_what_was_paid_before_the_clock_was_set_back_some_hours_counts(tig
     await tight.sender.pay(await tight.ask(), ORDER)
     tight.clock.set_by(-back)
     assert await tight.refused(await tight.ask(job="j2"), replace(ORDER, job="j2")) is Limit.HOUR
+
+
+@pytest.mark.parametrize("said", [LookupState.UNSETTLED, LookupState.NOT_FOUND])
+@pytest.mark.parametrize("jump", [YEAR_S, 86_400, -3_600, -YEAR_S])
+async def test_a_clock_that_is_set_neither_ends_a_payment_that_is_under_way_nor_keeps_it_open(side, said, jump):
+    side.wallet.next_pay = ["unsent"]
+    side.wallet.lookup_as = lambda lookup: Lookup(said)
+    ask = await side.ask()
+    await side.sender.pay(ask, ORDER)
+    side.clock.set_by(jump)
+    assert await side.sender.check() == []
+    with pytest.raises(DecisionRefusedError):
+        await side.sender.decide(hash_of(ask), Decision(paid=False))
+    side.clock.advance(600 + UNSETTLED_GRACE_S + 1)
+    assert [p.state for p in await side.sender.check()] == [PaymentState.FAILED]
