@@ -356,6 +356,15 @@ async def test_an_invoice_that_ran_out_while_the_machine_slept_is_not_sent_and_t
     assert audit.examine(await audit.collect(side.database)) == []
 
 
+async def test_an_invoice_that_ran_out_while_the_wallet_was_first_asked_is_not_sent(side):
+    async def slept():
+        side.clock.advance(601)
+
+    side.wallet.ready = slept
+    payment = await side.sender.pay(await side.ask(), ORDER)
+    assert (payment.state, payment.reason, side.lightning.moved) == (PaymentState.FAILED, NEVER_SENT, [])
+
+
 async def test_32_asks_at_once_for_one_account_make_one_payment(side):
     asks = [await side.ask(job=f"j{n}") for n in range(32)]
     results = await asyncio.gather(
