@@ -84,7 +84,7 @@ def test_every_finding_of_an_audit_says_what_it_means_and_what_is_to_be_done(cod
 
 
 def test_every_method_that_a_link_is_asked_for_is_listed():
-    called = set(re.findall(r'_requests\.(?:read|call)\(\s*"([a-z_]+)"', NWC))
+    called = set(re.findall(r'_requests\.(?:read|make|call)\(\s*"([a-z_]+)"', NWC))
     assert called == {
         "get_info", "get_balance", "make_invoice", "lookup_invoice", "pay_invoice", "list_transactions",
     }  # fmt: skip
