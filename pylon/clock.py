@@ -16,6 +16,9 @@ else:
     _BOOT = time.CLOCK_BOOTTIME
 # Smaller differences are ordinary corrections of a clock. The tolerances of our peers are ten times as large.
 _APART_S = 30.0
+# When rows are deleted, a date is believed that was reached so many seconds ago. A wrong one is mostly set right
+# sooner.
+BELIEVED_S = 86_400.0
 
 
 class Clock(Protocol):

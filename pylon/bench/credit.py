@@ -42,6 +42,9 @@ class NoWallet:
     async def lookup(self, payment_hash: str, *, since: float | None = None) -> Lookup:  # noqa: ARG002 - a wallet's
         return Lookup(LookupState.NOT_FOUND)
 
+    async def ready(self) -> None:
+        pass
+
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:  # noqa: ARG002 - a wallet's
         return PayResult(PayState.FAILED, code=WalletCode.RESTRICTED)
 

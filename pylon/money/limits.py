@@ -17,6 +17,9 @@ from pylon.money.msat import ZERO, Msat
 HOUR_S = 3_600.0
 DAY_S = 86_400.0
 MAX_IN_FLIGHT = 20
+# What is dated further ahead than this was written by a clock that was wrong. It counts in no window, since it would
+# until that date comes. What a smaller jump leaves ahead counts in each.
+AHEAD_S = DAY_S
 # A payee can hold a payment for days. After so many seconds it takes no other one's place; its money still counts.
 HELD_S = 600.0
 

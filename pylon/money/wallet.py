@@ -130,11 +130,19 @@ class Wallet(Protocol):
     async def lookup(self, payment_hash: str, *, since: float | None = None) -> Lookup:
         """Looks up an invoice of ours, or with `since` (Unix seconds) a payment of ours not older than that."""
 
+    async def ready(self) -> None:
+        """Learns what `pay` has to know, so that it sends its request at once. Once done, it takes no more time."""
+
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:
         """Pays an invoice, asking once. Never raises: an outcome that is not certain is `unknown`."""
 
     def events(self) -> AsyncIterator[Hint]:
         """Yields hints, without end."""
+
+
+def not_sent(error: WalletError) -> WalletCode:
+    """The code of a payment that was not sent because of this error, whatever its code means elsewhere."""
+    return error.code if error.code is WalletCode.WRONG_NETWORK else WalletCode.UNREACHABLE
 
 
 def proves(preimage: str | None, payment_hash: str) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pylon.clock import Clock
+from pylon.clock import BELIEVED_S, Clock
 from pylon.forever import forever
 from pylon.provider.intake.refused_requests import KEEP_S as KEEP_REFUSED_S
 from pylon.provider.journal import Journal
@@ -34,7 +34,10 @@ class Housekeeping:
 
     async def _clean_up(self) -> None:
         now = self._clock.wall()
-        await self._journal.forget(results_before=now - KEEP_RESULTS_S, rows_before=now - KEEP_ROWS_S)
+        # Rows grow old by the dates of later jobs. With a date far ahead all would be old at once, and a request that
+        # a relay delivers again, once the date is right, would be done and charged again.
+        rows_before = await self._journal.latest(until=now - BELIEVED_S) - KEEP_ROWS_S
+        await self._journal.forget(results_before=now - KEEP_RESULTS_S, rows_before=rows_before)
         await self._journal.forget_refusals(before=now - KEEP_REFUSED_S)
-        await self._settlement.forget(before=now - KEEP_ROWS_S)
+        await self._settlement.forget(before=rows_before)
         await asyncio.sleep(EVERY_S)

@@ -14,6 +14,7 @@ when it is made again, and its pieces must not mix with the first ones. How much
 customer owes that if it takes the job back.
 """
 
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -136,6 +137,11 @@ class Journal:
 
         # There may be thousands of rows. On the database's own thread they do not hold up the event loop.
         await self._database.write(work)
+
+    async def latest(self, *, until: float) -> float:
+        """When the latest job came that came by `until`, in Unix seconds; minus infinity if there is none."""
+        row = await self._database.fetch_one("SELECT max(received_at) FROM job WHERE received_at <= ?", (until,))
+        return -math.inf if row is None or row[0] is None else float(row[0])
 
     async def rows(self, *, limit: int = 50, state: JobState | None = None) -> list[Row]:
         """The newest `limit` jobs, or those of them in this state."""

@@ -143,6 +143,9 @@ class FakeWallet:
             return self.lookup_as(found)
         return self.lookup_as(Lookup(LookupState.PENDING, Msat(slip.sats * 1_000)))
 
+    async def ready(self) -> None:
+        self._check("ready")
+
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:
         self.calls.append("pay")
         await asyncio.sleep(0)

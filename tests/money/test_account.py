@@ -313,6 +313,15 @@ async def test_money_held_and_tried_before_the_trees_were_fewer_is_held_and_trie
     await database.close()
 
 
+async def test_trials_that_were_given_while_the_date_was_a_year_ahead_use_up_those_of_one_day_only(database):
+    a_year_on = NOW + 365 * 86_400.0
+    async with database.transaction() as tx:
+        asked = Admission("aa", "j1", sats(2), STRANGER, a_year_on, trial=TRIAL)
+        assert await hold_store.admit(tx, [asked]) == [Run(Basis.TRIAL)]
+    assert await hold_store.trial_left(database, TRIAL, a_year_on) == TRIAL.per_day - 2_000
+    assert await hold_store.trial_left(database, TRIAL, NOW) == TRIAL.per_day
+
+
 async def test_a_trial_without_a_daily_limit_is_given_to_every_stranger(database):
     trial = Trial(per_day=None)
     for number in range(30):

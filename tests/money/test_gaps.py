@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pylon.clock import BELIEVED_S
 from pylon.money import audit
 from pylon.money.accounts import mirror_store
 from pylon.money.accounts import orders as order_store
@@ -189,6 +190,20 @@ async def order(database, job: str, at: float, quote: int = 2_000):
     ordered = Ordered(job, "pp", 5940, Msat(quote), price, Bounds(10, 10), at)
     async with database.transaction() as tx:
         await tx.execute(order_store.INSERT, ordered.row)
+
+
+async def test_orders_grow_old_by_the_dates_of_later_ones_and_not_by_a_date_far_ahead(database):
+    async def left(now: float) -> list[str]:
+        async with database.transaction() as tx:
+            await order_store.forget_old(tx, now=now)
+        return [one.job for one in await order_store.unanswered(database, since=0.0)]
+
+    later = NOW + order_store.KEEP_S + 1
+    await order(database, "old", NOW)
+    assert await left(NOW + 365 * BELIEVED_S) == ["old"]
+    await order(database, "new", later)
+    assert await left(later + BELIEVED_S - 1) == ["old", "new"]
+    assert await left(later + BELIEVED_S) == ["new"]
 
 
 async def ticked(database, now: float):

@@ -129,8 +129,8 @@ async def a_job_of_a_customer_that_starts_an_epoch(tx: TransactionHere) -> None:
 
 async def an_invoice(tx: TransactionHere) -> None:
     assert await invoice_store.has_paid(tx, THEM)
-    assert await invoice_store.count_to_strangers(tx, since=NOW) == 0
-    assert await invoice_store.count_given_up(tx, THEM, since=NOW) == 0
+    assert await invoice_store.count_to_strangers(tx, since=NOW, until=NOW + 3_600) == 0
+    assert await invoice_store.count_given_up(tx, THEM, since=NOW, until=NOW + 3_600) == 0
     issued = Issued("new", "new", THEM, Msat(5_000), "i", NOW, NOW + 600, InvoiceState.PENDING)
     await invoice_store.add(tx, issued)
     assert [one.payment_hash for one in await invoice_store.to_check(tx, ended_since=NOW)] == ["new"]

@@ -7,16 +7,18 @@ import pytest
 
 from pylon.errors import RelayError
 from pylon.money.msat import Msat
+from pylon.money.network import Network
 from pylon.money.nwc import nip47
 from pylon.money.nwc.client import NwcWallet
 from pylon.money.nwc.listing import SLACK_S
 from pylon.money.nwc.nip47 import Cipher, Response, Scheme
 from pylon.money.nwc.uri import NwcUri
+from pylon.money.payments.guard import GuardedWallet
 from pylon.money.wallet import Hint, Lookup, LookupState, PayResult, PayState, WalletCode, WalletError
 from pylon.nostr.event import EventDraft
 from pylon.nostr.filter import Filter
 from pylon.nostr.keys import SecretKey
-from tests.money.craft import NOW
+from tests.money.craft import NOW, honest
 from tests.money.fakes import LoopRelay, clock
 from tests.waiting import until
 
@@ -95,6 +97,17 @@ async def test_a_payment_is_settled_with_its_preimage(pair):
     service.answers = {"pay_invoice": [PAID]}
     assert await wallet.pay("lnbcrt1x", fee_limit=Msat(1)) == PayResult(PayState.SETTLED, PREIMAGE.hex(), Msat(12))
     assert service.requests[-1].params == {"invoice": "lnbcrt1x"}
+
+
+async def test_a_payment_is_sent_without_another_query_once_the_wallet_is_ready(pair, monkeypatch):
+    wallet, service = pair
+    service.answers = {"pay_invoice": [PAID], "get_info": [{"network": "regtest"}]}
+    guard = GuardedWallet(wallet, Network.REGTEST)
+    await guard.ready()
+    asked = len(service.requests)
+    monkeypatch.setattr(service.relay, "query", None)
+    assert (await guard.pay(honest(5), fee_limit=Msat(1))).state is PayState.SETTLED
+    assert [request.method for request in service.requests[asked:]] == ["pay_invoice"]
 
 
 async def test_whoever_waits_for_an_answer_when_the_wallet_is_closed_asks_no_more(pair):

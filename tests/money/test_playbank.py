@@ -209,3 +209,13 @@ async def test_a_payment_of_an_account_with_a_long_history_takes_no_more_steps(t
         counted.append(len(rounds))
         await bank.database.close()
     assert 0 < counted[1] <= counted[0]
+
+
+async def test_what_was_spent_while_the_date_was_a_year_ahead_uses_no_budget_up_until_then(bank):
+    limited = await bank.bank.connect("dd" * 32, "alice", can_pay=True, budget=sats(10), budget_period_s=60)
+    bank.clock.set_by(365 * 86_400)
+    await bank.bank.faucet("alice", FAUCET_PER_DAY - sats(100))
+    await bank.bank.pay(limited, (await bank.invoice(8)).invoice)
+    bank.clock.set_by(-365 * 86_400)
+    await bank.bank.faucet("alice", sats(200))
+    await bank.bank.pay(limited, (await bank.invoice(8)).invoice)

@@ -20,6 +20,7 @@ from tests.money.fakes import FakeLightning, clock, open_database
 
 sats = Msat.from_sats
 ALICE = "aa" * 32
+YEAR_S = 365 * 86_400.0
 
 
 class Side:
@@ -521,3 +522,51 @@ async def test_of_one_that_ran_out_while_the_wallet_is_down_work_stays_paused(si
     with pytest.raises(WalletError):
         await side.receiver.check()
     assert (await invoice_store.get(side.database, issued.payment_hash)).state is InvoiceState.PENDING
+
+
+async def test_an_invoice_from_before_the_clock_was_set_back_a_year_is_given_up_and_still_credited_if_it_is_paid(
+    side,
+):
+    side.clock.set_by(YEAR_S)
+    issued = await side.issue()
+    side.clock.set_by(-YEAR_S)
+    side.clock.advance(60)
+    assert await side.receiver.check() == []
+    # The customer is not kept from paying until that date comes, and the wallet not asked all the time until then.
+    await side.issue(job="j2")
+    side.wallet.calls.clear()
+    for _ in range(600):
+        side.clock.advance(60)
+        await side.receiver.check()
+    assert side.wallet.calls.count("lookup") < 60
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    side.clock.advance(receiver.MEMORY_S / 2)
+    assert [credited.job for credited in await side.receiver.check()] == ["j1"]
+
+
+async def test_an_invoice_that_was_given_up_while_the_date_was_a_year_ahead_is_credited_once_that_is_right(side):
+    issued = await side.issue()
+    side.clock.set_by(YEAR_S)
+    assert await side.receiver.check() == []
+    await side.payer.pay(issued.invoice, fee_limit=sats(1))
+    side.clock.advance(300)
+    assert await side.receiver.check() == []
+    side.clock.set_by(-YEAR_S)
+    side.clock.advance(60)
+    assert [credited.job for credited in await side.receiver.check()] == ["j1"]
+
+
+async def test_unpaid_invoices_from_the_future_refuse_no_customer_for_good(side, monkeypatch):
+    monkeypatch.setattr(receiver, "MAX_UNPAID_INVOICES", 2)
+    monkeypatch.setattr(allowance, "MAX_STRANGER_INVOICES", 2)
+    monkeypatch.setattr(allowance, "PACE_S", 1_800.0)
+    side.clock.set_by(YEAR_S)
+    for job in ("j1", "j2"):
+        await side.issue(job=job)
+        side.clock.advance(661)
+        await side.receiver.check()
+    assert await side.refused(job="j3") is ReceiveCode.TOO_MANY_UNPAID
+    assert await side.refused(job="j3", customer="bb" * 32) is ReceiveCode.TOO_MANY
+    side.clock.set_by(-YEAR_S)
+    await side.issue(job="j3")
+    await side.issue(job="j4", customer="bb" * 32)

@@ -33,6 +33,7 @@ from pylon.money.payment import (
 from pylon.money.payments import payees as payee_store
 from pylon.money.payments import store as payment_store
 from pylon.money.payments.agreed import FIRST
+from pylon.money.payments.decision import Decision, DecisionRefusedError
 from pylon.money.payments.sender import Sender, SendPolicy
 from pylon.money.states import IllegalStepError, PaymentState
 from pylon.money.wallet import Lookup, LookupState, WalletCode, WalletError
@@ -363,6 +364,15 @@ async def test_an_invoice_that_ran_out_while_the_machine_slept_is_not_sent_and_t
     again = await side.sender.pay(await side.ask(), ORDER)
     assert again.state is PaymentState.SETTLED and side.lightning.moved == [again.payment_hash]
     assert audit.examine(await audit.collect(side.database)) == []
+
+
+async def test_an_invoice_that_ran_out_while_the_wallet_was_first_asked_is_not_sent(side):
+    async def slept():
+        side.clock.advance(601)
+
+    side.wallet.ready = slept
+    payment = await side.sender.pay(await side.ask(), ORDER)
+    assert (payment.state, payment.reason, side.lightning.moved) == (PaymentState.FAILED, NEVER_SENT, [])
 
 
 async def test_32_asks_at_once_for_one_account_make_one_payment(side):
@@ -763,3 +773,50 @@ async def test_a_payment_presumed_failed_that_was_made_after_all_is_no_fault_of_
         now = side.clock.wall()
         step = await mirror_store.observe(tx, PROVIDER, Claim(receipt, "k1", sats(2), now, now))
     assert step.mirror.ended is None
+
+
+# --- a clock that jumps ---------------------------------------------------------------------------------------------
+
+YEAR_S = 365 * 86_400.0
+
+
+@pytest.fixture
+async def tight(tmp_path):
+    """A side whose limits of hour and day one payment uses up."""
+    caps = replace(PLAY_CAPS, hour=sats(30), day=sats(30))
+    side = await Side(tmp_path, FakeLightning(clock()), replace(POLICY, caps=caps)).start()
+    yield side
+    await side.sender.close()
+    await side.database.close()
+
+
+async def test_what_was_paid_while_the_date_was_a_year_ahead_uses_up_no_limit_once_it_is_right(tight):
+    other = replace(ORDER, job="j2")
+    tight.clock.set_by(YEAR_S)
+    tight.wallet.fee = 2 * PLAY_CAPS.fee
+    await tight.sender.pay(await tight.ask(1), replace(ORDER, topup=sats(1)))
+    assert await tight.refused(await tight.ask(job="j2"), other) is Refusal.FEES
+    tight.clock.set_by(-YEAR_S)
+    assert (await tight.sender.pay(await tight.ask(job="j2"), other)).state is PaymentState.SETTLED
+
+
+@pytest.mark.parametrize("back", [3_000, 3_700, 40_000])
+async def test_what_was_paid_before_the_clock_was_set_back_some_hours_counts(tight, back):
+    await tight.sender.pay(await tight.ask(), ORDER)
+    tight.clock.set_by(-back)
+    assert await tight.refused(await tight.ask(job="j2"), replace(ORDER, job="j2")) is Limit.HOUR
+
+
+@pytest.mark.parametrize("said", [LookupState.UNSETTLED, LookupState.NOT_FOUND])
+@pytest.mark.parametrize("jump", [YEAR_S, 86_400, -3_600, -YEAR_S])
+async def test_a_clock_that_is_set_neither_ends_a_payment_that_is_under_way_nor_keeps_it_open(side, said, jump):
+    side.wallet.next_pay = ["unsent"]
+    side.wallet.lookup_as = lambda lookup: Lookup(said)
+    ask = await side.ask()
+    await side.sender.pay(ask, ORDER)
+    side.clock.set_by(jump)
+    assert await side.sender.check() == []
+    with pytest.raises(DecisionRefusedError):
+        await side.sender.decide(hash_of(ask), Decision(paid=False))
+    side.clock.advance(600 + UNSETTLED_GRACE_S + 1)
+    assert [p.state for p in await side.sender.check()] == [PaymentState.FAILED]

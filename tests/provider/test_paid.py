@@ -318,7 +318,8 @@ async def test_jobs_that_wait_for_their_payment_take_nobody_elses_place(paid, cu
 
 async def test_a_provider_forgets_what_it_let_go_when_it_forgets_the_jobs(paid, customer, monkeypatch):
     monkeypatch.setattr(housekeeping, "EVERY_S", 0.05)
-    monkeypatch.setattr(housekeeping, "KEEP_ROWS_S", 0.0)
+    monkeypatch.setattr(housekeeping, "BELIEVED_S", 0.0)
+    monkeypatch.setattr(housekeeping, "KEEP_ROWS_S", -60.0)
     serving = await paid(credit=CreditPolicy(), delay_s=30.0)
     request = await customer.ask(serving.public, paying())
     async with asyncio.timeout(10):

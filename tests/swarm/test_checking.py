@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pylon.clock import SystemClock
+from pylon.clock import BELIEVED_S, SystemClock
 from pylon.jobs.result import Finish, ModelUsed
 from pylon.nostr.event import Event
 from pylon.nostr.keys import SecretKey
@@ -180,6 +180,21 @@ async def test_what_was_seen_survives_the_program(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_one_start_with_a_date_far_ahead_does_not_make_a_customer_forget_all_that_it_saw(
+    tmp_path: Path,
+) -> None:
+    database = await Database.open(tmp_path / "pylon.db", [SWARM])
+    reputation = Reputation()
+    reputation.note("faded", Seen.PASSED, 1_000.0)
+    now = 1_000.0 + reputation_store.FORGOTTEN_S
+    reputation.note("caught", Seen.LOST, now)
+    await reputation_store.save(database, reputation)
+    await reputation_store.load(database, now + 10 * reputation_store.FORGOTTEN_S)
+    again = await reputation_store.load(database, now)
+    assert again.is_out("caught", now) and again.get("faded") is None
+    await database.close()
+
+
 async def test_of_strangers_without_end_the_last_ones_are_remembered(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(reputation_module, "REMEMBERED", 10)
     database = await Database.open(tmp_path / "pylon.db", [SWARM])
@@ -196,9 +211,14 @@ async def test_of_strangers_without_end_the_last_ones_are_remembered(tmp_path: P
     again = await reputation_store.load(database, 2_000.0)
     again.note("new", Seen.PASSED, 2_000.0)
     assert again.get("91") is None and again.get("92") is not None and again.is_proven("known")
-    assert (await reputation_store.load(database, 1_050.0 + reputation_store.FORGOTTEN_S)).get("91") is not None
-    assert (await reputation_store.load(database, 1_092.0 + reputation_store.FORGOTTEN_S)).get("92") is None
-    assert len(await database.fetch_all("SELECT 1 FROM swarm_reputation")) == 8
+    monkeypatch.setattr(reputation_module, "REMEMBERED", 20)
+    later = 1_092.0 + reputation_store.FORGOTTEN_S
+    again.note("later", Seen.PASSED, later)
+    await reputation_store.save(database, again)
+    assert (await reputation_store.load(database, later + BELIEVED_S - 1)).get("92") is not None
+    assert (await reputation_store.load(database, later + BELIEVED_S)).get("92") is None
+    rows = await database.fetch_all("SELECT provider FROM swarm_reputation")
+    assert {row["provider"] for row in rows} == {"known", "new", "later", *(f"{n}" for n in range(93, 100))}
     await database.close()
 
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 import orjson
 import pytest
 
-from pylon.clock import SystemClock
+from pylon.clock import BELIEVED_S, SystemClock
 from pylon.jobs.answer import Address
 from pylon.jobs.result import Finish, JobResult, ModelUsed, Timing
 from pylon.money.accounts.usage import Bounds, Usage
@@ -145,8 +145,33 @@ async def test_a_run_older_than_what_is_kept_is_not_taken_up_and_goes(opened):
     clock.advance(2)
     another = await RunJournal.open(database, group, clock, SPECS, resume=True)
     assert another.run != journal.run and not another.taken_up
-    await another.ended()
-    assert [row["id"] for row in await database.fetch_all("SELECT id FROM swarm_run")] == [another.run]
+    clock.advance(BELIEVED_S)
+    last = await RunJournal.open(database, group, clock, SPECS, resume=False)
+    await last.ended()
+    assert {row["id"] for row in await database.fetch_all("SELECT id FROM swarm_run")} == {another.run, last.run}
+
+
+async def test_runs_of_a_day_with_a_date_far_ahead_take_no_earlier_run_away(opened):
+    database, group = opened
+    clock = ManualClock()
+    journal = await RunJournal.open(database, group, clock, SPECS, resume=False)
+    await journal.ended()
+    clock.set_by(365 * 86_400)
+    for _ in range(3):
+        await (await RunJournal.open(database, group, clock, SPECS[:1], resume=False)).ended()
+        clock.advance(3_600)
+    clock.set_by(-365 * 86_400)
+    assert (await RunJournal.open(database, group, clock, SPECS, resume=True)).run == journal.run
+
+
+async def test_of_two_runs_the_later_one_is_taken_up_though_the_date_was_set_back_between(opened):
+    database, group = opened
+    clock = ManualClock()
+    await (await RunJournal.open(database, group, clock, SPECS, resume=False)).ended()
+    clock.set_by(-3_600)
+    later = await RunJournal.open(database, group, clock, SPECS, resume=False)
+    await later.ended()
+    assert (await RunJournal.open(database, group, clock, SPECS, resume=True)).run == later.run
 
 
 async def test_answers_are_written_as_they_always_were_and_come_back_whole(opened):

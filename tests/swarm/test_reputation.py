@@ -242,3 +242,18 @@ def test_a_person_reads_how_a_provider_stands() -> None:
     assert why(after(Seen.PASSED).get(P), 0.0)[2:] == [
         "gets two jobs at a time until three of its answers have passed a check"
     ]
+
+
+def test_what_was_seen_while_the_date_was_a_year_ahead_excludes_nobody_until_then_and_stands_for_no_answer() -> None:
+    found = after(Seen.LOST, at=365 * DAY_S)
+    found.answered(P, 365 * DAY_S)
+    assert found.is_out(P, 365 * DAY_S)
+    assert not found.is_out(P, 10.0) and not found.has_answered(P, 10.0)
+    found.answered(P, 10.0)
+    assert found.has_answered(P, 10.0)
+    # The next offence counts, and for twice as long.
+    assert found.note(P, Seen.LOST, 10.0) and found.is_out(P, 10.0 + 2 * FIRST_OUT_S - 1)
+
+
+def test_an_exclusion_lasts_though_the_clock_is_set_back_some_hours() -> None:
+    assert after(Seen.LOST, at=10 * DAY_S).is_out(P, 10 * DAY_S - 3 * 3_600)

@@ -99,9 +99,10 @@ async def trial_left(reader: Reader, trial: Trial, now: float, unwritten: Iterab
         return trial.per_job
     day = now - now % DAY_S
     [(given,)] = await reader.fetch_all(
-        "SELECT coalesce(sum(tried_msat), 0) FROM money_account WHERE tried_at >= ?", (day,)
+        "SELECT coalesce(sum(tried_msat), 0) FROM money_account WHERE tried_at >= ? AND tried_at < ?",
+        (day, day + DAY_S),
     )
-    given += sum(msat for at, msat in unwritten if at >= day)
+    given += sum(msat for at, msat in unwritten if day <= at < day + DAY_S)
     return Msat(max(0, int(trial.per_day) - given))
 
 

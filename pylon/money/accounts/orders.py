@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pylon.clock import BELIEVED_S
 from pylon.money.accounts.usage import Bounds
 from pylon.money.books.store import Reader
 from pylon.money.msat import Msat
@@ -62,6 +63,18 @@ async def close(tx: Transaction, provider: str, *, now: float) -> None:
 async def forget(tx: Transaction, *, before: float) -> None:
     """Drops orders from before `before` (Unix seconds), which cannot be answered any more."""
     await tx.execute("DELETE FROM money_order WHERE at < ?", (before,))
+
+
+async def forget_old(tx: Transaction, *, now: float) -> None:
+    """Drops orders that cannot be answered any more. `now` is in Unix seconds.
+
+    They grow old by the dates of later ones. With a date far ahead all would be old at once, and nothing would
+    explain their providers' receipts once it is right.
+    """
+    await tx.execute(
+        "DELETE FROM money_order WHERE at < (SELECT max(at) FROM money_order WHERE at <= ?) - ?",
+        (now - BELIEVED_S, KEEP_S),
+    )
 
 
 def _ordered(row: Row) -> Ordered:

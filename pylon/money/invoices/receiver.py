@@ -119,7 +119,10 @@ class Receiver:
             )
         if before is not None:
             return before
-        given_up = await invoice_store.count_given_up(self._database, customer, since=self._clock.wall() - HOUR_S)
+        now = self._clock.wall()
+        given_up = await invoice_store.count_given_up(
+            self._database, customer, since=now - HOUR_S, until=now + HOUR_S
+        )
         if given_up >= MAX_UNPAID_INVOICES:
             raise ReceiveError(
                 ReceiveCode.TOO_MANY_UNPAID,
@@ -203,7 +206,7 @@ class Receiver:
             await book(tx, [ledger.topup_received(now, issued.customer, payment_hash, issued.amount)])
             late = now > issued.expires_at
             return Credited(issued.customer, issued.job, payment_hash, issued.amount, late)
-        if issued.state is InvoiceState.PENDING and now > issued.expires_at + GRACE_S:
+        if issued.state is InvoiceState.PENDING and _ran_out(issued, now):
             await invoice_store.move(tx, issued, InvoiceState.EXPIRED, now)
         return None
 
@@ -290,7 +293,9 @@ class Receiver:
 
 
 def _ran_out(issued: Issued, now: float) -> bool:
-    return now > issued.expires_at + GRACE_S
+    # The clock was ahead when one from the future was made. Customers refuse to pay it, and while it counted its own
+    # would be given no other.
+    return now > issued.expires_at + GRACE_S or issued.created_at > now + invoices.MAX_AHEAD_S
 
 
 def _is_late(issued: Issued, now: float) -> bool:
@@ -301,7 +306,7 @@ def _is_late(issued: Issued, now: float) -> bool:
 def _patience(issued: Issued, now: float) -> float:
     """Seconds between two lookups of an invoice."""
     if _is_late(issued, now):
-        return max(LOOKUP_EVERY_S, (now - issued.expires_at) / 2)
+        return max(LOOKUP_EVERY_S, min(abs(now - issued.expires_at), MEMORY_S) / 2)
     return min(LOOKUP_EVERY_S, max(0.0, (now - issued.created_at) / 10))
 
 

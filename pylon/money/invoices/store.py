@@ -94,22 +94,22 @@ async def has_paid(reader: Reader, customer: str) -> bool:
     return row is not None
 
 
-async def count_given_up(reader: Reader, customer: str, *, since: float) -> int:
-    """How many invoices of this customer were given up that expired, or will, after `since` (Unix seconds)."""
+async def count_given_up(reader: Reader, customer: str, *, since: float, until: float) -> int:
+    """How many invoices of this customer were given up that expired, or will, between two times (Unix seconds)."""
     [(count,)] = await reader.fetch_all(
         "SELECT count(*) FROM money_invoice INDEXED BY money_invoice_given_up"
-        " WHERE state = 'expired' AND expires_at >= ? AND customer = ?",
-        (since, customer),
+        " WHERE state = 'expired' AND expires_at >= ? AND expires_at < ? AND customer = ?",
+        (since, until, customer),
     )
     return int(count)
 
 
-async def count_to_strangers(reader: Reader, *, since: float) -> int:
-    """How many invoices since `since` (Unix seconds) went to customers that have never paid one."""
+async def count_to_strangers(reader: Reader, *, since: float, until: float) -> int:
+    """How many invoices between two times (Unix seconds) went to customers that have never paid one."""
     [(count,)] = await reader.fetch_all(
-        "SELECT count(*) FROM money_invoice WHERE created_at >= ? AND NOT EXISTS"
+        "SELECT count(*) FROM money_invoice WHERE created_at >= ? AND created_at < ? AND NOT EXISTS"
         " (SELECT 1 FROM money_sum WHERE account = ? || customer AND kind = 'topup_received')",
-        (since, ledger.customer("")),
+        (since, until, ledger.customer("")),
     )
     return int(count)
 

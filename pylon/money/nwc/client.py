@@ -111,6 +111,9 @@ class NwcWallet:
             raise WalletError(WalletCode.MALFORMED, "the wallet answered about another payment")
         return answers.lookup(result, payment_hash)
 
+    async def ready(self) -> None:
+        await self._requests.ready()
+
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:  # noqa: ARG002 - NIP-47 has no such field
         try:
             response = await self._requests.call("pay_invoice", {"invoice": invoice}, self._pay_timeout)

@@ -9,7 +9,17 @@ from collections.abc import AsyncIterator, Callable, Collection
 from pylon.money.invoices import invoice as invoices
 from pylon.money.msat import Msat
 from pylon.money.network import Network
-from pylon.money.wallet import Hint, Lookup, PayResult, PayState, Wallet, WalletCode, WalletError, WalletInfo
+from pylon.money.wallet import (
+    Hint,
+    Lookup,
+    PayResult,
+    PayState,
+    Wallet,
+    WalletCode,
+    WalletError,
+    WalletInfo,
+    not_sent,
+)
 
 
 class GuardedWallet:
@@ -52,14 +62,16 @@ class GuardedWallet:
     async def lookup(self, payment_hash: str, *, since: float | None = None) -> Lookup:
         return await self._wallet.lookup(payment_hash, since=since)
 
+    async def ready(self) -> None:
+        await self._check()
+        await self._wallet.ready()
+
     async def pay(self, invoice: str, *, fee_limit: Msat) -> PayResult:
         try:
             await self._check()
             self._check_invoice(invoice)
         except WalletError as error:
-            # Nothing was sent, so the payment failed for certain, whatever the code means elsewhere.
-            refused = error.code is WalletCode.WRONG_NETWORK
-            return PayResult(PayState.FAILED, code=error.code if refused else WalletCode.UNREACHABLE)
+            return PayResult(PayState.FAILED, code=not_sent(error))
         return await self._wallet.pay(invoice, fee_limit=fee_limit)
 
     def events(self) -> AsyncIterator[Hint]:

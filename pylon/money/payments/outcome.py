@@ -51,6 +51,8 @@ class PaymentOutcomes:
 
     def __init__(self, database: Database, wallet: Wallet, clock: Clock) -> None:
         self._in_hand: set[str] = set()
+        # When those of this process were reserved, on the boot clock, which nobody sets.
+        self._reserved: dict[str, float] = {}
         self._database = database
         self._wallet = wallet
         self._clock = clock
@@ -65,6 +67,7 @@ class PaymentOutcomes:
     def in_hand(self, payment_hash: str) -> Iterator[None]:
         """While this block runs, this process is paying it: it is not recovered, looked up or decided on."""
         self._in_hand.add(payment_hash)
+        self._reserved[payment_hash] = self._clock.boot()
         try:
             yield
         finally:
@@ -93,6 +96,8 @@ class PaymentOutcomes:
         that ended."""
         states = (PaymentState.RESERVED, PaymentState.SENDING, PaymentState.UNKNOWN)
         found = await payment_store.in_state(self._database, *states)
+        left = self._in_hand.union(payment.payment_hash for payment in found)
+        self._reserved = {one: at for one, at in self._reserved.items() if one in left}
         # Those that the wallet did not answer about come last, so that they keep no other one from being looked up.
         for payment in sorted(found, key=lambda one: self._unanswered[one.payment_hash]):
             if payment.payment_hash in self._in_hand:
@@ -148,7 +153,7 @@ class PaymentOutcomes:
         except WalletError as error:
             logger.info("payment unknown, wallet does not say", payment=payment.payment_hash, code=error.code.value)
             raise
-        verdict = resolve(lookup, payment, self._clock.wall())
+        verdict = resolve(lookup, payment, self._now(payment))
         match verdict.state:
             case PaymentState.SETTLED:
                 return await self.settle(payment, lookup.preimage or "", lookup.fee)
@@ -158,6 +163,16 @@ class PaymentOutcomes:
                 return await self.leave_open(payment, verdict.reason)
             case _:
                 return payment
+
+    def _now(self, payment: Payment) -> float:
+        """The time, in Unix seconds, by the clock as it was when this process reserved the payment.
+
+        Setting it ahead does not end a payment that is under way, and setting it back does not keep one open.
+        """
+        reserved = self._reserved.get(payment.payment_hash)
+        if reserved is None:
+            return self._clock.wall()
+        return payment.reserved_at + self._clock.boot() - reserved
 
     async def ask_fee(self, payment: Payment) -> Msat | None:
         """The routing fee by a lookup, for a wallet whose answer to a payment leaves it out; None if not told."""
@@ -195,7 +210,7 @@ class PaymentOutcomes:
     def _judge(self, payment: Payment, decision: Decision) -> bool:
         if payment.payment_hash in self._in_hand:
             payment = replace(payment, state=PaymentState.SENDING)
-        return decisions.judge(decision, payment, self._clock.wall())
+        return decisions.judge(decision, payment, self._now(payment))
 
     async def _ask(self, payment: Payment) -> Lookup:
         since = not_before(payment.invoice, payment.reserved_at)

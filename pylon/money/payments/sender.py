@@ -39,7 +39,7 @@ from pylon.money.payments.decision import Decision, DecisionRefusedError
 from pylon.money.payments.outcome import Decided, PaymentOutcomes
 from pylon.money.payments.refused import WHY, refused
 from pylon.money.states import PaymentState
-from pylon.money.wallet import PayState, Wallet, WalletCode, proves
+from pylon.money.wallet import PayState, Wallet, WalletCode, WalletError, not_sent, proves
 from pylon.nostr.bech32 import nip19
 from pylon.store.database import Database
 from pylon.tasks import Tasks
@@ -222,6 +222,11 @@ class Sender:
 
     async def _send(self, payment: Payment) -> Payment:
         outcomes = self.outcomes
+        try:
+            # It may take seconds, in which the machine may fall asleep: before the last look at the clock.
+            await self._wallet.ready()
+        except WalletError as error:
+            return await outcomes.fail(payment, not_sent(error).value)
         async with self._database.transaction() as tx:
             # Raises if the payment has ended meanwhile: then nothing may be sent.
             await payment_store.move(tx, payment.payment_hash, PaymentState.SENDING, "", self._clock.wall())

@@ -5,7 +5,7 @@ from pylon.money.accounts import mirror_store
 from pylon.money.books import ledger
 from pylon.money.books.store import Reader, balance
 from pylon.money.invoices.invoice import Invoice
-from pylon.money.limits import DAY_S, HELD_S, HOUR_S, Spend, Used
+from pylon.money.limits import AHEAD_S, DAY_S, HELD_S, HOUR_S, Spend, Used
 from pylon.money.msat import ZERO, Msat
 from pylon.money.payment import BY_HAND, DECIDED, PRESUMED_FAILED, Known, Order, Payment
 from pylon.money.payments import payees as payee_store
@@ -21,13 +21,14 @@ _USED = """
 WITH
     open AS (SELECT coalesce(sum(msat + fee_limit), 0) AS msat,
             coalesce(sum(msat) FILTER (WHERE provider = :provider), 0) AS there,
-            count(*) FILTER (WHERE reserved_at > :held) AS number,
-            count(*) FILTER (WHERE reserved_at > :held AND NOT instr(provider, :by_hand) AND NOT EXISTS
-                (SELECT 1 FROM money_claim WHERE provider = money_payment.provider)) AS newcomers
+            count(*) FILTER (WHERE reserved_at > :held AND reserved_at < :ahead) AS number,
+            count(*) FILTER (WHERE reserved_at > :held AND reserved_at < :ahead AND NOT instr(provider, :by_hand)
+                AND NOT EXISTS (SELECT 1 FROM money_claim WHERE provider = money_payment.provider)) AS newcomers
         FROM money_payment WHERE state IN ('reserved', 'sending', 'unknown')),
     lately AS (SELECT coalesce(sum(msat + fee) FILTER (WHERE reserved_at > :hour), 0) AS hour,
             coalesce(sum(msat + fee), 0) AS day
-        FROM money_payment INDEXED BY money_payment_reserved WHERE state = 'settled' AND reserved_at > :day)
+        FROM money_payment INDEXED BY money_payment_reserved
+        WHERE state = 'settled' AND reserved_at > :day AND reserved_at < :ahead)
 SELECT
     (SELECT coalesce(sum(msat + coalesce(fee, fee_limit)), 0) FROM money_payment
         WHERE job = :job AND state <> 'failed'),
@@ -56,13 +57,14 @@ async def known(tx: Transaction, invoice: Invoice, order: Order, now: float) -> 
                 WHERE provider = :provider AND state IN ('reserved', 'sending', 'unknown')) AS provider_open,
             (SELECT payee FROM money_payee WHERE provider = :provider) AS payee,
             EXISTS (SELECT 1 FROM money_payment WHERE provider = :provider AND state = 'settled'
-                AND fee > fee_limit AND changed_at > :since) AS fees
+                AND fee > fee_limit AND changed_at > :since AND changed_at < :ahead) AS fees
         """,
         {
             "hash": invoice.payment_hash,
             "job": order.job,
             "provider": order.provider,
             "since": now - FEE_MEMORY_S,
+            "ahead": now + AHEAD_S,
             **dict(zip(("arrived", "settled", "decided", "answered"), PRESUMED_FAILED, strict=True)),
         },
     )
@@ -93,6 +95,7 @@ async def used(reader: Reader, spend: Spend, now: float) -> Used:
             "hour": now - HOUR_S,
             "day": now - DAY_S,
             "held": now - HELD_S,
+            "ahead": now + AHEAD_S,
             "by_hand": BY_HAND,
             "wallet": ledger.WALLET,
         },

@@ -115,8 +115,8 @@ class PlayBank:
         now = self._clock.wall()
         async with self._database.transaction() as tx:
             [(given,)] = await tx.fetch_all(
-                "SELECT coalesce(sum(msat), 0) FROM bank_entry WHERE source = ? AND target = ? AND at > ?",
-                (FAUCET, account, now - DAY_S),
+                "SELECT coalesce(sum(msat), 0) FROM bank_entry WHERE source = ? AND target = ? AND at > ? AND at < ?",
+                (FAUCET, account, now - DAY_S, now + DAY_S),
             )
             if amount == 0 or given + amount > FAUCET_PER_DAY:
                 raise BankError(
@@ -233,9 +233,11 @@ async def _budget_left(tx: Transaction, connection: Connection, now: float) -> i
         return 0
     if connection.budget is None:
         return int(MAX_INVOICE)
+    period_s = connection.budget_period_s
+    # What a clock that was ahead has left in the future does not use the budget up until then.
     [(spent,)] = await tx.fetch_all(
-        "SELECT coalesce(sum(msat), 0) FROM bank_invoice WHERE client = ? AND settled_at > ?",
-        (connection.client, now - connection.budget_period_s),
+        "SELECT coalesce(sum(msat), 0) FROM bank_invoice WHERE client = ? AND settled_at > ? AND settled_at < ?",
+        (connection.client, now - period_s, now + period_s),
     )
     return int(connection.budget) - int(spent)
 

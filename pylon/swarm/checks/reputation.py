@@ -93,7 +93,12 @@ class Record:
 
     def has_answered(self, now: float) -> bool:
         """Whether it answered us within two weeks."""
-        return self.answered_at > 0.0 and now - self.answered_at <= ANSWERED_S
+        return self.answered_at > 0.0 and abs(now - self.answered_at) <= ANSWERED_S
+
+    def is_out(self, now: float) -> bool:
+        """Whether it is left out."""
+        # Longer than any exclusion lasts: it was caught while the clock was ahead.
+        return now < self.out_until <= now + LONGEST_OUT_S + DAY_S
 
     @property
     def proven(self) -> bool:
@@ -150,7 +155,7 @@ class Reputation:
     def is_out(self, provider: str, now: float) -> bool:
         """Whether this provider is left out: nothing is sent there."""
         record = self._records.get(provider)
-        return record is not None and now < record.out_until and not self.circle.is_own(provider)
+        return record is not None and record.is_out(now) and not self.circle.is_own(provider)
 
     def width(self, provider: str, now: float) -> int | None:
         """How many jobs may be in flight at this provider; None: as many as it has room for."""
@@ -181,7 +186,7 @@ class Reputation:
     def answered(self, provider: str, now: float) -> None:
         """An answer without a fault came from this provider."""
         record = self._records.get(provider)
-        if self.circle.is_own(provider) or (record is not None and now - record.answered_at < _NOTED_S):
+        if self.circle.is_own(provider) or (record is not None and abs(now - record.answered_at) < _NOTED_S):
             return
         self._seen(provider, now).answered_at = now
 
@@ -203,7 +208,7 @@ class Reputation:
         record.bad += _WEIGHT[seen]
         record.streak = 0
         record.reasons = [*record.reasons, Reason(now, seen, detail)][-REASONS:]
-        if now < record.out_until or record.bad < _ENOUGH + (was_proven or record.passed >= PROVEN):
+        if record.is_out(now) or record.bad < _ENOUGH + (was_proven or record.passed >= PROVEN):
             return False
         record.out_until = now + min(FIRST_OUT_S * 2.0**record.offences, LONGEST_OUT_S)
         record.offences += 1
@@ -267,7 +272,7 @@ def why(record: Record | None, now: float, *, own: bool = False) -> list[str]:
         f"known for {(now - record.first_at) / DAY_S:.1f} days; trust {record.trust:.2f}",
         f"{record.passed:.0f} checks passed, {record.streak} in a row; {record.alone:.0f} answers while it was alone",
     ]
-    if now < record.out_until:
+    if record.is_out(now):
         lines.append(
             f"excluded for {(record.out_until - now) / 3600:.1f} h more, for offence number {record.offences}"
         )

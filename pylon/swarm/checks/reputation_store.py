@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import orjson
 
+from pylon.clock import BELIEVED_S
 from pylon.store.database import Database
 from pylon.swarm.checks.reputation import HALF_LIFE_S, REMEMBERED, Reason, Record, Reputation, Seen
 
@@ -13,7 +14,11 @@ FORGOTTEN_S = 6 * HALF_LIFE_S
 async def load(database: Database, now: float) -> Reputation:
     """Reads the reputation. Records that have faded are deleted."""
     async with database.transaction() as tx:
-        await tx.execute("DELETE FROM swarm_reputation WHERE at <= ?", (now - FORGOTTEN_S,))
+        # They grow old by the dates of others. With a date far ahead all would have faded, exclusions with them.
+        await tx.execute(
+            "DELETE FROM swarm_reputation WHERE at <= (SELECT max(at) FROM swarm_reputation WHERE at <= ?) - ?",
+            (now - BELIEVED_S, FORGOTTEN_S),
+        )
     rows = await database.fetch_all("SELECT record FROM swarm_reputation ORDER BY at DESC LIMIT ?", (REMEMBERED,))
     return Reputation(_record(row["record"]) for row in rows)
 

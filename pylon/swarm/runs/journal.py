@@ -15,7 +15,7 @@ from operator import attrgetter
 
 import orjson
 
-from pylon.clock import Clock
+from pylon.clock import BELIEVED_S, Clock
 from pylon.errors import MalformedError
 from pylon.money.accounts.usage import Bounds
 from pylon.money.msat import Msat
@@ -38,6 +38,9 @@ _PIECE, _TURN_BYTES = 16, 1024 * 1024
 _AT_ONCE = 500
 
 _BEGIN = "INSERT OR IGNORE INTO swarm_run (id, digest, jobs, created_at) VALUES (?, ?, ?, ?)"
+# Runs grow old by the dates of later ones. With a date far ahead all would be old at once, and could not be taken up
+# when it is right.
+_FORGET = "DELETE FROM swarm_run WHERE created_at < (SELECT max(created_at) FROM swarm_run WHERE created_at <= ?) - ?"
 _INSERT = (
     "INSERT INTO swarm_request (request, run, place, provider, kind, created_at, expires_at, quote, topup,"
     " bid, prompt_bytes, max_tokens, price) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -83,9 +86,9 @@ class RunJournal:
         digest = await digest_of(specs)
         if resume and (found := await cls._last(database, group, clock, digest)) is not None:
             return found
-        run, long_ago = uuid.uuid4().hex, clock.wall() - KEEP_S
-        journal = cls(run, database, group, clock, row=(run, digest, len(specs), clock.wall()))
-        group.execute_later("DELETE FROM swarm_run WHERE created_at < ?", (long_ago,))
+        run, now = uuid.uuid4().hex, clock.wall()
+        journal = cls(run, database, group, clock, row=(run, digest, len(specs), now))
+        group.execute_later(_FORGET, (now - BELIEVED_S, KEEP_S))
         return journal
 
     def _begin(self) -> None:
@@ -104,7 +107,7 @@ class RunJournal:
     @classmethod
     async def _last(cls, database: Database, group: GroupCommit, clock: Clock, digest: str) -> "RunJournal | None":
         found = await database.fetch_one(
-            "SELECT id FROM swarm_run WHERE digest = ? AND created_at >= ? ORDER BY created_at DESC LIMIT 1",
+            "SELECT id FROM swarm_run WHERE digest = ? AND created_at >= ? ORDER BY rowid DESC LIMIT 1",
             (digest, clock.wall() - KEEP_S),
         )
         return None if found is None else cls(found["id"], database, group, clock)

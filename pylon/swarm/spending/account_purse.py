@@ -71,7 +71,7 @@ class AccountPurse:
         await self.sender.recover()
         now = self.clock.wall()
         async with self.database.transaction() as tx:
-            await order_store.forget(tx, before=now - order_store.KEEP_S)
+            await order_store.forget_old(tx, now=now)
         await self._relations.resume()
         # These providers hold what they are sent until their invoice expires.
         self._unpaid.take_up(await payment_store.unfunded(self.database, since=now - GRACE_S))
