@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from pylon import forever
+from pylon.clock import BELIEVED_S, SystemClock
 from pylon.errors import EngineError
 from pylon.jobs.cancel import cancel_draft
 from pylon.jobs.codes import ErrorCode
@@ -436,12 +437,14 @@ async def test_old_rows_are_forgotten_again_after_an_error_of_the_database(serve
     monkeypatch.setattr(Journal, "forget", forgets)
     serving = await serve()
     async with serving.database.transaction() as tx:
-        await tx.execute(
+        # Rows grow old by the date of a later one.
+        await tx.execute_many(
             "INSERT INTO job (id, customer, kind, state, relay, received_at, expires_at)"
-            " VALUES ('old', 'c', 5940, 'settled', 'ws://r', 1.0, 1)"
+            " VALUES (?, 'c', 5940, 'settled', 'ws://r', ?, 1)",
+            [("old", 1.0), ("later", SystemClock().wall() - 2 * BELIEVED_S)],
         )
-    async with asyncio.timeout(10):
-        while await serving.journal.rows():
+    async with asyncio.timeout(20):
+        while [row.id for row in await serving.journal.rows()] != ["later"]:
             await asyncio.sleep(0.01)
     assert turns > 1
 
