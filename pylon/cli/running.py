@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -11,9 +12,11 @@ import signal
 import sqlite3
 import stat
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO
 
 import orjson
@@ -31,6 +34,8 @@ from pylon.text import clean_text, counted, escaped_in_json, whole_characters
 
 # How long a node that is told to stop may take to finish its jobs, in seconds.
 DRAIN_S = 60.0
+# How often it is looked whether a terminal has gone to which a write failed, and the seconds in between.
+_MOMENTS, _MOMENT_S = 20, 0.01
 
 # A question that the packaged model answers; it answers most others with "none". It fits one line of a terminal,
 # because a line break would be copied with it.
@@ -44,10 +49,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 
 
 class _Output:
-    """Whether this process was called with `--json`, and whether it has printed an object yet."""
+    """Whether this process was called with `--json`, whether it has printed an object yet, and whether the terminal
+    that it printed to has gone."""
 
     wants_json = False
     printed_json = False
+    lost_terminal = False
 
 
 def expect_json() -> None:
@@ -167,13 +174,34 @@ def _caught(number: signal.Signals, act: Callable[[], object]) -> None:
 def _leave_lost_terminal() -> None:
     """Lets output lead nowhere if it was to a terminal that has gone. Else each write would fail, and that failure
     would take the place of what the command ends with."""
-    for stream in (sys.stdout, sys.stderr):
-        descriptor = stream.fileno()
-        # A lost terminal is still a device, but no terminal any more.
-        if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, descriptor)
-            os.close(nowhere)
+    for descriptor in _lost_terminals():
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+        _Output.lost_terminal = True
+
+
+def _has_lost_terminal() -> bool:
+    """Whether a write failed because its terminal has gone, which the system may tell a moment later."""
+    for _ in range(_MOMENTS):
+        _leave_lost_terminal()
+        if _Output.lost_terminal:
+            break
+        time.sleep(_MOMENT_S)
+    return _Output.lost_terminal
+
+
+def _lost_terminals() -> list[int]:
+    """Which of the standard outputs are to a terminal that has gone: still a device, but no terminal any more."""
+    nowhere = Path(os.devnull).stat().st_rdev
+    found: list[int] = []
+    for descriptor in (1, 2):
+        # A command may be started without one of them.
+        with suppress(OSError):
+            status = os.fstat(descriptor)
+            if stat.S_ISCHR(status.st_mode) and status.st_rdev != nowhere and not os.isatty(descriptor):
+                found.append(descriptor)
+    return found
 
 
 def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "warning") -> T:
@@ -195,6 +223,9 @@ def run[T](work: Coroutine[Any, Any, T], *, as_json: bool = False, logs: str = "
         # `main` handles a reader that has gone. A timeout here is a bug, so it keeps its traceback.
         raise
     except OSError as error:
+        if error.errno == errno.EIO and _has_lost_terminal():
+            # A write that came before SIGHUP was handled.
+            raise typer.Exit(InterruptError.exit_code) from None
         # If even this cannot be printed, `main` has the last word.
         fail(refused(error), as_json=as_json and not _Output.printed_json)
     except KeyboardInterrupt:
